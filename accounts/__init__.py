@@ -1,0 +1,1 @@
+"""People: users, groups, what they did. Imports nothing of the project but `portal.lib`."""

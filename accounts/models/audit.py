@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+
+
+class AuditEvent(models.Model):
+    """Who did what to which object: append-only. Secrets never enter `detail`."""
+
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    actor_name = models.CharField(max_length=150, blank=True, help_text="Kept when the user is deleted.")
+    action = models.CharField(max_length=40, help_text="Such as token.reveal.")
+    target_type = models.CharField(max_length=40, blank=True)
+    target_id = models.CharField(max_length=40, blank=True)
+    target_name = models.CharField(max_length=200, blank=True)
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        verbose_name = "audit event"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.actor_name or 'system'} {self.action} {self.target_name}".strip()
+
+    @classmethod
+    def write(cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object) -> AuditEvent:
+        """Record an action inside the current transaction."""
+        person = actor if getattr(actor, "pk", None) else None
+        return cls.objects.create(
+            actor=person,
+            actor_name=person.get_username() if person else "",
+            action=action,
+            target_type=target._meta.model_name or "" if target is not None else "",
+            target_id=str(target.pk) if target is not None else "",
+            target_name=str(target)[:200] if target is not None else "",
+            ip=ip or None,
+            detail=detail,
+        )

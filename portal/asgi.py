@@ -1,0 +1,76 @@
+"""The ASGI entry point: three stacks behind one address.
+
+/v1 and its relatives go to the relay handler, websockets to channels, everything else to ordinary Django.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+from django.core.asgi import get_asgi_application  # noqa: E402
+
+pages = get_asgi_application()  # before anything that imports models
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+
+from portal.handler import RelayHandler  # noqa: E402
+from portal.live import live_router  # noqa: E402
+from relay.api.paths import relay_path  # noqa: E402
+from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
+from relay.gateway.runtime import current, runtime  # noqa: E402
+
+logger = logging.getLogger(__name__)
+relay = RelayHandler()
+live_pages = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
+
+
+async def http(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    if path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and scope["method"] == "POST"):
+        await relay(scope, receive, send)
+    else:
+        await pages(scope, receive, send)
+
+
+async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    if relay_path(scope["path"]) is None:
+        await live_pages(scope, receive, send)
+        return
+    await receive()
+    # 426 makes clients that try a websocket first fall back to HTTP at once; 404 or 501 cost them seconds.
+    if "websocket.http.response" in scope.get("extensions", {}):
+        body = b'{"error":{"message":"This portal does not serve websockets here. Use HTTP.","type":"invalid_request_error","param":null,"code":"upgrade_required"}}'
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"upgrade", b"HTTP/1.1")]
+        await send({"type": "websocket.http.response.start", "status": 426, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start before the first request, flush after the last."""
+    while True:
+        message: Any = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await runtime()
+            except Exception as error:
+                logger.exception("the portal cannot start")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            running = current()
+            if running is not None:
+                await running.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+application = ProtocolTypeRouter({"http": http, "websocket": websocket, "lifespan": lifespan})

@@ -1,0 +1,53 @@
+"""What is printed when the portal starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.conf import settings
+
+from portal.setup import DEMO_MODEL, FirstRun
+from portal.views.snippets import curl
+from relay.models import Token
+
+
+def address(host: str, port: int) -> str:
+    """Where a browser on this machine finds the portal."""
+    if settings.CONFIG.public_url:
+        return str(settings.CONFIG.public_url).rstrip("/")
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, write: Callable[[str], object]) -> None:
+    """Addresses, and a command to try. Secrets: all on the first run; later the first token, and only on a terminal."""
+    base = address(host, port)
+    write("")
+    write(f"AIRelays Portal {settings.VERSION}")
+    write(f"  Admin     {base}/admin/")
+    write(f"  Portal    {base}/")
+    write(f"  Base URL  {base}/v1")
+    token = first.token if first else _first_token(to_terminal)
+    if first:
+        write("")
+        write(f"  Sign in as {first.username} with the password {first.password}")
+        write("  It is shown this once. To set another: python manage.py changepassword admin")
+    if token:
+        write(f"  Token     {token}")
+        write("")
+        write("Try it:")
+        write("")
+        write(curl(f"{base}/v1", token, DEMO_MODEL))
+    else:
+        write(f"  Tokens    {base}/tokens/")
+    write("")
+    write("Stop with Ctrl-C.")
+    write("")
+
+
+def _first_token(to_terminal: bool) -> str | None:
+    """The token of the first run, while it is usable and its owner could reveal it anyway. Never into a log file."""
+    if not to_terminal:
+        return None
+    token = Token.objects.filter(name="First token", user__is_superuser=True).order_by("pk").first()
+    return token.reveal() if token and token.state() == "active" else None

@@ -1,0 +1,49 @@
+"""System checks: a bad installation is explained in words by `manage.py check --deploy` and when the server starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from portal.lib.crypto import readable_by_others
+
+
+@register()
+def key_files(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    folder = settings.DATA_DIR / "keys"
+    return [
+        Error(
+            f"The key file {path} can be read by other users of this machine.",
+            hint=f"Run: chmod 600 {path}",
+            id="portal.E001",
+        )
+        for path in (sorted(folder.glob("*")) if folder.is_dir() else [])
+        if path.is_file() and readable_by_others(path)
+    ]
+
+
+@register(deploy=True)
+def deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    config, found = settings.CONFIG, list[CheckMessage]()
+    loopback = config.host in {"127.0.0.1", "::1", "localhost"}
+    if not loopback and not config.public_url:
+        found.append(
+            Warning(
+                f"The portal listens on {config.host} but does not know the address that users type.",
+                hint="Set AIRELAYS_PUBLIC_URL, such as https://ai.example.org; links, cookies and host checks depend on it.",
+                id="portal.W001",
+            )
+        )
+    if config.public_url and not config.public_url.startswith("https://") and not loopback:
+        found.append(Warning("Users reach the portal without TLS: passwords and tokens can be read on the way.", hint="Put a TLS proxy in front.", id="portal.W002"))
+    if config.public_url.startswith("https://") and not config.trusted_proxies:
+        found.append(
+            Warning(
+                "No trusted proxy is set, so the portal cannot see that a request came over TLS, nor from which address.",
+                hint="Set AIRELAYS_TRUSTED_PROXIES to your proxy's address, such as 127.0.0.1.",
+                id="portal.W003",
+            )
+        )
+    return found

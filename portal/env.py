@@ -1,0 +1,168 @@
+"""The configuration of an installation: every setting, its type, its default, its sentence of documentation.
+
+Sources, the first that names a setting wins: command-line flag, `AIRELAYS_*` environment variable (then the legacy
+prefixes `AIRELAY_*` and, for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from portal.lib import net
+
+PREFIXES = ("AIRELAYS_", "AIRELAY_")
+OLDEST_PREFIX = "OPENAI_ENDPOINT_"
+_OLDEST = {"host", "port", "data_dir", "config"}
+# Sections of an AIRelays 0.x config.toml that have no meaning here; they are passed over so that the old file still loads.
+_FOREIGN_SECTIONS = {"auth", "upstream", "providers", "logging"}
+_FOREIGN_KEYS = {"logs_dir", "bearer_token_file", "auto_generate_bearer_token", "rate_limit_per_minute", "rate_limit_burst"}
+
+
+class ConfigError(Exception):
+    """A setting has a value that makes no sense. The message is one line and names the setting."""
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _networks(value: list[str]) -> list[str]:
+    net.parse_networks(value)
+    return value
+
+
+def _allowances(value: list[str]) -> list[str]:
+    for line in value:
+        net.Allowance.parse(line)
+    return value
+
+
+def _expand(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_networks)]
+Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_allowances)]
+Folder = Annotated[Path, AfterValidator(_expand)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def default_data_dir() -> Path:
+    """`~/.airelays`, or the legacy `~/.airelay` when only that exists."""
+    current, legacy = Path.home() / ".airelays", Path.home() / ".airelay"
+    return legacy if legacy.is_dir() and not current.exists() else current
+
+
+def default_config_file() -> Path:
+    current, legacy = (Path.home() / ".config" / name / "config.toml" for name in ("airelays", "airelay"))
+    return legacy if legacy.is_file() and not current.exists() else current
+
+
+class Config(BaseSettings):
+    """Every field is a setting; `docs/configure.md` lists them and a test keeps it complete."""
+
+    model_config = SettingsConfigDict(extra="forbid", env_ignore_empty=True, frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
+    data_dir: Folder = Field(default_factory=default_data_dir, description="Folder of the database, the keys and the uploads.")
+    public_url: str = Field("", description="Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each request.")
+    allowed_hosts: Words = Field(["localhost", "127.0.0.1", "[::1]"], description="Host names the portal pages answer to. The host of `public_url` is added.")
+    trusted_proxies: Networks = Field([], description="Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.")
+    debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe messages that are logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+    time_zone: str = Field("UTC", description="Time zone of dates in the pages.")
+    secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
+    encryption_keys: Words = Field([], description="Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`.")
+    token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
+    sqlite_sync: Literal["full", "normal"] = Field("full", description="`full` survives a power cut; `normal` survives a crash of the program, and saves one disk sync per commit.")
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest JSON body accepted under /v1, in bytes.")
+    connect_timeout: Seconds = Field(10.0, description="Seconds to reach an upstream, unless its channel says otherwise.")
+    first_byte_timeout: Seconds = Field(180.0, description="Seconds until the first byte of an upstream's answer.")
+    idle_timeout: Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")
+    total_timeout: Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
+    keepalive_seconds: Seconds = Field(15.0, description="Silence in a stream after which the client is sent a comment, in seconds.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
+    upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
+    upstream_allow: Allowances = Field([], description="Addresses, networks or host names outside the public Internet that channels may use, such as 127.0.0.1:11434. Administrators can add more in the admin.")
+    upstream_ca_file: str = Field("", description="PEM file with extra certificate authorities for upstreams.")
+    failed_auth_max_attempts: int = Field(8, ge=1, description="Bad tokens from one address before it is blocked.")
+    failed_auth_window_seconds: Seconds = Field(300.0, description="Window in which bad tokens are counted, in seconds.")
+    failed_auth_block_seconds: Seconds = Field(900.0, description="How long an address stays blocked, in seconds.")
+    relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts and x-relay-overhead-ms to everyone. Staff tokens always get them.")
+    cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
+    tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
+    feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="How often a worker looks for changes made elsewhere, in seconds.")
+    shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # load() below merges the sources itself: three prefixes and nested TOML are beyond the stock ones
+
+
+def names_of(field: str) -> list[str]:
+    """Environment variables that set a field, the first non-empty one wins."""
+    prefixes = (*PREFIXES, OLDEST_PREFIX) if field in _OLDEST else PREFIXES
+    return [prefix + field.upper() for prefix in prefixes]
+
+
+def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Config:
+    """Read the configuration. Raises ConfigError."""
+    env = dict(os.environ) if environ is None else environ
+    values: dict[str, object] = {}
+    origin: dict[str, str] = {}
+    for key, value in _read_toml(env).items():
+        values[key], origin[key] = value, f"{key} in the configuration file"
+    for field in Config.model_fields:
+        for name in names_of(field):
+            if env.get(name, "").strip():
+                values[field], origin[field] = env[name].strip(), name
+                break
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key], origin[key] = value, f"--{key.replace('_', '-')}"
+    try:
+        return Config(**values)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "?"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all") from error
+        shown = "" if "key" in field else f" ({str(first.get('input'))[:60]!r})"
+        raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg']}") from error
+
+
+def _read_toml(env: dict[str, str]) -> dict[str, object]:
+    named = next((env[name] for name in names_of("config") if env.get(name)), "")
+    path = Path(named).expanduser() if named else default_config_file()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"there is no configuration file {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+    flat: dict[str, object] = {}
+    for key, value in document.items():
+        if key in _FOREIGN_SECTIONS:
+            continue
+        entries: dict[str, Any] = value if isinstance(value, dict) else {key: value}
+        flat.update({name: entry for name, entry in entries.items() if name not in _FOREIGN_KEYS})
+    return flat

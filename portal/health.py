@@ -1,0 +1,30 @@
+"""Liveness and readiness, for load balancers and for `docker run --health-cmd`."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+
+from relay.gateway.runtime import current
+
+
+async def healthz(request: HttpRequest) -> JsonResponse:
+    """The process answers. Looks at nothing else."""
+    return JsonResponse({"ok": True, "name": "AIRelays Portal", "version": settings.VERSION})
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """The process can serve: its database answers, has no migration outstanding, and the configuration is loaded."""
+    problems = []
+    try:
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            problems.append("migrations are outstanding: run “python manage.py migrate”")
+    except DatabaseError:
+        problems.append("the database does not answer")
+    running = current()
+    if running is not None and running.stopping:
+        problems.append("the portal is stopping")
+    return JsonResponse({"ready": not problems, "problems": problems}, status=503 if problems else 200)

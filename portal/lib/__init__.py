@@ -1,0 +1,1 @@
+"""Leaf helpers. They import nothing from this project."""

@@ -1,0 +1,46 @@
+"""The one place that knows what a secret looks like. Logs, tracebacks and messages from upstreams pass through here."""
+
+from __future__ import annotations
+
+import re
+
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Authorization and key headers, as text, as repr of a dict or of a list of byte pairs.
+    (
+        re.compile(
+            r"(?i)(authorization|x-api-key|api-key|x-goog-api-key|cookie|set-cookie|proxy-authorization|mj-api-secret)"
+            r"(['\"]?\s*[:=,]\s*b?['\"]?)(?:bearer\s+|basic\s+)?[^\s'\",;)\]}]+"
+        ),
+        r"\1\2[redacted]",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 [redacted]"),
+    # Keys by their shape: OpenAI and relays (sk-), Anthropic, Google, Groq, xAI, Hugging Face, Replicate, AWS, sealed secrets of ours.
+    (re.compile(r"\b(?:sk|rk|pk|gsk|xai|hf|r8|key|tok)[-_][A-Za-z0-9_*.…-]{8,}"), "[redacted key]"),
+    (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),
+    (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
+    (re.compile(r"\bv1:gAAAA[A-Za-z0-9_=-]+"), "[redacted secret]"),
+    (re.compile(r"(?i)([?&](?:key|api_key|apikey|token|access_token|secret)=)[^&\s'\"]+"), r"\1[redacted]"),
+    (re.compile(r"(?i)(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*b?['\"]?)[^\s'\",;)\]}]{3,}"), r"\1[redacted]"),
+    (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), "://[redacted]@"),
+)
+_UPSTREAM: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", re.I), "[link removed]"),
+    (re.compile(r"\b(?:org|proj|acct|user)[-_][A-Za-z0-9]{6,}"), "[account]"),
+    (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?\b"), "[address]"),
+    (re.compile(r"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|cn|dev|app|cloud|internal|local|azure)(?::\d+)?(?![\w-])", re.I), "[host]"),
+)
+
+
+def redact(text: str) -> str:
+    """Text without secrets."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def clean_upstream_message(text: str, limit: int = 900) -> str:
+    """What an upstream said, fit for a client: no keys, no upstream hosts, no account ids, one line, bounded."""
+    text = redact(" ".join(text[: 4 * limit].split()))
+    for pattern, replacement in _UPSTREAM:
+        text = pattern.sub(replacement, text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,71 @@
+"""Live pages over websockets: requests as they finish, one's own for users, everyone's for staff who may see usage."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.routing import URLRouter
+from django.urls import path
+
+from relay.models import UsageRecord
+
+_POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
+_MOST: Final = 50
+
+
+class UsageConsumer(AsyncJsonWebsocketConsumer):
+    """Sends `{"rows": [...]}` with the newest usage records after the connection was made."""
+
+    task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated or not user.is_active:
+            await self.close(code=4401)
+            return
+        await self.accept()
+        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.has_perm("relay.view_usagerecord")
+        self.task = asyncio.ensure_future(self._follow(None if everyone else user.pk))
+
+    async def disconnect(self, code: int) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def _follow(self, user_id: int | None) -> None:
+        last = await database_sync_to_async(newest_id)()
+        while True:
+            await asyncio.sleep(_POLL)
+            rows = await database_sync_to_async(rows_after)(last, user_id)
+            if rows:
+                last = rows[-1]["id"]
+                await self.send_json({"rows": rows})
+
+
+def newest_id() -> int:
+    return UsageRecord.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+def rows_after(last: int, user_id: int | None) -> list[dict[str, Any]]:
+    """Records with a higher id, oldest first, of one user or of all."""
+    query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
+    if user_id is not None:
+        query = query.filter(user_id=user_id)
+    return [
+        {
+            "id": row.pk,
+            "at": row.started_at.isoformat(),
+            "model": row.model,
+            "input": row.input_tokens,
+            "output": row.output_tokens,
+            "ms": row.latency_ms,
+            "status": row.status,
+            "end": row.get_end_reason_display(),
+        }
+        for row in query[:_MOST]
+    ]
+
+
+live_router = URLRouter([path("live/usage/<slug:whose>", UsageConsumer.as_asgi())])

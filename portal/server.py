@@ -1,0 +1,56 @@
+"""uvicorn, as this portal runs it. One worker runs in this process; several are uvicorn's own supervised processes."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+
+
+class CannotListen(Exception):
+    """The address cannot be bound. The message says what to do."""
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises CannotListen while another program holds the port, before anything is set up."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotListen(_reason(host, port, error)) from error
+
+
+def _reason(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use by another program. Stop it, or choose another port: PORT={port + 1} make run"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights than this user has. Choose one above 1023: PORT=8080 make run"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."
+
+
+def run(host: str, port: int, workers: int, *, reload: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C. Returns when everything is flushed."""
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "websockets-sansio",
+        "lifespan": "on",
+        "access_log": False,
+        "log_config": None,  # Django's logging is set up already
+        "proxy_headers": False,  # forwarding headers are read by portal.lib.net alone
+        "server_header": False,
+        "date_header": True,
+        "timeout_graceful_shutdown": max(1, round(settings.CONFIG.shutdown_seconds)),
+        "timeout_keep_alive": 75,
+        "ws_max_size": 16 * 1024 * 1024,
+        "backlog": 2048,
+    }
+    uvicorn.run("portal.asgi:application", **options)

@@ -1,0 +1,188 @@
+"""Django settings, read top to bottom. Every value that an installation may change comes from `portal.env`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from portal import __version__, env
+from portal.lib import crypto, net
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+try:
+    CONFIG = env.load()
+    DATA_DIR = CONFIG.data_dir
+    SECRET_KEY = CONFIG.secret_key or crypto.load_or_create(DATA_DIR / "keys" / "secret_key")
+    ENCRYPTION_KEYS = tuple(CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split())
+    TOKEN_KEY = (CONFIG.token_key or crypto.load_or_create(DATA_DIR / "keys" / "token_key")).encode()
+except env.ConfigError as error:
+    sys.stderr.write(f"airelays: {error}\n")
+    raise SystemExit(2) from None
+except OSError as error:
+    sys.stderr.write(f"airelays: the data folder {error.filename} cannot be used: {error.strerror}. Set AIRELAYS_DATA_DIR to a folder you can write.\n")
+    raise SystemExit(2) from None
+
+VERSION = __version__
+DEBUG = CONFIG.debug
+
+# --- hosts and proxies ---------------------------------------------------------------------------------------------
+_public = urlsplit(CONFIG.public_url)
+ALLOWED_HOSTS = [*CONFIG.allowed_hosts, *([_public.hostname] if _public.hostname else [])]
+CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"] if _public.hostname else []
+TRUSTED_PROXIES = net.parse_networks(CONFIG.trusted_proxies)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+_https = _public.scheme == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+SECURE_SSL_REDIRECT = _https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- applications --------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "daphne",  # first: its runserver replaces Django's
+    "unfold",  # before the admin: its templates replace the stock ones
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "servestatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "channels",
+    "django_ratelimit",
+    "portal",
+    "accounts",
+    "relay",
+]
+MIDDLEWARE = [
+    "portal.middleware.client_address",
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "portal.middleware.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "portal.urls"
+RELAY_URLCONF = "relay.api.urls"
+ASGI_APPLICATION = "portal.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "portal.views.context.site",
+            ]
+        },
+    }
+]
+
+# --- database ------------------------------------------------------------------------------------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "state.sqlite3",
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            "timeout": 10,
+            "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
+            "init_command": (
+                "PRAGMA journal_mode=WAL;"
+                f"PRAGMA synchronous={CONFIG.sqlite_sync.upper()};"
+                "PRAGMA journal_size_limit=67108864;"
+                "PRAGMA temp_store=MEMORY;"
+                "PRAGMA cache_size=-16000;"
+            ),
+        },
+        "TEST": {"NAME": None},
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- people --------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LOGIN_URL = "accounts:login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "accounts:login"
+
+# --- caches and rate limits of the pages ---------------------------------------------------------------------------
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "airelays"}}
+RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # portal.middleware.client_address has put the caller's address there
+# LocMemCache counts per process: with W workers an address gets up to W times the attempts. That is accepted for one machine.
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
+if not _https:
+    # Plain HTTP on loopback or behind somebody else's TLS: portal.checks says so in its own words when it matters.
+    SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
+
+# --- pages ---------------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = CONFIG.time_zone
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+SERVESTATIC_USE_FINDERS = True  # no collectstatic needed to run
+SERVESTATIC_AUTOREFRESH = DEBUG
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "AIRelays",
+    "SITE_HEADER": "AIRelays",
+    "SITE_SUBHEADER": "Portal administration",
+    "SITE_URL": "/",
+    "SITE_SYMBOL": "hub",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "portal.admin.environment",
+    "DASHBOARD_CALLBACK": "portal.admin.dashboard",
+    "BORDER_RADIUS": "6px",
+    "COLORS": {
+        "primary": {
+            "50": "#ecfdf7", "100": "#d0f9ec", "200": "#a5f1da", "300": "#6be3c4", "400": "#33cca9", "500": "#10b191",
+            "600": "#058f77", "700": "#047261", "800": "#075a4f", "900": "#074b42", "950": "#022b27",
+        }
+    },
+    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "portal.admin.navigation"},
+}  # fmt: skip
+
+# --- logs ----------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "portal.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.logs.TextFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
+    "loggers": {
+        "django": {"handlers": [], "level": "WARNING", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
+        "daphne": {"handlers": [], "level": "WARNING", "propagate": True},
+        "asyncio": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,43 @@
+"""The first run: what a new installation begins with. All of it in one transaction, so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from accounts.models import AuditEvent, User
+from relay.models import Channel, ChannelModel, Model
+from relay.tokens import create_token
+
+ADMIN_NAME = "admin"
+DEMO_MODEL = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """What must be shown once. The password is stored nowhere in clear."""
+
+    username: str
+    password: str
+    token: str
+
+
+def first_run() -> FirstRun | None:
+    """Set up an empty installation; None when there is somebody already."""
+    if User.objects.exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    with transaction.atomic():
+        admin = User.objects.create_superuser(ADMIN_NAME, password=password)
+        channel = Channel.objects.create(
+            name="Demo", provider="demo", priority=-100, notes="Built in: answers without any upstream. Disable it when you have channels of your own."
+        )
+        model = Model.objects.create(
+            name=DEMO_MODEL, display_name="Demo (no language model)", description="Answers with a fixed text, to see everything work.", owned_by="airelays", is_open=True
+        )
+        ChannelModel.objects.create(channel=channel, model=model)
+        _, secret = create_token(admin, "First token", actor=None)
+        AuditEvent.write("setup", None, admin)
+    return FirstRun(ADMIN_NAME, password, secret)

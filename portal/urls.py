@@ -1,0 +1,26 @@
+"""URLs of the pages. /v1 has its own, in relay.api.urls."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from portal import health
+from portal.views import home, tokens, usage
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("accounts/", include("accounts.urls")),
+    path("", home.home, name="home"),
+    path("tokens/", tokens.token_list, name="tokens"),
+    path("tokens/new/", tokens.token_new, name="token-new"),
+    path("tokens/<int:pk>/", tokens.token_detail, name="token"),
+    path("tokens/<int:pk>/reveal/", tokens.token_reveal, name="token-reveal"),
+    path("tokens/<int:pk>/rotate/", tokens.token_rotate, name="token-rotate"),
+    path("tokens/<int:pk>/revoke/", tokens.token_revoke, name="token-revoke"),
+    path("tokens/<int:pk>/enabled/", tokens.token_enabled, name="token-enabled"),
+    path("usage/", usage.usage, name="usage"),
+    path("connect/", home.connect, name="connect"),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]

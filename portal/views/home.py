@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.models import User
+from portal.lib import clock
+from portal.views.scope import models_of, tokens_of, usage_of
+from portal.views.snippets import snippets
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """The front page: where one stands, and what to do next."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101
+    since = clock.now() - timedelta(days=30)
+    totals = usage_of(user).filter(started_at__gte=since).aggregate(
+        requests=Count("pk"), failed=Count("pk", filter=Q(status__gte=400)), input=Sum("input_tokens"), output=Sum("output_tokens")
+    )
+    context = {"tokens": tokens_of(user)[:5], "token_count": tokens_of(user).count(), "models": models_of(user), "totals": totals, "here": "home"}
+    return render(request, "portal/home.html", context)
+
+
+@login_required
+def connect(request: HttpRequest) -> HttpResponse:
+    """How to connect an app."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101
+    names = list(models_of(user).values_list("name", flat=True))
+    chosen = request.GET.get("model", "")
+    model = chosen if chosen in names else names[0] if names else "MODEL"
+    return render(request, "portal/connect.html", {"snippets": snippets(request, model=model), "models": names, "model": model, "here": "connect"})

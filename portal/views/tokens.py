@@ -1,0 +1,119 @@
+"""My tokens: list, create, reveal, rotate, revoke. A secret is shown on the answer to a POST and nowhere else."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+from django_ratelimit.core import is_ratelimited
+
+from accounts.models import AuditEvent, User
+from accounts.views import too_many
+from portal.views.forms import TokenForm
+from portal.views.scope import models_of, tokens_of
+from portal.views.snippets import snippets
+from relay import tokens
+from relay.models import Token
+
+REVEALS = "30/h"
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # noqa: S101  # login_required has run
+    return request.user
+
+
+def _ip(request: HttpRequest) -> str | None:
+    return request.META.get("REMOTE_ADDR") or None
+
+
+@login_required
+def token_list(request: HttpRequest) -> HttpResponse:
+    rows = [(token, token.state()) for token in tokens_of(_user(request)).prefetch_related("models_allowed")]
+    return render(request, "portal/tokens.html", {"rows": rows, "here": "tokens"})
+
+
+@login_required
+@never_cache
+def token_new(request: HttpRequest) -> HttpResponse:
+    user = _user(request)
+    form = TokenForm(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        token, secret = tokens.create_token(
+            user,
+            data["name"],
+            actor=user,
+            ip=_ip(request),
+            expires_at=form.expires_at(),
+            models_allowed=data["models_allowed"],
+            allowed_ips=data["allowed_ips"],
+        )
+        return _show(request, token, secret, "Your new token")
+    return render(request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200)
+
+
+@login_required
+@never_cache
+def token_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    return render(request, "portal/token.html", {"token": token, "state": token.state(), "revealable": _revealable(token), "here": "tokens"})
+
+
+@login_required
+@require_POST
+@never_cache
+def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    if is_ratelimited(request, group="token-reveal", key="user", rate=REVEALS, increment=True):
+        return too_many(request)
+    secret = tokens.reveal_token(token, actor=request.user, ip=_ip(request))
+    if secret is None:
+        messages.error(request, "No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one.")
+        return redirect("token", pk)
+    return _show(request, token, secret, token.name)
+
+
+@login_required
+@require_POST
+@never_cache
+def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    secret = tokens.rotate_token(token, actor=request.user, ip=_ip(request))
+    return _show(request, token, secret, f"{token.name}: the new token")
+
+
+@login_required
+@require_POST
+def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    tokens.revoke_token(token, actor=request.user, ip=_ip(request))
+    messages.success(request, f"“{token.name}” is revoked. Apps that use it are refused from now on.")
+    return redirect("tokens")
+
+
+@login_required
+@require_POST
+def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
+    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    with transaction.atomic():
+        token.enabled = not token.enabled
+        token.save()
+        AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
+    messages.success(request, f"“{token.name}” is {'enabled' if token.enabled else 'disabled'}.")
+    return redirect("token", pk)
+
+
+def _revealable(token: Token) -> bool:
+    return bool(settings.CONFIG.tokens_revealable and token.sealed)
+
+
+def _show(request: HttpRequest, token: Token, secret: str, title: str) -> HttpResponse:
+    model = models_of(_user(request)).values_list("name", flat=True).first() or "MODEL"
+    context = {"token": token, "secret": secret, "title": title, "snippets": snippets(request, secret, model), "revealable": _revealable(token), "here": "tokens"}
+    return render(request, "portal/token_secret.html", context)

@@ -1,0 +1,1 @@
+"""Everything between a client's request and an upstream's answer."""

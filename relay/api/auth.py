@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from relay.api.request import exchange_of
+from relay.gateway.access import identify
+from relay.gateway.snapshot import Caller
+
+
+async def token_auth(request: HttpRequest) -> Caller:
+    """Authenticates every endpoint. Raises RelayError."""
+    exchange = exchange_of(request)
+    exchange.caller = await identify(exchange)
+    return exchange.caller

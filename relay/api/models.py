@@ -1,0 +1,57 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from relay.api.auth import token_auth
+from relay.api.request import exchange_of
+from relay.api.respond import json_response
+from relay.errors import ModelNotFound
+from relay.gateway.access import usable_models
+from relay.gateway.snapshot import ModelView
+from relay.gateway.store import store
+
+router = Router(auth=token_auth)
+
+
+@router.get("/models", url_name="models")
+async def list_models(request: HttpRequest) -> HttpResponse:
+    """The models that this token may use."""
+    exchange = exchange_of(request)
+    assert exchange.caller is not None  # noqa: S101  # token_auth has run
+    data = [model_object(model) for model in usable_models(exchange.caller, store.snapshot, exchange.wall)]
+    ids = [entry["id"] for entry in data]
+    return json_response({"object": "list", "data": data, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None})
+
+
+@router.get("/models/{path:name}", url_name="model")
+async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
+    """One model. One that this token may not use is not found."""
+    exchange = exchange_of(request)
+    assert exchange.caller is not None  # noqa: S101  # token_auth has run
+    for model in usable_models(exchange.caller, store.snapshot, exchange.wall):
+        if model.name == name:
+            return json_response(model_object(model))
+    raise ModelNotFound(f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that are.", param="model")
+
+
+def model_object(model: ModelView) -> dict[str, object]:
+    """A superset that OpenAI's and Anthropic's SDKs both read."""
+    found: dict[str, object] = {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "type": "model",
+        "display_name": model.name,
+        "created_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
+    }
+    if model.context_window:
+        found["context_window"] = model.context_window
+    if model.max_output_tokens:
+        found["max_output_tokens"] = model.max_output_tokens
+    return found

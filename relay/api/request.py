@@ -1,0 +1,39 @@
+"""The request object of the relay stack: Django's, less the work that nobody here needs."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from relay.gateway.exchange import Exchange, Scope
+
+
+class RelayRequest(ASGIRequest):
+    """Carries the exchange. META, cookies and query are made when somebody asks for them; the body is read through the exchange."""
+
+    def __init__(self, scope: Scope, path: str, exchange: Exchange) -> None:
+        self.scope = scope
+        self.path = self.path_info = path
+        self.script_name = ""
+        self.method = scope["method"].upper()
+        self.exchange = exchange
+        self.resolver_match = None
+        self.content_type = None
+        self.content_params = None
+        self._stream = BytesIO()
+        self._read_started = False
+        self._post_parse_error = False
+
+    @cached_property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802  # Django's name
+        return ASGIRequest({**self.scope, "path": self.path}, BytesIO()).META
+
+
+def exchange_of(request: HttpRequest) -> Exchange:
+    """The exchange behind a request of the relay stack."""
+    exchange: Exchange = request.exchange  # type: ignore[attr-defined]  # set by RelayRequest
+    return exchange

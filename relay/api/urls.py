@@ -1,0 +1,17 @@
+"""URLs of the relay stack: the NinjaAPI and its routers."""
+
+from __future__ import annotations
+
+from django.urls import path
+from ninja import NinjaAPI
+
+from relay.api import chat, models
+from relay.api.errors import on_relay_error
+from relay.errors import RelayError
+
+api = NinjaAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")
+api.add_exception_handler(RelayError, on_relay_error)
+api.add_router("", models.router)
+api.add_router("", chat.router)
+
+urlpatterns = [path("v1/", api.urls)]

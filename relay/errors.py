@@ -1,0 +1,167 @@
+"""Everything that /v1 can answer instead of an answer.
+
+RelayError
+├── InvalidRequest 400          the body or a field of it is wrong             (client's fault)
+│   └── RequestTooLarge 413
+├── NotFound 404 · MethodNotAllowed 405 · NotImplementedHere 501
+├── InvalidToken 401            unknown, malformed or missing token
+│   └── TokenUnusable 401       expired or disabled
+├── AddressBlocked 429          too many bad tokens from one address
+├── Forbidden 403               address or model not allowed
+├── NoAvailableChannel 503      nothing can serve the model now
+├── UpstreamRefused 4xx         the upstream says the request is wrong         (client's fault)
+├── UpstreamRateLimited 429     every channel is at its vendor's limit
+├── CredentialsExhausted 502    upstreams refuse our keys                      (ours to mend)
+├── UpstreamFailed 502          unreachable, garbage, cut off
+├── UpstreamTimeout 504
+├── RelayUnavailable 503        our database is down or busy
+└── InternalError 500           a fault of the portal
+
+Each knows its status, its public message and whether a retry by the client can help. Messages are one English sentence that says what to
+do; they name no upstream host, key or account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RelayError(Exception):
+    """An error with its form on the wire."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    should_retry: ClassVar[bool | None] = None
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.wire_status = self.status
+        self.wire_type = self.type
+        self.wire_code = code if code is not None else self.code
+        self.retry_after = retry_after
+        self.retry = self.should_retry
+
+    def body(self) -> bytes:
+        """`{"error": {"message", "type", "param", "code"}}`."""
+        return _encode({"error": {"message": self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
+
+    def event(self) -> bytes:
+        """The same as the last event of a stream that has begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def headers(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if self.retry_after is not None:
+            found["retry-after"] = str(max(1, round(self.retry_after + 0.499)))
+        if self.retry is not None:
+            found["x-should-retry"] = "true" if self.retry else "false"
+        return found
+
+
+class InvalidRequest(RelayError):
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class RequestTooLarge(InvalidRequest):
+    status, code = 413, "request_too_large"
+
+
+class NotFound(RelayError):
+    status, type, code = 404, "invalid_request_error", "unknown_url"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RelayError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> Mapping[str, str]:
+        return {"allow": self.allow}
+
+
+class NotImplementedHere(RelayError):
+    status, type, code, should_retry = 501, "unsupported_error", "not_implemented", False
+
+
+class InvalidToken(RelayError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+    def headers(self) -> Mapping[str, str]:
+        return {**super().headers(), "www-authenticate": "Bearer"}
+
+
+class TokenUnusable(InvalidToken):
+    code = "token_disabled"
+
+
+class AddressBlocked(RelayError):
+    status, type, code = 429, "rate_limit_error", "ip_temporarily_blocked"
+
+
+class Forbidden(RelayError):
+    status, type, code = 403, "permission_error", "model_not_allowed"
+
+
+class NoAvailableChannel(RelayError):
+    status, code = 503, "no_available_channel"
+
+
+class UpstreamRefused(RelayError):
+    """The upstream's own 4xx about the request: its status, type and code, its message cleaned."""
+
+    status, type = 400, "invalid_request_error"
+
+    def __init__(self, status: int, message: str, type: str, code: str | None, param: str | None) -> None:
+        super().__init__(message, param=param)
+        self.wire_status, self.wire_type, self.wire_code = status, type, code
+
+
+class UpstreamRateLimited(RelayError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class CredentialsExhausted(RelayError):
+    status, code, should_retry = 502, "upstream_credentials_exhausted", False
+
+
+class UpstreamFailed(RelayError):
+    status, code = 502, "upstream_error"
+
+
+class UpstreamTruncated(UpstreamFailed):
+    code = "upstream_truncated"
+
+
+class UpstreamTimeout(RelayError):
+    status, code = 504, "upstream_timeout"
+
+
+class RelayUnavailable(RelayError):
+    status, code = 503, "relay_unavailable"
+
+
+class RequestEnded(RelayError):
+    """A running stream was ended by the portal: its token was revoked, or the portal is stopping."""
+
+    status, type, code = 403, "permission_error", "request_ended"
+
+
+class InternalError(RelayError):
+    status, code = 500, "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("The portal failed on this request. Try again; if it keeps happening, give its administrator the x-request-id of this answer.")

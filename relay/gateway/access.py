@@ -1,0 +1,82 @@
+"""Who is calling, and may they: token, address, model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from portal.lib import clock, net
+from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound, TokenUnusable
+from relay.gateway import load
+from relay.gateway.exchange import Exchange
+from relay.gateway.guard import guard
+from relay.gateway.snapshot import Caller, CallerState, ModelView, Snapshot
+from relay.gateway.store import store
+from relay.models.token import digest_of
+
+_BAD_TOKEN: Final = (
+    "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
+)
+_UNUSABLE: Final = {
+    CallerState.EXPIRED: ("token_expired", "This token has expired. Create a new one on the portal, or ask its administrator to extend it."),
+    CallerState.TOKEN_DISABLED: ("token_disabled", "This token is disabled. Enable it on the portal, or use another one."),
+    CallerState.USER_DISABLED: ("token_disabled", "The account that this token belongs to is disabled. Ask the portal's administrator."),
+}
+
+
+def presented_token(headers: Mapping[bytes, bytes]) -> str:
+    """The token as official clients send it: `Authorization: Bearer`, a bare `Authorization`, or `x-api-key`. Empty when there is none."""
+    value = headers.get(b"authorization", b"").decode("latin-1").strip()
+    scheme, _, rest = value.partition(" ")
+    if rest:
+        value = rest.strip() if scheme.lower() == "bearer" else ""
+    return (value or headers.get(b"x-api-key", b"").decode("latin-1").strip())[:512]
+
+
+async def identify(exchange: Exchange) -> Caller:
+    """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
+    secret = presented_token(exchange.headers)
+    digest = digest_of(secret)
+    caller = store.cached(digest) or await store.caller(digest)
+    if caller is None:
+        raise await _refuse(exchange.ip)
+    guard.succeeded(exchange.ip)
+    state = caller.state(exchange.wall)
+    if state is not CallerState.ACTIVE:
+        code, message = _UNUSABLE[state]
+        raise TokenUnusable(message, code=code)
+    if caller.networks and not caller.may_come_from(net.parse_address(exchange.ip)):
+        raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
+    return caller
+
+
+async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
+    verdict = guard.failed(ip, time.time())
+    if verdict.blocked_for:
+        message = "Too many invalid tokens came from this address. Correct the token and try again after the time in Retry-After; a valid token works at once."
+        return AddressBlocked(message, retry_after=verdict.blocked_for)
+    if verdict.new_block:
+        until = clock.now() + timedelta(seconds=guard.block)
+        await asyncio.to_thread(load.save_block, net.block_key(ip), verdict.failures, until)
+    return InvalidToken(_BAD_TOKEN)
+
+
+def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
+    """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
+    model = snapshot.models.get(name)
+    if model is None:
+        shown = name if len(name) <= 100 else name[:99] + "…"
+        raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")
+    if not caller.may_use(model, now):
+        raise Forbidden(
+            f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or choose one from GET /v1/models.", param="model"
+        )
+    return model
+
+
+def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
+    """What the caller may use and some channel serves, in order of name."""
+    return [model for model in snapshot.models.values() if caller.may_use(model, now) and caller.routes(model)]

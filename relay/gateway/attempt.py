@@ -1,0 +1,138 @@
+"""One try at one channel: the request to the upstream, its answer's head, its failure in words."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+import httpx
+
+from relay.errors import RelayError, RequestEnded, UpstreamFailed, UpstreamTimeout
+from relay.gateway.client import USER_AGENT, ConnectRefused, timeouts
+from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
+from relay.gateway.failure import Failure, FailureClass, classify
+from relay.gateway.pick import Candidate
+
+_ERROR_LIMIT: Final = 64 * 1024  # bytes of an error answer that are looked at
+_ANSWER_LIMIT: Final = 256 * 1024 * 1024
+_UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
+_BROKEN: Final = "The connection to the upstream broke. Try again."
+GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
+
+
+class BodyStream(Protocol):
+    """What a transport's answer must offer beside httpx's interface."""
+
+    async def read(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Upstream:
+    """An answer whose status is 200 and whose body is being read. `close` always."""
+
+    __slots__ = ("_exchange", "_idle", "_stream", "content_type")
+
+    def __init__(self, exchange: Exchange, response: httpx.Response, stream: BodyStream, idle: float) -> None:
+        self._exchange, self._stream, self._idle = exchange, stream, idle
+        self.content_type = response.headers.get("content-type", "").lower()
+
+    async def read(self) -> bytes:
+        """The next piece of the body, empty at its end. Raises Failure, Ended or CancelledError."""
+        exchange = self._exchange
+        exchange.wait_since = began = time.monotonic()
+        exchange.wait_limit, exchange.waiting = self._idle, Interrupt.IDLE
+        try:
+            return await self._stream.read()
+        except asyncio.CancelledError as cancelled:
+            raise exchange.explain(cancelled) from None
+        except httpx.TransportError as error:
+            raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_BROKEN), 0, f"connection broke: {error or type(error).__name__}"[:300]) from None
+        finally:
+            exchange.waiting = None
+            exchange.upstream_seconds += time.monotonic() - began
+
+    async def read_all(self, limit: int = _ANSWER_LIMIT) -> bytes:
+        """The rest of the body. Raises as `read` does, and Failure when it is larger than any sane answer."""
+        first = await self.read()
+        pieces, size = [first], len(first)
+        while pieces[-1]:
+            pieces.append(await self.read())
+            size += len(pieces[-1])
+            if size > limit:
+                raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 0, f"answer larger than {limit} bytes")
+        return b"".join(pieces) if len(pieces) > 2 else first
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes, stream: bool) -> Upstream:
+    """Send the request and wait for the answer's head. Raises Failure for anything but a 200, Ended, CancelledError."""
+    channel = candidate.route.channel
+    request = httpx.Request(
+        "POST",
+        channel.chat_url,
+        headers=[
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream" if stream else "application/json"),
+            ("accept-encoding", "identity"),
+            ("user-agent", USER_AGENT),
+            *candidate.key.headers,
+        ],
+        content=body,
+        extensions=timeouts(channel.timeouts.connect),
+    )
+    began = time.monotonic()
+    exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
+    try:
+        response = await transport.handle_async_request(request)
+    except asyncio.CancelledError as cancelled:
+        raise exchange.explain(cancelled) from None
+    except ConnectRefused:
+        error = UpstreamFailed("The upstream's address is not permitted on this portal. Tell the portal's administrator.")
+        raise Failure(FailureClass.CONFIG, error, 0, "the host name stands for an address that channels may not use") from None
+    except httpx.ConnectTimeout:
+        error_: RelayError = UpstreamTimeout("The upstream could not be reached in time (connect timeout). Try again.")
+        raise Failure(FailureClass.TRANSIENT, error_, 0, "connect timeout") from None
+    except (httpx.ConnectError, httpx.ProxyError) as reason:
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300]) from None
+    except (httpx.TransportError, httpx.InvalidURL, ValueError) as reason:
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]) from None
+    finally:
+        exchange.waiting = None
+        exchange.upstream_seconds += time.monotonic() - began
+    upstream = Upstream(exchange, response, response.stream, channel.timeouts.idle)  # type: ignore[arg-type]  # both transports give a BodyStream
+    if response.status_code == 200 and "content-encoding" not in response.headers:
+        return upstream
+    try:
+        text = b"" if response.status_code == 200 else await _error_body(upstream)
+    finally:
+        upstream.close()
+    if response.status_code == 200 or 200 < response.status_code < 300:
+        detail = f"HTTP {response.status_code} with content-encoding “{response.headers.get('content-encoding', '')}”, which was not asked for"
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
+    raise classify(response.status_code, response.headers, text)
+
+
+async def _error_body(upstream: Upstream) -> bytes:
+    text = b""
+    try:
+        while len(text) < _ERROR_LIMIT and (piece := await upstream.read()):
+            text += piece
+    except Failure:  # the status is known; half of its explanation will do
+        pass
+    return text[:_ERROR_LIMIT]
+
+
+def from_interrupt(ended: Ended) -> Failure:
+    """A limit of time that ran out, or an order to stop, as the failure of an attempt."""
+    if ended.reason is Interrupt.REVOKED:
+        return Failure(FailureClass.CLIENT, revoked(), 0, "the token was revoked while the request ran")
+    return Failure(FailureClass.TIMEOUT, timeout_error(ended.reason), 0, ended.reason.value)
+
+
+def revoked() -> RequestEnded:
+    return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
+
+

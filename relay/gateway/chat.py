@@ -1,0 +1,174 @@
+"""POST /v1/chat/completions: admit, route, try, answer, record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from relay.billing.writer import writer
+from relay.errors import InternalError, InvalidRequest, NoAvailableChannel, RelayError, UpstreamFailed
+from relay.gateway.access import permitted_model
+from relay.gateway.attempt import GARBAGE, Upstream, from_interrupt, open_upstream
+from relay.gateway.exchange import Ended, Exchange, Interrupt
+from relay.gateway.failure import Failure, FailureClass, classify
+from relay.gateway.pick import Candidate, pick
+from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller, ModelView
+from relay.gateway.store import store
+from relay.gateway.stream import ChatPump, EventStream
+from relay.wire.chat import BadRequest, ChatRequest, parse_chat_answer, parse_chat_request
+from relay.wire.sse import ChatStream, text_units
+
+logger: Final = logging.getLogger(__name__)
+ENDPOINT: Final = "chat.completions"
+
+# Which failure the client hears of when several channels failed in different ways: the one that says most about when to come back.
+_TELLING: Final = (FailureClass.RATE, FailureClass.OVERLOAD, FailureClass.TRANSIENT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL)
+
+
+async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
+    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    body = await exchange.read_body(settings.CONFIG.max_body_bytes)
+    try:
+        request = parse_chat_request(body)
+    except BadRequest as bad:
+        raise InvalidRequest(bad.message, code=bad.code, param=bad.param) from None
+    model = permitted_model(caller, store.snapshot, request.model, exchange.wall)
+    writer.admit()
+    record = Record(exchange, ENDPOINT, model.name, request.stream, bytes(request.fields["messages"]))
+    try:
+        return await _route(exchange, caller, run, request, model, record)
+    except RelayError as error:
+        failed: RelayError = error
+        reason, detail = end_reason(error), str(error.__cause__ or "")
+    except asyncio.CancelledError:
+        gone = exchange.interrupted is Interrupt.CLIENT_GONE or not run.stopping
+        record.submit(CLIENT_GONE if gone else SHUTDOWN, 499 if gone else 503, wait=False)
+        raise
+    except Exception:
+        logger.exception("a request failed", extra={"request_id": exchange.request_id})
+        failed, reason, detail = InternalError(), INTERNAL, ""
+    await exchange.committed(record.submit(reason, failed.wire_status, error=failed, detail=detail))
+    raise failed
+
+
+async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: ChatRequest, model: ModelView, record: Record) -> HttpResponseBase:
+    """Try channel after channel until one answers. Raises RelayError."""
+    routes = caller.routes(model)
+    tried: set[tuple[int, int]] = set()
+    failures: list[Failure] = []
+    while len(tried) < settings.CONFIG.max_attempts:
+        candidate = pick(routes, tried, random.random)
+        if candidate is None:
+            break
+        tried.add(candidate.pair)
+        record.begin_attempt(candidate)
+        began = time.monotonic()
+        exchange.total_at = exchange.started + candidate.route.channel.timeouts.total
+        try:
+            return await _attempt(exchange, run, request, candidate, record, began)
+        except Ended as ended:
+            failure = from_interrupt(ended)
+        except Failure as reason:
+            failure = reason
+        record.end_attempt(candidate, began, failure)
+        failures.append(failure)
+        if not failure.kind.retry:
+            break
+    if failures:
+        told = _most_telling(failures)
+        raise told.error from told
+    message = f"No channel can serve the model “{model.name}” at the moment. Tell the portal's administrator; a retry will not help until a channel is enabled."
+    nothing = NoAvailableChannel(message)
+    nothing.retry = False
+    raise nothing
+
+
+def _most_telling(failures: list[Failure]) -> Failure:
+    if not failures[-1].kind.retry:
+        return failures[-1]
+    for kind in _TELLING:
+        for failure in failures:
+            if failure.kind is kind:
+                return failure
+    return failures[-1]
+
+
+async def _attempt(exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, began: float) -> HttpResponseBase:
+    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
+    channel = candidate.route.channel
+    body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage)
+    record.sent = True
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, request.stream)
+    try:
+        if request.stream:
+            return await _stream(exchange, run, request, candidate, record, upstream, began)
+        return await _plain(exchange, candidate, record, upstream, began)
+    except BaseException:
+        upstream.close()
+        raise
+
+
+async def _plain(exchange: Exchange, candidate: Candidate, record: Record, upstream: Upstream, began: float) -> HttpResponseBase:
+    text = await upstream.read_all()
+    upstream.close()
+    answer = parse_chat_answer(text)
+    if answer is None:
+        detail = f"the answer ({upstream.content_type or 'no content type'}, {len(text)} bytes) is not a chat completion"
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
+    if answer.is_error:
+        raise classify(502, {}, text)
+    record.mark_first_token()
+    record.end_attempt(candidate, began)
+    units = 0.0 if answer.usage else text_units(text)
+    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units))
+    return HttpResponse(text, content_type="application/json", headers=relay_headers(exchange, candidate, record))
+
+
+async def _stream(
+    exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, upstream: Upstream, began: float
+) -> HttpResponseBase:
+    """Wait for the first event, which decides about the status, then hand over to the pump."""
+    channel = candidate.route.channel
+    scanner = ChatStream(
+        drop_usage=channel.stream_usage and not request.include_usage, watch_finish=not channel.sends_done, choices=request.choices
+    )
+    primed: list[bytes] = []
+    while not scanner.started and scanner.error is None and not scanner.done:
+        data = await upstream.read()
+        out = scanner.feed(data) if data else scanner.finish()
+        if out:
+            primed.append(out)
+        if not data:
+            break
+    if scanner.error is not None:
+        raise classify(502, {}, scanner.error)
+    if not scanner.started:
+        detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
+    record.mark_first_token()
+    record.end_attempt(candidate, began)
+    pump = ChatPump(exchange, upstream, scanner, record, primed, lambda: run.stopping)
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **relay_headers(exchange, candidate, record)}
+    return EventStream(pump.run, headers)
+
+
+def relay_headers(exchange: Exchange, candidate: Candidate, record: Record) -> Mapping[str, str]:
+    """What the relay says about its own part: for everyone when the setting allows, always for staff."""
+    if not settings.CONFIG.relay_headers and not (exchange.caller and exchange.caller.is_staff):
+        return {}
+    own = (time.monotonic() - exchange.started - exchange.upstream_seconds) * 1000
+    return {
+        "x-relay-channel": str(candidate.route.channel.id),
+        "x-relay-attempts": str(len(record.attempts)),
+        "x-relay-overhead-ms": f"{own:.1f}",
+    }

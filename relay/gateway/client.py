@@ -1,0 +1,164 @@
+"""The one way to an upstream: httpx over aiohttp, one transport per process and proxy, every connection checked by the SSRF guard.
+
+The relay path calls the transport directly (`httpx.AsyncClient` costs 4 ms of CPU a request); tests of channels and model lists use
+`httpx.AsyncClient` over the same kind of transport.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from httpx_aiohttp import AiohttpTransport
+
+from portal.lib import net
+from portal.lib.net import Allowance
+
+USER_AGENT: Final = "airelays-portal"
+
+
+class ConnectRefused(httpx.ConnectError):
+    """The SSRF guard refused the address that a host name stands for."""
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names and lets only permitted addresses through, so that a name cannot be pointed elsewhere after it was saved."""
+
+    def __init__(self, allowed: Callable[[], Sequence[Allowance]]) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+        self._allowed = allowed
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = self._allowed()
+        permitted = []
+        for entry in found:
+            address = net.parse_address(entry["host"])
+            try:
+                if address is not None:
+                    net.permit(host, address, port, allowed)
+                    permitted.append(entry)
+            except net.Refused:
+                continue
+        if not permitted:
+            raise OSError(f"{host} stands for an address that channels may not use")
+        return permitted
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class UpstreamStream(httpx.AsyncByteStream):
+    """The body of an answer, in pieces as they arrive."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._content = response.content
+
+    async def read(self) -> bytes:
+        """What has arrived, at least one byte; empty at the end of the body. Raises httpx.TransportError."""
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ReadError(str(error)) from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    def close(self) -> None:
+        """Let the connection go: back to the pool when the body was read to its end, closed otherwise. Does not wait."""
+        if self._content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class UpstreamTransport(AiohttpTransport):
+    """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        timeout: dict[str, Any] = request.extensions.get("timeout", {})
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            body = await request.aread()
+        try:
+            response = await self.client.request(
+                request.method,
+                str(request.url),
+                headers=request.headers.multi_items(),
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+                proxy=str(self.proxy.url) if self.proxy else None,
+            )
+        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+            if isinstance(error, aiohttp.SocketTimeoutError):
+                raise httpx.ReadTimeout(str(error)) from error
+            raise httpx.ConnectTimeout("the connection was not made in time") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, OSError) and "channels may not use" in str(error.os_error):
+                raise ConnectRefused(str(error.os_error)) from error
+            raise httpx.ConnectError(str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ReadError(str(error)) from error
+        return httpx.Response(
+            response.status, headers=response.raw_headers, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"}
+        )
+
+
+class Upstreams:
+    """The transports of one event loop."""
+
+    def __init__(self, allowed: Callable[[], Sequence[Allowance]], connections: int, ca_file: str = "") -> None:
+        self._allowed, self._connections = allowed, connections
+        self._transports: dict[str, UpstreamTransport] = {}
+        self._ssl = ssl.create_default_context(cafile=ca_file or None)
+        if ca_file:
+            self._ssl.load_default_certs()
+
+    def transport(self, proxy: str = "") -> UpstreamTransport:
+        found = self._transports.get(proxy)
+        if found is None:
+            found = self._transports[proxy] = UpstreamTransport(
+                verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False
+            )
+        return found
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            resolver=GuardedResolver(self._allowed),
+            limit=self._connections,
+            ssl=self._ssl,
+            ttl_dns_cache=30,
+            keepalive_timeout=30,  # below the idle limit of common servers, so that a kept connection is rarely a dead one
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        )
+
+    async def close(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+        self._transports.clear()
+
+
+def timeouts(connect: float, read: float | None = None) -> dict[str, dict[str, float | None]]:
+    """httpx's extension for the limits that the transport itself keeps, in seconds."""
+    return {"timeout": {"connect": connect, "read": read, "pool": None, "write": None}}

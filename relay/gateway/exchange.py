@@ -1,0 +1,172 @@
+"""One client request and what is known of it while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from enum import Enum
+from typing import Any, Final
+from uuid import uuid4
+
+from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
+from relay.gateway.snapshot import Caller
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+
+class Interrupt(Enum):
+    """Why a running request was cancelled from outside its own task."""
+
+    CLIENT_GONE = "the client left"
+    FIRST_BYTE = "no first byte in time"
+    IDLE = "silent for too long"
+    TOTAL = "took too long"
+    DATABASE = "the database did not answer in time"
+    REVOKED = "the token was revoked"
+
+
+_TIMEOUTS: Final = {
+    Interrupt.FIRST_BYTE: "The upstream did not begin to answer in time (first-byte timeout). Try again, or use a faster model.",
+    Interrupt.IDLE: "The upstream fell silent in the middle of its answer (idle timeout). Try again.",
+    Interrupt.TOTAL: "The answer took longer than this portal allows (total timeout). Ask for a shorter answer.",
+}
+
+
+class Ended(Exception):
+    """The request must stop, for a reason that is not the upstream's."""
+
+    def __init__(self, reason: Interrupt) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Exchange:
+    """State of one request. Times are `time.monotonic()` seconds, but for `wall`.
+
+    `waiting`: the limit that is running while the task waits for the upstream or the database, None while it does not wait; only then may
+    the watch interrupt it for slowness. `quiet_since`: when the client last got bytes of a stream, 0 outside of one.
+    """
+
+    __slots__ = (
+        "_receive", "_send", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "request_id", "started",
+        "task", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
+        self.started = time.monotonic()
+        self.wall = time.time()
+        self.request_id = "req_" + uuid4().hex
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
+        self.ip = ip
+        self.caller: Caller | None = None
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.listener: asyncio.Task[None] | None = None
+        self.interrupted: Interrupt | None = None
+        self.waiting: Interrupt | None = None
+        self.wait_since = self.wait_limit = 0.0
+        self.total_at = 0.0
+        self.quiet_since = 0.0
+        self.upstream_seconds = 0.0
+        self._receive, self._send = receive, send
+
+    # -- the client --------------------------------------------------------------------------------------------------
+
+    async def read_body(self, limit: int) -> bytes:
+        """The request's body. Raises RequestTooLarge, before anything is read when the length is announced; CancelledError when the client leaves."""
+        announced = self.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > limit:
+            raise _too_large(limit)
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            self._check(message)
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
+        pieces, size = [body], len(body)
+        while message.get("more_body", False):
+            message = await self._receive()
+            self._check(message)
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _check(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            self.interrupted = Interrupt.CLIENT_GONE
+            raise asyncio.CancelledError
+
+    def listen(self) -> None:
+        """Begin to notice when the client leaves. Called by the watch, for requests that last: quick ones need no second task."""
+        if self.listener is None:
+            self.listener = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.interrupt(Interrupt.CLIENT_GONE)
+                return
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of a stream; returns when the client's buffer has room again."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self.quiet_since = time.monotonic()
+
+    async def keep_alive(self) -> None:
+        await self.write(KEEP_ALIVE)
+
+    # -- interruption ------------------------------------------------------------------------------------------------
+
+    def interrupt(self, reason: Interrupt) -> None:
+        """Cancel the request's task. The first reason stands."""
+        if self.interrupted is None and self.task is not None and not self.task.done():
+            self.interrupted = reason
+            self.task.cancel()
+
+    def explain(self, cancelled: asyncio.CancelledError) -> BaseException:
+        """What to raise instead of a CancelledError: `Ended` when the watch interrupted this request, the same error otherwise."""
+        if self.interrupted is None or self.interrupted is Interrupt.CLIENT_GONE or self.task is None:
+            return cancelled
+        self.task.uncancel()
+        reason, self.interrupted = self.interrupted, None
+        return Ended(reason)
+
+    def begin_wait(self, kind: Interrupt, limit: float) -> None:
+        self.wait_since = time.monotonic()
+        self.wait_limit = limit
+        self.waiting = kind
+
+    async def committed(self, future: asyncio.Future[None] | None) -> None:
+        """Wait until a usage record is on disk. Raises RelayUnavailable."""
+        if future is None:
+            return
+        self.begin_wait(Interrupt.DATABASE, 12.0)
+        try:
+            await future
+        except asyncio.CancelledError as cancelled:
+            why = self.explain(cancelled)
+            if isinstance(why, Ended):
+                raise RelayUnavailable("The portal could not record this request. Try again in a few seconds.", retry_after=5) from None
+            raise
+        finally:
+            self.waiting = None
+
+
+def timeout_error(reason: Interrupt) -> UpstreamTimeout:
+    return UpstreamTimeout(_TIMEOUTS[reason])
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
+    return RequestTooLarge(f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL.")

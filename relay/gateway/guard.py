@@ -1,0 +1,68 @@
+"""Blocks addresses that keep presenting bad tokens. A valid token works from a blocked address all the same."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from portal.lib.net import block_key
+
+_TRACKED: Final = 100_000  # addresses with recent failures; the oldest is forgotten first
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`blocked_for`: seconds left, 0 when not blocked. `new_block`: this failure began the block."""
+
+    blocked_for: float
+    failures: int
+    new_block: bool
+
+
+class AddressGuard:
+    """Counts failures per address in a sliding window. Times are seconds since 1970, given by the caller."""
+
+    def __init__(self, attempts: int = 8, window: float = 300.0, block: float = 900.0) -> None:
+        self.attempts, self.window, self.block = attempts, window, block
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._blocked: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def configure(self, attempts: int, window: float, block: float) -> None:
+        self.attempts, self.window, self.block = attempts, window, block
+
+    def failed(self, ip: str, now: float) -> Verdict:
+        """Note a bad token. The attempt that reaches the limit is still answered 401; the next ones are blocked."""
+        key = block_key(ip)
+        with self._lock:
+            until = self._blocked.get(key, 0.0)
+            if until > now:
+                return Verdict(until - now, 0, False)
+            self._blocked.pop(key, None)
+            recent = [at for at in self._failures.pop(key, ()) if at > now - self.window]
+            recent.append(now)
+            if len(recent) >= self.attempts:
+                self._blocked[key] = now + self.block
+                return Verdict(0.0, len(recent), True)
+            self._failures[key] = recent
+            while len(self._failures) > _TRACKED:
+                self._failures.popitem(last=False)
+            return Verdict(0.0, len(recent), False)
+
+    def succeeded(self, ip: str) -> None:
+        """A valid token clears the count of its address."""
+        if self._failures:
+            with self._lock:
+                self._failures.pop(block_key(ip), None)
+
+    def replace(self, blocked: dict[str, float]) -> None:
+        """Take over the blocks that all workers share through the database."""
+        with self._lock:
+            for key in self._blocked.keys() - blocked.keys():
+                self._failures.pop(key, None)
+            self._blocked = dict(blocked)
+
+
+guard: Final = AddressGuard()

@@ -1,0 +1,139 @@
+"""Reads the configuration from the database into views. Synchronous: called in threads, never on the event loop."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Final
+
+import httpx
+from django.conf import settings
+
+from portal.lib import clock, net
+from portal.lib.crypto import Undecryptable
+from relay.gateway.snapshot import Caller, ChannelView, KeyView, ModelView, Route, Snapshot, Timeouts
+from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, ModelPermission, Token
+from relay.providers.table import PROVIDERS
+
+logger: Final = logging.getLogger(__name__)
+_NEVER: Final = float("inf")
+
+
+def allowances() -> tuple[net.Allowance, ...]:
+    """What the administrator allows beside the public Internet: from the settings and from the admin."""
+    lines = [*settings.CONFIG.upstream_allow, *AllowedUpstream.objects.values_list("address", flat=True)]
+    return tuple(net.Allowance.parse(line) for line in lines)
+
+
+def load_snapshot() -> Snapshot:
+    """Queries: 7, whatever the size of the configuration."""
+    allowed = allowances()
+    keys: dict[int, list[ApiKey]] = {}
+    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
+        keys.setdefault(key.channel_id, []).append(key)
+    channels = {
+        channel.pk: _channel(channel, keys.get(channel.pk, []), allowed)
+        for channel in Channel.objects.filter(enabled=True).prefetch_related("groups")
+    }
+    routes: dict[int, list[Route]] = {}
+    for served in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
+        routes.setdefault(served.model_id, []).append(Route(channels[served.channel_id], served.upstream_name or served.model.name))
+    users: dict[int, dict[int, float]] = {}
+    groups: dict[int, dict[int, float]] = {}
+    for permission in ModelPermission.objects.all():
+        until = permission.expires_at.timestamp() if permission.expires_at else _NEVER
+        if permission.user_id is not None:
+            users.setdefault(permission.model_id, {})[permission.user_id] = until
+        elif permission.group_id is not None:
+            groups.setdefault(permission.model_id, {})[permission.group_id] = until
+    views = {
+        model.name: ModelView(
+            id=model.pk,
+            name=model.name,
+            owned_by=model.owned_by or "airelays",
+            created=int(model.created_at.timestamp()),
+            is_open=model.is_open,
+            context_window=model.context_window,
+            max_output_tokens=model.max_output_tokens,
+            users=users.get(model.pk, {}),
+            groups=groups.get(model.pk, {}),
+            routes=tuple(routes.get(model.pk, ())),
+        )
+        for model in Model.objects.filter(enabled=True)
+    }
+    return Snapshot(views, allowed, frozenset(channel.proxy for channel in channels.values()))
+
+
+def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
+    provider, config = PROVIDERS[channel.provider], settings.CONFIG
+    views = []
+    for key in keys:
+        try:
+            headers = ((provider.auth_header, provider.auth_prefix + key.secret()),)
+        except Undecryptable:
+            logger.error("API key %s of channel “%s” cannot be decrypted with the configured encryption keys; enter it again", key.pk, channel.name)
+            continue
+        views.append(KeyView(key.pk, key.weight, headers))
+    if not views and not keys and not provider.needs_key:
+        views.append(KeyView(0, 1, ()))
+    refusal = ""
+    if channel.provider != "demo":
+        try:
+            net.check_url(channel.effective_base_url, allowed)
+            if channel.proxy_url:
+                net.check_url(channel.proxy_url, allowed, ("http",))
+        except net.Refused as reason:
+            refusal = str(reason)
+            logger.error("channel “%s” is not used: %s", channel.name, reason)
+    url = (channel.effective_base_url if not refusal else "https://invalid.invalid") + provider.chat_path
+    return ChannelView(
+        id=channel.pk,
+        name=channel.name,
+        provider=channel.provider,
+        chat_url=httpx.URL(url),
+        keys=tuple(views),
+        priority=channel.priority,
+        weight=channel.weight,
+        groups=frozenset(group.pk for group in channel.groups.all()),
+        proxy=channel.proxy_url,
+        sends_done=channel.sends_done,
+        stream_usage=channel.stream_usage,
+        timeouts=Timeouts(
+            connect=channel.connect_timeout or config.connect_timeout,
+            first_byte=channel.first_byte_timeout or config.first_byte_timeout,
+            idle=channel.idle_timeout or config.idle_timeout,
+            total=channel.total_timeout or config.total_timeout,
+        ),
+        refusal=refusal,
+    )
+
+
+def load_caller(digest: str) -> Caller | None:
+    """The caller behind a token's digest, or None when there is no such token. Queries: 3."""
+    token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
+    if token is None:
+        return None
+    allowed = frozenset(token.models_allowed.values_list("pk", flat=True))
+    return Caller(
+        digest=digest,
+        token_id=token.pk,
+        user_id=token.user_id,
+        is_staff=token.user.is_staff,
+        groups=frozenset(token.user.groups.values_list("pk", flat=True)),
+        token_enabled=token.enabled,
+        user_enabled=token.user.is_active,
+        expires_at=token.expires_at.timestamp() if token.expires_at else _NEVER,
+        models=allowed or None,
+        networks=net.parse_networks(token.allowed_ips),
+    )
+
+
+def load_blocks(now: datetime) -> dict[str, float]:
+    """Blocked addresses and the second at which each is free again."""
+    return {row.address: row.blocked_until.timestamp() for row in BlockedAddress.objects.filter(blocked_until__gt=now)}
+
+
+def save_block(address: str, failures: int, until: datetime) -> None:
+    """Tell the admin and the other workers that an address is blocked. Expired rows are cleaned up on the way."""
+    BlockedAddress.objects.filter(blocked_until__lte=clock.now()).delete()
+    BlockedAddress.objects.update_or_create(address=address, defaults={"failures": failures, "blocked_until": until})

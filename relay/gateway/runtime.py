@@ -1,0 +1,95 @@
+"""What one worker process owns: its transports, its watch, its feed poller, its writer. Started with the server, or by the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import httpx
+from django.conf import settings
+
+from relay.billing.writer import writer
+from relay.gateway.client import Upstreams
+from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.guard import guard
+from relay.gateway.snapshot import CallerState
+from relay.gateway.store import FeedPoller, store
+from relay.gateway.watch import Watch
+from relay.providers.demo import DemoTransport
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        config = settings.CONFIG
+        guard.configure(config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds)
+        self.watch = Watch(config.keepalive_seconds)
+        self.upstreams = Upstreams(lambda: store.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
+        self.demo = DemoTransport()
+        self.stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._poller = FeedPoller(store, config.feed_poll_seconds)
+        self._started = False
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Read the configuration and begin to follow its changes. Raises RelayUnavailable when the database cannot be read."""
+        async with self._starting:
+            if self._started:
+                return
+            await asyncio.to_thread(self._poller.start)
+            writer.start()
+            store.on_drop(self._on_drop)
+            self._started = True
+
+    async def stop(self) -> None:
+        """Write what is queued and close what is open."""
+        self.stopping = True
+        await asyncio.to_thread(self._poller.stop)
+        await asyncio.to_thread(writer.close)
+        await self.upstreams.close()
+
+    def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
+        return self.demo if provider == "demo" else self.upstreams.transport(proxy)
+
+    # -- tokens that are revoked while they are in use ---------------------------------------------------------------
+
+    def _on_drop(self, digest: str, user_id: int) -> None:
+        """Called in any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._recheck, digest, user_id)
+        except RuntimeError:  # the loop is closed
+            logger.debug("a change came after the stop")
+
+    def _recheck(self, digest: str, user_id: int) -> None:
+        for exchange in self.watch.running:
+            caller = exchange.caller
+            if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
+                self.watch.spawn(self._end_if_revoked(exchange, caller.digest))
+
+    async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
+        caller = await store.caller(digest)
+        if caller is None or caller.state(exchange.wall) not in {CallerState.ACTIVE, CallerState.EXPIRED}:
+            exchange.interrupt(Interrupt.REVOKED)
+
+
+_runtime: Runtime | None = None
+
+
+async def runtime() -> Runtime:
+    """This process's runtime, started now if no server has started it (Daphne has no lifespan)."""
+    global _runtime
+    if _runtime is None or _runtime._loop is not asyncio.get_running_loop():
+        _runtime = Runtime()
+    if not _runtime._started:
+        await _runtime.start()
+    return _runtime
+
+
+def current() -> Runtime | None:
+    """The runtime, if it runs."""
+    return _runtime if _runtime is not None and _runtime._started else None

@@ -1,0 +1,131 @@
+"""A running stream: from the upstream's bytes to the client's, with a record on disk before the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from django.http.response import HttpResponseBase
+
+from relay.errors import InternalError, RelayError, RequestEnded, UpstreamTruncated
+from relay.gateway.attempt import Upstream, from_interrupt, revoked
+from relay.gateway.exchange import Ended, Exchange, Interrupt
+from relay.gateway.failure import Failure, stream_error
+from relay.gateway.record import CLIENT_GONE, COMPLETED, ENDED, INTERNAL, SHUTDOWN, Record, end_reason
+from relay.wire.sse import ChatStream
+
+logger: Final = logging.getLogger(__name__)
+DONE: Final = b"data: [DONE]\n\n"
+_DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
+
+
+_LAST_WORDS: Final = 10.0  # seconds for the end of a stream to be taken by its client
+
+
+class EventStream(HttpResponseBase):
+    """A response whose body is produced by `pump`. Only the relay handler can send it."""
+
+    streaming = True
+
+    def __init__(self, pump: Callable[[], Awaitable[bool]], headers: Mapping[str, str]) -> None:
+        super().__init__(content_type="text/event-stream; charset=utf-8", status=200, headers=dict(headers))
+        self.pump = pump
+
+
+class ChatPump:
+    """Moves one chat stream. `run` never raises but for cancellation, and always leaves a record."""
+
+    def __init__(self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], stopping: Callable[[], bool]) -> None:
+        self._exchange, self._upstream, self._scanner, self._record = exchange, upstream, scanner, record
+        self._primed = primed
+        self._stopping = stopping
+
+    async def run(self) -> bool:
+        """Called when the response's head has been sent. False when the client takes no more bytes, so that its connection must be cut."""
+        exchange, record, scanner = self._exchange, self._record, self._scanner
+        error: RelayError | None = None
+        detail = ""
+        try:
+            try:
+                await self._move()
+                if scanner.error is not None:
+                    error, detail = stream_error(scanner.error)
+                elif not scanner.complete:
+                    error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
+                    detail = "the connection was closed before the end of the answer"
+                elif scanner.done:
+                    await self._drain()
+            except Failure as failure:
+                error = UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again.")
+                detail = failure.detail
+            except Ended as ended:
+                error = revoked() if ended.reason is Interrupt.REVOKED else from_interrupt(ended).error
+                detail = ended.reason.value
+            self._upstream.close()
+            reason = COMPLETED if error is None else ENDED if isinstance(error, RequestEnded) else end_reason(error)
+            future = record.submit(reason, 200, scanner.usage, error, detail, scanner.text_units)
+            try:
+                await exchange.committed(future)
+            except RelayError as unavailable:
+                error = error or unavailable
+            return await self._say(error.event() if error is not None else scanner.terminal or DONE)
+        except asyncio.CancelledError:
+            self._upstream.close()
+            self._left()
+            raise
+        except Exception:
+            logger.exception("a stream failed", extra={"request_id": exchange.request_id})
+            self._upstream.close()
+            fault = InternalError()
+            record.submit(INTERNAL, 200, scanner.usage, fault, "", scanner.text_units, wait=False)
+            return await self._say(fault.event())
+
+    async def _say(self, last: bytes) -> bool:
+        """The last bytes, for a client that may have stopped reading."""
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._exchange.write(last)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _move(self) -> None:
+        """Pass bytes on until the upstream's end, its end marker or its error."""
+        scanner, upstream, exchange = self._scanner, self._upstream, self._exchange
+        for piece in self._primed:
+            await self._write(piece)
+        self._primed = []
+        while not scanner.done and scanner.error is None:
+            data = await upstream.read()
+            if not data:
+                tail = scanner.finish()
+                if tail:
+                    await self._write(tail if tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")) else tail + b"\n\n")
+                break
+            out = scanner.feed(data)
+            if out:
+                await self._write(out)
+        exchange.quiet_since = 0.0
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._exchange.write(data)
+        except asyncio.CancelledError as cancelled:
+            # Interrupted in a send: the client does not read, or its token is gone.
+            raise self._exchange.explain(cancelled) from None
+
+    async def _drain(self) -> None:
+        """Read what follows the end marker, which is nothing but the end of the body, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(_DRAIN):
+                while await self._upstream.read():
+                    continue
+        except (TimeoutError, Failure, Ended):
+            pass  # the answer is whole; only the connection is lost
+
+    def _left(self) -> None:
+        """The client left, or the portal stops: record what was delivered."""
+        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE or not self._stopping()
+        self._record.submit(CLIENT_GONE if gone else SHUTDOWN, 200, self._scanner.usage, None, "", self._scanner.text_units, wait=False)

@@ -1,0 +1,61 @@
+"""Looks after running requests four times a second: limits of time, keep-alive comments, clients that have left.
+
+One timer for all of them costs nothing per chunk; a timer per read would cost more than the read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from relay.gateway.exchange import Exchange, Interrupt
+
+TICK: Final = 0.25
+_QUICK: Final = 0.1  # a request younger than this needs nobody to listen for its client's leaving
+
+
+class Watch:
+    """The running requests of one event loop."""
+
+    def __init__(self, keepalive: float = 15.0) -> None:
+        self.running: set[Exchange] = set()
+        self.keepalive = keepalive
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def add(self, exchange: Exchange) -> None:
+        self.running.add(exchange)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def remove(self, exchange: Exchange) -> None:
+        self.running.discard(exchange)
+        if exchange.listener is not None:
+            exchange.listener.cancel()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._tick) if self.running else None
+        now = time.monotonic()
+        for exchange in list(self.running):
+            if exchange.listener is None and now - exchange.started > _QUICK:
+                exchange.listen()
+            if exchange.waiting is not None:
+                if now - exchange.wait_since >= exchange.wait_limit:
+                    exchange.interrupt(exchange.waiting)
+                elif exchange.total_at and now >= exchange.total_at and exchange.waiting is not Interrupt.DATABASE:
+                    exchange.interrupt(Interrupt.TOTAL)
+                elif exchange.quiet_since and now - exchange.quiet_since >= self.keepalive:
+                    exchange.quiet_since = now
+                    self.spawn(exchange.keep_alive())
+            elif exchange.total_at and now >= exchange.total_at:
+                exchange.interrupt(Interrupt.TOTAL)  # stuck in a send: the client does not read
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests, keeping hold of it until it is done."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from accounts.models import Change, ChangeTracked
+from portal.lib.net import Allowance
+
+
+class AllowedUpstream(ChangeTracked):
+    """An address outside the public Internet that channels may use, such as an Ollama on this machine."""
+
+    address = models.CharField(max_length=120, unique=True, help_text="Address, network or host name, with or without a port: 127.0.0.1:11434, 10.0.0.0/8, ollama.lan.")
+    note = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "allowed upstream address"
+        verbose_name_plural = "allowed upstream addresses"
+        ordering = ["address"]
+
+    def __str__(self) -> str:
+        return self.address
+
+    def clean(self) -> None:
+        try:
+            Allowance.parse(self.address)
+        except ValueError as error:
+            raise ValidationError({"address": str(error)}) from error
+
+
+class BlockedAddress(ChangeTracked):
+    """A caller's address that presented too many bad tokens. Valid tokens still work from it. Deleting the row unblocks it."""
+
+    change_topic = Change.ADDRESS
+
+    address = models.CharField(max_length=50, unique=True)
+    failures = models.PositiveIntegerField()
+    blocked_until = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "blocked address"
+        verbose_name_plural = "blocked addresses"
+        ordering = ["-blocked_until"]
+
+    def __str__(self) -> str:
+        return self.address
+
+    def change_key(self) -> str:
+        return self.address

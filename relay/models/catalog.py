@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import ChangeTracked
+from relay.models.channel import Channel
+
+
+class Model(ChangeTracked):
+    """A public model name that clients ask for."""
+
+    name = models.CharField(max_length=120, unique=True, help_text="What clients write into the field “model”.")
+    display_name = models.CharField(max_length=120, blank=True)
+    description = models.CharField(max_length=300, blank=True)
+    owned_by = models.CharField(max_length=60, blank=True, help_text="Shown in /v1/models. Empty: the name of this portal.")
+    enabled = models.BooleanField(default=True)
+    is_open = models.BooleanField("open", default=False, help_text="Everyone may use an open model; the others need a permission.")
+    context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens of prompt and answer together.")
+    max_output_tokens = models.PositiveIntegerField(null=True, blank=True)
+    channels = models.ManyToManyField(Channel, through="ChannelModel", related_name="models")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        self.name = self.name.strip()
+        if any(character.isspace() for character in self.name):
+            raise ValidationError({"name": "A model name contains no spaces."})
+
+
+class ChannelModel(ChangeTracked):
+    """A channel serves a model, perhaps under another name."""
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="served")
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="served_by")
+    upstream_name = models.CharField(max_length=160, blank=True, help_text="What the channel calls the model. Empty: the same name.")
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        verbose_name = "model of a channel"
+        verbose_name_plural = "models of channels"
+        constraints = [models.UniqueConstraint(fields=["channel", "model"], name="channel_serves_model_once")]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.channel}"
+
+
+class ModelPermission(ChangeTracked):
+    """A user, or every user of a group, may use a model that is not open."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="permissions")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")
+    group = models.ForeignKey(Group, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")
+    expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: for ever.")
+
+    class Meta:
+        verbose_name = "model permission"
+        constraints = [
+            models.CheckConstraint(condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False), name="permission_user_or_group"),
+            models.UniqueConstraint(fields=["model", "user"], name="permission_once_per_user"),
+            models.UniqueConstraint(fields=["model", "group"], name="permission_once_per_group"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group} may use {self.model}"
+
+    def clean(self) -> None:
+        if (self.user is None) == (self.group is None):
+            raise ValidationError("Choose a user or a group, one of the two.")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from accounts.models import ChangeTracked
+from portal.lib.crypto import mask
+from relay.models.fields import box
+from relay.providers.table import CHOICES, PROVIDERS
+
+def provider_choices() -> list[tuple[str, str]]:
+    """A function, so that a new vendor needs no migration."""
+    return CHOICES
+
+
+_TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]
+
+
+class Channel(ChangeTracked):
+    """A configured way to an upstream: provider, base URL, keys, models, priority, weight."""
+
+    name = models.CharField(max_length=80, unique=True)
+    provider = models.CharField(max_length=30, choices=provider_choices, default="openai", help_text="The dialect that the upstream speaks.")
+    base_url = models.CharField(
+        "base URL", max_length=300, blank=True, help_text="With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address."
+    )
+    enabled = models.BooleanField(default=True)
+    priority = models.IntegerField(default=0, help_text="Channels of the highest priority are used first; lower ones when those fail.")
+    weight = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)], help_text="Share of the requests among channels of equal priority."
+    )
+    groups = models.ManyToManyField(Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone.")
+    proxy_url = models.CharField("proxy URL", max_length=300, blank=True, help_text="HTTP proxy for this channel, such as http://proxy.example.org:3128.")
+    sends_done = models.BooleanField(
+        "ends streams with [DONE]", default=True, help_text="Turn off for upstreams that close a complete stream without it. On: a stream without it counts as cut off."
+    )
+    stream_usage = models.BooleanField(
+        "reports usage in streams", default=True, help_text="Ask for usage with stream_options. Turn off for old upstreams that refuse it; usage is then estimated."
+    )
+    connect_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds. Empty: the default of the installation.")
+    first_byte_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds until the first byte of the answer.")
+    idle_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest silence inside an answer, in seconds.")
+    total_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest duration of one request, in seconds.")
+    notes = models.TextField(blank=True)
+    tested_at = models.DateTimeField("last test", null=True, blank=True, editable=False)
+    test_ok = models.BooleanField("test passed", null=True, editable=False)
+    test_latency_ms = models.PositiveIntegerField("test latency", null=True, editable=False)
+    test_message = models.CharField("test result", max_length=500, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-priority", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def effective_base_url(self) -> str:
+        return (self.base_url or PROVIDERS[self.provider].base_url).rstrip("/")
+
+    def clean(self) -> None:
+        provider = PROVIDERS.get(self.provider)
+        if provider and not self.base_url and not provider.base_url:
+            raise ValidationError({"base_url": f"{provider.label} has no address of its own: type the base URL of the upstream."})
+
+
+class ApiKey(ChangeTracked):
+    """An upstream secret of a channel. Stored encrypted; no page shows it again."""
+
+    PURPOSE: ClassVar[str] = "upstream-key"
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="keys")
+    label = models.CharField(max_length=80, blank=True)
+    sealed = models.TextField(editable=False)
+    hint = models.CharField("key", max_length=24, editable=False)
+    enabled = models.BooleanField(default=True)
+    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.label or self.hint
+
+    def set_secret(self, secret: str) -> None:
+        self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)
+
+    def secret(self) -> str:
+        """Raises portal.lib.crypto.Undecryptable."""
+        return box(self.PURPOSE).open(self.sealed)

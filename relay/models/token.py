@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from accounts.models import Change, ChangeTracked
+from portal.lib import clock, net
+from portal.lib.crypto import Undecryptable, keyed_digest, mask
+from relay.models.catalog import Model
+from relay.models.fields import box
+
+
+def make_secret() -> str:
+    """A new relay token: `sk-` and 48 letters and digits, 285 random bits."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    return "sk-" + "".join(secrets.choice(alphabet) for _ in range(48))
+
+
+def digest_of(secret: str) -> str:
+    """Under what a token is stored and looked up."""
+    return keyed_digest(settings.TOKEN_KEY, secret.encode("utf-8", "surrogateescape"))
+
+
+class Token(ChangeTracked):
+    """What a client app presents. The secret itself is not stored, but for an encrypted copy that its owner can reveal."""
+
+    PURPOSE: ClassVar[str] = "relay-token"
+    change_topic = Change.TOKEN
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=60)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField("token", max_length=24, editable=False)
+    sealed = models.TextField(blank=True, editable=False)
+    enabled = models.BooleanField(default=True)
+    expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: never expires.")
+    models_allowed = models.ManyToManyField(
+        Model, blank=True, related_name="tokens", verbose_name="allowed models", help_text="Only these models. Empty: every model its owner may use."
+    )
+    allowed_ips = models.JSONField("allowed addresses", default=list, blank=True, help_text="Addresses or networks that may use the token. Empty: all.")
+    notes = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["user", "revoked_at"], name="token_of_user")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def change_key(self) -> str:
+        return self.digest
+
+    def clean(self) -> None:
+        if not isinstance(self.allowed_ips, list) or not all(isinstance(line, str) for line in self.allowed_ips):
+            raise ValidationError({"allowed_ips": "Write one address or network a line."})
+        try:
+            self.allowed_ips = [str(network) for network in net.parse_networks(self.allowed_ips)]
+        except ValueError as error:
+            raise ValidationError({"allowed_ips": str(error)}) from error
+
+    def set_secret(self, secret: str) -> None:
+        self.digest, self.hint = digest_of(secret), mask(secret)
+        self.sealed = box(self.PURPOSE).seal(secret) if settings.CONFIG.tokens_revealable else ""
+
+    def reveal(self) -> str | None:
+        """The secret, or None when no copy is kept, revealing is turned off, or its encryption key is gone."""
+        if not self.sealed or not settings.CONFIG.tokens_revealable:
+            return None
+        try:
+            return box(self.PURPOSE).open(self.sealed)
+        except Undecryptable:
+            return None
+
+    def state(self, at: datetime | None = None) -> str:
+        """`active`, `disabled`, `expired` or `revoked`."""
+        if self.revoked_at:
+            return "revoked"
+        if not self.enabled:
+            return "disabled"
+        if self.expires_at and self.expires_at <= (at or clock.now()):
+            return "expired"
+        return "active"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from relay.models.channel import ApiKey, Channel
+from relay.models.token import Token
+
+
+class EndReason(models.TextChoices):
+    """How a request ended."""
+
+    COMPLETED = "completed", "completed"
+    CLIENT_ERROR = "client_error", "refused: the request was at fault"
+    NO_CHANNEL = "no_channel", "no channel available"
+    UPSTREAM_ERROR = "upstream_error", "upstream failed"
+    TIMEOUT = "timeout", "upstream too slow"
+    TRUNCATED = "truncated", "upstream cut the answer off"
+    CLIENT_GONE = "client_gone", "client left"
+    ENDED = "ended", "ended by the portal"
+    SHUTDOWN = "shutdown", "portal stopped"
+    INTERNAL = "internal_error", "error of the portal"
+
+
+class UsageSource(models.TextChoices):
+    """Where the token counts come from."""
+
+    REPORTED = "reported", "reported by the upstream"
+    ESTIMATED = "estimated", "estimated here"
+    NONE = "none", "nothing was used"
+
+
+class UsageRecord(models.Model):
+    """One immutable row per request that reached routing, written by `relay.billing.writer` before the answer's last bytes go out.
+
+    Relations carry no database constraint: a row outlives what it names. Token classes follow OpenAI's counting: cached and cache-write
+    tokens are part of the input, reasoning tokens part of the output.
+    """
+
+    request_id = models.CharField(max_length=36, unique=True)
+    client_request_id = models.CharField(max_length=64, blank=True)
+    started_at = models.DateTimeField(db_index=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    token = models.ForeignKey(Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    channel = models.ForeignKey(Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    model = models.CharField(max_length=120)
+    upstream_model = models.CharField(max_length=160, blank=True)
+    endpoint = models.CharField(max_length=40)
+    streamed = models.BooleanField()
+    status = models.PositiveSmallIntegerField(help_text="HTTP status that the client got.")
+    end_reason = models.CharField(max_length=16, choices=EndReason.choices)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_message = models.CharField(max_length=300, blank=True)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cached_input_tokens = models.PositiveBigIntegerField(default=0)
+    cache_write_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    reasoning_tokens = models.PositiveBigIntegerField(default=0)
+    audio_input_tokens = models.PositiveBigIntegerField(default=0)
+    audio_output_tokens = models.PositiveBigIntegerField(default=0)
+    usage_source = models.CharField(max_length=10, choices=UsageSource.choices)
+    latency_ms = models.PositiveIntegerField(help_text="From the request's first byte to the end of the answer.")
+    first_token_ms = models.PositiveIntegerField(null=True, help_text="Until the first event of a stream, or the answer's headers.")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    attempt_log = models.JSONField(default=list)
+    client_ip = models.CharField(max_length=45, blank=True)
+
+    class Meta:
+        verbose_name = "usage record"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["user", "started_at"], name="usage_user_time"),
+            models.Index(fields=["token", "started_at"], name="usage_token_time"),
+            models.Index(fields=["channel", "started_at"], name="usage_channel_time"),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id

@@ -1,0 +1,1 @@
+"""What is known of upstreams: addresses, authentication, quirks. Pure: no Django, no I/O but the demo's own answers."""

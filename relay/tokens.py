@@ -1,0 +1,66 @@
+"""What is done with relay tokens by people: create, rotate, revoke, reveal. Each leaves an audit event in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from accounts.models import AuditEvent, Change, User
+from accounts.models.change import announce
+from portal.lib import clock
+from relay.models import Model, Token
+from relay.models.token import make_secret
+
+
+def create_token(
+    user: User,
+    name: str,
+    *,
+    actor: Any,
+    ip: str | None = None,
+    expires_at: datetime | None = None,
+    models_allowed: Iterable[Model] = (),
+    allowed_ips: Iterable[str] = (),
+) -> tuple[Token, str]:
+    """A new token and its secret, which is not stored in clear."""
+    secret = make_secret()
+    token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips))
+    token.set_secret(secret)
+    with transaction.atomic():
+        token.save()
+        token.models_allowed.set(models_allowed)
+        AuditEvent.write("token.create", actor, token, ip, owner=user.get_username())
+    return token, secret
+
+
+def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
+    """A new secret for the same token; the old one stops working on every worker within a second."""
+    secret = make_secret()
+    with transaction.atomic():
+        announce(Change.TOKEN, [token.digest])
+        token.set_secret(secret)
+        token.rotated_at = clock.now()
+        token.save()
+        AuditEvent.write("token.rotate", actor, token, ip)
+    return secret
+
+
+def revoke_token(token: Token, *, actor: Any, ip: str | None = None) -> None:
+    """End a token for good. It stays in the lists of use, and its running streams are ended."""
+    if token.revoked_at:
+        return
+    with transaction.atomic():
+        token.revoked_at, token.enabled, token.sealed = clock.now(), False, ""
+        token.save()
+        AuditEvent.write("token.revoke", actor, token, ip)
+
+
+def reveal_token(token: Token, *, actor: Any, ip: str | None = None) -> str | None:
+    """The secret, for its owner's eyes, or None when no copy is kept."""
+    with transaction.atomic():
+        secret = token.reveal()
+        AuditEvent.write("token.reveal", actor, token, ip, revealed=secret is not None)
+    return secret

@@ -1,0 +1,1 @@
+"""Codecs of the wire: pure and synchronous, no Django, no I/O."""
