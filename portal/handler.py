@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Set
 from typing import Any, Final
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, get_resolver
+from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from portal.lib.net import client_ip
 from relay.api.errors import error_response, unknown_route, wrong_method
@@ -36,13 +37,20 @@ class RelayHandler(ASGIHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         """None: authentication, request ids and CORS of /v1 are done here and in the endpoints."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._trusted = settings.TRUSTED_PROXIES
+        self._cors_origins = frozenset(settings.CONFIG.cors_origins)
+        self._resolver = get_resolver(settings.RELAY_URLCONF)
+        self._fixed: dict[str, ResolverMatch] = {}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = scope["headers"]
         peer = (scope.get("client") or ("", 0))[0]
         ip = peer
-        if settings.TRUSTED_PROXIES:
+        if self._trusted:
             forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
-            ip = client_ip(peer, forwarded.decode("latin-1"), settings.TRUSTED_PROXIES)
+            ip = client_ip(peer, forwarded.decode("latin-1"), self._trusted)
         exchange = Exchange(scope, receive, send, ip)
         run = None
         try:
@@ -65,7 +73,7 @@ class RelayHandler(ASGIHandler):
         if method == "OPTIONS":
             return HttpResponse(status=204, headers={"allow": "GET, POST, OPTIONS"})
         try:
-            match = get_resolver(settings.RELAY_URLCONF).resolve(path)
+            match = self._fixed.get(path) or self._resolve(path)
         except Resolver404:
             return error_response(unknown_route(method, path))
         request = RelayRequest(scope, path, exchange)
@@ -81,14 +89,21 @@ class RelayHandler(ASGIHandler):
             return error_response(wrong_method(method, path, response.headers.get("Allow", "another method")))
         return response
 
+    def _resolve(self, path: str) -> ResolverMatch:
+        match = self._resolver.resolve(path)
+        if not match.kwargs and not match.args:  # a path without a variable part: there are as many as there are endpoints
+            self._fixed[path] = match
+        return match
+
     async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send) -> None:
         headers = [
             (b"x-request-id", exchange.request_id.encode()),
             (b"openai-processing-ms", b"%d" % ((time.monotonic() - exchange.started) * 1000)),
+            *exchange.reply_headers,
         ]
         headers.extend((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items())
-        if settings.CONFIG.cors_origins:
-            headers.extend(_cors(exchange))
+        if self._cors_origins:
+            headers.extend(_cors(exchange, self._cors_origins))
         start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}
         if isinstance(response, EventStream):
             await send(start)
@@ -102,10 +117,9 @@ class RelayHandler(ASGIHandler):
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _cors(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+def _cors(exchange: Exchange, allowed: Set[str]) -> list[tuple[bytes, bytes]]:
     """Headers for a browser app of a permitted origin."""
     origin = exchange.headers.get(b"origin", b"").decode("latin-1")
-    allowed = settings.CONFIG.cors_origins
     if not origin or (origin not in allowed and "*" not in allowed):
         return []
     wanted = exchange.headers.get(b"access-control-request-headers", b"")

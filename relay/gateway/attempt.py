@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import httpx
 
 from relay.errors import RelayError, RequestEnded, UpstreamFailed, UpstreamTimeout
-from relay.gateway.client import USER_AGENT, ConnectRefused, timeouts
+from relay.gateway.client import ConnectRefused, UpstreamResponse, post
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
 from relay.gateway.failure import Failure, FailureClass, classify
 from relay.gateway.pick import Candidate
@@ -31,11 +31,13 @@ class BodyStream(Protocol):
 class Upstream:
     """An answer whose status is 200 and whose body is being read. `close` always."""
 
-    __slots__ = ("_exchange", "_idle", "_stream", "content_type")
+    __slots__ = ("_exchange", "_idle", "_stream", "content_type", "encoded")
 
     def __init__(self, exchange: Exchange, response: httpx.Response, stream: BodyStream, idle: float) -> None:
         self._exchange, self._stream, self._idle = exchange, stream, idle
-        self.content_type = response.headers.get("content-type", "").lower()
+        own = isinstance(response, UpstreamResponse)
+        self.content_type = response.content_type if own else response.headers.get("content-type", "")
+        self.encoded = own and response.encoded
 
     async def read(self) -> bytes:
         """The next piece of the body, empty at its end. Raises Failure, Ended or CancelledError."""
@@ -67,22 +69,10 @@ class Upstream:
         self._stream.close()
 
 
-async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes, stream: bool) -> Upstream:
+async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes) -> Upstream:
     """Send the request and wait for the answer's head. Raises Failure for anything but a 200, Ended, CancelledError."""
     channel = candidate.route.channel
-    request = httpx.Request(
-        "POST",
-        channel.chat_url,
-        headers=[
-            ("content-type", "application/json"),
-            ("accept", "text/event-stream" if stream else "application/json"),
-            ("accept-encoding", "identity"),
-            ("user-agent", USER_AGENT),
-            *candidate.key.headers,
-        ],
-        content=body,
-        extensions=timeouts(channel.timeouts.connect),
-    )
+    request = post(channel.chat_url, candidate.key.headers, body, channel.timeouts.connect)
     began = time.monotonic()
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
     try:
@@ -103,7 +93,7 @@ async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport,
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
     upstream = Upstream(exchange, response, response.stream, channel.timeouts.idle)  # type: ignore[arg-type]  # both transports give a BodyStream
-    if response.status_code == 200 and "content-encoding" not in response.headers:
+    if response.status_code == 200 and not upstream.encoded:
         return upstream
     try:
         text = b"" if response.status_code == 200 else await _error_body(upstream)

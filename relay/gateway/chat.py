@@ -6,10 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
 from typing import Final
 
-from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -37,7 +35,7 @@ _TELLING: Final = (FailureClass.RATE, FailureClass.OVERLOAD, FailureClass.TRANSI
 
 async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
-    body = await exchange.read_body(settings.CONFIG.max_body_bytes)
+    body = await exchange.read_body(run.config.max_body_bytes)
     try:
         request = parse_chat_request(body)
     except BadRequest as bad:
@@ -66,7 +64,7 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
     routes = caller.routes(model)
     tried: set[tuple[int, int]] = set()
     failures: list[Failure] = []
-    while len(tried) < settings.CONFIG.max_attempts:
+    while len(tried) < run.config.max_attempts:
         candidate = pick(routes, tried, random.random)
         if candidate is None:
             break
@@ -108,17 +106,17 @@ async def _attempt(exchange: Exchange, run: Runtime, request: ChatRequest, candi
     channel = candidate.route.channel
     body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage)
     record.sent = True
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, request.stream)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body)
     try:
         if request.stream:
             return await _stream(exchange, run, request, candidate, record, upstream, began)
-        return await _plain(exchange, candidate, record, upstream, began)
+        return await _plain(exchange, run, candidate, record, upstream, began)
     except BaseException:
         upstream.close()
         raise
 
 
-async def _plain(exchange: Exchange, candidate: Candidate, record: Record, upstream: Upstream, began: float) -> HttpResponseBase:
+async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, began: float) -> HttpResponseBase:
     text = await upstream.read_all()
     upstream.close()
     answer = parse_chat_answer(text)
@@ -131,7 +129,8 @@ async def _plain(exchange: Exchange, candidate: Candidate, record: Record, upstr
     record.end_attempt(candidate, began)
     units = 0.0 if answer.usage else text_units(text)
     await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units))
-    return HttpResponse(text, content_type="application/json", headers=relay_headers(exchange, candidate, record))
+    relay_headers(exchange, run, candidate, record)
+    return HttpResponse(text, content_type="application/json")
 
 
 async def _stream(
@@ -158,17 +157,16 @@ async def _stream(
     record.mark_first_token()
     record.end_attempt(candidate, began)
     pump = ChatPump(exchange, upstream, scanner, record, primed, lambda: run.stopping)
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **relay_headers(exchange, candidate, record)}
-    return EventStream(pump.run, headers)
+    relay_headers(exchange, run, candidate, record)
+    return EventStream(pump.run)
 
 
-def relay_headers(exchange: Exchange, candidate: Candidate, record: Record) -> Mapping[str, str]:
-    """What the relay says about its own part: for everyone when the setting allows, always for staff."""
-    if not settings.CONFIG.relay_headers and not (exchange.caller and exchange.caller.is_staff):
-        return {}
-    own = (time.monotonic() - exchange.started - exchange.upstream_seconds) * 1000
-    return {
-        "x-relay-channel": str(candidate.route.channel.id),
-        "x-relay-attempts": str(len(record.attempts)),
-        "x-relay-overhead-ms": f"{own:.1f}",
-    }
+def relay_headers(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record) -> None:
+    """What the relay says about its own part: to everyone when the setting allows, to staff always."""
+    if run.config.relay_headers or (exchange.caller and exchange.caller.is_staff):
+        own = (time.monotonic() - exchange.started - exchange.upstream_seconds) * 1000
+        exchange.reply_headers = [
+            (b"x-relay-channel", b"%d" % candidate.route.channel.id),
+            (b"x-relay-attempts", b"%d" % len(record.attempts)),
+            (b"x-relay-overhead-ms", b"%.1f" % own),
+        ]

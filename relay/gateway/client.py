@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from portal.lib import net
 from portal.lib.net import Allowance
@@ -82,6 +83,48 @@ class UpstreamStream(httpx.AsyncByteStream):
         self.close()
 
 
+class UpstreamResponse(httpx.Response):
+    """httpx's response with headers that are decoded only when somebody asks for them: a good answer's never are."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._raw_headers = response.raw_headers
+        self._headers: httpx.Headers | None = None
+        super().__init__(response.status, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"})
+        self.content_type = response.headers.get("content-type", "").lower()
+        self.encoded = "content-encoding" in response.headers
+
+    @property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there
+        if self._headers is None:
+            self._headers = httpx.Headers(list(self._raw_headers))
+        return self._headers
+
+    @headers.setter
+    def headers(self, value: httpx.Headers) -> None:
+        """Set once by httpx, to nothing."""
+
+
+class Body(httpx.AsyncByteStream):
+    """A request's body that is in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
+def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers of every request with one key, made once."""
+    return CIMultiDict({"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth})
+
+
+def post(url: httpx.URL, headers: Mapping[str, str], body: bytes, connect_timeout: float) -> httpx.Request:
+    """A request for `UpstreamTransport` (and the demo's), without the work that httpx does for requests of unknown make."""
+    extensions = {"timeout": {"connect": connect_timeout}, "headers": headers}
+    return httpx.Request("POST", url, stream=Body(body), extensions=extensions)
+
+
 class UpstreamTransport(AiohttpTransport):
     """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once."""
 
@@ -89,15 +132,12 @@ class UpstreamTransport(AiohttpTransport):
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
-        try:
-            body = request.content
-        except httpx.RequestNotRead:
-            body = await request.aread()
+        body = request.stream.content if isinstance(request.stream, Body) else await request.aread()
         try:
             response = await self.client.request(
                 request.method,
                 str(request.url),
-                headers=request.headers.multi_items(),
+                headers=request.extensions.get("headers") or request.headers.multi_items(),
                 data=body or None,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
@@ -115,9 +155,7 @@ class UpstreamTransport(AiohttpTransport):
             raise httpx.ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error)) from error
-        return httpx.Response(
-            response.status, headers=response.raw_headers, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"}
-        )
+        return UpstreamResponse(response)
 
 
 class Upstreams:
@@ -157,8 +195,3 @@ class Upstreams:
         for transport in self._transports.values():
             await transport.aclose()
         self._transports.clear()
-
-
-def timeouts(connect: float, read: float | None = None) -> dict[str, dict[str, float | None]]:
-    """httpx's extension for the limits that the transport itself keeps, in seconds."""
-    return {"timeout": {"connect": connect, "read": read, "pool": None, "write": None}}

@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from enum import Enum
 from typing import Any, Final
-from uuid import uuid4
 
+from portal.lib.ids import time_ordered_hex
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot import Caller
 
@@ -51,17 +51,18 @@ class Exchange:
 
     `waiting`: the limit that is running while the task waits for the upstream or the database, None while it does not wait; only then may
     the watch interrupt it for slowness. `quiet_since`: when the client last got bytes of a stream, 0 outside of one.
+    `reply_headers`: what the gateway adds to the answer's headers.
     """
 
     __slots__ = (
-        "_receive", "_send", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "request_id", "started",
-        "task", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+        "_receive", "_send", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id",
+        "started", "task", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()
         self.wall = time.time()
-        self.request_id = "req_" + uuid4().hex
+        self.request_id = "req_" + time_ordered_hex()
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
@@ -73,6 +74,7 @@ class Exchange:
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
         self.quiet_since = 0.0
+        self.reply_headers: list[tuple[bytes, bytes]] = []
         self.upstream_seconds = 0.0
         self._receive, self._send = receive, send
 

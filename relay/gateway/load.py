@@ -11,6 +11,7 @@ from django.conf import settings
 
 from portal.lib import clock, net
 from portal.lib.crypto import Undecryptable
+from relay.gateway.client import request_headers
 from relay.gateway.snapshot import Caller, ChannelView, KeyView, ModelView, Route, Snapshot, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, ModelPermission, Token
 from relay.providers.table import PROVIDERS
@@ -69,13 +70,13 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
     views = []
     for key in keys:
         try:
-            headers = ((provider.auth_header, provider.auth_prefix + key.secret()),)
+            headers = request_headers({provider.auth_header: provider.auth_prefix + key.secret()})
         except Undecryptable:
             logger.error("API key %s of channel “%s” cannot be decrypted with the configured encryption keys; enter it again", key.pk, channel.name)
             continue
         views.append(KeyView(key.pk, key.weight, headers))
     if not views and not keys and not provider.needs_key:
-        views.append(KeyView(0, 1, ()))
+        views.append(KeyView(0, 1, request_headers({})))
     refusal = ""
     if channel.provider != "demo":
         try:

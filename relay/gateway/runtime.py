@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 from django.conf import settings
 
+from portal.env import Config
 from relay.billing.writer import writer
 from relay.gateway.client import Upstreams
 from relay.gateway.exchange import Exchange, Interrupt
@@ -25,7 +26,8 @@ class Runtime:
     """Belongs to one event loop."""
 
     def __init__(self) -> None:
-        config = settings.CONFIG
+        self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
+        config = self.config
         guard.configure(config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds)
         self.watch = Watch(config.keepalive_seconds)
         self.upstreams = Upstreams(lambda: store.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)

@@ -13,11 +13,11 @@ from portal.lib.net import Address, Allowance, Network, inside
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """An upstream key. `headers` present it; `id` 0 stands for a channel that needs none."""
+    """An upstream key. `headers` are those of a request that presents it; `id` 0 stands for a channel that needs none."""
 
     id: int
     weight: int
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

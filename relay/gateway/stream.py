@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from django.http.response import HttpResponseBase
@@ -29,8 +29,8 @@ class EventStream(HttpResponseBase):
 
     streaming = True
 
-    def __init__(self, pump: Callable[[], Awaitable[bool]], headers: Mapping[str, str]) -> None:
-        super().__init__(content_type="text/event-stream; charset=utf-8", status=200, headers=dict(headers))
+    def __init__(self, pump: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self.pump = pump
 
 

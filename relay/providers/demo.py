@@ -68,7 +68,7 @@ class DemoTransport(httpx.AsyncBaseTransport):
             body = _encode({"object": "list", "data": [{"id": "demo", "object": "model", "created": 0, "owned_by": "demo"}]})
             return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))
         try:
-            asked = _decoder.decode(request.content)
+            asked = _decoder.decode(await request.aread())
         except (msgspec.DecodeError, ValueError) as error:
             body = _encode({"error": {"message": f"The demo cannot read this request: {error}", "type": "invalid_request_error", "param": None, "code": "invalid_value"}})
             return httpx.Response(400, headers=_JSON, stream=DemoStream([body], 0))

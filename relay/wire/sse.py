@@ -18,7 +18,7 @@ _EOL: Final = rb"(?:\r\n|\n|\r(?!\n))"
 _BOUNDARY: Final = re.compile(_EOL + rb"(?:\r\n|\n)|\r\r(?!\n)")
 _LINE: Final = re.compile(_EOL)
 _DATA: Final = re.compile(rb"(?:^|[\r\n])data:")
-_INTEREST: Final = re.compile(rb'"usage"\s*:\s*\{|"error"\s*:\s*["{]|data:\s*\[DONE\]')
+_INTEREST: Final = re.compile(rb'"usage"\s*:\s*\{|"error"\s*:\s*["{]|\[DONE\]')
 _INTEREST_WITH_FINISH: Final = re.compile(_INTEREST.pattern + rb'|"finish_reason"\s*:\s*"')
 _TEXT: Final = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal|arguments|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
@@ -26,6 +26,7 @@ _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 # An unfinished event is held until its end comes, since it may turn out to be the usage chunk. Larger ones pass through as they arrive.
 HOLD_LIMIT: Final = 64 * 1024
 TAIL_LIMIT: Final = 4096
+UNCOUNTED_LIMIT: Final = 32 * 1024  # text is counted in lumps, and not at all in a short stream whose upstream reports usage
 
 
 class _Choice(msgspec.Struct):
@@ -67,7 +68,9 @@ class ChatStream:
     error: bytes | None = None
     done: bool = False
     started: bool = False
-    text_units: float = 0.0
+    _units: float = 0.0
+    _uncounted: list[bytes] = field(default_factory=list)
+    _uncounted_size: int = 0
     _held: bytes = b""
     _oversized: bool = False
     _tail: bytes = b""
@@ -111,6 +114,14 @@ class ChatStream:
         """The stream reached its end: `[DONE]`, or every finish_reason where that is the rule."""
         return self.done or (self.watch_finish and len(self._finished) >= self.choices)
 
+    @property
+    def text_units(self) -> float:
+        """A rough number of tokens of the text that came out, 0 when the upstream reports usage."""
+        if self.usage is not None:
+            return 0.0
+        self._count_now()
+        return self._units
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _hold(self, buffer: bytes) -> bytes:
@@ -142,21 +153,30 @@ class ChatStream:
         self._count_text(events)
         if not self.started and _DATA.search(events):
             self.started = True
-        pattern = _INTEREST_WITH_FINISH if self.watch_finish else _INTEREST
-        if pattern.search(events) is None:
+        at = self._first_interest(events)
+        if at < 0:
             return events
-        kept = []
-        position = 0
-        while position < len(events):
-            match = _BOUNDARY.search(events, position)
-            end = match.end() if match else len(events)
-            event = events[position:end]
-            position = end
+        # What comes before the first event of interest goes out as it is.
+        start = _last_boundary(events[:at])
+        kept = [events[:start]] if start else []
+        pattern = _INTEREST_WITH_FINISH if self.watch_finish else _INTEREST
+        for event in split_events(events[start:] if start else events):
             if pattern.search(event) is None or self._keep(event):
                 kept.append(event)
             if self.done or self.error is not None:
                 break
         return b"".join(kept)
+
+    def _first_interest(self, events: bytes) -> int:
+        """Where something begins that must be looked at, -1 when there is nothing. Plain searches, ten times as fast as one expression."""
+        if not self.watch_finish and b"[DONE]" not in events and not _has_value(events, b'"usage"') and not _has_value(events, b'"error"'):
+            return -1
+        found = [events.find(mark) for mark in (b"[DONE]", b'"usage":{', b'"usage": {')]
+        plain = [position for position in found if position >= 0]
+        if plain and not self.watch_finish and b'"error"' not in events:
+            return min(plain)
+        match = (_INTEREST_WITH_FINISH if self.watch_finish else _INTEREST).search(events)
+        return match.start() if match else -1
 
     def _keep(self, event: bytes) -> bool:
         """Parse one event that may matter. False when it must not be sent on now."""
@@ -184,7 +204,37 @@ class ChatStream:
         return True
 
     def _count_text(self, data: bytes) -> None:
-        self.text_units += text_units(data)
+        self._uncounted.append(data)
+        self._uncounted_size += len(data)
+        if self._uncounted_size > UNCOUNTED_LIMIT:
+            self._count_now()
+
+    def _count_now(self) -> None:
+        for data in self._uncounted:
+            self._units += text_units(data)
+        self._uncounted, self._uncounted_size = [], 0
+
+
+def split_events(events: bytes) -> list[bytes]:
+    """Whole events, each with the empty line that ends it."""
+    if b"\r" not in events:
+        parts = events.split(b"\n\n")
+        last = parts.pop()
+        found = [part + b"\n\n" for part in parts]
+        return [*found, last] if last else found
+    found, position = [], 0
+    for match in _BOUNDARY.finditer(events):
+        found.append(events[position : match.end()])
+        position = match.end()
+    if position < len(events):
+        found.append(events[position:])
+    return found
+
+
+def _has_value(events: bytes, name: bytes) -> bool:
+    """Whether a member of this name is there with something else than null."""
+    count = events.count(name)
+    return count > 0 and count != events.count(name + b":null") + events.count(name + b": null")
 
 
 def text_units(answer: bytes) -> float:

@@ -1,0 +1,251 @@
+"""Runs the benchmark: `python -m bench.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown FILE]`.
+
+Everything listens on 127.0.0.1 and is ended when the run ends. CPU is user and system time of the gateway's processes, from /proc, divided
+by the requests; the generator and the upstream are processes of their own and do not count. Ratios of one run can be compared, absolute
+figures of different machines cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / "bench" / ".peers"
+LITELLM = "litellm[proxy]==1.106.2"
+TICK = os.sysconf("SC_CLK_TCK")
+ORDER = ("nginx", "bare", "portal", "litellm")
+
+# (case, connections, requests at scale 1). LiteLLM gets a tenth: it would take an hour otherwise.
+CASES = (
+    ("plain", 1, 2000), ("plain", 20, 10000), ("plain", 200, 10000),
+    ("burst", 1, 1000), ("burst", 20, 5000), ("burst", 200, 5000),
+    ("paced", 1, 5), ("paced", 20, 200), ("paced", 200, 2000),
+)  # fmt: skip
+
+
+@dataclass
+class Target:
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    token: str = "sk-bench"  # noqa: S105
+    model_prefix: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/chat/completions"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found.extend(int(child) for child in task.read_text().split())
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    total = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def rss_mib(pid: int) -> float:
+    total = 0
+    for member in family(pid):
+        for line in Path(f"/proc/{member}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise SystemExit(f"a process of the bench ended early with {process.returncode}")
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit("a process of the bench did not start in time")
+
+
+@contextmanager
+def started(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)  # noqa: S603
+        try:
+            wait_for(port, process)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[Target]:
+    """The product as `serve` runs it: SQLite, one worker, every default."""
+    port = free_port()
+    settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
+    made = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "bench.portal_setup", f"http://127.0.0.1:{upstream}/v1"], cwd=ROOT, env={**os.environ, **settings}, check=True, capture_output=True, text=True
+    )
+    command = [sys.executable, "manage.py", "serve", "--port", str(port)]
+    with started(command, port, folder / "portal.log", settings) as process:
+        yield Target("portal", port, process, token=made.stdout.split()[-1])
+
+
+@contextmanager
+def bare(upstream: int, folder: Path) -> Iterator[Target]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bench.bare:application", "--port", str(port), "--no-access-log", "--lifespan", "off", "--log-level", "warning"]
+    with started(command, port, folder / "bare.log", {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}) as process:
+        yield Target("bare", port, process)
+
+
+@contextmanager
+def nginx(upstream: int, folder: Path) -> Iterator[Target]:
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n"
+        "events { worker_connections 2048; }\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
+        f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}\n"
+        f'server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000; location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }} }}\n'
+    )
+    with started([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port, folder / "nginx.log") as process:
+        yield Target("nginx", port, process)
+
+
+@contextmanager
+def litellm(upstream: int, folder: Path) -> Iterator[Target]:
+    """LiteLLM's proxy, in an environment of its own, with a master key and no database."""
+    port = free_port()
+    python = PEERS / "litellm" / "bin" / "python"
+    if not (PEERS / "litellm" / ".done").exists():
+        print("installing LiteLLM into bench/.peers (once)…", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS / "litellm")], check=True)  # noqa: S603
+        subprocess.run([str(python), "-m", "pip", "install", "-q", LITELLM], check=True)  # noqa: S603
+        (PEERS / "litellm" / ".done").touch()
+    config = folder / "litellm.yaml"
+    models = "".join(
+        f"  - model_name: {name}\n    litellm_params: {{model: openai/{name}, api_base: 'http://127.0.0.1:{upstream}/v1', api_key: sk-x}}\n" for name in ("plain", "burst", "paced")
+    )
+    config.write_text(f"model_list:\n{models}general_settings:\n  master_key: sk-bench\nlitellm_settings:\n  telemetry: false\n")
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True", "LITELLM_MODE": "PRODUCTION"}
+    command = [str(python.parent / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    with started(command, port, folder / "litellm.log", env) as process:
+        time.sleep(5)
+        yield Target("litellm", port, process)
+
+
+STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, "litellm": litellm}
+
+
+def load(target: Target, case: str, connections: int, requests: int) -> dict[str, Any]:
+    """One measurement, with what it cost the gateway."""
+    command = [sys.executable, "-m", "bench.load", target.url, case, "--connections", str(connections), "--token", target.token]
+    before = cpu_seconds(target.process.pid)
+    done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)  # noqa: S603
+    if not done.stdout.strip():
+        raise SystemExit(f"the generator failed: {done.stderr[-800:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    time.sleep(0.3)
+    used = cpu_seconds(target.process.pid) - before
+    found.update(target=target.name, case=case, connections=connections, cpu_ms=round(1000 * used / max(found["requests"], 1), 3), rss_mib=round(rss_mib(target.process.pid), 1))
+    return found
+
+
+def show(row: dict[str, Any]) -> str:
+    return (
+        f"{row['target']:8} {row['case']:6} {row['connections']:4}  {row['rps']:8.1f}/s  p50 {row['p50_ms']:8.2f}  p99 {row['p99_ms']:8.2f}  "
+        f"first {row['ttft_p50_ms']:7.2f}  gap p99 {row['gap_p99_ms']:6.2f}  CPU {row['cpu_ms']:7.3f} ms  RSS {row['rss_mib']:6.1f}"
+        + (f"  ERRORS {row['errors']}: {row['first_errors']}" if row["errors"] else "")
+    )
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    lines = ["| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms | CPU ms/request | RSS MiB |", "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for row in sorted(rows, key=lambda row: (("plain", "burst", "paced").index(row["case"]), row["connections"], ORDER.index(row["target"]))):
+        jitter = f"{row['gap_p99_ms']:.2f}" if row["case"] == "paced" else ""
+        lines.append(
+            f"| {row['case']} | {row['connections']} | {row['target']} | {row['rps']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['ttft_p50_ms']:.2f} | {jitter} | "
+            f"{row['cpu_ms']:.3f} | {row['rss_mib']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--targets", default=",".join(ORDER))
+    parser.add_argument("--cases", default="plain,burst,paced")
+    parser.add_argument("--connections", default="1,20,200")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--markdown", type=Path, help="write a table to this file")
+    options = parser.parse_args()
+    wanted = {int(number) for number in options.connections.split(",")}
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="airelays-bench-") as name:
+        folder = Path(name)
+        upstream = free_port()
+        with started([sys.executable, "-m", "bench.upstream", str(upstream)], upstream, folder / "upstream.log"):
+            for target_name in options.targets.split(","):
+                if target_name == "nginx" and not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()):
+                    print("nginx is not installed: left out", file=sys.stderr)
+                    continue
+                with STARTERS[target_name](upstream, folder) as target:
+                    load(target, "plain", 20, 100 if target_name == "litellm" else 2000)  # warm
+                    for case, connections, requests in CASES:
+                        if case not in options.cases.split(",") or connections not in wanted:
+                            continue
+                        slow = 0.1 if target_name == "litellm" and case != "paced" else 1.0
+                        row = load(target, case, connections, max(connections, int(requests * options.scale * slow)))
+                        rows.append(row)
+                        print(show(row), flush=True)
+    for case, connections in dict.fromkeys((row["case"], row["connections"]) for row in rows):
+        cpu = {row["target"]: row["cpu_ms"] for row in rows if (row["case"], row["connections"]) == (case, connections)}
+        if "portal" in cpu:
+            ratios = [f"{cpu[peer] / cpu['portal']:.1f}x less than litellm" for peer in cpu if peer == "litellm"] + [f"{cpu['portal'] / cpu[peer]:.2f}x {peer}" for peer in cpu if peer in {"bare", "nginx"} and cpu[peer]]
+            print(f"CPU of portal, {case} at {connections}: {', '.join(ratios)}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+    if options.markdown:
+        options.markdown.write_text(markdown(rows))
+    if any(row["errors"] for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

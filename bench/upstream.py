@@ -1,0 +1,128 @@
+"""A scripted upstream as a process of its own: `python -m bench.upstream PORT`. It answers at once, so that what is measured is the gateway.
+
+The model's name chooses the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50 chunks, 20 ms apart),
+`endless` (chunks for ever, as fast as the reader takes them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import cast
+
+import uvloop
+
+CHUNKS = 50
+PACE = 0.020
+
+
+def chunk(content: str | None, finish: str | None = None) -> bytes:
+    delta = {} if content is None else {"content": content}
+    event = {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion.chunk",
+        "created": 1700000000,
+        "model": "bench",
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
+        "usage": None,
+    }
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": 12 + CHUNKS, "prompt_tokens_details": {"cached_tokens": 0}}
+EVENTS = [chunk(f"word{i} ") for i in range(CHUNKS - 1)] + [chunk(None, "stop")]
+USAGE_EVENT = b"data: " + json.dumps({"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "bench", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+DONE = b"data: [DONE]\n\n"
+PLAIN = json.dumps(
+    {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion",
+        "created": 1700000000,
+        "model": "bench",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "lorem ipsum " * 30, "refusal": None}, "logprobs": None, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+).encode()
+PLAIN_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(PLAIN) + PLAIN
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+BURST = {
+    asked: STREAM_HEAD + b"".join(framed(event) for event in [*EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)
+}
+
+
+class Upstream(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.buffer = b""
+        self.task: asyncio.Task[None] | None = None
+        self.room = asyncio.Event()
+        self.room.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while True:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self.buffer[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self.buffer) < end + 4 + length:
+                return
+            body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        if b'"paced"' in body or b'"endless"' in body:
+            self.task = asyncio.ensure_future(self.endless() if b'"endless"' in body else self.paced(b"include_usage" in body))
+        elif b'"burst"' in body:
+            self.transport.write(BURST[b"include_usage" in body])
+        else:
+            self.transport.write(PLAIN_ANSWER)
+
+    async def paced(self, usage: bool) -> None:
+        self.transport.write(STREAM_HEAD)
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for event in EVENTS:
+            self.transport.write(framed(event))
+            due += PACE
+            await asyncio.sleep(max(0, due - loop.time()))
+        self.transport.write((framed(USAGE_EVENT) if usage else b"") + framed(DONE) + b"0\r\n\r\n")
+
+    async def endless(self) -> None:
+        self.transport.write(STREAM_HEAD)
+        piece = framed(chunk("x" * 4000)) * 4
+        while True:
+            await self.room.wait()
+            self.transport.write(piece)
+            await asyncio.sleep(0)
+
+
+async def main(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=1024)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1])))
