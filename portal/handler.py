@@ -25,7 +25,7 @@ from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import Exchange, Interrupt, Receive, Scope, Send
 from relay.gateway.runtime import runtime
-from relay.gateway.stream import EventStream
+from relay.gateway.stream import SSE_HEADERS, EventStream
 
 logger: Final = logging.getLogger(__name__)
 _CORS_HEADERS: Final = "authorization, content-type, x-api-key, x-client-request-id, x-stainless-*, openai-organization, openai-project, openai-beta"
@@ -106,10 +106,9 @@ class RelayHandler(ASGIHandler):
             headers.extend(_cors(exchange, self._cors_origins))
         start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}
         if isinstance(response, EventStream):
+            headers.extend(SSE_HEADERS)
             await send(start)
-            if not await response.pump():
-                return  # the server closes a connection whose answer is unfinished
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await response.pump()  # when the client took no more, the answer stays unfinished, and the server closes the connection
             return
         body: bytes = response.content  # type: ignore[attr-defined]  # every other response here is an HttpResponse
         headers.append((b"content-length", b"%d" % len(body)))

@@ -25,6 +25,7 @@ class BodyStream(Protocol):
     """What a transport's answer must offer beside httpx's interface."""
 
     async def read(self) -> bytes: ...
+    def at_end(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -64,6 +65,9 @@ class Upstream:
             if size > limit:
                 raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 0, f"answer larger than {limit} bytes")
         return b"".join(pieces) if len(pieces) > 2 else first
+
+    def at_end(self) -> bool:
+        return self._stream.at_end()
 
     def close(self) -> None:
         self._stream.close()

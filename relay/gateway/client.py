@@ -68,13 +68,17 @@ class UpstreamStream(httpx.AsyncByteStream):
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(str(error)) from error
 
+    def at_end(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self._content.at_eof()
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
 
     def close(self) -> None:
         """Let the connection go: back to the pool when the body was read to its end, closed otherwise. Does not wait."""
-        if self._content.at_eof():
+        if self.at_end():
             self._response.release()
         else:
             self._response.close()

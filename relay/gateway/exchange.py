@@ -18,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
+LAST_WORDS: Final = 10.0  # seconds for the end of a stream to be taken by its client
 
 
 class Interrupt(Enum):
@@ -124,6 +125,19 @@ class Exchange:
         """Send a piece of a stream; returns when the client's buffer has room again."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self.quiet_since = time.monotonic()
+
+    async def write_last(self, data: bytes) -> bool:
+        """Send the end of a stream. False when the client takes no more bytes, so that its connection must be cut."""
+        self.quiet_since = 0.0
+        self.total_at = time.monotonic() + LAST_WORDS
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        except asyncio.CancelledError as cancelled:
+            why = self.explain(cancelled)
+            if isinstance(why, Ended):
+                return False
+            raise
+        return True
 
     async def keep_alive(self) -> None:
         await self.write(KEEP_ALIVE)

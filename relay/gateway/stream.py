@@ -17,11 +17,9 @@ from relay.gateway.record import CLIENT_GONE, COMPLETED, ENDED, INTERNAL, SHUTDO
 from relay.wire.sse import ChatStream
 
 logger: Final = logging.getLogger(__name__)
+SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 DONE: Final = b"data: [DONE]\n\n"
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
-
-
-_LAST_WORDS: Final = 10.0  # seconds for the end of a stream to be taken by its client
 
 
 class EventStream(HttpResponseBase):
@@ -30,7 +28,7 @@ class EventStream(HttpResponseBase):
     streaming = True
 
     def __init__(self, pump: Callable[[], Awaitable[bool]]) -> None:
-        super().__init__(content_type="text/event-stream; charset=utf-8", headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        super().__init__(content_type="text/event-stream; charset=utf-8")
         self.pump = pump
 
 
@@ -70,7 +68,7 @@ class ChatPump:
                 await exchange.committed(future)
             except RelayError as unavailable:
                 error = error or unavailable
-            return await self._say(error.event() if error is not None else scanner.terminal or DONE)
+            return await exchange.write_last(error.event() if error is not None else scanner.terminal or DONE)
         except asyncio.CancelledError:
             self._upstream.close()
             self._left()
@@ -80,16 +78,7 @@ class ChatPump:
             self._upstream.close()
             fault = InternalError()
             record.submit(INTERNAL, 200, scanner.usage, fault, "", scanner.text_units, wait=False)
-            return await self._say(fault.event())
-
-    async def _say(self, last: bytes) -> bool:
-        """The last bytes, for a client that may have stopped reading."""
-        try:
-            async with asyncio.timeout(_LAST_WORDS):
-                await self._exchange.write(last)
-        except TimeoutError:
-            return False
-        return True
+            return await exchange.write_last(fault.event())
 
     async def _move(self) -> None:
         """Pass bytes on until the upstream's end, its end marker or its error."""
@@ -118,6 +107,8 @@ class ChatPump:
 
     async def _drain(self) -> None:
         """Read what follows the end marker, which is nothing but the end of the body, so that the connection can be used again."""
+        if self._upstream.at_end():
+            return
         try:
             async with asyncio.timeout(_DRAIN):
                 while await self._upstream.read():

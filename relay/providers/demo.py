@@ -51,6 +51,9 @@ class DemoStream(httpx.AsyncByteStream):
         self._next += 1
         return self._pieces[self._next - 1]
 
+    def at_end(self) -> bool:
+        return self._next >= len(self._pieces)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
