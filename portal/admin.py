@@ -1,4 +1,4 @@
-"""What the admin shows around its model pages."""
+"""What the admin shows around its model pages: navigation, header, front page."""
 
 from __future__ import annotations
 
@@ -6,16 +6,42 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.urls import reverse
+
+from portal.dashboard import board
+
+_NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("Relay", (("Channels", "dns", "relay_channel"), ("Models", "smart_toy", "relay_model"), ("Model permissions", "key", "relay_modelpermission"))),
+    ("People", (("Users", "person", "accounts_user"), ("Groups", "group", "auth_group"), ("Tokens", "vpn_key", "relay_token"))),
+    ("Records", (("Usage", "receipt_long", "relay_usagerecord"), ("Uploads", "upload_file", "relay_upload"), ("Audit log", "history", "accounts_auditevent"))),
+    ("Safety", (("Allowed upstream addresses", "lan", "relay_allowedupstream"), ("Blocked addresses", "block", "relay_blockedaddress"))),
+)
 
 
 def environment(request: HttpRequest) -> list[str] | None:
-    """A badge in the admin's header when something about the installation should be in sight."""
+    """A badge in the header when something about the installation should be in sight."""
     return ["Debug mode", "danger"] if settings.DEBUG else None
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    return []
+    """The sidebar: what this person may see, in the order of the work."""
+    found: list[dict[str, Any]] = [{"items": [{"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}]}]
+    for title, entries in _NAVIGATION:
+        items = []
+        for label, icon, name in entries:
+            app, model = name.split("_", 1)
+            superuser_only = name == "relay_allowedupstream"
+            user: Any = request.user
+            if user.is_superuser or (not superuser_only and user.has_perm(f"{app}.view_{model}")):
+                items.append({"title": label, "icon": icon, "link": reverse(f"admin:{name}_changelist")})
+        if items:
+            found.append({"title": title, "separator": True, "items": items})
+    return found
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """The front page's figures, for those who may see usage and channels."""
+    user: Any = request.user
+    if user.has_perm("relay.view_usagerecord") and user.has_perm("relay.view_channel"):
+        context["board"] = board()
     return context

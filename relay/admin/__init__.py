@@ -1,0 +1,3 @@
+from relay.admin import address, catalog, channel, token, upload, usage
+
+__all__ = ["address", "catalog", "channel", "token", "upload", "usage"]

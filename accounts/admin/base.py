@@ -1,0 +1,72 @@
+"""What admin pages of this portal have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin as UnfoldModelAdmin
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin as TypedModelAdmin
+else:
+
+    class TypedModelAdmin(UnfoldModelAdmin):
+        def __class_getitem__(cls, _: Any) -> type:
+            return cls
+
+
+class BaseAdmin(TypedModelAdmin[Any]):
+    """Unfold's pages; never a full count of a table just to show a second one beside the filtered count."""
+
+    show_full_result_count = False
+    list_per_page = 50
+    compressed_fields = True
+    warn_unsaved_form = True
+
+    def confirm(self, request: HttpRequest, obj: Model, title: str, text: str, button: str, danger: bool = False) -> HttpResponse:
+        """Ask before an action is done. The page posts to the same address."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "text": text,
+            "button": button,
+            "danger": danger,
+            "object": obj,
+            "opts": self.model._meta,
+        }
+        return render(request, "admin/confirm.html", context)
+
+
+class ReadOnlyAdmin(BaseAdmin):
+    """Rows that nobody writes by hand."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
+    """Pages of a table that is too long to count: it counts up to a limit and says no more."""
+
+    LIMIT = 5000
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        if isinstance(rows, QuerySet):
+            return len(rows.order_by().values_list("pk", flat=True)[: self.LIMIT])
+        return len(rows)
+
+
+def address(request: HttpRequest) -> str | None:
+    return request.META.get("REMOTE_ADDR") or None

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from unfold.admin import StackedInline
+from unfold.decorators import display
+
+from accounts.admin.base import BaseAdmin
+from accounts.models import GroupSettings
+
+
+class GroupSettingsInline(StackedInline):  # type: ignore[misc]
+    model = GroupSettings
+    can_delete = False
+    extra = 1
+    max_num = 1
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, BaseAdmin):  # type: ignore[misc]
+    """Classes of users. Models and channels can be reserved for a group."""
+
+    inlines = (GroupSettingsInline,)
+    list_display = ("name", "description", "members", "joins_new_users")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        rows: QuerySet[Group] = super().get_queryset(request)
+        return rows.select_related("settings").annotate(member_count=Count("user"))
+
+    @display(description="description")
+    def description(self, group: Group) -> str:
+        settings = getattr(group, "settings", None)
+        return settings.description if settings else ""
+
+    @display(description="members", ordering="member_count")
+    def members(self, group: Any) -> int:
+        return int(group.member_count)
+
+    @display(description="new users join", boolean=True)
+    def joins_new_users(self, group: Group) -> bool:
+        settings = getattr(group, "settings", None)
+        return bool(settings and settings.is_default)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from accounts.admin.base import BaseAdmin
+from relay.models import AllowedUpstream, BlockedAddress
+
+
+@admin.register(AllowedUpstream)
+class AllowedUpstreamAdmin(BaseAdmin):
+    """Addresses outside the public Internet that channels may use. For superusers: each is a hole in the guard."""
+
+    list_display = ("address", "note", "created_at")
+    search_fields = ("address", "note")
+
+    def _superuser(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._superuser(request)
+
+
+@admin.register(BlockedAddress)
+class BlockedAddressAdmin(BaseAdmin):
+    """Addresses that presented too many bad tokens. Delete a row to unblock it everywhere at once."""
+
+    list_display = ("address", "failures", "blocked_until", "created_at")
+    search_fields = ("address",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

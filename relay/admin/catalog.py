@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from unfold.admin import TabularInline
+from unfold.decorators import display
+
+from accounts.admin.base import BaseAdmin, address
+from accounts.models import AuditEvent
+from relay.models import ChannelModel, Model, ModelPermission
+
+
+class PermissionInline(TabularInline):  # type: ignore[misc]
+    model = ModelPermission
+    fields = ("user", "group", "expires_at")
+    autocomplete_fields = ("user", "group")
+    extra = 0
+    tab = True
+
+
+class ServedByInline(TabularInline):  # type: ignore[misc]
+    model = ChannelModel
+    fields = ("channel", "upstream_name", "enabled")
+    autocomplete_fields = ("channel",)
+    extra = 0
+    tab = True
+
+
+@admin.register(Model)
+class ModelAdmin(BaseAdmin):
+    """Public model names."""
+
+    inlines = (ServedByInline, PermissionInline)
+    list_display = ("name", "is_open", "enabled", "state", "channel_count", "permission_count", "context_window")
+    list_editable = ("is_open", "enabled")
+    list_filter = ("is_open", "enabled", "channels")
+    search_fields = ("name", "display_name")
+    actions = ("open_models", "close_models")
+    fieldsets = (
+        (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
+        ("Shown in /v1/models", {"fields": ("owned_by", ("context_window", "max_output_tokens")), "classes": ("tab",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        rows: QuerySet[Model] = super().get_queryset(request)
+        serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
+        return rows.annotate(serving=Count("served_by", filter=serving, distinct=True), granted=Count("permissions", distinct=True))
+
+    @display(description="state", label={"usable": "success", "no channel": "danger", "nobody may use it": "warning", "disabled": ""})
+    def state(self, model: Any) -> str:
+        if not model.enabled:
+            return "disabled"
+        if not model.serving:
+            return "no channel"
+        return "usable" if model.is_open or model.granted else "nobody may use it"
+
+    @display(description="channels", ordering="serving")
+    def channel_count(self, model: Any) -> int:
+        return int(model.serving)
+
+    @display(description="permissions", ordering="granted")
+    def permission_count(self, model: Any) -> str:
+        return "open" if model.is_open else str(model.granted)
+
+    @admin.action(description="Open to everyone", permissions=["change"])
+    def open_models(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
+        self._switch(request, rows, True)
+
+    @admin.action(description="Close: permission needed", permissions=["change"])
+    def close_models(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
+        self._switch(request, rows, False)
+
+    def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:
+        with transaction.atomic():
+            found = list(Model.objects.filter(pk__in=rows.values("pk")).exclude(is_open=is_open))
+            for model in found:
+                model.is_open = is_open
+                model.save()
+                AuditEvent.write("model.open" if is_open else "model.close", request.user, model, address(request))
+        word = "open to everyone" if is_open else "closed"
+        self.message_user(request, f"{len(found)} model(s) are now {word}.", messages.SUCCESS)
+
+
+@admin.register(ModelPermission)
+class ModelPermissionAdmin(BaseAdmin):
+    """Who may use which model that is not open."""
+
+    list_display = ("model", "user", "group", "expires_at")
+    list_filter = ("model", "group")
+    list_select_related = ("model", "user", "group")
+    search_fields = ("model__name", "user__username", "group__name")
+    autocomplete_fields = ("model", "user", "group")

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from unfold.admin import TabularInline
+from unfold.decorators import action, display
+
+from accounts.admin.base import BaseAdmin, address
+from accounts.models import AuditEvent
+from portal.lib import clock
+from portal.lib.crypto import Undecryptable
+from relay.admin.forms import ApiKeyForm, ChannelForm
+from relay.models import ApiKey, Channel, ChannelModel, Model
+from relay.probe import ProbeResult, fetch_models, probe_channel
+from relay.providers.table import PROVIDERS
+
+_TESTS_AT_ONCE = 10
+
+
+class ApiKeyInline(TabularInline):  # type: ignore[misc]
+    model = ApiKey
+    form = ApiKeyForm
+    fields = ("hint", "label", "secret", "enabled", "weight")
+    readonly_fields = ("hint",)
+    extra = 0
+    tab = True
+
+
+class ChannelModelInline(TabularInline):  # type: ignore[misc]
+    model = ChannelModel
+    fields = ("model", "upstream_name", "enabled")
+    autocomplete_fields = ("model",)
+    extra = 0
+    tab = True
+
+
+@admin.register(Channel)
+class ChannelAdmin(BaseAdmin):
+    """Ways to upstreams."""
+
+    form = ChannelForm
+    inlines = (ApiKeyInline, ChannelModelInline)
+    list_display = ("name", "provider_label", "state", "priority", "weight", "key_count", "model_count", "last_test")
+    list_editable = ("priority", "weight")
+    list_filter = ("enabled", "provider")
+    search_fields = ("name", "base_url", "notes")
+    filter_horizontal = ("groups",)
+    readonly_fields = ("tested_at", "test_ok", "test_latency_ms", "test_message")
+    actions = ("enable", "disable", "test_selected")
+    actions_detail = ("test_channel", "choose_models")
+    fieldsets = (
+        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), "new_keys", "new_models")}),
+        ("Who may use it", {"fields": ("groups",), "classes": ("tab",)}),
+        ("Behaviour", {"fields": ("sends_done", "stream_usage", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"), "classes": ("tab",)}),
+        ("Notes and last test", {"fields": ("notes", "tested_at", "test_ok", "test_latency_ms", "test_message"), "classes": ("tab",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
+        rows: QuerySet[Channel] = super().get_queryset(request)
+        return rows.annotate(
+            keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", filter=Q(served__enabled=True), distinct=True)
+        )
+
+    # -- columns -----------------------------------------------------------------------------------------------------
+
+    @display(description="provider", ordering="provider")
+    def provider_label(self, channel: Channel) -> str:
+        return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
+
+    @display(description="state", label={"serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger"})
+    def state(self, channel: Any) -> str:
+        if not channel.enabled:
+            return "disabled"
+        if not channel.keys_on and PROVIDERS[channel.provider].needs_key:
+            return "no key"
+        if not channel.models_on:
+            return "no model"
+        return "test failed" if channel.test_ok is False else "serves"
+
+    @display(description="keys", ordering="keys_on")
+    def key_count(self, channel: Any) -> str:
+        return str(channel.keys_on or ("—" if not PROVIDERS[channel.provider].needs_key else 0))
+
+    @display(description="models", ordering="models_on")
+    def model_count(self, channel: Any) -> int:
+        return int(channel.models_on)
+
+    @display(description="last test", ordering="tested_at")
+    def last_test(self, channel: Channel) -> str:
+        if channel.tested_at is None:
+            return "never"
+        return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm[Channel], formsets: Sequence[Any], change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        channel = form.instance
+        for secret in form.cleaned_data.get("new_keys") or ():
+            key = ApiKey(channel=channel)
+            key.set_secret(secret)
+            key.save()
+        add_models(channel, form.cleaned_data.get("new_models") or ())
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        # Each row must go through save(): it is announced to the workers from there.
+        formset.save()
+
+    # -- actions on the list -----------------------------------------------------------------------------------------
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
+        self._switch(request, rows, True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
+        self._switch(request, rows, False)
+
+    def _switch(self, request: HttpRequest, rows: QuerySet[Channel], enabled: bool) -> None:
+        with transaction.atomic():
+            channels = list(Channel.objects.filter(pk__in=rows.values("pk")).exclude(enabled=enabled))
+            for channel in channels:
+                channel.enabled = enabled
+                channel.save()
+                AuditEvent.write("channel.enable" if enabled else "channel.disable", request.user, channel, address(request))
+        word = "enabled" if enabled else "disabled"
+        self.message_user(request, f"{len(channels)} channel(s) {word}: {', '.join(map(str, channels)) or 'none needed it'}.", messages.SUCCESS)
+
+    @admin.action(description="Test with a real request", permissions=["change"])
+    def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
+        channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _TESTS_AT_ONCE + 1])
+        if len(channels) > _TESTS_AT_ONCE:
+            self.message_user(request, f"Choose at most {_TESTS_AT_ONCE} channels: each test is a real request.", messages.WARNING)
+            return
+        for channel in channels:
+            report(self, request, channel, run_test(request, channel))
+
+    # -- actions on one channel --------------------------------------------------------------------------------------
+
+    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])
+    def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        channel = get_object_or_404(Channel, pk=object_id)
+        if request.method != "POST":
+            served = channel.served.filter(enabled=True).select_related("model").first()
+            keys = channel.keys.filter(enabled=True).count()
+            text = f"One real chat request to the model “{served.upstream_name or served.model.name}” is sent" if served else "There is no model to test with yet"
+            text += f" with each of its {keys} keys. It costs a few tokens." if keys > 1 else ". It costs a few tokens."
+            return self.confirm(request, channel, f"Test “{channel}”", text, "Test now")
+        report(self, request, channel, run_test(request, channel))
+        return redirect("admin:relay_channel_change", channel.pk)
+
+    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])
+    def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """The upstream's model list, to tick what this channel shall serve."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        if request.method == "POST":
+            names = [name for name in request.POST.getlist("name") if name and len(name) <= 120 and not any(character.isspace() for character in name)]
+            with transaction.atomic():
+                added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
+                AuditEvent.write("channel.add-models", request.user, channel, address(request), models=names[:200])
+            self.message_user(request, f"{added} model(s) added to “{channel}”.", messages.SUCCESS)
+            return redirect("admin:relay_channel_change", channel.pk)
+        try:
+            listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
+        except Undecryptable:
+            self.message_user(request, "The key cannot be decrypted with the configured encryption keys. Enter it again.", messages.ERROR)
+            return redirect("admin:relay_channel_change", channel.pk)
+        have = set(channel.served.values_list("upstream_name", flat=True)) | set(channel.served.values_list("model__name", flat=True))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Models of “{channel}”",
+            "opts": self.model._meta,
+            "object": channel,
+            "error": listed.error,
+            "names": [(name, name in have) for name in listed.names],
+        }
+        return render(request, "admin/relay/channel/models.html", context)
+
+
+def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:
+    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it."""
+    added = 0
+    with transaction.atomic():
+        for public, upstream in names:
+            model, _ = Model.objects.get_or_create(name=public, defaults={"is_open": is_open})
+            _, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
+            added += made
+    return added
+
+
+def run_test(request: HttpRequest, channel: Channel) -> ProbeResult:
+    """Test every enabled key of a channel with its first model; keep and audit the outcome. The first failure is the outcome."""
+    served = channel.served.filter(enabled=True).select_related("model").order_by("pk").first()
+    keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
+    if served is None:
+        result = ProbeResult(False, "The channel serves no model yet. Add one, or fetch its models.")
+    elif not keys and PROVIDERS[channel.provider].needs_key:
+        result = ProbeResult(False, "The channel has no enabled key. Add one.")
+    else:
+        result = _test_keys(channel, keys or [None], served.upstream_name or served.model.name)
+    channel.tested_at, channel.test_ok = clock.now(), result.ok
+    channel.test_latency_ms, channel.test_message = result.latency_ms, result.message[:500]
+    with transaction.atomic():
+        channel.save(update_fields=["tested_at", "test_ok", "test_latency_ms", "test_message"])
+        AuditEvent.write("channel.test", request.user, channel, address(request), ok=result.ok, message=result.message)
+    return result
+
+
+def _test_keys(channel: Channel, keys: Sequence[ApiKey | None], model: str) -> ProbeResult:
+    result = ProbeResult(False, "The channel has no key.")
+    for key in keys:
+        try:
+            result = probe_channel(channel, key, model)
+        except Undecryptable:
+            result = ProbeResult(False, "The key cannot be decrypted with the configured encryption keys. Enter it again.")
+        if not result.ok:
+            return ProbeResult(False, f"Key {key}: {result.message}" if key and len(keys) > 1 else result.message, result.latency_ms)
+    return result
+
+
+def report(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
+    page.message_user(request, f"{channel}: {result.message}", messages.SUCCESS if result.ok else messages.ERROR)

@@ -1,0 +1,119 @@
+"""Forms of the admin that do more than their models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+
+from portal.lib import net
+from relay.models import ApiKey, Channel, Token
+from relay.upstream_urls import check_typed_url
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, each once, without empty ones."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    new_keys = forms.CharField(
+        required=False,
+        label="Add API keys",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="One a line. They are stored encrypted and never shown again.",
+    )
+    new_models = forms.CharField(
+        required=False,
+        label="Add models",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text="Model names, one a line; “public-name = upstream-name” when they differ. Unknown names become new models, not open.",
+    )
+
+    class Meta:
+        model = Channel
+        fields = "__all__"
+
+    def clean_base_url(self) -> str:
+        url: str = self.cleaned_data["base_url"]
+        return _checked(url) if url and self.data.get("provider") != "demo" else url
+
+    def clean_proxy_url(self) -> str:
+        url: str = self.cleaned_data["proxy_url"]
+        return _checked(url, ("http",)) if url else url
+
+    def clean_new_keys(self) -> list[str]:
+        keys = lines(self.cleaned_data["new_keys"])
+        if any(any(character.isspace() for character in key) or not key.isascii() for key in keys):
+            raise forms.ValidationError("A key contains no spaces and only plain characters. Write one key a line.")
+        return keys
+
+    def clean_new_models(self) -> list[tuple[str, str]]:
+        found = []
+        for line in lines(self.cleaned_data["new_models"]):
+            public, _, upstream = (part.strip() for part in line.partition("="))
+            if not public or any(character.isspace() for character in public + upstream):
+                raise forms.ValidationError(f"“{line}” is not a model name. Write one a line.")
+            found.append((public[:120], "" if upstream == public else upstream[:160]))
+        return found
+
+
+def _checked(url: str, schemes: tuple[str, ...] = ("https", "http")) -> str:
+    try:
+        return check_typed_url(url, schemes)
+    except net.Refused as reason:
+        raise forms.ValidationError(str(reason)) from None
+
+
+class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A key in the list of a channel's keys. The secret is written, never read."""
+
+    secret = forms.CharField(
+        required=False,
+        label="New secret",
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "leave empty to keep"}),
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("label", "enabled", "weight")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        secret = (data.get("secret") or "").strip()
+        if not self.instance.pk and not secret:
+            raise forms.ValidationError({"secret": "Paste the key."})
+        if any(character.isspace() for character in secret) or not secret.isascii():
+            raise forms.ValidationError({"secret": "A key contains no spaces and only plain characters."})
+        return data
+
+    def save(self, commit: bool = True) -> ApiKey:
+        secret = (self.cleaned_data.get("secret") or "").strip()
+        if secret:
+            self.instance.set_secret(secret)
+        return super().save(commit)
+
+
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    allowed_ips = forms.CharField(
+        required=False,
+        label="Allowed addresses",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="One address or network a line. Empty: all.",
+    )
+
+    class Meta:
+        model = Token
+        fields = ("user", "name", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["allowed_ips"] = "\n".join(self.instance.allowed_ips)
+
+    def clean_allowed_ips(self) -> list[str]:
+        try:
+            return [str(network) for network in net.parse_networks(lines(self.cleaned_data["allowed_ips"]))]
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error

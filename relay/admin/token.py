@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from unfold.decorators import action, display
+
+from accounts.admin.base import BaseAdmin, address
+from accounts.models import AuditEvent
+from relay import tokens
+from relay.admin.forms import TokenForm
+from relay.models import Token
+from relay.models.token import make_secret
+
+
+@admin.register(Token)
+class TokenAdmin(BaseAdmin):
+    """Relay tokens. Staff create, rotate and revoke them; only the owner can have one shown again."""
+
+    form = TokenForm
+    list_display = ("name", "user", "hint", "state_label", "expires_at", "created_at")
+    list_filter = ("enabled", "expires_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "user__username", "hint")
+    autocomplete_fields = ("user",)
+    filter_horizontal = ("models_allowed",)
+    readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
+    actions = ("enable", "disable", "revoke_selected")
+    actions_detail = ("rotate", "revoke")
+    fieldsets = (
+        (None, {"fields": ("user", "name", "hint", "enabled", "expires_at", "notes")}),
+        ("Limits", {"fields": ("models_allowed", "allowed_ips")}),
+        ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return (*self.readonly_fields, "user") if obj else self.readonly_fields
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Tokens are revoked, not deleted: usage names them."""
+        return False
+
+    @display(description="state", label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
+    def state_label(self, token: Token) -> str:
+        return token.state()
+
+    def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
+        if not change:
+            secret = make_secret()
+            obj.set_secret(secret)
+            request.new_token_secret = secret  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
+        super().save_model(request, obj, form, change)
+        if not change:
+            AuditEvent.write("token.create", request.user, obj, address(request), owner=obj.user.get_username())
+
+    def response_add(self, request: HttpRequest, obj: Token, post_url_continue: str | None = None) -> HttpResponse:
+        return self._show(request, obj, request.new_token_secret)  # type: ignore[attr-defined]
+
+    def _show(self, request: HttpRequest, token: Token, secret: str) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": f"Token “{token}” of {token.user}", "opts": self.model._meta, "object": token, "secret": secret}
+        response = render(request, "admin/relay/token/secret.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])
+    def rotate(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
+        if token.revoked_at:
+            self.message_user(request, "A revoked token cannot be rotated. Create a new one.", messages.ERROR)
+            return redirect("admin:relay_token_change", token.pk)
+        if request.method != "POST":
+            return self.confirm(request, token, f"Rotate “{token}”", "The token gets a new secret. The old one is refused from then on, on every worker.", "Rotate", danger=True)
+        return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
+
+    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])
+    def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        token = get_object_or_404(Token, pk=object_id)
+        if request.method != "POST":
+            return self.confirm(request, token, f"Revoke “{token}”", "The token is refused from now on and its running streams are ended. This cannot be undone.", "Revoke", danger=True)
+        tokens.revoke_token(token, actor=request.user, ip=address(request))
+        self.message_user(request, f"“{token}” is revoked.", messages.SUCCESS)
+        return redirect("admin:relay_token_changelist")
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, rows: QuerySet[Token]) -> None:
+        self._switch(request, rows, True)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, rows: QuerySet[Token]) -> None:
+        self._switch(request, rows, False)
+
+    @admin.action(description="Revoke for good", permissions=["change"])
+    def revoke_selected(self, request: HttpRequest, rows: QuerySet[Token]) -> HttpResponse | None:
+        found = list(rows.filter(revoked_at__isnull=True))
+        if not request.POST.get("confirmed"):
+            context = {**self.admin_site.each_context(request), "title": "Revoke tokens", "opts": self.model._meta, "rows": found, "action": "revoke_selected", "button": "Revoke"}
+            return render(request, "admin/confirm_many.html", context)
+        for token in found:
+            tokens.revoke_token(token, actor=request.user, ip=address(request))
+        self.message_user(request, f"{len(found)} token(s) revoked.", messages.SUCCESS)
+        return None
+
+    def _switch(self, request: HttpRequest, rows: QuerySet[Token], enabled: bool) -> None:
+        found = list(rows.filter(revoked_at__isnull=True).exclude(enabled=enabled))
+        for token in found:
+            token.enabled = enabled
+            token.save()
+            AuditEvent.write("token.enable" if enabled else "token.disable", request.user, token, address(request))
+        self.message_user(request, f"{len(found)} token(s) {'enabled' if enabled else 'disabled'}.", messages.SUCCESS)

@@ -1,0 +1,44 @@
+"""The SSRF guard for URLs that people type into the admin: checked when saved, and again at every connection (`relay.gateway.client`)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from portal.lib import net
+from relay.gateway.load import allowances
+
+REMEDY = "A superuser can allow it under “Allowed upstream addresses”."
+
+
+def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
+    """The URL without a trailing slash. Raises net.Refused with a sentence for the person who typed it.
+
+    A name that does not resolve now is accepted; the connection will be checked.
+    """
+    allowed = allowances()
+    try:
+        clean = net.check_url(url, allowed, schemes)
+        parts = urlsplit(clean)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        if net.parse_address(host) is None:
+            _check_resolved(host, port, allowed)
+    except net.Refused as reason:
+        remedy = f" {REMEDY}" if "public Internet" in str(reason) or "local network" in str(reason) else ""
+        raise net.Refused(f"{str(reason)[0].upper()}{str(reason)[1:]}.{remedy}") from None
+    return clean
+
+
+def _check_resolved(host: str, port: int, allowed: Sequence[net.Allowance]) -> None:
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        return
+    for text in found:
+        address = net.parse_address(text)
+        if address is not None:
+            try:
+                net.permit(host, address, port, allowed)
+            except net.Refused as reason:
+                raise net.Refused(f"{host} stands for {text}: {reason}") from None
