@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from accounts.models import Change, GroupSettings, User
+from accounts.models import Change, User
 from accounts.models.change import announce
 
 

@@ -99,8 +99,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     parts = urlsplit(options.url)
     body = json.dumps({"model": options.model or options.case, "stream": options.case != "plain", "messages": [{"role": "user", "content": "Say something. " * 10}]}).encode()
     request = (
-        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {options.token}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {options.token}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
     left = options.requests
     totals: list[float] = []

@@ -99,7 +99,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -
 @contextmanager
 def started(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)
         try:
             wait_for(port, process)
             yield process
@@ -117,7 +117,7 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
     """The product as `serve` runs it: SQLite, one worker, every default."""
     port = free_port()
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
-    made = subprocess.run(  # noqa: S603
+    made = subprocess.run(
         [sys.executable, "-m", "bench.portal_setup", f"http://127.0.0.1:{upstream}/v1"], cwd=ROOT, env={**os.environ, **settings}, check=True, capture_output=True, text=True
     )
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
@@ -140,9 +140,11 @@ def nginx(upstream: int, folder: Path) -> Iterator[Target]:
     config.write_text(
         f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n"
         "events { worker_connections 2048; }\n"
-        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;\n"
+        f"uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
         f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}\n"
-        f'server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000; location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }} }}\n'
+        f"server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000;\n"
+        'location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }\n'
     )
     with started([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port, folder / "nginx.log") as process:
         yield Target("nginx", port, process)
@@ -155,8 +157,8 @@ def litellm(upstream: int, folder: Path) -> Iterator[Target]:
     python = PEERS / "litellm" / "bin" / "python"
     if not (PEERS / "litellm" / ".done").exists():
         print("installing LiteLLM into bench/.peers (once)…", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS / "litellm")], check=True)  # noqa: S603
-        subprocess.run([str(python), "-m", "pip", "install", "-q", LITELLM], check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS / "litellm")], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", LITELLM], check=True)
         (PEERS / "litellm" / ".done").touch()
     config = folder / "litellm.yaml"
     models = "".join(
@@ -177,7 +179,7 @@ def load(target: Target, case: str, connections: int, requests: int) -> dict[str
     """One measurement, with what it cost the gateway."""
     command = [sys.executable, "-m", "bench.load", target.url, case, "--connections", str(connections), "--token", target.token]
     before = cpu_seconds(target.process.pid)
-    done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)  # noqa: S603
+    done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)
     if not done.stdout.strip():
         raise SystemExit(f"the generator failed: {done.stderr[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout)
@@ -196,7 +198,10 @@ def show(row: dict[str, Any]) -> str:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    lines = ["| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms | CPU ms/request | RSS MiB |", "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms | CPU ms/request | RSS MiB |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in sorted(rows, key=lambda row: (("plain", "burst", "paced").index(row["case"]), row["connections"], ORDER.index(row["target"]))):
         jitter = f"{row['gap_p99_ms']:.2f}" if row["case"] == "paced" else ""
         lines.append(
@@ -237,7 +242,9 @@ def main() -> None:
     for case, connections in dict.fromkeys((row["case"], row["connections"]) for row in rows):
         cpu = {row["target"]: row["cpu_ms"] for row in rows if (row["case"], row["connections"]) == (case, connections)}
         if "portal" in cpu:
-            ratios = [f"{cpu[peer] / cpu['portal']:.1f}x less than litellm" for peer in cpu if peer == "litellm"] + [f"{cpu['portal'] / cpu[peer]:.2f}x {peer}" for peer in cpu if peer in {"bare", "nginx"} and cpu[peer]]
+            ratios = [f"{cpu[peer] / cpu['portal']:.1f}x less than litellm" for peer in cpu if peer == "litellm"] + [
+                f"{cpu['portal'] / cpu[peer]:.2f}x {peer}" for peer in cpu if peer in {"bare", "nginx"} and cpu[peer]
+            ]
             print(f"CPU of portal, {case} at {connections}: {', '.join(ratios)}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))

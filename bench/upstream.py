@@ -32,7 +32,9 @@ def chunk(content: str | None, finish: str | None = None) -> bytes:
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": 12 + CHUNKS, "prompt_tokens_details": {"cached_tokens": 0}}
 EVENTS = [chunk(f"word{i} ") for i in range(CHUNKS - 1)] + [chunk(None, "stop")]
-USAGE_EVENT = b"data: " + json.dumps({"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "bench", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+USAGE_EVENT = (
+    b"data: " + json.dumps({"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "bench", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+)
 DONE = b"data: [DONE]\n\n"
 PLAIN = json.dumps(
     {
@@ -52,9 +54,7 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-BURST = {
-    asked: STREAM_HEAD + b"".join(framed(event) for event in [*EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)
-}
+BURST = {asked: STREAM_HEAD + b"".join(framed(event) for event in [*EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)}
 
 
 class Upstream(asyncio.Protocol):

@@ -12,9 +12,9 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
-from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.asgi import get_asgi_application
 
-pages = get_asgi_application()  # before anything that imports models
+pages: Any = get_asgi_application()  # before anything that imports models
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter  # noqa: E402
@@ -28,7 +28,7 @@ from relay.gateway.runtime import current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
-live_pages = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
+live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:

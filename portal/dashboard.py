@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.urls import reverse
@@ -56,13 +57,15 @@ def board() -> Board:
         Figure("Input tokens", sums["input"] or 0),
         Figure("Output tokens", sums["output"] or 0),
     ]
-    by_channel = {row["channel_id"]: row for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))}
+    by_channel: dict[int | None, dict[str, Any]] = {
+        row["channel_id"]: dict(row) for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))
+    }
     channels = list(Channel.objects.annotate(keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", distinct=True)))
     lines = []
     todo = []
     for channel in channels:
         url = reverse("admin:relay_channel_change", args=[channel.pk])
-        counts = by_channel.get(channel.pk, {})
+        counts: dict[str, int] = by_channel.get(channel.pk, {})
         lines.append(ChannelLine(channel.name, url, channel.enabled, counts.get("requests", 0), counts.get("failed", 0)))
         if not channel.enabled:
             continue

@@ -93,7 +93,9 @@ class Config(BaseSettings):
     keepalive_seconds: Seconds = Field(15.0, description="Silence in a stream after which the client is sent a comment, in seconds.")
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
     upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
-    upstream_allow: Allowances = Field([], description="Addresses, networks or host names outside the public Internet that channels may use, such as 127.0.0.1:11434. Administrators can add more in the admin.")
+    upstream_allow: Allowances = Field(
+        [], description="Addresses, networks or host names outside the public Internet that channels may use, such as 127.0.0.1:11434. Administrators can add more in the admin."
+    )
     upstream_ca_file: str = Field("", description="PEM file with extra certificate authorities for upstreams.")
     failed_auth_max_attempts: int = Field(8, ge=1, description="Bad tokens from one address before it is blocked.")
     failed_auth_window_seconds: Seconds = Field(300.0, description="Window in which bad tokens are counted, in seconds.")

@@ -44,7 +44,7 @@ class RelayHandler(ASGIHandler):
         self._resolver = get_resolver(settings.RELAY_URLCONF)
         self._fixed: dict[str, ResolverMatch] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # messages are mutable mappings here
         headers = scope["headers"]
         peer = (scope.get("client") or ("", 0))[0]
         ip = peer

@@ -24,9 +24,9 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
     async def connect(self) -> None:
         user = self.scope.get("user")
         if user is None or not user.is_authenticated or not user.is_active:
-            await self.close(code=4401)
+            await self.close(code=4401)  # type: ignore[no-untyped-call]
             return
-        await self.accept()
+        await self.accept()  # type: ignore[no-untyped-call]
         everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.has_perm("relay.view_usagerecord")
         self.task = asyncio.ensure_future(self._follow(None if everyone else user.pk))
 
@@ -41,7 +41,7 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             rows = await database_sync_to_async(rows_after)(last, user_id)
             if rows:
                 last = rows[-1]["id"]
-                await self.send_json({"rows": rows})
+                await self.send_json({"rows": rows})  # type: ignore[no-untyped-call]
 
 
 def newest_id() -> int:
@@ -68,4 +68,4 @@ def rows_after(last: int, user_id: int | None) -> list[dict[str, Any]]:
     ]
 
 
-live_router = URLRouter([path("live/usage/<slug:whose>", UsageConsumer.as_asgi())])
+live_router = URLRouter([path("live/usage/<slug:whose>", UsageConsumer.as_asgi())])  # type: ignore[no-untyped-call]

@@ -13,10 +13,7 @@ from portal.lib import net
 
 Next = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-_POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'; connect-src 'self'"
-)
+_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; connect-src 'self'"
 
 
 @async_only_middleware

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.templatetags.static import static
+
 from portal import __version__, env
 from portal.lib import crypto, net
 
@@ -105,11 +107,7 @@ DATABASES: dict[str, dict[str, Any]] = {
             "timeout": 10,
             "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
             "init_command": (
-                "PRAGMA journal_mode=WAL;"
-                f"PRAGMA synchronous={CONFIG.sqlite_sync.upper()};"
-                "PRAGMA journal_size_limit=67108864;"
-                "PRAGMA temp_store=MEMORY;"
-                "PRAGMA cache_size=-16000;"
+                f"PRAGMA journal_mode=WAL;PRAGMA synchronous={CONFIG.sqlite_sync.upper()};PRAGMA journal_size_limit=67108864;PRAGMA temp_store=MEMORY;PRAGMA cache_size=-16000;"
             ),
         },
         "TEST": {"NAME": None},
@@ -158,6 +156,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": "Portal administration",
     "SITE_URL": "/",
     "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("portal/icon.svg")}],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "portal.admin.environment",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from portal import health
 from portal.views import home, tokens, usage
@@ -21,6 +22,7 @@ urlpatterns = [
     path("tokens/<int:pk>/enabled/", tokens.token_enabled, name="token-enabled"),
     path("usage/", usage.usage, name="usage"),
     path("connect/", home.connect, name="connect"),
+    path("favicon.ico", RedirectView.as_view(url="/static/portal/icon.svg", permanent=True)),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

@@ -14,7 +14,7 @@ from accounts.admin.base import BaseAdmin
 from accounts.models import GroupSettings
 
 
-class GroupSettingsInline(StackedInline):  # type: ignore[misc]
+class GroupSettingsInline(StackedInline):
     model = GroupSettings
     can_delete = False
     extra = 1
@@ -25,7 +25,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, BaseAdmin):  # type: ignore[misc]
+class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
     """Classes of users. Models and channels can be reserved for a group."""
 
     inlines = (GroupSettingsInline,)

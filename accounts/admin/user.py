@@ -14,7 +14,7 @@ from accounts.models import User
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]
+class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     """Users. Disabling one stops all of their tokens within a second."""
 
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
@@ -22,7 +22,8 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]
     list_filter = ("is_active", "is_staff", "groups")
     search_fields = ("username", "email", "first_name", "last_name")
     ordering = ("username",)
-    filter_horizontal = ("groups", "user_permissions")
+    autocomplete_fields = ("groups",)
+    filter_horizontal = ("user_permissions",)
     fieldsets = (
         (None, {"fields": ("username", "password", "email", ("first_name", "last_name"), "notes")}),
         ("What they may do", {"fields": ("is_active", "groups", "is_staff", "is_superuser", "user_permissions")}),

@@ -121,14 +121,10 @@ class ChangeTracked(models.Model):
 
     change_topic = Change.CATALOG
 
-    objects = ChangeTrackedQuerySet.as_manager()
+    objects = models.Manager.from_queryset(ChangeTrackedQuerySet)()
 
     class Meta:
         abstract = True
-
-    def change_key(self) -> str:
-        """What the feed says of this row; the base form means all rows of the topic."""
-        return ""
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
@@ -140,3 +136,6 @@ class ChangeTracked(models.Model):
             announce(self.change_topic, [self.change_key()])
             return super().delete(*args, **kwargs)
 
+    def change_key(self) -> str:
+        """What the feed says of this row; the base form means all rows of the topic."""
+        return ""

@@ -56,7 +56,7 @@ def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
         except FileExistsError:
             pass
     finally:
-        os.unlink(name)
+        Path(name).unlink()
     return path.read_text(encoding="utf-8").strip()
 
 

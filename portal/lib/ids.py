@@ -9,6 +9,7 @@ import time
 def time_ordered_hex() -> str:
     """32 hex digits: 48 bits of milliseconds, then 80 random bits.
 
-    Unique, not secret: the random part comes from a generator that each process seeds from the system. Ids that grow keep the unique index of a table of millions growing at one end; random ones would touch a page anywhere for every row.
+    Unique, not secret: the random part comes from a generator that each process seeds from the system. Ids that grow keep the unique index
+    of a table of millions growing at one end; random ones would touch a page anywhere for every row.
     """
-    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(80):020x}"  # noqa: S311
+    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(80):020x}"

@@ -165,12 +165,9 @@ def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = (
         permit(host, address, port, allowed)
     elif _looks_numeric(host):
         raise Refused(f"“{host}” is a number in disguise, not a host name")
-    elif ("." not in host or host.endswith((".localhost", ".local", ".internal"))) and not any(
-        entry.covers(host, None, port) for entry in allowed
-    ):
-        # A loopback or LAN address may be allowed as an address only; the connection is checked again then.
-        if not any(entry.network is not None for entry in allowed):
-            raise Refused(f"“{host}” is a name of the local network")
+    elif _is_local_name(host) and not any(entry.network is not None or entry.covers(host, None, port) for entry in allowed):
+        # With an address on the allow-list a local name may stand for it; the connection is checked again.
+        raise Refused(f"“{host}” is a name of the local network")
     return text.rstrip("/")
 
 
@@ -178,3 +175,7 @@ def _looks_numeric(host: str) -> bool:
     """127.1, 0x7f000001, 017700000001: forms that some resolvers read as an address."""
     last = host.rsplit(".", 1)[-1]
     return last.isdigit() or last.startswith("0x")
+
+
+def _is_local_name(host: str) -> bool:
+    return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))

@@ -22,7 +22,10 @@ class TokenForm(forms.Form):
         queryset=Model.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Models", help_text="Tick none to allow every model you may use."
     )
     allowed_ips = forms.CharField(
-        required=False, widget=forms.Textarea(attrs={"rows": 2}), label="Allowed addresses", help_text="One address or network a line, such as 203.0.113.7 or 10.0.0.0/8. Empty: all."
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        label="Allowed addresses",
+        help_text="One address or network a line, such as 203.0.113.7 or 10.0.0.0/8. Empty: all.",
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:

@@ -19,8 +19,10 @@ def home(request: HttpRequest) -> HttpResponse:
     user = request.user
     assert isinstance(user, User)  # noqa: S101
     since = clock.now() - timedelta(days=30)
-    totals = usage_of(user).filter(started_at__gte=since).aggregate(
-        requests=Count("pk"), failed=Count("pk", filter=Q(status__gte=400)), input=Sum("input_tokens"), output=Sum("output_tokens")
+    totals = (
+        usage_of(user)
+        .filter(started_at__gte=since)
+        .aggregate(requests=Count("pk"), failed=Count("pk", filter=Q(status__gte=400)), input=Sum("input_tokens"), output=Sum("output_tokens"))
     )
     context = {"tokens": tokens_of(user)[:5], "token_count": tokens_of(user).count(), "models": models_of(user), "totals": totals, "here": "home"}
     return render(request, "portal/home.html", context)

@@ -9,6 +9,8 @@ from django.http import HttpRequest
 
 from portal.views.context import origin
 
+PLACEHOLDER = "sk-…"
+
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
@@ -27,7 +29,7 @@ def curl(base_url: str, token: str, model: str) -> str:
     return f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
 
 
-def snippets(request: HttpRequest, token: str = "sk-…", model: str = "demo") -> list[Snippet]:
+def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = "demo") -> list[Snippet]:
     address = origin(request)
     base = f"{address}/v1"
     return [

@@ -14,17 +14,19 @@ from accounts.models import AuditEvent
 from relay.models import ChannelModel, Model, ModelPermission
 
 
-class PermissionInline(TabularInline):  # type: ignore[misc]
+class PermissionInline(TabularInline):
     model = ModelPermission
     fields = ("user", "group", "expires_at")
+    verbose_name_plural = "permissions"
     autocomplete_fields = ("user", "group")
     extra = 0
     tab = True
 
 
-class ServedByInline(TabularInline):  # type: ignore[misc]
+class ServedByInline(TabularInline):
     model = ChannelModel
     fields = ("channel", "upstream_name", "enabled")
+    verbose_name_plural = "channels"
     autocomplete_fields = ("channel",)
     extra = 0
     tab = True

@@ -24,7 +24,7 @@ from relay.providers.table import PROVIDERS
 _TESTS_AT_ONCE = 10
 
 
-class ApiKeyInline(TabularInline):  # type: ignore[misc]
+class ApiKeyInline(TabularInline):
     model = ApiKey
     form = ApiKeyForm
     fields = ("hint", "label", "secret", "enabled", "weight")
@@ -33,10 +33,11 @@ class ApiKeyInline(TabularInline):  # type: ignore[misc]
     tab = True
 
 
-class ChannelModelInline(TabularInline):  # type: ignore[misc]
+class ChannelModelInline(TabularInline):
     model = ChannelModel
     fields = ("model", "upstream_name", "enabled")
     autocomplete_fields = ("model",)
+    verbose_name_plural = "models"
     extra = 0
     tab = True
 
@@ -51,7 +52,7 @@ class ChannelAdmin(BaseAdmin):
     list_editable = ("priority", "weight")
     list_filter = ("enabled", "provider")
     search_fields = ("name", "base_url", "notes")
-    filter_horizontal = ("groups",)
+    autocomplete_fields = ("groups",)
     readonly_fields = ("tested_at", "test_ok", "test_latency_ms", "test_message")
     actions = ("enable", "disable", "test_selected")
     actions_detail = ("test_channel", "choose_models")
@@ -64,9 +65,7 @@ class ChannelAdmin(BaseAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
-        return rows.annotate(
-            keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", filter=Q(served__enabled=True), distinct=True)
-        )
+        return rows.annotate(keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", filter=Q(served__enabled=True), distinct=True))
 
     # -- columns -----------------------------------------------------------------------------------------------------
 
@@ -144,7 +143,7 @@ class ChannelAdmin(BaseAdmin):
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
-    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])
+    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
@@ -156,7 +155,7 @@ class ChannelAdmin(BaseAdmin):
         report(self, request, channel, run_test(request, channel))
         return redirect("admin:relay_channel_change", channel.pk)
 
-    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])
+    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The upstream's model list, to tick what this channel shall serve."""
         channel = get_object_or_404(Channel, pk=object_id)

@@ -33,7 +33,10 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     class Meta:
         model = Channel
-        fields = "__all__"
+        fields = (
+            "name", "provider", "base_url", "enabled", "priority", "weight", "groups", "proxy_url", "sends_done", "stream_usage",
+            "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes",
+        )  # fmt: skip
 
     def clean_base_url(self) -> str:
         url: str = self.cleaned_data["base_url"]
@@ -92,7 +95,8 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         secret = (self.cleaned_data.get("secret") or "").strip()
         if secret:
             self.instance.set_secret(secret)
-        return super().save(commit)
+        saved: ApiKey = super().save(commit)
+        return saved
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -25,8 +25,7 @@ class TokenAdmin(BaseAdmin):
     list_filter = ("enabled", "expires_at")
     list_select_related = ("user",)
     search_fields = ("name", "user__username", "hint")
-    autocomplete_fields = ("user",)
-    filter_horizontal = ("models_allowed",)
+    autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
     actions_detail = ("rotate", "revoke")
@@ -65,9 +64,9 @@ class TokenAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def rotate(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
+        token: Token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
         if token.revoked_at:
             self.message_user(request, "A revoked token cannot be rotated. Create a new one.", messages.ERROR)
             return redirect("admin:relay_token_change", token.pk)
@@ -75,11 +74,13 @@ class TokenAdmin(BaseAdmin):
             return self.confirm(request, token, f"Rotate “{token}”", "The token gets a new secret. The old one is refused from then on, on every worker.", "Rotate", danger=True)
         return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
 
-    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])
+    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token = get_object_or_404(Token, pk=object_id)
         if request.method != "POST":
-            return self.confirm(request, token, f"Revoke “{token}”", "The token is refused from now on and its running streams are ended. This cannot be undone.", "Revoke", danger=True)
+            return self.confirm(
+                request, token, f"Revoke “{token}”", "The token is refused from now on and its running streams are ended. This cannot be undone.", "Revoke", danger=True
+            )
         tokens.revoke_token(token, actor=request.user, ip=address(request))
         self.message_user(request, f"“{token}” is revoked.", messages.SUCCESS)
         return redirect("admin:relay_token_changelist")

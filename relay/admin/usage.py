@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils import formats, timezone
 from unfold.decorators import display
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator
@@ -11,7 +12,7 @@ from relay.models import UsageRecord
 class UsageRecordAdmin(ReadOnlyAdmin):
     """One row per request that reached routing. Written by the relay, changed by nobody."""
 
-    list_display = ("started_at", "user", "token", "model", "channel", "outcome", "tokens", "latency", "first_token", "attempts", "request_id")
+    list_display = ("at", "user", "token", "model", "channel", "outcome", "tokens", "latency", "first_token", "attempts", "request_id")
     list_filter = ("end_reason", "streamed", "usage_source", "channel")
     list_select_related = ("user", "token", "channel")
     search_fields = ("=request_id", "=model")
@@ -28,6 +29,10 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     def outcome(self, record: UsageRecord) -> tuple[str, str]:
         return record.end_reason, f"{record.get_end_reason_display()} ({record.status})"
+
+    @display(description="time", ordering="started_at")
+    def at(self, record: UsageRecord) -> str:
+        return formats.date_format(timezone.localtime(record.started_at), "j M H:i:s")
 
     @display(description="tokens in + out")
     def tokens(self, record: UsageRecord) -> str:

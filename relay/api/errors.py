@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 
-from relay.errors import MethodNotAllowed, NotFound, NotImplementedHere, RelayError
+from relay.errors import InternalError, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
 # First path segments after /v1 that OpenAI serves and this portal does not, yet: a client is told so instead of being sent to look for a typo.
 KNOWN_ELSEWHERE = frozenset(
-    "assistants audio batches chat completions containers conversations embeddings evals files fine_tuning fine-tunes images messages "
-    "moderations organization realtime rerank responses threads uploads vector_stores videos engines edits".split()
-)
+    (
+        "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "edits", "embeddings", "engines", "evals", "files",
+        "fine-tunes", "fine_tuning", "images", "messages", "moderations", "organization", "realtime", "rerank", "responses", "threads", "uploads",
+        "vector_stores", "videos",
+    )
+)  # fmt: skip
 
 
 def error_response(error: RelayError) -> HttpResponse:
     return HttpResponse(error.body(), status=error.wire_status, content_type="application/json", headers=dict(error.headers()))
 
 
-def on_relay_error(_: HttpRequest, error: RelayError) -> HttpResponse:
-    return error_response(error)
+def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
+    return error_response(error if isinstance(error, RelayError) else InternalError())
 
 
 def unknown_route(method: str, path: str) -> RelayError:

@@ -9,12 +9,16 @@ from typing import Final
 _SLASHES: Final = re.compile(r"/{2,}")
 # What an OpenAI client may append to its base URL. `usage` and `tokens` are pages of the portal and need /v1 in front.
 _ROOTS: Final = frozenset(
-    "chat completions embeddings moderations images audio responses conversations files uploads batches rerank realtime models messages "
-    "engines fine_tuning assistants threads vector_stores".split()
-)
+    (
+        "assistants", "audio", "batches", "chat", "completions", "conversations", "embeddings", "engines", "files", "fine_tuning", "images", "messages",
+        "models", "moderations", "realtime", "rerank", "responses", "threads", "uploads", "vector_stores",
+    )
+)  # fmt: skip
 _OTHER_PREFIXES: Final = ("/v1beta", "/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
 # Endpoints that people paste as a base URL; the client then appends its own path.
-_PASTED: Final = re.compile(r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))")
+_PASTED: Final = re.compile(
+    r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))"
+)
 
 
 @lru_cache(maxsize=2048)

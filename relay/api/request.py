@@ -29,7 +29,7 @@ class RelayRequest(ASGIRequest):
         self._post_parse_error = False
 
     @cached_property
-    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802  # Django's name
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # Django's name
         return ASGIRequest({**self.scope, "path": self.path}, BytesIO()).META
 
 

@@ -178,8 +178,9 @@ def _resolve(futures: list[asyncio.Future[None]], error: BaseException | None) -
 def _insert_statement() -> str:
     """INSERT that ignores a row that is already there, so that a commit of unknown outcome can be repeated."""
     ops, quote = connection.ops, connection.ops.quote_name
-    fields = [UsageRecord._meta.get_field(name) for name in COLUMNS]
-    columns = [quote(field.column) for field in fields]
+    fields = [field for field in UsageRecord._meta.concrete_fields if field.attname in COLUMNS]
+    by_name = {field.attname: field for field in fields}
+    columns = [quote(by_name[name].column or name) for name in COLUMNS]
     insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE, ["request_id"], ["request_id"])
     return f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()

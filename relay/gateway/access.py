@@ -17,9 +17,7 @@ from relay.gateway.snapshot import Caller, CallerState, ModelView, Snapshot
 from relay.gateway.store import store
 from relay.models.token import digest_of
 
-_BAD_TOKEN: Final = (
-    "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
-)
+_REFUSAL: Final = "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
 _UNUSABLE: Final = {
     CallerState.EXPIRED: ("token_expired", "This token has expired. Create a new one on the portal, or ask its administrator to extend it."),
     CallerState.TOKEN_DISABLED: ("token_disabled", "This token is disabled. Enable it on the portal, or use another one."),
@@ -61,7 +59,7 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
     if verdict.new_block:
         until = clock.now() + timedelta(seconds=guard.block)
         await asyncio.to_thread(load.save_block, net.block_key(ip), verdict.failures, until)
-    return InvalidToken(_BAD_TOKEN)
+    return InvalidToken(_REFUSAL)
 
 
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
@@ -71,9 +69,7 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
         shown = name if len(name) <= 100 else name[:99] + "…"
         raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")
     if not caller.may_use(model, now):
-        raise Forbidden(
-            f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or choose one from GET /v1/models.", param="model"
-        )
+        raise Forbidden(f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or choose one from GET /v1/models.", param="model")
     return model
 
 

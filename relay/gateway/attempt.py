@@ -36,9 +36,10 @@ class Upstream:
 
     def __init__(self, exchange: Exchange, response: httpx.Response, stream: BodyStream, idle: float) -> None:
         self._exchange, self._stream, self._idle = exchange, stream, idle
-        own = isinstance(response, UpstreamResponse)
-        self.content_type = response.content_type if own else response.headers.get("content-type", "")
-        self.encoded = own and response.encoded
+        if isinstance(response, UpstreamResponse):
+            self.content_type, self.encoded = response.content_type, response.encoded
+        else:
+            self.content_type, self.encoded = response.headers.get("content-type", ""), False
 
     async def read(self) -> bytes:
         """The next piece of the body, empty at its end. Raises Failure, Ended or CancelledError."""
@@ -128,5 +129,3 @@ def from_interrupt(ended: Ended) -> Failure:
 
 def revoked() -> RequestEnded:
     return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
-
-

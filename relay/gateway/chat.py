@@ -133,14 +133,10 @@ async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record:
     return HttpResponse(text, content_type="application/json")
 
 
-async def _stream(
-    exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, upstream: Upstream, began: float
-) -> HttpResponseBase:
+async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, upstream: Upstream, began: float) -> HttpResponseBase:
     """Wait for the first event, which decides about the status, then hand over to the pump."""
     channel = candidate.route.channel
-    scanner = ChatStream(
-        drop_usage=channel.stream_usage and not request.include_usage, watch_finish=not channel.sends_done, choices=request.choices
-    )
+    scanner = ChatStream(drop_usage=channel.stream_usage and not request.include_usage, watch_finish=not channel.sends_done, choices=request.choices)
     primed: list[bytes] = []
     while not scanner.started and scanner.error is None and not scanner.done:
         data = await upstream.read()

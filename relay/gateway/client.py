@@ -98,7 +98,7 @@ class UpstreamResponse(httpx.Response):
         self.encoded = "content-encoding" in response.headers
 
     @property
-    def headers(self) -> httpx.Headers:  # type: ignore[override]  # an attribute there
+    def headers(self) -> httpx.Headers:
         if self._headers is None:
             self._headers = httpx.Headers(list(self._raw_headers))
         return self._headers
@@ -144,9 +144,7 @@ class UpstreamTransport(AiohttpTransport):
                 headers=request.extensions.get("headers") or request.headers.multi_items(),
                 data=body or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
-                ),
+                timeout=aiohttp.ClientTimeout(total=None, connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
                 proxy=str(self.proxy.url) if self.proxy else None,
             )
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
@@ -175,9 +173,7 @@ class Upstreams:
     def transport(self, proxy: str = "") -> UpstreamTransport:
         found = self._transports.get(proxy)
         if found is None:
-            found = self._transports[proxy] = UpstreamTransport(
-                verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False
-            )
+            found = self._transports[proxy] = UpstreamTransport(verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False)
         return found
 
     def _session(self) -> aiohttp.ClientSession:

@@ -149,7 +149,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     if status in {503, 529, 498}:
         message = "The upstream for this model is overloaded. Try again after the time in Retry-After."
         return Failure(FailureClass.OVERLOAD, NoAvailableChannel(message, retry_after=wait if wait is not None else 5), status, detail)
-    if status in {404, 405} and error is None or 300 <= status < 400:
+    if (status in {404, 405} and error is None) or 300 <= status < 400:
         message = "The upstream does not serve this kind of request at the configured address. Tell the portal's administrator."
         return Failure(FailureClass.CONFIG, UpstreamFailed(message), status, detail)
     if status == 404 and error is not None:

@@ -32,10 +32,7 @@ def load_snapshot() -> Snapshot:
     keys: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
         keys.setdefault(key.channel_id, []).append(key)
-    channels = {
-        channel.pk: _channel(channel, keys.get(channel.pk, []), allowed)
-        for channel in Channel.objects.filter(enabled=True).prefetch_related("groups")
-    }
+    channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in Channel.objects.filter(enabled=True).prefetch_related("groups")}
     routes: dict[int, list[Route]] = {}
     for served in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
         routes.setdefault(served.model_id, []).append(Route(channels[served.channel_id], served.upstream_name or served.model.name))

@@ -83,7 +83,7 @@ class Snapshot:
 class CallerState(Enum):
     ACTIVE = "active"
     EXPIRED = "expired"
-    TOKEN_DISABLED = "token_disabled"
+    TOKEN_DISABLED = "token_disabled"  # noqa: S105
     USER_DISABLED = "user_disabled"
 
 

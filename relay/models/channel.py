@@ -12,6 +12,7 @@ from portal.lib.crypto import mask
 from relay.models.fields import box
 from relay.providers.table import CHOICES, PROVIDERS
 
+
 def provider_choices() -> list[tuple[str, str]]:
     """A function, so that a new vendor needs no migration."""
     return CHOICES
@@ -25,14 +26,10 @@ class Channel(ChangeTracked):
 
     name = models.CharField(max_length=80, unique=True)
     provider = models.CharField(max_length=30, choices=provider_choices, default="openai", help_text="The dialect that the upstream speaks.")
-    base_url = models.CharField(
-        "base URL", max_length=300, blank=True, help_text="With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address."
-    )
+    base_url = models.CharField("base URL", max_length=300, blank=True, help_text="With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address.")
     enabled = models.BooleanField(default=True)
     priority = models.IntegerField(default=0, help_text="Channels of the highest priority are used first; lower ones when those fail.")
-    weight = models.PositiveIntegerField(
-        default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)], help_text="Share of the requests among channels of equal priority."
-    )
+    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)], help_text="Share of the requests among channels of equal priority.")
     groups = models.ManyToManyField(Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone.")
     proxy_url = models.CharField("proxy URL", max_length=300, blank=True, help_text="HTTP proxy for this channel, such as http://proxy.example.org:3128.")
     sends_done = models.BooleanField(

@@ -101,7 +101,7 @@ def answer(asked: _Request) -> httpx.Response:
         "system_fingerprint": "fp_demo",
     }
     if not asked.stream:
-        message = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
         listed = [{"index": i, "message": message, "logprobs": None, "finish_reason": finish} for i in range(choices)]
         body = _encode({**head, "object": "chat.completion", "choices": listed, "usage": usage})
         return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))

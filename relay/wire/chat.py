@@ -69,7 +69,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if "model" not in fields:
         raise BadRequest("The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter")
     model = _decode(_string, fields["model"], "model", "a string that names a model")
-    if not model.strip():
+    if not model or not model.strip():
         raise BadRequest("The field “model” is empty: name a model from GET /v1/models.", "model")
     if "messages" not in fields:
         raise BadRequest("The field “messages” is missing: send a list with at least one message.", "messages", "missing_required_parameter")

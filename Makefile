@@ -1,0 +1,51 @@
+# The one door: `make` lists what there is.
+PYTHON ?= python3
+VENV := .venv/bin/python
+# PORT and HOST are short for AIRELAYS_PORT and AIRELAYS_HOST.
+ifdef PORT
+export AIRELAYS_PORT := $(PORT)
+endif
+ifdef HOST
+export AIRELAYS_HOST := $(HOST)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench soak lock dev clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## install what is needed, set up on the first run, serve (PORT, HOST, AIRELAYS_DATA_DIR)
+	@$(PYTHON) portal/bootstrap.py run
+	@exec $(VENV) manage.py start
+
+dev:
+	@$(PYTHON) portal/bootstrap.py dev
+
+test: dev ## run the test suite (ARGS="-k name" for a part)
+	@$(VENV) -m pytest $(ARGS)
+
+check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
+	$(VENV) -m ruff format --check .
+	$(VENV) -m ruff check .
+	$(VENV) -m mypy
+	$(VENV) -m importlinter.cli lint 2>/dev/null || .venv/bin/lint-imports
+	$(VENV) -m portal.selfcheck
+	$(VENV) -m pytest -q tests/test_docs.py
+
+format: dev ## format the code
+	$(VENV) -m ruff format .
+	$(VENV) -m ruff check --fix .
+
+bench: dev ## measure beside nginx, a bare relay and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
+	@$(VENV) -m bench.run $(ARGS)
+
+soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
+	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)
+
+lock: ## compile the lock files again (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements.in -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove the environment and what tools left
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis bench/.peers
