@@ -16,7 +16,10 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """The process can serve: its database answers, has no migration outstanding, and the configuration is loaded."""
+    """The process can serve: its database answers and has no migration outstanding.
+
+    `change_seen` is the newest configuration change that this worker has taken over.
+    """
     problems = []
     try:
         executor = MigrationExecutor(connection)
@@ -27,4 +30,5 @@ def readyz(request: HttpRequest) -> JsonResponse:
     running = current()
     if running is not None and running.stopping:
         problems.append("the portal is stopping")
-    return JsonResponse({"ready": not problems, "problems": problems}, status=503 if problems else 200)
+    seen = running.position if running is not None else None
+    return JsonResponse({"ready": not problems, "problems": problems, "change_seen": seen}, status=503 if problems else 200)

@@ -184,5 +184,6 @@ LOGGING = {
         "uvicorn": {"handlers": [], "level": "WARNING", "propagate": True},
         "daphne": {"handlers": [], "level": "WARNING", "propagate": True},
         "asyncio": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},  # it logs every URL
     },
 }

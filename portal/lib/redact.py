@@ -15,7 +15,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 [redacted]"),
     # Keys by their shape: OpenAI and relays (sk-), Anthropic, Google, Groq, xAI, Hugging Face, Replicate, AWS, sealed secrets of ours.
-    (re.compile(r"\b(?:sk|rk|pk|gsk|xai|hf|r8|key|tok)[-_][A-Za-z0-9_*.…-]{8,}"), "[redacted key]"),
+    (re.compile(r"\b(?:sk|rk|pk|gsk|xai|hf|r8|key|tok)[-_][A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"), "[redacted key]"),
     (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
     (re.compile(r"\bv1:gAAAA[A-Za-z0-9_=-]+"), "[redacted secret]"),

@@ -55,6 +55,11 @@ class Runtime:
         await asyncio.to_thread(writer.close)
         await self.upstreams.close()
 
+    @property
+    def position(self) -> int:
+        """Id of the newest change that this process has taken over."""
+        return self._poller.position
+
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
         return self.demo if provider == "demo" else self.upstreams.transport(proxy)
 

@@ -149,7 +149,7 @@ class FeedPoller:
 
     def __init__(self, store: Store, seconds: float) -> None:
         self._store, self._seconds = store, seconds
-        self._high = 0
+        self._high = self.position = 0
         self._gaps: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -159,6 +159,7 @@ class FeedPoller:
         """Read the position of the feed and the configuration, in this order, then follow the feed. Raises DatabaseError."""
         self._high = self._latest()
         self._store.reload()
+        self.position = self._high
         connection.close()
         self._thread = threading.Thread(target=self._run, name="airelays-feed", daemon=True)
         self._thread.start()
@@ -207,6 +208,7 @@ class FeedPoller:
                 self._high = pk
         for topic, key in dict.fromkeys((topic, key) for _, topic, key in rows):
             self._store.apply(topic, key)
+        self.position = self._high
         if now >= self._next_prune:
             self._next_prune = now + 3600
             Change.objects.filter(created_at__lt=clock.now() - _KEEP).delete()

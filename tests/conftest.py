@@ -1,0 +1,141 @@
+"""Fixtures: a database that the suite and its servers share, a scripted upstream, a running portal, three people.
+
+Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection
+
+from tests.server import Server, serving
+from tests.upstream import Script, Upstream
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: Any) -> Iterator[None]:
+    """The database of the data folder itself, so that servers in other processes see it too."""
+    with django_db_blocker.unblock():
+        call_command("migrate", interactive=False, verbosity=0)
+        connection.close()
+    yield
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    running = Upstream()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One worker with a short keep-alive, so that tests need not wait for it."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(log, env={"AIRELAYS_FEED_POLL_SECONDS": "0.05", "AIRELAYS_KEEPALIVE_SECONDS": "1", "AIRELAYS_MAX_BODY_BYTES": str(8 * 1024 * 1024)}) as running:
+        yield running
+    text = log.read_text()
+    assert "Traceback" not in text, f"the server met an error of its own:\n{text[-4000:]}"
+
+
+@pytest.fixture
+def live(django_db_setup: None, django_db_blocker: Any, upstream: Upstream) -> Iterator[Portal]:
+    """Write to the servers' database for real."""
+    with django_db_blocker.unblock():
+        yield Portal(upstream)
+        connection.close()
+
+
+@dataclass
+class Portal:
+    """Makes what tests need, each under a name that nobody else has."""
+
+    upstream: Upstream
+
+    def name(self, prefix: str) -> str:
+        return f"{prefix}-{next(_numbers)}"
+
+    def user(self, **options: Any) -> Any:
+        from accounts.models import User
+
+        return User.objects.create_user(self.name("user"), password="a long password", **options)
+
+    def token(self, user: Any = None, **options: Any) -> str:
+        from relay.tokens import create_token
+
+        return create_token(user or self.user(), self.name("token"), actor=None, **options)[1]
+
+    def channel(self, base_url: str | None = None, keys: tuple[str, ...] = ("sk-upstream-secret-0123456789",), **options: Any) -> Any:
+        from relay.models import ApiKey, Channel
+
+        options.setdefault("provider", "openai")
+        channel = Channel.objects.create(name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options)
+        for secret in keys:
+            key = ApiKey(channel=channel)
+            key.set_secret(secret)
+            key.save()
+        return channel
+
+    def model(self, script: Script | None = None, channels: list[Any] | None = None, is_open: bool = True, upstream_name: str = "", **options: Any) -> str:
+        """A new model on new or given channels; `script` is what the upstream does with requests for it."""
+        from relay.models import ChannelModel, Model
+
+        model = Model.objects.create(name=self.name("model"), is_open=is_open)
+        for channel in channels if channels is not None else [self.channel(**options)]:
+            ChannelModel.objects.create(channel=channel, model=model, upstream_name=upstream_name)
+        if script is not None:
+            self.upstream.script(upstream_name or model.name, script)
+        return model.name
+
+    def record(self, response_or_id: Any) -> Any:
+        """The usage record of an answer, waited for: it may be written a moment after a client has left."""
+        import time
+
+        from relay.models import UsageRecord
+
+        request_id = response_or_id if isinstance(response_or_id, str) else response_or_id.headers["x-request-id"]
+        for _ in range(200):
+            found = UsageRecord.objects.filter(request_id=request_id).first()
+            if found is not None:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"there is no usage record of {request_id}")
+
+
+def ask(model: str, **more: Any) -> dict[str, Any]:
+    """A chat request."""
+    return {"model": model, "messages": [{"role": "user", "content": "Say hello."}], **more}
+
+
+@pytest.fixture
+def people(db: None) -> People:
+    """Three actors: an owner, another user, a member of staff."""
+    from accounts.models import User
+
+    return People(
+        User.objects.create_user("alice", password="a long password"),
+        User.objects.create_user("bob", password="a long password"),
+        User.objects.create_superuser("carol", password="a long password"),
+    )
+
+
+@dataclass
+class People:
+    owner: Any
+    other: Any
+    staff: Any
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    return Path(settings.DATA_DIR)

@@ -1,0 +1,99 @@
+"""The portal as users run it: a process of its own on a real port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    database: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def v1(self) -> str:
+        return f"{self.url}/v1"
+
+    def catch_up(self) -> None:
+        """Wait until the (one) worker has taken over every change made so far."""
+        with closing(sqlite3.connect(self.database)) as database:
+            newest = database.execute("SELECT max(id) FROM accounts_change").fetchone()[0] or 0
+        until = time.monotonic() + 5
+        while httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).json()["change_seen"] < newest:
+            assert time.monotonic() < until, "the worker does not follow the change feed"
+
+    def post(self, token: str, body: object, path: str = "/v1/chat/completions", **options: Any) -> httpx.Response:
+        self.catch_up()
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json", **options.pop("headers", {})}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.post(self.url + path, content=data, headers=headers, timeout=30, trust_env=False, **options)
+
+    def get(self, token: str, path: str, **headers: str) -> httpx.Response:
+        self.catch_up()
+        return httpx.get(self.url + path, headers={"authorization": f"Bearer {token}", **headers}, timeout=30, trust_env=False)
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def serving(log: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None, command: list[str] | None = None) -> Iterator[Server]:
+    """Start `manage.py serve`, or another command that listens on `port`, and end it afterwards."""
+    port = port or free_port()
+    command = command or [sys.executable, "manage.py", "serve", "--port", str(port), *arguments]
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    database = str(Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3")
+    server = Server(port, process, log, database)
+    try:
+        wait_until_up(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def wait_until_up(server: Server, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server ended with {server.process.returncode}:\n{server.log.read_text()[-3000:]}")
+        try:
+            if httpx.get(f"{server.url}/healthz", timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise AssertionError(f"the server did not come up:\n{server.log.read_text()[-3000:]}")

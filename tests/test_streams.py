@@ -1,0 +1,308 @@
+"""What happens to a stream that does not go well, and to one that does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.conftest import Portal, ask
+from tests.server import Server
+from tests.upstream import USAGE, Call, chunk, hello
+
+
+@contextmanager
+def raw_stream(server: Server, token: str, body: dict[str, object]) -> Iterator[socket.socket]:
+    """A client that reads the answer's bytes itself, when it likes."""
+    server.catch_up()
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(data)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
+        connection.sendall(head.encode() + data)
+        yield connection
+
+
+def read_until(connection: socket.socket, mark: bytes) -> bytes:
+    seen = b""
+    while mark not in seen:
+        piece = connection.recv(65536)
+        assert piece, f"closed before {mark!r}: {seen[-300:]!r}"
+        seen += piece
+    return seen
+
+
+def request_id(head: bytes) -> str:
+    return head.split(b"x-request-id: ", 1)[1].split(b"\r\n", 1)[0].decode()
+
+
+def last_event(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads(text.strip().rsplit("data: ", 1)[1])
+    return found
+
+
+async def two_words(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.event(chunk(" there"))
+
+
+@pytest.mark.parametrize("how", ["cut", "clean-end", "half-event"])
+def test_truncated_stream_ends_with_an_error_and_without_done(server: Server, live: Portal, how: str) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        if how == "half-event":
+            await call.send(b'data: {"choices":[{"delta":{"content":"lost')
+        if how == "clean-end" or how == "half-event":
+            await call.end()
+        else:
+            call.cut()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    assert "Hello" in response.text and " there" in response.text
+    assert "[DONE]" not in response.text
+    error = last_event(response.text)["error"]
+    assert error["code"] == "upstream_truncated" and error["type"] == "server_error" and "try again" in error["message"].lower()
+    record = live.record(response)
+    assert (record.end_reason, record.usage_source) == ("truncated", "estimated")
+    assert record.output_tokens > 0 and record.input_tokens > 0 and record.error_message
+
+
+def test_error_event_in_mid_stream_is_passed_on_clean(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await call.event({"error": {"message": "Node at https://gpu7.vendor.example.com died", "type": "engine_error", "code": 5}})
+        await call.event("[DONE]")
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    error = last_event(response.text)["error"]
+    assert error == {"message": "Node at [link removed] died", "type": "engine_error", "param": None, "code": "5"}
+    assert "[DONE]" not in response.text
+    assert live.record(response).end_reason == "upstream_error"
+
+
+def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        if call.headers["authorization"].endswith("good"):
+            await hello(call)
+            return
+        await call.open_stream()
+        await call.event({"error": {"message": "overloaded", "type": "overloaded_error"}})
+        await call.end()
+
+    bad = live.channel(keys=("sk-bad-0123456789-bad0",), priority=9)
+    good = live.channel(keys=("sk-sib-0123456789-good",), priority=1)
+    response = server.post(live.token(), ask(live.model(script, channels=[bad]), stream=True))
+    assert response.status_code == 502
+    response = server.post(live.token(), ask(live.model(script, channels=[bad, good]), stream=True))
+    assert response.status_code == 200 and response.headers["x-relay-attempts"] == "2" and response.text.endswith("data: [DONE]\n\n")
+
+
+def test_upstream_known_to_send_no_done_gets_one_added(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await call.event({**chunk(None, "stop"), "usage": USAGE})
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script, sends_done=False), stream=True))
+    assert response.text.endswith("data: [DONE]\n\n")
+    record = live.record(response)
+    assert record.end_reason == "completed" and record.output_tokens == 7, "usage beside choices counts"
+    response = server.post(live.token(), ask(live.model(script, sends_done=True), stream=True))
+    assert "[DONE]" not in response.text and last_event(response.text)["error"]["code"] == "upstream_truncated"
+
+
+def test_upstream_without_done_that_stops_before_every_choice_is_finished_is_truncated(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await call.event(chunk(None, "stop"))
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script, sends_done=False), stream=True, n=2))
+    assert last_event(response.text)["error"]["code"] == "upstream_truncated"
+
+
+@pytest.mark.parametrize("eol", [b"\n", b"\r\n", b"\r"])
+def test_bytes_pass_through_whatever_the_framing(server: Server, live: Portal, eol: bytes) -> None:
+    lines = [
+        b": a comment", b"", b'data:{"choices":[{"index":0,"delta":{"content":"no space \xe4\xbd\xa0\xe5\xa5\xbd"}}]}', b"", b"id: 7",
+        b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f\x98\x80"}}],', b'data: "usage":null}', b"", b"data: [DONE]", b"", b"",
+    ]  # fmt: skip
+    body = eol.join(lines)
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        for position in range(0, len(body), 3):
+            await call.send(body[position : position + 3])
+            if position % 30 == 0:
+                await asyncio.sleep(0)
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    assert response.content == body
+
+
+def test_event_of_five_megabytes_passes_and_its_usage_is_read(server: Server, live: Portal) -> None:
+    big = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 5_000_000 + b'"}}],"usage":{"prompt_tokens":11,"completion_tokens":22}}\n\n'
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        for position in range(0, len(big), 100_000):
+            await call.send(big[position : position + 100_000])
+        await call.event("[DONE]")
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    assert response.content == big + b"data: [DONE]\n\n"
+    assert live.record(response).output_tokens == 22
+
+
+def test_silence_is_bridged_with_comments(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await asyncio.sleep(2.6)
+        await call.event("[DONE]")
+        await call.end()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    assert 1 <= response.text.count(": keep-alive\n\n") <= 3
+    assert response.text.endswith("data: [DONE]\n\n") and "event:" not in response.text
+
+
+def test_idle_timeout_in_mid_stream(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await asyncio.sleep(60)
+
+    model = live.model(script, idle_timeout=1)
+    response = server.post(live.token(), ask(model, stream=True))
+    error = last_event(response.text)["error"]
+    assert error["code"] == "upstream_timeout" and "idle timeout" in error["message"]
+    assert live.upstream.last(model).closed.wait(1)
+    assert live.record(response).end_reason == "timeout"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_client_that_leaves_closes_the_upstream_within_a_second(server: Server, live: Portal, stream: bool) -> None:
+    async def script(call: Call) -> None:
+        if stream:
+            await two_words(call)
+        await asyncio.sleep(60)
+
+    model = live.model(script)
+    with raw_stream(server, live.token(), ask(model, stream=stream)) as connection:
+        if stream:
+            head = read_until(connection, b" there")
+        else:
+            deadline = time.monotonic() + 5
+            while not live.upstream.count(model):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    assert live.upstream.last(model).closed.wait(1), "the upstream sees the close within a second"
+    from relay.models import UsageRecord
+
+    deadline = time.monotonic() + 3
+    while (record := UsageRecord.objects.filter(model=model).first()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (record.end_reason, record.usage_source) == ("client_gone", "estimated")
+    assert record.input_tokens > 0
+    if stream:
+        assert record.request_id == request_id(head) and 1 <= record.output_tokens <= 10
+
+
+def test_reader_that_never_reads_holds_back_the_upstream(server: Server, live: Portal) -> None:
+    """Bytes that the client does not take are not taken from the upstream either."""
+    sent = 0
+
+    async def script(call: Call) -> None:
+        nonlocal sent
+        await call.open_stream()
+        piece = b"data: " + json.dumps(chunk("x" * 60_000)).encode() + b"\n\n"
+        while True:
+            await call.send(piece)
+            sent += len(piece)
+
+    model = live.model(script)
+    with raw_stream(server, live.token(), ask(model, stream=True)):
+        last = -1
+        while sent != last or not sent:  # until nothing moves any more
+            last = sent
+            time.sleep(0.7)
+        assert sent < 40_000_000
+    assert live.upstream.last(model).closed.wait(1.5)
+
+
+def test_never_reading_client_is_cut_off_at_the_total_timeout(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        while True:
+            await call.event(chunk("x" * 60_000))
+
+    model = live.model(script, total_timeout=1)
+    with raw_stream(server, live.token(), ask(model, stream=True)):
+        assert live.upstream.last_closed(model, 4)
+        from relay.models import UsageRecord
+
+        deadline = time.monotonic() + 3
+        while (record := UsageRecord.objects.filter(model=model).first()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert record.end_reason == "timeout"
+
+
+@pytest.mark.parametrize("how", ["revoke", "disable-user"])
+def test_revoked_token_ends_its_running_stream(server: Server, live: Portal, how: str) -> None:
+    from relay.models import Token
+    from relay.tokens import revoke_token
+
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await asyncio.sleep(60)
+
+    model, user = live.model(script), live.user()
+    secret = live.token(user)
+    with raw_stream(server, secret, ask(model, stream=True)) as connection:
+        head = read_until(connection, b" there")
+        began = time.monotonic()
+        if how == "revoke":
+            revoke_token(Token.objects.get(user=user), actor=None)
+        else:
+            user.is_active = False
+            user.save()
+        read_until(connection, b'"code":"request_ended"')
+        assert time.monotonic() - began < 1.5
+    assert live.record(request_id(head)).end_reason == "ended"
+
+
+def test_usage_is_on_disk_before_the_end_marker_goes_out(server: Server, live: Portal) -> None:
+    from relay.models import UsageRecord
+
+    model, token = live.model(), live.token()
+    for _ in range(20):
+        with raw_stream(server, token, ask(model, stream=True)) as connection:
+            seen = read_until(connection, b"[DONE]")
+            assert UsageRecord.objects.filter(request_id=request_id(seen)).count() == 1
+
+
+def test_connection_to_the_upstream_is_used_again(server: Server, live: Portal) -> None:
+    model, token = live.model(), live.token()
+    for _ in range(10):
+        server.post(token, ask(model, stream=True))
+    peers = {call.writer.get_extra_info("peername") for call in live.upstream.calls if call.body and call.json.get("model") == model}
+    assert len(peers) <= 3
+
+
+def test_unasked_comments_before_the_first_event_do_not_commit_the_status(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.send(b": queued\n\n")
+        await call.event({"error": {"message": "no capacity", "code": "overloaded"}})
+        await call.end()
+
+    assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 502
