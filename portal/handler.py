@@ -71,7 +71,9 @@ class RelayHandler(ASGIHandler):
     async def _respond(self, exchange: Exchange, scope: Scope) -> HttpResponseBase:
         method, path = scope["method"], relay_path(scope["path"]) or scope["path"]
         if method == "OPTIONS":
-            return HttpResponse(status=204, headers={"allow": "GET, POST, OPTIONS"})
+            preflight = HttpResponse(status=204, headers={"allow": "GET, POST, OPTIONS"})
+            del preflight.headers["Content-Type"]
+            return preflight
         try:
             match = self._fixed.get(path) or self._resolve(path)
         except Resolver404:

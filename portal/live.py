@@ -26,16 +26,16 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
         if user is None or not user.is_authenticated or not user.is_active:
             await self.close(code=4401)  # type: ignore[no-untyped-call]
             return
+        last = await database_sync_to_async(newest_id)()
         await self.accept()  # type: ignore[no-untyped-call]
         everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.has_perm("relay.view_usagerecord")
-        self.task = asyncio.ensure_future(self._follow(None if everyone else user.pk))
+        self.task = asyncio.ensure_future(self._follow(last, None if everyone else user.pk))
 
     async def disconnect(self, code: int) -> None:
         if self.task is not None:
             self.task.cancel()
 
-    async def _follow(self, user_id: int | None) -> None:
-        last = await database_sync_to_async(newest_id)()
+    async def _follow(self, last: int, user_id: int | None) -> None:
         while True:
             await asyncio.sleep(_POLL)
             rows = await database_sync_to_async(rows_after)(last, user_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection
 
@@ -118,9 +118,11 @@ def ask(model: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def people(db: None) -> People:
+def people(db: None, settings: Any) -> People:
     """Three actors: an owner, another user, a member of staff."""
     from accounts.models import User
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 is slow on purpose
 
     return People(
         User.objects.create_user("alice", password="a long password"),
@@ -138,4 +140,4 @@ class People:
 
 @pytest.fixture
 def data_dir() -> Path:
-    return Path(settings.DATA_DIR)
+    return Path(django_settings.DATA_DIR)

@@ -191,12 +191,18 @@ class FeedPoller:
                 connection.close()
         connection.close()
 
+    def rows_after(self, high: int) -> list[tuple[int, str, str]]:
+        return list(Change.objects.filter(pk__gt=high).order_by("pk").values_list("pk", "topic", "key"))
+
+    def rows_of(self, ids: list[int]) -> list[tuple[int, str, str]]:
+        return list(Change.objects.filter(pk__in=ids).values_list("pk", "topic", "key"))
+
     def poll(self) -> None:
         """Apply what is new."""
         now = clock.monotonic()
-        rows = list(Change.objects.filter(pk__gt=self._high).order_by("pk").values_list("pk", "topic", "key"))
+        rows = self.rows_after(self._high)
         if self._gaps:
-            late = list(Change.objects.filter(pk__in=list(self._gaps)).values_list("pk", "topic", "key"))
+            late = self.rows_of(list(self._gaps))
             for pk, _, _ in late:
                 del self._gaps[pk]
             self._gaps = {pk: since for pk, since in self._gaps.items() if now - since < _GAP_SECONDS}

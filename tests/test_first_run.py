@@ -1,0 +1,146 @@
+"""`make run` without make: the set-up of an empty folder, the second start, and the refusals."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import ROOT, Server, free_port, serving
+
+
+@contextmanager
+def started(folder: Path, log: Path) -> Iterator[tuple[Server, str]]:
+    port = free_port()
+    command = [sys.executable, "manage.py", "start", "--port", str(port)]
+    env = {"AIRELAYS_DATA_DIR": str(folder)}
+    with serving(log, env=env, port=port, command=command) as server:
+        yield server, log.read_text()
+
+
+def test_first_start_sets_everything_up_and_the_second_repeats_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with started(folder, tmp_path / "log1") as (server, text):
+        for line in (f"{server.url}/admin/", f"Portal    {server.url}/", f"Base URL  {server.v1}"):
+            assert line in text
+        password = re.search(r"Sign in as admin with the password (\S+)", text)
+        token = re.search(r"Token +(sk-\w{48})", text)
+        assert password and token
+        curl = text[text.index("curl -N") : text.index("Stop with")].strip()
+        answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30)
+        assert answer.stdout.count("data:") > 20 and answer.stdout.endswith("data: [DONE]\n\n"), answer.stderr
+        assert "Hello!" in "".join(re.findall(r'"content":"([^"]*)"', answer.stdout))
+        again = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30)
+        words = [re.findall(r'"content":"([^"]*)"', run.stdout) for run in (answer, again)]
+        assert words[0] == words[1], "the demo answers the same to the same question"
+        with httpx.Client(base_url=server.url, trust_env=False, follow_redirects=True, timeout=20) as client:
+            csrf = re.search(r'csrfmiddlewaretoken" value="([^"]+)', client.get("/accounts/login/").text)
+            assert csrf
+            page = client.post("/accounts/login/", data={"username": "admin", "password": password[1], "csrfmiddlewaretoken": csrf[1]})
+            assert "Overview" in page.text
+            assert client.get("/admin/").status_code == 200
+            style = client.get("/static/portal/portal.css")
+            assert style.status_code == 200 and "text/css" in style.headers["content-type"]
+    for name in ("secret_key", "encryption_keys", "token_key"):
+        assert stat.S_IMODE((folder / "keys" / name).stat().st_mode) == 0o600
+    with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+        before = database.execute("SELECT count(*), max(digest) FROM relay_token").fetchone()
+        dump = (folder / "state.sqlite3").read_bytes()
+    assert token[1].encode() not in dump and password[1].encode() not in dump
+    began = time.monotonic()
+    with started(folder, tmp_path / "log2") as (server, text):
+        assert time.monotonic() - began < 5
+        assert "password" not in text and token[1] not in text, "no secret goes into a log file after the first run"
+        assert httpx.get(f"{server.v1}/models", headers={"authorization": f"Bearer {token[1]}"}, trust_env=False).status_code == 200
+        with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
+            assert database.execute("SELECT count(*), max(digest) FROM relay_token").fetchone() == before
+
+
+def run_start(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "manage.py", "start", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+
+
+def test_busy_port_is_one_sentence_and_nothing_is_made(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        done = run_start({"AIRELAYS_DATA_DIR": str(tmp_path / "data")}, "--port", port)
+        assert done.returncode != 0
+        assert f"port {port} of 127.0.0.1 is in use by another program" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "data" / "state.sqlite3").exists()
+        for bootstrap_env in ({"AIRELAYS_PORT": port, "AIRELAYS_DATA_DIR": str(tmp_path / "data")},):
+            first = subprocess.run([sys.executable, "portal/bootstrap.py", "run"], cwd=ROOT, env={**os.environ, **bootstrap_env}, capture_output=True, text=True, timeout=60)
+            assert first.returncode == 1 and "Stop the program that uses it" in first.stderr and len(first.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/data", "/dev/null/a/b"])
+def test_unwritable_folder_is_one_sentence(folder: str) -> None:
+    for command in (["manage.py", "start", "--port", str(free_port())], ["portal/bootstrap.py", "run"]):
+        env = {**os.environ, "AIRELAYS_DATA_DIR": folder, "AIRELAYS_PORT": str(free_port())}
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and len(done.stderr.strip().splitlines()) == 1
+        assert "AIRELAYS_DATA_DIR" in done.stderr and "/dev/null" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["eighty", "0", "99999"])
+def test_port_that_is_none_is_one_sentence(value: str) -> None:
+    for command, status in ((["manage.py", "check"], 2), (["portal/bootstrap.py", "run"], 1)):
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, "AIRELAYS_PORT": value}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == status and "PORT" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def old_python(tmp_path: Path, version: str, has_venv: bool) -> dict[str, str]:
+    """Runs the bootstrap as if the interpreter were another one: sitecustomize changes what it sees."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nsys.version_info = type('V', (tuple,), {{'__new__': tuple.__new__}})(({version}, 0, 'final', 0))\n"
+        + ("" if has_venv else "sys.modules['ensurepip'] = None\n")
+    )
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": "/nonexistent", "AIRELAYS_PORT": str(free_port()), "AIRELAYS_DATA_DIR": str(tmp_path / "d")}
+
+
+def copy_of_bootstrap(tmp_path: Path) -> Path:
+    """In a folder without an environment, as after a clone."""
+    target = tmp_path / "clone" / "portal"
+    target.mkdir(parents=True)
+    (target / "bootstrap.py").write_bytes((ROOT / "portal" / "bootstrap.py").read_bytes())
+    return target / "bootstrap.py"
+
+
+def test_too_old_python_is_told(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(copy_of_bootstrap(tmp_path)), "run"], env=old_python(tmp_path, "3, 9", True), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Python 3.11 or newer is needed" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "clone" / ".venv").exists()
+
+
+def test_debian_without_venv_is_told(tmp_path: Path) -> None:
+    env = old_python(tmp_path, "3, 11", False)
+    done = subprocess.run([sys.executable, str(copy_of_bootstrap(tmp_path)), "run"], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "apt install python3.11-venv" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "clone" / ".venv").exists()
+
+
+def test_failed_installation_leaves_nothing_behind(tmp_path: Path) -> None:
+    bootstrap = copy_of_bootstrap(tmp_path)
+    (tmp_path / "clone" / "requirements.txt").write_text("no-such-package==1 --hash=sha256:" + "0" * 64 + "\n")
+    env = {**os.environ, "PIP_NO_INDEX": "1", "AIRELAYS_PORT": str(free_port()), "AIRELAYS_DATA_DIR": str(tmp_path / "d")}
+    done = subprocess.run([sys.executable, str(bootstrap), "run"], env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and "the installation failed" in done.stderr
+    assert not (tmp_path / "clone" / ".venv").exists()
+
+
+def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
+    env = {**os.environ, "AIRELAYS_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "manage.py", "serve", "--port", str(free_port())], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "python manage.py migrate" in done.stderr
