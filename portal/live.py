@@ -10,6 +10,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
 from django.urls import path
 
+from accounts.models import User
 from relay.models import UsageRecord
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
@@ -28,17 +29,20 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             return
         last = await database_sync_to_async(newest_id)()
         await self.accept()  # type: ignore[no-untyped-call]
-        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.has_perm("relay.view_usagerecord")
-        self.task = asyncio.ensure_future(self._follow(last, None if everyone else user.pk))
+        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and await user.ahas_perm("relay.view_usagerecord")
+        self.task = asyncio.ensure_future(self._follow(last, user.pk, everyone))
 
     async def disconnect(self, code: int) -> None:
         if self.task is not None:
             self.task.cancel()
 
-    async def _follow(self, last: int, user_id: int | None) -> None:
+    async def _follow(self, last: int, user_id: int, everyone: bool) -> None:
         while True:
             await asyncio.sleep(_POLL)
-            rows = await database_sync_to_async(rows_after)(last, user_id)
+            rows = await database_sync_to_async(rows_after)(last, user_id, everyone)
+            if rows is None:
+                await self.close(code=4401)  # type: ignore[no-untyped-call]
+                return
             if rows:
                 last = rows[-1]["id"]
                 await self.send_json({"rows": rows})  # type: ignore[no-untyped-call]
@@ -48,10 +52,12 @@ def newest_id() -> int:
     return UsageRecord.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def rows_after(last: int, user_id: int | None) -> list[dict[str, Any]]:
-    """Records with a higher id, oldest first, of one user or of all."""
+def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] | None:
+    """Records with a higher id, oldest first, of one user or of all. None when the user has been disabled meanwhile."""
+    if not User.objects.filter(pk=user_id, is_active=True).exists():
+        return None
     query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
-    if user_id is not None:
+    if not everyone:
         query = query.filter(user_id=user_id)
     return [
         {

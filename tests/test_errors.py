@@ -47,7 +47,7 @@ def clean_addresses(live: Portal, server: Server) -> Any:
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer nonsense", "Basic abc", "Bearer sk-" + "x" * 48, "Bearer " + "é" * 600])
 def test_missing_malformed_and_unknown_tokens_get_one_and_the_same_answer(server: Server, clean_addresses: Any, header: str | None) -> None:
     headers = {} if header is None else {b"authorization": header.encode()}
-    response = httpx.get(f"{server.v1}/models", headers=headers, trust_env=False)  # type: ignore[arg-type]
+    response = httpx.get(f"{server.v1}/models", headers=headers, trust_env=False)
     message = check(response, 401, "authentication_error", "invalid_api_key")
     assert response.headers["www-authenticate"] == "Bearer"
     assert "Authorization: Bearer" in message

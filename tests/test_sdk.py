@@ -95,7 +95,7 @@ def test_failed_streams_raise(client: openai.OpenAI, live: Portal, server: Serve
 
     model = live.model(script)
     server.catch_up()
-    with pytest.raises(openai.APIError, match="cut|broke"):
+    with pytest.raises(openai.APIError, match=r"cut|broke"):
         list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True))
 
 
@@ -119,7 +119,7 @@ def test_breaking_out_of_a_stream_closes_the_upstream(client: openai.OpenAI, liv
 
 
 def test_retry_after_one_failure_succeeds(live: Portal, server: Server) -> None:
-    failed = []
+    failed: list[int] = []
 
     async def script(call: Call) -> None:
         if not failed:

@@ -193,6 +193,6 @@ class Upstream:
 
     async def _gone(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call) -> None:
         """Ends when the relay closes the connection."""
-        while not reader.at_eof() and reader.exception() is None and not writer.transport.is_closing():
+        while not reader.at_eof() and reader.exception() is None and not writer.transport.is_closing():  # noqa: ASYNC110  # a reader has no event for its end
             await asyncio.sleep(0.02)
         call.closed.set()

@@ -41,7 +41,8 @@ def usage(request: HttpRequest) -> HttpResponse:
     sums: dict[str, Any] = {"requests": Count("pk"), "failed": Count("pk", filter=Q(status__gte=400)), "input": Sum("input_tokens"), "output": Sum("output_tokens")}
     by_day = recent.annotate(day=TruncDate("started_at")).values("day").annotate(**sums).order_by("day")
     per_day: dict[Any, dict[str, Any]] = {row["day"]: dict(row) for row in by_day}
-    per_model = sorted(recent.values("model").annotate(**sums), key=lambda row: dict(row)["requests"], reverse=True)[:20]
+    by_model: list[dict[str, Any]] = [dict(row) for row in recent.values("model").annotate(**sums)]
+    per_model = sorted(by_model, key=lambda row: int(row["requests"]), reverse=True)[:20]
     before = request.GET.get("before", "")
     rows = usage_of(user).filter(started_at__gte=since).order_by("-pk")
     if before.isdigit():

@@ -145,7 +145,7 @@ async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candid
             primed.append(out)
         if not data:
             break
-    if scanner.error is not None:
+    if scanner.error is not None and not scanner.started:
         raise classify(502, {}, scanner.error)
     if not scanner.started:
         detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"

@@ -20,6 +20,16 @@ logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")
 
 
+_told: Final[set[str]] = set()
+
+
+def _tell(problem: str) -> None:
+    """Log a fault of the configuration once, not at every reading."""
+    if problem not in _told:
+        _told.add(problem)
+        logger.error("%s", problem)
+
+
 def allowances() -> tuple[net.Allowance, ...]:
     """What the administrator allows beside the public Internet: from the settings and from the admin."""
     lines = [*settings.CONFIG.upstream_allow, *AllowedUpstream.objects.values_list("address", flat=True)]
@@ -69,7 +79,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         try:
             headers = request_headers({provider.auth_header: provider.auth_prefix + key.secret()})
         except Undecryptable:
-            logger.error("API key %s of channel “%s” cannot be decrypted with the configured encryption keys; enter it again", key.pk, channel.name)
+            _tell(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
             continue
         views.append(KeyView(key.pk, key.weight, headers))
     if not views and not keys and not provider.needs_key:
@@ -82,7 +92,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
                 net.check_url(channel.proxy_url, allowed, ("http",))
         except net.Refused as reason:
             refusal = str(reason)
-            logger.error("channel “%s” is not used: %s", channel.name, reason)
+            _tell(f"channel “{channel.name}” is not used: {reason}")
     url = (channel.effective_base_url if not refusal else "https://invalid.invalid") + provider.chat_path
     return ChannelView(
         id=channel.pk,

@@ -57,6 +57,7 @@ def event_data(event: bytes) -> bytes:
 class ChatStream:
     """Follows one chat stream. Feed it what arrives; send on what it returns.
 
+    `started`: an event with data has come out. `error`: the upstream's error event, which does not come out.
     `drop_usage`: the client did not ask for usage, so the chunk that carries nothing else is taken out.
     `choices`, `watch_finish`: for upstreams without `[DONE]`, the end is every choice's finish_reason.
     """
@@ -151,11 +152,14 @@ class ChatStream:
     def _events(self, events: bytes) -> bytes:
         """Look into a run of whole events."""
         self._count_text(events)
-        if not self.started and _DATA.search(events):
-            self.started = True
         at = self._first_interest(events)
-        if at < 0:
-            return events
+        out = events if at < 0 else self._sift(events, at)
+        if not self.started and _DATA.search(out):
+            self.started = True
+        return out
+
+    def _sift(self, events: bytes, at: int) -> bytes:
+        """A run of whole events without those that must not go out now; `at` is where the first of interest may begin."""
         # What comes before the first event of interest goes out as it is.
         start = _last_boundary(events[:at])
         kept = [events[:start]] if start else []
