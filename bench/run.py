@@ -235,7 +235,7 @@ def main() -> None:
                     for case, connections, requests in CASES:
                         if case not in options.cases.split(",") or connections not in wanted:
                             continue
-                        slow = 0.1 if target_name == "litellm" and case != "paced" else 1.0
+                        slow = 1.0 if target_name != "litellm" else 0.3 if case == "paced" else 0.1
                         row = load(target, case, connections, max(connections, int(requests * options.scale * slow)))
                         rows.append(row)
                         print(show(row), flush=True)

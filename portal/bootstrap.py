@@ -117,9 +117,9 @@ def install(files, stamp_name):
     made = not os.path.exists(PYTHON)
     try:
         if made:
-            print("Making the environment in .venv …", flush=True)
+            print("Making the environment in .venv ...", flush=True)
             subprocess.check_call([sys.executable, "-m", "venv", "--clear", VENV])
-        print("Installing %s …" % " and ".join(files), flush=True)
+        print("Installing %s ..." % " and ".join(files), flush=True)
         for name in files:
             subprocess.check_call([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", os.path.join(ROOT, name)])
     except (subprocess.CalledProcessError, OSError, KeyboardInterrupt) as error:

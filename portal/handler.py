@@ -23,7 +23,7 @@ from relay.api.errors import error_response, unknown_route, wrong_method
 from relay.api.paths import relay_path
 from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
-from relay.gateway.exchange import Exchange, Interrupt, Receive, Scope, Send
+from relay.gateway.exchange import Exchange, Receive, Scope, Send
 from relay.gateway.runtime import runtime
 from relay.gateway.stream import SSE_HEADERS, EventStream
 
@@ -61,9 +61,9 @@ class RelayHandler(ASGIHandler):
         except RelayError as error:
             await self._send(exchange, error_response(error), send)
         except asyncio.CancelledError:
-            if exchange.interrupted is not Interrupt.CLIENT_GONE:
+            if exchange.interrupted is None:
                 raise
-            # The client left: there is nobody to answer, and the task ends as if it had been answered.
+            # The client left, or takes no more of its answer: there is nobody to tell, and the server closes the connection.
         finally:
             if run is not None:
                 run.watch.remove(exchange)

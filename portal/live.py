@@ -9,6 +9,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
 from django.urls import path
+from django.utils import formats, timezone
 
 from accounts.models import User
 from relay.models import UsageRecord
@@ -62,7 +63,8 @@ def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] 
     return [
         {
             "id": row.pk,
-            "at": row.started_at.isoformat(),
+            "time": formats.date_format(timezone.localtime(row.started_at), "j M H:i:s"),
+            "request_id": row.request_id,
             "model": row.model,
             "input": row.input_tokens,
             "output": row.output_tokens,

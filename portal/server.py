@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -33,8 +35,21 @@ def _reason(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."
 
 
-def run(host: str, port: int, workers: int, *, reload: bool = False) -> None:
-    """Serve until SIGTERM or Ctrl-C. Returns when everything is flushed."""
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or Ctrl-C; `ready` is called when the port is open. Returns when everything is flushed."""
     options: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -53,4 +68,14 @@ def run(host: str, port: int, workers: int, *, reload: bool = False) -> None:
         "ws_max_size": 16 * 1024 * 1024,
         "backlog": 2048,
     }
-    uvicorn.run("portal.asgi:application", **options)
+    if workers > 1:
+        ready()  # the workers are processes of their own; they listen in a moment
+        uvicorn.run("portal.asgi:application", **options)
+        return
+    server = _Server(uvicorn.Config("portal.asgi:application", **options), ready)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    if not server.started:
+        sys.exit(3)  # uvicorn has said why

@@ -33,6 +33,8 @@ DEBUG = CONFIG.debug
 # --- hosts and proxies ---------------------------------------------------------------------------------------------
 _public = urlsplit(CONFIG.public_url)
 ALLOWED_HOSTS = [*CONFIG.allowed_hosts, *([_public.hostname] if _public.hostname else [])]
+if CONFIG.host not in {"127.0.0.1", "::1", "localhost"}:
+    ALLOWED_HOSTS += net.own_names()  # whoever listens for others is called by this machine's own names
 CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"] if _public.hostname else []
 TRUSTED_PROXIES = net.parse_networks(CONFIG.trusted_proxies)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None

@@ -115,6 +115,7 @@ def test_keys_are_write_only(staff: Client) -> None:
 @pytest.mark.parametrize(
     ("field", "url", "words"),
     [
+        ("base_url", "", "type the base URL"),
         ("base_url", "http://10.0.0.1/v1", "not a public Internet address"),
         ("base_url", "http://169.254.169.254/", "not a public Internet address"),
         ("base_url", "ftp://example.com", "must start with"),
@@ -124,7 +125,7 @@ def test_keys_are_write_only(staff: Client) -> None:
     ],
 )
 def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: str, words: str) -> None:
-    response = staff.post("/admin/relay/channel/add/", channel_form(**{field: url}))
+    response = staff.post("/admin/relay/channel/add/", channel_form(**{field: url, **({"provider": "vllm"} if not url else {})}))
     page = response.content.decode()
     assert response.status_code == 200 and words in page
     assert not Channel.objects.filter(name="Test").exists()

@@ -237,6 +237,28 @@ def test_large_body_without_length_is_refused_when_it_passes_the_limit(server: S
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
 
 
+def test_slow_upload_arrives_whole(server: Server, live: Portal) -> None:
+    model, token = live.model(), live.token()
+    body = json.dumps(ask(model, padding="x" * 3000)).encode()
+
+    def pieces() -> Any:
+        for start in range(0, len(body), 500):
+            yield body[start : start + 500]
+            time.sleep(0.15)
+
+    server.catch_up()
+    response = httpx.post(f"{server.v1}/chat/completions", content=pieces(), headers={"authorization": f"Bearer {token}"}, timeout=20, trust_env=False)
+    assert response.status_code == 200, response.text
+    assert live.upstream.last(model).body == body
+
+
+def test_upstreams_are_not_named_to_users(server: Server, live: Portal) -> None:
+    port = free_port()
+    record = live.record(server.post(live.token(), ask(live.model(channels=[live.channel(f"http://127.0.0.1:{port}/v1")]))))
+    assert str(port) in json.dumps(record.attempt_log), "staff see the cause"
+    assert str(port) not in record.error_message and record.error_message
+
+
 def test_body_of_an_unknown_token_is_not_read(server: Server, clean_addresses: Any) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-no\r\ncontent-length: 5000000\r\n\r\n")

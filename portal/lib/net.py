@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,24 @@ def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
         except ValueError as error:
             raise ValueError(f"“{text}” is neither an IP address nor a network such as 10.0.0.0/8") from error
     return tuple(found)
+
+
+def own_names() -> list[str]:
+    """Names and addresses under which other machines may reach this one. Looks up its own name; sends nothing."""
+    name = socket.gethostname()
+    found = {name, socket.getfqdn()}
+    try:
+        found |= {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}
+    except OSError:
+        pass
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))  # chooses the outgoing address; a datagram socket sends nothing yet
+                found.add(str(probe.getsockname()[0]))
+        except OSError:
+            continue
+    return sorted(f"[{entry}]" if ":" in entry else entry for entry in found if "%" not in entry)
 
 
 def parse_address(text: str) -> Address | None:

@@ -9,6 +9,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from portal.lib import net
 from relay.models import ApiKey, Channel, Token
+from relay.providers.table import PROVIDERS
 from relay.upstream_urls import check_typed_url
 
 
@@ -37,6 +38,13 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
             "name", "provider", "base_url", "enabled", "priority", "weight", "groups", "proxy_url", "sends_done", "stream_usage",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes",
         )  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        provider = PROVIDERS.get(data.get("provider", ""))
+        if provider and not provider.base_url and data.get("base_url") == "":
+            self.add_error("base_url", f"{provider.label} has no address of its own: type the base URL of the upstream.")
+        return data
 
     def clean_base_url(self) -> str:
         url: str = self.cleaned_data["base_url"]

@@ -7,6 +7,7 @@ last bytes go out; so whoever has a whole answer has a record on disk, whatever 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import queue
 import threading
@@ -77,6 +78,7 @@ class UsageWriter:
                 self._stopping = False
                 self._thread = threading.Thread(target=self._run, name="airelays-usage", daemon=True)
                 self._thread.start()
+                atexit.register(self.close)  # a server without lifespan (Daphne) does not call it
 
     def close(self, timeout: float = 15.0) -> None:
         """Write what is queued, then end the thread."""

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from relay.billing.writer import writer
 from relay.errors import InternalError, InvalidRequest, NoAvailableChannel, RelayError, UpstreamFailed
 from relay.gateway.access import permitted_model
-from relay.gateway.attempt import GARBAGE, Upstream, from_interrupt, open_upstream
+from relay.gateway.attempt import GARBAGE, Upstream, from_interrupt, open_upstream, revoked
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, FailureClass, classify
 from relay.gateway.pick import Candidate, pick
@@ -36,6 +36,8 @@ _TELLING: Final = (FailureClass.RATE, FailureClass.OVERLOAD, FailureClass.TRANSI
 async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
+    if exchange.revoked:
+        raise revoked()
     try:
         request = parse_chat_request(body)
     except BadRequest as bad:
@@ -47,15 +49,15 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         return await _route(exchange, caller, run, request, model, record)
     except RelayError as error:
         failed: RelayError = error
-        reason, detail = end_reason(error), str(error.__cause__ or "")
+        reason = end_reason(error)
     except asyncio.CancelledError:
         gone = exchange.interrupted is Interrupt.CLIENT_GONE or not run.stopping
         record.submit(CLIENT_GONE if gone else SHUTDOWN, 499 if gone else 503, wait=False)
         raise
     except Exception:
         logger.exception("a request failed", extra={"request_id": exchange.request_id})
-        failed, reason, detail = InternalError(), INTERNAL, ""
-    await exchange.committed(record.submit(reason, failed.wire_status, error=failed, detail=detail))
+        failed, reason = InternalError(), INTERNAL
+    await exchange.committed(record.submit(reason, failed.wire_status, error=failed))
     raise failed
 
 

@@ -95,7 +95,7 @@ class UpstreamResponse(httpx.Response):
         self._headers: httpx.Headers | None = None
         super().__init__(response.status, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"})
         self.content_type = response.headers.get("content-type", "").lower()
-        self.encoded = "content-encoding" in response.headers
+        self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
 
     @property
     def headers(self) -> httpx.Headers:

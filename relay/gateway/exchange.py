@@ -56,7 +56,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_receive", "_send", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id",
+        "_receive", "_send", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id", "revoked",
         "started", "task", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
     )  # fmt: skip
 
@@ -72,6 +72,7 @@ class Exchange:
         self.listener: asyncio.Task[None] | None = None
         self.interrupted: Interrupt | None = None
         self.waiting: Interrupt | None = None
+        self.body_read = self.revoked = False
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
         self.quiet_since = 0.0
@@ -92,6 +93,7 @@ class Exchange:
             self._check(message)
             if len(body) > limit:
                 raise _too_large(limit)
+            self.body_read = True
             return body
         pieces, size = [body], len(body)
         while message.get("more_body", False):
@@ -102,6 +104,7 @@ class Exchange:
             if size > limit:
                 raise _too_large(limit)
             pieces.append(piece)
+        self.body_read = True
         return b"".join(pieces)
 
     def _check(self, message: Message) -> None:
@@ -110,8 +113,11 @@ class Exchange:
             raise asyncio.CancelledError
 
     def listen(self) -> None:
-        """Begin to notice when the client leaves. Called by the watch, for requests that last: quick ones need no second task."""
-        if self.listener is None:
+        """Begin to notice when the client leaves. Called by the watch, for requests that last: quick ones need no second task.
+
+        Not before the body has been read: two readers would take its pieces from each other.
+        """
+        if self.listener is None and self.body_read:
             self.listener = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
@@ -149,6 +155,12 @@ class Exchange:
         if self.interrupted is None and self.task is not None and not self.task.done():
             self.interrupted = reason
             self.task.cancel()
+
+    def revoke(self) -> None:
+        """The token is no longer valid: end the request, at once when it waits or streams, otherwise at its next step."""
+        self.revoked = True
+        if self.waiting is not None or self.quiet_since:
+            self.interrupt(Interrupt.REVOKED)
 
     def explain(self, cancelled: asyncio.CancelledError) -> BaseException:
         """What to raise instead of a CancelledError: `Ended` when the watch interrupted this request, the same error otherwise."""

@@ -10,7 +10,7 @@ import msgspec
 
 from relay.billing.count import estimate_prompt, estimate_text
 from relay.billing.writer import Row, writer
-from relay.errors import NoAvailableChannel, RelayError, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.errors import NoAvailableChannel, RelayError, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
 from relay.gateway.pick import Candidate
@@ -31,6 +31,8 @@ def end_reason(error: RelayError) -> str:
         return "no_channel"
     if isinstance(error, UpstreamTimeout):
         return "timeout"
+    if isinstance(error, RequestEnded):
+        return ENDED
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 
@@ -84,10 +86,16 @@ class Record:
         text_units: float = 0.0,
         wait: bool = True,
     ) -> asyncio.Future[None] | None:
-        """Hand the record to the writer. Without `usage`, what reached the client is counted here and marked as estimated."""
+        """Hand the record to the writer. Without `usage`, what reached the client is counted here and marked as estimated.
+
+        The error's public message goes into the record, which its user sees; `detail`, which may name an upstream, into the list of
+        attempts, which only staff see.
+        """
         if self.submitted:
             return None
         self.submitted = True
+        if detail and self.attempts:
+            self.attempts[-1]["detail"] = detail
         source = "reported"
         if usage is None:
             if self.sent and (error is None or text_units):
@@ -95,9 +103,9 @@ class Record:
                 usage, source = Usage(input=tokens_in, output=estimate_text(text_units)), "estimated"
             else:
                 usage, source = Usage(), "none"
-        return writer.submit(self._row(reason, status, usage, source, error, detail), wait)
+        return writer.submit(self._row(reason, status, usage, source, error), wait)
 
-    def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None, detail: str) -> Row:
+    def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> Row:
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return (
             exchange.request_id,
@@ -114,7 +122,7 @@ class Record:
             status,
             reason,
             (error.wire_code or "")[:64] if error else "",
-            (detail or error.message)[:300] if error else detail[:300],
+            error.message[:300] if error else "",
             usage.input,
             usage.cached_input,
             usage.cache_write,

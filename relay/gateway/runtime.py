@@ -12,7 +12,7 @@ from django.conf import settings
 from portal.env import Config
 from relay.billing.writer import writer
 from relay.gateway.client import Upstreams
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.exchange import Exchange
 from relay.gateway.guard import guard
 from relay.gateway.snapshot import CallerState
 from relay.gateway.store import FeedPoller, store
@@ -81,7 +81,7 @@ class Runtime:
     async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
         caller = await store.caller(digest)
         if caller is None or caller.state(exchange.wall) not in {CallerState.ACTIVE, CallerState.EXPIRED}:
-            exchange.interrupt(Interrupt.REVOKED)
+            exchange.revoke()
 
 
 _runtime: Runtime | None = None

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 logger: Final = logging.getLogger(__name__)
 _CALLERS: Final = 50_000
+_UNKNOWN: Final = 5_000
 _GAP_SECONDS: Final = 60.0
 _KEEP: Final = timedelta(days=1)
 
@@ -42,7 +43,8 @@ class Store:
         self._snapshot: Snapshot | None = None
         self._reading = threading.Lock()
         self._lock = threading.Lock()
-        self._callers: OrderedDict[str, Caller | None] = OrderedDict()
+        self._callers: OrderedDict[str, Caller] = OrderedDict()
+        self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of bad tokens; apart, so that they push no good one out
         self._epoch = 0  # grows with every drop, so that a read begun before a drop is not cached after it
         self._loading: dict[str, asyncio.Future[Caller | None]] = {}
         self._threads = ThreadPoolExecutor(2, "airelays-load")
@@ -78,6 +80,8 @@ class Store:
             if digest in self._callers:
                 self._callers.move_to_end(digest)
                 return self._callers[digest]
+            if digest in self._unknown:
+                return None
         running = self._loading.get(digest)
         if running is None:
             running = self._loading[digest] = asyncio.ensure_future(self._in_thread(self._read_caller, digest))
@@ -88,10 +92,14 @@ class Store:
         epoch = self._epoch
         caller = load.load_caller(digest)
         with self._lock:
-            if epoch == self._epoch:
+            if epoch == self._epoch and caller is not None:
                 self._callers[digest] = caller
                 while len(self._callers) > _CALLERS:
                     self._callers.popitem(last=False)
+            elif epoch == self._epoch:
+                self._unknown[digest] = None
+                while len(self._unknown) > _UNKNOWN:
+                    self._unknown.popitem(last=False)
         return caller
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -113,12 +121,13 @@ class Store:
             with self._lock:
                 self._epoch += 1
                 self._callers.pop(key, None)
+                self._unknown.pop(key, None)
             self._tell(key, 0)
         elif topic == Change.USER:
             user = int(key)
             with self._lock:
                 self._epoch += 1
-                for digest in [digest for digest, caller in self._callers.items() if caller and caller.user_id == user]:
+                for digest in [digest for digest, caller in self._callers.items() if caller.user_id == user]:
                     del self._callers[digest]
             self._tell("", user)
         elif topic == Change.ADDRESS:
@@ -133,6 +142,7 @@ class Store:
         with self._lock:
             self._epoch += 1
             self._callers.clear()
+            self._unknown.clear()
 
 
 def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -157,9 +167,7 @@ class FeedPoller:
 
     def start(self) -> None:
         """Read the position of the feed and the configuration, in this order, then follow the feed. Raises DatabaseError."""
-        self._high = self._latest()
-        self._store.reload()
-        self.position = self._high
+        self._begin()
         connection.close()
         self._thread = threading.Thread(target=self._run, name="airelays-feed", daemon=True)
         self._thread.start()
@@ -169,8 +177,16 @@ class FeedPoller:
         if self._thread:
             self._thread.join(timeout=5)
 
-    def _latest(self) -> int:
-        return Change.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    def _begin(self) -> None:
+        """Take the newest position, then read everything. Ids missing just below it may belong to transactions that are still open."""
+        newest = list(Change.objects.order_by("-pk").values_list("pk", flat=True)[:100])
+        self._high = newest[0] if newest else 0
+        now = clock.monotonic()
+        self._gaps = {pk: now for pk in range(newest[-1], self._high)} if newest else {}
+        for pk in newest:
+            self._gaps.pop(pk, None)
+        self._store.reload()
+        self.position = self._high
 
     def _run(self) -> None:
         failing = False
@@ -178,9 +194,8 @@ class FeedPoller:
             try:
                 if failing:
                     # Rows may have been pruned or restored meanwhile: begin anew.
-                    self._high, self._gaps = self._latest(), {}
                     self._store.forget()
-                    self._store.reload()
+                    self._begin()
                     failing = False
                     logger.warning("the change feed can be read again")
                 self.poll()

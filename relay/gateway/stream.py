@@ -9,11 +9,11 @@ from typing import Final
 
 from django.http.response import HttpResponseBase
 
-from relay.errors import InternalError, RelayError, RequestEnded, UpstreamTruncated
+from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt, revoked
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, stream_error
-from relay.gateway.record import CLIENT_GONE, COMPLETED, ENDED, INTERNAL, SHUTDOWN, Record, end_reason
+from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.wire.sse import ChatStream
 
 logger: Final = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class ChatPump:
                 error = revoked() if ended.reason is Interrupt.REVOKED else from_interrupt(ended).error
                 detail = ended.reason.value
             self._upstream.close()
-            reason = COMPLETED if error is None else ENDED if isinstance(error, RequestEnded) else end_reason(error)
+            reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(reason, 200, scanner.usage, error, detail, scanner.text_units)
             try:
                 await exchange.committed(future)

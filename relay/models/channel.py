@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
@@ -59,11 +58,6 @@ class Channel(ChangeTracked):
     @property
     def effective_base_url(self) -> str:
         return (self.base_url or PROVIDERS[self.provider].base_url).rstrip("/")
-
-    def clean(self) -> None:
-        provider = PROVIDERS.get(self.provider)
-        if provider and not self.base_url and not provider.base_url:
-            raise ValidationError({"base_url": f"{provider.label} has no address of its own: type the base URL of the upstream."})
 
 
 class ApiKey(ChangeTracked):

@@ -25,9 +25,11 @@ if (table) {
     socket.onopen = () => { wait = 1000; };
     socket.onmessage = (message) => {
       for (const row of JSON.parse(message.data).rows) {
+        document.querySelector("[data-empty]")?.remove();
+        table.closest("[hidden]")?.removeAttribute("hidden");
         const line = table.tBodies[0].insertRow(0);
         line.className = "new";
-        const cells = [new Date(row.at).toLocaleTimeString(), row.model, row.input, row.output, row.ms + " ms", row.end + (row.status >= 400 ? " (" + row.status + ")" : ""), ""];
+        const cells = [row.time, row.model, row.input, row.output, row.ms + " ms", row.end + (row.status >= 400 ? " (" + row.status + ")" : ""), row.request_id];
         cells.forEach((text, index) => {
           const cell = line.insertCell();
           cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;

@@ -38,7 +38,12 @@ class Command(BaseCommand):
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             call_command("migrate", interactive=False, verbosity=0)
         first = first_run()
-        banner(host, port, first, sys.stdout.isatty(), self.stdout.write)
-        self.stdout.flush()
+        lines: list[str] = []
+        banner(host, port, first, sys.stdout.isatty(), lines.append)
         connection.close()
-        run(host, port, options["workers"])
+
+        def ready() -> None:
+            self.stdout.write("\n".join(lines))
+            self.stdout.flush()
+
+        run(host, port, options["workers"], ready)

@@ -1,0 +1,95 @@
+"""The documentation is complete: every setting, command, endpoint, error code and admin action is in it, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.contrib import admin
+
+from portal.env import Config
+from tests.server import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def text(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("field", list(Config.model_fields))
+def test_every_setting_is_documented_with_its_default(field: str) -> None:
+    row = re.search(rf"^\| `{field.upper()}` \|\s*(.*?)\s*\| (.+) \|$", text("configure.md"), re.M)
+    assert row, f"docs/configure.md has no row for {field.upper()}"
+    default = Config.model_fields[field].default
+    if isinstance(default, bool):
+        assert row[1] == f"`{str(default).lower()}`"
+    elif isinstance(default, (int, float)):
+        assert row[1] == f"`{default:g}`" or row[1] == f"`{default}`"
+    elif isinstance(default, list):
+        assert row[1].strip("`") == ",".join(default)
+    elif isinstance(default, str):
+        assert row[1].strip("`") == default
+    assert Config.model_fields[field].description, f"{field} has no description"
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    documented = {name.lower() for name in re.findall(r"^\| `([A-Z_]+)` \|", text("configure.md"), re.M)}
+    assert documented == set(Config.model_fields)
+
+
+def test_every_command_is_documented() -> None:
+    commands = {path.stem for path in (ROOT / "portal" / "management" / "commands").glob("[a-z]*.py")}
+    commands |= set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)) - {"help", "lock", "clean", "format", "run"}
+    missing = [name for name in commands if name not in text("operate.md")]
+    assert not missing
+
+
+def test_every_endpoint_is_documented() -> None:
+    from relay.api.urls import api
+
+    for prefix, router in api._routers:
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                for method in operation.methods:
+                    shown = f"`{method} /v1{prefix}{path}`".replace("{path:name}", "{id}")
+                    assert shown in text("api.md"), shown
+
+
+def test_every_error_code_is_documented() -> None:
+    from relay import errors
+
+    codes = {found.code for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.RelayError) and found.code}
+    codes |= {"token_expired", "ip_not_allowed", "invalid_json", "missing_required_parameter"}
+    missing = [code for code in codes - {"internal_error"} if f"`{code}`" not in text("api.md")]
+    assert not missing
+
+
+def test_every_admin_action_is_documented() -> None:
+    manual = text("admin.md")
+    for model, page in admin.site._registry.items():
+        if model._meta.app_label not in {"relay", "accounts"}:
+            continue
+        for name in [*(page.actions or ()), *getattr(page, "actions_detail", ())]:
+            label = getattr(getattr(type(page), str(name)), "short_description", "")
+            assert f"**{label}" in manual, f"{model.__name__}: {label}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def test_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 60
+
+
+def test_lock_files_have_hashes_and_name_no_index() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lock = (ROOT / name).read_text()
+        assert "://" not in lock and "--index" not in lock and "--find-links" not in lock
+        pins = re.findall(r"^[A-Za-z0-9].*?==[^\n]*(?:\n\s+--hash=sha256:[0-9a-f]{64}[^\n]*)+", lock, re.M)
+        assert len(pins) == len(re.findall(r"^[A-Za-z0-9]", lock, re.M))
