@@ -109,7 +109,7 @@ DATABASES: dict[str, dict[str, Any]] = {
             "timeout": 10,
             "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
             "init_command": (
-                f"PRAGMA journal_mode=WAL;PRAGMA synchronous={CONFIG.sqlite_sync.upper()};PRAGMA journal_size_limit=67108864;PRAGMA temp_store=MEMORY;PRAGMA cache_size=-16000;"
+                f"PRAGMA journal_mode=WAL;PRAGMA synchronous={CONFIG.sqlite_sync.upper()};PRAGMA journal_size_limit=67108864;PRAGMA temp_store=MEMORY;PRAGMA cache_size=-4000;PRAGMA wal_autocheckpoint=4000;"
             ),
         },
         "TEST": {"NAME": None},

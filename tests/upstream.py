@@ -182,6 +182,8 @@ class Upstream:
                     work.cancel()
                     return
                 watch.cancel()
+                if work.exception() is not None:  # the relay has gone away while it was answered
+                    return
                 if writer.transport.is_closing():
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):

@@ -33,6 +33,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 _STARTED_AT: Final = COLUMNS.index("started_at")
 _BATCH: Final = 500
+_LINGER: Final = 0.001  # seconds; under load it is regained several times over in work that is not done
 _BACKLOG: Final = 20_000  # records that may wait for a database that is away; beyond it new requests are refused
 Row = tuple[Any, ...]
 
@@ -96,9 +97,12 @@ class UsageWriter:
 
     def _run(self) -> None:
         ending = False
+        busy = False
         while not ending:
             batch: list[_Waiting] = []
             first = self._queue.get()
+            if busy and not self._stopping:
+                time.sleep(_LINGER)  # where two came together more are on their way, and share one disk sync
             while True:
                 if first is None:
                     ending = True
@@ -110,6 +114,7 @@ class UsageWriter:
                     first = self._queue.get_nowait()
                 except queue.Empty:
                     break
+            busy = len(batch) > 1
             if batch:
                 self._write(batch)
         connection.close()
@@ -152,8 +157,12 @@ class UsageWriter:
         for row in rows:
             at = adapt(datetime.fromtimestamp(row[_STARTED_AT], UTC))
             values.append((*row[:_STARTED_AT], at, *row[_STARTED_AT + 1 :]))
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.executemany(self._sql, values)
+        with connection.cursor() as cursor:
+            if len(values) == 1:  # a single statement is a transaction of its own, and saves a third of the time
+                cursor.execute(self._sql, values[0])
+            else:
+                with transaction.atomic():
+                    cursor.executemany(self._sql, values)
 
     def _finish(self, batch: Sequence[_Waiting], error: BaseException | None) -> None:
         self._pending -= len(batch)
