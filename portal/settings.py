@@ -108,8 +108,16 @@ DATABASES: dict[str, dict[str, Any]] = {
         "OPTIONS": {
             "timeout": 10,
             "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
-            "init_command": (
-                f"PRAGMA journal_mode=WAL;PRAGMA synchronous={CONFIG.sqlite_sync.upper()};PRAGMA journal_size_limit=67108864;PRAGMA temp_store=MEMORY;PRAGMA cache_size=-4000;PRAGMA wal_autocheckpoint=4000;"
+            "init_command": "".join(
+                f"PRAGMA {pragma};"
+                for pragma in (
+                    "journal_mode=WAL",
+                    f"synchronous={CONFIG.sqlite_sync.upper()}",
+                    "journal_size_limit=67108864",
+                    "wal_autocheckpoint=4000",
+                    "temp_store=MEMORY",
+                    "cache_size=-4000",  # KiB per connection, and each thread has one
+                )
             ),
         },
         "TEST": {"NAME": None},
