@@ -8,4 +8,8 @@ class PortalConfig(AppConfig):
     verbose_name = "Portal"
 
     def ready(self) -> None:
+        from django.contrib import admin
+
         from portal import checks  # noqa: F401  # registers the system checks
+
+        admin.site.index_title = "Overview"

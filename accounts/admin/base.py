@@ -25,6 +25,7 @@ class BaseAdmin(TypedModelAdmin[Any]):
 
     show_full_result_count = False
     list_per_page = 50
+    list_max_show_all = 200
     compressed_fields = True
     warn_unsaved_form = True
 
