@@ -29,7 +29,7 @@ check: dev ## format, lint, types, import directions, migrations, deployment che
 	$(VENV) -m ruff format --check .
 	$(VENV) -m ruff check .
 	$(VENV) -m mypy
-	$(VENV) -m importlinter.cli lint 2>/dev/null || .venv/bin/lint-imports
+	.venv/bin/lint-imports --no-cache
 	$(VENV) -m portal.selfcheck
 	$(VENV) -m pytest -q tests/test_docs.py
 

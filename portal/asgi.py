@@ -8,6 +8,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
+import threading
+from types import FrameType
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
@@ -24,7 +27,7 @@ from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
-from relay.gateway.runtime import current, runtime  # noqa: E402
+from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
@@ -54,13 +57,29 @@ async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1008})
 
 
+def _watch_for_stop_signals(run: Runtime) -> None:
+    """Let the runtime know of a stop signal when it comes; the server tells the application only when everything is over."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server_handler = signal.getsignal(number)
+
+        def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
+            run.told_to_stop()
+            if callable(then):
+                then(received, frame)
+
+        if callable(server_handler):
+            signal.signal(number, handle)
+
+
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """Start before the first request, flush after the last."""
     while True:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
             try:
-                await runtime()
+                _watch_for_stop_signals(await runtime())
                 gc.collect()
                 gc.freeze()  # what is loaded now stays: looking at it again in every full collection would cost 5 % of the CPU
             except Exception as error:

@@ -94,6 +94,29 @@ def test_stop_signal_flushes_and_exits_cleanly(tmp_path: Path, upstream: Upstrea
         assert database.execute("SELECT count(*) FROM relay_usagerecord").fetchone()[0] == 5
 
 
+def test_stop_signal_ends_a_stream_that_lasts_too_long_and_records_it(tmp_path: Path, upstream: Upstream) -> None:
+    import asyncio
+
+    from tests.upstream import Call, chunk
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event(chunk("Hello"))
+        await asyncio.sleep(60)
+
+    upstream.script("paced", script)
+    token = prepare(tmp_path, upstream)
+    with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path), "AIRELAYS_SHUTDOWN_SECONDS": "1"}) as server:
+        body = {"model": "paced", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+        with httpx.stream("POST", f"{server.v1}/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}, trust_env=False) as response:
+            pieces = response.iter_text()  # held: a dropped iterator would close the connection
+            assert "Hello" in next(pieces)
+            server.process.terminate()
+            assert server.process.wait(10) in {0, -15}
+    with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
+        assert database.execute("SELECT end_reason, request_id FROM relay_usagerecord").fetchall() == [("shutdown", response.headers["x-request-id"])]
+
+
 def test_locked_database_gives_503_and_loses_nothing(tmp_path: Path, upstream: Upstream) -> None:
     """While another program holds the write lock, nobody gets an unrecorded answer; afterwards everything is written."""
     token = prepare(tmp_path, upstream)

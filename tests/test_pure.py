@@ -137,6 +137,7 @@ def test_secrets_are_redacted_whatever_their_dress(text: str) -> None:
 def test_upstream_messages_lose_hosts_accounts_and_length() -> None:
     cleaned = clean_upstream_message("Model x at https://api.vendor.com/v1 (10.0.0.7:8000, node3.vendor.internal) for org-AbCdEf123\n" + "y" * 5000)
     assert "vendor" not in cleaned and "10.0.0.7" not in cleaned and "AbCdEf" not in cleaned and "\n" not in cleaned and len(cleaned) <= 900
+    assert clean_upstream_message("a\x00b\x1b[31mc\u202e") == "a b [31mc"
 
 
 def test_guard_of_addresses_counts_in_a_window_and_forgets() -> None:

@@ -162,6 +162,18 @@ def test_event_of_five_megabytes_passes_and_its_usage_is_read(server: Server, li
     assert live.record(response).output_tokens == 22
 
 
+def test_event_that_breaks_off_in_its_middle_is_closed_before_the_error(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await two_words(call)
+        await call.send(b'data: {"choices":[{"delta":{"content":"' + b"x" * 200_000)
+        await asyncio.sleep(1.6)  # longer than the keep-alive: no comment may tear the event apart
+        call.cut()
+
+    response = server.post(live.token(), ask(live.model(script), stream=True))
+    assert last_event(response.text)["error"]["code"] == "upstream_truncated"
+    assert "x\n\ndata: {" in response.text and ": keep-alive" not in response.text
+
+
 def test_silence_is_bridged_with_comments(server: Server, live: Portal) -> None:
     async def script(call: Call) -> None:
         await two_words(call)

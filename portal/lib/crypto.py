@@ -31,8 +31,8 @@ class Undecryptable(Exception):
 
 
 def random_key() -> str:
-    """256 random bits, URL-safe."""
-    return secrets.token_urlsafe(32)
+    """384 random bits in 64 URL-safe characters."""
+    return secrets.token_urlsafe(48)
 
 
 def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:

@@ -40,7 +40,8 @@ def redact(text: str) -> str:
 
 def clean_upstream_message(text: str, limit: int = 900) -> str:
     """What an upstream said, fit for a client: no keys, no upstream hosts, no account ids, one line, bounded."""
-    text = redact(" ".join(text[: 4 * limit].split()))
+    text = "".join(character if character.isprintable() else " " for character in text[: 4 * limit])
+    text = redact(" ".join(text.split()))
     for pattern, replacement in _UPSTREAM:
         text = pattern.sub(replacement, text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -51,7 +51,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         failed: RelayError = error
         reason = end_reason(error)
     except asyncio.CancelledError:
-        gone = exchange.interrupted is Interrupt.CLIENT_GONE or not run.stopping
+        gone = exchange.interrupted is Interrupt.CLIENT_GONE and not run.cutting_off()
         record.submit(CLIENT_GONE if gone else SHUTDOWN, 499 if gone else 503, wait=False)
         raise
     except Exception:
@@ -154,7 +154,7 @@ async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candid
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    pump = ChatPump(exchange, upstream, scanner, record, primed, lambda: run.stopping)
+    pump = ChatPump(exchange, upstream, scanner, record, primed, run.cutting_off)
     relay_headers(exchange, run, candidate, record)
     return EventStream(pump.run)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Final
 
 import httpx
 from django.conf import settings
+from django.db import Error as DatabaseError
 
 from portal.env import Config
 from relay.billing.writer import writer
+from relay.errors import RelayUnavailable
 from relay.gateway.client import Upstreams
 from relay.gateway.exchange import Exchange
 from relay.gateway.guard import guard
@@ -33,6 +36,7 @@ class Runtime:
         self.upstreams = Upstreams(lambda: store.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
         self.demo = DemoTransport()
         self.stopping = False
+        self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(store, config.feed_poll_seconds)
         self._started = False
@@ -43,10 +47,23 @@ class Runtime:
         async with self._starting:
             if self._started:
                 return
-            await asyncio.to_thread(self._poller.start)
+            try:
+                await asyncio.to_thread(self._poller.start)
+            except DatabaseError as error:
+                logger.error("the configuration cannot be read: %s", error)
+                raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
             writer.start()
             store.on_drop(self._on_drop)
             self._started = True
+
+    def told_to_stop(self) -> None:
+        """A stop signal came: running requests have a while left. Called from a signal handler."""
+        self.stopping = True
+        self._cut_at = min(self._cut_at, time.monotonic() + self.config.shutdown_seconds)
+
+    def cutting_off(self) -> bool:
+        """Whether a request that is cancelled now is cancelled by the server's stop and not by its client."""
+        return time.monotonic() >= self._cut_at - 0.5
 
     async def stop(self) -> None:
         """Write what is queued and close what is open."""

@@ -35,10 +35,10 @@ class EventStream(HttpResponseBase):
 class ChatPump:
     """Moves one chat stream. `run` never raises but for cancellation, and always leaves a record."""
 
-    def __init__(self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], stopping: Callable[[], bool]) -> None:
+    def __init__(self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], cutting_off: Callable[[], bool]) -> None:
         self._exchange, self._upstream, self._scanner, self._record = exchange, upstream, scanner, record
         self._primed = primed
-        self._stopping = stopping
+        self._cutting_off = cutting_off
 
     async def run(self) -> bool:
         """Called when the response's head has been sent. False when the client takes no more bytes, so that its connection must be cut."""
@@ -68,7 +68,9 @@ class ChatPump:
                 await exchange.committed(future)
             except RelayError as unavailable:
                 error = error or unavailable
-            return await exchange.write_last(error.event() if error is not None else scanner.terminal or DONE)
+            if error is not None:
+                return await exchange.write_last((b"\n\n" if scanner.mid_event else b"") + error.event())
+            return await exchange.write_last(scanner.terminal or DONE)
         except asyncio.CancelledError:
             self._upstream.close()
             self._left()
@@ -96,6 +98,8 @@ class ChatPump:
             out = scanner.feed(data)
             if out:
                 await self._write(out)
+                if scanner.mid_event:
+                    exchange.quiet_since = 0.0  # a keep-alive comment would tear the event apart
         exchange.quiet_since = 0.0
 
     async def _write(self, data: bytes) -> None:
@@ -118,5 +122,5 @@ class ChatPump:
 
     def _left(self) -> None:
         """The client left, or the portal stops: record what was delivered."""
-        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE or not self._stopping()
+        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._cutting_off()
         self._record.submit(CLIENT_GONE if gone else SHUTDOWN, 200, self._scanner.usage, None, "", self._scanner.text_units, wait=False)

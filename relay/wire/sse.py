@@ -111,6 +111,11 @@ class ChatStream:
         return self._terminal
 
     @property
+    def mid_event(self) -> bool:
+        """What came out so far ends inside an event, one that is too large to be held: nothing else may be put in now."""
+        return self._oversized
+
+    @property
     def complete(self) -> bool:
         """The stream reached its end: `[DONE]`, or every finish_reason where that is the rule."""
         return self.done or (self.watch_finish and len(self._finished) >= self.choices)
