@@ -131,6 +131,21 @@ def people(db: None, settings: Any) -> People:
     )
 
 
+@pytest.fixture
+def clean_addresses(live: Portal, server: Server) -> Any:
+    """Bad tokens of this test count from zero: a good token from the same address resets the count."""
+
+    def reset() -> None:
+        from relay.models import BlockedAddress
+
+        BlockedAddress.objects.all().delete()
+        assert server.get(live.token(), "/v1/models").status_code == 200
+
+    reset()
+    yield reset
+    reset()
+
+
 @dataclass
 class People:
     owner: Any

@@ -1,0 +1,17 @@
+"""What every answer of /v1 must look like."""
+
+from __future__ import annotations
+
+import httpx
+
+
+def check(response: httpx.Response, status: int, type_: str, code: str | None, param: str | None = None) -> str:
+    """The error has the one shape; returns its message."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"].startswith("req_")
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"], error["param"]) == (type_, code, param)
+    assert error["message"][-1] in ".;!" and "127.0.0.1" not in error["message"] and "req_" not in error["message"]
+    return str(error["message"])
