@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Portal, ask
 from tests.server import Server
-from tests.upstream import USAGE, Call, chunk
+from tests.upstream import USAGE, Call, chunk, hello
 
 
 def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> None:
@@ -152,6 +152,24 @@ def test_relay_headers_can_be_turned_off_but_staff_get_them(live: Portal, tmp_pa
     with serving(tmp_path / "log", env={"AIRELAYS_RELAY_HEADERS": "false"}) as quiet:
         assert "x-relay-channel" not in quiet.post(user_token, ask(model)).headers
         assert "x-relay-channel" in quiet.post(staff_token, ask(model)).headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(server: Server, live: Portal, stream: bool) -> None:
+    seen: set[object] = set()
+
+    async def script(call: Call) -> None:
+        if call.writer in seen:
+            call.cut()
+            return
+        seen.add(call.writer)
+        await hello(call)
+
+    channel = live.channel()
+    model, token = live.model(script, channels=[channel]), live.token()
+    for _ in range(6):
+        response = server.post(token, ask(model, stream=stream))
+        assert response.status_code == 200 and response.headers["x-relay-attempts"] == "1"
 
 
 def test_multi_choice_stream(server: Server, live: Portal) -> None:

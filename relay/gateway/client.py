@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import httpx
@@ -19,6 +21,11 @@ from multidict import CIMultiDict
 
 from portal.lib import net
 from portal.lib.net import Allowance
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 USER_AGENT: Final = "airelays-portal"
 
@@ -129,10 +136,41 @@ def post(url: httpx.URL, headers: Mapping[str, str], body: bytes, connect_timeou
     return httpx.Request("POST", url, stream=Body(body), extensions=extensions)
 
 
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's connection pool, which leaves word whether a request got a connection that had been used before."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        connection = await super()._get(key, traces)
+        _reused.set(connection is not None)
+        return connection
+
+
+_reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)
+_STALE_SECONDS: Final = 1.0
+_RESENDS: Final = 2
+
+
 class UpstreamTransport(AiohttpTransport):
-    """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once."""
+    """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once.
+
+    An upstream may close a kept connection in the very moment in which a request is sent on it. When such a connection ends at once and
+    without a byte of an answer, the request is sent again, on another one.
+    """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        began = time.monotonic()
+        resends = 0
+        while True:
+            _reused.set(False)
+            try:
+                return await self._send(request)
+            except httpx.ReadError as error:
+                stale = isinstance(error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError))
+                if not (stale and _reused.get()) or resends >= _RESENDS or time.monotonic() - began > _STALE_SECONDS:
+                    raise
+                resends += 1
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
@@ -177,7 +215,7 @@ class Upstreams:
         return found
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             resolver=GuardedResolver(self._allowed),
             limit=self._connections,
             ssl=self._ssl,
