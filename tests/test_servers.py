@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.db import connection
 
 from tests.conftest import Portal, ask
 from tests.server import ROOT, Server, free_port, serving
@@ -56,6 +57,7 @@ async def test_live_usage_shows_ones_own_and_staff_everything(server: Server, li
             sign_in(client, server, users[actor].username)
             cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar)
         server.catch_up()
+        connection.close()  # this thread's own
         return models, tokens, cookies
 
     models, tokens, cookies = await asyncio.to_thread(prepare)
