@@ -11,8 +11,10 @@ from django.urls import reverse
 
 from accounts.models import User
 from portal.lib import clock
+from relay.gateway.load import allowances
 from relay.models import ApiKey, BlockedAddress, Channel, Model, UsageRecord
 from relay.providers.table import PROVIDERS
+from relay.upstream_urls import refusal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Board:
 
 
 def board() -> Board:
-    """Queries: 7."""
+    """Queries: 8."""
     recent = UsageRecord.objects.filter(started_at__gte=clock.now() - timedelta(hours=24))
     failed = Q(status__gte=500) | Q(end_reason__in=("truncated", "timeout", "upstream_error"))
     sums = recent.aggregate(requests=Count("pk"), failed=Count("pk", filter=failed), input=Sum("input_tokens"), output=Sum("output_tokens"))
@@ -61,6 +63,7 @@ def board() -> Board:
         row["channel_id"]: dict(row) for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))
     }
     channels = list(Channel.objects.annotate(keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", distinct=True)))
+    allowed = allowances()
     lines = []
     todo = []
     for channel in channels:
@@ -69,6 +72,9 @@ def board() -> Board:
         lines.append(ChannelLine(channel.name, url, channel.enabled, counts.get("requests", 0), counts.get("failed", 0)))
         if not channel.enabled:
             continue
+        refusal = refusal_of(channel.effective_base_url, allowed) if channel.provider != "demo" else ""
+        if refusal:
+            todo.append(Todo(f"Channel “{channel}” is not used: {refusal}. Change it, or allow the address.", url))
         if PROVIDERS[channel.provider].needs_key and not channel.keys_on:
             todo.append(Todo(f"Channel “{channel}” has no API key: paste one.", url))
         if not channel.models_on:

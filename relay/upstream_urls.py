@@ -30,6 +30,15 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
     return clean
 
 
+def refusal_of(url: str, allowed: Sequence[net.Allowance]) -> str:
+    """Why an address in the database may not be used, empty when it may. Resolves no name."""
+    try:
+        net.check_url(url, allowed)
+    except net.Refused as reason:
+        return str(reason)
+    return ""
+
+
 def _check_resolved(host: str, port: int, allowed: Sequence[net.Allowance]) -> None:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}

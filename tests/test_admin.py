@@ -133,6 +133,17 @@ def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: st
         assert "Allowed upstream addresses" in page, "the remedy is named"
 
 
+def test_vendor_whose_own_address_is_this_machine_needs_the_allow_list_too(staff: Client, settings: Any) -> None:
+    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
+    page = staff.post("/admin/relay/channel/add/", channel_form(provider="ollama")).content.decode()
+    assert "127.0.0.1 is not a public Internet address" in page and not Channel.objects.exists()
+    Channel.objects.create(name="Old", provider="ollama")
+    assert "Channel “Old” is not used: 127.0.0.1 is not a public Internet address" in staff.get("/admin/").content.decode()
+    AllowedUpstream.objects.create(address="127.0.0.1:11434")
+    assert staff.post("/admin/relay/channel/add/", channel_form(provider="ollama")).status_code == 302
+    assert "is not used" not in staff.get("/admin/").content.decode()
+
+
 def test_superuser_opens_the_guard_for_one_address(staff: Client) -> None:
     assert staff.post("/admin/relay/allowedupstream/add/", {"address": "nonsense here", "note": ""}).status_code == 200
     assert staff.post("/admin/relay/allowedupstream/add/", {"address": "10.0.0.1:8000", "note": "GPU box"}).status_code == 302

@@ -44,6 +44,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         provider = PROVIDERS.get(data.get("provider", ""))
         if provider and not provider.base_url and data.get("base_url") == "":
             self.add_error("base_url", f"{provider.label} has no address of its own: type the base URL of the upstream.")
+        elif provider and provider.key != "demo" and data.get("base_url") == "":
+            try:
+                check_typed_url(provider.base_url)  # Ollama's own address, for one, is this machine
+            except net.Refused as reason:
+                self.add_error("base_url", str(reason))
         return data
 
     def clean_base_url(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
 from portal.lib import clock, net
-from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound, TokenUnusable
+from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound, RelayUnavailable, TokenUnusable
 from relay.gateway import load
 from relay.gateway.exchange import Exchange
 from relay.gateway.guard import guard
@@ -58,7 +57,10 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
         return AddressBlocked(message, retry_after=verdict.blocked_for)
     if verdict.new_block:
         until = clock.now() + timedelta(seconds=guard.block)
-        await asyncio.to_thread(load.save_block, net.block_key(ip), verdict.failures, until)
+        try:
+            await store.in_thread(load.save_block, net.block_key(ip), verdict.failures, until)
+        except RelayUnavailable:
+            pass  # this worker blocks the address all the same; the fault is in the log
     return InvalidToken(_REFUSAL)
 
 

@@ -67,7 +67,7 @@ class Store:
     async def ready(self) -> Snapshot:
         """The snapshot, read now if this process has none yet."""
         if self._snapshot is None:
-            await self._in_thread(self.reload)
+            await self.in_thread(self.reload)
         return self.snapshot
 
     def cached(self, digest: str) -> Caller | None:
@@ -84,7 +84,7 @@ class Store:
                 return None
         running = self._loading.get(digest)
         if running is None:
-            running = self._loading[digest] = asyncio.ensure_future(self._in_thread(self._read_caller, digest))
+            running = self._loading[digest] = asyncio.ensure_future(self.in_thread(self._read_caller, digest))
             running.add_done_callback(lambda _: self._loading.pop(digest, None))
         return await asyncio.shield(running)
 
@@ -102,7 +102,8 @@ class Store:
                     self._unknown.popitem(last=False)
         return caller
 
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run something that uses the database, in one hop. Raises RelayUnavailable when the database cannot be used."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: _with_connection(function, *args, **kwargs))
 
     # -- changing ----------------------------------------------------------------------------------------------------
