@@ -26,10 +26,10 @@ class FirstRun:
 
 def first_run() -> FirstRun | None:
     """Set up an empty installation; None when there is somebody already."""
-    if User.objects.exists():
-        return None
     password = secrets.token_urlsafe(12)
     with transaction.atomic():
+        if User.objects.exists():  # asked inside: of two programs starting at once only one sets up
+            return None
         admin = User.objects.create_superuser(ADMIN_NAME, password=password)
         channel = Channel.objects.create(
             name="Demo", provider="demo", priority=-100, notes="Built in: answers without any upstream. Disable it when you have channels of your own."

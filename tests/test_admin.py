@@ -74,6 +74,22 @@ def test_staff_cannot_make_themselves_superusers(clerk: Client, people: People) 
     assert people.staff.check_password("a long password")
 
 
+def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, people: People) -> None:
+    from django.contrib.auth.models import Group
+
+    powerful = Group.objects.create(name="powerful")
+    powerful.permissions.set(Permission.objects.filter(codename="change_channel"))
+    clerk_user, colleague = User.objects.get(username="clerk"), User.objects.create_user("colleague", is_staff=True)
+    form = {"email": "new@example.com", "is_active": "on", "groups": [powerful.pk], "notes": ""}
+    clerk.post(f"/admin/accounts/user/{clerk_user.pk}/change/", {**form, "username": "clerk"})
+    clerk_user.refresh_from_db()
+    assert clerk_user.email == "new@example.com" and not clerk_user.groups.exists()
+    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/change/", {**form, "username": "colleague"}).status_code == 403
+    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob"})
+    assert list(people.other.groups.all()) == [powerful], "for users, groups are classes that staff manage"
+
+
 def test_front_page_says_what_needs_a_person(staff: Client) -> None:
     Channel.objects.create(name="No key", provider="openai")
     Model.objects.create(name="orphan")

@@ -75,6 +75,18 @@ def test_guessing_of_passwords_is_slowed_down(people: People) -> None:
     cache.clear()
 
 
+def test_admin_is_entered_through_the_same_counted_door(people: People, clients: tuple[Client, Client, Client]) -> None:
+    stranger = Client()
+    page = stranger.get("/admin/relay/token/", follow=True)
+    assert page.redirect_chain[-1][0] == "/accounts/login/?next=%2Fadmin%2Frelay%2Ftoken%2F"
+    assert stranger.post("/admin/login/", {"username": "carol", "password": "a long password"}).status_code == 302
+    assert stranger.get("/admin/").status_code == 302, "the admin's own form is not served"
+    response = stranger.post("/accounts/login/", {"username": "carol", "password": "a long password", "next": "/admin/relay/token/"})
+    assert response["location"] == "/admin/relay/token/" and stranger.get("/admin/login/")["location"] == "/admin/"
+    refused = clients[0].get("/admin/", follow=True)
+    assert refused.status_code == 403 and "Not allowed" in refused.content.decode()
+
+
 def test_create_shows_the_token_once_and_stores_no_clear_text(clients: tuple[Client, Client, Client], people: People) -> None:
     response = clients[0].post("/tokens/new/", {"name": "phone", "validity": "30", "allowed_ips": "203.0.113.7\n10.0.0.0/8"})
     token = Token.objects.get(user=people.owner, name="phone")

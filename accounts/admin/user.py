@@ -37,18 +37,16 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         return rows.prefetch_related("groups").annotate(live_tokens=Count("tokens", filter=Q(tokens__revoked_at__isnull=True)))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Only a superuser hands out rights: staff who may edit users must not be able to promote themselves."""
+        """Only a superuser hands out rights: staff who may edit users must not promote themselves, be it through a group that carries rights."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or getattr(request.user, "is_superuser", False):
             return fieldsets
-        return tuple(
-            (title, {**options, "fields": tuple(field for field in options["fields"] if field not in {"is_staff", "is_superuser", "user_permissions"})})
-            for title, options in fieldsets
-        )
+        hidden = {"is_staff", "is_superuser", "user_permissions"} | ({"groups"} if obj.is_staff else set())
+        return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Staff do not edit superusers, whose password would give them everything."""
-        if obj is not None and obj.is_superuser and not getattr(request.user, "is_superuser", False):
+        """Staff edit users and themselves; other staff and superusers, whose passwords would give them more, only superusers do."""
+        if obj is not None and (obj.is_staff or obj.is_superuser) and obj != request.user and not getattr(request.user, "is_superuser", False):
             return False
         return bool(super().has_change_permission(request, obj))
 

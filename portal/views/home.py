@@ -1,16 +1,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 
 from accounts.models import User
 from portal.lib import clock
 from portal.views.scope import models_of, tokens_of, usage_of
 from portal.views.snippets import snippets
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """The admin has no sign-in page of its own: the portal's counts attempts. Whoever is signed in without being staff is told so."""
+    if request.user.is_authenticated:
+        if not request.user.is_staff:
+            raise PermissionDenied
+        return redirect("admin:index")
+    return redirect(f"{reverse('accounts:login')}?{urlencode({'next': request.GET.get('next', reverse('admin:index'))})}")
 
 
 @login_required
