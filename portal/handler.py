@@ -32,7 +32,7 @@ _CORS_HEADERS: Final = "authorization, content-type, x-api-key, x-client-request
 
 
 class RelayHandler(ASGIHandler):
-    """Serves the relay's URLs. `scope["path"]` must be canonical (`relay.api.paths`)."""
+    """Serves the relay's URLs, in every form that people type them (`relay.api.paths`)."""
 
     def load_middleware(self, is_async: bool = False) -> None:
         """None: authentication, request ids and CORS of /v1 are done here and in the endpoints."""
@@ -110,7 +110,7 @@ class RelayHandler(ASGIHandler):
         if isinstance(response, EventStream):
             headers.extend(SSE_HEADERS)
             await send(start)
-            await response.pump()  # when the client took no more, the answer stays unfinished, and the server closes the connection
+            await response.pump()
             return
         body: bytes = response.content  # type: ignore[attr-defined]  # every other response here is an HttpResponse
         headers.append((b"content-length", b"%d" % len(body)))

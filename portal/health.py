@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 
+from portal.setup import migrations_missing
 from relay.gateway.runtime import current
 
 
@@ -22,8 +22,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """
     problems = []
     try:
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if migrations_missing():
             problems.append("migrations are outstanding: run “python manage.py migrate”")
     except DatabaseError:
         problems.append("the database does not answer")

@@ -18,6 +18,8 @@ class CannotListen(Exception):
 
 def check_port(host: str, port: int) -> None:
     """Raises CannotListen while another program holds the port, before anything is set up."""
+    if not 0 < port < 65536:
+        raise CannotListen(f"{port} is not a port; choose one from 1 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

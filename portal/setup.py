@@ -1,11 +1,12 @@
-"""The first run: what a new installation begins with. All of it in one transaction, so that it is there whole or not at all."""
+"""The state of an installation, and its first run: what a new one begins with. All of that in one transaction, so that it is there whole or not at all."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import AuditEvent, User
 from relay.models import Channel, ChannelModel, Model
@@ -13,6 +14,12 @@ from relay.tokens import create_token
 
 ADMIN_NAME = "admin"
 DEMO_MODEL = "demo"
+
+
+def migrations_missing() -> bool:
+    """Whether the database is behind the code. Raises DatabaseError."""
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -72,8 +73,9 @@ def test_other_stream_options_are_kept(server: Server, live: Portal) -> None:
     assert live.upstream.last(model).json["stream_options"] == {"include_obfuscation": False, "include_usage": True}
 
 
-def test_channel_that_refuses_stream_options_is_not_sent_them(server: Server, live: Portal) -> None:
-    model, token = live.model(stream_usage=False), live.token()
+@pytest.mark.parametrize("options", [{"stream_usage": False}, {"provider": "mistral"}])
+def test_channel_that_refuses_stream_options_is_not_sent_them(server: Server, live: Portal, options: dict[str, Any]) -> None:
+    model, token = live.model(**options), live.token()
     response = server.post(token, ask(model, stream=True))
     assert "stream_options" not in live.upstream.last(model).json
     record = live.record(response)
@@ -170,6 +172,15 @@ def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(ser
     for _ in range(6):
         response = server.post(token, ask(model, stream=stream))
         assert response.status_code == 200 and response.headers["x-relay-attempts"] == "1"
+
+
+def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> None:
+    """The scripted upstream plays the proxy: it is asked for the whole URL, whose host nobody resolves here."""
+    channel = live.channel("http://api.vendor.example.com/v1", proxy_url=f"http://127.0.0.1:{live.upstream.port}")
+    model = live.model(channels=[channel])
+    assert server.post(live.token(), ask(model)).status_code == 200
+    call = live.upstream.last(model)
+    assert call.path == "http://api.vendor.example.com/v1/chat/completions" and call.headers["host"] == "api.vendor.example.com"
 
 
 def test_multi_choice_stream(server: Server, live: Portal) -> None:

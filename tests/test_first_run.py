@@ -140,6 +140,13 @@ def test_failed_installation_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "clone" / ".venv").exists()
 
 
+@pytest.mark.parametrize("command", ["serve", "start"])
+def test_port_flag_that_is_none_is_one_sentence(tmp_path: Path, command: str) -> None:
+    env = {**os.environ, "AIRELAYS_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "manage.py", command, "--port", "99999"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "99999 is not a port" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
 def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "manage.py", "serve", "--port", str(free_port())], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)

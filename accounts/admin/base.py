@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
+
+from accounts.models import AuditEvent
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as TypedModelAdmin
@@ -41,6 +44,16 @@ class BaseAdmin(TypedModelAdmin[Any]):
             "opts": self.model._meta,
         }
         return render(request, "admin/confirm.html", context)
+
+    def switch(self, request: HttpRequest, rows: QuerySet[Any], field: str, value: bool, action: str) -> list[Any]:
+        """Set a flag on those of the chosen rows that have it otherwise, one by one, so that each is announced and audited. Returns them."""
+        with transaction.atomic():
+            found = list(self.model._default_manager.filter(pk__in=rows.values("pk")).exclude(**{field: value}))
+            for row in found:
+                setattr(row, field, value)
+                row.save()
+                AuditEvent.write(action, request.user, row, address(request))
+        return found
 
 
 class ReadOnlyAdmin(BaseAdmin):

@@ -11,11 +11,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def epoch() -> float:
-    """Seconds since 1970, for comparisons on the request path (a datetime costs ten times as much)."""
-    return time.time()
-
-
 def monotonic() -> float:
     """Seconds that never go back, for durations."""
     return time.monotonic()

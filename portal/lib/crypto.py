@@ -85,10 +85,6 @@ class Box:
         except InvalidToken as error:
             raise Undecryptable from error
 
-    def rotate(self, sealed: str) -> str:
-        """The same secret under the first key. Raises Undecryptable."""
-        return self.seal(self.open(sealed))
-
 
 def _derive(key: str, purpose: str) -> bytes:
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"airelays:{purpose}".encode())

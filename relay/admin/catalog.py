@@ -3,14 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin, address
-from accounts.models import AuditEvent
+from accounts.admin.base import BaseAdmin
 from relay.models import ChannelModel, Model, ModelPermission
 
 
@@ -77,14 +75,8 @@ class ModelAdmin(BaseAdmin):
         self._switch(request, rows, False)
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:
-        with transaction.atomic():
-            found = list(Model.objects.filter(pk__in=rows.values("pk")).exclude(is_open=is_open))
-            for model in found:
-                model.is_open = is_open
-                model.save()
-                AuditEvent.write("model.open" if is_open else "model.close", request.user, model, address(request))
-        word = "open to everyone" if is_open else "closed"
-        self.message_user(request, f"{len(found)} model(s) are now {word}.", messages.SUCCESS)
+        found = self.switch(request, rows, "is_open", is_open, "model.open" if is_open else "model.close")
+        self.message_user(request, f"{len(found)} model(s) are now {'open to everyone' if is_open else 'closed'}.", messages.SUCCESS)
 
 
 @admin.register(ModelPermission)

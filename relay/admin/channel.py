@@ -123,12 +123,7 @@ class ChannelAdmin(BaseAdmin):
         self._switch(request, rows, False)
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Channel], enabled: bool) -> None:
-        with transaction.atomic():
-            channels = list(Channel.objects.filter(pk__in=rows.values("pk")).exclude(enabled=enabled))
-            for channel in channels:
-                channel.enabled = enabled
-                channel.save()
-                AuditEvent.write("channel.enable" if enabled else "channel.disable", request.user, channel, address(request))
+        channels = self.switch(request, rows, "enabled", enabled, "channel.enable" if enabled else "channel.disable")
         word = "enabled" if enabled else "disabled"
         self.message_user(request, f"{len(channels)} channel(s) {word}: {', '.join(map(str, channels)) or 'none needed it'}.", messages.SUCCESS)
 

@@ -105,9 +105,5 @@ class TokenAdmin(BaseAdmin):
         return None
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Token], enabled: bool) -> None:
-        found = list(rows.filter(revoked_at__isnull=True).exclude(enabled=enabled))
-        for token in found:
-            token.enabled = enabled
-            token.save()
-            AuditEvent.write("token.enable" if enabled else "token.disable", request.user, token, address(request))
+        found = self.switch(request, rows.filter(revoked_at__isnull=True), "enabled", enabled, "token.enable" if enabled else "token.disable")
         self.message_user(request, f"{len(found)} token(s) {'enabled' if enabled else 'disabled'}.", messages.SUCCESS)

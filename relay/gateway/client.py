@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 USER_AGENT: Final = "airelays-portal"
 
 
+class NotPermitted(OSError):
+    """Raised inside the resolver, which may raise OSError only."""
+
+
 class ConnectRefused(httpx.ConnectError):
     """The SSRF guard refused the address that a host name stands for."""
 
@@ -54,7 +58,7 @@ class GuardedResolver(AbstractResolver):
             except net.Refused:
                 continue
         if not permitted:
-            raise OSError(f"{host} stands for an address that channels may not use")
+            raise NotPermitted(f"{host} stands for an address that channels may not use")
         return permitted
 
     async def close(self) -> None:
@@ -190,7 +194,7 @@ class UpstreamTransport(AiohttpTransport):
                 raise httpx.ReadTimeout(str(error)) from error
             raise httpx.ConnectTimeout("the connection was not made in time") from error
         except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, OSError) and "channels may not use" in str(error.os_error):
+            if isinstance(error.os_error, NotPermitted):
                 raise ConnectRefused(str(error.os_error)) from error
             raise httpx.ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:

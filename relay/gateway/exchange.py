@@ -132,18 +132,15 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self.quiet_since = time.monotonic()
 
-    async def write_last(self, data: bytes) -> bool:
-        """Send the end of a stream. False when the client takes no more bytes, so that its connection must be cut."""
+    async def write_last(self, data: bytes) -> None:
+        """Send the end of a stream. A client that takes no more bytes is left with an unfinished answer, which the server then cuts off."""
         self.quiet_since = 0.0
         self.total_at = time.monotonic() + LAST_WORDS
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
         except asyncio.CancelledError as cancelled:
-            why = self.explain(cancelled)
-            if isinstance(why, Ended):
-                return False
-            raise
-        return True
+            if not isinstance(self.explain(cancelled), Ended):
+                raise
 
     async def keep_alive(self) -> None:
         await self.write(KEEP_ALIVE)

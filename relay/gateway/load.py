@@ -69,7 +69,7 @@ def load_snapshot() -> Snapshot:
         )
         for model in Model.objects.filter(enabled=True)
     }
-    return Snapshot(views, allowed, frozenset(channel.proxy for channel in channels.values()))
+    return Snapshot(views, allowed)
 
 
 def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
@@ -104,8 +104,8 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         weight=channel.weight,
         groups=frozenset(group.pk for group in channel.groups.all()),
         proxy=channel.proxy_url,
-        sends_done=channel.sends_done,
-        stream_usage=channel.stream_usage,
+        sends_done=channel.sends_done and provider.sends_done,
+        stream_usage=channel.stream_usage and provider.stream_usage,
         timeouts=Timeouts(
             connect=channel.connect_timeout or config.connect_timeout,
             first_byte=channel.first_byte_timeout or config.first_byte_timeout,

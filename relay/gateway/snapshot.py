@@ -77,7 +77,6 @@ class ModelView:
 class Snapshot:
     models: Mapping[str, ModelView]
     allowed: tuple[Allowance, ...]
-    transports: frozenset[str]  # proxies in use, "" for none
 
 
 class CallerState(Enum):

@@ -64,12 +64,6 @@ class Store:
             raise RelayUnavailable("The portal is starting or cannot read its database. Try again in a few seconds.", retry_after=5)
         return self._snapshot
 
-    async def ready(self) -> Snapshot:
-        """The snapshot, read now if this process has none yet."""
-        if self._snapshot is None:
-            await self.in_thread(self.reload)
-        return self.snapshot
-
     def cached(self, digest: str) -> Caller | None:
         """The caller, if this worker knows it already. None says nothing."""
         return self._callers.get(digest)

@@ -27,7 +27,7 @@ class EventStream(HttpResponseBase):
 
     streaming = True
 
-    def __init__(self, pump: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, pump: Callable[[], Awaitable[None]]) -> None:
         super().__init__(content_type="text/event-stream; charset=utf-8")
         self.pump = pump
 
@@ -40,8 +40,8 @@ class ChatPump:
         self._primed = primed
         self._cutting_off = cutting_off
 
-    async def run(self) -> bool:
-        """Called when the response's head has been sent. False when the client takes no more bytes, so that its connection must be cut."""
+    async def run(self) -> None:
+        """Called when the response's head has been sent."""
         exchange, record, scanner = self._exchange, self._record, self._scanner
         error: RelayError | None = None
         detail = ""
@@ -69,8 +69,9 @@ class ChatPump:
             except RelayError as unavailable:
                 error = error or unavailable
             if error is not None:
-                return await exchange.write_last((b"\n\n" if scanner.mid_event else b"") + error.event())
-            return await exchange.write_last(scanner.terminal or DONE)
+                await exchange.write_last((b"\n\n" if scanner.mid_event else b"") + error.event())
+            else:
+                await exchange.write_last(scanner.terminal or DONE)
         except asyncio.CancelledError:
             self._upstream.close()
             self._left()
@@ -80,7 +81,7 @@ class ChatPump:
             self._upstream.close()
             fault = InternalError()
             record.submit(INTERNAL, 200, scanner.usage, fault, "", scanner.text_units, wait=False)
-            return await exchange.write_last(fault.event())
+            await exchange.write_last(fault.event())
 
     async def _move(self) -> None:
         """Pass bytes on until the upstream's end, its end marker or its error."""

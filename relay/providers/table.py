@@ -13,7 +13,7 @@ class Provider:
     `base_url`: the vendor's own address with its version path, empty when there is none.
     `auth_header`/`auth_prefix`: how the upstream key is presented.
     `needs_key`: whether a channel without a key makes sense.
-    `sends_done`, `stream_usage`: defaults offered for a new channel.
+    `sends_done`, `stream_usage`: whether its streams end with [DONE], and whether it understands stream_options; a channel can only turn them off.
     """
 
     key: str

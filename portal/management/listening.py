@@ -1,0 +1,30 @@
+"""What the commands that open a port have in common."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from portal.server import CannotListen, check_port
+
+
+class ListeningCommand(BaseCommand):
+    """Takes --host, --port and --workers, and makes sure of the port before anything else is done."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")
+        parser.add_argument("--port", type=int, default=settings.CONFIG.port, help="port to listen on (%(default)s)")
+        parser.add_argument("--workers", type=int, default=settings.CONFIG.workers, help="worker processes (%(default)s)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            check_port(options["host"], options["port"])
+        except CannotListen as error:
+            raise CommandError(str(error)) from None
+        self.listen(options["host"], options["port"], options["workers"])
+
+    def listen(self, host: str, port: int, workers: int) -> None:
+        raise NotImplementedError
