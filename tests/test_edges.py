@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from portal.logs import JsonFormatter, TextFormatter
+from relay.gateway.exchange import Exchange, Message
 from tests.conftest import Portal, ask
 from tests.server import Server, serving
 
@@ -64,3 +66,26 @@ def test_logs_and_tracebacks_carry_no_secret(formatter: logging.Formatter) -> No
     assert secret not in line and "redacted" in line and "ValueError" in line
     if isinstance(formatter, JsonFormatter):
         assert json.loads(line)["request_id"] == "req_1" and "\n" not in line
+
+
+async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_read() -> None:
+    """Two readers would take the pieces of an upload from each other."""
+    pieces: list[Message] = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.request", "body": b"b", "more_body": False}]
+
+    async def receive() -> Message:
+        if not pieces:
+            await asyncio.Event().wait()  # nothing more comes
+        return pieces.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    exchange = Exchange({"headers": []}, receive, send, "127.0.0.1")
+    listening = []
+    for _ in range(2):
+        exchange.listen()
+        listening.append(exchange.listener)
+        if pieces:
+            assert await exchange.read_body(100) == b"ab"
+    assert listening[0] is None and listening[1] is not None
+    listening[1].cancel()
