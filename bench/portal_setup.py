@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from decimal import Decimal
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
@@ -14,7 +15,9 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 
 from accounts.models import User  # noqa: E402
-from relay.models import ApiKey, Channel, ChannelModel, Model  # noqa: E402
+from portal.lib.money import NANO  # noqa: E402
+from relay.billing import ledger  # noqa: E402
+from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
 from relay.tokens import create_token  # noqa: E402
 
 
@@ -26,8 +29,17 @@ def main(base_url: str) -> str:
     key.set_secret("sk-upstream-of-the-bench-0123456789")
     key.save()
     for name in ("plain", "burst", "paced", "endless"):
-        ChannelModel.objects.create(channel=channel, model=Model.objects.create(name=name, is_open=True))
-    return create_token(user, "bench", actor=None)[1]
+        model = Model.objects.create(name=name, is_open=True)
+        ChannelModel.objects.create(channel=channel, model=model)
+        ModelPrice.objects.create(model=model, input=Decimal("2.5"), cached_input=Decimal("1.25"), output=10)
+    # Everything that costs something: a balance and a quota that limit, a budget, limits of requests and tokens.
+    ledger.top_up(user, 1_000_000 * NANO, actor=None, reason="bench")
+    token, secret = create_token(user, "bench", actor=None)
+    token.max_rpm, token.max_tpm, token.max_concurrency = 100_000_000, 2_000_000_000, 10_000
+    token.save()
+    ledger.set_quota(token, 500_000 * NANO)
+    Budget.objects.create(token=token, period="month", limit=400_000)
+    return secret
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,30 @@ def _networks(value: list[str]) -> list[str]:
 def _allowances(value: list[str]) -> list[str]:
     for line in value:
         net.Allowance.parse(line)
+    return value
+
+
+def _usd(value: str) -> str:
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise ValueError("write an amount in USD, such as 2.50") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("write an amount in USD that is not negative")
+    return value
+
+
+def _balance(value: str) -> str:
+    return value if value == "unlimited" else _usd(value)
+
+
+def _unpriced(value: str) -> str:
+    if value not in {"refuse", "free"}:
+        parts = value.split("/")
+        if len(parts) != 2:
+            raise ValueError("write refuse, free, or two prices such as 5/15")
+        for part in parts:
+            _usd(part)
     return value
 
 
@@ -103,6 +128,20 @@ class Config(BaseSettings):
     relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts and x-relay-overhead-ms to everyone. Staff tokens always get them.")
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
+    database_url: str = Field("", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays.")
+    database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")
+    redis_url: str = Field("", description="Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker counts alone.")
+    new_user_balance: Annotated[str, AfterValidator(_balance)] = Field("0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited.")
+    unpriced: Annotated[str, AfterValidator(_unpriced)] = Field(
+        "refuse", description="Models without a price: `refuse`, `free`, or a fallback price in USD per 1M tokens, input/output, such as `5/15`."
+    )
+    low_balance: Annotated[str, AfterValidator(_usd)] = Field("1", description="USD; a user whose balance falls below is told, unless the user chose another threshold.")
+    email_host: str = Field("", description="Mail server for notices. Empty: none are mailed.")
+    email_port: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
+    email_security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the connection to the mail server is protected.")
+    email_user: str = Field("", description="User name at the mail server.")
+    email_password_key: str = Field("", description="Password at the mail server.")
+    email_from: str = Field("airelays@localhost", description="Sender of the portal's e-mails.")
     feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="How often a worker looks for changes made elsewhere, in seconds.")
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
 

@@ -25,9 +25,10 @@ from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import Exchange, Receive, Scope, Send
 from relay.gateway.runtime import runtime
-from relay.gateway.stream import SSE_HEADERS, EventStream
+from relay.gateway.stream import SSE_HEADERS, Answer, EventStream
 
 logger: Final = logging.getLogger(__name__)
+_JSON: Final = (b"content-type", b"application/json")
 _CORS_HEADERS: Final = "authorization, content-type, x-api-key, x-client-request-id, x-stainless-*, openai-organization, openai-project, openai-beta"
 
 
@@ -103,7 +104,10 @@ class RelayHandler(ASGIHandler):
             (b"openai-processing-ms", b"%d" % ((time.monotonic() - exchange.started) * 1000)),
             *exchange.reply_headers,
         ]
-        headers.extend((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items())
+        if isinstance(response, Answer):
+            headers.append(_JSON)
+        else:
+            headers.extend((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items())
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
         start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}
@@ -112,7 +116,7 @@ class RelayHandler(ASGIHandler):
             await send(start)
             await response.pump()
             return
-        body: bytes = response.content  # type: ignore[attr-defined]  # every other response here is an HttpResponse
+        body: bytes = response.body if isinstance(response, Answer) else response.content  # type: ignore[attr-defined]  # every other response here is an HttpResponse
         headers.append((b"content-length", b"%d" % len(body)))
         await send(start)
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import AuditEvent, User
-from relay.models import Channel, ChannelModel, Model
+from relay.models import Channel, ChannelModel, Model, ModelPrice
 from relay.tokens import create_token
 
 ADMIN_NAME = "admin"
@@ -45,6 +45,7 @@ def first_run() -> FirstRun | None:
             name=DEMO_MODEL, display_name="Demo (no language model)", description="Answers with a fixed text, to see everything work.", owned_by="airelays", is_open=True
         )
         ChannelModel.objects.create(channel=channel, model=model)
+        ModelPrice.objects.create(model=model, input=0, output=0, source="demo")
         _, secret = create_token(admin, "First token", actor=None)
         AuditEvent.write("setup", None, admin)
     return FirstRun(ADMIN_NAME, password, secret)

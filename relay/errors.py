@@ -8,6 +8,9 @@ RelayError
 │   └── TokenUnusable 401       expired or disabled
 ├── AddressBlocked 429          too many bad tokens from one address
 ├── Forbidden 403               address or model not allowed
+├── InsufficientQuota 429       balance, quota or budget used up              (the caller's to mend)
+├── RateLimited 429             a limit of requests, tokens or concurrency
+├── ModelNotPriced 400          the model has no price                         (ours to mend)
 ├── NoAvailableChannel 503      nothing can serve the model now
 ├── UpstreamRefused 4xx         the upstream says the request is wrong         (client's fault)
 ├── UpstreamRateLimited 429     every channel is at its vendor's limit
@@ -48,6 +51,7 @@ class RelayError(Exception):
         self.wire_code = code if code is not None else self.code
         self.retry_after = retry_after
         self.retry = self.should_retry
+        self.extra: Mapping[str, str] = {}
 
     def body(self) -> bytes:
         """`{"error": {"message", "type", "param", "code"}}`."""
@@ -63,6 +67,7 @@ class RelayError(Exception):
             found["retry-after"] = str(max(1, round(self.retry_after + 0.499)))
         if self.retry is not None:
             found["x-should-retry"] = "true" if self.retry else "false"
+        found.update(self.extra)
         return found
 
 
@@ -114,6 +119,22 @@ class AddressBlocked(RelayError):
 
 class Forbidden(RelayError):
     status, type, code = 403, "permission_error", "model_not_allowed"
+
+
+class InsufficientQuota(RelayError):
+    status, type, code, should_retry = 429, "insufficient_quota", "insufficient_quota", False
+
+
+class RateLimited(RelayError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class ConcurrencyLimited(RateLimited):
+    code = "concurrency_limit_exceeded"
+
+
+class ModelNotPriced(RelayError):
+    status, type, code, should_retry = 400, "invalid_request_error", "model_not_priced", False
 
 
 class NoAvailableChannel(RelayError):

@@ -1,14 +1,16 @@
-"""Many-to-many changes, which Django does not route through save()."""
+"""What follows from saving: announcements of many-to-many changes, which Django does not route through save(), and the accounts of the ledger."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models.signals import m2m_changed
+from django.db import transaction
+from django.db.models.signals import m2m_changed, post_save, pre_delete
 
-from accounts.models import Change
+from accounts.models import Change, User
 from accounts.models.change import announce
-from relay.models import Channel, Token
+from relay.billing import ledger
+from relay.models import Budget, Channel, Token
 
 _WRITES = {"post_add", "post_remove", "post_clear"}
 
@@ -16,6 +18,33 @@ _WRITES = {"post_add", "post_remove", "post_clear"}
 def connect() -> None:
     m2m_changed.connect(_channel_groups, sender=Channel.groups.through, dispatch_uid="relay.channel.groups")
     m2m_changed.connect(_token_models, sender=Token.models_allowed.through, dispatch_uid="relay.token.models")
+    post_save.connect(_user, sender=User, dispatch_uid="relay.user.wallet")
+    post_save.connect(_token, sender=Token, dispatch_uid="relay.token.quota")
+    post_save.connect(_budget, sender=Budget, dispatch_uid="relay.budget.set")
+    pre_delete.connect(_budget_lifted, sender=Budget, dispatch_uid="relay.budget.lifted")
+
+
+def _user(instance: User, created: bool, raw: bool, **_: Any) -> None:
+    if created and not raw:
+        ledger.open_wallet(instance)
+
+
+def _token(instance: Token, created: bool, raw: bool, **_: Any) -> None:
+    if created and not raw:
+        ledger.open_quota(instance)
+
+
+def _budget(instance: Budget, raw: bool, **_: Any) -> None:
+    if not raw:
+        with transaction.atomic():
+            ledger.set_budget(instance)
+            announce(Change.USER, [str(instance.owner_id)])
+
+
+def _budget_lifted(instance: Budget, **_: Any) -> None:
+    with transaction.atomic():
+        ledger.lift_budget(instance)
+        announce(Change.USER, [str(instance.owner_id)])
 
 
 def _channel_groups(action: str, **_: Any) -> None:

@@ -67,8 +67,15 @@ class Portal:
 
     def user(self, **options: Any) -> Any:
         from accounts.models import User
+        from relay.billing import ledger
 
-        return User.objects.create_user(self.name("user"), password="a long password", **options)
+        balance = options.pop("balance", None)
+        user = User.objects.create_user(self.name("user"), password="a long password", **options)
+        if balance is None:
+            ledger.set_unlimited(user, True)
+        elif balance:
+            ledger.top_up(user, balance, actor=None, reason="test")
+        return user
 
     def token(self, user: Any = None, **options: Any) -> str:
         from relay.tokens import create_token
@@ -88,9 +95,12 @@ class Portal:
 
     def model(self, script: Script | None = None, channels: list[Any] | None = None, is_open: bool = True, upstream_name: str = "", **options: Any) -> str:
         """A new model on new or given channels; `script` is what the upstream does with requests for it."""
-        from relay.models import ChannelModel, Model
+        from relay.models import ChannelModel, Model, ModelPrice
 
-        model = Model.objects.create(name=self.name("model"), is_open=is_open)
+        price = options.pop("price", {"input": 0, "output": 0})
+        model = Model.objects.create(name=self.name("model"), is_open=is_open, **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options})
+        for row in [price] if isinstance(price, dict) else price or []:
+            ModelPrice.objects.create(model=model, **row)
         for channel in channels if channels is not None else [self.channel(**options)]:
             ChannelModel.objects.create(channel=channel, model=model, upstream_name=upstream_name)
         if script is not None:

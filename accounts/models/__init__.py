@@ -1,6 +1,7 @@
 from accounts.models.audit import AuditEvent
 from accounts.models.change import Change, ChangeTracked, ChangeTrackedQuerySet
 from accounts.models.group import GroupSettings
+from accounts.models.limits import LIMIT_FIELDS, Limited
 from accounts.models.user import User
 
-__all__ = ["AuditEvent", "Change", "ChangeTracked", "ChangeTrackedQuerySet", "GroupSettings", "User"]
+__all__ = ["LIMIT_FIELDS", "AuditEvent", "Change", "ChangeTracked", "ChangeTrackedQuerySet", "GroupSettings", "Limited", "User"]

@@ -1,16 +1,31 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from accounts.models.change import ChangeTracked
+from accounts.models.limits import Limited
 
 
-class GroupSettings(ChangeTracked):
+class GroupSettings(ChangeTracked, Limited):
     """What this portal adds to Django's Group: a class of users that models and channels can be reserved for."""
 
     group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="settings")
     description = models.CharField(max_length=200, blank=True)
+    price_multiplier = models.DecimalField(
+        max_digits=9,
+        decimal_places=6,
+        default=Decimal(1),
+        validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))],
+        help_text="What members pay, times the price of a model. 1: the price itself. A member of several groups pays the lowest.",
+    )
+    member_rpm = models.PositiveIntegerField("requests a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)])
+    member_tpm = models.PositiveIntegerField("tokens a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)])
+    member_rpd = models.PositiveIntegerField("requests a day of each member", null=True, blank=True, validators=[MinValueValidator(1)])
+    member_concurrency = models.PositiveIntegerField("requests at once of each member", null=True, blank=True, validators=[MinValueValidator(1)])
     is_default = models.BooleanField("join new users", default=False, help_text="Users created from now on are put into this group.")
 
     class Meta:

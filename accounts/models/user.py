@@ -7,6 +7,7 @@ from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
 
 from accounts.models.change import Change, ChangeTrackedQuerySet, announce
+from accounts.models.limits import Limited
 
 if TYPE_CHECKING:
     _Manager = DjangoUserManager["User"]
@@ -18,7 +19,7 @@ class UserManager(_Manager):
     pass
 
 
-class User(AbstractUser):
+class User(AbstractUser, Limited):
     """Somebody who signs in, owns tokens and is billed. Disabling one disables all of their tokens at once."""
 
     change_topic = Change.USER

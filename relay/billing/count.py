@@ -6,6 +6,8 @@ import math
 import re
 from typing import Final
 
+import msgspec
+
 from relay.wire.sse import token_units
 
 _DATA_URL: Final = re.compile(rb'"data:[^"]*"')
@@ -13,10 +15,13 @@ _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has i
 _PER_FILE: Final = 800  # an inline image or file, about one image at standard detail
 
 
-def estimate_prompt(messages: bytes) -> int:
-    """Tokens of the JSON text of `messages`. Inline files count a flat amount, not their Base64."""
-    text, files = _DATA_URL.subn(b'""', messages)
-    return math.ceil(token_units(text) * 0.9) + files * _PER_FILE + _PER_MESSAGE
+def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> int:
+    """Tokens of the JSON text of `messages` and `tools`. Inline files count a flat amount, not their Base64."""
+    text, files = bytes(messages), 0
+    if b'"data:' in text:
+        text, files = _DATA_URL.subn(b'""', text)
+    units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
+    return math.ceil(units * 0.9) + files * _PER_FILE + _PER_MESSAGE
 
 
 def estimate_text(units: float) -> int:

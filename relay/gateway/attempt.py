@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import httpx
 
 from relay.errors import RelayError, RequestEnded, UpstreamFailed, UpstreamTimeout
+from relay.gateway.bill import spent
 from relay.gateway.client import ConnectRefused, UpstreamResponse, post
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
 from relay.gateway.failure import Failure, FailureClass, classify
@@ -124,6 +125,8 @@ def from_interrupt(ended: Ended) -> Failure:
     """A limit of time that ran out, or an order to stop, as the failure of an attempt."""
     if ended.reason is Interrupt.REVOKED:
         return Failure(FailureClass.CLIENT, revoked(), 0, "the token was revoked while the request ran")
+    if ended.reason is Interrupt.SPENT:
+        return Failure(FailureClass.CLIENT, spent(), 0, ended.reason.value)
     return Failure(FailureClass.TIMEOUT, timeout_error(ended.reason), 0, ended.reason.value)
 
 

@@ -6,23 +6,27 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 from typing import Final
 
-from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from portal.lib.money import plain
+from relay.billing.count import estimate_prompt
 from relay.billing.writer import writer
-from relay.errors import InternalError, InvalidRequest, NoAvailableChannel, RelayError, UpstreamFailed
+from relay.errors import InternalError, InvalidRequest, NoAvailableChannel, RelayError, UpstreamFailed, UpstreamRateLimited
 from relay.gateway.access import permitted_model
 from relay.gateway.attempt import GARBAGE, Upstream, from_interrupt, open_upstream, revoked
+from relay.gateway.bill import Bill
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, FailureClass, classify
+from relay.gateway.limits import Check
 from relay.gateway.pick import Candidate, pick
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import Caller, ModelView
 from relay.gateway.store import store
-from relay.gateway.stream import ChatPump, EventStream
+from relay.gateway.stream import Answer, ChatPump, EventStream
 from relay.wire.chat import BadRequest, ChatRequest, parse_chat_answer, parse_chat_request
 from relay.wire.sse import ChatStream, text_units
 
@@ -42,9 +46,17 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         request = parse_chat_request(body)
     except BadRequest as bad:
         raise InvalidRequest(bad.message, code=bad.code, param=bad.param) from None
-    model = permitted_model(caller, store.snapshot, request.model, exchange.wall)
+    snapshot = store.snapshot
+    model = permitted_model(caller, snapshot, request.model, exchange.wall)
     writer.admit()
-    record = Record(exchange, ENDPOINT, model.name, request.stream, bytes(request.fields["messages"]))
+    terms = snapshot.terms(caller)
+    bill = Bill(run.funds, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
+    prompt_tokens = estimate_prompt(request.fields["messages"], request.fields.get("tools"))
+    limits = terms.checks + model.checks if model.checks else terms.checks
+    if limits:
+        await run.gate.admit(exchange, limits, prompt_tokens + (request.output_limit or 0) * request.choices)
+    await bill.reserve(exchange, prompt_tokens, request.output_limit, request.choices, request.stream)
+    record = Record(exchange, run.funds, ENDPOINT, model.name, request.stream, prompt_tokens, bill)
     try:
         return await _route(exchange, caller, run, request, model, record)
     except RelayError as error:
@@ -66,11 +78,16 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
     routes = caller.routes(model)
     tried: set[tuple[int, int]] = set()
     failures: list[Failure] = []
-    while len(tried) < run.config.max_attempts:
+    while len(record.attempts) < run.config.max_attempts:
         candidate = pick(routes, tried, random.random)
         if candidate is None:
             break
         tried.add(candidate.pair)
+        limits = candidate.route.channel.checks
+        if limits and (full := await _full(exchange, run, candidate.route.channel.id, limits, record.prompt_tokens)):
+            tried.update((candidate.route.channel.id, key.id) for key in candidate.route.channel.keys)
+            failures.append(full)
+            continue
         record.begin_attempt(candidate)
         began = time.monotonic()
         exchange.total_at = exchange.started + candidate.route.channel.timeouts.total
@@ -93,6 +110,15 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
     raise nothing
 
 
+async def _full(exchange: Exchange, run: Runtime, channel: int, limits: Sequence[Check], tokens: int) -> Failure | None:
+    """Count an attempt against its channel's own limits; a failure when they leave no room."""
+    verdict = await run.gate.enter(exchange, limits, tokens, f"{exchange.request_id}:{channel}")
+    if verdict.refused is None:
+        return None
+    message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."
+    return Failure(FailureClass.RATE, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {verdict.refused.kind}")
+
+
 def _most_telling(failures: list[Failure]) -> Failure:
     if not failures[-1].kind.retry:
         return failures[-1]
@@ -106,7 +132,7 @@ def _most_telling(failures: list[Failure]) -> Failure:
 async def _attempt(exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, began: float) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
     channel = candidate.route.channel
-    body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage)
+    body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage, record.bill.clamp, channel.output_field)
     record.sent = True
     upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body)
     try:
@@ -131,8 +157,8 @@ async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record:
     record.end_attempt(candidate, began)
     units = 0.0 if answer.usage else text_units(text)
     await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units))
-    relay_headers(exchange, run, candidate, record)
-    return HttpResponse(text, content_type="application/json")
+    relay_headers(exchange, run, candidate, record, cost=True)
+    return Answer(text)
 
 
 async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, upstream: Upstream, began: float) -> HttpResponseBase:
@@ -154,17 +180,19 @@ async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candid
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    pump = ChatPump(exchange, upstream, scanner, record, primed, run.cutting_off)
+    pump = ChatPump(exchange, upstream, scanner, record, primed, run.cutting_off, record.bill.meter(exchange, request.output_limit))
     relay_headers(exchange, run, candidate, record)
     return EventStream(pump.run)
 
 
-def relay_headers(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record) -> None:
+def relay_headers(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, cost: bool = False) -> None:
     """What the relay says about its own part: to everyone when the setting allows, to staff always."""
     if run.config.relay_headers or (exchange.caller and exchange.caller.is_staff):
         own = (time.monotonic() - exchange.started - exchange.upstream_seconds) * 1000
-        exchange.reply_headers = [
+        exchange.reply_headers += (
             (b"x-relay-channel", b"%d" % candidate.route.channel.id),
             (b"x-relay-attempts", b"%d" % len(record.attempts)),
             (b"x-relay-overhead-ms", b"%.1f" % own),
-        ]
+        )
+        if cost:
+            exchange.reply_headers.append((b"x-relay-cost-usd", plain(record.bill.cost).encode()))

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from portal.lib.ids import time_ordered_hex
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot import Caller
 
+T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +31,7 @@ class Interrupt(Enum):
     TOTAL = "took too long"
     DATABASE = "the database did not answer in time"
     REVOKED = "the token was revoked"
+    SPENT = "nothing was left to pay with"
 
 
 _TIMEOUTS: Final = {
@@ -52,12 +54,13 @@ class Exchange:
 
     `waiting`: the limit that is running while the task waits for the upstream or the database, None while it does not wait; only then may
     the watch interrupt it for slowness. `quiet_since`: when the client last got bytes of a stream, 0 outside of one.
-    `reply_headers`: what the gateway adds to the answer's headers.
+    `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
+    `at_end`: called when the exchange is over, whatever became of it.
     """
 
     __slots__ = (
-        "_receive", "_send", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id", "revoked",
-        "started", "task", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+        "_receive", "_send", "at_end", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id", "revoked",
+        "started", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
@@ -78,6 +81,8 @@ class Exchange:
         self.quiet_since = 0.0
         self.reply_headers: list[tuple[bytes, bytes]] = []
         self.upstream_seconds = 0.0
+        self.tokens_used: int | None = None
+        self.at_end: list[Callable[[], None]] = []
         self._receive, self._send = receive, send
 
     # -- the client --------------------------------------------------------------------------------------------------
@@ -174,11 +179,14 @@ class Exchange:
 
     async def committed(self, future: asyncio.Future[None] | None) -> None:
         """Wait until a usage record is on disk. Raises RelayUnavailable."""
-        if future is None:
-            return
+        if future is not None:
+            await self.answered(future)
+
+    async def answered(self, future: asyncio.Future[T]) -> T:
+        """Wait for the writer. Raises RelayUnavailable."""
         self.begin_wait(Interrupt.DATABASE, 12.0)
         try:
-            await future
+            return await future
         except asyncio.CancelledError as cancelled:
             why = self.explain(cancelled)
             if isinstance(why, Ended):

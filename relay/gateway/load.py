@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 import httpx
 from django.conf import settings
+from django.db.models import Q
 
-from portal.lib import clock, net
+from accounts.models import GroupSettings, Limited
+from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
+from relay.billing.ledger_lines import BudgetLine
+from relay.billing.price import ONE, Price, PriceList
 from relay.gateway.client import request_headers
-from relay.gateway.snapshot import Caller, ChannelView, KeyView, ModelView, Route, Snapshot, Timeouts
-from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, ModelPermission, Token
+from relay.gateway.limits import Check, Limits, Subject, checks
+from relay.gateway.snapshot import Caller, ChannelView, GroupView, KeyView, ModelView, Route, Snapshot, Timeouts
+from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, LedgerAccount, Model, ModelPermission, ModelPrice, Token
+from relay.models.price import CLASSES, Purpose
 from relay.providers.table import PROVIDERS
 
 logger: Final = logging.getLogger(__name__)
@@ -37,15 +44,18 @@ def allowances() -> tuple[net.Allowance, ...]:
 
 
 def load_snapshot() -> Snapshot:
-    """Queries: 7, whatever the size of the configuration."""
+    """Queries: 9, whatever the size of the configuration."""
     allowed = allowances()
     keys: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
         keys.setdefault(key.channel_id, []).append(key)
     channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in Channel.objects.filter(enabled=True).prefetch_related("groups")}
+    prices = _prices()
     routes: dict[int, list[Route]] = {}
     for served in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
-        routes.setdefault(served.model_id, []).append(Route(channels[served.channel_id], served.upstream_name or served.model.name))
+        here = (served.model_id, served.channel_id)
+        route = Route(channels[served.channel_id], served.upstream_name or served.model.name, prices.get((*here, Purpose.SALE)), prices.get((*here, Purpose.COST)))
+        routes.setdefault(served.model_id, []).append(route)
     users: dict[int, dict[int, float]] = {}
     groups: dict[int, dict[int, float]] = {}
     for permission in ModelPermission.objects.all():
@@ -66,10 +76,65 @@ def load_snapshot() -> Snapshot:
             users=users.get(model.pk, {}),
             groups=groups.get(model.pk, {}),
             routes=tuple(routes.get(model.pk, ())),
+            price=prices.get((model.pk, None, Purpose.SALE)),
+            varied=any(route.price is not None for route in routes.get(model.pk, ())),
+            checks=_checks("model", model.pk, "this model", model),
         )
         for model in Model.objects.filter(enabled=True)
     }
-    return Snapshot(views, allowed)
+    return Snapshot(views, allowed, {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")})
+
+
+def _prices() -> dict[tuple[int, int | None, str], PriceList]:
+    """Price lists by model, channel and purpose: what is in force, and what is to come."""
+    now = clock.now().timestamp()
+    found: dict[tuple[int, int | None, str], list[Price]] = {}
+    for row in ModelPrice.objects.all():
+        found.setdefault((row.model_id, row.channel_id, row.purpose), []).append(price_view(row))
+    lists = {}
+    for key, prices in found.items():
+        begun = max((price.since for price in prices if price.since <= now), default=0.0)
+        lists[key] = PriceList.of([price for price in prices if price.since >= begun])
+    return lists
+
+
+def price_view(row: ModelPrice) -> Price:
+    """A row of prices in nano-USD."""
+    classes = {name: None if (usd := getattr(row, name)) is None else money.nano(usd) for name in CLASSES}
+    return Price(
+        id=row.pk,
+        since=row.valid_from.timestamp(),
+        above_tokens=row.above_tokens,
+        input=classes["input"] or 0,
+        output=classes["output"] or 0,
+        cached_input=classes["cached_input"],
+        cache_write=classes["cache_write"],
+        reasoning=classes["reasoning"],
+        audio_input=classes["audio_input"],
+        audio_output=classes["audio_output"],
+        image_input=classes["image_input"],
+        call=classes["per_call"] or 0,
+        image=classes["per_image"] or 0,
+        second=classes["per_second"] or 0,
+        character=classes["per_character"] or 0,
+    )
+
+
+def _limits(row: Limited) -> Limits:
+    return Limits(row.max_rpm, row.max_tpm, row.max_rpd, row.max_concurrency)
+
+
+def _checks(kind: str, pk: int, name: str, row: Limited) -> tuple[Check, ...]:
+    return checks((Subject(f"{kind}:{pk}", name, _limits(row)),))
+
+
+def _parts_per_million(factor: Decimal) -> int:
+    return int((factor * ONE).to_integral_value())
+
+
+def _group(row: GroupSettings) -> GroupView:
+    member = Limits(row.member_rpm, row.member_tpm, row.member_rpd, row.member_concurrency)
+    return GroupView(row.group_id, row.group.name, _parts_per_million(row.price_multiplier), _limits(row), member)
 
 
 def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
@@ -113,15 +178,23 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             total=channel.total_timeout or config.total_timeout,
         ),
         refusal=refusal,
+        output_field=provider.output_field,
+        cost_multiplier=_parts_per_million(channel.cost_multiplier),
+        disconnect_policy=channel.disconnect_policy,
+        checks=_checks("channel", channel.pk, "a channel", channel),
     )
 
 
 def load_caller(digest: str) -> Caller | None:
-    """The caller behind a token's digest, or None when there is no such token. Queries: 3."""
+    """The caller behind a token's digest, or None when there is no such token. Queries: 5."""
     token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
     if token is None:
         return None
     allowed = frozenset(token.models_allowed.values_list("pk", flat=True))
+    limited = {
+        account.kind: account.limited for account in LedgerAccount.objects.filter(user=token.user_id, kind__in=("wallet", "quota")).exclude(~Q(token=token.pk), kind="quota")
+    }
+    budgets = tuple(BudgetLine(budget.token_id, budget.period, money.nano(budget.limit)) for budget in Budget.objects.filter(Q(user=token.user_id) | Q(token=token.pk)))
     return Caller(
         digest=digest,
         token_id=token.pk,
@@ -133,6 +206,11 @@ def load_caller(digest: str) -> Caller | None:
         expires_at=token.expires_at.timestamp() if token.expires_at else _NEVER,
         models=allowed or None,
         networks=net.parse_networks(token.allowed_ips),
+        limited=limited.get("wallet", True) or limited.get("quota", False) or bool(budgets),
+        house=not limited.get("wallet", True),
+        budgets=budgets,
+        limits=_limits(token),
+        user_limits=_limits(token.user),
     )
 
 

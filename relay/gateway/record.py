@@ -8,16 +8,17 @@ from typing import Final
 
 import msgspec
 
-from relay.billing.count import estimate_prompt, estimate_text
-from relay.billing.writer import Row, writer
-from relay.errors import NoAvailableChannel, RelayError, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.billing.count import estimate_text
+from relay.billing.writer import Row
+from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
+from relay.gateway.funds import Funds
 from relay.gateway.pick import Candidate
 from relay.wire.usage import Usage
 
 _encode: Final = msgspec.json.Encoder().encode
-_KEEP_PROMPT: Final = 64 * 1024
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted again for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
@@ -31,7 +32,7 @@ def end_reason(error: RelayError) -> str:
         return "no_channel"
     if isinstance(error, UpstreamTimeout):
         return "timeout"
-    if isinstance(error, RequestEnded):
+    if isinstance(error, (RequestEnded, InsufficientQuota)):
         return ENDED
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
 
@@ -40,11 +41,12 @@ class Record:
     """What will be written. `submit` may be called more than once; only the first time counts."""
 
     __slots__ = (
-        "_prompt", "_prompt_tokens", "attempts", "candidate", "endpoint", "exchange", "first_token_ms", "model", "sent", "streamed",
-        "submitted", "upstream_model",
+        "_funds", "attempts", "bill", "candidate", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
+        "streamed", "submitted", "upstream_model",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, endpoint: str, model: str, streamed: bool, prompt: bytes) -> None:
+    def __init__(self, exchange: Exchange, funds: Funds, endpoint: str, model: str, streamed: bool, prompt_tokens: int, bill: Bill) -> None:
+        self._funds, self.bill, self.prompt_tokens = funds, bill, prompt_tokens
         self.exchange, self.endpoint, self.model, self.streamed = exchange, endpoint, model, streamed
         self.candidate: Candidate | None = None
         self.upstream_model = ""
@@ -52,10 +54,6 @@ class Record:
         self.first_token_ms: int | None = None
         self.sent = False
         self.submitted = False
-        # A prompt of megabytes is counted now rather than held for as long as its stream lasts.
-        small = len(prompt) <= _KEEP_PROMPT
-        self._prompt = prompt if small else b""
-        self._prompt_tokens = 0 if small else estimate_prompt(prompt)
 
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -99,11 +97,14 @@ class Record:
         source = "reported"
         if usage is None:
             if self.sent and (error is None or text_units):
-                tokens_in = self._prompt_tokens or estimate_prompt(self._prompt)
-                usage, source = Usage(input=tokens_in, output=estimate_text(text_units)), "estimated"
+                usage, source = Usage(input=self.prompt_tokens, output=estimate_text(text_units)), "estimated"
             else:
                 usage, source = Usage(), "none"
-        return writer.submit(self._row(reason, status, usage, source, error), wait)
+        exchange, bill = self.exchange, self.bill
+        exchange.tokens_used = usage.input + usage.output
+        bill.finish(self.candidate, usage, source, reason != COMPLETED, reason == INTERNAL)
+        row = self._row(reason, status, usage, source, error)
+        return self._funds.submit(row, bill.promise, bill.cost, exchange.request_id, exchange.wall, wait)
 
     def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> Row:
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
@@ -130,10 +131,22 @@ class Record:
             usage.reasoning,
             usage.audio_input,
             usage.audio_output,
+            usage.image_input,
+            usage.images,
+            usage.milliseconds,
+            usage.characters,
             source,
             round((time.monotonic() - exchange.started) * 1000),
             self.first_token_ms,
             len(self.attempts),
             _encode(self.attempts).decode(),
             exchange.ip[:45],
+            self.bill.price_id,
+            self.bill.multiplier,
+            self.bill.cost,
+            0,
+            self.bill.upstream_cost,
+            self.bill.reserved,
+            self.bill.payer,
+            self.bill.billing,
         )

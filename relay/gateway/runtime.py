@@ -12,10 +12,14 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from portal.env import Config
+from relay.billing import ledger
 from relay.billing.writer import writer
 from relay.errors import RelayUnavailable
+from relay.gateway.bill import fallback_price
 from relay.gateway.client import Upstreams
 from relay.gateway.exchange import Exchange
+from relay.gateway.funds import Funds, is_dead
+from relay.gateway.gate import Gate
 from relay.gateway.guard import guard
 from relay.gateway.snapshot import CallerState
 from relay.gateway.store import FeedPoller, store
@@ -23,6 +27,8 @@ from relay.gateway.watch import Watch
 from relay.providers.demo import DemoTransport
 
 logger: Final = logging.getLogger(__name__)
+_TIDY_SECONDS: Final = 0.5
+_SWEEP_SECONDS: Final = 15.0
 
 
 class Runtime:
@@ -35,6 +41,10 @@ class Runtime:
         self.watch = Watch(config.keepalive_seconds)
         self.upstreams = Upstreams(lambda: store.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
         self.demo = DemoTransport()
+        self.funds = Funds(config.time_zone)
+        self.gate = Gate(config.redis_url, self.watch.spawn)
+        self.fallback_price = fallback_price(config.unpriced)
+        self._keeper: asyncio.Task[None] | None = None
         self.stopping = False
         self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
         self._loop = asyncio.get_running_loop()
@@ -54,7 +64,27 @@ class Runtime:
                 raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
             writer.start()
             store.on_drop(self._on_drop)
+            self._keeper = asyncio.ensure_future(self._keep_house())
             self._started = True
+
+    async def _keep_house(self) -> None:
+        """What must be done from time to time while requests run."""
+        sweep_at = 0.0
+        while True:
+            try:
+                self.funds.tidy()
+                self.gate.tidy()
+                now = time.monotonic()
+                if now >= sweep_at:
+                    sweep_at = now + _SWEEP_SECONDS
+                    swept = await store.in_thread(ledger.sweep, time.time(), is_dead)
+                    if swept:
+                        logger.warning("%d reservation(s) of workers that are gone were given back", swept)
+            except RelayUnavailable:
+                pass  # the fault is in the log
+            except Exception:
+                logger.exception("housekeeping failed; it goes on")
+            await asyncio.sleep(_TIDY_SECONDS)
 
     def told_to_stop(self) -> None:
         """A stop signal came: running requests have a while left. Called from a signal handler."""
@@ -68,9 +98,13 @@ class Runtime:
     async def stop(self) -> None:
         """Write what is queued and close what is open."""
         self.stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
         await asyncio.to_thread(self._poller.stop)
+        self.funds.close_all()
         await asyncio.to_thread(writer.close)
         await self.upstreams.close()
+        await self.gate.close()
 
     @property
     def position(self) -> int:

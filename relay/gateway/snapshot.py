@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 import httpx
 
 from portal.lib.net import Address, Allowance, Network, inside
+from relay.billing.ledger_lines import BudgetLine
+from relay.billing.price import ONE, PriceList
+from relay.gateway.limits import Check, Limits, Subject, checks
+
+NO_LIMITS: Final = Limits()
+_MOST_TERMS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +54,20 @@ class ChannelView:
     stream_usage: bool
     timeouts: Timeouts
     refusal: str
+    output_field: str = "max_completion_tokens"
+    cost_multiplier: int = ONE
+    disconnect_policy: str = "delivered"
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A channel that serves a model, and what it calls the model."""
+    """A channel that serves a model, and what it calls the model. `price` and `cost`: what users pay and the upstream charges, if it differs here."""
 
     channel: ChannelView
     upstream_name: str
+    price: PriceList | None = None
+    cost: PriceList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +84,74 @@ class ModelView:
     users: Mapping[int, float]
     groups: Mapping[int, float]
     routes: tuple[Route, ...]
+    price: PriceList | None = None
+    varied: bool = False  # some route has a price of its own
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def priced(self) -> bool:
+        """Whether there is a price for it anywhere."""
+        return self.price is not None or self.varied
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group. `multiplier` in parts per million; `member`: limits of each member that has none of its own."""
+
+    id: int
+    name: str
+    multiplier: int
+    limits: Limits
+    member: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which conditions somebody calls: the price multiplier of the best group, and the limits of everything but the model."""
+
+    caller: Caller
+    multiplier: int
+    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     models: Mapping[str, ModelView]
     allowed: tuple[Allowance, ...]
+    groups: Mapping[int, GroupView] = field(default_factory=dict)
+    _terms: dict[str, Terms] = field(default_factory=dict)
+
+    def terms(self, caller: Caller) -> Terms:
+        """Worked out once for each caller and snapshot."""
+        found = self._terms.get(caller.digest)
+        if found is None or found.caller is not caller:
+            if len(self._terms) > _MOST_TERMS:
+                self._terms.clear()
+            found = self._terms[caller.digest] = self._work_out(caller)
+        return found
+
+    def _work_out(self, caller: Caller) -> Terms:
+        groups = [self.groups[group] for group in sorted(caller.groups) if group in self.groups]
+        subjects = [Subject(f"token:{caller.token_id}", "this token", caller.limits)] if caller.limits else []
+        member = _most_generous([group.member for group in groups])
+        own = caller.user_limits
+        user = Limits(*(mine if mine is not None else theirs for mine, theirs in zip(_fields(own), _fields(member), strict=True)))
+        if user:
+            subjects.append(Subject(f"user:{caller.user_id}", "your account", user))
+        subjects += [Subject(f"group:{group.id}", "your group", group.limits) for group in groups if group.limits]
+        return Terms(caller, min((group.multiplier for group in groups), default=ONE), checks(subjects))
+
+
+def _fields(limits: Limits) -> tuple[int | None, ...]:
+    return (limits.rpm, limits.tpm, limits.rpd, limits.concurrency)
+
+
+def _most_generous(all_limits: list[Limits]) -> Limits:
+    """Of each kind the largest; a group that leaves a kind open limits nobody by it."""
+    if not all_limits:
+        return Limits()
+    columns = zip(*(_fields(limits) for limits in all_limits), strict=True)
+    return Limits(*(None if None in column else max(value for value in column if value is not None) for column in columns))
 
 
 class CallerState(Enum):
@@ -100,6 +175,11 @@ class Caller:
     expires_at: float
     models: frozenset[int] | None
     networks: tuple[Network, ...]
+    limited: bool = False  # whether balance, quota or a budget limits what it may spend
+    house: bool = True  # the portal pays: the user's balance is unlimited
+    budgets: tuple[BudgetLine, ...] = ()
+    limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
 
     def state(self, now: float) -> CallerState:
         if not self.token_enabled:

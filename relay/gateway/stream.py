@@ -10,7 +10,8 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError, UpstreamTruncated
-from relay.gateway.attempt import Upstream, from_interrupt, revoked
+from relay.gateway.attempt import Upstream, from_interrupt
+from relay.gateway.bill import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, stream_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
@@ -20,6 +21,17 @@ logger: Final = logging.getLogger(__name__)
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 DONE: Final = b"data: [DONE]\n\n"
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
+
+
+class Answer(HttpResponseBase):
+    """A whole JSON answer, for the relay handler alone: it has none of the cookies, charsets and header objects of Django's response."""
+
+    streaming = False
+    status_code = 200
+
+    def __init__(self, body: bytes) -> None:
+        # Not the base class's: that took as long as the rest of sending an answer.
+        self.body = body
 
 
 class EventStream(HttpResponseBase):
@@ -35,10 +47,13 @@ class EventStream(HttpResponseBase):
 class ChatPump:
     """Moves one chat stream. `run` never raises but for cancellation, and always leaves a record."""
 
-    def __init__(self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], cutting_off: Callable[[], bool]) -> None:
+    def __init__(
+        self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], cutting_off: Callable[[], bool], meter: Meter | None
+    ) -> None:
         self._exchange, self._upstream, self._scanner, self._record = exchange, upstream, scanner, record
         self._primed = primed
         self._cutting_off = cutting_off
+        self._meter = meter
 
     async def run(self) -> None:
         """Called when the response's head has been sent."""
@@ -59,7 +74,7 @@ class ChatPump:
                 error = UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again.")
                 detail = failure.detail
             except Ended as ended:
-                error = revoked() if ended.reason is Interrupt.REVOKED else from_interrupt(ended).error
+                error = from_interrupt(ended).error
                 detail = ended.reason.value
             self._upstream.close()
             reason = COMPLETED if error is None else end_reason(error)
@@ -99,6 +114,8 @@ class ChatPump:
             out = scanner.feed(data)
             if out:
                 await self._write(out)
+                if self._meter is not None:
+                    await self._meter.check(scanner.delivered_units())
                 if scanner.mid_event:
                     exchange.quiet_since = 0.0  # a keep-alive comment would tear the event apart
         exchange.quiet_since = 0.0

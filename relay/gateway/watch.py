@@ -32,6 +32,9 @@ class Watch:
 
     def remove(self, exchange: Exchange) -> None:
         self.running.discard(exchange)
+        for callback in exchange.at_end:
+            callback()
+        exchange.at_end.clear()  # they know the exchange: without this it would live until the next garbage collection
         if exchange.listener is not None:
             exchange.listener.cancel()
 

@@ -6,11 +6,11 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from accounts.models import ChangeTracked
+from accounts.models import ChangeTracked, Limited
 from relay.models.channel import Channel
 
 
-class Model(ChangeTracked):
+class Model(ChangeTracked, Limited):
     """A public model name that clients ask for."""
 
     name = models.CharField(max_length=120, unique=True, help_text="What clients write into the field “model”.")

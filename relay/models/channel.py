@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import ClassVar
 
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-from accounts.models import ChangeTracked
+from accounts.models import ChangeTracked, Limited
 from portal.lib.crypto import mask
 from relay.models.fields import box
 from relay.providers.table import CHOICES, PROVIDERS
@@ -20,7 +21,15 @@ def provider_choices() -> list[tuple[str, str]]:
 _TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]
 
 
-class Channel(ChangeTracked):
+class DisconnectPolicy(models.TextChoices):
+    """Who pays for an answer that its client did not wait for, or that broke off."""
+
+    DELIVERED = "delivered", "what was delivered: the prompt and the text so far"
+    RESERVED = "reserved", "the whole reservation: the upstream bills on to its end"
+    FREE = "free", "nothing"
+
+
+class Channel(ChangeTracked, Limited):
     """A configured way to an upstream: provider, base URL, keys, models, priority, weight."""
 
     name = models.CharField(max_length=80, unique=True)
@@ -41,6 +50,20 @@ class Channel(ChangeTracked):
     first_byte_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds until the first byte of the answer.")
     idle_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest silence inside an answer, in seconds.")
     total_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest duration of one request, in seconds.")
+    cost_multiplier = models.DecimalField(
+        max_digits=9,
+        decimal_places=6,
+        default=Decimal(1),
+        validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))],
+        help_text="What this upstream costs, times the price of a model: 0.8 for 20 % off the list. For reports of cost and margin.",
+    )
+    disconnect_policy = models.CharField(
+        "billing of unfinished answers",
+        max_length=10,
+        choices=DisconnectPolicy.choices,
+        default=DisconnectPolicy.DELIVERED,
+        help_text="When the client leaves, or the upstream breaks off.",
+    )
     notes = models.TextField(blank=True)
     tested_at = models.DateTimeField("last test", null=True, blank=True, editable=False)
     test_ok = models.BooleanField("test passed", null=True, editable=False)

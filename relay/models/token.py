@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from accounts.models import Change, ChangeTracked
+from accounts.models import Change, ChangeTracked, Limited
 from portal.lib import clock, net
 from portal.lib.crypto import Undecryptable, keyed_digest, mask
 from relay.models.catalog import Model
@@ -26,7 +26,7 @@ def digest_of(secret: str) -> str:
     return keyed_digest(settings.TOKEN_KEY, secret.encode("utf-8", "surrogateescape"))
 
 
-class Token(ChangeTracked):
+class Token(ChangeTracked, Limited):
     """What a client app presents. The secret itself is not stored, but for an encrypted copy that its owner can reveal."""
 
     PURPOSE: ClassVar[str] = "relay-token"

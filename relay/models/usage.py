@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 
 from relay.models.channel import ApiKey, Channel
+from relay.models.price import ModelPrice
 from relay.models.token import Token
 
 
@@ -28,6 +29,22 @@ class UsageSource(models.TextChoices):
     REPORTED = "reported", "reported by the upstream"
     ESTIMATED = "estimated", "estimated here"
     NONE = "none", "nothing was used"
+
+
+class Payer(models.TextChoices):
+    WALLET = "wallet", "the user's balance"
+    HOUSE = "house", "the portal (unlimited balance)"
+
+
+class Billing(models.TextChoices):
+    """Why a request was billed as it was."""
+
+    USAGE = "usage", "the usage that the upstream reported"
+    ESTIMATE = "estimate", "usage counted here, since the upstream reported none"
+    DELIVERED = "delivered", "unfinished answer: the prompt and what was delivered"
+    RESERVED = "reserved", "unfinished answer: the whole reservation, by the channel's policy"
+    FREE = "free", "nothing, by the channel's policy or since the portal failed"
+    NOTHING = "nothing", "nothing was used"
 
 
 class UsageRecord(models.Model):
@@ -59,12 +76,24 @@ class UsageRecord(models.Model):
     reasoning_tokens = models.PositiveBigIntegerField(default=0)
     audio_input_tokens = models.PositiveBigIntegerField(default=0)
     audio_output_tokens = models.PositiveBigIntegerField(default=0)
+    image_input_tokens = models.PositiveBigIntegerField(default=0)
+    images = models.PositiveIntegerField(default=0)
+    milliseconds = models.PositiveBigIntegerField(default=0, help_text="Of audio.")
+    characters = models.PositiveBigIntegerField(default=0)
     usage_source = models.CharField(max_length=10, choices=UsageSource.choices)
     latency_ms = models.PositiveIntegerField(help_text="From the request's first byte to the end of the answer.")
     first_token_ms = models.PositiveIntegerField(null=True, help_text="Until the first event of a stream, or the answer's headers.")
     attempts = models.PositiveSmallIntegerField(default=0)
     attempt_log = models.JSONField(default=list)
     client_ip = models.CharField(max_length=45, blank=True)
+    price = models.ForeignKey(ModelPrice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    price_multiplier = models.PositiveIntegerField(default=1_000_000, help_text="Of the user's group, in parts per million.")
+    cost = models.BigIntegerField(default=0, help_text="Nano-USD that the request costs at its price.")
+    shortfall = models.BigIntegerField(default=0, help_text="Nano-USD of the cost that nothing was left to pay for; the portal bears it.")
+    upstream_cost = models.BigIntegerField(default=0, help_text="Nano-USD that the upstream charges, as far as its price is known.")
+    reserved = models.BigIntegerField(default=0, help_text="Nano-USD held back while the request ran.")
+    payer = models.CharField(max_length=6, choices=Payer.choices, blank=True)
+    billing = models.CharField(max_length=10, choices=Billing.choices, blank=True)
 
     class Meta:
         verbose_name = "usage record"

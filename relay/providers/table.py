@@ -13,6 +13,7 @@ class Provider:
     `base_url`: the vendor's own address with its version path, empty when there is none.
     `auth_header`/`auth_prefix`: how the upstream key is presented.
     `needs_key`: whether a channel without a key makes sense.
+    `output_field`: how a request says how many tokens the answer may have.
     `sends_done`, `stream_usage`: whether its streams end with [DONE], and whether it understands stream_options; a channel can only turn them off.
     """
 
@@ -24,14 +25,15 @@ class Provider:
     needs_key: bool = True
     sends_done: bool = True
     stream_usage: bool = True
+    output_field: str = "max_tokens"
     chat_path: str = "/chat/completions"
     models_path: str = "/models"
 
 
 _ROWS: Final = (
     Provider("demo", "Demo (built in, answers without any upstream)", "demo://built-in", needs_key=False),
-    Provider("openai", "OpenAI, or compatible with it", "https://api.openai.com/v1"),
-    Provider("azure", "Azure OpenAI (v1 API)", auth_header="api-key", auth_prefix=""),
+    Provider("openai", "OpenAI, or compatible with it", "https://api.openai.com/v1", output_field="max_completion_tokens"),
+    Provider("azure", "Azure OpenAI (v1 API)", auth_header="api-key", auth_prefix="", output_field="max_completion_tokens"),
     Provider("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
     Provider("moonshot", "Moonshot (Kimi)", "https://api.moonshot.ai/v1"),
     Provider("dashscope", "Alibaba DashScope (Qwen)", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),

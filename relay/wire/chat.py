@@ -15,6 +15,8 @@ T = TypeVar("T")
 _string = msgspec.json.Decoder(str)
 _optional_bool = msgspec.json.Decoder(bool | None)
 _optional_int = msgspec.json.Decoder(int | None)
+_OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
+_MOST_TOKENS = 2**31 - 1
 
 
 class BadRequest(Exception):
@@ -42,13 +44,21 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     choices: int
+    output_limit: int | None = None
 
-    def upstream_body(self, model: str, ask_usage: bool) -> bytes:
-        """The body for an upstream that calls the model `model`. The client's own bytes when nothing has to change."""
+    def upstream_body(self, model: str, ask_usage: bool, clamp: int | None = None, clamp_field: str = "max_tokens") -> bytes:
+        """The body for an upstream that calls the model `model`. The client's own bytes when nothing has to change.
+
+        `clamp`: at most so many tokens of answer; said in the fields that the client used, or in `clamp_field`.
+        """
         patch_usage = self.stream and ask_usage and not self.include_usage
-        if model == self.model and not patch_usage:
+        if model == self.model and not patch_usage and clamp is None:
             return self.body
         fields = dict(self.fields)
+        if clamp is not None:
+            said = [name for name in _OUTPUT_FIELDS if bytes(fields.get(name, b"null")) != b"null"]
+            for name in said or [clamp_field]:
+                fields[name] = msgspec.Raw(b"%d" % clamp)
         if model != self.model:
             fields["model"] = msgspec.Raw(_encode(model))
         if patch_usage:
@@ -81,7 +91,18 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     choices = _decode(_optional_int, fields.get("n"), "n", "a whole number")
     if choices is not None and not 1 <= choices <= 128:
         raise BadRequest("The field “n” must be between 1 and 128.", "n")
-    return ChatRequest(body, fields, model, stream, bool(options and options.include_usage), choices or 1)
+    limits = [_output_limit(fields[name]) for name in _OUTPUT_FIELDS if name in fields]
+    limit = min((found for found in limits if found is not None), default=None)
+    return ChatRequest(body, fields, model, stream, bool(options and options.include_usage), choices or 1, limit)
+
+
+def _output_limit(raw: msgspec.Raw) -> int | None:
+    """What is no number of tokens (-1 means no limit to some servers) is the upstream's to judge, and limits nothing here."""
+    try:
+        limit = _optional_int.decode(raw)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return min(limit, _MOST_TOKENS) if limit is not None and limit >= 1 else None
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | None, name: str, wanted: str) -> T | None:

@@ -128,6 +128,11 @@ class ChatStream:
         self._count_now()
         return self._units
 
+    def delivered_units(self) -> float:
+        """A rough number of tokens of the text that has come out so far."""
+        self._count_now()
+        return self._units
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _hold(self, buffer: bytes) -> bytes:

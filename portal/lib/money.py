@@ -1,0 +1,45 @@
+"""Amounts of money: whole nano-USD (10^-9 USD) everywhere, decimals only where people read or type them."""
+
+from __future__ import annotations
+
+from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from typing import Final
+
+NANO: Final = 1_000_000_000
+LARGEST: Final = 2**62  # nano-USD; what a BIGINT holds, with room for one addition
+
+
+def nano(amount: Decimal | int) -> int:
+    """Nano-USD of an amount in USD. What lies below a nano-USD is cut off. Raises ValueError for what no wallet can hold."""
+    usd = Decimal(amount)
+    if not usd.is_finite():
+        raise ValueError("an amount of money must be a number")
+    whole = int((usd * NANO).to_integral_value(ROUND_FLOOR))
+    if abs(whole) > LARGEST:
+        raise ValueError("the amount is larger than a wallet can hold")
+    return whole
+
+
+def in_usd(amount: int) -> Decimal:
+    """An amount in USD, exactly."""
+    return Decimal(amount).scaleb(-9)
+
+
+def plain(amount: int) -> str:
+    """USD for machines: all digits that matter and no exponent, such as `0.00012`."""
+    whole, rest = divmod(abs(amount), NANO)
+    text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
+    return text if amount >= 0 else f"-{text}"
+
+
+def show(amount: int) -> str:
+    """USD for people: `$12.30`; amounts below a cent with the digits that matter, `$0.000123`."""
+    value = in_usd(amount)
+    sign, size = ("-" if value < 0 else ""), abs(value)
+    if size == 0 or size >= 1:
+        return f"{sign}${size.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+    places = max(2, -size.adjusted() + 2)
+    text = f"{size.quantize(Decimal(1).scaleb(-min(places, 9)), ROUND_HALF_UP):f}"
+    while text.endswith("0") and len(text.partition(".")[2]) > 2:
+        text = text[:-1]
+    return f"{sign}${text}"

@@ -1,0 +1,274 @@
+"""Money on the event loop: what this worker holds back, and what of it is promised to running requests.
+
+A request may only start when what it can cost at most is held back in the database. Asking the database for every request would cost a
+commit each; so a worker holds a little more than it needs while a wallet is far from its end, hands it out from memory, and gives it back
+when nobody has used it for a second. Near the end of a wallet (`lean`) it holds exactly what running requests need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portal.lib import money
+from portal.lib.days import Days
+from relay.billing.ledger import LEASE_SECONDS
+from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.writer import ReserveOrder, Row, Settlement, writer
+from relay.errors import InsufficientQuota
+from relay.gateway.exchange import Exchange
+from relay.gateway.snapshot import Caller
+
+_WISH: Final = 16  # requests' worth that is held beyond the one that asks
+_IDLE: Final = 1.0
+_WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # seconds between tries while other requests hold what is missing
+_SCOPES: Final = {"wallet": "balance", "quota": "quota of this token", "budget": "budget of this {period}"}
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """One reservation of this worker. Amounts in nano-USD; touched on the event loop only."""
+
+    id: str
+    scope: Scope
+    amount: int = 0  # what the database holds for it
+    promised: int = 0  # of that, to running requests
+    running: int = 0  # requests that have not been settled
+    used_at: float = 0.0
+    lean: bool = True
+    closed: bool = False
+
+    @property
+    def spare(self) -> int:
+        return self.amount - self.promised
+
+
+@dataclass(slots=True, eq=False)
+class Promise:
+    """What one request may spend. Settled or dropped exactly once; `hold` None: it needs no reservation."""
+
+    funds: Funds
+    scope: Scope
+    house: bool
+    hold: Hold | None = None
+    amount: int = 0
+    over: bool = False
+
+    def settlement(self, request_id: str, cost: int, at: float) -> Settlement | None:
+        """The order to charge the request, for the writer to carry out together with its record. None when there is nothing to charge."""
+        hold = self.hold
+        if self.over:
+            return None
+        self.over = True
+        if hold is None:
+            return Settlement("", self.scope, Charge(request_id, cost, 0, self.house, at), _nothing) if cost else None
+        hold.used_at = time.monotonic()
+        covered = min(cost, self.amount + max(0, hold.spare))
+        hold.promised += covered - self.amount
+        self.amount = covered
+        if not cost:
+            self._end(0)
+            return None
+        self.funds.trim(hold)
+        return Settlement(hold.id, self.scope, Charge(request_id, cost, covered, self.house, at), self._settled)
+
+    def drop(self) -> None:
+        """The request ended without costing anything."""
+        if not self.over:
+            self.over = True
+            if self.hold is not None:
+                self._end(0)
+
+    def _settled(self, charged: Charged | None) -> None:
+        if charged is None and self.hold is not None:
+            self.funds.close(self.hold)
+        self._end(charged.from_hold if charged else self.amount)
+
+    def _end(self, spent: int) -> None:
+        hold = self.hold
+        if hold is not None:
+            hold.promised -= self.amount
+            hold.amount -= spent
+            hold.running -= 1
+            self.amount = 0
+            self.funds.trim(hold)
+
+
+def _nothing(charged: Charged | None) -> None:
+    return None
+
+
+class Funds:
+    """The reservations of one worker."""
+
+    def __init__(self, zone: str) -> None:
+        self.days = Days(zone)
+        self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+        self._holds: dict[tuple[int, int], Hold] = {}
+        self._closed: set[Hold] = set()
+        self._faults = writer.faults
+        self._prolong_at = time.monotonic() + LEASE_SECONDS / 4
+
+    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Promise:
+        """Make sure of `need` nano-USD, or of what there is from `minimum` up. Raises InsufficientQuota, RelayUnavailable."""
+        day = self.days.of(exchange.wall)
+        if not caller.limited or need <= 0:
+            return Promise(self, Scope(caller.user_id, caller.token_id, day), caller.house)
+        hold = self._holds.get((caller.token_id, day)) or self._open(Scope(caller.user_id, caller.token_id, day))
+        promise = Promise(self, hold.scope, caller.house, hold)
+        hold.running += 1
+        try:
+            if hold.spare >= need:
+                hold.promised += need
+                promise.amount = need
+            else:
+                await self._ask(exchange, promise, caller.budgets, need, minimum)
+        except BaseException:
+            hold.running -= 1
+            promise.hold, promise.over = None, True
+            raise
+        hold.used_at = time.monotonic()
+        return promise
+
+    async def extend(self, exchange: Exchange, promise: Promise, budgets: Sequence[BudgetLine], more: int) -> bool:
+        """More for a running request; False when nothing is left."""
+        hold = promise.hold
+        if hold is None:
+            return True
+        if hold.spare >= more:
+            hold.promised += more
+            promise.amount += more
+            return True
+        before = promise.amount
+        await exchange.answered(self._order(promise, budgets, more, 1))
+        return promise.amount > before
+
+    async def _ask(self, exchange: Exchange, promise: Promise, budgets: Sequence[BudgetLine], need: int, minimum: int) -> None:
+        """Ask the database. What is held back for running requests is waited for a little, before less than needed is taken."""
+        for pause in (*_WAITS, 0.0):
+            result = await exchange.answered(self._order(promise, budgets, need, need if pause else minimum))
+            if not promise.amount and result.kind and pause and result.balance < need:
+                result = await exchange.answered(self._order(promise, budgets, need, minimum))
+            if promise.amount or not result.kind:
+                return
+            if result.balance < minimum or not pause:
+                break
+            await asyncio.sleep(pause)
+        raise refusal(result, need)
+
+    def _order(self, promise: Promise, budgets: Sequence[BudgetLine], need: int, minimum: int) -> asyncio.Future[Reserved]:
+        hold = promise.hold
+        assert hold is not None  # noqa: S101
+
+        def on_reserved(result: Reserved | None, wanted: bool) -> None:
+            if result is None:
+                self.close(hold)
+                return
+            hold.amount += result.granted
+            hold.lean = result.lean
+            if wanted:
+                taken = min(result.granted, need)
+                hold.promised += taken
+                promise.amount += taken
+            else:
+                self.trim(hold)
+
+        return writer.reserve(ReserveOrder(hold.id, self.owner, hold.scope, budgets, need, _WISH * need, minimum), on_reserved)
+
+    def submit(self, row: Row, promise: Promise | None, cost: int, request_id: str, at: float, wait: bool) -> asyncio.Future[None] | None:
+        """Hand a record to the writer, with what its request is charged."""
+        return writer.submit(row, promise.settlement(request_id, cost, at) if promise is not None else None, wait)
+
+    # -- giving back -------------------------------------------------------------------------------------------------
+
+    def trim(self, hold: Hold) -> None:
+        """Give back what a hold need not keep."""
+        if hold.closed:
+            if not hold.running and hold in self._closed:
+                self._closed.discard(hold)
+                writer.release(hold.id, hold.scope)
+        elif hold.lean and hold.spare > 0:
+            back = hold.spare
+            hold.amount -= back
+            writer.release(hold.id, hold.scope, back)
+
+    def close(self, hold: Hold) -> None:
+        """Hand out nothing more of a hold; what is left of it is given back when its last request has ended."""
+        if hold.closed:
+            return
+        hold.closed = True
+        self._closed.add(hold)
+        key = (hold.scope.token_id, hold.scope.day)
+        if self._holds.get(key) is hold:
+            del self._holds[key]
+        self.trim(hold)
+
+    def tidy(self) -> None:
+        """Called about twice a second: close what is idle, tell the database that this worker lives."""
+        now = time.monotonic()
+        if writer.faults != self._faults:
+            self._faults = writer.faults
+            for hold in list(self._holds.values()):
+                self.close(hold)
+        for hold in [hold for hold in self._holds.values() if not hold.running and now - hold.used_at > _IDLE]:
+            self.close(hold)
+        if now >= self._prolong_at:
+            self._prolong_at = now + LEASE_SECONDS / 4
+            if self._holds or self._closed:
+                writer.prolong(self.owner)
+
+    def close_all(self) -> None:
+        """At the end of the process: give everything back that nobody needs any more."""
+        for hold in [*self._holds.values(), *self._closed]:
+            hold.running = 0
+            self.close(hold)
+            self.trim(hold)
+
+    def _open(self, scope: Scope) -> Hold:
+        hold = self._holds[scope.token_id, scope.day] = Hold(secrets.token_hex(16), scope)
+        return hold
+
+
+def refusal(result: Reserved, need: int) -> InsufficientQuota:
+    """Why a request cannot be paid for, with what is missing."""
+    what = _SCOPES[result.kind].format(period=result.period)
+    left, missing = max(0, result.balance), need - max(0, result.free)
+    if result.free < result.balance and need <= result.balance:
+        error = InsufficientQuota(
+            f"The rest of the {what} is held back for requests that are still running: this one needs up to {money.show(need)}, {money.show(missing)} more than is free. "
+            "Try again when they have ended.",
+            retry_after=2,
+        )
+        error.retry = True
+        return error
+    remedy = {
+        "wallet": "Top up, or ask the portal's administrator.",
+        "quota": "Its owner can raise the quota on the portal.",
+        "budget": "It is renewed when the period ends; its limit can be raised on the portal.",
+    }[result.kind]
+    return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, about {money.show(need)} is needed, {money.show(missing)} is missing. {remedy}")
+
+
+def process_start(pid: int) -> str:
+    """When a process of this machine began, as its kernel counts; empty where that cannot be told. A number used again differs in it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the worker that made a reservation ran on this machine and is gone for certain."""
+    host, _, rest = owner.partition(":")
+    pid, _, rest = rest.partition(":")
+    start = rest.partition(":")[0]
+    if host != socket.gethostname()[:40] or not pid.isdigit() or not start:
+        return False
+    return process_start(int(pid)) != start

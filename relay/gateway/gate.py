@@ -1,0 +1,106 @@
+"""Admission: counts a request against the limits of everything that it passes through, and takes it out again when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from relay.errors import ConcurrencyLimited, RateLimited
+from relay.gateway.exchange import Exchange
+from relay.gateway.limits import SLOTS, Check, MemoryLimiter, Verdict
+
+if TYPE_CHECKING:
+    from relay.gateway.limits_redis import RedisLimiter
+
+_RENEW_SECONDS: Final = 15.0
+_KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "requests a day", "slots": "requests at once"}
+
+
+class Gate:
+    """The limits of one worker: counted in memory, or in Redis where workers share them."""
+
+    def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self.redis = _redis_limiter(redis_url) if redis_url else None
+        self._memory = MemoryLimiter()
+        self._spawn = spawn
+        self._renew_at = 0.0
+
+    async def admit(self, exchange: Exchange, wanted: Sequence[Check], tokens: int) -> None:
+        """Count a client's request. Raises RateLimited, ConcurrencyLimited, RelayUnavailable; puts the limits into the answer's headers."""
+        verdict = await self.enter(exchange, wanted, tokens, exchange.request_id)
+        if verdict.refused is not None:
+            refused = refusal(verdict.refused, verdict.retry_after)
+            refused.extra = {name.decode(): value.decode() for name, value in rate_headers(verdict)}
+            raise refused
+        exchange.reply_headers += rate_headers(verdict)
+
+    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> Verdict:
+        """Count a request, or an attempt at a channel, until the exchange ends."""
+        verdict = self._memory.acquire(wanted, tokens, slot, exchange.wall) if self.redis is None else await self.redis.acquire(wanted, tokens, slot)
+        if verdict.refused is None:
+            exchange.at_end.append(lambda: self._leave(exchange, wanted, tokens, slot))
+        return verdict
+
+    def _leave(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> None:
+        if self.redis is None:
+            self._memory.finish(wanted, tokens, exchange.tokens_used, slot, time.time())
+        else:
+            self._spawn(self.redis.finish(wanted, tokens, exchange.tokens_used, slot))
+
+    def tidy(self) -> None:
+        """Called about twice a second: keep the slots of running requests alive."""
+        if self.redis is not None and time.monotonic() >= self._renew_at:
+            self._renew_at = time.monotonic() + _RENEW_SECONDS
+            self._spawn(self.redis.renew(time.time()))
+
+    async def close(self) -> None:
+        if self.redis is not None:
+            await self.redis.close()
+
+
+def _redis_limiter(url: str) -> RedisLimiter:
+    from relay.gateway.limits_redis import RedisLimiter  # the library is loaded only where it is used
+
+    return RedisLimiter(url)
+
+
+def refusal(check: Check, retry_after: float) -> RateLimited:
+    """What the caller is told."""
+    if check.kind == SLOTS:
+        text = f"Too many requests of {check.name} are running: at most {check.limit} at once. Wait for one to end, then try again."
+        return ConcurrencyLimited(text, retry_after=max(retry_after, 1.0))
+    text = f"The limit of {check.name}, {check.limit:,} {_KINDS[check.kind]}, is reached. Try again after the time in Retry-After."
+    return RateLimited(text, retry_after=retry_after)
+
+
+def rate_headers(verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    """`x-ratelimit-…`, as OpenAI writes them."""
+    found: list[tuple[bytes, bytes]] = []
+    left = verdict.requests
+    if left is not None:
+        found += (
+            (b"x-ratelimit-limit-requests", b"%d" % left.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % left.remaining),
+            (b"x-ratelimit-reset-requests", duration(left.reset)),
+        )
+    left = verdict.tokens
+    if left is not None:
+        found += (
+            (b"x-ratelimit-limit-tokens", b"%d" % left.limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % left.remaining),
+            (b"x-ratelimit-reset-tokens", duration(left.reset)),
+        )
+    return found
+
+
+def duration(seconds: float) -> bytes:
+    """`12ms`, `1s`, `6m0s`, `1h2m3s`."""
+    if seconds < 1:
+        return b"%dms" % max(0, round(seconds * 1000))
+    whole = round(seconds)
+    if whole < 60:
+        return b"%ds" % whole
+    if whole < 3600:
+        return b"%dm%ds" % divmod(whole, 60)
+    return b"%dh%dm%ds" % (whole // 3600, whole % 3600 // 60, whole % 60)

@@ -1,0 +1,201 @@
+"""Rate and concurrency limits. Pure but for the counters themselves: the moment is always given from outside.
+
+A window slides: what was counted in the window before weighs as much as of that window is still within reach. So 60 requests a minute are
+never 120 within two seconds around the full minute, and a limit costs two numbers. All limits of a request are looked at first, and counted
+only if none of them refuses. `relay.gateway.limits_redis` does the same in Redis, for many workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+REQUESTS: Final = "rpm"
+TOKENS: Final = "tpm"
+PER_DAY: Final = "rpd"
+SLOTS: Final = "slots"  # requests at once
+_WINDOWS: Final = {REQUESTS: MINUTE, TOKENS: MINUTE, PER_DAY: DAY}
+_NO_STATE: Final[list[float]] = [0.0, 0.0, 0.0]
+_MOST_KEYS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    rpd: int | None = None
+    concurrency: int | None = None
+
+    def __bool__(self) -> bool:
+        return not (self.rpm is self.tpm is self.rpd is self.concurrency is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something that has limits. `key` such as `token:12`; `name` as a caller may read it."""
+
+    key: str
+    name: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One limit of one subject. `key`: what is counted; `window`: seconds, 0 for slots."""
+
+    key: str
+    kind: str
+    name: str
+    limit: int
+    window: float
+
+    def cost(self, tokens: int) -> int:
+        """What a request counts for. One that is larger than a limit may run when nothing else does."""
+        if self.kind is not TOKENS:
+            return 1
+        return tokens if tokens < self.limit else self.limit
+
+
+@dataclass(slots=True)
+class Room:
+    """What is left of a limit, and the seconds until all of it is back."""
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`refused` None: everything was counted. `requests` and `tokens`: the limits of those kinds that have least left."""
+
+    refused: Check | None = None
+    retry_after: float = 0.0
+    requests: Room | None = None
+    tokens: Room | None = None
+
+
+def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
+    """The limits of everything that a request passes through."""
+    found = []
+    for subject in subjects:
+        limits = subject.limits
+        for kind, limit in ((REQUESTS, limits.rpm), (TOKENS, limits.tpm), (PER_DAY, limits.rpd), (SLOTS, limits.concurrency)):
+            if limit is not None:
+                found.append(Check(f"{subject.key}:{kind}", kind, subject.name, limit, _WINDOWS.get(kind, 0.0)))
+    return tuple(found)
+
+
+def weighed(now: float, start: float, current: float, previous: float, window: float) -> float:
+    """What counts in the window that ends now."""
+    return current + previous * max(0.0, 1.0 - (now - start) / window) if previous else current
+
+
+def reset_of(now: float, start: float, current: float, previous: float, window: float) -> float:
+    """Seconds until nothing counts any more."""
+    if current:
+        return 2 * window - (now - start)
+    return max(0.0, window - (now - start)) if previous else 0.0
+
+
+def wait(now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float) -> float:
+    """Seconds until `cost` fits, if nothing else comes."""
+    elapsed = now - start
+    if current + cost <= limit:
+        return max(0.0, window * (1.0 - (limit - current - cost) / previous) - elapsed) if previous else 0.0
+    later = window * (1.0 - (limit - cost) / current) if current else 0.0
+    return window - elapsed + max(0.0, later)
+
+
+def tighter(found: Room | None, check: Check, used: float, reset: float) -> Room:
+    """Of two rooms the one with less left."""
+    remaining = int(check.limit - used)
+    if remaining < 0:
+        remaining = 0
+    return Room(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
+
+
+class MemoryLimiter:
+    """Counters of one process. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, list[float]] = {}  # start, count, count of the window before
+        self._slots: dict[str, int] = {}
+
+    def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> Verdict:
+        """Count a request that is expected to use so many tokens against all of its limits, or against none."""
+        verdict = Verdict()
+        states: list[list[float]] = []
+        for check in wanted:
+            window = check.window
+            if not window:
+                states.append(_NO_STATE)
+                if self._slots.get(check.key, 0) >= check.limit:
+                    verdict.refused, verdict.retry_after = check, max(verdict.retry_after, 1.0)
+                continue
+            state = self._windows.get(check.key)
+            if state is None or now - state[0] >= window:
+                state = self._state(check, now)
+            states.append(state)
+            start, current, previous = state
+            cost = check.cost(tokens)
+            if weighed(now, start, current, previous, window) + cost > check.limit:
+                needed = wait(now, start, current, previous, window, check.limit, cost)
+                if needed >= verdict.retry_after:
+                    verdict.refused, verdict.retry_after = check, needed
+        counted = verdict.refused is None
+        day: Room | None = None
+        for check, state in zip(wanted, states, strict=True):
+            window, kind = check.window, check.kind
+            if not window:
+                if counted:
+                    self._slots[check.key] = self._slots.get(check.key, 0) + 1
+                continue
+            if counted:
+                state[1] += check.cost(tokens)
+            start, current, previous = state
+            used, reset = weighed(now, start, current, previous, window), reset_of(now, start, current, previous, window)
+            if kind is REQUESTS:
+                verdict.requests = tighter(verdict.requests, check, used, reset)
+            elif kind is TOKENS:
+                verdict.tokens = tighter(verdict.tokens, check, used, reset)
+            else:
+                day = tighter(day, check, used, reset)
+        if verdict.requests is None:
+            verdict.requests = day  # limits of a minute stand before those of a day
+        if len(self._windows) > _MOST_KEYS:
+            self._forget(now)
+        return verdict
+
+    def finish(self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float) -> None:
+        """A request ended: its slots are free, and its real number of tokens replaces what was expected (None: the expectation stands)."""
+        for check in counted:
+            if not check.window:
+                left = self._slots.get(check.key, 0) - 1
+                if left > 0:
+                    self._slots[check.key] = left
+                else:
+                    self._slots.pop(check.key, None)
+            elif used is not None and check.kind is TOKENS:
+                state = self._state(check, now)
+                state[1] = max(0.0, state[1] + used - check.cost(expected))
+
+    def _state(self, check: Check, now: float) -> list[float]:
+        state = self._windows.get(check.key)
+        if state is None:
+            state = self._windows[check.key] = [now, 0.0, 0.0]
+        elif now - state[0] >= check.window:
+            steps = int((now - state[0]) // check.window)
+            state[0], state[1], state[2] = state[0] + steps * check.window, 0.0, state[1] if steps == 1 else 0.0
+        return state
+
+    def _forget(self, now: float) -> None:
+        """Drop counters that say nothing any more."""
+        for key, state in list(self._windows.items()):
+            if now - state[0] > 2 * (DAY if key.endswith(PER_DAY) else MINUTE):
+                del self._windows[key]

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+from relay.models.ledger import Period
+from relay.models.token import Token
+
+
+class Budget(models.Model):
+    """The most that a user, or one token, may spend in a day, a week or a month of the calendar. Several hold at the same time."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
+    token = models.ForeignKey(Token, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
+    period = models.CharField(max_length=5, choices=Period.choices)
+    limit = models.DecimalField("limit in USD", max_digits=18, decimal_places=9, validators=[MinValueValidator(0)])
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(user__isnull=False, token__isnull=True) | Q(user__isnull=True, token__isnull=False), name="budget_user_or_token"),
+            models.UniqueConstraint(fields=["user", "period"], name="budget_once_per_user"),
+            models.UniqueConstraint(fields=["token", "period"], name="budget_once_per_token"),
+        ]
+
+    def __str__(self) -> str:
+        return f"${self.limit.normalize():f} a {self.period}"
+
+    @property
+    def owner_id(self) -> int:
+        return self.user_id if self.user_id is not None else self.token.user_id  # type: ignore[union-attr]  # one of the two is there
+
+    def clean(self) -> None:
+        if (self.user_id is None) == (self.token_id is None):
+            raise ValidationError("A budget belongs to a user or to a token, one of the two.")
