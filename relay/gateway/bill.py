@@ -174,7 +174,8 @@ class Meter:
             return
         promise = self._bill.promise
         if not self._spent and promise is not None:
-            more = cost(self._bill._worst, Usage(output=STREAM_STEP), self._bill.multiplier)
+            tokens = STREAM_STEP + max(0, round(delivered) - self._covered)
+            more = ceiling(self._bill._worst, 0, tokens, self._bill.multiplier)
             self._spent = not await self._bill._funds.extend(self._exchange, promise, self._bill._caller.budgets, more)
             self._covered = self._tokens()
             self._bill._need = promise.amount

@@ -12,8 +12,9 @@ import os
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,8 @@ from relay.gateway.snapshot import Caller
 
 _WISH: Final = 16  # requests' worth that is held beyond the one that asks
 _IDLE: Final = 1.0
-_WAITS: Final = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)  # seconds between tries while other requests hold what is missing
+_PATIENCE: Final = 5.0  # seconds that a request waits while others hold what it needs
+_POLL: Final = (0.05, 0.5)  # seconds between its tries, first and longest; what this worker gives back wakes it at once
 _SCOPES: Final = {"wallet": "balance", "quota": "quota of this token", "budget": "budget of this {period}"}
 
 
@@ -44,6 +46,7 @@ class Hold:
     used_at: float = 0.0
     lean: bool = True
     closed: bool = False
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)  # requests that wait for others to give something back
 
     @property
     def spare(self) -> int:
@@ -152,16 +155,30 @@ class Funds:
 
     async def _ask(self, exchange: Exchange, promise: Promise, budgets: Sequence[BudgetLine], need: int, minimum: int) -> None:
         """Ask the database. What is held back for running requests is waited for a little, before less than needed is taken."""
-        for pause in (*_WAITS, 0.0):
-            result = await exchange.answered(self._order(promise, budgets, need, need if pause else minimum))
-            if not promise.amount and result.kind and pause and result.balance < need:
+        until, pause = time.monotonic() + _PATIENCE, _POLL[0]
+        while True:
+            last = time.monotonic() >= until
+            result = await exchange.answered(self._order(promise, budgets, need, minimum if last else need))
+            if not promise.amount and result.kind and not last and result.balance < need:
                 result = await exchange.answered(self._order(promise, budgets, need, minimum))
             if promise.amount or not result.kind:
                 return
-            if result.balance < minimum or not pause:
-                break
-            await asyncio.sleep(pause)
-        raise refusal(result, need)
+            if result.balance < minimum or last:
+                raise refusal(result, need)
+            await self._given_back(promise, pause)
+            pause = min(2 * pause, _POLL[1])
+
+    async def _given_back(self, promise: Promise, seconds: float) -> None:
+        """Wait until this worker gives something back, or for so long."""
+        hold = promise.hold
+        assert hold is not None  # noqa: S101
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        hold.waiters.append(waiter)
+        try:
+            await asyncio.wait((waiter,), timeout=seconds)
+        finally:
+            if not waiter.done():
+                hold.waiters.remove(waiter)
 
     def _order(self, promise: Promise, budgets: Sequence[BudgetLine], need: int, minimum: int) -> asyncio.Future[Reserved]:
         hold = promise.hold
@@ -198,6 +215,8 @@ class Funds:
             back = hold.spare
             hold.amount -= back
             writer.release(hold.id, hold.scope, back)
+            if hold.waiters:
+                hold.waiters.popleft().set_result(None)
 
     def close(self, hold: Hold) -> None:
         """Hand out nothing more of a hold; what is left of it is given back when its last request has ended."""

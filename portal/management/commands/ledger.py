@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from portal.lib import money
+from relay.billing import ledger
+from relay.billing.verify import verify
+from relay.gateway.funds import is_dead
+
+
+class Command(BaseCommand):
+    help = "Prove the books (verify), or give back what workers held that are gone (sweep)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        check = actions.add_parser("verify", help="compute every balance, used and reserved figure again; exit 1 when one differs")
+        check.add_argument("--json", action="store_true", help="for machines")
+        actions.add_parser("sweep", help="give back reservations whose worker is gone; running servers do it by themselves")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["action"] == "sweep":
+            count = ledger.sweep(time.time(), is_dead)
+            self.stdout.write(f"{count} reservation(s) given back")
+            return
+        began = time.monotonic()
+        report = verify(self._progress if sys.stderr.isatty() else lambda _: None)
+        if options["json"]:
+            found = {
+                "clean": report.clean, "accounts": report.accounts, "entries": report.entries, "records": report.records, "reservations": report.reservations,
+                "reserved_usd": money.plain(report.reserved), "differences": [str(one) for one in report.differences],
+                "totals_usd": {name: money.plain(amount) for name, amount in sorted(report.totals.items())},
+            }  # fmt: skip
+            self.stdout.write(json.dumps(found, indent=1))
+        else:
+            self.stdout.write(
+                f"{report.accounts} accounts, {report.entries} entries, {report.records} usage records, "
+                f"{report.reservations} open reservations ({money.show(report.reserved)}); {time.monotonic() - began:.1f} s"
+            )
+            for one in report.differences:
+                self.stdout.write(f"  {one}")
+            self.stdout.write("The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries.")
+        if not report.clean:
+            sys.exit(1)
+
+    def _progress(self, what: str) -> None:
+        self.stderr.write(f"reading {what}…")
