@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from portal import database
 from portal.lib import net
 
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
@@ -128,7 +129,9 @@ class Config(BaseSettings):
     relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts and x-relay-overhead-ms to everyone. Staff tokens always get them.")
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
-    database_url: str = Field("", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays.")
+    database_url: Annotated[str, AfterValidator(database.check_url)] = Field(
+        "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
+    )
     database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")
     redis_url: str = Field("", description="Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker counts alone.")
     new_user_balance: Annotated[str, AfterValidator(_balance)] = Field("0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited.")
@@ -185,7 +188,7 @@ def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None 
         field = str(first["loc"][0]) if first["loc"] else "?"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all") from error
-        shown = "" if "key" in field else f" ({str(first.get('input'))[:60]!r})"
+        shown = "" if "key" in field or "url" in field else f" ({str(first.get('input'))[:60]!r})"
         raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg']}") from error
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from django.templatetags.static import static
 
-from portal import __version__, env
+from portal import __version__, database, env
 from portal.lib import crypto, net
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -100,29 +100,28 @@ TEMPLATES = [
 ]
 
 # --- database ------------------------------------------------------------------------------------------------------
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "state.sqlite3",
-        "CONN_MAX_AGE": 0,
-        "OPTIONS": {
-            "timeout": 10,
-            "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
-            "init_command": "".join(
-                f"PRAGMA {pragma};"
-                for pragma in (
-                    "journal_mode=WAL",
-                    f"synchronous={CONFIG.sqlite_sync.upper()}",
-                    "journal_size_limit=67108864",
-                    "wal_autocheckpoint=4000",
-                    "temp_store=MEMORY",
-                    "cache_size=-4000",  # KiB per connection, and each thread has one
-                )
-            ),
-        },
-        "TEST": {"NAME": None},
-    }
+SQLITE: dict[str, Any] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATA_DIR / "state.sqlite3",
+    "CONN_MAX_AGE": 0,
+    "OPTIONS": {
+        "timeout": 10,
+        "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
+        "init_command": "".join(
+            f"PRAGMA {pragma};"
+            for pragma in (
+                "journal_mode=WAL",
+                f"synchronous={CONFIG.sqlite_sync.upper()}",
+                "journal_size_limit=67108864",
+                "wal_autocheckpoint=4000",
+                "temp_store=MEMORY",
+                "cache_size=-4000",  # KiB per connection, and each thread has one
+            )
+        ),
+    },
+    "TEST": {"NAME": None},
 }
+DATABASES: dict[str, dict[str, Any]] = {"default": database.from_url(CONFIG.database_url, CONFIG.database_connections) if CONFIG.database_url else SQLITE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- people --------------------------------------------------------------------------------------------------------
@@ -140,9 +139,12 @@ LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "accounts:login"
 
 # --- caches and rate limits of the pages ---------------------------------------------------------------------------
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "airelays"}}
+CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "airelays"}}
+if CONFIG.redis_url:
+    CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CONFIG.redis_url, "KEY_PREFIX": "airelays"}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"}}}
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # portal.middleware.client_address has put the caller's address there
-# LocMemCache counts per process: with W workers an address gets up to W times the attempts. That is accepted for one machine.
+# LocMemCache counts per process: without Redis an address gets up to W times the attempts with W workers. That is accepted for one machine.
 SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001"]
 if not _https:
     # Plain HTTP on loopback or behind somebody else's TLS: portal.checks says so in its own words when it matters.

@@ -42,10 +42,19 @@ class Server:
     def v1(self) -> str:
         return f"{self.url}/v1"
 
+    def query(self, sql: str) -> list[Any]:
+        """Ask the server's database, beside Django's connection."""
+        if self.database.startswith("postgresql:"):
+            import psycopg
+
+            with psycopg.connect(self.database) as connection:
+                return connection.execute(sql.encode()).fetchall()
+        with closing(sqlite3.connect(self.database)) as database:
+            return database.execute(sql).fetchall()
+
     def catch_up(self) -> None:
         """Wait until the (one) worker has taken over every change made so far."""
-        with closing(sqlite3.connect(self.database)) as database:
-            newest = database.execute("SELECT max(id) FROM accounts_change").fetchone()[0] or 0
+        newest = self.query("SELECT max(id) FROM accounts_change")[0][0] or 0
         until = time.monotonic() + 5
         while httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).json()["change_seen"] < newest:
             assert time.monotonic() < until, "the worker does not follow the change feed"
@@ -72,7 +81,8 @@ def serving(log: Path, *arguments: str, env: dict[str, str] | None = None, port:
     command = command or [sys.executable, "manage.py", "serve", "--port", str(port), *arguments]
     with log.open("ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    database = str(Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3")
+    url = (env or {}).get("AIRELAYS_DATABASE_URL", os.environ.get("AIRELAYS_DATABASE_URL", ""))
+    database = url or str(Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3")
     server = Server(port, process, log, database)
     try:
         wait_until_up(server)

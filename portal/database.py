@@ -1,0 +1,41 @@
+"""From AIRELAYS_DATABASE_URL to Django's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dj_database_url
+
+_ENGINES = {
+    "django.db.backends.postgresql": "PostgreSQL",
+    "django.db.backends.mysql": "MySQL or MariaDB",
+}
+
+
+def check_url(url: str) -> str:
+    """The same URL. Raises ValueError for one that names no database this portal works with."""
+    if not url:
+        return url
+    try:
+        parsed: dict[str, Any] = dict(dj_database_url.parse(url))
+    except (ValueError, KeyError) as error:
+        raise ValueError("write it as postgresql://user:password@host:5432/name") from error
+    if parsed.get("ENGINE") not in _ENGINES:
+        raise ValueError("only postgresql:// and mysql:// databases are served; leave it empty for SQLite")
+    if not parsed.get("NAME"):
+        raise ValueError("the name of the database is missing at the end, as in postgresql://user:password@host:5432/airelays")
+    return url
+
+
+def from_url(url: str, connections: int) -> dict[str, Any]:
+    """Django's settings of a database: PostgreSQL with a pool of connections, MySQL without (Django has none for it)."""
+    found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
+    options: dict[str, Any] = found.setdefault("OPTIONS", {})
+    if found["ENGINE"].endswith("postgresql"):
+        options["pool"] = {"min_size": 1, "max_size": connections, "timeout": 10}
+        options.setdefault("connect_timeout", 10)
+    else:
+        options.setdefault("isolation_level", "read committed")
+        options.setdefault("charset", "utf8mb4")
+    found["TEST"] = {"NAME": found["NAME"]}
+    return found

@@ -1,0 +1,130 @@
+"""PostgreSQL and Redis for the suites that concern them: `python -m tests.services start|stop`.
+
+They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in `.services/`. Nothing of a
+database that may already run on this machine is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# The folder of the data is elsewhere for root, since PostgreSQL's user may not be able to enter the repository.
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".services"
+POSTGRES_PORT, REDIS_PORT = 54329, 63799
+DATABASE_URL = f"postgresql://airelays@127.0.0.1:{POSTGRES_PORT}/postgres"
+REDIS_URL = f"redis://127.0.0.1:{REDIS_PORT}/0"
+
+
+def fail(message: str) -> None:
+    sys.exit(f"services: {message}")
+
+
+def postgres_program(name: str) -> str | None:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def install() -> None:
+    missing = [package for package, there in (("postgresql", postgres_program("initdb")), ("redis-server", shutil.which("redis-server"))) if not there]
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        fail(f"install {' and '.join(missing)} first: apt-get install {' '.join(missing)}")
+    print(f"installing {', '.join(missing)}…", flush=True)
+    # No cluster and no service of the packages' own is started.
+    policy = Path("/usr/sbin/policy-rc.d")
+    made = not policy.exists()
+    if made:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *missing]):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if done.returncode and command[1] == "install":
+                fail(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    finally:
+        if made:
+            policy.unlink()
+
+
+def postgres_user() -> list[str]:
+    """PostgreSQL refuses to run as root; then it runs as the packages' own user."""
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+def start_postgres() -> None:
+    if answers(POSTGRES_PORT):
+        return
+    data = Path("/tmp/airelays-services-postgres" if os.geteuid() == 0 else FOLDER / "postgres")
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True, mode=0o700)
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("postgres")
+        os.chown(data, account.pw_uid, account.pw_gid)
+    run = [*postgres_user(), str(postgres_program("initdb")), "-D", str(data), "-U", "airelays", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    done = subprocess.run(run, cwd="/", capture_output=True, text=True)
+    if done.returncode:
+        fail(f"initdb failed:\n{done.stderr[-2000:]}")
+    options = f"-p {POSTGRES_PORT} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c fsync=off"
+    control = [*postgres_user(), str(postgres_program("pg_ctl")), "-D", str(data), "-l", str(data / "log"), "-o", options, "-w", "start"]
+    if subprocess.run(control, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        fail(f"PostgreSQL did not start; see {data / 'log'}")
+    (FOLDER / "postgres.data").write_text(str(data))
+
+
+def start_redis() -> None:
+    if answers(REDIS_PORT):
+        return
+    command = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "yes", "--dir", str(FOLDER)]
+    subprocess.run([*command, "--pidfile", str(FOLDER / "redis.pid"), "--logfile", str(FOLDER / "redis.log")], check=True, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 10
+    while not answers(REDIS_PORT):
+        if time.monotonic() > until:
+            fail(f"Redis did not start; see {FOLDER / 'redis.log'}")
+        time.sleep(0.05)
+
+
+def start() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    install()
+    start_postgres()
+    start_redis()
+    print(f"PostgreSQL: {DATABASE_URL}\nRedis:      {REDIS_URL}")
+
+
+def stop() -> None:
+    """Ends what `start` started, and removes its data."""
+    note = FOLDER / "postgres.data"
+    if note.exists():
+        data = Path(note.read_text())
+        subprocess.run(
+            [*postgres_user(), str(postgres_program("pg_ctl")), "-D", str(data), "-m", "immediate", "stop"], cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        shutil.rmtree(data, ignore_errors=True)
+    pid = FOLDER / "redis.pid"
+    if pid.exists():
+        try:
+            os.kill(int(pid.read_text()), 15)
+        except (ProcessLookupError, ValueError):
+            pass
+    shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    action = sys.argv[1] if len(sys.argv) > 1 else "start"
+    {"start": start, "stop": stop}[action]()
