@@ -276,9 +276,10 @@ def refusal(result: Reserved, need: int) -> InsufficientQuota:
 
 
 def process_start(pid: int) -> str:
-    """When a process of this machine began, as its kernel counts; empty where that cannot be told. A number used again differs in it."""
+    """When a process of this machine began, as its kernel counts; empty when it has ended or where that cannot be told. A number used again differs in it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        return fields[19] if fields[0] not in {"Z", "X"} else ""
     except (OSError, IndexError):
         return ""
 

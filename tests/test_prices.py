@@ -1,0 +1,203 @@
+"""Prices and money arithmetic: pure. Costs in the tables are worked out by hand, in nano-USD."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portal.lib import money
+from portal.lib.days import Days, bounds
+from relay.billing.price import ONE, Price, PriceList, affordable_output, ceiling, cost
+from relay.gateway.bill import fallback_price
+from relay.wire.usage import Usage, parse_chat_usage, parse_gemini_usage, parse_messages_usage
+
+M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
+GPT = Price(input=5 * M // 2, cached_input=M // 4, output=15 * M)
+CLAUDE = Price(input=3 * M, cached_input=3 * M // 10, cache_write=15 * M // 4, output=15 * M)
+GEMINI = Price(input=3 * M // 10, cached_input=3 * M // 100, audio_input=M, output=5 * M // 2)
+AUDIO = Price(input=5 * M // 2, audio_input=40 * M, output=10 * M, audio_output=80 * M)
+
+# (vendor's parser, usage object as the vendor documents or sends it, price, cost by hand)
+REAL: list[tuple[str, Any, dict[str, Any], Price, int]] = [
+    # OpenAI: 2006 prompt tokens of which 1920 cached. 86 × 2500 + 1920 × 250 + 300 × 15000
+    (
+        "openai, cached prompt", parse_chat_usage,
+        {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306, "prompt_tokens_details": {"cached_tokens": 1920}},
+        GPT, 86 * 2500 + 1920 * 250 + 300 * 15_000,
+    ),
+    # OpenAI reasoning is part of the completion: 1024 of 1101, at the price of output
+    (
+        "openai, reasoning", parse_chat_usage,
+        {"prompt_tokens": 75, "completion_tokens": 1101, "total_tokens": 1176, "completion_tokens_details": {"reasoning_tokens": 1024}},
+        GPT, 75 * 2500 + 1101 * 15_000,
+    ),
+    # OpenAI audio: 100 of 120 prompt tokens and 200 of 250 completion tokens are audio
+    (
+        "openai, audio", parse_chat_usage,
+        {"prompt_tokens": 120, "completion_tokens": 250, "prompt_tokens_details": {"audio_tokens": 100}, "completion_tokens_details": {"audio_tokens": 200}},
+        AUDIO, 20 * 2500 + 100 * 40_000 + 50 * 10_000 + 200 * 80_000,
+    ),
+    # Anthropic: input_tokens leave out 188,086 read from and 2,048 written to the cache
+    (
+        "anthropic, cache read and write", parse_messages_usage,
+        {"input_tokens": 21, "cache_creation_input_tokens": 2048, "cache_read_input_tokens": 188_086, "output_tokens": 393},
+        CLAUDE, 21 * 3000 + 2048 * 3750 + 188_086 * 300 + 393 * 15_000,
+    ),
+    ("anthropic, plain", parse_messages_usage, {"input_tokens": 2095, "output_tokens": 503}, CLAUDE, 2095 * 3000 + 503 * 15_000),
+    # Gemini: thoughts are beside the candidates: 20 + 700 of output
+    (
+        "gemini, thoughts", parse_gemini_usage,
+        {"promptTokenCount": 10, "candidatesTokenCount": 20, "thoughtsTokenCount": 700, "totalTokenCount": 730},
+        GEMINI, 10 * 300 + 720 * 2500,
+    ),
+    # Gemini: cached content is part of the prompt; 258 tokens of the prompt are audio
+    (
+        "gemini, cached and audio", parse_gemini_usage,
+        {
+            "promptTokenCount": 5258, "cachedContentTokenCount": 4000, "candidatesTokenCount": 100,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 5000}, {"modality": "AUDIO", "tokenCount": 258}],
+        },
+        GEMINI, 4000 * 30 + 258 * 1000 + 1000 * 300 + 100 * 2500,
+    ),
+    # Gemini's OpenAI dialect: thoughts only show in the total
+    ("gemini, openai dialect", parse_chat_usage, {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 730}, GEMINI, 10 * 300 + 720 * 2500),
+    # xAI: reasoning beside the completion
+    (
+        "xai", parse_chat_usage,
+        {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 241, "completion_tokens_details": {"reasoning_tokens": 200}},
+        GPT, 32 * 2500 + 209 * 15_000,
+    ),
+    # DeepSeek: hits and misses of the cache at the top
+    (
+        "deepseek", parse_chat_usage,
+        {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050, "prompt_cache_hit_tokens": 896, "prompt_cache_miss_tokens": 104},
+        GPT, 104 * 2500 + 896 * 250 + 50 * 15_000,
+    ),
+    # Moonshot: cached_tokens at the top
+    ("moonshot", parse_chat_usage, {"prompt_tokens": 500, "completion_tokens": 10, "total_tokens": 510, "cached_tokens": 256}, GPT, 244 * 2500 + 256 * 250 + 10 * 15_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("parse", "usage", "price", "expected"), [row[1:] for row in REAL], ids=[row[0] for row in REAL])
+def test_real_usage_objects(parse: Any, usage: dict[str, Any], price: Price, expected: int) -> None:
+    found = parse(json.dumps(usage).encode())
+    assert found is not None and cost(price, found) == expected
+
+
+def test_rounding_is_up_and_once() -> None:
+    third = Price(input=1)  # a millionth of a nano-USD a token
+    assert cost(third, Usage(input=1)) == 1
+    assert cost(third, Usage(input=1_000_000)) == 1
+    assert cost(third, Usage(input=1_000_001)) == 2
+    assert cost(third, Usage()) == 0
+    assert cost(Price(input=3), Usage(input=500_000), ONE // 2) == 1
+
+
+def test_units() -> None:
+    price = Price(call=5, image=40_000_000, second=100_000, character=15_000)
+    assert cost(price, Usage(images=2)) == 5 + 80_000_000
+    assert cost(price, Usage(milliseconds=2500)) == 5 + 250_000
+    assert cost(price, Usage(characters=100)) == 5 + 1_500_000
+
+
+numbers = st.integers(min_value=0, max_value=2**53)
+
+
+@given(
+    st.builds(Usage, input=numbers, cached_input=numbers, cache_write=numbers, output=numbers, reasoning=numbers, audio_input=numbers, audio_output=numbers, image_input=numbers)
+)
+def test_no_usage_costs_less_than_nothing_or_more_than_its_ceiling(usage: Usage) -> None:
+    for price in (GPT, CLAUDE, Price(input=7, reasoning=900, output=3)):
+        found = cost(price, usage)
+        assert 0 <= found <= ceiling(price, usage.input, usage.output, ONE)
+
+
+counts = st.one_of(st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
+
+
+MEMBERS = [
+    *("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "input_tokens", "output_tokens"),
+    *("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cache_read_input_tokens"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(MEMBERS), counts))
+def test_absurd_usage_objects_are_no_credit(usage: dict[str, Any]) -> None:
+    for parse in (parse_chat_usage, parse_messages_usage, parse_gemini_usage):
+        found = parse(json.dumps(usage).encode())
+        if found is not None:
+            assert cost(GPT, found) >= 0
+            assert min(found.input, found.cached_input, found.cache_write, found.output, found.reasoning, found.audio_input, found.audio_output) >= 0
+
+
+def test_price_versions_and_tiers() -> None:
+    old, base, long = Price(id=1, since=100.0, input=1), Price(id=2, since=200.0, input=2), Price(id=3, since=200.0, above_tokens=272_000, input=4)
+    prices = PriceList.of([base, old, long])
+
+    def at(now: float, tokens: int) -> int | None:
+        found = prices.at(now, tokens)
+        return found.id if found else None
+
+    assert at(99, 10) is None
+    assert at(150, 900_000) == 1
+    assert (at(200, 0), at(200, 272_000), at(200, 272_001), at(10**9, 10**6)) == (2, 2, 3, 3)
+
+
+def test_affordable_output() -> None:
+    assert affordable_output(GPT, 15_000 * 10, ONE) == 10
+    assert affordable_output(GPT, 15_000 * 10, ONE * 2) == 5
+    assert affordable_output(GPT, 15_000 * 10, ONE, choices=2) == 5
+    assert affordable_output(GPT, -5, ONE) == 0
+    assert affordable_output(Price(), 0, ONE) == 2**31
+
+
+def test_fallback_price() -> None:
+    assert fallback_price("refuse") is None
+    assert fallback_price("free") == Price()
+    assert fallback_price("5/15") == Price(input=5 * M, output=15 * M)
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown", "plain"),
+    [
+        (0, "$0.00", "0"),
+        (M, "$1.00", "1"),
+        (1_234_567 * M, "$1,234,567.00", "1234567"),
+        (1, "$0.000000001", "0.000000001"),
+        (87_500, "$0.0000875", "0.0000875"),
+        (-M // 2, "-$0.50", "-0.5"),
+        (10_000_000, "$0.01", "0.01"),
+    ],
+)
+def test_money_as_text(amount: int, shown: str, plain: str) -> None:
+    assert (money.show(amount), money.plain(amount)) == (shown, plain)
+
+
+def test_amounts_typed_by_people() -> None:
+    assert money.nano(Decimal("2.50")) == 2_500_000_000
+    assert money.nano(Decimal("0.0000000019")) == 1
+    for nonsense in ("NaN", "Infinity", "1e30"):
+        with pytest.raises(ValueError, match="amount"):
+            money.nano(Decimal(nonsense))
+
+
+def test_days_and_periods() -> None:
+    days = Days("Europe/Berlin")
+    from datetime import UTC, date, datetime
+
+    late = datetime(2026, 3, 28, 22, 59, 59, tzinfo=UTC).timestamp()  # 23:59:59 in Berlin; the next day has 23 hours
+    assert days.of(late) == date(2026, 3, 28).toordinal()
+    assert days.of(late + 1) == date(2026, 3, 29).toordinal()
+    assert days.of(late + 1 + 23 * 3600) == date(2026, 3, 30).toordinal()
+    assert days.of(late) == date(2026, 3, 28).toordinal(), "an earlier moment after a later one"
+    sunday = date(2026, 11, 22).toordinal()
+    assert bounds("day", sunday) == (sunday, sunday)
+    assert bounds("week", sunday) == (sunday - 6, sunday)
+    assert bounds("month", sunday) == (date(2026, 11, 1).toordinal(), date(2026, 11, 30).toordinal())
+    assert bounds("month", date(2024, 2, 10).toordinal())[1] == date(2024, 2, 29).toordinal()
+    assert days.end_of("month", late) == datetime(2026, 3, 31, 22, tzinfo=UTC).timestamp()
