@@ -87,6 +87,10 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class RequestNotFound(NotFound):
+    code = "request_not_found"
+
+
 class MethodNotAllowed(RelayError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 

@@ -206,7 +206,7 @@ def test_unknown_setting_in_the_file_is_an_error(tmp_path: Path) -> None:
         ("/v1/models", "/v1/models"), ("/v1/models/", "/v1/models"), ("/v1//models", "/v1/models"), ("/v1/v1/models", "/v1/models"), ("/models", "/v1/models"),
         ("/models/openai/gpt-4", "/v1/models/openai/gpt-4"), ("/v1/chat/completions/models", "/v1/models"), ("/v1/models/chat/completions", "/v1/models/chat/completions"),
         ("/v1", "/v1"), ("/v1beta/models", "/v1beta/models"),
-        ("/mj-fast/mj/submit/imagine", "/mj-fast/mj/submit/imagine"), ("/dashboard/billing/usage", "/dashboard/billing/usage"),
+        ("/mj-fast/mj/submit/imagine", "/mj-fast/mj/submit/imagine"), ("/dashboard/billing/usage", "/v1/dashboard/billing/usage"),
         ("/", None), ("/admin/", None), ("/tokens/", None), ("/usage/", None), ("/accounts/login/", None), ("/static/portal/portal.css", None), ("/mjx", None),
     ],
 )  # fmt: skip

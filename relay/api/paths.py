@@ -14,6 +14,7 @@ _ROOTS: Final = frozenset(
         "models", "moderations", "realtime", "rerank", "responses", "threads", "uploads", "vector_stores",
     )
 )  # fmt: skip
+_BILLING: Final = "/dashboard/billing/"  # one-api's clients ask for it with and without /v1
 _OTHER_PREFIXES: Final = ("/v1beta", "/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
 # Endpoints that people paste as a base URL; the client then appends its own path.
 _PASTED: Final = re.compile(
@@ -32,6 +33,8 @@ def relay_path(path: str) -> str | None:
         clean = clean.rstrip("/") or "/"
     head = clean.split("/", 2)[1] if clean != "/" else ""
     if head != "v1":
+        if clean.startswith(_BILLING):
+            return "/v1" + clean
         if head not in _ROOTS:
             return clean if clean.startswith(_OTHER_PREFIXES) and _is_prefix(clean) else None
         clean = "/v1" + clean

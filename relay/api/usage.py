@@ -1,0 +1,53 @@
+"""GET /v1/usage, /v1/usage/{request id}, and what one-api's clients ask for under /dashboard/billing."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from relay import receipts
+from relay.api.auth import token_auth
+from relay.api.request import exchange_of
+from relay.api.respond import json_response
+from relay.errors import RequestNotFound
+from relay.gateway.snapshot import Caller
+from relay.gateway.store import store
+
+router = Router(auth=token_auth)
+billing = Router(auth=token_auth)
+
+
+def _caller(request: HttpRequest) -> Caller:
+    caller = exchange_of(request).caller
+    assert caller is not None  # noqa: S101  # token_auth has run
+    return caller
+
+
+@router.get("/usage", url_name="usage")
+async def token_usage(request: HttpRequest) -> HttpResponse:
+    """What this token has used, and what limits it. Works for a token that has nothing left, too."""
+    caller = _caller(request)
+    return json_response(await store.in_thread(receipts.account, caller.user_id, caller.token_id, exchange_of(request).wall))
+
+
+@router.get("/usage/{request_id}", url_name="receipt")
+async def request_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
+    """The receipt of one request of this token's user."""
+    caller = _caller(request)
+    found = await store.in_thread(receipts.receipt_of, request_id, caller.user_id, caller.is_staff)
+    if found is None:
+        raise RequestNotFound(f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; requests refused before routing have none.")
+    return json_response(found)
+
+
+@billing.get("/subscription", url_name="billing-subscription")
+async def billing_subscription(request: HttpRequest) -> HttpResponse:
+    """The limits of this token, in the form of one-api."""
+    caller = _caller(request)
+    return json_response(await store.in_thread(receipts.subscription, caller.user_id, caller.token_id, exchange_of(request).wall))
+
+
+@billing.get("/usage", url_name="billing-usage")
+async def billing_usage(request: HttpRequest) -> HttpResponse:
+    """What this token has spent, in the form of one-api."""
+    return json_response(await store.in_thread(receipts.total_usage, _caller(request).token_id))

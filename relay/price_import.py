@@ -1,0 +1,158 @@
+"""List prices of vendors, from the package genai-prices: compared with what is in force, applied when somebody says so. Offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db import transaction
+
+from accounts.models import AuditEvent
+from portal.lib import clock
+from relay.models import Channel, Model, ModelPrice
+from relay.models.price import CLASSES, Purpose
+
+SOURCE: Final = "genai-prices"
+# Our class: theirs.
+_CLASSES: Final = {
+    "input": "input_mtok",
+    "cached_input": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "output": "output_mtok",
+    "audio_input": "input_audio_mtok",
+    "audio_output": "output_audio_mtok",
+    "image_input": "input_image_mtok",
+}
+# Which of their vendors prices the models of a channel of ours; a model that no channel names is looked for in this order.
+_VENDORS: Final = {
+    "openai": "openai", "azure": "azure", "deepseek": "deepseek", "moonshot": "moonshotai", "dashscope": "", "zhipu": "zhipuai", "openrouter": "openrouter",
+    "groq": "groq", "mistral": "mistral", "xai": "x-ai", "together": "together",
+}  # fmt: skip
+_ORDER: Final = ("openai", "anthropic", "google", "deepseek", "moonshotai", "zai", "zhipuai", "mistral", "x-ai", "cohere", "minimax", "groq", "together", "openrouter")
+_ZERO: Final = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tier of a list price: USD by class."""
+
+    above_tokens: int
+    classes: dict[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A model whose price would change. `old` empty: it has none yet."""
+
+    model: Model
+    vendor: str
+    name: str
+    old: tuple[Row, ...]
+    new: tuple[Row, ...]
+
+    def lines(self) -> list[str]:
+        """The difference in words, a line for each class that differs."""
+        found = []
+        old = {row.above_tokens: row.classes for row in self.old}
+        for row in self.new:
+            before = old.get(row.above_tokens, {})
+            tier = f" above {row.above_tokens:,} tokens" if row.above_tokens else ""
+            for name in CLASSES:
+                was, now = before.get(name), row.classes.get(name)
+                if was != now:
+                    found.append(f"{name.replace('_', ' ')}{tier}: {_shown(was)} → {_shown(now)}")
+        found += [f"above {tokens:,} tokens: no longer priced apart" for tokens in old if tokens not in {row.above_tokens for row in self.new}]
+        return found
+
+
+def _shown(value: Decimal | None) -> str:
+    return "—" if value is None else f"${value.normalize():f}"
+
+
+def proposals(models: Iterable[Model] | None = None) -> tuple[list[Proposal], list[Model]]:
+    """What the package would change, and the models that it does not know. Prices that people typed are proposed to be changed, too."""
+    from genai_prices.data import providers  # 0.2 s, wanted by nobody else
+
+    vendors: dict[str, Any] = {provider.id: provider for provider in providers}
+    now = clock.now()
+    found, unknown = [], []
+    for model in Model.objects.order_by("name") if models is None else models:
+        match = _find(vendors, model)
+        rows = _rows(match[1], now) if match is not None else ()
+        if match is None or not rows:
+            unknown.append(model)
+            continue
+        old = in_force(model, now)
+        if old != rows:
+            found.append(Proposal(model, match[0], match[1].id, old, rows))
+    return found, unknown
+
+
+def in_force(model: Model, now: datetime) -> tuple[Row, ...]:
+    """What users of a model pay now."""
+    rows = list(ModelPrice.objects.filter(model=model, channel=None, purpose=Purpose.SALE, valid_from__lte=now).order_by("-valid_from", "above_tokens"))
+    newest = [row for row in rows if row.valid_from == rows[0].valid_from]
+    return tuple(Row(row.above_tokens, {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None}) for row in newest)
+
+
+def apply(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
+    """Put list prices in force from now on, as new rows. Returns how many models they are for."""
+    now = clock.now()
+    with transaction.atomic():
+        for proposal in chosen:
+            for row in proposal.new:
+                ModelPrice.objects.create(
+                    model=proposal.model, valid_from=now, above_tokens=row.above_tokens, source=f"{SOURCE}: {proposal.vendor} {proposal.name}"[:80], **row.classes
+                )
+            AuditEvent.write("price.import", actor, proposal.model, ip, changes=proposal.lines()[:30])
+    return len(chosen)
+
+
+def seed(models: Iterable[Model], *, actor: Any = None) -> int:
+    """Give models that have no price at all their list price, where it is known."""
+    bare = [model for model in models if not model.prices.exists()]
+    return apply(proposals(bare)[0], actor=actor) if bare else 0
+
+
+def _find(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
+    """The vendor and its entry for a model: by the vendors of its channels first, by upstream name before the public one."""
+    names, preferred = [], []
+    for channel in Channel.objects.filter(models=model).order_by("-priority", "pk"):
+        vendor = _VENDORS.get(channel.provider, "")
+        if vendor and vendor not in preferred:
+            preferred.append(vendor)
+        names += [served.upstream_name for served in channel.served.filter(model=model) if served.upstream_name]
+    for vendor in dict.fromkeys((*preferred, *_ORDER)):
+        for name in dict.fromkeys((*names, model.name, model.name.rpartition("/")[2])):
+            for entry in vendors[vendor].models if vendor in vendors else ():
+                if entry.id == name or entry.is_match(name):
+                    return vendor, entry
+    return None
+
+
+def _rows(entry: Any, now: datetime) -> tuple[Row, ...]:
+    prices = entry.get_prices(now)
+    base: dict[str, Decimal] = {}
+    tiers: dict[int, dict[str, Decimal]] = {}
+    for ours, theirs in _CLASSES.items():
+        value = getattr(prices, theirs, None)
+        if value is None:
+            continue
+        base[ours] = Decimal(getattr(value, "base", value)).normalize()
+        for tier in getattr(value, "tiers", ()):
+            tiers.setdefault(tier.start, {})[ours] = Decimal(tier.price).normalize()
+    hours = getattr(prices, "input_audio_hours", None) or getattr(prices, "audio_hours", None)
+    if hours is not None:
+        base["per_second"] = (Decimal(getattr(hours, "base", hours)) / 3600).quantize(Decimal("1e-9")).normalize()
+    calls = getattr(prices, "requests_kcount", None)
+    if calls is not None:
+        base["per_call"] = (Decimal(getattr(calls, "base", calls)) / 1000).normalize()
+    if not base:
+        return ()
+    for classes in (base, *tiers.values()):
+        classes.setdefault("input", base.get("input", _ZERO))
+        classes.setdefault("output", base.get("output", _ZERO))
+    return (Row(0, base), *(Row(start, {**base, **classes}) for start, classes in sorted(tiers.items())))

@@ -1,0 +1,196 @@
+"""Receipts and accounts as answers: what one request cost and why, what a token may still spend. Synchronous; called in threads from /v1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q, Sum
+
+from portal.lib import money
+from portal.lib.days import Days, bounds
+from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
+from relay.models.price import CLASSES
+
+TOKEN_FIELDS = (
+    ("input_tokens", "input"), ("cached_input_tokens", "cached_input"), ("cache_write_tokens", "cache_write"), ("output_tokens", "output"),
+    ("reasoning_tokens", "reasoning"), ("audio_input_tokens", "audio_input"), ("audio_output_tokens", "audio_output"), ("image_input_tokens", "image_input"),
+)  # fmt: skip
+
+
+def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
+    """What a user is told of one request; staff hear of channels, attempts in detail and upstream cost, too. Money in USD, as decimal strings."""
+    price = record.price
+    entries = entries_of(record)
+    found: dict[str, Any] = {
+        "object": "usage.receipt",
+        "request_id": record.request_id,
+        "client_request_id": record.client_request_id or None,
+        "created": int(record.started_at.timestamp()),
+        "endpoint": record.endpoint,
+        "model": record.model,
+        "streamed": record.streamed,
+        "status": record.status,
+        "end_reason": record.end_reason,
+        "error": {"code": record.error_code, "message": record.error_message} if record.error_code else None,
+        "latency_ms": record.latency_ms,
+        "first_token_ms": record.first_token_ms,
+        "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS} | {"source": record.usage_source},
+        "attempts": record.attempts,
+        "price": price_of(price) if price is not None else None,
+        "price_multiplier": money.plain(record.price_multiplier * 1000),
+        "reserved_usd": money.plain(record.reserved),
+        "cost_usd": money.plain(record.cost),
+        "charged_usd": money.plain(record.cost - record.shortfall),
+        "shortfall_usd": money.plain(record.shortfall),
+        "paid_by": record.payer or None,
+        "billing": {"basis": record.billing or None, "explanation": record.get_billing_display() or None},
+        "ledger": [
+            {"id": entry.pk, "kind": entry.kind, "from": entry.debit, "to": entry.credit, "amount_usd": money.plain(entry.amount), "at": entry.at.isoformat()} for entry in entries
+        ],
+    }
+    if staff:
+        found["channel"] = record.channel_id
+        found["upstream_model"] = record.upstream_model
+        found["attempt_log"] = record.attempt_log
+        found["upstream_cost_usd"] = money.plain(record.upstream_cost)
+        found["margin_usd"] = money.plain(record.cost - record.shortfall - record.upstream_cost)
+    return found
+
+
+def entries_of(record: UsageRecord) -> list[LedgerEntry]:
+    """The movements of money of one request."""
+    if record.user_id is None:
+        return []
+    day = Days(settings.TIME_ZONE).of(record.started_at.timestamp())
+    return list(LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk"))
+
+
+def price_of(price: Any) -> dict[str, Any]:
+    """A version of a price, in USD per 1M tokens or per unit."""
+    classes = {name: format(value.normalize(), "f") for name in CLASSES if (value := getattr(price, name)) is not None}
+    return {"id": price.pk, "valid_from": price.valid_from.isoformat(), "above_tokens": price.above_tokens, "usd": classes}
+
+
+def receipt_of(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
+    """The receipt of a request of this user (staff: of anybody), None when there is none."""
+    rows = UsageRecord.objects.select_related("price").filter(request_id=request_id)
+    record = (rows if staff else rows.filter(user_id=user_id)).first()
+    return receipt(record, staff) if record is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that limits spending, in nano-USD. `ends_at` None: for good."""
+
+    kind: str
+    period: str
+    scope: str
+    limit: int | None
+    used: int
+    reserved: int
+    left: int | None
+    ends_at: datetime | None
+
+
+def lines_of(user_id: int, token_id: int | None, now: float) -> list[Line]:
+    """Wallet, quota and running budgets of a user and (unless None) of one token."""
+    days = Days(settings.TIME_ZONE)
+    day = days.of(now)
+    mine = Q(token=None) | Q(token=token_id) if token_id is not None else Q(token=None)
+    rows = LedgerAccount.objects.filter(mine, user=user_id, first_day__lte=day, last_day__gte=day).order_by("kind", "first_day", "token")
+    found = [_line(row, days, now) for row in rows if row.kind != "budget" or row.limited]
+    have = {(line.scope, line.period) for line in found if line.kind == "budget"}
+    # A budget of which nothing has been spent in this period has no account for it yet.
+    for budget in Budget.objects.filter(Q(user=user_id) | Q(token=token_id) if token_id is not None else Q(user=user_id)):
+        scope = "token" if budget.token_id is not None else "user"
+        if (scope, budget.period) not in have:
+            limit = money.nano(budget.limit)
+            found.append(Line("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
+    return found
+
+
+def _line(row: LedgerAccount, days: Days, now: float) -> Line:
+    ends = datetime.fromtimestamp(days.end_of(row.period, now), UTC) if row.period else None
+    limit = row.granted if row.limited else None
+    return Line(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
+
+
+def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:
+    """GET /v1/usage: this token's use, and everything that limits what it may spend."""
+    days = Days(settings.TIME_ZONE)
+    day = days.of(now)
+    totals = UsageRecord.objects.filter(token=token_id).aggregate(
+        requests=Count("pk"), input=Sum("input_tokens"), cached=Sum("cached_input_tokens"), output=Sum("output_tokens"), cost=Sum("cost"), shortfall=Sum("shortfall")
+    )
+    spent = {}
+    for period in ("day", "week", "month"):
+        first, last = bounds(period, day)
+        rows = LedgerEntry.objects.filter(user_id=user_id, token_id=token_id, kind="usage", day__gte=first, day__lte=last)
+        spent[period] = money.plain(rows.aggregate(total=Sum("amount"))["total"] or 0)
+    token = Token.objects.select_related("user").get(pk=token_id)
+    return {
+        "object": "usage",
+        "token": {"name": token.name, "hint": token.hint, "expires_at": int(token.expires_at.timestamp()) if token.expires_at else None},
+        "totals": {
+            "requests": totals["requests"],
+            "input_tokens": totals["input"] or 0,
+            "cached_input_tokens": totals["cached"] or 0,
+            "output_tokens": totals["output"] or 0,
+            "cost_usd": money.plain((totals["cost"] or 0) - (totals["shortfall"] or 0)),
+        },
+        "spent_usd": spent,
+        "limits": [
+            {
+                "kind": line.kind,
+                "period": line.period or None,
+                "of": line.scope,
+                "limit_usd": money.plain(line.limit) if line.limit is not None else None,
+                "used_usd": money.plain(line.used),
+                "reserved_usd": money.plain(line.reserved),
+                "left_usd": money.plain(max(0, line.left)) if line.left is not None else None,
+                "resets_at": int(line.ends_at.timestamp()) if line.ends_at else None,
+            }
+            for line in lines_of(user_id, token_id, now)
+        ],
+        "rate_limits": {
+            "requests_per_minute": token.max_rpm,
+            "tokens_per_minute": token.max_tpm,
+            "requests_per_day": token.max_rpd,
+            "concurrency": token.max_concurrency,
+        },
+    }
+
+
+_UNLIMITED = 100_000_000  # USD; how one-api's clients know that there is no limit
+
+
+def subscription(user_id: int, token_id: int, now: float) -> dict[str, Any]:
+    """`billing_subscription` as one-api's clients read it: what the token may spend in all, in USD."""
+    limits = [line for line in lines_of(user_id, token_id, now) if line.kind in {"wallet", "quota"} and line.limit is not None]
+    quota = next((line for line in limits if line.kind == "quota"), None)
+    spent = _spent(token_id)
+    total = float(_UNLIMITED)
+    if limits:
+        left = min(max(0, line.left or 0) + line.reserved for line in limits)
+        total = float(money.in_usd(quota.limit if quota is not None and quota.limit is not None and quota.limit - quota.used <= left else left + spent))
+    token = Token.objects.get(pk=token_id)
+    return {
+        "object": "billing_subscription",
+        "has_payment_method": True,
+        "soft_limit_usd": total,
+        "hard_limit_usd": total,
+        "system_hard_limit_usd": total,
+        "access_until": int(token.expires_at.timestamp()) if token.expires_at else 0,
+    }
+
+
+def total_usage(token_id: int) -> dict[str, Any]:
+    """`total_usage` in cents of a USD, as one-api's clients read it. Dates are not looked at, as there."""
+    return {"object": "list", "total_usage": float(money.in_usd(_spent(token_id)) * 100)}
+
+
+def _spent(token_id: int) -> int:
+    return LedgerAccount.objects.filter(token=token_id, kind="quota").values_list("used", flat=True).first() or 0
