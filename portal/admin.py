@@ -13,6 +13,16 @@ from portal.dashboard import board
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Relay", (("Channels", "dns", "relay_channel"), ("Models", "smart_toy", "relay_model"), ("Model permissions", "key", "relay_modelpermission"))),
     ("People", (("Users", "person", "accounts_user"), ("Groups", "group", "auth_group"), ("Tokens", "vpn_key", "relay_token"))),
+    (
+        "Money",
+        (
+            ("Prices", "sell", "relay_modelprice"),
+            ("Redemption codes", "redeem", "relay_redemptionbatch"),
+            ("Accounts", "account_balance", "relay_ledgeraccount"),
+            ("Ledger", "menu_book", "relay_ledgerentry"),
+            ("Notices", "notifications", "relay_notice"),
+        ),
+    ),
     ("Records", (("Usage", "receipt_long", "relay_usagerecord"), ("Uploads", "upload_file", "relay_upload"), ("Audit log", "history", "accounts_auditevent"))),
     ("Safety", (("Allowed upstream addresses", "lan", "relay_allowedupstream"), ("Blocked addresses", "block", "relay_blockedaddress"))),
 )

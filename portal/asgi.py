@@ -25,12 +25,14 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 
 from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
+from relay import notices  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
+Runtime.tell = staticmethod(notices.work)
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 

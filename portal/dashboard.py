@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Q, Sum
+from django.conf import settings
+from django.db.models import Count, F, Q, Sum
 from django.urls import reverse
 
 from accounts.models import User
-from portal.lib import clock
+from portal.lib import clock, money
 from relay.gateway.load import allowances
 from relay.models import ApiKey, BlockedAddress, Channel, Model, UsageRecord
 from relay.providers.table import PROVIDERS
@@ -20,7 +21,7 @@ from relay.upstream_urls import refusal_of
 @dataclass(frozen=True, slots=True)
 class Figure:
     label: str
-    value: int
+    value: int | str
     unit: str = ""
 
 
@@ -52,12 +53,22 @@ def board() -> Board:
     """Queries: 8."""
     recent = UsageRecord.objects.filter(started_at__gte=clock.now() - timedelta(hours=24))
     failed = Q(status__gte=500) | Q(end_reason__in=("truncated", "timeout", "upstream_error"))
-    sums = recent.aggregate(requests=Count("pk"), failed=Count("pk", filter=failed), input=Sum("input_tokens"), output=Sum("output_tokens"))
+    sums = recent.aggregate(
+        requests=Count("pk"),
+        failed=Count("pk", filter=failed),
+        input=Sum("input_tokens"),
+        output=Sum("output_tokens"),
+        charged=Sum(F("cost") - F("shortfall")),
+        upstream=Sum("upstream_cost"),
+    )
+    charged, upstream = int(sums["charged"] or 0), int(sums["upstream"] or 0)
     figures = [
         Figure("Requests, 24 h", sums["requests"]),
         Figure("Failed", sums["failed"]),
         Figure("Input tokens", sums["input"] or 0),
         Figure("Output tokens", sums["output"] or 0),
+        Figure("Charged", money.show(charged)),
+        Figure("Margin", money.show(charged - upstream)),
     ]
     by_channel: dict[int | None, dict[str, Any]] = {
         row["channel_id"]: dict(row) for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))
@@ -82,8 +93,14 @@ def board() -> Board:
         if channel.test_ok is False:
             todo.append(Todo(f"Channel “{channel}” failed its last test: {channel.test_message[:120]}", url))
     serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
-    for model in Model.objects.filter(enabled=True).annotate(serving=Count("served_by", filter=serving, distinct=True), granted=Count("permissions", distinct=True)):
+    for model in Model.objects.filter(enabled=True).annotate(
+        serving=Count("served_by", filter=serving, distinct=True),
+        granted=Count("permissions", distinct=True),
+        prices_in_force=Count("prices", filter=Q(prices__valid_from__lte=clock.now()), distinct=True),
+    ):
         url = reverse("admin:relay_model_change", args=[model.pk])
+        if not model.prices_in_force and settings.CONFIG.unpriced == "refuse":
+            todo.append(Todo(f"Model “{model}” has no price, so nobody can use it: add one, or take the vendors' list prices.", reverse("admin:relay_model_changelist")))
         if not model.serving:
             todo.append(Todo(f"Model “{model}” is served by no channel.", url))
         elif not model.is_open and not model.granted:

@@ -143,7 +143,7 @@ class Config(BaseSettings):
     email_port: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
     email_security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the connection to the mail server is protected.")
     email_user: str = Field("", description="User name at the mail server.")
-    email_password_key: str = Field("", description="Password at the mail server.")
+    email_password: str = Field("", description="Password at the mail server.")
     email_from: str = Field("airelays@localhost", description="Sender of the portal's e-mails.")
     feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="How often a worker looks for changes made elsewhere, in seconds.")
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
@@ -188,7 +188,7 @@ def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None 
         field = str(first["loc"][0]) if first["loc"] else "?"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all") from error
-        shown = "" if "key" in field or "url" in field else f" ({str(first.get('input'))[:60]!r})"
+        shown = "" if any(word in field for word in ("key", "url", "password")) else f" ({str(first.get('input'))[:60]!r})"
         raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg']}") from error
 
 

@@ -12,6 +12,7 @@ from django.urls import path
 from django.utils import formats, timezone
 
 from accounts.models import User
+from portal.lib import money
 from relay.models import UsageRecord
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
@@ -68,6 +69,7 @@ def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] 
             "model": row.model,
             "input": row.input_tokens,
             "output": row.output_tokens,
+            "cost": money.show(row.cost),
             "ms": row.latency_ms,
             "status": row.status,
             "end": row.get_end_reason_display(),

@@ -150,6 +150,13 @@ if not _https:
     # Plain HTTP on loopback or behind somebody else's TLS: portal.checks says so in its own words when it matters.
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
 
+# --- e-mail --------------------------------------------------------------------------------------------------------
+EMAIL_HOST, EMAIL_PORT = CONFIG.email_host, CONFIG.email_port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.email_user, CONFIG.email_password
+EMAIL_USE_TLS, EMAIL_USE_SSL = CONFIG.email_security == "starttls", CONFIG.email_security == "tls"
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from
+
 # --- pages ---------------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 USE_I18N = True

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health
-from portal.views import home, tokens, usage
+from portal.views import balance, home, tokens, usage
 
 urlpatterns = [
     path("admin/login/", home.admin_login),  # before the admin's own, which nothing slows down
@@ -21,7 +21,12 @@ urlpatterns = [
     path("tokens/<int:pk>/rotate/", tokens.token_rotate, name="token-rotate"),
     path("tokens/<int:pk>/revoke/", tokens.token_revoke, name="token-revoke"),
     path("tokens/<int:pk>/enabled/", tokens.token_enabled, name="token-enabled"),
+    path("tokens/<int:pk>/limits/", tokens.token_limits, name="token-limits"),
     path("usage/", usage.usage, name="usage"),
+    path("usage/export.csv", usage.export, name="usage-export"),
+    path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
+    path("balance/", balance.balance, name="balance"),
+    path("balance/notices/", balance.notice_settings, name="notices"),
     path("connect/", home.connect, name="connect"),
     path("favicon.ico", RedirectView.as_view(url="/static/portal/icon.svg", permanent=True)),
     path("healthz", health.healthz, name="healthz"),

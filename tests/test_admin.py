@@ -38,9 +38,23 @@ def clerk(db: None) -> Client:
     return client
 
 
+NO_BUDGETS = {"budgets-TOTAL_FORMS": 0, "budgets-INITIAL_FORMS": 0}
+
+
 def channel_form(**values: Any) -> dict[str, Any]:
     empty = {f"{prefix}-{name}": 0 for prefix in ("keys", "served") for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS")}
-    form = {"name": "Test", "provider": "openai", "base_url": "", "enabled": "on", "priority": "0", "weight": "1", "sends_done": "on", "stream_usage": "on"}
+    form = {
+        "name": "Test",
+        "provider": "openai",
+        "base_url": "",
+        "enabled": "on",
+        "priority": "0",
+        "weight": "1",
+        "sends_done": "on",
+        "stream_usage": "on",
+        "cost_multiplier": "1",
+        "disconnect_policy": "delivered",
+    }
     return {**form, **empty, **values}
 
 
@@ -231,7 +245,7 @@ def test_models_are_fetched_and_added(staff: Client, upstream: Upstream) -> None
 
 
 def test_token_made_for_a_user_is_shown_once(staff: Client, people: People) -> None:
-    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "expires_at_0": "", "expires_at_1": "", "allowed_ips": "", "notes": ""}
+    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "expires_at_0": "", "expires_at_1": "", "allowed_ips": "", "notes": "", **NO_BUDGETS}
     response = staff.post("/admin/relay/token/add/", form)
     secret = response.content.decode().split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
     token = Token.objects.get(name="gift")

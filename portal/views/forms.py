@@ -4,13 +4,54 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
+from django.db import transaction
 
 from accounts.models import User
-from portal.lib import clock, net
+from portal.lib import clock, money, net
+from portal.lib.days import PERIODS
 from portal.views.scope import models_of
-from relay.models import Model
+from relay.billing import ledger
+from relay.models import Budget, Model, Token
 
 _VALIDITY = [("", "Never expires"), ("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year")]
+
+
+class SpendingForm(forms.Form):
+    """What one token may spend: in all, and in each period. Empty: no limit of its own."""
+
+    quota: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="In all, USD")
+    day: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A day, USD")
+    week: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A week, USD")
+    month: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A month, USD")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "no limit"})
+
+    @staticmethod
+    def of(token: Token) -> dict[str, Any]:
+        """What is set now."""
+        found: dict[str, Any] = {budget.period: f"{budget.limit.normalize():f}" for budget in token.budgets.all()}
+        account = token.ledger_accounts.filter(kind="quota", limited=True).first()
+        if account is not None:
+            found["quota"] = money.plain(account.granted)
+        return found
+
+    def apply(self, token: Token) -> None:
+        quota = self.cleaned_data["quota"]
+        with transaction.atomic():
+            ledger.set_quota(token, None if quota is None else money.nano(quota))
+            for period in PERIODS:
+                limit, budget = self.cleaned_data[period], token.budgets.filter(period=period).first()
+                if limit is None:
+                    if budget is not None:
+                        budget.delete()
+                elif budget is None:
+                    Budget.objects.create(token=token, period=period, limit=limit)
+                elif budget.limit != limit:
+                    budget.limit = limit
+                    budget.save()
 
 
 class TokenForm(forms.Form):

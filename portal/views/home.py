@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from accounts.models import User
 from portal.lib import clock
-from portal.views.scope import models_of, tokens_of, usage_of
+from portal.views.scope import models_of, priced_models_of, tokens_of, usage_of
 from portal.views.snippets import snippets
+from relay.receipts import lines_of
+from relay.reports import total
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
@@ -31,12 +33,17 @@ def home(request: HttpRequest) -> HttpResponse:
     user = request.user
     assert isinstance(user, User)  # noqa: S101
     since = clock.now() - timedelta(days=30)
-    totals = (
-        usage_of(user)
-        .filter(started_at__gte=since)
-        .aggregate(requests=Count("pk"), failed=Count("pk", filter=Q(status__gte=400)), input=Sum("input_tokens"), output=Sum("output_tokens"))
-    )
-    context = {"tokens": tokens_of(user)[:5], "token_count": tokens_of(user).count(), "models": models_of(user), "totals": totals, "here": "home"}
+    totals = total(usage_of(user).filter(started_at__gte=since))
+    lines = lines_of(user.pk, None, time.time())
+    context = {
+        "tokens": tokens_of(user)[:5],
+        "token_count": tokens_of(user).count(),
+        "models": priced_models_of(user),
+        "totals": totals,
+        "wallet": next((line for line in lines if line.kind == "wallet"), None),
+        "budgets": [line for line in lines if line.kind == "budget"],
+        "here": "home",
+    }
     return render(request, "portal/home.html", context)
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest
 
 from accounts.models import User
 from portal.lib import clock
-from relay.models import Model, Token, UsageRecord
+from relay.models import LedgerEntry, Model, ModelPrice, Notice, Token, UsageRecord
+
+_MOVEMENTS = ("starting", "top_up", "deduct", "redeem")
+
+
+def signed_in_user(request: HttpRequest) -> User:
+    """For views behind login_required."""
+    assert isinstance(request.user, User)  # noqa: S101
+    return request.user
 
 
 def tokens_of(user: User) -> QuerySet[Token]:
@@ -18,6 +27,21 @@ def models_of(user: User) -> QuerySet[Model]:
     valid = Q(permissions__expires_at__isnull=True) | Q(permissions__expires_at__gt=clock.now())
     mine = Q(permissions__user=user) | Q(permissions__group__in=user.groups.all())
     return Model.objects.filter(Q(is_open=True) | (mine & valid), enabled=True).distinct().order_by("name")
+
+
+def priced_models_of(user: User) -> QuerySet[Model]:
+    """The same, each with `price_input` and `price_output`: USD per 1M tokens as listed, None without a price."""
+    now = ModelPrice.objects.filter(model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from")
+    return models_of(user).annotate(price_input=Subquery(now.values("input")[:1]), price_output=Subquery(now.values("output")[:1]))
+
+
+def entries_of(user: User) -> QuerySet[LedgerEntry]:
+    """What people moved in or out of the user's wallet, newest first; requests are on the usage page."""
+    return LedgerEntry.objects.filter(user=user, kind__in=_MOVEMENTS).order_by("-pk")
+
+
+def notices_of(user: User) -> QuerySet[Notice]:
+    return Notice.objects.filter(user=user).order_by("-pk")
 
 
 def usage_of(user: User) -> QuerySet[UsageRecord]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -12,20 +14,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent
 from accounts.views import too_many
-from portal.views.forms import TokenForm
-from portal.views.scope import models_of, tokens_of
+from portal.views.forms import SpendingForm, TokenForm
+from portal.views.scope import models_of, signed_in_user, tokens_of
 from portal.views.snippets import snippets
 from relay import tokens
 from relay.models import Token
+from relay.receipts import lines_of
 
 REVEALS = "30/h"
-
-
-def _user(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # noqa: S101  # login_required has run
-    return request.user
 
 
 def _ip(request: HttpRequest) -> str | None:
@@ -34,14 +32,14 @@ def _ip(request: HttpRequest) -> str | None:
 
 @login_required
 def token_list(request: HttpRequest) -> HttpResponse:
-    rows = [(token, token.state()) for token in tokens_of(_user(request)).prefetch_related("models_allowed")]
+    rows = [(token, token.state()) for token in tokens_of(signed_in_user(request)).prefetch_related("models_allowed")]
     return render(request, "portal/tokens.html", {"rows": rows, "here": "tokens"})
 
 
 @login_required
 @never_cache
 def token_new(request: HttpRequest) -> HttpResponse:
-    user = _user(request)
+    user = signed_in_user(request)
     form = TokenForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
@@ -61,15 +59,35 @@ def token_new(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 def token_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
-    return render(request, "portal/token.html", {"token": token, "state": token.state(), "revealable": _revealable(token), "here": "tokens"})
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
+    return _detail(request, token, SpendingForm(initial=SpendingForm.of(token)))
+
+
+@login_required
+@require_POST
+def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
+    """Quota and budgets, which an owner sets within the own balance."""
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
+    form = SpendingForm(request.POST)
+    if not form.is_valid():
+        return _detail(request, token, form)
+    form.apply(token)
+    AuditEvent.write("token.limits", request.user, token, _ip(request), **{name: str(value) for name, value in form.cleaned_data.items() if value is not None})
+    messages.success(request, f"The limits of “{token.name}” are changed.")
+    return redirect("token", pk)
+
+
+def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpResponse:
+    lines = [line for line in lines_of(token.user_id, token.pk, time.time()) if line.scope == "token"]
+    context = {"token": token, "state": token.state(), "revealable": _revealable(token), "form": form, "lines": lines, "here": "tokens"}
+    return render(request, "portal/token.html", context, status=422 if form.errors else 200)
 
 
 @login_required
 @require_POST
 @never_cache
 def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     if is_ratelimited(request, group="token-reveal", key="user", rate=REVEALS, increment=True):
         return too_many(request)
     secret = tokens.reveal_token(token, actor=request.user, ip=_ip(request))
@@ -83,7 +101,7 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @never_cache
 def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     secret = tokens.rotate_token(token, actor=request.user, ip=_ip(request))
     return _show(request, token, secret, f"{token.name}: the new token")
 
@@ -91,7 +109,7 @@ def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     tokens.revoke_token(token, actor=request.user, ip=_ip(request))
     messages.success(request, f"“{token.name}” is revoked. Apps that use it are refused from now on.")
     return redirect("tokens")
@@ -100,7 +118,7 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(_user(request)), pk=pk)
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     with transaction.atomic():
         token.enabled = not token.enabled
         token.save()
@@ -114,6 +132,6 @@ def _revealable(token: Token) -> bool:
 
 
 def _show(request: HttpRequest, token: Token, secret: str, title: str) -> HttpResponse:
-    model = models_of(_user(request)).values_list("name", flat=True).first() or "MODEL"
+    model = models_of(signed_in_user(request)).values_list("name", flat=True).first() or "MODEL"
     context = {"token": token, "secret": secret, "title": title, "snippets": snippets(request, secret, model), "revealable": _revealable(token), "here": "tokens"}
     return render(request, "portal/token_secret.html", context)

@@ -1,18 +1,20 @@
+"""My usage: sums, requests, receipts, and all of it as CSV."""
+
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q, Sum
-from django.db.models.functions import TruncDate
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.utils import timezone
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, render
 
-from accounts.models import User
-from portal.views.scope import usage_of
+from portal.views.scope import signed_in_user, usage_of
+from relay.receipts import entries_of, receipt
+from relay.reports import Line, Sums, csv_pieces, lines, since, total
 
 DAYS = 30
 ROWS = 50
@@ -20,38 +22,31 @@ ROWS = 50
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One bar of the chart. `height` in percent of the busiest day."""
+    """One bar of the chart. `height` in percent of the dearest day, or of the busiest while nothing costs anything."""
 
     day: date
-    requests: int
-    tokens: int
-    failed: int
+    sums: Sums
     height: float
 
 
 @login_required
 def usage(request: HttpRequest) -> HttpResponse:
-    """My usage of the last 30 days: by day, by model, and the latest requests, paged by id."""
-    user = request.user
-    assert isinstance(user, User)  # noqa: S101
-    today = timezone.localdate()
-    first = today - timedelta(days=DAYS - 1)
-    since = timezone.make_aware(datetime.combine(first, time()))
-    recent = usage_of(user).filter(started_at__gte=since)
-    sums: dict[str, Any] = {"requests": Count("pk"), "failed": Count("pk", filter=Q(status__gte=400)), "input": Sum("input_tokens"), "output": Sum("output_tokens")}
-    by_day = recent.annotate(day=TruncDate("started_at")).values("day").annotate(**sums).order_by("day")
-    per_day: dict[Any, dict[str, Any]] = {row["day"]: dict(row) for row in by_day}
-    by_model: list[dict[str, Any]] = [dict(row) for row in recent.values("model").annotate(**sums)]
-    per_model = sorted(by_model, key=lambda row: int(row["requests"]), reverse=True)[:20]
+    """My usage of the last 30 days: by day, by model, by token, and the latest requests, paged by id."""
+    user = signed_in_user(request)
+    first, beginning = since(DAYS)
+    recent = usage_of(user).filter(started_at__gte=beginning)
     before = request.GET.get("before", "")
-    rows = usage_of(user).filter(started_at__gte=since).order_by("-pk")
-    if before.isdigit():
+    rows = recent.select_related("token").order_by("-pk")
+    if before.isdigit() and len(before) < 19:
         rows = rows.filter(pk__lt=int(before))
     page = list(rows[: ROWS + 1])
+    by_day = lines(recent, "day")
     context = {
-        "days": _days(first, per_day),
-        "per_model": per_model,
-        "totals": recent.aggregate(**sums),
+        "days": _days(first, by_day),
+        "by_day": [line for line in reversed(by_day) if line.sums.requests],
+        "per_model": lines(recent, "model")[:20],
+        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in lines(recent, "token")[:20]],
+        "totals": total(recent),
         "page": page[:ROWS],
         "next": page[ROWS - 1].pk if len(page) > ROWS else None,
         "first_page": not before,
@@ -60,13 +55,32 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/usage.html", context)
 
 
-def _days(first: date, rows: dict[Any, dict[str, Any]]) -> list[Day]:
-    busiest = max((row["requests"] for row in rows.values()), default=0) or 1
+@login_required
+def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
+    """What one request cost, and why."""
+    record = get_object_or_404(usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id)
+    prices = [(name.replace("_", " "), value) for name, value in (receipt(record)["price"] or {"usd": {}})["usd"].items()]
+    return render(
+        request, "portal/receipt.html", {"record": record, "entries": entries_of(record), "prices": prices, "multiplier": receipt(record)["price_multiplier"], "here": "usage"}
+    )
+
+
+@login_required
+def export(request: HttpRequest) -> HttpResponseBase:
+    """All requests that are kept, as CSV, streamed."""
+    rows: Any = usage_of(signed_in_user(request))
+    response = StreamingHttpResponse(csv_pieces(rows, staff=False), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="usage.csv"'
+    return response
+
+
+def _days(first: date, rows: Sequence[Line]) -> list[Day]:
+    of_day = {line.key: line.sums for line in rows}
+    dearest = max((sums.cost for sums in of_day.values()), default=0)
+    busiest = max((sums.requests for sums in of_day.values()), default=0) or 1
     found = []
     for offset in range(DAYS):
         day = first + timedelta(days=offset)
-        row = rows.get(day, {})
-        requests = row.get("requests", 0)
-        tokens = (row.get("input") or 0) + (row.get("output") or 0)
-        found.append(Day(day, requests, tokens, row.get("failed", 0), 100 * requests / busiest))
+        sums = of_day.get(day, Sums())
+        found.append(Day(day, sums, 100 * sums.cost / dearest if dearest else 100 * sums.requests / busiest))
     return found

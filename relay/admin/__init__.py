@@ -1,3 +1,3 @@
-from relay.admin import address, catalog, channel, token, upload, usage
+from relay.admin import address, catalog, channel, token, upload, usage, wallet
 
-__all__ = ["address", "catalog", "channel", "token", "upload", "usage"]
+__all__ = ["address", "catalog", "channel", "token", "upload", "usage", "wallet"]

@@ -13,11 +13,12 @@ from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
 from accounts.admin.base import BaseAdmin, address
-from accounts.models import AuditEvent
+from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
 from relay.models import ApiKey, Channel, ChannelModel, Model
+from relay.price_import import seed
 from relay.probe import ProbeResult, fetch_models, probe_channel
 from relay.providers.table import PROVIDERS
 
@@ -59,6 +60,7 @@ class ChannelAdmin(BaseAdmin):
     fieldsets = (
         (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), "new_keys", "new_models")}),
         ("Who may use it", {"fields": ("groups",), "classes": ("tab",)}),
+        ("Cost and limits", {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
         ("Behaviour", {"fields": ("sends_done", "stream_usage", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"), "classes": ("tab",)}),
         ("Notes and last test", {"fields": ("notes", "tested_at", "test_ok", "test_latency_ms", "test_message"), "classes": ("tab",)}),
     )
@@ -179,13 +181,18 @@ class ChannelAdmin(BaseAdmin):
 
 
 def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:
-    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it."""
-    added = 0
+    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it.
+
+    Models without any price get their vendor's list price, where it is known.
+    """
+    added, touched = 0, []
     with transaction.atomic():
         for public, upstream in names:
             model, _ = Model.objects.get_or_create(name=public, defaults={"is_open": is_open})
             _, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
             added += made
+            touched.append(model)
+        seed(touched)
     return added
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from portal.lib import net
+from accounts.models import LIMIT_FIELDS
+from portal.lib import money, net
 from relay.models import ApiKey, Channel, Token
 from relay.providers.table import PROVIDERS
 from relay.upstream_urls import check_typed_url
@@ -36,7 +37,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         model = Channel
         fields = (
             "name", "provider", "base_url", "enabled", "priority", "weight", "groups", "proxy_url", "sends_done", "stream_usage",
-            "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes",
+            "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
         )  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
@@ -119,15 +120,27 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="One address or network a line. Empty: all.",
     )
+    quota: forms.DecimalField = forms.DecimalField(
+        required=False,
+        min_value=0,
+        max_digits=18,
+        decimal_places=6,
+        label="Quota in USD",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+        help_text="The most that it may spend in all. Empty: no limit but its owner's balance.",
+    )
 
     class Meta:
         model = Token
-        fields = ("user", "name", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes")
+        fields = ("user", "name", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes", *LIMIT_FIELDS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
             self.initial["allowed_ips"] = "\n".join(self.instance.allowed_ips)
+            account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
+            if account is not None:
+                self.initial["quota"] = money.in_usd(account.granted).normalize()
 
     def clean_allowed_ips(self) -> list[str]:
         try:

@@ -3,17 +3,30 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
 from accounts.admin.base import BaseAdmin, address
-from accounts.models import AuditEvent
+from accounts.models import LIMIT_FIELDS, AuditEvent
+from portal.lib import money
 from relay import tokens
 from relay.admin.forms import TokenForm
-from relay.models import Token
+from relay.billing import ledger
+from relay.models import Budget, LedgerAccount, Token
 from relay.models.token import make_secret
+
+
+class TokenBudgetInline(TabularInline):
+    model = Budget
+    fk_name = "token"
+    fields = ("period", "limit")
+    verbose_name_plural = "budgets"
+    extra = 0
+    max_num = 3
+    tab = True
 
 
 @admin.register(Token)
@@ -21,7 +34,8 @@ class TokenAdmin(BaseAdmin):
     """Relay tokens. Staff create, rotate and revoke them; only the owner can have one shown again."""
 
     form = TokenForm
-    list_display = ("name", "user", "hint", "state_label", "expires_at", "created_at")
+    inlines = (TokenBudgetInline,)
+    list_display = ("name", "user", "hint", "state_label", "used", "quota", "expires_at", "created_at")
     list_filter = ("enabled", "expires_at")
     list_select_related = ("user",)
     search_fields = ("name", "user__username", "hint")
@@ -31,7 +45,7 @@ class TokenAdmin(BaseAdmin):
     actions_detail = ("rotate", "revoke")
     fieldsets = (
         (None, {"fields": ("user", "name", "hint", "enabled", "expires_at", "notes")}),
-        ("Limits", {"fields": ("models_allowed", "allowed_ips")}),
+        ("Limits", {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
         ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 
@@ -52,8 +66,27 @@ class TokenAdmin(BaseAdmin):
             obj.set_secret(secret)
             request.new_token_secret = secret  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
         super().save_model(request, obj, form, change)
+        quota = form.cleaned_data.get("quota")
+        if "quota" in form.changed_data:
+            ledger.set_quota(obj, None if quota is None else money.nano(quota))
+            AuditEvent.write("token.quota", request.user, obj, address(request), usd=None if quota is None else str(quota))
         if not change:
             AuditEvent.write("token.create", request.user, obj, address(request), owner=obj.user.get_username())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
+        account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
+        rows: QuerySet[Token] = super().get_queryset(request)
+        return rows.annotate(
+            quota_used=Subquery(account.values("used")[:1]), quota_granted=Subquery(account.values("granted")[:1]), quota_limited=Subquery(account.values("limited")[:1])
+        )
+
+    @display(description="used", ordering="quota_used")
+    def used(self, token: Any) -> str:
+        return money.show(token.quota_used or 0)
+
+    @display(description="quota", ordering="quota_granted")
+    def quota(self, token: Any) -> str:
+        return money.show(token.quota_granted) if token.quota_limited else "—"
 
     def response_add(self, request: HttpRequest, obj: Token, post_url_continue: str | None = None) -> HttpResponse:
         return self._show(request, obj, request.new_token_secret)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 import httpx
@@ -31,8 +32,15 @@ _TIDY_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 15.0
 
 
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("notices could not be sent; the next round tries again", exc_info=task.exception())
+
+
 class Runtime:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. `tell`: sends notices, set by the entry point."""
+
+    tell: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
@@ -45,6 +53,7 @@ class Runtime:
         self.gate = Gate(config.redis_url, self.watch.spawn)
         self.fallback_price = fallback_price(config.unpriced)
         self._keeper: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.stopping = False
         self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
         self._loop = asyncio.get_running_loop()
@@ -78,6 +87,7 @@ class Runtime:
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
                     swept = await store.in_thread(ledger.sweep, time.time(), is_dead)
+                    self._tell()
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)
             except RelayUnavailable:
@@ -85,6 +95,12 @@ class Runtime:
             except Exception:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
+
+    def _tell(self) -> None:
+        """Send notices, unless the round before still runs: a mail server may be slow, and nobody waits for it."""
+        if self.tell is not None and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.ensure_future(asyncio.to_thread(self.tell))
+            self._telling.add_done_callback(_log_failure)
 
     def told_to_stop(self) -> None:
         """A stop signal came: running requests have a while left. Called from a signal handler."""

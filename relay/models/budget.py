@@ -33,5 +33,5 @@ class Budget(models.Model):
         return self.user_id if self.user_id is not None else self.token.user_id  # type: ignore[union-attr]  # one of the two is there
 
     def clean(self) -> None:
-        if (self.user_id is None) == (self.token_id is None):
+        if self.user_id is not None and self.token_id is not None:  # neither is set yet while it is added together with its owner
             raise ValidationError("A budget belongs to a user or to a token, one of the two.")

@@ -1,0 +1,96 @@
+"""My balance: what is left, what limits it, what moved it; codes; where to be told."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django_ratelimit.core import is_ratelimited
+
+from accounts.models import AuditEvent
+from accounts.views import too_many
+from portal.lib import money, net
+from portal.views.scope import entries_of, notices_of, signed_in_user
+from relay import notices
+from relay.billing import ledger
+from relay.models import NoticeSettings
+from relay.receipts import lines_of
+from relay.redemption import find_code
+from relay.upstream_urls import check_typed_url
+
+GUESSES = "10/h"
+
+
+class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    class Meta:
+        model = NoticeSettings
+        fields = ("low_balance", "by_email", "webhook_url")
+
+    def clean_webhook_url(self) -> str:
+        url: str = self.cleaned_data["webhook_url"].strip()
+        if not url:
+            return ""
+        try:
+            return check_typed_url(url)
+        except net.Refused as reason:
+            raise forms.ValidationError(str(reason)) from None
+
+
+@login_required
+@never_cache
+def balance(request: HttpRequest) -> HttpResponse:
+    """The wallet, and the form for a code."""
+    user = signed_in_user(request)
+    wrong = ""
+    if request.method == "POST":
+        if is_ratelimited(request, group="redeem", key="user", rate=GUESSES, increment=True):
+            return too_many(request)
+        code = find_code(request.POST.get("code", ""))
+        try:
+            if code is None:
+                raise ledger.NotRedeemable("This is not a code of this portal. Check it for typing errors.")
+            amount = ledger.redeem(code, user)
+        except ledger.NotRedeemable as error:
+            wrong = str(error)
+        else:
+            AuditEvent.write("code.redeem", user, code, request.META.get("REMOTE_ADDR"), usd=money.plain(amount))
+            notices.redeemed(user, code, amount)
+            messages.success(request, f"{money.show(amount)} were added to your balance.")
+            return redirect("balance")
+    lines = lines_of(user.pk, None, time.time())
+    context = {
+        "wallet": next((line for line in lines if line.kind == "wallet"), None),
+        "budgets": [line for line in lines if line.kind == "budget"],
+        "entries": entries_of(user)[:50],
+        "notices": notices_of(user)[:10],
+        "wrong": wrong,
+        "here": "balance",
+    }
+    return render(request, "portal/balance.html", context, status=422 if wrong else 200)
+
+
+@login_required
+@never_cache
+def notice_settings(request: HttpRequest) -> HttpResponse:
+    """Where I am told of a low balance, a reached budget, a redeemed code."""
+    user = signed_in_user(request)
+    row = NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
+    form = NoticeForm(request.POST or None, instance=row)
+    secret = ""
+    if request.method == "POST" and form.is_valid():
+        row = form.save(commit=False)
+        if row.webhook_url and (not row.sealed_secret or request.POST.get("new_secret")):
+            secret = "whsec_" + secrets.token_urlsafe(32)
+            row.set_secret(secret)
+        row.save()
+        AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))
+        if not secret:
+            messages.success(request, "Saved.")
+            return redirect("notices")
+    return render(request, "portal/notices.html", {"form": form, "secret": secret, "here": "balance"}, status=422 if form.errors else 200)

@@ -1,0 +1,195 @@
+"""Tells users of their money: low balance, budget reached, code redeemed. By e-mail and by signed webhook, each thing once.
+
+What is to be told is a row whose key makes it unique; workers claim a row before they send it, so that it goes out once however many run.
+Synchronous; called in a thread of its own every few seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import httpx
+import msgspec
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import connection
+from django.db.models import F, Max
+
+from accounts.models import User
+from portal.lib import clock, money, net
+from portal.lib.crypto import Undecryptable
+from relay.billing import ledger
+from relay.gateway.client import USER_AGENT, Upstreams
+from relay.gateway.load import allowances
+from relay.models import LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
+from relay.models.notice import NoticeKind
+
+logger: Final = logging.getLogger(__name__)
+PERCENTS: Final = (80, 100)
+_GRANTS: Final = ("starting", "top_up", "redeem")
+_TRIES: Final = (60, 300, 1800, 7200)  # seconds until the next try
+_AT_ONCE: Final = 20
+_TIMEOUT: Final = httpx.Timeout(10.0)
+
+
+def work() -> None:
+    """One round: find what is to be told, send what is waiting."""
+    try:
+        find()
+        deliver()
+    finally:
+        connection.close()
+
+
+# -- what is to be told ------------------------------------------------------------------------------------------------
+
+
+def find() -> int:
+    """Write notices for wallets below their threshold and budgets that are nearly or wholly spent. Returns how many are new."""
+    return _write([*_low_balances(), *_budgets()])
+
+
+def redeemed(user: User, code: RedemptionCode, amount: int) -> None:
+    """A code was redeemed: the user is told, so that a stranger's redeeming is noticed, too."""
+    data = {"amount_usd": money.plain(amount), "code": code.hint}
+    _write(
+        [
+            _notice(
+                f"redeemed:{code.pk}",
+                NoticeKind.REDEEMED,
+                user,
+                f"A code of {money.show(amount)} was redeemed",
+                f"The code {code.hint} added {money.show(amount)} to your balance.",
+                data,
+            )
+        ]
+    )
+
+
+def _low_balances() -> list[Notice]:
+    default = money.nano(Decimal(settings.CONFIG.low_balance))
+    own = {user: money.nano(limit) for user, limit in NoticeSettings.objects.filter(low_balance__isnull=False).values_list("user_id", "low_balance") if limit is not None}
+    highest = max([default, *own.values()])
+    wallets = LedgerAccount.objects.annotate(left=F("granted") - F("used")).filter(kind="wallet", limited=True, granted__gt=0, left__lt=highest, user__is_active=True)
+    low = [wallet for wallet in wallets.select_related("user") if wallet.left < own.get(wallet.user_id, default)]
+    newest = dict(LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], kind__in=_GRANTS).values_list("user_id").annotate(Max("pk")).order_by())
+    found = []
+    for wallet in low:
+        threshold, left = own.get(wallet.user_id, default), max(0, wallet.left)
+        data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
+        text = f"{money.show(left)} is left of your balance, less than {money.show(threshold)}. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up."
+        key = f"low_balance:{wallet.user_id}:{threshold}:{newest.get(wallet.user_id, 0)}"  # once per threshold until something is added
+        found.append(_notice(key, NoticeKind.LOW_BALANCE, wallet.user, f"Your balance is low: {money.show(left)}", text, data))
+    return found
+
+
+def _budgets() -> list[Notice]:
+    found = []
+    running = LedgerAccount.objects.filter(
+        kind="budget", limited=True, granted__gt=0, last_day__gte=ledger.today(), used__gte=F("granted") * PERCENTS[0] / 100, user__is_active=True
+    )
+    for account in running.select_related("user", "token"):
+        reached = max(percent for percent in PERCENTS if account.used * 100 >= account.granted * percent)
+        whose = f"the token “{account.token.name}”" if account.token is not None else "your account"
+        data = {
+            "percent": reached,
+            "period": account.period,
+            "limit_usd": money.plain(account.granted),
+            "used_usd": money.plain(account.used),
+            "token": account.token.name if account.token else None,
+        }
+        subject = f"{reached} % of a {account.period}'s budget is spent"
+        text = f"{money.show(account.used)} of the {money.show(account.granted)} that {whose} may spend in a {account.period} is spent." + (
+            " Requests are refused until the period ends or the limit is raised." if reached >= 100 else ""
+        )
+        found.append(_notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data))
+    return found
+
+
+def _notice(key: str, kind: str, user: User, subject: str, text: str, data: dict[str, Any]) -> Notice:
+    return Notice(key=key[:120], kind=kind, user=user, subject=subject[:150], text=text, data=data)
+
+
+def _write(notices: Iterable[Notice]) -> int:
+    wanted = list({notice.key: notice for notice in notices}.values())
+    have = set(Notice.objects.filter(key__in=[notice.key for notice in wanted]).values_list("key", flat=True))
+    fresh = [notice for notice in wanted if notice.key not in have]
+    if fresh:
+        Notice.objects.bulk_create(fresh, ignore_conflicts=True)
+    return len(fresh)
+
+
+# -- telling -----------------------------------------------------------------------------------------------------------
+
+
+def deliver() -> int:
+    """Send what is due. Returns how many notices are done with."""
+    done = 0
+    for notice in Notice.objects.filter(done=False, next_try_at__lte=clock.now()).select_related("user").order_by("pk")[:_AT_ONCE]:
+        pause = _TRIES[min(notice.tries, len(_TRIES) - 1)]
+        claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause))
+        if claimed:  # otherwise another worker sends it
+            done += _send(notice)
+    return done
+
+
+def _send(notice: Notice) -> bool:
+    wishes = NoticeSettings.objects.filter(user=notice.user_id).first()
+    if notice.email_state not in {"sent", "none"}:
+        notice.email_state = _mail(notice) if wishes is None or wishes.by_email else "none"
+    if notice.webhook_state not in {"sent", "none"}:
+        notice.webhook_state = _call(notice, wishes) if wishes is not None and wishes.webhook_url else "none"
+    over = notice.tries + 1 > len(_TRIES)
+    notice.done = over or (notice.email_state in {"sent", "none"} and notice.webhook_state in {"sent", "none"})
+    notice.save(update_fields=["email_state", "webhook_state", "done"])
+    return notice.done
+
+
+def _mail(notice: Notice) -> str:
+    """`sent`, `none` when there is no way, or why it failed."""
+    if not settings.CONFIG.email_host or not notice.user.email:
+        return "none"
+    signature = f"\n\n{settings.CONFIG.public_url}" if settings.CONFIG.public_url else ""
+    try:
+        send_mail(f"[AIRelays] {notice.subject}", notice.text + signature, settings.DEFAULT_FROM_EMAIL, [notice.user.email])
+    except OSError as error:
+        logger.warning("a notice could not be mailed: %s", error)
+        return f"failed: {type(error).__name__}: {error}"[:120]
+    return "sent"
+
+
+def _call(notice: Notice, wishes: NoticeSettings) -> str:
+    """`sent`, or why the webhook failed. An address that is not public is refused at the connection, as for channels."""
+    body = msgspec.json.encode(
+        {"id": f"notice_{notice.pk}", "type": notice.kind, "created": int(notice.created_at.timestamp()), "subject": notice.subject, "text": notice.text, "data": notice.data}
+    )
+    try:
+        headers = {"content-type": "application/json", "user-agent": USER_AGENT, "x-airelays-signature": sign(wishes.secret(), body, int(time.time()))}
+        allowed = allowances()
+        net.check_url(wishes.webhook_url, allowed)
+        status = async_to_sync(_post)(wishes.webhook_url, headers, body, allowed)
+    except (httpx.HTTPError, httpx.InvalidURL, net.Refused, Undecryptable, OSError) as error:
+        return f"failed: {error or type(error).__name__}"[:120]
+    return "sent" if 200 <= status < 300 else f"failed: HTTP {status}"
+
+
+def sign(secret: str, body: bytes, at: int) -> str:
+    """`t=<seconds>,v1=<hex>`: HMAC-SHA256 over the seconds, a dot and the body."""
+    return f"t={at},v1={hmac.new(secret.encode(), f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
+
+
+async def _post(url: str, headers: dict[str, str], body: bytes, allowed: Sequence[net.Allowance]) -> int:
+    upstreams = Upstreams(lambda: allowed, 1, settings.CONFIG.upstream_ca_file)
+    try:
+        async with httpx.AsyncClient(transport=upstreams.transport(""), timeout=_TIMEOUT, follow_redirects=False) as client:
+            return (await client.post(url, content=body, headers=headers)).status_code
+    finally:
+        await upstreams.close()

@@ -1,0 +1,229 @@
+"""Notices: each thing once, by e-mail to a real mail server and by a signed webhook to a real port."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from portal.lib import clock
+from portal.lib.money import NANO
+from relay import notices
+from relay.billing import ledger
+from relay.billing.ledger import Books
+from relay.billing.ledger_lines import Charge, Scope
+from relay.models import Budget, Notice, NoticeSettings
+from relay.tokens import create_token
+from tests.conftest import People
+
+
+class Hook(HTTPServer):
+    """Keeps what it is sent; answers with `status`."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[dict[str, str], bytes]] = []
+        self.status = 200
+        super().__init__(("127.0.0.1", 0), HookHandler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class HookHandler(BaseHTTPRequestHandler):
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.calls.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(self.server.status)
+        self.send_header("location", "http://127.0.0.1:1/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    server = Hook()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Mailbox(socketserver.ThreadingTCPServer):
+    """A mail server that takes everything."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+        super().__init__(("127.0.0.1", 0), MailHandler)
+
+
+class MailHandler(socketserver.StreamRequestHandler):
+    server: Mailbox
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 mail\r\n")
+        while line := self.rfile.readline():
+            word = line[:4].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go\r\n")
+                lines = []
+                while (text := self.rfile.readline()) != b".\r\n":
+                    lines.append(text)
+                self.server.mails.append(b"".join(lines).decode())
+                self.wfile.write(b"250 ok\r\n")
+            elif word == b"QUIT":
+                self.wfile.write(b"221 bye\r\n")
+                return
+            else:
+                self.wfile.write(b"250 ok\r\n")
+
+
+@pytest.fixture
+def mailbox(settings: Any) -> Iterator[Mailbox]:
+    server = Mailbox()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.server_address[1], False
+    settings.CONFIG = settings.CONFIG.model_copy(update={"email_host": "127.0.0.1"})
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def spend(user: Any, token: Any, amount: int) -> None:
+    books, scope = Books(), Scope(user.pk, token.pk, ledger.today())
+    held = ledger.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
+    assert held.granted == amount
+    ledger.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])
+
+
+def kinds(user: Any) -> list[str]:
+    return [f"{notice.kind} {notice.subject}" for notice in Notice.objects.filter(user=user).order_by("pk")]
+
+
+def test_a_low_balance_is_told_once_until_something_is_added(people: People) -> None:
+    user = people.owner
+    token = create_token(user, "t", actor=None)[0]
+    assert notices.find() == 0, "who never had money is not told"
+    ledger.top_up(user, 2 * NANO, actor=None, reason="x")
+    assert notices.find() == 0
+    spend(user, token, NANO + NANO // 2)
+    assert notices.find() == 1 and notices.find() == 0
+    assert kinds(user) == ["low_balance Your balance is low: $0.50"]
+    ledger.top_up(user, 100_000, actor=None, reason="x")
+    assert notices.find() == 1, "still low after something was added: told again"
+    NoticeSettings.objects.create(user=user, low_balance=Decimal("0.10"))
+    assert notices.find() == 0
+    ledger.set_unlimited(user, True)
+    assert notices.find() == 0
+    assert not Notice.objects.exclude(user=user).exists()
+
+
+def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: People) -> None:
+    user = people.owner
+    token = create_token(user, "laptop", actor=None)[0]
+    ledger.top_up(user, 100 * NANO, actor=None, reason="x")
+    Budget.objects.create(token=token, period="month", limit=10)
+    spend(user, token, 7 * NANO)
+    assert notices.find() == 0
+    spend(user, token, NANO)
+    assert notices.find() == 1 and notices.find() == 0
+    spend(user, token, 2 * NANO)
+    assert notices.find() == 1 and notices.find() == 0
+    assert kinds(user) == ["budget 80 % of a month's budget is spent", "budget 100 % of a month's budget is spent"]
+    assert "laptop" in Notice.objects.filter(user=user)[0].text
+
+
+def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -> None:
+    user = people.owner
+    user.email = "alice@example.org"
+    user.save()
+    row = NoticeSettings(user=user, webhook_url=hook.url)
+    row.set_secret("whsec_test")
+    row.save()
+    ledger.top_up(user, 1000, actor=None, reason="x")
+    notices.find()
+    assert notices.deliver() == 1 and notices.deliver() == 0
+    (headers, body), *others = hook.calls
+    assert not others and len(mailbox.mails) == 1
+    assert "Your balance is low" in mailbox.mails[0] and "alice@example.org" in mailbox.mails[0]
+    stamp, _, signature = headers["x-airelays-signature"].partition(",v1=")
+    expected = hmac.new(b"whsec_test", stamp.removeprefix("t=").encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert hmac.compare_digest(signature, expected)
+    told = json.loads(body)
+    assert told["type"] == "low_balance" and told["data"]["left_usd"] == "0.000001" and told["id"].startswith("notice_")
+    notice = Notice.objects.get(user=user)
+    assert (notice.done, notice.email_state, notice.webhook_state) == (True, "sent", "sent")
+
+
+def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People, hook: Hook) -> None:
+    hook.status = 302  # redirects are not followed
+    row = NoticeSettings(user=people.owner, webhook_url=hook.url)
+    row.set_secret("s")
+    row.save()
+    ledger.top_up(people.owner, 1000, actor=None, reason="x")
+    notices.find()
+    for _ in range(8):
+        notices.deliver()
+        Notice.objects.update(next_try_at=clock.now() - timedelta(seconds=1))
+    notice = Notice.objects.get()
+    assert notice.done and notice.webhook_state == "failed: HTTP 302" and len(hook.calls) == 5
+
+
+def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook, settings: Any) -> None:
+    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
+    row = NoticeSettings(user=people.owner, webhook_url=hook.url)
+    row.set_secret("s")
+    row.save()
+    ledger.top_up(people.owner, 1000, actor=None, reason="x")
+    notices.find()
+    notices.deliver()
+    assert not hook.calls and "not a public Internet address" in Notice.objects.get().webhook_state
+
+
+def test_notice_settings_page(people: People, settings: Any) -> None:
+    client = Client()
+    client.force_login(people.owner)
+    assert Client().get("/balance/notices/").status_code == 302
+    shown = client.post("/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}).content.decode()
+    secret = shown.split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
+    row = NoticeSettings.objects.get(user=people.owner)
+    assert row.secret() == secret and row.low_balance == 5
+    assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
+    assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
+    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
+    refused = client.post("/balance/notices/", {"webhook_url": "http://169.254.169.254/"})
+    assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
+    assert not NoticeSettings.objects.filter(user=people.other).exists()
+
+
+def test_redeeming_is_told(people: People) -> None:
+    from relay.redemption import create_codes
+
+    client = Client()
+    client.force_login(people.owner)
+    _, codes = create_codes("x", 5 * NANO, 1, actor=None)
+    client.post("/balance/", {"code": codes[0]})
+    assert kinds(people.owner) == ["redeemed A code of $5.00 was redeemed"]
+    assert "A code of $5.00 was redeemed" in client.get("/balance/").content.decode()
