@@ -10,7 +10,8 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench soak lock dev clean
+.PHONY: help run test test-all services services-stop check format bench soak lock dev clean
+SHARED := $(patsubst %,tests/test_%.py,access admin admin_money books chat ledger limits money notices portal price_import processes receipts snapshot streams)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +25,16 @@ dev:
 
 test: dev ## run the test suite (ARGS="-k name" for a part)
 	@$(VENV) -m pytest $(ARGS)
+
+services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
+	@$(VENV) -m tests.services start
+
+services-stop: dev ## end them and remove their data
+	@$(VENV) -m tests.services stop
+
+test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
+	@trap '$(VENV) -m tests.services stop' EXIT; BOOKS_OPERATIONS=10000 \
+	TEST_DATABASE_URL=$$($(VENV) -m tests.services database) TEST_REDIS_URL=$$($(VENV) -m tests.services redis) $(VENV) -m pytest $(SHARED) $(ARGS)
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

@@ -106,7 +106,7 @@ class Config(BaseSettings):
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe messages that are logged.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
-    time_zone: str = Field("UTC", description="Time zone of dates in the pages.")
+    time_zone: str = Field("UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets.")
     secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
     encryption_keys: Words = Field([], description="Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`.")
     token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
@@ -126,7 +126,7 @@ class Config(BaseSettings):
     failed_auth_max_attempts: int = Field(8, ge=1, description="Bad tokens from one address before it is blocked.")
     failed_auth_window_seconds: Seconds = Field(300.0, description="Window in which bad tokens are counted, in seconds.")
     failed_auth_block_seconds: Seconds = Field(900.0, description="How long an address stays blocked, in seconds.")
-    relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts and x-relay-overhead-ms to everyone. Staff tokens always get them.")
+    relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts, x-relay-overhead-ms and x-relay-cost-usd to everyone. Staff tokens always get them.")
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
     database_url: Annotated[str, AfterValidator(database.check_url)] = Field(

@@ -85,7 +85,10 @@ def _low_balances() -> list[Notice]:
     for wallet in low:
         threshold, left = own.get(wallet.user_id, default), max(0, wallet.left)
         data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
-        text = f"{money.show(left)} is left of your balance, less than {money.show(threshold)}. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up."
+        text = (
+            f"{money.show(left)} is left of your balance, less than {money.show(threshold)}. Requests are refused when it is used up. "
+            "Redeem a code, or ask the administrator to top it up."
+        )
         key = f"low_balance:{wallet.user_id}:{threshold}:{newest.get(wallet.user_id, 0)}"  # once per threshold until something is added
         found.append(_notice(key, NoticeKind.LOW_BALANCE, wallet.user, f"Your balance is low: {money.show(left)}", text, data))
     return found

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis for the suites that concern them: `python -m tests.services start|stop`.
+"""PostgreSQL and Redis for the suites that concern them: `python -m tests.services start|stop|database|redis`.
 
 They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in `.services/`. Nothing of a
 database that may already run on this machine is touched.
@@ -127,4 +127,7 @@ def stop() -> None:
 
 if __name__ == "__main__":
     action = sys.argv[1] if len(sys.argv) > 1 else "start"
-    {"start": start, "stop": stop}[action]()
+    if action in {"database", "redis"}:
+        print(DATABASE_URL if action == "database" else REDIS_URL)
+    else:
+        {"start": start, "stop": stop}[action]()
