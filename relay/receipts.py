@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Q, Sum
 
+from accounts.models import User
 from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
@@ -75,7 +76,8 @@ def price_of(price: Any) -> dict[str, Any]:
 
 
 def receipt_of(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
-    """The receipt of a request of this user (staff: of anybody), None when there is none."""
+    """The receipt of a request of this user, None when there is none. Staff who may view usage read everybody's."""
+    staff = staff and User.objects.get(pk=user_id).has_perm("relay.view_usagerecord")
     rows = UsageRecord.objects.select_related("price").filter(request_id=request_id)
     record = (rows if staff else rows.filter(user_id=user_id)).first()
     return receipt(record, staff) if record is not None else None

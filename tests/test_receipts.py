@@ -39,7 +39,8 @@ def test_a_receipt_is_nobody_elses_but_staffs(live: Portal, server: Server) -> N
     path = f"/v1/usage/{answer.headers['x-request-id']}"
     refused = server.get(live.token(), path)
     assert refused.status_code == 404 and refused.json()["error"]["code"] == "request_not_found"
-    staff = server.get(live.token(live.user(is_staff=True)), path).json()
+    assert server.get(live.token(live.user(is_staff=True)), path).status_code == 404, "staff without the right to view usage"
+    staff = server.get(live.token(live.user(is_staff=True, is_superuser=True)), path).json()
     assert staff["upstream_cost_usd"] == "0.0000875" and staff["margin_usd"] == "0" and staff["attempt_log"][0]["outcome"] == "ok"
     assert server.get("sk-wrong", path).status_code == 401
 

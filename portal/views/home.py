@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -42,6 +43,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "totals": totals,
         "wallet": next((line for line in lines if line.kind == "wallet"), None),
         "budgets": [line for line in lines if line.kind == "budget"],
+        "unpriced": settings.CONFIG.unpriced,
         "here": "home",
     }
     return render(request, "portal/home.html", context)

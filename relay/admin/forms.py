@@ -140,7 +140,7 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
             self.initial["allowed_ips"] = "\n".join(self.instance.allowed_ips)
             account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
             if account is not None:
-                self.initial["quota"] = money.in_usd(account.granted).normalize()
+                self.initial["quota"] = money.plain(account.granted)
 
     def clean_allowed_ips(self) -> list[str]:
         try:

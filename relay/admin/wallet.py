@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import time
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import formats, timezone
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -184,9 +188,12 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
         return render(request, "admin/relay/ledgeraccount/verify.html", context)
 
 
-def _day(ordinal: int) -> str:
-    from datetime import date
+def moment(at: datetime) -> str:
+    """A moment in the portal's time zone, short enough for a column."""
+    return formats.date_format(timezone.localtime(at), "j M Y H:i:s")
 
+
+def _day(ordinal: int) -> str:
     return f"{date.fromordinal(ordinal):%-d %b %Y}" if ordinal else ""
 
 
@@ -194,13 +201,17 @@ def _day(ordinal: int) -> str:
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """Every movement of money. Written by the relay, changed by nobody."""
 
-    list_display = ("at", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "request_id")
+    list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "request_id")
     list_filter = ("kind",)
     list_select_related = ("user", "token", "actor")
     search_fields = ("=user__username", "=request_id")
     search_help_text = "A user name, or a whole request id."
     paginator = UncountedPaginator
     ordering = ("-id",)
+
+    @display(description="time", ordering="at")
+    def time(self, row: LedgerEntry) -> str:
+        return moment(row.at)
 
     @display(description="amount", ordering="amount")
     def amount_usd(self, row: LedgerEntry) -> str:
@@ -215,7 +226,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 class ModelPriceAdmin(BaseAdmin):
     """Prices, by the moment from which they hold. What is in force is not changed: a new row takes its place."""
 
-    list_display = ("model", "channel", "purpose", "valid_from", "above_tokens", "input_usd", "cached_usd", "output_usd", "state", "source")
+    list_display = ("model", "channel", "whose", "since", "above", "input_usd", "cached_usd", "output_usd", "state", "source")
     list_filter = ("purpose", "channel")
     list_select_related = ("model", "channel")
     search_fields = ("model__name", "source")
@@ -223,9 +234,9 @@ class ModelPriceAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("new_version",)
     ordering = ("model__name", "-valid_from", "above_tokens")
     fieldsets = (
-        (None, {"fields": ("model", ("purpose", "channel"), ("valid_from", "above_tokens"))}),
-        ("USD per 1M tokens", {"fields": (TOKEN_CLASSES[:4], TOKEN_CLASSES[4:])}),
-        ("USD per unit", {"fields": (UNIT_CLASSES,)}),
+        (None, {"fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens")}),
+        ("USD per 1M tokens", {"fields": (("input", "output"), ("cached_input", "cache_write"), ("reasoning", "image_input"), ("audio_input", "audio_output"))}),
+        ("USD per unit", {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
         (None, {"fields": ("source",)}),
     )
 
@@ -253,14 +264,24 @@ class ModelPriceAdmin(BaseAdmin):
     @action(description="New version", url_path="new-version", icon="edit", permissions=["version"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The form of a new price with this one's numbers."""
-        from urllib.parse import urlencode
-
         row = get_object_or_404(ModelPrice, pk=object_id)
         values = {"model": row.model_id, "purpose": row.purpose, "above_tokens": row.above_tokens, **({"channel": row.channel_id} if row.channel_id else {})}
         for name in (*TOKEN_CLASSES, *UNIT_CLASSES):
             if (value := getattr(row, name)) is not None:
                 values[name] = format(value.normalize(), "f")
         return redirect(f"{reverse('admin:relay_modelprice_add')}?{urlencode(values)}")
+
+    @display(description="what", ordering="purpose")
+    def whose(self, row: ModelPrice) -> str:
+        return "price" if row.purpose == "sale" else "upstream cost"
+
+    @display(description="valid from", ordering="valid_from")
+    def since(self, row: ModelPrice) -> str:
+        return moment(row.valid_from)
+
+    @display(description="prompts above", ordering="above_tokens")
+    def above(self, row: ModelPrice) -> str:
+        return f"{row.above_tokens:,}" if row.above_tokens else "all"
 
     @display(description="state", label={"in force": "success", "to come": "info", "past": ""})
     def state(self, row: Any) -> str:
@@ -316,7 +337,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return BatchForm if obj is None else super().get_form(request, obj, change, **kwargs)
+        return super().get_form(request, obj, change, **({"form": BatchForm} if obj is None else {}), **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return ((None, {"fields": ("name", ("usd", "count"), "expires_at") if obj is None else ("name", "amount_usd", "count", "expires_at", "created_at", "created_by")}),)
@@ -325,8 +346,6 @@ class RedemptionBatchAdmin(BaseAdmin):
         return () if obj is None else ("amount_usd", "count", "created_at", "created_by")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RedemptionBatch]:
-        from django.db.models import Count, Q
-
         rows: QuerySet[RedemptionBatch] = super().get_queryset(request)
         return rows.annotate(redeemed_count=Count("codes", filter=Q(codes__redeemed_at__isnull=False)))
 
@@ -378,8 +397,6 @@ class RedemptionBatchAdmin(BaseAdmin):
 
     @action(description="Export as CSV", url_path="export", icon="download", permissions=["secret"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
     def export_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        import csv
-
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         rows = self._open(request, batch)
         if rows is None:

@@ -20,6 +20,7 @@ def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = N
     text, files = bytes(messages), 0
     if b'"data:' in text:
         text, files = _DATA_URL.subn(b'""', text)
+    files = max(files, text.count(b'"image_url"') // 2)  # each image says it twice, as type and as member
     units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
     return math.ceil(units * 0.9) + files * _PER_FILE + _PER_MESSAGE
 

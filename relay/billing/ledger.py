@@ -156,6 +156,9 @@ def settle(books: Books, hold: str, scope: Scope, charges: Sequence[Charge], car
 
 def _settle_one(books: Books, hold: str, scope: Scope, charge: Charge) -> Charged:
     row = books.run("SELECT amount FROM relay_reservation WHERE id = %s", (hold,)).fetchone() if hold else None
+    wallet = books.run("SELECT limited FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (scope.user_id,)).fetchone()
+    if wallet is not None and not wallet[0]:  # made unlimited while the request ran
+        charge = Charge(charge.request_id, charge.cost, charge.covered, True, charge.at)
     held = min(charge.cost, charge.covered, row[0] if row else 0)
     tightest = _tightest(books, scope, ())
     rest = charge.cost - held

@@ -39,6 +39,7 @@ class Hold:
     """One reservation of this worker. Amounts in nano-USD; touched on the event loop only."""
 
     id: str
+    owner: str
     scope: Scope
     amount: int = 0  # what the database holds for it
     promised: int = 0  # of that, to running requests
@@ -113,7 +114,7 @@ class Funds:
 
     def __init__(self, zone: str) -> None:
         self.days = Days(zone)
-        self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+        self.owner = new_owner()
         self._holds: dict[tuple[int, int], Hold] = {}
         self._closed: set[Hold] = set()
         self._faults = writer.faults
@@ -197,7 +198,7 @@ class Funds:
             else:
                 self.trim(hold)
 
-        return writer.reserve(ReserveOrder(hold.id, self.owner, hold.scope, budgets, need, _WISH * need, minimum), on_reserved)
+        return writer.reserve(ReserveOrder(hold.id, hold.owner, hold.scope, budgets, need, _WISH * need, minimum), on_reserved)
 
     def submit(self, row: Row, promise: Promise | None, cost: int, request_id: str, at: float, wait: bool) -> asyncio.Future[None] | None:
         """Hand a record to the writer, with what its request is charged."""
@@ -236,12 +237,14 @@ class Funds:
             self._faults = writer.faults
             for hold in list(self._holds.values()):
                 self.close(hold)
+            # What was not given back because of the fault belongs to a name that nobody prolongs any more.
+            self.owner = new_owner()
         for hold in [hold for hold in self._holds.values() if not hold.running and now - hold.used_at > _IDLE]:
             self.close(hold)
         if now >= self._prolong_at:
             self._prolong_at = now + LEASE_SECONDS / 4
-            if self._holds or self._closed:
-                writer.prolong(self.owner)
+            for owner in {hold.owner for hold in (*self._holds.values(), *self._closed)}:
+                writer.prolong(owner)
 
     def close_all(self) -> None:
         """At the end of the process: give everything back that nobody needs any more."""
@@ -251,7 +254,7 @@ class Funds:
             self.trim(hold)
 
     def _open(self, scope: Scope) -> Hold:
-        hold = self._holds[scope.token_id, scope.day] = Hold(secrets.token_hex(16), scope)
+        hold = self._holds[scope.token_id, scope.day] = Hold(secrets.token_hex(16), self.owner, scope)
         return hold
 
 
@@ -273,6 +276,11 @@ def refusal(result: Reserved, need: int) -> InsufficientQuota:
         "budget": "It is renewed when the period ends; its limit can be raised on the portal.",
     }[result.kind]
     return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, about {money.show(need)} is needed, {money.show(missing)} is missing. {remedy}")
+
+
+def new_owner() -> str:
+    """A name for this worker that no other has, or had: `host:process:start:random`."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
 
 
 def process_start(pid: int) -> str:

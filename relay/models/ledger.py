@@ -125,6 +125,7 @@ class LedgerEntry(models.Model):
     objects = models.Manager.from_queryset(AppendOnlyQuerySet)()
 
     class Meta:
+        base_manager_name = "objects"
         verbose_name = "ledger entry"
         verbose_name_plural = "ledger entries"
         ordering = ["-id"]
