@@ -370,3 +370,28 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
     assert (found.granted, found.used) == (NANO, 60 * COST)
     assert UsageRecord.objects.filter(user=user).count() == 60
     books_balance()
+
+
+def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
+    """The connection broke while a transaction was committed: it is looked up before it is written again."""
+    from relay.billing.ledger_lines import Charge, Scope
+    from relay.billing.writer import COLUMNS, ReserveOrder, Settlement, UsageWriter, _Record, _Reserve
+
+    user = live.user(balance=NANO)
+    token = Token.objects.get(digest=digest_of(live.token(user)))
+    scope, writer, loop = Scope(user.pk, token.pk, ledger.today()), UsageWriter(), asyncio.new_event_loop()
+    hold, request_id = live.name("hold"), live.name("req_unknown")
+    writer._commit([_Reserve(ReserveOrder(hold, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
+    values: dict[str, Any] = {
+        "request_id": request_id, "started_at": time.time(), "user_id": user.pk, "token_id": token.pk, "model": "m", "endpoint": "e", "streamed": False, "status": 200,
+        "end_reason": "completed", "usage_source": "reported", "cost": 400, "attempt_log": "[]", "price_multiplier": 1_000_000, "payer": "wallet", "billing": "usage",
+    }  # fmt: skip
+    text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
+    row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
+    record = _Record(row, Settlement(hold, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
+    writer._commit([record], False)
+    writer._commit([record], True)
+    ledger.sweep(time.time() + 1000)
+    loop.close()
+    assert (wallet(user).used, wallet(user).reserved) == (400, 0)
+    books_balance()

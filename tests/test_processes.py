@@ -208,3 +208,36 @@ def test_a_stop_signal_leaves_nothing_reserved(tmp_path: Path, upstream: Upstrea
         server.process.wait(15)
         assert server.query("SELECT count(*) FROM relay_reservation")[0][0] == 0
     assert "The books balance." in manage(env, "ledger", "verify")
+
+
+def test_connections_that_break_under_load_lose_and_double_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    """PostgreSQL ends all connections again and again, commits in flight included."""
+    if not os.environ.get("TEST_DATABASE_URL"):
+        pytest.skip("SQLite has no connections to break; TEST_DATABASE_URL names a PostgreSQL")
+    import psycopg
+
+    env = new_database(tmp_path)
+    tokens = prepare(env, upstream, 10**12, 10**9)
+    name = env["AIRELAYS_DATABASE_URL"].rpartition("/")[2]
+    with serving(tmp_path / "log", env=env) as server:
+        caller_threads = [Caller(server, tokens, number) for number in range(8)]
+        for caller in caller_threads:
+            caller.start()
+        with psycopg.connect(os.environ["TEST_DATABASE_URL"], autocommit=True) as killer:
+            for _ in range(8):
+                time.sleep(0.4)
+                killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        time.sleep(3)
+        answered = sum(len(caller.whole) for caller in caller_threads)
+        server.process.terminate()
+        server.process.wait(20)
+        for caller in caller_threads:
+            caller.join(25)
+            assert not caller.unexpected, caller.unexpected
+        whole = [request_id for caller in caller_threads for request_id in caller.whole]
+        billed = {row[0] for row in server.query("SELECT request_id FROM relay_usagerecord WHERE cost > 0")}
+    assert answered > 50 and not set(whole) - billed
+    said = manage(env, "ledger", "verify")
+    assert "The books balance." in said, said
+    manage(env, "ledger", "sweep")
+    assert "0 open reservations" in manage(env, "ledger", "verify")

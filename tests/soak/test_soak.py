@@ -16,6 +16,7 @@ import pytest
 from bench.run import Target, free_port, load, portal, rss_mib, started
 from tests.server import ROOT
 from tests.test_durability import kill_rounds
+from tests.test_processes import kill_rounds as kill_rounds_with_money
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.soak
@@ -65,3 +66,9 @@ def test_memory_is_flat_over_200_000_requests_beside_a_reader_that_never_reads(t
     print("\nRSS in MiB after each 20,000 requests:", " ".join(f"{size:.1f}" for size in sizes))
     assert max(sizes) - min(sizes) <= 10
     assert max(sizes) <= 130
+
+
+def test_fifty_kills_leave_the_books_balanced(tmp_path: Path, upstream: Upstream) -> None:
+    received = kill_rounds_with_money(tmp_path, upstream, 50)
+    print(f"\n50 kills, {received} whole answers, every one billed once; the books balanced after each, nothing left reserved")
+    assert received > 1000
