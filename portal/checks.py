@@ -46,4 +46,12 @@ def deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 id="portal.W003",
             )
         )
+    if config.workers > 1 and not config.redis_url:
+        found.append(
+            Warning(
+                f"Each of the {config.workers} workers counts rate limits alone: a limit of 60 requests a minute lets {60 * config.workers} through.",
+                hint="Set AIRELAYS_REDIS_URL, such as redis://127.0.0.1:6379/0. Money needs no Redis: balances and budgets hold for all workers.",
+                id="portal.W004",
+            )
+        )
     return found

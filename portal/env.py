@@ -11,6 +11,7 @@ import tomllib
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -52,6 +53,20 @@ def _usd(value: str) -> str:
         raise ValueError("write an amount in USD, such as 2.50") from None
     if not amount.is_finite() or amount < 0:
         raise ValueError("write an amount in USD that is not negative")
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("write a time zone such as Europe/Berlin") from None
+    return value
+
+
+def _redis(value: str) -> str:
+    if value and not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("write it as redis://host:6379/0")
     return value
 
 
@@ -106,7 +121,7 @@ class Config(BaseSettings):
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe messages that are logged.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
-    time_zone: str = Field("UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets.")
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets.")
     secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
     encryption_keys: Words = Field([], description="Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`.")
     token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
@@ -133,7 +148,9 @@ class Config(BaseSettings):
         "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
     )
     database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")
-    redis_url: str = Field("", description="Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker counts alone.")
+    redis_url: Annotated[str, AfterValidator(_redis)] = Field(
+        "", description="Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker counts alone."
+    )
     new_user_balance: Annotated[str, AfterValidator(_balance)] = Field("0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited.")
     unpriced: Annotated[str, AfterValidator(_unpriced)] = Field(
         "refuse", description="Models without a price: `refuse`, `free`, or a fallback price in USD per 1M tokens, input/output, such as `5/15`."
@@ -189,7 +206,7 @@ def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None 
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all") from error
         shown = "" if any(word in field for word in ("key", "url", "password")) else f" ({str(first.get('input'))[:60]!r})"
-        raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg']}") from error
+        raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _read_toml(env: dict[str, str]) -> dict[str, object]:

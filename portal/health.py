@@ -16,7 +16,7 @@ async def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """The process can serve: its database answers and has no migration outstanding.
+    """The process can serve: its database answers and has no migration outstanding, and so does Redis, where one is configured.
 
     `change_seen` is the newest configuration change that this worker has taken over.
     """
@@ -26,8 +26,20 @@ def readyz(request: HttpRequest) -> JsonResponse:
             problems.append("migrations are outstanding: run “python manage.py migrate”")
     except DatabaseError:
         problems.append("the database does not answer")
+    if settings.CONFIG.redis_url and not _redis_answers():
+        problems.append("Redis does not answer")
     running = current()
     if running is not None and running.stopping:
         problems.append("the portal is stopping")
     seen = running.position if running is not None else None
     return JsonResponse({"ready": not problems, "problems": problems, "change_seen": seen}, status=503 if problems else 200)
+
+
+def _redis_answers() -> bool:
+    import redis  # loaded only where it is used
+
+    try:
+        with redis.Redis.from_url(settings.CONFIG.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
-from django.http import HttpRequest
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
 
 from portal.lib import net
 
+logger = logging.getLogger(__name__)
 Next = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 _POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; connect-src 'self'"
@@ -31,6 +37,29 @@ def client_address(get_response: Next) -> Next:
         return await get_response(request)
 
     return middleware
+
+
+class SayWhatIsAway:
+    """A page that needs Redis, or the database, says so while it is away, instead of calling it a fault of its own."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self._get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        what = "database" if isinstance(error, (OperationalError, InterfaceError)) else "Redis" if type(error).__module__.startswith("redis.") else ""
+        if not what:
+            return None
+        logger.error("a page could not be served: the %s does not answer: %s", what, error)
+        response = HttpResponse(render_to_string("503.html", {"what": what}), status=503)
+        response["Retry-After"] = "10"
+        return response
 
 
 @async_only_middleware

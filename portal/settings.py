@@ -79,6 +79,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "portal.middleware.SayWhatIsAway",
 ]
 ROOT_URLCONF = "portal.urls"
 RELAY_URLCONF = "relay.api.urls"

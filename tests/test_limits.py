@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ import pytest
 
 from relay.gateway.limits import Check, Limits, MemoryLimiter, Subject, Verdict, checks
 from tests.conftest import Portal, ask
-from tests.server import Server, free_port
+from tests.server import Server, free_port, serving
 from tests.upstream import Call, chunk
 
 Limiter = Any
@@ -340,3 +341,22 @@ def test_a_long_prompt_counts_before_it_is_sent(live: Portal, server: Server) ->
     assert server.post(token, body).status_code == 200
     left = server.post(token, ask(model))
     assert left.status_code == 200, "the real usage of 16 tokens has replaced the estimate"
+
+
+def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, django_db_setup: None) -> None:
+    """Who has limits is told to come back; the others do not notice; sign-in says what is wrong instead of breaking."""
+    model, free = live.model(), live.token()
+    limited = live.token(live.user(max_rpm=100))
+    with serving(tmp_path / "log", env={"AIRELAYS_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as server:
+        headers = {"content-type": "application/json"}
+        body = json.dumps(ask(model)).encode()
+        refused = httpx.post(f"{server.v1}/chat/completions", content=body, headers={**headers, "authorization": f"Bearer {limited}"}, trust_env=False)
+        assert refused.status_code == 503 and refused.json()["error"]["code"] == "relay_unavailable" and refused.headers["retry-after"]
+        assert httpx.post(f"{server.v1}/chat/completions", content=body, headers={**headers, "authorization": f"Bearer {free}"}, trust_env=False).status_code == 200
+        ready = httpx.get(f"{server.url}/readyz", trust_env=False)
+        assert ready.status_code == 503 and ready.json()["problems"] == ["Redis does not answer"]
+        with httpx.Client(base_url=server.url, trust_env=False) as browser:
+            page = browser.get("/accounts/login/")
+            form = {"username": "x", "password": "y", "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0]}
+            answer = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/"})
+        assert answer.status_code == 503 and "Redis does not answer" in answer.text and answer.headers["retry-after"]

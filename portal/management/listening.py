@@ -6,7 +6,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
 
 from portal.server import CannotListen, check_port
 
@@ -24,6 +26,10 @@ class ListeningCommand(BaseCommand):
             check_port(options["host"], options["port"])
         except CannotListen as error:
             raise CommandError(str(error)) from None
+        try:
+            connection.ensure_connection()
+        except (DatabaseError, ImproperlyConfigured) as error:
+            raise CommandError(f"the database cannot be used: {str(error).strip().splitlines()[0]}. Check that it runs, and AIRELAYS_DATABASE_URL.") from None
         self.listen(options["host"], options["port"], options["workers"])
 
     def listen(self, host: str, port: int, workers: int) -> None:
