@@ -389,6 +389,10 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
     row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
     record = _Record(row, Settlement(hold, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        assert connection.cursor().execute("PRAGMA synchronous").fetchone()[0] == 2, "records are synced to the disk, though reservations need not be"
     writer._commit([record], False)
     writer._commit([record], True)
     ledger.sweep(time.time() + 1000)
