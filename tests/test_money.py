@@ -189,6 +189,22 @@ def test_two_hundred_at_once_against_money_for_ten(live: Portal, server: Server,
     books_balance()
 
 
+def test_a_burst_does_not_leave_much_held_back(live: Portal, server: Server) -> None:
+    """What a worker holds beyond what runs is a few requests' worth, whatever came before; other workers can use the rest."""
+    user = live.user(balance=10**15)
+    model = live.model(price=PRICE)
+    token = live.token(user)
+    server.catch_up()
+    assert at_once(server, token, ask(model, max_tokens=1000), 150) == [200] * 150
+    need = 1010 * 10_000
+    until = time.monotonic() + 0.8
+    while (held := wallet(user).reserved) > 5 * 16 * need and time.monotonic() < until:
+        time.sleep(0.02)
+    assert 0 < held <= 5 * 16 * need, held / need
+    assert settled(user).reserved == 0
+    books_balance()
+
+
 def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> list[int]:
     async def run() -> list[int]:
         limits = httpx.Limits(max_connections=count)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from django.http.response import HttpResponseBase
@@ -20,7 +19,8 @@ from relay.gateway.attempt import GARBAGE, Upstream, from_interrupt, open_upstre
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, FailureClass, classify
-from relay.gateway.limits import Check
+from relay.gateway.gate import Entry
+from relay.gateway.limits import Verdict
 from relay.gateway.pick import Candidate, pick
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.gateway.runtime import Runtime
@@ -55,6 +55,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     limits = terms.checks + model.checks if model.checks else terms.checks
     if limits:
         await run.gate.admit(exchange, limits, prompt_tokens + (request.output_limit or 0) * request.choices)
+        exchange.tokens_used = 0  # until something is
     await bill.reserve(exchange, prompt_tokens, request.output_limit, request.choices, request.stream)
     record = Record(exchange, run.funds, ENDPOINT, model.name, request.stream, prompt_tokens, bill)
     try:
@@ -83,11 +84,13 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
         if candidate is None:
             break
         tried.add(candidate.pair)
-        limits = candidate.route.channel.checks
-        if limits and (full := await _full(exchange, run, candidate.route.channel.id, limits, record.prompt_tokens)):
-            tried.update((candidate.route.channel.id, key.id) for key in candidate.route.channel.keys)
-            failures.append(full)
-            continue
+        entry: Entry | None = None
+        if candidate.route.channel.checks:
+            entry = await run.gate.enter(exchange, candidate.route.channel.checks, record.prompt_tokens, f"{exchange.request_id}:{candidate.route.channel.id}:{candidate.key.id}")
+            if entry.verdict.refused is not None:
+                tried.update((candidate.route.channel.id, key.id) for key in candidate.route.channel.keys)
+                failures.append(_full(entry.verdict))
+                continue
         record.begin_attempt(candidate)
         began = time.monotonic()
         exchange.total_at = exchange.started + candidate.route.channel.timeouts.total
@@ -98,6 +101,8 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
         except Failure as reason:
             failure = reason
         record.end_attempt(candidate, began, failure)
+        if entry is not None:
+            entry.cancel()
         failures.append(failure)
         if not failure.kind.retry:
             break
@@ -110,13 +115,11 @@ async def _route(exchange: Exchange, caller: Caller, run: Runtime, request: Chat
     raise nothing
 
 
-async def _full(exchange: Exchange, run: Runtime, channel: int, limits: Sequence[Check], tokens: int) -> Failure | None:
-    """Count an attempt against its channel's own limits; a failure when they leave no room."""
-    verdict = await run.gate.enter(exchange, limits, tokens, f"{exchange.request_id}:{channel}")
-    if verdict.refused is None:
-        return None
+def _full(verdict: Verdict) -> Failure:
+    """A channel that is at a limit of its own."""
+    kind = verdict.refused.kind if verdict.refused is not None else ""
     message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."
-    return Failure(FailureClass.RATE, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {verdict.refused.kind}")
+    return Failure(FailureClass.RATE, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {kind}")
 
 
 def _most_telling(failures: list[Failure]) -> Failure:

@@ -44,6 +44,8 @@ class Hold:
     amount: int = 0  # what the database holds for it
     promised: int = 0  # of that, to running requests
     running: int = 0  # requests that have not been settled
+    asking: int = 0  # orders to hold more that have not been answered
+    need: int = 0  # of the last request
     used_at: float = 0.0
     lean: bool = True
     closed: bool = False
@@ -52,6 +54,10 @@ class Hold:
     @property
     def spare(self) -> int:
         return self.amount - self.promised
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self.asking
 
 
 @dataclass(slots=True, eq=False)
@@ -184,8 +190,11 @@ class Funds:
     def _order(self, promise: Promise, budgets: Sequence[BudgetLine], need: int, minimum: int) -> asyncio.Future[Reserved]:
         hold = promise.hold
         assert hold is not None  # noqa: S101
+        hold.asking += 1
+        hold.need = need
 
         def on_reserved(result: Reserved | None, wanted: bool) -> None:
+            hold.asking -= 1
             if result is None:
                 self.close(hold)
                 return
@@ -198,7 +207,8 @@ class Funds:
             else:
                 self.trim(hold)
 
-        return writer.reserve(ReserveOrder(hold.id, hold.owner, hold.scope, budgets, need, _WISH * need, minimum), on_reserved)
+        wish = max(0, _WISH * need - max(0, hold.spare))
+        return writer.reserve(ReserveOrder(hold.id, hold.owner, hold.scope, budgets, need, wish, minimum), on_reserved)
 
     def submit(self, row: Row, promise: Promise | None, cost: int, request_id: str, at: float, wait: bool) -> asyncio.Future[None] | None:
         """Hand a record to the writer, with what its request is charged."""
@@ -209,11 +219,14 @@ class Funds:
     def trim(self, hold: Hold) -> None:
         """Give back what a hold need not keep."""
         if hold.closed:
-            if not hold.running and hold in self._closed:
+            if hold.idle and hold in self._closed:
                 self._closed.discard(hold)
                 writer.release(hold.id, hold.scope)
-        elif hold.lean and hold.spare > 0:
-            back = hold.spare
+            return
+        # Near the end of a wallet nothing is kept. Otherwise what a burst of requests has left over goes back, in one piece.
+        keep, most = (0, 0) if hold.lean else (_WISH * hold.need, 4 * _WISH * hold.need)
+        if hold.spare > most:
+            back = hold.spare - keep
             hold.amount -= back
             writer.release(hold.id, hold.scope, back)
             if hold.waiters:
@@ -239,7 +252,7 @@ class Funds:
                 self.close(hold)
             # What was not given back because of the fault belongs to a name that nobody prolongs any more.
             self.owner = new_owner()
-        for hold in [hold for hold in self._holds.values() if not hold.running and now - hold.used_at > _IDLE]:
+        for hold in [hold for hold in self._holds.values() if hold.idle and now - hold.used_at > _IDLE]:
             self.close(hold)
         if now >= self._prolong_at:
             self._prolong_at = now + LEASE_SECONDS / 4
@@ -249,7 +262,7 @@ class Funds:
     def close_all(self) -> None:
         """At the end of the process: give everything back that nobody needs any more."""
         for hold in [*self._holds.values(), *self._closed]:
-            hold.running = 0
+            hold.running = hold.asking = 0
             self.close(hold)
             self.trim(hold)
 
@@ -280,7 +293,16 @@ def refusal(result: Reserved, need: int) -> InsufficientQuota:
 
 def new_owner() -> str:
     """A name for this worker that no other has, or had: `host:process:start:random`."""
-    return f"{socket.gethostname()[:40]}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+    return f"{_here()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+
+
+def _here() -> str:
+    """Where process numbers mean what they mean here: the machine, and on it the container."""
+    try:
+        container = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        container = ""
+    return f"{socket.gethostname()[:30]}-{container}"
 
 
 def process_start(pid: int) -> str:
@@ -297,6 +319,6 @@ def is_dead(owner: str) -> bool:
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
     start = rest.partition(":")[0]
-    if host != socket.gethostname()[:40] or not pid.isdigit() or not start:
+    if host != _here() or not pid.isdigit() or not start:
         return False
     return process_start(int(pid)) != start

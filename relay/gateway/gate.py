@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.errors import ConcurrencyLimited, RateLimited
@@ -17,6 +18,31 @@ _RENEW_SECONDS: Final = 15.0
 _KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "requests a day", "slots": "requests at once"}
 
 
+@dataclass(slots=True, eq=False)
+class Entry:
+    """Something that was counted, until it is left."""
+
+    gate: Gate
+    exchange: Exchange
+    verdict: Verdict
+    wanted: Sequence[Check]
+    tokens: int
+    slot: str
+    over: bool
+
+    def leave(self) -> None:
+        """The exchange has ended: what it used is counted."""
+        if not self.over:
+            self.over = True
+            self.gate.left(self, self.exchange.tokens_used)
+
+    def cancel(self) -> None:
+        """It came to nothing: only that there was a request stays counted."""
+        if not self.over:
+            self.over = True
+            self.gate.left(self, 0)
+
+
 class Gate:
     """The limits of one worker: counted in memory, or in Redis where workers share them."""
 
@@ -28,25 +54,28 @@ class Gate:
 
     async def admit(self, exchange: Exchange, wanted: Sequence[Check], tokens: int) -> None:
         """Count a client's request. Raises RateLimited, ConcurrencyLimited, RelayUnavailable; puts the limits into the answer's headers."""
-        verdict = await self.enter(exchange, wanted, tokens, exchange.request_id)
-        if verdict.refused is not None:
-            refused = refusal(verdict.refused, verdict.retry_after)
-            refused.extra = {name.decode(): value.decode() for name, value in rate_headers(verdict)}
+        entry = await self.enter(exchange, wanted, tokens, exchange.request_id)
+        headers = rate_headers(entry.verdict)
+        if entry.verdict.refused is not None:
+            refused = refusal(entry.verdict.refused, entry.verdict.retry_after)
+            refused.extra = {name.decode(): value.decode() for name, value in headers}
             raise refused
-        exchange.reply_headers += rate_headers(verdict)
+        exchange.reply_headers += headers
 
-    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> Verdict:
-        """Count a request, or an attempt at a channel, until the exchange ends."""
+    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> Entry:
+        """Count a request, or an attempt at a channel, until its entry is left, or the exchange ends."""
         verdict = self._memory.acquire(wanted, tokens, slot, exchange.wall) if self.redis is None else await self.redis.acquire(wanted, tokens, slot)
-        if verdict.refused is None:
-            exchange.at_end.append(lambda: self._leave(exchange, wanted, tokens, slot))
-        return verdict
+        entry = Entry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
+        if not entry.over:
+            exchange.at_end.append(entry.leave)
+        return entry
 
-    def _leave(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> None:
+    def left(self, entry: Entry, used: int | None) -> None:
+        """Free the slots of an entry and count its real tokens."""
         if self.redis is None:
-            self._memory.finish(wanted, tokens, exchange.tokens_used, slot, time.time())
+            self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, time.time())
         else:
-            self._spawn(self.redis.finish(wanted, tokens, exchange.tokens_used, slot))
+            self._spawn(self.redis.finish(entry.wanted, entry.tokens, used, entry.slot))
 
     def tidy(self) -> None:
         """Called about twice a second: keep the slots of running requests alive."""

@@ -10,7 +10,7 @@ import msgspec
 
 from relay.billing.count import estimate_text
 from relay.billing.writer import Row
-from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RelayUnavailable, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
@@ -34,6 +34,8 @@ def end_reason(error: RelayError) -> str:
         return "timeout"
     if isinstance(error, (RequestEnded, InsufficientQuota)):
         return ENDED
+    if isinstance(error, RelayUnavailable):
+        return INTERNAL
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 

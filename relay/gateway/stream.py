@@ -76,6 +76,9 @@ class ChatPump:
             except Ended as ended:
                 error = from_interrupt(ended).error
                 detail = ended.reason.value
+            except RelayError as unavailable:  # nobody could say whether there is money for more
+                error = unavailable
+                detail = "the database did not answer"
             self._upstream.close()
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(reason, 200, scanner.usage, error, detail, scanner.text_units)
