@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -40,11 +40,11 @@ _AT_ONCE: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
 
 
-def work() -> None:
-    """One round: find what is to be told, send what is waiting."""
+def work(stopping: Callable[[], bool] = lambda: False) -> None:
+    """One round: find what is to be told, send what is waiting. Ends early when the portal is stopping."""
     try:
         find()
-        deliver()
+        deliver(stopping)
     finally:
         connection.close()
 
@@ -133,10 +133,12 @@ def _write(notices: Iterable[Notice]) -> int:
 # -- telling -----------------------------------------------------------------------------------------------------------
 
 
-def deliver() -> int:
+def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
     """Send what is due. Returns how many notices are done with."""
     done = 0
     for notice in Notice.objects.filter(done=False, next_try_at__lte=clock.now()).select_related("user").order_by("pk")[:_AT_ONCE]:
+        if stopping():
+            break
         pause = _TRIES[min(notice.tries, len(_TRIES) - 1)]
         claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause))
         if claimed:  # otherwise another worker sends it

@@ -415,3 +415,41 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     loop.close()
     assert (wallet(user).used, wallet(user).reserved) == (400, 0)
     books_balance()
+
+
+async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from relay.billing.ledger_lines import Reserved
+    from relay.gateway import funds as module
+    from relay.gateway.exchange import Exchange
+
+    released: list[int | None] = []
+
+    class Writer:
+        faults = 0
+
+        def reserve(self, order: Any, on_reserved: Any) -> Any:
+            loop, result = asyncio.get_running_loop(), Reserved(order.need, 0, order.need, "wallet", "", True)
+            future = loop.create_future()
+
+            def answer() -> None:
+                on_reserved(result, True)
+                future.set_result(result)
+                task.cancel()
+
+            loop.call_soon(answer)
+            return future
+
+        def release(self, hold: str, scope: Any, amount: int | None = None) -> None:
+            released.append(amount)
+
+    monkeypatch.setattr(module, "writer", Writer())
+    funds = module.Funds("UTC")
+    exchange = Exchange({"headers": []}, None, None, "127.0.0.1")  # type: ignore[arg-type]
+    caller: Any = SimpleNamespace(user_id=1, token_id=2, limited=True, house=False, budgets=())
+    task = asyncio.ensure_future(funds.reserve(exchange, caller, 1000, 10))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (hold,) = funds._holds.values()
+    assert (hold.promised, hold.running, hold.asking, hold.amount) == (0, 0, 0, 0) and released == [1000]

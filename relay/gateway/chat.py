@@ -57,6 +57,8 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         await run.gate.admit(exchange, limits, prompt_tokens + (request.output_limit or 0) * request.choices)
         exchange.tokens_used = 0  # until something is
     await bill.reserve(exchange, prompt_tokens, request.output_limit, request.choices, request.stream)
+    if exchange.revoked:  # while it waited for money
+        raise revoked()
     record = Record(exchange, run.funds, ENDPOINT, model.name, request.stream, prompt_tokens, bill)
     try:
         return await _route(exchange, caller, run, request, model, record)

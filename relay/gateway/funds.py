@@ -141,8 +141,9 @@ class Funds:
             else:
                 await self._ask(exchange, promise, caller.budgets, need, minimum)
         except BaseException:
-            hold.running -= 1
-            promise.hold, promise.over = None, True
+            # It may have been given what it asked for in the very moment in which it was cancelled.
+            promise.over = True
+            promise._end(0)
             raise
         hold.used_at = time.monotonic()
         return promise

@@ -38,9 +38,9 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 class Runtime:
-    """Belongs to one event loop. `tell`: sends notices, set by the entry point."""
+    """Belongs to one event loop. `tell(stopping)`: sends notices, set by the entry point."""
 
-    tell: Callable[[], None] | None = None
+    tell: Callable[[Callable[[], bool]], None] | None = None
 
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
@@ -99,7 +99,7 @@ class Runtime:
     def _tell(self) -> None:
         """Send notices, unless the round before still runs: a mail server may be slow, and nobody waits for it."""
         if self.tell is not None and (self._telling is None or self._telling.done()):
-            self._telling = asyncio.ensure_future(asyncio.to_thread(self.tell))
+            self._telling = asyncio.ensure_future(asyncio.to_thread(self.tell, lambda: self.stopping))
             self._telling.add_done_callback(_log_failure)
 
     def told_to_stop(self) -> None:
