@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -320,3 +321,24 @@ def test_unasked_comments_before_the_first_event_do_not_commit_the_status(server
         await call.end()
 
     assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 502
+
+
+async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:
+    """The comment of one silence is still waiting for the client when a piece of a large event follows: no second one may come after it."""
+    from relay.gateway.exchange import Exchange
+
+    room = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message["body"].startswith(b":"):
+            await room.wait()
+
+    exchange = Exchange({"headers": []}, None, send, "127.0.0.1")  # type: ignore[arg-type]
+    await exchange.write(b"data: {}\n\n")
+    assert exchange.quiet_since > 0
+    late = asyncio.ensure_future(exchange.keep_alive())
+    await asyncio.sleep(0)
+    await exchange.write(b"data: {half of an event", mid_event=True)
+    room.set()
+    await late
+    assert exchange.quiet_since == 0.0, "comments wait for the end of the event"

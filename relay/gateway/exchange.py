@@ -53,14 +53,15 @@ class Exchange:
     """State of one request. Times are `time.monotonic()` seconds, but for `wall`.
 
     `waiting`: the limit that is running while the task waits for the upstream or the database, None while it does not wait; only then may
-    the watch interrupt it for slowness. `quiet_since`: when the client last got bytes of a stream, 0 outside of one.
+    the watch interrupt it for slowness. `streaming`: pieces of a stream are being sent. `quiet_since`: when the client got the last of them, 0
+    while no comment may be put in between.
     `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
     `at_end`: called when the exchange is over, whatever became of it.
     """
 
     __slots__ = (
         "_receive", "_send", "at_end", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id", "revoked",
-        "started", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+        "started", "streaming", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
@@ -75,7 +76,7 @@ class Exchange:
         self.listener: asyncio.Task[None] | None = None
         self.interrupted: Interrupt | None = None
         self.waiting: Interrupt | None = None
-        self.body_read = self.revoked = False
+        self.body_read = self.revoked = self.streaming = False
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
         self.quiet_since = 0.0
@@ -132,14 +133,16 @@ class Exchange:
                 self.interrupt(Interrupt.CLIENT_GONE)
                 return
 
-    async def write(self, data: bytes) -> None:
-        """Send a piece of a stream; returns when the client's buffer has room again."""
+    async def write(self, data: bytes, mid_event: bool = False) -> None:
+        """Send a piece of a stream; returns when the client's buffer has room again. `mid_event`: it ends inside an event."""
+        self.streaming, self.quiet_since = True, 0.0  # a comment that is put in while this waits for the client might tear an event apart
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self.quiet_since = time.monotonic()
+        if not mid_event:
+            self.quiet_since = time.monotonic()
 
     async def write_last(self, data: bytes) -> None:
         """Send the end of a stream. A client that takes no more bytes is left with an unfinished answer, which the server then cuts off."""
-        self.quiet_since = 0.0
+        self.streaming, self.quiet_since = False, 0.0
         self.total_at = time.monotonic() + LAST_WORDS
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
@@ -148,7 +151,7 @@ class Exchange:
                 raise
 
     async def keep_alive(self) -> None:
-        await self.write(KEEP_ALIVE)
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
     # -- interruption ------------------------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class Exchange:
     def revoke(self) -> None:
         """The token is no longer valid: end the request, at once when it waits or streams, otherwise at its next step."""
         self.revoked = True
-        if self.waiting is not None or self.quiet_since:
+        if self.waiting is not None or self.streaming:
             self.interrupt(Interrupt.REVOKED)
 
     def explain(self, cancelled: asyncio.CancelledError) -> BaseException:

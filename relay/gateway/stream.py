@@ -104,8 +104,9 @@ class ChatPump:
     async def _move(self) -> None:
         """Pass bytes on until the upstream's end, its end marker or its error."""
         scanner, upstream, exchange = self._scanner, self._upstream, self._exchange
-        for piece in self._primed:
-            await self._write(piece)
+        last = len(self._primed) - 1
+        for index, piece in enumerate(self._primed):
+            await self._write(piece, index == last and scanner.mid_event)
         self._primed = []
         while not scanner.done and scanner.error is None:
             data = await upstream.read()
@@ -116,16 +117,14 @@ class ChatPump:
                 break
             out = scanner.feed(data)
             if out:
-                await self._write(out)
+                await self._write(out, scanner.mid_event)
                 if self._meter is not None:
                     await self._meter.check(scanner.delivered_units())
-                if scanner.mid_event:
-                    exchange.quiet_since = 0.0  # a keep-alive comment would tear the event apart
         exchange.quiet_since = 0.0
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, mid_event: bool = False) -> None:
         try:
-            await self._exchange.write(data)
+            await self._exchange.write(data, mid_event)
         except asyncio.CancelledError as cancelled:
             # Interrupted in a send: the client does not read, or its token is gone.
             raise self._exchange.explain(cancelled) from None
