@@ -133,6 +133,10 @@ def _cors(exchange: Exchange, allowed: Set[str]) -> list[tuple[bytes, bytes]]:
         (b"vary", b"origin"),
         (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
         (b"access-control-allow-headers", wanted or _CORS_HEADERS.encode()),
-        (b"access-control-expose-headers", b"x-request-id, retry-after, x-should-retry, openai-processing-ms"),
+        (
+            b"access-control-expose-headers",
+            b"x-request-id, retry-after, x-should-retry, openai-processing-ms, x-relay-cost-usd, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+            b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens",
+        ),
         (b"access-control-max-age", b"86400"),
     ]

@@ -250,6 +250,7 @@ def machine(world: World, counter: dict[str, int]) -> type[RuleBasedStateMachine
     return Books
 
 
+@pytest.mark.timeout(1200)
 def test_random_operations_leave_the_books_balanced(live: Portal) -> None:
     assert isinstance(writer, UsageWriter)
     world, counter = World(live), dict[str, int]()
