@@ -105,7 +105,7 @@ def test_an_empty_wallet_is_refused_with_what_is_missing(live: Portal, server: S
     assert response.status_code == 429
     error = response.json()["error"]
     assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota") and response.headers["x-should-retry"] == "false"
-    assert "$0.00 is left" in error["message"] and "is missing" in error["message"] and "$0.01" in error["message"]
+    assert "$0.00 is left" in error["message"] and "is missing" in error["message"] and "up to $0.01 for the longest answer" in error["message"]
     assert not live.upstream.count(model)
 
 

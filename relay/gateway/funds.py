@@ -172,7 +172,7 @@ class Funds:
             if promise.amount or not result.kind:
                 return
             if result.balance < minimum or last:
-                raise refusal(result, need)
+                raise refusal(result, need, minimum)
             await self._given_back(promise, pause)
             pause = min(2 * pause, _POLL[1])
 
@@ -272,13 +272,13 @@ class Funds:
         return hold
 
 
-def refusal(result: Reserved, need: int) -> InsufficientQuota:
-    """Why a request cannot be paid for, with what is missing."""
+def refusal(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
+    """Why a request cannot be paid for, with what is missing: `minimum` would do for a short answer, `need` covers the longest."""
     what = _SCOPES[result.kind].format(period=result.period)
-    left, missing = max(0, result.balance), need - max(0, result.free)
+    left, missing = max(0, result.balance), money.show(need - max(0, result.free))
     if result.free < result.balance and need <= result.balance:
         error = InsufficientQuota(
-            f"The rest of the {what} is held back for requests that are still running: this one needs up to {money.show(need)}, {money.show(missing)} more than is free. "
+            f"The rest of the {what} is held back for requests that are still running: this one needs up to {money.show(need)}, {missing} more than is free. "
             "Try again when they have ended.",
             retry_after=2,
         )
@@ -289,7 +289,9 @@ def refusal(result: Reserved, need: int) -> InsufficientQuota:
         "quota": "Its owner can raise the quota on the portal.",
         "budget": "It is renewed when the period ends; its limit can be raised on the portal.",
     }[result.kind]
-    return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, about {money.show(need)} is needed, {money.show(missing)} is missing. {remedy}")
+    up_to = f" (up to {money.show(need)} for the longest answer)" if need > minimum else ""
+    missing = money.show(max(1, minimum - left))
+    return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, at least {money.show(minimum)} is needed{up_to}, {missing} is missing. {remedy}")
 
 
 def new_owner() -> str:
