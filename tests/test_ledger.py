@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 
 from portal.lib.money import NANO
 from relay.billing import ledger
-from relay.billing.ledger import Books
+from relay.billing.books import Books
 from relay.billing.ledger_lines import Charge, Scope
 from relay.billing.verify import verify
 from relay.models import LedgerAccount, LedgerEntry, RedemptionBatch, RedemptionCode, Reservation, Token

@@ -20,7 +20,7 @@ from portal.lib import clock
 from portal.lib.money import NANO
 from relay import notices
 from relay.billing import ledger
-from relay.billing.ledger import Books
+from relay.billing.books import Books
 from relay.billing.ledger_lines import Charge, Scope
 from relay.models import Budget, Notice, NoticeSettings
 from relay.tokens import create_token

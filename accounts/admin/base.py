@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
@@ -9,6 +10,7 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import formats, timezone
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
@@ -84,3 +86,8 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
 
 def address(request: HttpRequest) -> str | None:
     return request.META.get("REMOTE_ADDR") or None
+
+
+def moment(at: datetime) -> str:
+    """A moment in the portal's time zone, short enough for a column."""
+    return formats.date_format(timezone.localtime(at), "j M Y H:i:s")

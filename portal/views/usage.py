@@ -59,10 +59,10 @@ def usage(request: HttpRequest) -> HttpResponse:
 def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     """What one request cost, and why."""
     record = get_object_or_404(usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id)
-    prices = [(name.replace("_", " "), value) for name, value in (receipt(record)["price"] or {"usd": {}})["usd"].items()]
-    return render(
-        request, "portal/receipt.html", {"record": record, "entries": entries_of(record), "prices": prices, "multiplier": receipt(record)["price_multiplier"], "here": "usage"}
-    )
+    told = receipt(record)
+    prices = [(name.replace("_", " "), value) for name, value in (told["price"] or {"usd": {}})["usd"].items()]
+    context = {"record": record, "entries": entries_of(record), "prices": prices, "multiplier": told["price_multiplier"], "here": "usage"}
+    return render(request, "portal/receipt.html", context)
 
 
 @login_required

@@ -14,12 +14,10 @@ Locks are taken in one order: the user's wallet, then reservations, then the oth
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -29,6 +27,7 @@ from accounts.models import Change, User
 from accounts.models.change import announce
 from portal.lib import money
 from portal.lib.days import Days, bounds
+from relay.billing.books import Books, Entry
 from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
 from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
@@ -37,8 +36,6 @@ LEASE_SECONDS: Final = 60  # how long a reservation outlives its worker's last s
 _COMFORT: Final = 32  # a worker may hold back more than it needs now while that is less than 1/32 of what is left
 
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
-_ENTRY: Final = ("at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id", "reason")
-Entry = tuple[Any, ...]
 
 
 class NotEnough(Exception):
@@ -51,70 +48,6 @@ class NotEnough(Exception):
 
 class NotRedeemable(Exception):
     """A code cannot be redeemed. The message says why."""
-
-
-class Result(Protocol):
-    @property
-    def rowcount(self) -> int: ...
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
-
-
-class Books:
-    """Runs the ledger's statements on Django's connection of this thread, inside a transaction that the caller has opened."""
-
-    def __init__(self) -> None:
-        self.sqlite = connection.vendor == "sqlite"
-        self.placeholders = ", ".join(["%s"] * len(_ENTRY))
-        self._adapt = connection.ops.adapt_datetimefield_value
-        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(_ENTRY)}) VALUES ({self.placeholders})"  # noqa: S608
-        self._translated: dict[str, str] = {}
-        self._second, self._text = 0, ""
-        self.key = connection.ops.quote_name("key")
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> Result:
-        if self.sqlite:  # without Django's cursor, which takes as long as SQLite itself
-            with connection.wrap_database_errors:
-                return self._database.execute(self._native(sql), values)
-        cursor = connection.cursor()
-        cursor.execute(sql, values)
-        return cursor
-
-    def write(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        if self.sqlite:
-            with connection.wrap_database_errors:
-                self._database.executemany(self._native(self._insert), entries)
-            return
-        with connection.cursor() as cursor:
-            cursor.executemany(self._insert, entries)
-
-    @property
-    def _database(self) -> sqlite3.Connection:
-        connection.ensure_connection()
-        database: sqlite3.Connection = connection.connection
-        return database
-
-    def _native(self, sql: str) -> str:
-        found = self._translated.get(sql)
-        if found is None:
-            found = self._translated[sql] = sql.replace("%s", "?")
-        return found
-
-    def at(self, seconds: float) -> Any:
-        """A moment as this database stores it. The text of SQLite is made here: it is wanted twice for every request."""
-        if not self.sqlite:
-            return self._adapt(datetime.fromtimestamp(seconds, UTC))
-        whole = int(seconds)
-        if whole != self._second:
-            self._second, self._text = whole, datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return f"{self._text}.{int((seconds - whole) * 1_000_000):06d}"
-
-    def lock(self, user_id: int) -> None:
-        """Keep others out of this user's accounts until the transaction ends."""
-        if not self.sqlite:
-            self.run("SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)).fetchall()
 
 
 # -- what workers do ---------------------------------------------------------------------------------------------------

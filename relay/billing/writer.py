@@ -12,17 +12,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
 from relay.billing import ledger
-from relay.billing.ledger import Books
+from relay.billing.books import Books, begin, rollback, unhurried
 from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
 from relay.errors import RelayUnavailable
 from relay.models import UsageRecord
@@ -380,41 +379,6 @@ def _with_shortfall(record: _Record) -> Row:
     if record.charged is None or not record.charged.shortfall:
         return record.row
     return (*record.row[:_SHORTFALL], record.charged.shortfall, *record.row[_SHORTFALL + 1 :])
-
-
-def begin(books: Books) -> None:
-    books.run("BEGIN IMMEDIATE" if books.sqlite else "BEGIN")
-
-
-@contextmanager
-def unhurried(books: Books) -> Iterator[None]:
-    """For commits that need not survive a power cut: a reservation that is lost with its request is no loss. Saves the wait for the disk.
-
-    A later commit of a record makes them durable, too, since both go into one log.
-    """
-    if books.sqlite and settings.CONFIG.sqlite_sync == "full":
-        books.run("PRAGMA synchronous = NORMAL")
-        try:
-            yield
-        finally:
-            books.run("PRAGMA synchronous = FULL")
-    elif connection.vendor == "postgresql":
-        books.run("SET synchronous_commit = off")
-        try:
-            yield
-        finally:
-            books.run("RESET synchronous_commit")
-    else:
-        yield
-
-
-def rollback(books: Books) -> None:
-    """End a failed transaction, as far as there still is a connection to end it on."""
-    try:
-        if not books.sqlite or connection.connection.in_transaction:
-            books.run("ROLLBACK")
-    except Exception:
-        connection.close()
 
 
 def _insert_statement() -> str:

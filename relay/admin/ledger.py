@@ -1,0 +1,91 @@
+"""The books: accounts, entries, and their proof."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from unfold.decorators import action, display
+
+from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, moment
+from portal.lib import money
+from relay.billing.verify import verify
+from relay.models import LedgerAccount, LedgerEntry
+
+
+@admin.register(LedgerAccount)
+class LedgerAccountAdmin(ReadOnlyAdmin):
+    """Wallets, quotas and budgets as the ledger has them."""
+
+    list_display = ("account", "user", "token", "limit", "used_usd", "reserved_usd", "left")
+    list_filter = ("kind", "limited", "period")
+    list_select_related = ("user", "token")
+    search_fields = ("user__username", "token__name", "=key")
+    actions_list: ClassVar[Any] = ("verify_books",)
+    paginator = UncountedPaginator
+    ordering = ("-id",)
+
+    @display(description="account", ordering="kind")
+    def account(self, row: LedgerAccount) -> str:
+        return f"budget of a {row.period}, from {_day(row.first_day)}" if row.kind == "budget" else row.get_kind_display()
+
+    @display(description="granted or limit", ordering="granted")
+    def limit(self, row: LedgerAccount) -> str:
+        return money.show(row.granted) if row.limited or row.granted else "unlimited"
+
+    @display(description="used", ordering="used")
+    def used_usd(self, row: LedgerAccount) -> str:
+        return money.show(row.used)
+
+    @display(description="reserved", ordering="reserved")
+    def reserved_usd(self, row: LedgerAccount) -> str:
+        return money.show(row.reserved)
+
+    @display(description="left")
+    def left(self, row: LedgerAccount) -> str:
+        return money.show(row.free) if row.limited else "unlimited"
+
+    @action(description="Verify the books", url_path="verify", icon="fact_check", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def verify_books(self, request: HttpRequest) -> HttpResponse:
+        """The same as `manage.py ledger verify`."""
+        began = time.monotonic()
+        report = verify()
+        totals = [(name, money.show(amount)) for name, amount in sorted(report.totals.items())]
+        context = {
+            **self.admin_site.each_context(request), "title": "The books", "opts": self.model._meta, "report": report, "seconds": time.monotonic() - began, "totals": totals,
+            "reserved": money.show(report.reserved), "differences": report.differences[:100],
+        }  # fmt: skip
+        return render(request, "admin/relay/ledgeraccount/verify.html", context)
+
+
+def _day(ordinal: int) -> str:
+    return f"{date.fromordinal(ordinal):%-d %b %Y}" if ordinal else ""
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    """Every movement of money. Written by the relay, changed by nobody."""
+
+    list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "request_id")
+    list_filter = ("kind",)
+    list_select_related = ("user", "token", "actor")
+    search_fields = ("=user__username", "=request_id")
+    search_help_text = "A user name, or a whole request id."
+    paginator = UncountedPaginator
+    ordering = ("-id",)
+
+    @display(description="time", ordering="at")
+    def time(self, row: LedgerEntry) -> str:
+        return moment(row.at)
+
+    @display(description="amount", ordering="amount")
+    def amount_usd(self, row: LedgerEntry) -> str:
+        return money.show(row.amount)
+
+    @display(description="from → to")
+    def way(self, row: LedgerEntry) -> str:
+        return f"{row.debit} → {row.credit}"

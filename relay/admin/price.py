@@ -1,0 +1,104 @@
+"""Prices, by the moment from which they hold."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
+from unfold.decorators import action, display
+
+from accounts.admin.base import BaseAdmin, address, moment
+from accounts.models import AuditEvent
+from portal.lib import clock, money
+from relay.models import ModelPrice
+from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
+
+
+@admin.register(ModelPrice)
+class ModelPriceAdmin(BaseAdmin):
+    """Prices, by the moment from which they hold. What is in force is not changed: a new row takes its place."""
+
+    list_display = ("model", "channel", "whose", "since", "above", "input_usd", "cached_usd", "output_usd", "state", "source")
+    list_filter = ("purpose", "channel")
+    list_select_related = ("model", "channel")
+    search_fields = ("model__name", "source")
+    autocomplete_fields = ("model", "channel")
+    actions_detail: ClassVar[Any] = ("new_version",)
+    ordering = ("model__name", "-valid_from", "above_tokens")
+    fieldsets = (
+        (None, {"fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens")}),
+        ("USD per 1M tokens", {"fields": (("input", "output"), ("cached_input", "cache_write"), ("reasoning", "image_input"), ("audio_input", "audio_output"))}),
+        ("USD per unit", {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
+        (None, {"fields": ("source",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelPrice]:
+        newest = ModelPrice.objects.filter(model=OuterRef("model"), purpose=OuterRef("purpose"), valid_from__lte=clock.now(), channel__isnull=True).order_by("-valid_from")
+        rows: QuerySet[ModelPrice] = super().get_queryset(request)
+        return rows.annotate(newest=Subquery(newest.values("valid_from")[:1]))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_change_permission(request, obj)) and not (obj is not None and obj.in_force)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_delete_permission(request, obj)) and not (obj is not None and obj.in_force)
+
+    def has_version_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_add_permission(request)
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        return {name: found for name, found in super().get_actions(request).items() if name != "delete_selected"}
+
+    def save_model(self, request: HttpRequest, obj: ModelPrice, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        AuditEvent.write("price.change" if change else "price.create", request.user, obj, address(request), input=str(obj.input), output=str(obj.output))
+
+    @action(description="New version", url_path="new-version", icon="edit", permissions=["version"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """The form of a new price with this one's numbers."""
+        row = get_object_or_404(ModelPrice, pk=object_id)
+        values = {"model": row.model_id, "purpose": row.purpose, "above_tokens": row.above_tokens, **({"channel": row.channel_id} if row.channel_id else {})}
+        for name in (*TOKEN_CLASSES, *UNIT_CLASSES):
+            if (value := getattr(row, name)) is not None:
+                values[name] = format(value.normalize(), "f")
+        return redirect(f"{reverse('admin:relay_modelprice_add')}?{urlencode(values)}")
+
+    @display(description="what", ordering="purpose")
+    def whose(self, row: ModelPrice) -> str:
+        return "price" if row.purpose == "sale" else "upstream cost"
+
+    @display(description="valid from", ordering="valid_from")
+    def since(self, row: ModelPrice) -> str:
+        return moment(row.valid_from)
+
+    @display(description="prompts above", ordering="above_tokens")
+    def above(self, row: ModelPrice) -> str:
+        return f"{row.above_tokens:,}" if row.above_tokens else "all"
+
+    @display(description="state", label={"in force": "success", "to come": "info", "past": ""})
+    def state(self, row: Any) -> str:
+        if not row.in_force:
+            return "to come"
+        return "in force" if row.channel_id or row.newest is None or row.valid_from >= row.newest else "past"
+
+    @display(description="input / 1M", ordering="input")
+    def input_usd(self, row: ModelPrice) -> str:
+        return _usd(row.input)
+
+    @display(description="cached / 1M", ordering="cached_input")
+    def cached_usd(self, row: ModelPrice) -> str:
+        return _usd(row.cached_input)
+
+    @display(description="output / 1M", ordering="output")
+    def output_usd(self, row: ModelPrice) -> str:
+        return _usd(row.output)
+
+
+def _usd(value: Decimal | None) -> str:
+    return "—" if value is None else money.show(money.nano(value))

@@ -1,0 +1,148 @@
+"""Redemption codes, in batches."""
+
+from __future__ import annotations
+
+import csv
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from accounts.admin.base import BaseAdmin, address
+from accounts.models import AuditEvent
+from portal.lib import money
+from portal.lib.crypto import Undecryptable
+from relay.models import RedemptionBatch
+from relay.redemption import MOST, codes_of, create_codes
+
+
+class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    usd: forms.DecimalField = forms.DecimalField(
+        min_value=Decimal("0.01"),
+        max_value=Decimal(1_000_000),
+        max_digits=12,
+        decimal_places=2,
+        label="USD of each code",
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
+    )
+
+    class Meta:
+        model = RedemptionBatch
+        fields = ("name", "count", "expires_at")
+
+    def clean_count(self) -> int:
+        count: int = self.cleaned_data["count"]
+        if not 1 <= count <= MOST:
+            raise forms.ValidationError(f"A batch has 1 to {MOST} codes.")
+        return count
+
+
+@admin.register(RedemptionBatch)
+class RedemptionBatchAdmin(BaseAdmin):
+    """Codes that users redeem for balance. They are shown and exported to those who may add them; the database keeps them encrypted."""
+
+    list_display = ("name", "amount_usd", "count", "redeemed", "expires_at", "created_at", "created_by")
+    list_select_related = ("created_by",)
+    search_fields = ("name", "codes__hint")
+    actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **({"form": BatchForm} if obj is None else {}), **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ((None, {"fields": ("name", ("usd", "count"), "expires_at") if obj is None else ("name", "amount_usd", "count", "expires_at", "created_at", "created_by")}),)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if obj is None else ("amount_usd", "count", "created_at", "created_by")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RedemptionBatch]:
+        rows: QuerySet[RedemptionBatch] = super().get_queryset(request)
+        return rows.annotate(redeemed_count=Count("codes", filter=Q(codes__redeemed_at__isnull=False)))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Codes are disabled, not deleted: the ledger names them."""
+        return False
+
+    def has_secret_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_add_permission(request)
+
+    @display(description="each")
+    def amount_usd(self, batch: RedemptionBatch) -> str:
+        return money.show(batch.amount)
+
+    @display(description="redeemed")
+    def redeemed(self, batch: Any) -> str:
+        return f"{batch.redeemed_count} of {batch.count}"
+
+    def save_model(self, request: HttpRequest, obj: RedemptionBatch, form: Any, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+            AuditEvent.write("codes.change", request.user, obj, address(request))
+            return
+        batch, _ = create_codes(obj.name, money.nano(form.cleaned_data["usd"]), obj.count, actor=request.user, expires_at=obj.expires_at, ip=address(request))
+        obj.pk, obj.amount, obj.created_by = batch.pk, batch.amount, batch.created_by
+
+    def response_add(self, request: HttpRequest, obj: RedemptionBatch, post_url_continue: str | None = None) -> HttpResponse:
+        self.message_user(request, f"{obj.count} code(s) of {money.show(obj.amount)} made.", messages.SUCCESS)
+        return redirect("admin:relay_redemptionbatch_show_codes", obj.pk)
+
+    @action(description="Show the codes", url_path="codes", icon="visibility", permissions=["secret"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def show_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        batch = get_object_or_404(RedemptionBatch, pk=object_id)
+        rows = self._open(request, batch)
+        if rows is None:
+            return redirect("admin:relay_redemptionbatch_change", batch.pk)
+        AuditEvent.write("codes.show", request.user, batch, address(request))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Codes “{batch}”",
+            "opts": self.model._meta,
+            "object": batch,
+            "amount": money.show(batch.amount),
+            "rows": rows[:1000],
+        }
+        response = render(request, "admin/relay/redemptionbatch/codes.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    @action(description="Export as CSV", url_path="export", icon="download", permissions=["secret"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def export_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        batch = get_object_or_404(RedemptionBatch, pk=object_id)
+        rows = self._open(request, batch)
+        if rows is None:
+            return redirect("admin:relay_redemptionbatch_change", batch.pk)
+        AuditEvent.write("codes.export", request.user, batch, address(request))
+        response = HttpResponse(
+            content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="codes-{batch.pk}.csv"', "Cache-Control": "no-store"}
+        )
+        writer = csv.writer(response)
+        writer.writerow(("code", "usd", "state", "redeemed_by", "redeemed_at", "valid_until"))
+        for code, secret in rows:
+            redeemed = code.redeemed_at.isoformat() if code.redeemed_at else ""
+            writer.writerow((secret, money.plain(batch.amount), code.state(), code.redeemed_by or "", redeemed, batch.expires_at.isoformat() if batch.expires_at else ""))
+        return response
+
+    @action(description="Disable what is left", url_path="disable", icon="block", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def disable_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        batch = get_object_or_404(RedemptionBatch, pk=object_id)
+        if request.method != "POST":
+            return self.confirm(request, batch, f"Disable “{batch}”", "Codes that nobody has redeemed yet become worthless.", "Disable", danger=True)
+        with transaction.atomic():
+            count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
+            AuditEvent.write("codes.disable", request.user, batch, address(request), count=count)
+        self.message_user(request, f"{count} code(s) disabled.", messages.SUCCESS)
+        return redirect("admin:relay_redemptionbatch_change", batch.pk)
+
+    def _open(self, request: HttpRequest, batch: RedemptionBatch) -> Any:
+        try:
+            return codes_of(batch)
+        except Undecryptable:
+            self.message_user(request, "The codes cannot be decrypted with the configured encryption keys.", messages.ERROR)
+            return None
