@@ -22,17 +22,18 @@ pages: Any = get_asgi_application()  # before anything that imports models
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
-from relay import notices  # noqa: E402
+from relay import jobs, notices  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
-Runtime.tell = staticmethod(notices.work)
+Runtime.chores = {"sending notices": notices.work, **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {})}
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 
@@ -67,8 +68,12 @@ def _watch_for_stop_signals(run: Runtime) -> None:
         server_handler = signal.getsignal(number)
 
         def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
+            first = not run.stopping
             run.told_to_stop()
-            if callable(then):
+            delay = run.config.shutdown_delay_seconds if first else 0.0  # a second signal does not wait
+            if delay:
+                run.later(delay, lambda: then(received, frame))
+            else:
                 then(received, frame)
 
         if callable(server_handler):

@@ -133,6 +133,10 @@ class Config(BaseSettings):
     total_timeout: Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
     keepalive_seconds: Seconds = Field(15.0, description="Silence in a stream after which the client is sent a comment, in seconds.")
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
+    retry_seconds: Seconds = Field(60.0, description="Seconds after a request's begin until which another upstream key may still be tried.")
+    routing_strategy: Literal["weighted", "round_robin", "least_in_flight", "lowest_latency"] = Field(
+        "weighted", description="How one of several channels of the same priority is chosen, where neither the model nor its channels' pool says so."
+    )
     upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
     upstream_allow: Allowances = Field(
         [], description="Addresses, networks or host names outside the public Internet that channels may use, such as 127.0.0.1:11434. Administrators can add more in the admin."
@@ -163,6 +167,10 @@ class Config(BaseSettings):
     email_password: str = Field("", description="Password at the mail server.")
     email_from: str = Field("airelays@localhost", description="Sender of the portal's e-mails.")
     feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="How often a worker looks for changes made elsewhere, in seconds.")
+    jobs: bool = Field(True, description="Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where `manage.py jobs` does it.")
+    probe_minutes: int = Field(0, ge=0, description="Minutes between tests of a channel, each a small real request. 0: only keys that were taken out of service are tested.")
+    refresh_hours: float = Field(6.0, ge=0, description="Hours between looks at the upstreams' model lists and balances, which cost nothing. 0: never.")
+    shutdown_delay_seconds: float = Field(0.0, ge=0, le=3600, description="How long connections are still taken after a stop signal, while /readyz already says no, in seconds.")
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
 
     @classmethod

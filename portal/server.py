@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
 from django.conf import settings
+
+_LAST_WORDS = 15  # seconds to send the last event and write the record
 
 
 class CannotListen(Exception):
@@ -44,6 +47,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._ready = ready
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """A stop signal that was obeyed is done with: the process ends with 0, and is not ended by the same signal once more."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
@@ -65,7 +75,8 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         "proxy_headers": False,  # forwarding headers are read by portal.lib.net alone
         "server_header": False,
         "date_header": True,
-        "timeout_graceful_shutdown": max(1, round(settings.CONFIG.shutdown_seconds)),
+        # The relay itself ends what still runs after SHUTDOWN_SECONDS, with an error event; this is for what does not even take that.
+        "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _LAST_WORDS,
         "timeout_keep_alive": 75,
         "ws_max_size": 16 * 1024 * 1024,
         "backlog": 2048,

@@ -18,6 +18,8 @@ RelayError
 ├── UpstreamFailed 502          unreachable, garbage, cut off
 ├── UpstreamTimeout 504
 ├── RelayUnavailable 503        our database is down or busy
+│   └── Stopping 503            the portal is being stopped
+├── RequestEnded 403            token revoked, or ended by an administrator
 └── InternalError 500           a fault of the portal
 
 Each knows its status, its public message and whether a retry by the client can help. Messages are one English sentence that says what to
@@ -179,8 +181,12 @@ class RelayUnavailable(RelayError):
     status, code = 503, "relay_unavailable"
 
 
+class Stopping(RelayUnavailable):
+    """The portal is being stopped, and this request had no time left."""
+
+
 class RequestEnded(RelayError):
-    """A running stream was ended by the portal: its token was revoked, or the portal is stopping."""
+    """A running request was ended by the portal: its token was revoked, or an administrator ended it."""
 
     status, type, code = 403, "permission_error", "request_ended"
 

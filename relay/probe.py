@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,20 +14,28 @@ import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
 
+from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.gateway.client import USER_AGENT, ConnectRefused, Upstreams
-from relay.gateway.failure import FailureClass, classify, read_error
+from relay.gateway.failure import Failure, classify
 from relay.gateway.load import allowances
 from relay.models import ApiKey, Channel
+from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
+from relay.providers.failures import FailureClass
 from relay.providers.table import PROVIDERS
 from relay.wire.chat import parse_chat_answer
+from relay.wire.sse import ChatStream
+from relay.wire.upstream_error import read_error
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 _WORDS: Final = {
     FailureClass.CLIENT: "The upstream refused the test request",
     FailureClass.KEY_DEAD: "The upstream does not accept this key. Check that it is whole, active and of this vendor",
     FailureClass.KEY_FORBIDDEN_MODEL: "The upstream does not know this model, or the key may not use it",
+    FailureClass.CONTENT: "The upstream's content filter refused the test request",
+    FailureClass.QUOTA_WINDOW: "The key has used up its quota for now",
+    FailureClass.TOO_LARGE: "The limits of this key are too small even for a test",
     FailureClass.BILLING: "The account behind this key has no money or quota left",
     FailureClass.RATE: "The key is at its rate limit now. Test again later",
     FailureClass.OVERLOAD: "The upstream is overloaded. Test again later",
@@ -36,12 +46,14 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`message` is one sentence for a person; `latency_ms` is None when nothing answered."""
+    """`message` is one sentence for a person; `latency_ms` is None when nothing answered. `failure`: what it means, None when it passed or nothing answered."""
 
     ok: bool
     message: str
     latency_ms: int | None = None
     model: str = ""
+    first_token_ms: int | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +72,15 @@ class _List(msgspec.Struct):
     data: list[_Entry]
 
 
-def probe_channel(channel: Channel, key: ApiKey | None, model: str) -> ProbeResult:
-    """Send one short chat request to the upstream's `model` with one key."""
-    return async_to_sync(_probe)(channel, _headers(channel, key), model, allowances())
+def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
+    """Send one short chat request to the upstream's `model` with one key. `streamed` measures the time to the first token, too."""
+    return async_to_sync(_probe)(channel, _headers(channel, key), model, allowances(), streamed)
+
+
+def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
+    """What is left on the account behind a key; None where the vendor does not say, or did not."""
+    source = SOURCES.get(channel.provider)
+    return async_to_sync(_balance)(channel, source, _headers(channel, key), allowances()) if source is not None else None
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
@@ -77,13 +95,15 @@ def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
 
 
-async def _request(channel: Channel, method: str, path: str, headers: dict[str, str], allowed: tuple[object, ...], body: object = None) -> httpx.Response:
-    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)  # type: ignore[arg-type, return-value]
+@asynccontextmanager
+async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client for one channel, whose base URL is the channel's."""
+    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
     transport: httpx.AsyncBaseTransport = DemoTransport() if channel.provider == "demo" else upstreams.transport(channel.proxy_url)
     base = "http://demo.invalid" if channel.provider == "demo" else channel.effective_base_url
     try:
-        async with asyncio.timeout(90), httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client:
-            return await client.request(method, base + path, headers=headers, json=body)
+        async with asyncio.timeout(90), httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client:
+            yield client
     finally:
         await upstreams.close()
 
@@ -98,29 +118,66 @@ def _unreachable(error: Exception) -> str:
     return f"The connection failed: {error or type(error).__name__}."
 
 
-async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: tuple[object, ...]) -> ProbeResult:
-    body = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
+async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], streamed: bool) -> ProbeResult:
+    body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
+    if streamed:
+        body["stream"] = True
     began = time.monotonic()
+    first: int | None = None
+    scanner = ChatStream()
     try:
-        response = await _request(channel, "POST", PROVIDERS[channel.provider].chat_path, headers, allowed, body)
+        async with _client(channel, allowed) as client:
+            async with client.stream("POST", PROVIDERS[channel.provider].chat_path.lstrip("/"), headers=headers, json=body) as response:
+                pieces = []
+                async for piece in response.aiter_raw():
+                    pieces.append(piece)
+                    scanner.feed(piece)
+                    if first is None and scanner.started:
+                        first = _since(began)
+            content = b"".join(pieces)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ProbeResult(False, _unreachable(error))
-    latency = round((time.monotonic() - began) * 1000)
-    answer = parse_chat_answer(response.content) if response.status_code == 200 else None
+    latency = _since(began)
+    good = response.status_code == 200
+    if good and streamed and scanner.error is None and scanner.started:
+        return ProbeResult(True, f"Answered in {latency} ms, the first token after {first} ms.", latency, "", first)
+    answer = parse_chat_answer(content) if good else None
     if answer is None or answer.is_error:
-        return ProbeResult(False, explain(response.status_code, response), latency)
+        failed = scanner.error if good and scanner.error is not None else content
+        failure = classify(response.status_code, response.headers, failed, channel.provider, inside_200=response.status_code < 300)
+        return ProbeResult(False, explain(response.status_code, failure, failed), latency, failure=failure)
     reported = answer.model or "no model name"
     tokens = f", {answer.usage.input} + {answer.usage.output} tokens" if answer.usage else ", no usage reported"
     return ProbeResult(True, f"Answered in {latency} ms as “{clean_upstream_message(reported, 120)}”{tokens}.", latency, reported)
 
 
-async def _fetch(channel: Channel, headers: dict[str, str], allowed: tuple[object, ...]) -> ModelList:
+def _since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
+
+
+async def _balance(channel: Channel, source: BalanceSource, headers: dict[str, str], allowed: Sequence[Allowance]) -> Balance | None:
+    answers = []
     try:
-        response = await _request(channel, "GET", PROVIDERS[channel.provider].models_path, headers, allowed)
+        async with _client(channel, allowed) as client:
+            for path in source.paths:
+                response = await client.get(str(httpx.URL(channel.effective_base_url).join(path[1:])) if path.startswith("//") else path.lstrip("/"), headers=headers)
+                if response.status_code != 200:
+                    return None
+                answers.append(msgspec.json.decode(response.content))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, msgspec.DecodeError):
+        return None
+    return read_balance(source, answers)
+
+
+async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
+    try:
+        async with _client(channel, allowed) as client:
+            response = await client.get(PROVIDERS[channel.provider].models_path.lstrip("/"), headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), _unreachable(error))
     if response.status_code != 200:
-        return ModelList((), explain(response.status_code, response))
+        failure = classify(response.status_code, response.headers, response.content, channel.provider, inside_200=response.status_code < 300)
+        return ModelList((), explain(response.status_code, failure, response.content))
     try:
         listed = msgspec.json.decode(response.content, type=_List)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -128,9 +185,8 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: tuple[objec
     return ModelList(tuple(sorted({entry.id for entry in listed.data if entry.id})))
 
 
-def explain(status: int, response: httpx.Response) -> str:
+def explain(status: int, failure: Failure, body: bytes) -> str:
     """An upstream's failure in words."""
-    failure = classify(status if status >= 300 else 502, response.headers, response.content)
-    error = read_error(response.content)
+    error = read_error(body)
     said = f": “{error.message}”" if error else ""
     return f"{_WORDS.get(failure.kind, 'The upstream failed')} (HTTP {status}){said}."[:500]

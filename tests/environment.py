@@ -37,6 +37,7 @@ os.environ.update(
     AIRELAYS_CONFIG="",
     AIRELAYS_UPSTREAM_ALLOW="127.0.0.1",
     AIRELAYS_FIRST_BYTE_TIMEOUT="20",
+    AIRELAYS_JOBS="false",  # tests do the scheduled work when they mean to
     HOME=DATA_DIR,  # nobody's real configuration is read
     NO_PROXY="127.0.0.1,localhost",
 )

@@ -7,7 +7,6 @@ import stat
 import threading
 from pathlib import Path
 
-import httpx
 import pytest
 
 from portal import env
@@ -15,10 +14,7 @@ from portal.lib import crypto, net
 from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
 from relay.billing.count import estimate_prompt
-from relay.gateway.failure import FailureClass, classify, retry_after
 from relay.gateway.guard import AddressGuard
-from relay.gateway.pick import pick
-from relay.gateway.snapshot import ChannelView, KeyView, Route, Timeouts
 from relay.wire.usage import Usage, parse_chat_usage
 
 # -- addresses and URLs ------------------------------------------------------------------------------------------------
@@ -214,68 +210,7 @@ def test_canonical_paths(typed: str, meant: str | None) -> None:
     assert relay_path(typed) == meant
 
 
-# -- picking, failures, usage ------------------------------------------------------------------------------------------
-
-
-def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refusal: str = "") -> Route:
-    views = tuple(KeyView(number * 10 + index, 1, {}) for index in range(keys))
-    url, times = httpx.URL("https://x.example.com"), Timeouts(1, 1, 1, 1)
-    return Route(ChannelView(number, str(number), "openai", url, views, priority, weight, frozenset(), "", True, True, times, refusal), "m")
-
-
-def test_pick_goes_down_the_priorities_and_never_repeats() -> None:
-    routes = [channel(1, priority=0), channel(2, priority=5, keys=2), channel(3, priority=5), channel(4, priority=9, refusal="not allowed"), channel(5, priority=9, keys=0)]
-    tried: set[tuple[int, int]] = set()
-    order = []
-    while (found := pick(routes, tried, lambda: 0.0)) is not None:
-        tried.add(found.pair)
-        order.append(found.route.channel.id)
-    assert sorted(order[:3]) == [2, 2, 3] and order[3:] == [1] and len(tried) == 4
-
-
-def test_pick_follows_the_weights() -> None:
-    import random
-
-    source = random.Random(7)
-    routes = [channel(1, weight=1), channel(2, weight=3)]
-    hits = sum(1 for _ in range(4000) if (found := pick(routes, set(), source.random)) and found.route.channel.id == 2)
-    assert 2850 < hits < 3150
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (400, b'{"error":{"message":"x","code":"context_length_exceeded"}}', FailureClass.CLIENT),
-        (400, b'{"error":{"message":"overdue","code":"Arrearage"}}', FailureClass.BILLING),
-        (401, b"", FailureClass.KEY_DEAD),
-        (402, b"{}", FailureClass.BILLING),
-        (429, b'{"error":{"message":"x","type":"insufficient_quota"}}', FailureClass.BILLING),
-        (429, b'{"error":{"message":"x","type":"requests"}}', FailureClass.RATE),
-        (404, b"<html>", FailureClass.CONFIG),
-        (404, b'{"error":{"message":"no model","code":"model_not_found"}}', FailureClass.KEY_FORBIDDEN_MODEL),
-        (301, b"", FailureClass.CONFIG),
-        (408, b"", FailureClass.TRANSIENT),
-        (500, b"", FailureClass.TRANSIENT),
-        (529, b"", FailureClass.OVERLOAD),
-        (400, b"<html>", FailureClass.TRANSIENT),
-    ],
-)
-def test_failure_classes(status: int, body: bytes, kind: FailureClass) -> None:
-    assert classify(status, {}, body).kind is kind
-
-
-@pytest.mark.parametrize(
-    ("headers", "message", "seconds"),
-    [
-        ({"retry-after-ms": "250", "retry-after": "9"}, "", 0.25),
-        ({"retry-after": "9"}, "", 9),
-        ({}, "Please try again in 1m2.5s.", 62.5),
-        ({}, "no idea", None),
-        ({"retry-after": "-1"}, "", None),
-    ],
-)
-def test_when_to_come_back(headers: dict[str, str], message: str, seconds: float | None) -> None:
-    assert retry_after(headers, message) == seconds
+# -- usage -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

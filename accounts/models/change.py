@@ -23,6 +23,9 @@ class Change(models.Model):
     TOKEN = "token"  # noqa: S105  # key: digest of a relay token
     USER = "user"  # key: id of a user, whose tokens are read again
     ADDRESS = "address"  # key: an address that was blocked or unblocked
+    COOLDOWN = "cooldown"  # key: a place whose circuit was opened or closed
+    WATCH = "watch"  # somebody looks at the running requests
+    END = "end"  # key: id of a request that shall end
 
     topic = models.CharField(max_length=12)
     key = models.CharField(max_length=64, blank=True)

@@ -14,12 +14,12 @@ from unfold.decorators import action, display
 
 from accounts.admin.base import BaseAdmin, address
 from accounts.models import LIMIT_FIELDS, AuditEvent
-from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
+from relay.checkup import test_channel
 from relay.models import ApiKey, Channel, ChannelModel, Model
 from relay.price_import import seed
-from relay.probe import ProbeResult, fetch_models, probe_channel
+from relay.probe import ProbeResult, fetch_models
 from relay.providers.table import PROVIDERS
 
 _TESTS_AT_ONCE = 10
@@ -136,7 +136,7 @@ class ChannelAdmin(BaseAdmin):
             self.message_user(request, f"Choose at most {_TESTS_AT_ONCE} channels: each test is a real request.", messages.WARNING)
             return
         for channel in channels:
-            report(self, request, channel, run_test(request, channel))
+            report(self, request, channel, test_channel(channel, request.user, address(request)))
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class ChannelAdmin(BaseAdmin):
             text = f"One real chat request to the model “{served.upstream_name or served.model.name}” is sent" if served else "There is no model to test with yet"
             text += f" with each of its {keys} keys. It costs a few tokens." if keys > 1 else ". It costs a few tokens."
             return self.confirm(request, channel, f"Test “{channel}”", text, "Test now")
-        report(self, request, channel, run_test(request, channel))
+        report(self, request, channel, test_channel(channel, request.user, address(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
@@ -194,36 +194,6 @@ def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool
             touched.append(model)
         seed(touched)
     return added
-
-
-def run_test(request: HttpRequest, channel: Channel) -> ProbeResult:
-    """Test every enabled key of a channel with its first model; keep and audit the outcome. The first failure is the outcome."""
-    served = channel.served.filter(enabled=True).select_related("model").order_by("pk").first()
-    keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
-    if served is None:
-        result = ProbeResult(False, "The channel serves no model yet. Add one, or fetch its models.")
-    elif not keys and PROVIDERS[channel.provider].needs_key:
-        result = ProbeResult(False, "The channel has no enabled key. Add one.")
-    else:
-        result = _test_keys(channel, keys or [None], served.upstream_name or served.model.name)
-    channel.tested_at, channel.test_ok = clock.now(), result.ok
-    channel.test_latency_ms, channel.test_message = result.latency_ms, result.message[:500]
-    with transaction.atomic():
-        channel.save(update_fields=["tested_at", "test_ok", "test_latency_ms", "test_message"])
-        AuditEvent.write("channel.test", request.user, channel, address(request), ok=result.ok, message=result.message)
-    return result
-
-
-def _test_keys(channel: Channel, keys: Sequence[ApiKey | None], model: str) -> ProbeResult:
-    result = ProbeResult(False, "The channel has no key.")
-    for key in keys:
-        try:
-            result = probe_channel(channel, key, model)
-        except Undecryptable:
-            result = ProbeResult(False, "The key cannot be decrypted with the configured encryption keys. Enter it again.")
-        if not result.ok:
-            return ProbeResult(False, f"Key {key}: {result.message}" if key and len(keys) > 1 else result.message, result.latency_ms)
-    return result
 
 
 def report(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:

@@ -14,7 +14,7 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.guard import guard
 from relay.gateway.snapshot import Caller, CallerState, ModelView, Snapshot
 from relay.gateway.store import store
-from relay.models.token import digest_of
+from relay.models.token import TOKEN_LENGTH, digest_of
 
 _REFUSAL: Final = "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
 _UNUSABLE: Final = {
@@ -36,6 +36,8 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
 async def identify(exchange: Exchange) -> Caller:
     """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
     secret = presented_token(exchange.headers)
+    if len(secret) > TOKEN_LENGTH and secret[TOKEN_LENGTH] == "-" and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal() and len(pin) < 19:
+        secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
     digest = digest_of(secret)
     caller = store.cached(digest) or await store.caller(digest)
     if caller is None:
@@ -45,6 +47,8 @@ async def identify(exchange: Exchange) -> Caller:
     if state is not CallerState.ACTIVE:
         code, message = _UNUSABLE[state]
         raise TokenUnusable(message, code=code)
+    if exchange.pinned and not caller.is_staff:
+        raise Forbidden("Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.", code="channel_pin_not_allowed")
     if caller.networks and not caller.may_come_from(net.parse_address(exchange.ip)):
         raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
     return caller

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import httpx
 
-from relay.errors import RelayError, RequestEnded, UpstreamFailed, UpstreamTimeout
+from relay.errors import RelayError, RequestEnded, Stopping, UpstreamFailed, UpstreamTimeout
 from relay.gateway.bill import spent
 from relay.gateway.client import ConnectRefused, UpstreamResponse, post
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
-from relay.gateway.failure import Failure, FailureClass, classify
+from relay.gateway.failure import Failure, classify
 from relay.gateway.pick import Candidate
+from relay.providers.failures import FailureClass, Rule
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error answer that are looked at
 _ANSWER_LIMIT: Final = 256 * 1024 * 1024
@@ -45,6 +47,8 @@ class Upstream:
     async def read(self) -> bytes:
         """The next piece of the body, empty at its end. Raises Failure, Ended or CancelledError."""
         exchange = self._exchange
+        if exchange.must_end is not None:
+            raise Ended(exchange.must_end)
         exchange.wait_since = began = time.monotonic()
         exchange.wait_limit, exchange.waiting = self._idle, Interrupt.IDLE
         try:
@@ -52,7 +56,7 @@ class Upstream:
         except asyncio.CancelledError as cancelled:
             raise exchange.explain(cancelled) from None
         except httpx.TransportError as error:
-            raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_BROKEN), 0, f"connection broke: {error or type(error).__name__}"[:300]) from None
+            raise Failure(FailureClass.UNANSWERED, UpstreamFailed(_BROKEN), 0, f"connection broke: {error or type(error).__name__}"[:300]) from None
         finally:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
@@ -75,8 +79,9 @@ class Upstream:
         self._stream.close()
 
 
-async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes) -> Upstream:
+async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes, rules: Sequence[Rule]) -> Upstream:
     """Send the request and wait for the answer's head. Raises Failure for anything but a 200, Ended, CancelledError."""
+    exchange.check_end()
     channel = candidate.route.channel
     request = post(channel.chat_url, candidate.key.headers, body, channel.timeouts.connect)
     began = time.monotonic()
@@ -90,11 +95,11 @@ async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport,
         raise Failure(FailureClass.CONFIG, error, 0, "the host name stands for an address that channels may not use") from None
     except httpx.ConnectTimeout:
         error_: RelayError = UpstreamTimeout("The upstream could not be reached in time (connect timeout). Try again.")
-        raise Failure(FailureClass.TRANSIENT, error_, 0, "connect timeout") from None
+        raise Failure(FailureClass.TRANSIENT, error_, 0, "connect timeout", unreachable=True) from None
     except (httpx.ConnectError, httpx.ProxyError) as reason:
-        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300]) from None
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300], unreachable=True) from None
     except (httpx.TransportError, httpx.InvalidURL, ValueError) as reason:
-        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(_BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]) from None
+        raise Failure(FailureClass.UNANSWERED, UpstreamFailed(_BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]) from None
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
@@ -108,7 +113,7 @@ async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport,
     if response.status_code == 200 or 200 < response.status_code < 300:
         detail = f"HTTP {response.status_code} with content-encoding “{response.headers.get('content-encoding', '')}”, which was not asked for"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
-    raise classify(response.status_code, response.headers, text)
+    raise classify(response.status_code, response.headers, text, channel.provider, rules)
 
 
 async def _error_body(upstream: Upstream) -> bytes:
@@ -122,13 +127,19 @@ async def _error_body(upstream: Upstream) -> bytes:
 
 
 def from_interrupt(ended: Ended) -> Failure:
-    """A limit of time that ran out, or an order to stop, as the failure of an attempt."""
-    if ended.reason is Interrupt.REVOKED:
-        return Failure(FailureClass.CLIENT, revoked(), 0, "the token was revoked while the request ran")
-    if ended.reason is Interrupt.SPENT:
-        return Failure(FailureClass.CLIENT, spent(), 0, ended.reason.value)
-    return Failure(FailureClass.TIMEOUT, timeout_error(ended.reason), 0, ended.reason.value)
+    """A limit of time that ran out, or an order to end, as the failure of an attempt."""
+    reason = ended.reason
+    if reason in {Interrupt.FIRST_BYTE, Interrupt.IDLE}:
+        return Failure(FailureClass.TIMEOUT, timeout_error(reason), 0, reason.value)
+    return Failure(FailureClass.ENDED, ended_error(reason), 0, reason.value)
 
 
-def revoked() -> RequestEnded:
-    return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
+def ended_error(reason: Interrupt) -> RelayError:
+    """What the client of a request hears that did not end by itself."""
+    if reason is Interrupt.REVOKED:
+        return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
+    if reason is Interrupt.KILLED:
+        return RequestEnded("This request was ended by an administrator of the portal. Ask them why before you send it again.")
+    if reason is Interrupt.STOPPING:
+        return Stopping("The portal is being restarted, and this request could not end before. Send it again.", retry_after=1)
+    return spent() if reason is Interrupt.SPENT else timeout_error(reason)

@@ -32,6 +32,8 @@ class Interrupt(Enum):
     DATABASE = "the database did not answer in time"
     REVOKED = "the token was revoked"
     SPENT = "nothing was left to pay with"
+    KILLED = "ended by an administrator"
+    STOPPING = "the portal is stopping"
 
 
 _TIMEOUTS: Final = {
@@ -56,12 +58,13 @@ class Exchange:
     the watch interrupt it for slowness. `streaming`: pieces of a stream are being sent. `quiet_since`: when the client got the last of them, 0
     while no comment may be put in between.
     `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
-    `at_end`: called when the exchange is over, whatever became of it.
+    `at_end`: called when the exchange is over, whatever became of it. `must_end`: why it shall end at its next step, None while it may go on.
+    `pinned`: the channel that the token names, 0 for none. `sketch`: says what the request is doing, for people who look.
     """
 
     __slots__ = (
-        "_receive", "_send", "at_end", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "quiet_since", "reply_headers", "request_id", "revoked",
-        "started", "streaming", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+        "_receive", "_send", "at_end", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "must_end", "pinned", "quiet_since", "reply_headers",
+        "request_id", "sketch", "started", "streaming", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
@@ -76,7 +79,10 @@ class Exchange:
         self.listener: asyncio.Task[None] | None = None
         self.interrupted: Interrupt | None = None
         self.waiting: Interrupt | None = None
-        self.body_read = self.revoked = self.streaming = False
+        self.body_read = self.streaming = False
+        self.must_end: Interrupt | None = None
+        self.pinned = 0
+        self.sketch: Callable[[], dict[str, Any]] | None = None
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
         self.quiet_since = 0.0
@@ -161,11 +167,16 @@ class Exchange:
             self.interrupted = reason
             self.task.cancel()
 
-    def revoke(self) -> None:
-        """The token is no longer valid: end the request, at once when it waits or streams, otherwise at its next step."""
-        self.revoked = True
-        if self.waiting is not None or self.streaming:
-            self.interrupt(Interrupt.REVOKED)
+    def end(self, reason: Interrupt) -> None:
+        """End the request from outside: at once when it waits for the upstream or streams, otherwise at its next step. The first reason stands."""
+        self.must_end = self.must_end or reason
+        if self.waiting is not Interrupt.DATABASE and (self.waiting is not None or self.streaming):
+            self.interrupt(self.must_end)
+
+    def check_end(self) -> None:
+        """Raises Ended when somebody has ended the request."""
+        if self.must_end is not None:
+            raise Ended(self.must_end)
 
     def explain(self, cancelled: asyncio.CancelledError) -> BaseException:
         """What to raise instead of a CancelledError: `Ended` when the watch interrupted this request, the same error otherwise."""

@@ -1,167 +1,132 @@
-"""What an upstream's failure means: another try or not, and what the client is told if every try fails. Pure."""
+"""What an upstream's failure means: another try or not, what cools down for how long, and what the client is told if every try fails. Pure.
+
+The rules are data: `relay.providers.failures`, and the administrator's own before them.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from portal.lib.redact import clean_upstream_message
 from relay.errors import (
     CredentialsExhausted,
+    ModelNotFound,
     NoAvailableChannel,
     RelayError,
     UpstreamFailed,
     UpstreamRateLimited,
     UpstreamRefused,
 )
+from relay.gateway import reset
+from relay.providers.failures import UNCERTAIN, FailureClass, Rule, rules_of
+from relay.wire.upstream_error import UpstreamError, read_error
 
-
-class FailureClass(Enum):
-    """Classes of upstream failures; `retry` says whether another channel or key may succeed."""
-
-    CLIENT = ("client", False)  # the request is wrong everywhere
-    KEY_DEAD = ("key_dead", True)
-    KEY_FORBIDDEN_MODEL = ("key_forbidden_model", True)
-    BILLING = ("billing", True)  # the account behind the key has no money
-    RATE = ("rate", True)
-    OVERLOAD = ("overload", True)
-    TRANSIENT = ("transient", True)
-    TIMEOUT = ("timeout", False)  # the upstream may have accepted, and billed, the request
-    CONFIG = ("config", True)
-
-    def __init__(self, word: str, retry: bool) -> None:
-        self.word = word
-        self.retry = retry
+KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
+_DETAIL: Final = 300
 
 
 class Failure(Exception):
-    """One attempt failed. `error` is what the client is told when no other attempt is left."""
+    """One attempt failed. `error` is what the client is told when no other attempt is left.
 
-    def __init__(self, kind: FailureClass, error: RelayError, status: int = 0, detail: str = "") -> None:
+    `wait`: seconds for which the upstream asked to be left alone. `cooldown`: seconds that the rule names. `certain`: an explicit rule says so,
+    and not the status alone. `unreachable`: not even a connection came about.
+    """
+
+    def __init__(
+        self,
+        kind: FailureClass,
+        error: RelayError,
+        status: int = 0,
+        detail: str = "",
+        wait: float | None = None,
+        cooldown: float | None = None,
+        certain: bool = True,
+        unreachable: bool = False,
+    ) -> None:
         super().__init__(detail or error.message)
         self.kind, self.error, self.status, self.detail = kind, error, status, detail
+        self.wait, self.cooldown, self.certain, self.unreachable = wait, cooldown, certain, unreachable
 
 
-class _Error(msgspec.Struct):
-    message: object = None
-    type: object = None
-    code: object = None
-    param: object = None
+def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float) -> float | None:
+    """Seconds until another try makes sense, from the headers, the members or the text of a refusal."""
+    found = reset.from_headers(headers, now)
+    if found is not None or error is None:
+        return found
+    for text in error.resets:
+        seconds = reset.parse_wait(text, now)
+        if seconds is not None:
+            return reset.clamp(seconds)
+    return reset.from_text(error.message, now)
 
 
-class _Envelope(msgspec.Struct):
-    error: _Error | str | None = None
-    message: object = None
-    type: object = None
-    code: object = None
-    param: object = None
-    detail: object = None
+def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str = "", extra: Sequence[Rule] = (), now: float | None = None, inside_200: bool = False) -> Failure:
+    """The meaning of an answer that is not a completion: any status of 300 and more, or, `inside_200`, an error object in a 200.
 
-
-_envelope: Final = msgspec.json.Decoder(_Envelope)
-_BILLING: Final = {
-    "insufficient_quota",
-    "billing_hard_limit_reached",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "exceeded_current_quota_error",
-    "insufficient_user_quota",
-    "arrearage",
-}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_UNIT: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_TRY_AGAIN: Final = re.compile(r"try again in ((?:\d+(?:\.\d+)?(?:ms|h|m|s))+)", re.I)
-KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamError:
-    """An upstream's error object in one shape, whatever shape it had."""
-
-    message: str
-    type: str
-    code: str | None
-    param: str | None
-
-
-def read_error(body: bytes) -> UpstreamError | None:
-    """`{"error": {…}}`, `{"error": "…"}`, a flat object, `{"detail": …}` or `[{…}]`; None for anything else, such as HTML."""
-    text = body.strip()
-    if text.startswith(b"["):
-        text = text[1:-1]
-    try:
-        envelope = _envelope.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    inner: _Error
-    if isinstance(envelope.error, _Error):
-        inner = envelope.error
-    elif isinstance(envelope.error, str):
-        inner = _Error(envelope.error, envelope.type, envelope.code, envelope.param)
-    elif envelope.message is not None or envelope.detail is not None:
-        inner = _Error(envelope.message if envelope.message is not None else envelope.detail, envelope.type, envelope.code, envelope.param)
-    else:
-        return None
-    message = inner.message if isinstance(inner.message, str) else msgspec.json.encode(inner.message).decode() if inner.message else ""
-    code = str(inner.code) if isinstance(inner.code, (str, int)) and not isinstance(inner.code, bool) else None
-    return UpstreamError(
-        clean_upstream_message(message) or "The upstream gave no reason.",
-        inner.type if isinstance(inner.type, str) and inner.type else "",
-        clean_upstream_message(code, 64) if code else None,
-        inner.param if isinstance(inner.param, str) else None,
-    )
-
-
-def retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
-    """Seconds until another try makes sense, from the headers or the text of a refusal."""
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * factor
-        except ValueError:
-            continue
-        if 0 <= seconds < 86_400 * 31:
-            return seconds
-    match = _TRY_AGAIN.search(message)
-    return sum(float(number) * _UNIT[unit] for number, unit in _DURATION.findall(match.group(1))) if match else None
-
-
-def classify(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """The meaning of an answer that is not a completion: any status of 300 and more, or a 200 that carries an error object."""
+    `provider`: the vendor's key in `relay.providers.table`. `extra`: the administrator's rules. `now`: seconds since 1970.
+    """
+    now = time.time() if now is None else now
     error = read_error(body)
-    detail = f"HTTP {status}: {error.message if error else 'no error object in the answer'}"[:300]
-    wait = retry_after(headers, error.message if error else "")
-    code = (error.code or "").lower() if error else ""
-    kind_word = error.type.lower() if error else ""
-    if status != 401 and status < 500 and (code in _BILLING or kind_word in _BILLING or status == 402):
-        return Failure(FailureClass.BILLING, CredentialsExhausted(KEYS_MESSAGE), status, detail)
-    if status in {401, 403}:
-        return Failure(FailureClass.KEY_DEAD, CredentialsExhausted(KEYS_MESSAGE), status, detail)
-    if status == 429:
+    if inside_200:
+        status = _status_of(error)
+    detail = f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: {error.message if error else 'no error object in the answer'}"[:_DETAIL]
+    wait = wait_of(headers, error, now)
+    rule = find_rule(provider, status, error, extra)
+    kind, cooldown, certain = FailureClass.TRANSIENT, None, True
+    if rule is not None:
+        kind, cooldown, certain = rule.kind, rule.cooldown, rule not in UNCERTAIN
+        if wait is None and rule.resets:
+            wait = reset.from_rule(rule.resets, now)
+    if error is None and kind is FailureClass.CLIENT:
+        # A page, or nothing: whatever answered there is no API of this kind.
+        kind = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT
+    return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain)
+
+
+def find_rule(provider: str, status: int, error: UpstreamError | None, extra: Sequence[Rule] = ()) -> Rule | None:
+    """The first rule that fits."""
+    words, message = (error.words, error.message) if error else (frozenset[str](), "")
+    for rules in (extra, rules_of(provider)):
+        for rule in rules:
+            if rule.fits(provider, status, words, message):
+                return rule
+    return None
+
+
+def _status_of(error: UpstreamError | None) -> int:
+    """The status that an error inside a 200 would have had: its code, where that is one (OpenRouter), or 502."""
+    for word in error.words if error else ():
+        if word.isdigit() and 400 <= int(word) < 600:
+            return int(word)
+    return 502
+
+
+def public_error(kind: FailureClass, status: int, error: UpstreamError | None, wait: float | None) -> RelayError:
+    """What the client is told when this was the last try."""
+    if kind in {FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE} and error is not None:
+        said = status if 400 <= status < 500 and not (kind is FailureClass.CONTENT and status == 403) else 400
+        code = error.code or ("content_filter" if kind is FailureClass.CONTENT else None)
+        return UpstreamRefused(said, error.message, error.type or "invalid_request_error", code, error.param)
+    if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING} or (kind is FailureClass.KEY_FORBIDDEN_MODEL and status != 404):
+        return CredentialsExhausted(KEYS_MESSAGE)
+    if kind is FailureClass.KEY_FORBIDDEN_MODEL:
+        message = "No upstream of this portal serves the model at the moment. Choose another one from GET /v1/models, or tell the portal's administrator."
+        return ModelNotFound(message, param="model")
+    if kind is FailureClass.RATE:
         message = "Every upstream for this model is at its rate limit. Try again after the time in Retry-After."
-        return Failure(FailureClass.RATE, UpstreamRateLimited(message, retry_after=wait if wait is not None else 5), status, detail)
-    if status in {503, 529, 498}:
+        return UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
+    if kind is FailureClass.QUOTA_WINDOW:
+        message = "Every upstream for this model has used up its quota for now. Try again after the time in Retry-After, or use another model."
+        limited = UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
+        limited.retry = False
+        return limited
+    if kind is FailureClass.OVERLOAD:
         message = "The upstream for this model is overloaded. Try again after the time in Retry-After."
-        return Failure(FailureClass.OVERLOAD, NoAvailableChannel(message, retry_after=wait if wait is not None else 5), status, detail)
-    if (status in {404, 405} and error is None) or 300 <= status < 400:
-        message = "The upstream does not serve this kind of request at the configured address. Tell the portal's administrator."
-        return Failure(FailureClass.CONFIG, UpstreamFailed(message), status, detail)
-    if status == 404 and error is not None:
-        return Failure(FailureClass.KEY_FORBIDDEN_MODEL, _refused(status, error), status, detail)
-    if 400 <= status < 500 and status not in {408, 409, 425} and error is not None:
-        return Failure(FailureClass.CLIENT, _refused(status, error), status, detail)
-    failed = UpstreamFailed("The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait)
-    return Failure(FailureClass.TRANSIENT, failed, status, detail)
-
-
-def _refused(status: int, error: UpstreamError) -> UpstreamRefused:
-    return UpstreamRefused(status, error.message, error.type or "invalid_request_error", error.code, error.param)
+        return NoAvailableChannel(message, retry_after=wait if wait is not None else kind.cooldown)
+    if kind is FailureClass.CONFIG:
+        return UpstreamFailed("The upstream does not serve this kind of request at the configured address. Tell the portal's administrator.")
+    return UpstreamFailed("The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait)
 
 
 def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
@@ -172,4 +137,4 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     out = UpstreamFailed(error.message, code=error.code or "upstream_error", param=error.param)
     if error.type:
         out.wire_type = error.type
-    return out, f"error event: {error.message}"[:300]
+    return out, f"error event: {error.message}"[:_DETAIL]

@@ -19,8 +19,8 @@ from relay.billing.ledger_lines import BudgetLine
 from relay.billing.price import ONE, Price, PriceList
 from relay.gateway.client import request_headers
 from relay.gateway.limits import Check, Limits, Subject, checks
-from relay.gateway.snapshot import Caller, ChannelView, GroupView, KeyView, ModelView, Route, Snapshot, Timeouts
-from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, LedgerAccount, Model, ModelPermission, ModelPrice, Token
+from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
+from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.table import PROVIDERS
 
@@ -45,7 +45,7 @@ def allowances() -> tuple[net.Allowance, ...]:
 
 
 def load_snapshot() -> Snapshot:
-    """The configuration as it is at one moment. Queries: 10, whatever its size."""
+    """The configuration as it is at one moment. Queries: 11, whatever its size."""
     with one_state():
         return _load_snapshot()
 
@@ -55,7 +55,8 @@ def _load_snapshot() -> Snapshot:
     keys: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
         keys.setdefault(key.channel_id, []).append(key)
-    channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in Channel.objects.filter(enabled=True).prefetch_related("groups")}
+    enabled = Channel.objects.filter(enabled=True).select_related("pool").prefetch_related("groups")
+    channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in enabled}
     prices = _prices()
     routes: dict[int, list[Route]] = {}
     for served in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
@@ -85,10 +86,13 @@ def _load_snapshot() -> Snapshot:
             price=prices.get((model.pk, None, Purpose.SALE)),
             varied=any(route.price is not None for route in routes.get(model.pk, ())),
             checks=_checks("model", model.pk, "this model", model),
+            strategy=model.strategy,
+            sticky=model.sticky,
         )
         for model in Model.objects.filter(enabled=True)
     }
-    return Snapshot(views, allowed, {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")})
+    group_views = {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")}
+    return Snapshot(views, allowed, group_views, tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)))
 
 
 def _prices() -> dict[tuple[int, int | None, str], PriceList]:
@@ -146,13 +150,18 @@ def _group(row: GroupSettings) -> GroupView:
 def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
     provider, config = PROVIDERS[channel.provider], settings.CONFIG
     views = []
+    benched = []
     for key in keys:
+        if key.auto_disabled:
+            at, next_test = (moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at))
+            benched.append(BenchedKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test))
+            continue
         try:
             headers = request_headers({provider.auth_header: provider.auth_prefix + key.secret()})
         except Undecryptable:
             _tell(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
             continue
-        views.append(KeyView(key.pk, key.weight, headers))
+        views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
     if not views and not keys and not provider.needs_key:
         views.append(KeyView(0, 1, request_headers({})))
     refusal = ""
@@ -188,6 +197,10 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         cost_multiplier=_parts_per_million(channel.cost_multiplier),
         disconnect_policy=channel.disconnect_policy,
         checks=_checks("channel", channel.pk, "a channel", channel),
+        pool=PoolView(channel.pool.pk, channel.pool.name, channel.pool.strategy) if channel.pool else None,
+        key_strategy=channel.key_strategy,
+        retry_unanswered=channel.retry_unanswered,
+        benched=tuple(benched),
     )
 
 

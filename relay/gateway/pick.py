@@ -1,14 +1,30 @@
-"""Which channel and key to try next. Pure: routes and what was tried go in, a choice comes out."""
+"""Which channel and key to try next. Pure: routes, what was tried and the live state go in, a choice comes out."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeVar
 
+from relay.gateway.breaker import Breaker, Cooling
 from relay.gateway.snapshot import KeyView, Route
 
 T = TypeVar("T")
+Pair = tuple[int, int]
+_EXPLORE: Final = 0.05  # share of requests by which the slower channels are measured again
+_NEW: Final = 0.2  # weight of a new measurement in the running average
+
+
+class Strategy(StrEnum):
+    """How one of several channels of the same priority is chosen."""
+
+    WEIGHTED = "weighted"
+    ROUND_ROBIN = "round_robin"
+    LEAST_IN_FLIGHT = "least_in_flight"
+    LOWEST_LATENCY = "lowest_latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +33,124 @@ class Candidate:
     key: KeyView
 
     @property
-    def pair(self) -> tuple[int, int]:
+    def pair(self) -> Pair:
         return (self.route.channel.id, self.key.id)
 
 
-def pick(routes: Sequence[Route], tried: Set[tuple[int, int]], random: Callable[[], float]) -> Candidate | None:
-    """The next (channel, key): highest priority first; inside a priority a channel by weight, inside a channel a key by weight.
+@dataclass(slots=True)
+class Live:
+    """What a worker has seen: circuits, requests under way by channel, seconds to the first byte by (channel, model), turns of round robin."""
 
-    `tried` pairs are left out, so siblings of a failed channel come before a lower priority. `random` returns numbers in [0, 1).
+    breaker: Breaker = field(default_factory=Breaker)
+    in_flight: dict[int, int] = field(default_factory=dict)
+    latency: dict[tuple[int, int], float] = field(default_factory=dict)
+    turns: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)
+
+    def begin(self, channel: int) -> None:
+        self.in_flight[channel] = self.in_flight.get(channel, 0) + 1
+
+    def end(self, channel: int) -> None:
+        left = self.in_flight.get(channel, 0) - 1
+        if left > 0:
+            self.in_flight[channel] = left
+        else:
+            self.in_flight.pop(channel, None)
+
+    def measured(self, channel: int, model: int, seconds: float) -> None:
+        """A first byte came after so many seconds."""
+        before = self.latency.get((channel, model))
+        self.latency[channel, model] = seconds if before is None else before + _NEW * (seconds - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks of its route. `strategy`: the model's own, empty when it has none; `default`: the installation's.
+
+    `conversation`: requests with the same one belong together, empty: with none. `pinned`: a channel, 0: any.
     """
-    open_routes = [route for route in routes if not route.channel.refusal and _open_keys(route, tried)]
+
+    model: int
+    strategy: str = ""
+    default: str = Strategy.WEIGHTED
+    conversation: str = ""
+    pinned: int = 0
+
+
+def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now: float, random: Callable[[], float]) -> Candidate | None:
+    """The next (channel, key): of the highest priority, by the strategy; inside a channel a key by weight or in turn.
+
+    `tried` pairs and those that cool down are left out, so siblings of a failed channel come before a lower priority. A pinned channel is
+    asked even while it cools down. `random` returns numbers in [0, 1).
+    """
+    open_routes: list[tuple[Route, Sequence[KeyView]]] = []
+    for route in routes:
+        if route.channel.refusal or (wish.pinned and route.channel.id != wish.pinned):
+            continue
+        keys = _open_keys(route, tried, live, wish, now)
+        if keys:
+            open_routes.append((route, keys))
     if not open_routes:
         return None
     if len(open_routes) > 1:
-        top = max(route.channel.priority for route in open_routes)
-        open_routes = [route for route in open_routes if route.channel.priority == top]
-    route = _weighted(open_routes, [route.channel.weight for route in open_routes], random)
-    keys = _open_keys(route, tried)
-    return Candidate(route, _weighted(keys, [key.weight for key in keys], random))
+        top = max(route.channel.priority for route, _ in open_routes)
+        open_routes = [found for found in open_routes if found[0].channel.priority == top]
+    route, keys = open_routes[0] if len(open_routes) == 1 else _choose(open_routes, live, wish, random)
+    return Candidate(route, keys[0] if len(keys) == 1 else _key(route, keys, live, wish, random))
 
 
-def _open_keys(route: Route, tried: Set[tuple[int, int]]) -> Sequence[KeyView]:
-    keys = route.channel.keys
-    return [key for key in keys if (route.channel.id, key.id) not in tried] if tried else keys
+def _open_keys(route: Route, tried: Set[Pair], live: Live, wish: Wish, now: float) -> Sequence[KeyView]:
+    channel = route.channel
+    keys: Sequence[KeyView] = channel.keys
+    if tried:
+        keys = [key for key in keys if (channel.id, key.id) not in tried]
+    if live.breaker.cells and not wish.pinned:
+        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, wish.model, now) is None]
+    return keys
+
+
+def strategy_of(routes: Sequence[Route], wish: Wish) -> Strategy:
+    """The model's own; else that of the pool that all these channels are of; else the installation's."""
+    if wish.strategy:
+        return Strategy(wish.strategy)
+    pool = routes[0].channel.pool
+    if pool is not None and all(route.channel.pool == pool for route in routes):
+        return Strategy(pool.strategy)
+    return Strategy(wish.default)
+
+
+def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, wish: Wish, random: Callable[[], float]) -> tuple[Route, Sequence[KeyView]]:
+    weights = [route.channel.weight for route, _ in options]
+    if wish.conversation:
+        return options[_rendezvous(wish.conversation, [route.channel.id for route, _ in options], weights)]
+    strategy = strategy_of([route for route, _ in options], wish)
+    if strategy is Strategy.ROUND_ROBIN:
+        ids = [route.channel.id for route, _ in options]
+        return options[_turn(live.turns.setdefault(("model", wish.model), {}), ids, weights)]
+    if strategy is Strategy.LEAST_IN_FLIGHT:
+        load = [live.in_flight.get(route.channel.id, 0) / weight for (route, _), weight in zip(options, weights, strict=True)]
+        return _weighted_of([index for index, value in enumerate(load) if value == min(load)], options, weights, random)
+    if strategy is Strategy.LOWEST_LATENCY:
+        seconds = [live.latency.get((route.channel.id, wish.model)) for route, _ in options]
+        unknown = [index for index, value in enumerate(seconds) if value is None]
+        if unknown:
+            return _weighted_of(unknown, options, weights, random)
+        if random() >= _EXPLORE:
+            known = [value for value in seconds if value is not None]
+            return options[known.index(min(known))]
+    return _weighted(options, weights, random)
+
+
+def _weighted_of(indices: Sequence[int], options: Sequence[T], weights: Sequence[int], random: Callable[[], float]) -> T:
+    return _weighted([options[index] for index in indices], [weights[index] for index in indices], random)
+
+
+def _key(route: Route, keys: Sequence[KeyView], live: Live, wish: Wish, random: Callable[[], float]) -> KeyView:
+    weights = [key.weight for key in keys]
+    if wish.conversation:  # vendors keep their prompt caches by account
+        return keys[_rendezvous(wish.conversation, [key.id for key in keys], weights)]
+    if route.channel.key_strategy == Strategy.ROUND_ROBIN:
+        return keys[_turn(live.turns.setdefault(("channel", route.channel.id), {}), [key.id for key in keys], weights)]
+    return _weighted(keys, weights, random)
 
 
 def _weighted(items: Sequence[T], weights: Sequence[int], random: Callable[[], float]) -> T:
@@ -51,3 +162,75 @@ def _weighted(items: Sequence[T], weights: Sequence[int], random: Callable[[], f
         if point < 0:
             return item
     return items[-1]
+
+
+def _turn(credit: dict[int, float], ids: Sequence[int], weights: Sequence[int]) -> int:
+    """Smooth weighted round robin: everyone earns its weight each turn, the richest is chosen and pays the sum."""
+    best = 0
+    for index, (id_, weight) in enumerate(zip(ids, weights, strict=True)):
+        credit[id_] = credit.get(id_, 0.0) + weight
+        if credit[id_] > credit[ids[best]]:
+            best = index
+    credit[ids[best]] -= sum(weights)
+    return best
+
+
+def _rendezvous(conversation: str, ids: Sequence[int], weights: Sequence[int]) -> int:
+    """The same one for the same conversation on every worker, without anything being remembered; when it is away, another, and no other conversation moves."""
+    best, highest = 0, -math.inf
+    for index, (id_, weight) in enumerate(zip(ids, weights, strict=True)):
+        number = int.from_bytes(hashlib.blake2b(f"{conversation}\0{id_}".encode(), digest_size=8).digest(), "big")
+        score = -weight / math.log((number + 1) / (2**64 + 1))
+        if score > highest:
+            best, highest = index, score
+    return best
+
+
+class Standing(StrEnum):
+    """Where a (channel, key) stands for a model."""
+
+    NEXT = "next"
+    READY = "ready"
+    STANDBY = "standby"  # only when all of a higher priority fail
+    COOLING = "cooling"
+    REFUSED = "refused"  # its address is not permitted
+    NO_KEY = "no_key"
+    OTHER = "other"  # the token pins another channel
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One line of an explanation. `key` None: the channel as a whole."""
+
+    route: Route
+    key: KeyView | None
+    standing: Standing
+    cooling: Cooling | None = None
+
+
+def explain(routes: Sequence[Route], live: Live, wish: Wish, now: float) -> list[Explained]:
+    """Every channel and key that could serve, best first: who would, who waits, who is out of service and until when."""
+    found: list[Explained] = []
+    chosen = pick(routes, frozenset(), _still(live), wish, now, lambda: 0.0)
+    for route in sorted(routes, key=lambda route: (-route.channel.priority, route.channel.name)):
+        channel = route.channel
+        if channel.refusal or (wish.pinned and channel.id != wish.pinned):
+            found.append(Explained(route, None, Standing.REFUSED if channel.refusal else Standing.OTHER))
+        elif not channel.keys:
+            found.append(Explained(route, None, Standing.NO_KEY))
+        else:
+            for key in channel.keys:
+                cooling = None if wish.pinned else live.breaker.blocked(channel.id, key.id, wish.model, now)
+                if cooling is not None:
+                    standing = Standing.COOLING
+                elif chosen is not None and chosen.pair == (channel.id, key.id):
+                    standing = Standing.NEXT
+                else:
+                    standing = Standing.READY if chosen is not None and channel.priority == chosen.route.channel.priority else Standing.STANDBY
+                found.append(Explained(route, key, standing, cooling))
+    return found
+
+
+def _still(live: Live) -> Live:
+    """A copy whose turns are not used up by looking."""
+    return Live(live.breaker, live.in_flight, live.latency, {place: dict(credit) for place, credit in live.turns.items()})

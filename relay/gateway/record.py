@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from relay.billing.count import estimate_text
 from relay.billing.writer import Row
-from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RelayUnavailable, RequestEnded, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RelayUnavailable, RequestEnded, Stopping, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
@@ -34,6 +35,8 @@ def end_reason(error: RelayError) -> str:
         return "timeout"
     if isinstance(error, (RequestEnded, InsufficientQuota)):
         return ENDED
+    if isinstance(error, Stopping):
+        return SHUTDOWN
     if isinstance(error, RelayUnavailable):
         return INTERNAL
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
@@ -43,7 +46,7 @@ class Record:
     """What will be written. `submit` may be called more than once; only the first time counts."""
 
     __slots__ = (
-        "_funds", "attempts", "bill", "candidate", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
+        "_funds", "attempts", "bill", "candidate", "delivered", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
         "streamed", "submitted", "upstream_model",
     )  # fmt: skip
 
@@ -56,6 +59,17 @@ class Record:
         self.first_token_ms: int | None = None
         self.sent = False
         self.submitted = False
+        self.delivered: Callable[[], float] | None = None
+
+    def sketch(self) -> dict[str, object]:
+        """What the request is doing now, for people who look. JSON values; seconds since 1970."""
+        exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
+        return {
+            "id": exchange.request_id, "since": exchange.wall, "user": caller.user_id if caller else None, "token": caller.token_id if caller else None, "model": self.model,
+            "channel": candidate.route.channel.name if candidate else "", "key": candidate.key.name if candidate else "", "streamed": self.streamed, "attempts": len(self.attempts),
+            "input": self.prompt_tokens, "output": round(self.delivered()) if self.delivered is not None else 0, "first_token_ms": self.first_token_ms,
+            "phase": exchange.waiting.name.lower() if exchange.waiting else "sending",
+        }  # fmt: skip
 
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -71,6 +85,8 @@ class Record:
         }
         if failure:
             entry["status"], entry["detail"] = failure.status, failure.detail
+            if failure.wait is not None:
+                entry["wait"] = round(failure.wait, 1)
         self.attempts.append(entry)
 
     def mark_first_token(self) -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpx
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from accounts.models import Change
 from portal.env import Config
+from relay import cooldowns
 from relay.billing import ledger
 from relay.billing.writer import writer
 from relay.errors import RelayUnavailable
 from relay.gateway.bill import fallback_price
 from relay.gateway.client import Upstreams
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.funds import Funds, is_dead
 from relay.gateway.gate import Gate
 from relay.gateway.guard import guard
+from relay.gateway.health import Health
+from relay.gateway.roster import Roster
 from relay.gateway.snapshot import CallerState
 from relay.gateway.store import FeedPoller, store
 from relay.gateway.watch import Watch
@@ -32,15 +37,13 @@ _TIDY_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 15.0
 
 
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("notices could not be sent; the next round tries again", exc_info=task.exception())
+Chore = Callable[[Callable[[], bool]], None]
 
 
 class Runtime:
-    """Belongs to one event loop. `tell(stopping)`: sends notices, set by the entry point."""
+    """Belongs to one event loop. `chores`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop."""
 
-    tell: Callable[[Callable[[], bool]], None] | None = None
+    chores: Mapping[str, Chore] = {}
 
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
@@ -51,9 +54,11 @@ class Runtime:
         self.demo = DemoTransport()
         self.funds = Funds(config.time_zone)
         self.gate = Gate(config.redis_url, self.watch.spawn)
+        self.health = Health(secrets.token_hex(6))
+        self.roster = Roster(self.health.worker, self.watch)
         self.fallback_price = fallback_price(config.unpriced)
         self._keeper: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._chores: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
         self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
         self._loop = asyncio.get_running_loop()
@@ -72,7 +77,12 @@ class Runtime:
                 logger.error("the configuration cannot be read: %s", error)
                 raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
             writer.start()
+            for place, state in (await store.in_thread(cooldowns.read_all)).items():
+                self.health.take_over(cooldowns.name_of(place), state)
             store.on_drop(self._on_drop)
+            store.on(Change.COOLDOWN, self._on_cooldown)
+            store.on(Change.WATCH, self._on_watch)
+            store.on(Change.END, self._on_end)
             self._keeper = asyncio.ensure_future(self._keep_house())
             self._started = True
 
@@ -84,10 +94,14 @@ class Runtime:
                 self.funds.tidy()
                 self.gate.tidy()
                 now = time.monotonic()
+                if now >= self._cut_at:
+                    self._end_all()
+                await self.health.flush()
+                await self.roster.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
                     swept = await store.in_thread(ledger.sweep, time.time(), is_dead)
-                    self._tell()
+                    self._do_chores()
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)
             except RelayUnavailable:
@@ -96,16 +110,36 @@ class Runtime:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
 
-    def _tell(self) -> None:
-        """Send notices, unless the round before still runs: a mail server may be slow, and nobody waits for it."""
-        if self.tell is not None and (self._telling is None or self._telling.done()):
-            self._telling = asyncio.ensure_future(asyncio.to_thread(self.tell, lambda: self.stopping))
-            self._telling.add_done_callback(_log_failure)
+    def _do_chores(self) -> None:
+        """Begin each chore, unless its round before still runs: a mail server may be slow, and nobody waits for it."""
+        for name, chore in self.chores.items():
+            running = self._chores.get(name)
+            if running is None or running.done():
+                self._chores[name] = asyncio.ensure_future(self._do(name, chore))
+
+    async def _do(self, name: str, chore: Chore) -> None:
+        try:
+            await asyncio.to_thread(chore, lambda: self.stopping)
+        except Exception:
+            logger.exception("%s failed; the next round tries again", name)
 
     def told_to_stop(self) -> None:
         """A stop signal came: running requests have a while left. Called from a signal handler."""
         self.stopping = True
-        self._cut_at = min(self._cut_at, time.monotonic() + self.config.shutdown_seconds)
+        self._cut_at = min(self._cut_at, time.monotonic() + self.config.shutdown_delay_seconds + self.config.shutdown_seconds)
+
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Do something after a while. May be called from a signal handler."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, work)
+
+    def _end_all(self) -> None:
+        """The time that running requests had is over: each ends with an error that says so."""
+        for exchange in list(self.watch.running):
+            exchange.end(Interrupt.STOPPING)
+
+    def tells(self, exchange: Exchange) -> bool:
+        """Whether a client hears of the relay's own part in x-relay-… headers: everybody by the setting, staff always."""
+        return self.config.relay_headers or (exchange.caller is not None and exchange.caller.is_staff)
 
     def cutting_off(self) -> bool:
         """Whether a request that is cancelled now is cancelled by the server's stop and not by its client."""
@@ -117,6 +151,11 @@ class Runtime:
         if self._keeper is not None:
             self._keeper.cancel()
         await asyncio.to_thread(self._poller.stop)
+        try:
+            await self.health.flush()
+            await self.roster.leave()
+        except RelayUnavailable:
+            pass  # the fault is in the log
         self.funds.close_all()
         await asyncio.to_thread(writer.close)
         await self.upstreams.close()
@@ -134,10 +173,7 @@ class Runtime:
 
     def _on_drop(self, digest: str, user_id: int) -> None:
         """Called in any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._recheck, digest, user_id)
-        except RuntimeError:  # the loop is closed
-            logger.debug("a change came after the stop")
+        self._soon(lambda: self._recheck(digest, user_id))
 
     def _recheck(self, digest: str, user_id: int) -> None:
         for exchange in self.watch.running:
@@ -145,10 +181,34 @@ class Runtime:
             if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
                 self.watch.spawn(self._end_if_revoked(exchange, caller.digest))
 
+    # -- what other workers and people say ---------------------------------------------------------------------------
+
+    def _on_cooldown(self, name: str) -> None:
+        """Called in any thread that may use the database."""
+        state = cooldowns.read(name)
+        self._soon(lambda: self.health.take_over(name, state))
+
+    def _on_watch(self, _: str) -> None:
+        self._soon(self.roster.watched)
+
+    def _on_end(self, request_id: str) -> None:
+        self._soon(lambda: self._end(request_id))
+
+    def _end(self, request_id: str) -> None:
+        for exchange in self.watch.running:
+            if exchange.request_id == request_id:
+                exchange.end(Interrupt.KILLED)
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(work)
+        except RuntimeError:  # the loop is closed
+            logger.debug("a change came after the stop")
+
     async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
         caller = await store.caller(digest)
         if caller is None or caller.state(exchange.wall) not in {CallerState.ACTIVE, CallerState.EXPIRED}:
-            exchange.revoke()
+            exchange.end(Interrupt.REVOKED)
 
 
 _runtime: Runtime | None = None

@@ -13,6 +13,7 @@ from portal.lib.net import Address, Allowance, Network, inside
 from relay.billing.ledger_lines import BudgetLine
 from relay.billing.price import ONE, PriceList
 from relay.gateway.limits import Check, Limits, Subject, checks
+from relay.providers.failures import Rule
 
 NO_LIMITS: Final = Limits()
 _MOST_TERMS: Final = 50_000
@@ -25,6 +26,29 @@ class KeyView:
     id: int
     weight: int
     headers: Mapping[str, str] = field(repr=False)
+    name: str = ""
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BenchedKey:
+    """A key that was taken out of service by itself: `kind` is the word of a failure class, `at` seconds since 1970."""
+
+    id: int
+    name: str
+    kind: str
+    reason: str
+    at: float
+    next_test: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """Channels that share a strategy."""
+
+    id: int
+    name: str
+    strategy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,10 @@ class ChannelView:
     cost_multiplier: int = ONE
     disconnect_policy: str = "delivered"
     checks: tuple[Check, ...] = ()
+    pool: PoolView | None = None
+    key_strategy: str = "random"
+    retry_unanswered: str = "broken"
+    benched: tuple[BenchedKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +115,8 @@ class ModelView:
     price: PriceList | None = None
     varied: bool = False  # some route has a price of its own
     checks: tuple[Check, ...] = ()
+    strategy: str = ""
+    sticky: bool = True
 
     @property
     def priced(self) -> bool:
@@ -119,6 +149,7 @@ class Snapshot:
     models: Mapping[str, ModelView]
     allowed: tuple[Allowance, ...]
     groups: Mapping[int, GroupView] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
     _terms: dict[str, Terms] = field(default_factory=dict)
 
     def terms(self, caller: Caller) -> Terms:

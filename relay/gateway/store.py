@@ -49,11 +49,16 @@ class Store:
         self._loading: dict[str, asyncio.Future[Caller | None]] = {}
         self._threads = ThreadPoolExecutor(2, "airelays-load")
         self._dropped: list[Callable[[str, int], None]] = []
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
         listen(self.apply)
 
     def on_drop(self, callback: Callable[[str, int], None]) -> None:
         """Call `callback(digest, user_id)` whenever a token ("" and a user id: all tokens of a user) has changed."""
         self._dropped.append(callback)
+
+    def on(self, topic: str, callback: Callable[[str], None]) -> None:
+        """Call `callback(key)`, in any thread, for every change of a topic that is none of configuration."""
+        self._listeners.setdefault(topic, []).append(callback)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -127,6 +132,8 @@ class Store:
             self._tell("", user)
         elif topic == Change.ADDRESS:
             guard.replace(load.load_blocks(clock.now()))
+        for callback in self._listeners.get(topic, ()):
+            callback(key)
 
     def _tell(self, digest: str, user: int) -> None:
         for callback in self._dropped:

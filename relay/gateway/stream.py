@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.http.response import HttpResponseBase
 
@@ -16,6 +16,9 @@ from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, stream_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.wire.sse import ChatStream
+
+if TYPE_CHECKING:
+    from relay.gateway.route import Trial
 
 logger: Final = logging.getLogger(__name__)
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
@@ -48,9 +51,17 @@ class ChatPump:
     """Moves one chat stream. `run` never raises but for cancellation, and always leaves a record."""
 
     def __init__(
-        self, exchange: Exchange, upstream: Upstream, scanner: ChatStream, record: Record, primed: list[bytes], cutting_off: Callable[[], bool], meter: Meter | None
+        self,
+        exchange: Exchange,
+        upstream: Upstream,
+        scanner: ChatStream,
+        record: Record,
+        trial: Trial,
+        primed: list[bytes],
+        cutting_off: Callable[[], bool],
+        meter: Meter | None,
     ) -> None:
-        self._exchange, self._upstream, self._scanner, self._record = exchange, upstream, scanner, record
+        self._exchange, self._upstream, self._scanner, self._record, self._trial = exchange, upstream, scanner, record, trial
         self._primed = primed
         self._cutting_off = cutting_off
         self._meter = meter
@@ -59,27 +70,30 @@ class ChatPump:
         """Called when the response's head has been sent."""
         exchange, record, scanner = self._exchange, self._record, self._scanner
         error: RelayError | None = None
-        detail = ""
+        detail, broke = "", False
         try:
             try:
                 await self._move()
                 if scanner.error is not None:
                     error, detail = stream_error(scanner.error)
+                    broke = True
                 elif not scanner.complete:
                     error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
-                    detail = "the connection was closed before the end of the answer"
+                    detail, broke = "the connection was closed before the end of the answer", True
                 elif scanner.done:
                     await self._drain()
             except Failure as failure:
                 error = UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again.")
-                detail = failure.detail
+                detail, broke = failure.detail, True
             except Ended as ended:
                 error = from_interrupt(ended).error
-                detail = ended.reason.value
+                detail, broke = ended.reason.value, ended.reason is Interrupt.IDLE
             except RelayError as unavailable:  # nobody could say whether there is money for more
                 error = unavailable
                 detail = "the database did not answer"
             self._upstream.close()
+            if broke:
+                self._trial.broke(detail)
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(reason, 200, scanner.usage, error, detail, scanner.text_units)
             try:

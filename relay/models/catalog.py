@@ -8,6 +8,7 @@ from django.db.models import Q
 
 from accounts.models import ChangeTracked, Limited
 from relay.models.channel import Channel
+from relay.models.pool import Strategy
 
 
 class Model(ChangeTracked, Limited):
@@ -21,6 +22,18 @@ class Model(ChangeTracked, Limited):
     is_open = models.BooleanField("open", default=False, help_text="Everyone may use an open model; the others need a permission.")
     context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens of prompt and answer together.")
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)
+    strategy = models.CharField(
+        "choice of channels",
+        max_length=16,
+        choices=Strategy.choices,
+        blank=True,
+        help_text="Among channels of equal priority. Empty: that of their pool, or of the installation.",
+    )
+    sticky = models.BooleanField(
+        "conversations keep their channel",
+        default=True,
+        help_text="Requests with the same prompt_cache_key, user, metadata.user_id or previous_response_id go to the same channel and key, whose prompt cache knows them.",
+    )
     channels = models.ManyToManyField(Channel, through="ChannelModel", related_name="models")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -44,6 +57,7 @@ class ChannelModel(ChangeTracked):
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="served_by")
     upstream_name = models.CharField(max_length=160, blank=True, help_text="What the channel calls the model. Empty: the same name.")
     enabled = models.BooleanField(default=True)
+    missing_since = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when the upstream's list lacks it.")
 
     class Meta:
         verbose_name = "model of a channel"

@@ -10,6 +10,7 @@ from django.db import models
 from accounts.models import ChangeTracked, Limited
 from portal.lib.crypto import mask
 from relay.models.fields import box
+from relay.models.pool import Pool
 from relay.providers.table import CHOICES, PROVIDERS
 
 
@@ -29,6 +30,21 @@ class DisconnectPolicy(models.TextChoices):
     FREE = "free", "nothing"
 
 
+class KeyStrategy(models.TextChoices):
+    """How one of a channel's keys is chosen."""
+
+    RANDOM = "random", "at random, by weight"
+    ROUND_ROBIN = "round_robin", "in turn, by weight"
+
+
+class RetryUnanswered(models.TextChoices):
+    """Whether a request that an upstream had taken, and did not answer, is sent elsewhere: it may be billed twice."""
+
+    NEVER = "never", "never"
+    BROKEN = "broken", "when the connection broke"
+    ALWAYS = "always", "when the connection broke or no answer came in time"
+
+
 class Channel(ChangeTracked, Limited):
     """A configured way to an upstream: provider, base URL, keys, models, priority, weight."""
 
@@ -39,6 +55,15 @@ class Channel(ChangeTracked, Limited):
     priority = models.IntegerField(default=0, help_text="Channels of the highest priority are used first; lower ones when those fail.")
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)], help_text="Share of the requests among channels of equal priority.")
     groups = models.ManyToManyField(Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone.")
+    pool = models.ForeignKey(Pool, null=True, blank=True, on_delete=models.SET_NULL, related_name="channels", help_text="Channels of a pool share a strategy.")
+    key_strategy = models.CharField("choice of keys", max_length=12, choices=KeyStrategy.choices, default=KeyStrategy.RANDOM)
+    retry_unanswered = models.CharField(
+        "retry elsewhere when unanswered",
+        max_length=8,
+        choices=RetryUnanswered.choices,
+        default=RetryUnanswered.BROKEN,
+        help_text="A request that the upstream had taken may be billed although it was never answered.",
+    )
     proxy_url = models.CharField("proxy URL", max_length=300, blank=True, help_text="HTTP proxy for this channel, such as http://proxy.example.org:3128.")
     sends_done = models.BooleanField(
         "ends streams with [DONE]", default=True, help_text="Turn off for upstreams that close a complete stream without it. On: a stream without it counts as cut off."
@@ -69,6 +94,16 @@ class Channel(ChangeTracked, Limited):
     test_ok = models.BooleanField("test passed", null=True, editable=False)
     test_latency_ms = models.PositiveIntegerField("test latency", null=True, editable=False)
     test_message = models.CharField("test result", max_length=500, blank=True, editable=False)
+    test_first_token_ms = models.PositiveIntegerField("first token at the test", null=True, editable=False)
+    test_every = models.PositiveIntegerField(
+        "test every (minutes)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(100_000)],
+        help_text="A test is a real request and costs a few tokens. 0: never. Empty: as the installation says (PROBE_MINUTES).",
+    )
+    listed_models = models.JSONField(null=True, editable=False)
+    listed_at = models.DateTimeField("model list fetched", null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -83,8 +118,18 @@ class Channel(ChangeTracked, Limited):
         return (self.base_url or PROVIDERS[self.provider].base_url).rstrip("/")
 
 
-class ApiKey(ChangeTracked):
-    """An upstream secret of a channel. Stored encrypted; no page shows it again."""
+class AutoDisabled(models.TextChoices):
+    """Why a key was taken out of service without anybody's doing. Words of failure classes."""
+
+    KEY_DEAD = "key_dead", "not accepted by the upstream"
+    BILLING = "billing", "account without money"
+
+
+class ApiKey(ChangeTracked, Limited):
+    """An upstream secret of a channel. Stored encrypted; no page shows it again.
+
+    `auto_disabled`: the relay takes it out of service when the upstream calls it dead or its account empty, and puts it back after a passing test.
+    """
 
     PURPOSE: ClassVar[str] = "upstream-key"
 
@@ -94,6 +139,14 @@ class ApiKey(ChangeTracked):
     hint = models.CharField("key", max_length=24, editable=False)
     enabled = models.BooleanField(default=True)
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+    auto_disabled = models.CharField("taken out of service", max_length=8, choices=AutoDisabled.choices, blank=True, editable=False)
+    auto_disabled_at = models.DateTimeField(null=True, editable=False)
+    auto_disabled_reason = models.CharField(max_length=300, blank=True, editable=False)
+    next_test_at = models.DateTimeField(null=True, editable=False)
+    failed_tests = models.PositiveIntegerField(default=0, editable=False)
+    balance = models.DecimalField(max_digits=18, decimal_places=6, null=True, editable=False, help_text="As the vendor said.")
+    balance_currency = models.CharField(max_length=8, blank=True, editable=False)
+    balance_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

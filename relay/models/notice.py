@@ -14,6 +14,10 @@ class NoticeKind(models.TextChoices):
     LOW_BALANCE = "low_balance", "balance is low"
     BUDGET = "budget", "budget reached"
     REDEEMED = "redeemed", "code redeemed"
+    KEY_DISABLED = "key_disabled", "upstream key taken out of service"
+    KEY_ENABLED = "key_enabled", "upstream key back in service"
+    CHANNEL = "channel", "channel needs attention"
+    MODEL_LIST = "model_list", "an upstream's models changed"
 
 
 class NoticeSettings(models.Model):

@@ -14,6 +14,9 @@ from portal.lib.crypto import Undecryptable, keyed_digest, mask
 from relay.models.catalog import Model
 from relay.models.fields import box
 
+TOKEN_LENGTH = 51
+"""Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access`)."""
+
 
 def make_secret() -> str:
     """A new relay token: `sk-` and 48 letters and digits, 285 random bits."""

@@ -103,6 +103,7 @@ class UsageRecord(models.Model):
             models.Index(fields=["token", "started_at"], name="usage_token_time"),
             models.Index(fields=["channel", "started_at"], name="usage_channel_time"),
         ]
+        permissions = [("end_request", "Can see and end running requests of everyone")]
 
     def __str__(self) -> str:
         return self.request_id

@@ -12,7 +12,7 @@ from relay.wire.usage import Usage, parse_chat_usage, present
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 T = TypeVar("T")
-_string = msgspec.json.Decoder(str)
+_string: msgspec.json.Decoder[str] = msgspec.json.Decoder(str)
 _optional_bool = msgspec.json.Decoder(bool | None)
 _optional_int = msgspec.json.Decoder(int | None)
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -119,6 +119,36 @@ def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
         return dict(_fields.decode(raw)) if raw is not None else {}
     except msgspec.DecodeError:  # null
         return {}
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+_metadata = msgspec.json.Decoder(_Metadata | None)
+_CONVERSATION = ("prompt_cache_key", "previous_response_id", "user")
+
+
+def conversation(fields: dict[str, msgspec.Raw]) -> str:
+    """What a request says about the conversation that it belongs to, empty when it says nothing. Requests with the same words belong together."""
+    for name in _CONVERSATION[:2]:
+        if name in fields and (found := _word(fields[name])):
+            return found
+    if "metadata" in fields:
+        try:
+            metadata = _metadata.decode(fields["metadata"])
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            metadata = None
+        if metadata is not None and metadata.user_id:
+            return metadata.user_id[:256]
+    return _word(fields["user"]) if "user" in fields else ""
+
+
+def _word(raw: msgspec.Raw) -> str:
+    try:
+        return str(_string.decode(raw))[:256]
+    except (msgspec.DecodeError, ValueError):
+        return ""
 
 
 class _Answer(msgspec.Struct):

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentParser
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError, connection
+
+from relay import jobs
+
+_ROUND = 15.0
+
+
+class Command(BaseCommand):
+    help = "Do the scheduled work (tests of keys out of service, regular tests, model lists, balances) until stopped, or once. Of several runners one acts."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="do what is due now, then end; for cron")
+        parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["once"]:
+                self._round(options["json"], tell=True)
+                return
+            if not options["json"]:
+                self.stdout.write(f"looking every {_ROUND:.0f} seconds for what is due; Ctrl-C ends")
+            while True:
+                try:
+                    self._round(options["json"], tell=False)
+                except DatabaseError as error:
+                    self.stderr.write(f"the database cannot be used, trying again: {error}")
+                connection.close()
+                time.sleep(_ROUND)
+        except KeyboardInterrupt:
+            self.stdout.write("stopped")
+        finally:
+            try:
+                jobs.give_back()
+            except DatabaseError:
+                pass  # the lease runs out by itself
+
+    def _round(self, as_json: bool, tell: bool) -> None:
+        done = jobs.run()
+        if done is None:
+            if tell:
+                self.stdout.write(json.dumps({"busy": True}) if as_json else "another runner is at it")
+            return
+        for one in done:
+            self.stdout.write(json.dumps(asdict(one)) if as_json else f"{one.name}: {one.subject}: {one.outcome} ({one.seconds} s)")
+        if tell and not as_json:
+            self.stdout.write(f"{len(done)} piece(s) of work done")

@@ -1,0 +1,140 @@
+"""What a worker makes of failures: circuits, keys to take out of service, and telling the other workers. Belongs to one event loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from portal.lib import clock
+from relay import cooldowns
+from relay.cooldowns import Open, Place
+from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
+from relay.gateway.breaker import Cell, Cooling
+from relay.gateway.failure import KEYS_MESSAGE, Failure, public_error
+from relay.gateway.pick import Candidate, Live, Standing, Wish, explain
+from relay.gateway.snapshot import Route
+from relay.gateway.store import store
+from relay.models.notice import NoticeKind
+from relay.providers.failures import FailureClass
+from relay.upstream_keys import take_out, tell_staff
+
+logger: Final = logging.getLogger(__name__)
+_STRIKES: Final = 2  # refusals in a row that take a key out of service when only the status speaks against it
+_KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
+
+
+class Health:
+    """`live` is what picking looks at. Everything that concerns the database waits for `flush`, which runs beside the requests."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self.live = Live()
+        self._strikes: dict[int, int] = {}
+        self._dead: dict[int, tuple[str, str, float | None]] = {}
+        self._faults: dict[int, tuple[str, str]] = {}
+
+    # -- attempts ----------------------------------------------------------------------------------------------------
+
+    def failed(self, candidate: Candidate, model: int, failure: Failure, began: float) -> None:
+        """One try failed. `began`: seconds since 1970."""
+        channel, key = candidate.pair
+        kind = failure.kind
+        opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
+        if kind in _KEY_KINDS and key:
+            strikes = self._strikes[key] = self._strikes.get(key, 0) + 1
+            if failure.certain or strikes >= _STRIKES:
+                self._strikes.pop(key, None)
+                self._dead[key] = (kind.word, failure.detail, failure.wait)
+        elif kind is FailureClass.CONFIG and opened:
+            self._faults[channel] = (candidate.route.channel.name, failure.detail)
+
+    def answered(self, candidate: Candidate, model: int, began: float, seconds: float) -> None:
+        """An answer began after so many seconds."""
+        channel, key = candidate.pair
+        self.live.breaker.succeeded(channel, key, model, began)
+        self.live.measured(channel, model, seconds)
+        if self._strikes:
+            self._strikes.pop(key, None)
+
+    # -- others ------------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Write what has changed. Raises RelayUnavailable; what could not be written is kept for the next time."""
+        breaker = self.live.breaker
+        breaker.forget(time.time())
+        if breaker.changed:
+            changes = [(place, _open(breaker.cells.get(place))) for place in breaker.changed]
+            breaker.changed = set()
+            try:
+                await store.in_thread(cooldowns.save, changes, self.worker)
+            except BaseException:
+                breaker.changed |= {place for place, _ in changes}
+                raise
+        while self._dead:
+            key, (kind, reason, wait) = next(iter(self._dead.items()))
+            if await store.in_thread(take_out, key, kind, reason, wait):
+                logger.warning("an upstream key was taken out of service: %s", kind, extra={"api_key": key})
+            self._dead.pop(key, None)
+        while self._faults:
+            channel, (name, detail) = next(iter(self._faults.items()))
+            await store.in_thread(_tell_of_fault, channel, name, detail)
+            self._faults.pop(channel, None)
+
+    def take_over(self, name: str, state: Open | None) -> None:
+        """Another worker, or a person, has opened or closed a circuit."""
+        try:
+            place: Place = cooldowns.place_of(name)
+        except ValueError:
+            return
+        breaker = self.live.breaker
+        if state is None:
+            if place not in breaker.changed:
+                breaker.drop(place)
+        elif state.worker != self.worker:
+            breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened)
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def nothing_serves(self, name: str, routes: Sequence[Route], wish: Wish) -> RelayError:
+        """What the client is told when no channel can even be tried."""
+        now = time.time()
+        lines = explain(routes, self.live, wish, now)
+        cooling = [line.cooling for line in lines if line.standing is Standing.COOLING and line.cooling is not None]
+        if cooling:
+            return _while_cooling(name, cooling, now)
+        if any(route.channel.benched for route in routes):
+            return CredentialsExhausted(KEYS_MESSAGE)
+        nothing = NoAvailableChannel(f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will not help until a channel is enabled.")
+        nothing.retry = False
+        return nothing
+
+
+def _while_cooling(name: str, cooling: Sequence[Cooling], now: float) -> RelayError:
+    wait = max(0.2, min(one.until for one in cooling) - now)
+    kinds = {one.kind for one in cooling}
+    if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:
+        limited = UpstreamRateLimited("Every upstream for this model is at its rate limit. Try again after the time in Retry-After.", retry_after=wait)
+        if FailureClass.RATE not in kinds:
+            limited.retry = False
+        return limited
+    if kinds <= _KEY_KINDS:
+        return CredentialsExhausted(KEYS_MESSAGE)
+    if kinds == {FailureClass.KEY_FORBIDDEN_MODEL}:
+        return public_error(FailureClass.KEY_FORBIDDEN_MODEL, 404, None, None)
+    return NoAvailableChannel(f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in Retry-After.", retry_after=wait)
+
+
+def _open(cell: Cell | None) -> Open | None:
+    return Open(cell.since, cell.until, cell.kind, cell.detail, cell.opened) if cell is not None and cell.until else None
+
+
+def _tell_of_fault(channel: int, name: str, detail: str) -> None:
+    tell_staff(
+        NoticeKind.CHANNEL,
+        f"channel:{channel}:{clock.now().date()}",
+        f"The channel “{name}” needs attention",
+        f"The channel “{name}” does not answer as an API at its address ({detail}). Check its base URL, provider and proxy, then test it. Requests go to other channels meanwhile.",
+        {"channel": name, "detail": detail},
+    )

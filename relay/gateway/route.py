@@ -1,0 +1,157 @@
+"""From channel to channel until one answers: which next, after which failure, and what everybody learns from it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from django.http.response import HttpResponseBase
+
+from relay.errors import InvalidRequest, UpstreamRateLimited, UpstreamTruncated
+from relay.gateway.attempt import from_interrupt
+from relay.gateway.breaker import Cell
+from relay.gateway.exchange import Ended, Exchange
+from relay.gateway.failure import Failure
+from relay.gateway.gate import Entry
+from relay.gateway.health import Health
+from relay.gateway.limits import Verdict
+from relay.gateway.pick import Candidate, Pair, Wish, pick
+from relay.gateway.record import Record
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller, ChannelView, ModelView
+from relay.providers.failures import FailureClass
+
+# Which failure the client hears of when several channels failed in different ways: the one that says most about when to come back.
+_TELLING: Final = (
+    FailureClass.RATE, FailureClass.QUOTA_WINDOW, FailureClass.OVERLOAD, FailureClass.FULL, FailureClass.TOO_LARGE, FailureClass.UNANSWERED, FailureClass.TRANSIENT,
+    FailureClass.TIMEOUT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL,
+)  # fmt: skip
+
+
+class Trial:
+    """One try at one channel, as the other requests see it: it counts as running there, and may be the probe of an open circuit."""
+
+    __slots__ = ("_began", "_candidate", "_health", "_model", "_over", "_probed", "_started")
+
+    def __init__(self, health: Health, candidate: Candidate, model: int) -> None:
+        self._health, self._candidate, self._model = health, candidate, model
+        self._began, self._started, self._over = time.time(), time.monotonic(), False
+        channel, key = candidate.pair
+        health.live.begin(channel)
+        self._probed: Sequence[Cell] = health.live.breaker.enter(channel, key, model, self._began)
+
+    def answered(self) -> None:
+        """The answer began."""
+        self._health.answered(self._candidate, self._model, self._began, time.monotonic() - self._started)
+        self._release()
+
+    def failed(self, failure: Failure) -> None:
+        self._health.failed(self._candidate, self._model, failure, self._began)
+        self.over()
+
+    def broke(self, detail: str) -> None:
+        """The answer began and broke off."""
+        self._health.failed(self._candidate, self._model, Failure(FailureClass.STREAM_BROKEN, UpstreamTruncated("The answer broke off."), 200, detail), time.time())
+
+    def over(self) -> None:
+        """It ended, one way or another. Called at the end of every exchange, too."""
+        if not self._over:
+            self._over = True
+            self._health.live.end(self._candidate.route.channel.id)
+            self._release()
+
+    def _release(self) -> None:
+        if self._probed:
+            self._health.live.breaker.leave(self._probed)
+            self._probed = ()
+
+
+Attempt = Callable[[Candidate, Trial], Awaitable[HttpResponseBase]]
+
+
+async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelView, record: Record, conversation: str, attempt: Attempt) -> HttpResponseBase:
+    """Try channel after channel until `attempt` returns an answer. Raises RelayError.
+
+    No (channel, key) is tried twice. After MAX_ATTEMPTS tries, or when RETRY_SECONDS have passed, no other is begun.
+    """
+    routes = caller.routes(model)
+    if exchange.pinned:
+        _check_pin(exchange.pinned, [one.channel for one in routes], model.name)
+    config, health = run.config, run.health
+    talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
+    wish = Wish(model.id, model.strategy, config.routing_strategy, talk, exchange.pinned)
+    tried: set[Pair] = set()
+    failures: list[Failure] = []
+    while len(record.attempts) < config.max_attempts:
+        now = time.time()
+        if failures and now - exchange.wall > config.retry_seconds:
+            break
+        candidate = pick(routes, tried, health.live, wish, now, random.random)
+        if candidate is None:
+            break
+        tried.add(candidate.pair)
+        channel = candidate.route.channel
+        entry: Entry | None = None
+        if channel.checks or candidate.key.checks:
+            entry = await run.gate.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, f"{exchange.request_id}:{channel.id}:{candidate.key.id}")
+            if entry.verdict.refused is not None:
+                if entry.verdict.refused in channel.checks:
+                    tried.update((channel.id, key.id) for key in channel.keys)
+                failures.append(_full(entry.verdict))
+                continue
+        record.begin_attempt(candidate)
+        began = time.monotonic()
+        exchange.total_at = exchange.started + channel.timeouts.total
+        trial = Trial(health, candidate, model.id)
+        exchange.at_end.append(trial.over)
+        try:
+            return await attempt(candidate, trial)
+        except Ended as ended:
+            failure = from_interrupt(ended)
+        except Failure as reason:
+            failure = reason
+        trial.failed(failure)
+        record.end_attempt(candidate, began, failure)
+        if entry is not None:
+            entry.cancel()
+        failures.append(failure)
+        if not _may_go_on(failure, channel):
+            break
+    if failures:
+        told = _most_telling(failures)
+        raise told.error from told
+    raise health.nothing_serves(model.name, routes, wish)
+
+
+def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None:
+    if not any(channel.id == pinned for channel in channels):
+        message = f"The channel {pinned} that your token names does not serve the model “{model}”, is disabled or is not for your groups. Name another, or none."
+        raise InvalidRequest(message, code="channel_not_found")
+
+
+def _may_go_on(failure: Failure, channel: ChannelView) -> bool:
+    """Whether another key or channel is asked. What may have been billed already is asked elsewhere only where the channel allows it."""
+    if failure.kind is FailureClass.UNANSWERED:
+        return channel.retry_unanswered != "never"
+    if failure.kind is FailureClass.TIMEOUT:
+        return channel.retry_unanswered == "always"
+    return failure.kind.retry
+
+
+def _full(verdict: Verdict) -> Failure:
+    """A channel or key that is at a limit of its own."""
+    kind = verdict.refused.kind if verdict.refused is not None else ""
+    message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."
+    return Failure(FailureClass.FULL, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {kind}")
+
+
+def _most_telling(failures: list[Failure]) -> Failure:
+    if not failures[-1].kind.retry and failures[-1].kind is not FailureClass.TIMEOUT:
+        return failures[-1]
+    for kind in _TELLING:
+        found = [failure for failure in failures if failure.kind is kind]
+        if found:
+            return min(found, key=lambda failure: failure.error.retry_after if failure.error.retry_after is not None else 0.0)
+    return failures[-1]

@@ -1,0 +1,132 @@
+"""Scheduled work: tests of keys that are out of service, regular tests, balances, model lists. Servers do it, or `manage.py jobs`; one runner at a time.
+
+Whoever holds the lease acts. It is renewed before each piece of work, so a runner that dies loses it after two minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Q
+
+from portal.lib import clock
+from relay import checkup
+from relay.models import ApiKey, Channel, Lease
+from relay.upstream_keys import postpone
+
+logger: Final = logging.getLogger(__name__)
+LEASE: Final = "jobs"
+LEASE_SECONDS: Final = 150.0  # longer than one test may take
+_ME: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of work that is due. `run` returns what came of it, in words."""
+
+    name: str
+    subject: str
+    run: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    name: str
+    subject: str
+    outcome: str
+    seconds: float
+
+
+def work(stopping: Callable[[], bool] = lambda: False) -> None:
+    """One round, if nobody else is at it."""
+    try:
+        run(stopping)
+    finally:
+        connection.close()
+
+
+def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
+    """Do what is due. None when another runner holds the lease."""
+    if not hold():
+        return None
+    done = []
+    for job in due():
+        if stopping() or not hold():
+            break
+        began = time.monotonic()
+        try:
+            outcome = job.run()
+        except Exception as error:  # one channel's oddity must not keep the others from being looked after
+            logger.exception("%s of %s failed", job.name, job.subject)
+            outcome = f"failed: {type(error).__name__}"
+        done.append(Done(job.name, job.subject, outcome, round(time.monotonic() - began, 2)))
+    return done
+
+
+def hold() -> bool:
+    """Take or keep the lease."""
+    now = clock.now()
+    until = now + timedelta(seconds=LEASE_SECONDS)
+    if Lease.objects.filter(Q(until__lt=now) | Q(owner=_ME), name=LEASE).update(owner=_ME, until=until):
+        return True
+    try:
+        with transaction.atomic():
+            _, made = Lease.objects.get_or_create(name=LEASE, defaults={"owner": _ME, "until": until})
+    except IntegrityError:
+        return False
+    return made
+
+
+def give_back() -> None:
+    """Let another runner begin at once."""
+    Lease.objects.filter(name=LEASE, owner=_ME).delete()
+
+
+def due() -> Iterator[Job]:
+    """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
+    now = clock.now()
+    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
+        yield Job("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
+    for channel in Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True)):
+        minutes = channel.test_every if channel.test_every is not None else settings.CONFIG.probe_minutes
+        if minutes and (channel.tested_at is None or channel.tested_at <= now - timedelta(minutes=minutes)):
+            yield Job("test", str(channel), _test(channel))
+    if settings.CONFIG.refresh_hours:
+        before = now - timedelta(hours=settings.CONFIG.refresh_hours)
+        for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider="demo"):
+            yield Job("model list and balance", str(channel), _refresh(channel))
+
+
+def _retest(key: ApiKey) -> Callable[[], str]:
+    def retest() -> str:
+        model = checkup.test_model(key.channel)
+        if model is None:
+            postpone(key)
+            return "the channel serves no model to test with"
+        result = checkup.test_key(key.channel, key, model)
+        return "passed, back in service" if result.ok else result.message
+
+    return retest
+
+
+def _test(channel: Channel) -> Callable[[], str]:
+    return lambda: checkup.test_channel(channel, None).message
+
+
+def _refresh(channel: Channel) -> Callable[[], str]:
+    def refresh() -> str:
+        listed = checkup.refresh_models(channel)
+        balances = checkup.refresh_balances(channel)
+        return f"{'models listed' if listed else 'no model list'}, {balances} balance(s)"
+
+    return refresh

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from accounts.models import ChangeTracked
+from relay.models.channel import provider_choices
+from relay.providers.failures import BY_WORD, RULE_CLASSES, Rule
+
+
+def class_choices() -> list[tuple[str, str]]:
+    return [(kind.word, f"{kind.word}: {kind.text}") for kind in RULE_CLASSES]
+
+
+class FailureRule(ChangeTracked):
+    """What an upstream's failure means, said by the administrator. Looked at before the built-in rules, in order; the first that fits counts."""
+
+    position = models.PositiveIntegerField(default=100, help_text="Lower ones are looked at first.")
+    provider = models.CharField(max_length=30, choices=provider_choices, blank=True, help_text="Empty: every provider.")
+    status = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MinValueValidator(200), MaxValueValidator(599)], help_text="HTTP status. Empty: any.")
+    word = models.CharField("code, type or reason", max_length=120, blank=True, help_text="As in the error object, whole; one that ends with * is a beginning. Empty: any.")
+    text = models.CharField("text in the message", max_length=200, blank=True, help_text="A regular expression that is searched for, without regard to case. Empty: any.")
+    failure_class = models.CharField("means", max_length=24, choices=class_choices)
+    cooldown = models.PositiveIntegerField(
+        "cools down for (seconds)", null=True, blank=True, validators=[MaxValueValidator(32 * 86_400)], help_text="When the upstream names no time. Empty: as usual for the class."
+    )
+    enabled = models.BooleanField(default=True)
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = "failure rule"
+        ordering = ["position", "id"]
+
+    def __str__(self) -> str:
+        asked = [str(self.status) if self.status else "", self.word, f"/{self.text}/" if self.text else ""]
+        return f"{' '.join(part for part in asked if part) or 'anything'} → {self.failure_class}"
+
+    def clean(self) -> None:
+        if not (self.status or self.word or self.text):
+            raise ValidationError("Say at least a status, a code or a text; a rule that fits every failure would hide all others.")
+        if self.text:
+            try:
+                compiled = re.compile(self.text, re.I)
+            except re.error as error:
+                raise ValidationError({"text": f"This is no regular expression: {error}."}) from error
+            if compiled.search(""):
+                raise ValidationError({"text": "This fits an empty message, and so every failure."})
+            if re.search(r"[*+}]\)*[*+{]|\([^)]*[*+][^)]*\)[*+{]", self.text):
+                raise ValidationError({"text": "A repetition inside a repetition can take for ever on a long message. Write it without."})
+
+    def rule(self) -> Rule:
+        """As the relay uses it."""
+        return Rule(
+            BY_WORD[self.failure_class],
+            self.provider,
+            frozenset([self.status]) if self.status else frozenset(),
+            frozenset([self.word.strip().lower()]) if self.word.strip() else frozenset(),
+            re.compile(self.text, re.I) if self.text else None,
+            float(self.cooldown) if self.cooldown is not None else None,
+        )

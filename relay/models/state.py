@@ -1,0 +1,59 @@
+"""What workers tell each other through the database. None of it is configuration; all of it may be deleted at any time."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from relay.models.catalog import Model
+from relay.models.channel import ApiKey, Channel
+
+
+class Cooldown(models.Model):
+    """A circuit that is open: a channel, or one of its keys, or one of its models, is left alone until a moment. `place`: "channel:key:model", 0 for all."""
+
+    place = models.CharField(max_length=64, unique=True)
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="cooldowns")
+    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, related_name="cooldowns", verbose_name="key")
+    model = models.ForeignKey(Model, null=True, on_delete=models.CASCADE, related_name="cooldowns")
+    kind = models.CharField("because", max_length=24)
+    detail = models.CharField("what the upstream said", max_length=200, blank=True)
+    opened = models.PositiveIntegerField(default=1, help_text="Times in a row.")
+    since = models.DateTimeField()
+    until = models.DateTimeField("tried again at")
+    worker = models.CharField(max_length=40, blank=True)
+
+    class Meta:
+        verbose_name = "cooldown"
+        ordering = ["-since"]
+
+    def __str__(self) -> str:
+        return self.place
+
+
+class Worker(models.Model):
+    """A worker process that serves, and, while somebody looks, what it is serving."""
+
+    name = models.CharField(max_length=40, unique=True)
+    host = models.CharField(max_length=120)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+    running = models.JSONField(default=list)
+    state = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid}"
+
+
+class Lease(models.Model):
+    """Who does a kind of work until when, so that one does it however many could."""
+
+    name = models.CharField(max_length=40, unique=True)
+    owner = models.CharField(max_length=60)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

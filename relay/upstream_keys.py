@@ -1,0 +1,94 @@
+"""Upstream keys that are taken out of service and put back, and what the people who run the portal are told about it. Synchronous."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from accounts.models import AuditEvent
+from portal.lib import clock
+from relay import cooldowns
+from relay.models import ApiKey, Notice
+from relay.models.channel import AutoDisabled
+from relay.models.notice import NoticeKind
+
+_TEST_AFTER: Final = {AutoDisabled.KEY_DEAD: timedelta(hours=1), AutoDisabled.BILLING: timedelta(hours=1)}
+_LONGEST: Final = timedelta(days=1)
+_WHY: Final = {AutoDisabled.KEY_DEAD: "the upstream does not accept it", AutoDisabled.BILLING: "the account behind it has no money or quota left"}
+_REMEDY: Final = {
+    AutoDisabled.KEY_DEAD: "Replace it, or test the channel when it is valid again.",
+    AutoDisabled.BILLING: "Top up the account at the vendor, then test the channel.",
+}
+
+
+def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> bool:
+    """Disable a key that is dead or without money, until a test passes. Tells staff once. False when somebody else did it before.
+
+    `wait`: seconds until the upstream says that it will work again.
+    """
+    kind_ = AutoDisabled(kind)
+    now = clock.now()
+    with transaction.atomic():
+        key = ApiKey.objects.select_for_update().select_related("channel").filter(pk=key_id, enabled=True, auto_disabled="").first()
+        if key is None:
+            return False
+        pause = timedelta(seconds=max(wait, 60.0)) if wait is not None else _TEST_AFTER[kind_]
+        key.auto_disabled, key.auto_disabled_at, key.auto_disabled_reason = kind_, now, reason[:300]
+        key.next_test_at, key.failed_tests = now + pause, 0
+        key.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, kind=kind, reason=reason[:300])
+        left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
+        rest = f"The channel has {left} other key(s) in service." if left else "The channel has no other key in service."
+        tell_staff(
+            NoticeKind.KEY_DISABLED,
+            f"key:{key.pk}:{int(now.timestamp())}",
+            f"A key of “{key.channel.name}” is out of service",
+            f"The key {key} of the channel “{key.channel.name}” was taken out of service, since {_WHY[kind_]} ({reason}). {rest} {_REMEDY[kind_]} It is tested "
+            "by itself from time to time, too, and put back when a test passes.",
+            {"channel": key.channel.name, "key": str(key), "because": kind, "keys_left": left},
+        )
+    return True
+
+
+def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
+    """A test passed, or a person says so: the key serves again. False when it did already."""
+    with transaction.atomic():
+        fresh = ApiKey.objects.select_for_update().select_related("channel").filter(pk=key.pk).exclude(auto_disabled="").first()
+        if fresh is None:
+            return False
+        kind, since = fresh.auto_disabled, fresh.auto_disabled_at
+        fresh.auto_disabled = fresh.auto_disabled_reason = ""
+        fresh.auto_disabled_at = fresh.next_test_at = None
+        fresh.failed_tests = 0
+        cooldowns.lift(key_id=fresh.pk)
+        fresh.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        AuditEvent.write("key.auto-enable" if actor is None else "key.put-back", actor, fresh, ip, channel=fresh.channel.name, was=kind)
+        tell_staff(
+            NoticeKind.KEY_ENABLED,
+            f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
+            f"A key of “{fresh.channel.name}” is back in service",
+            f"The key {fresh} of the channel “{fresh.channel.name}” works again and was put back into service.",
+            {"channel": fresh.channel.name, "key": str(fresh)},
+        )
+    key.refresh_from_db()
+    return True
+
+
+def postpone(key: ApiKey) -> None:
+    """A test of a disabled key failed: the next one comes twice as late, at most a day."""
+    pause = min(_TEST_AFTER[AutoDisabled(key.auto_disabled)] * 2 ** min(key.failed_tests, 10), _LONGEST)
+    ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=clock.now() + pause)
+
+
+def tell_staff(kind: str, key: str, subject: str, text: str, data: dict[str, Any]) -> int:
+    """Leave a notice for everyone who may change channels, once per key. Returns how many were new."""
+    found = 0
+    people = get_user_model().objects.filter(is_active=True, is_staff=True)
+    for person in people:
+        if person.has_perm("relay.change_channel"):
+            _, fresh = Notice.objects.get_or_create(key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data})
+            found += fresh
+    return found
