@@ -12,6 +12,7 @@ from portal.dashboard import board
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("Relay", (("Channels", "dns", "relay_channel"), ("Models", "smart_toy", "relay_model"), ("Model permissions", "key", "relay_modelpermission"))),
+    ("Routing", (("Pools", "account_tree", "relay_pool"), ("Failure rules", "rule", "relay_failurerule"), ("Cooldowns", "ac_unit", "relay_cooldown"))),
     ("People", (("Users", "person", "accounts_user"), ("Groups", "group", "auth_group"), ("Tokens", "vpn_key", "relay_token"))),
     (
         "Money",
@@ -28,6 +29,15 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 )
 
 
+_PAGES: dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]] = {
+    "Routing": (
+        ("Explain", "help", "admin-explain", ("relay.view_channel", "accounts.view_user")),
+        ("Running requests", "stream", "admin-running", ("relay.end_request",)),
+    )
+}
+"""Pages that are no model's: title, icon, name of the view, permissions."""
+
+
 def environment(request: HttpRequest) -> list[str] | None:
     """A badge in the header when something about the installation should be in sight."""
     return ["Debug mode", "danger"] if settings.DEBUG else None
@@ -37,13 +47,14 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: what this person may see, in the order of the work."""
     found: list[dict[str, Any]] = [{"items": [{"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}]}]
     for title, entries in _NAVIGATION:
-        items = []
+        items: list[dict[str, Any]] = []
+        user: Any = request.user
         for label, icon, name in entries:
             app, model = name.split("_", 1)
             superuser_only = name == "relay_allowedupstream"
-            user: Any = request.user
             if user.is_superuser or (not superuser_only and user.has_perm(f"{app}.view_{model}")):
                 items.append({"title": label, "icon": icon, "link": reverse(f"admin:{name}_changelist")})
+        items += [{"title": label, "icon": icon, "link": reverse(view)} for label, icon, view, rights in _PAGES.get(title, ()) if user.has_perms(rights)]
         if items:
             found.append({"title": title, "separator": True, "items": items})
     return found

@@ -73,7 +73,13 @@ def board() -> Board:
     by_channel: dict[int | None, dict[str, Any]] = {
         row["channel_id"]: dict(row) for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))
     }
-    channels = list(Channel.objects.annotate(keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", distinct=True)))
+    channels = list(
+        Channel.objects.annotate(
+            keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True),
+            keys_out=Count("keys", filter=~Q(keys__auto_disabled=""), distinct=True),
+            models_on=Count("served", distinct=True),
+        )
+    )
     allowed = allowances()
     lines = []
     todo = []
@@ -88,6 +94,8 @@ def board() -> Board:
             todo.append(Todo(f"Channel “{channel}” is not used: {refusal}. Change it, or allow the address.", url))
         if PROVIDERS[channel.provider].needs_key and not channel.keys_on:
             todo.append(Todo(f"Channel “{channel}” has no API key: paste one.", url))
+        if channel.keys_out:
+            todo.append(Todo(f"Channel “{channel}”: {channel.keys_out} key(s) were taken out of service.", url))
         if not channel.models_on:
             todo.append(Todo(f"Channel “{channel}” serves no model: fetch its models or type them.", url))
         if channel.test_ok is False:

@@ -13,10 +13,13 @@ from django.utils import formats, timezone
 
 from accounts.models import User
 from portal.lib import money
+from relay.gateway import roster
 from relay.models import UsageRecord
+from relay.running import Running, lines
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
 _MOST: Final = 50
+_LOOK_EVERY: Final = 8  # rounds; workers write their lists down for 15 seconds after each look
 
 
 class UsageConsumer(AsyncJsonWebsocketConsumer):
@@ -78,4 +81,52 @@ def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] 
     ]
 
 
-live_router = URLRouter([path("live/usage/<slug:whose>", UsageConsumer.as_asgi())])  # type: ignore[no-untyped-call]
+class RunningConsumer(AsyncJsonWebsocketConsumer):
+    """Sends `{"workers": [...], "rows": [...]}` once a second, to those who may end requests."""
+
+    task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        await self.accept()  # type: ignore[no-untyped-call]
+        if user is None or not user.is_authenticated or not await database_sync_to_async(may_end)(user.pk):
+            await self.close(code=4403)  # type: ignore[no-untyped-call]
+            return
+        self.task = asyncio.ensure_future(self._follow(user.pk))
+
+    async def disconnect(self, code: int) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def _follow(self, user_id: int) -> None:
+        rounds = 0
+        while True:
+            found = await database_sync_to_async(running_now)(user_id, rounds % _LOOK_EVERY == 0)
+            if found is None:
+                await self.close(code=4403)  # type: ignore[no-untyped-call]
+                return
+            await self.send_json({"workers": found.workers, "rows": found.rows})  # type: ignore[no-untyped-call]
+            rounds += 1
+            await asyncio.sleep(_POLL)
+
+
+def may_end(user_id: int) -> bool:
+    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
+    return user is not None and user.has_perm("relay.end_request")
+
+
+def running_now(user_id: int, look: bool) -> Running | None:
+    """None when the user may not see it any more."""
+    if not may_end(user_id):
+        return None
+    if look:
+        roster.look()
+    return lines()
+
+
+live_router = URLRouter(
+    [
+        path("live/usage/<slug:whose>", UsageConsumer.as_asgi()),  # type: ignore[no-untyped-call]
+        path("live/running", RunningConsumer.as_asgi()),  # type: ignore[no-untyped-call]
+    ]
+)

@@ -8,9 +8,14 @@ from django.views.generic import RedirectView
 
 from portal import health
 from portal.views import balance, home, tokens, usage
+from relay.admin.explain import explain_view
+from relay.admin.running import end_view, running_view
 
 urlpatterns = [
     path("admin/login/", home.admin_login),  # before the admin's own, which nothing slows down
+    path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
+    path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
+    path("admin/running/<slug:request_id>/end/", admin.site.admin_view(end_view), name="admin-end-request"),
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),
     path("", home.home, name="home"),

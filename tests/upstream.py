@@ -70,6 +70,10 @@ class Call:
     def cut(self) -> None:
         self.writer.transport.abort()
 
+    async def closed_event(self) -> None:
+        """Wait until the relay hangs up, and say nothing."""
+        await asyncio.Event().wait()  # cancelled by the server when the connection ends
+
 
 def chunk(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
     delta = {} if content is None else {"content": content}

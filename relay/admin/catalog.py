@@ -48,6 +48,7 @@ class ModelAdmin(BaseAdmin):
     actions = ("open_models", "close_models", "take_list_prices")
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
+        ("Routing", {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
         ("Shown in /v1/models", {"fields": ("owned_by", ("context_window", "max_output_tokens")), "classes": ("tab",)}),
         ("Limits", {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
     )

@@ -12,8 +12,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
-from accounts.admin.base import BaseAdmin, address
+from accounts.admin.base import BaseAdmin, address, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
+from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
 from relay.checkup import test_channel
@@ -21,17 +22,33 @@ from relay.models import ApiKey, Channel, ChannelModel, Model
 from relay.price_import import seed
 from relay.probe import ProbeResult, fetch_models
 from relay.providers.table import PROVIDERS
+from relay.upstream_keys import put_back
 
 _TESTS_AT_ONCE = 10
+_BEHAVIOUR = ("sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+_STATES = {
+    "serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger", "cooling": "warning", "keys out of service": "danger",
+}  # fmt: skip
 
 
 class ApiKeyInline(TabularInline):
     model = ApiKey
     form = ApiKeyForm
-    fields = ("hint", "label", "secret", "enabled", "weight")
-    readonly_fields = ("hint",)
+    fields = ("hint", "label", "secret", "enabled", "weight", "state", "balance_label", *LIMIT_FIELDS)
+    readonly_fields = ("hint", "state", "balance_label")
     extra = 0
     tab = True
+
+    @display(description="state")
+    def state(self, key: ApiKey) -> str:
+        if key.auto_disabled and key.auto_disabled_at is not None:
+            again = f"; next test {moment(key.next_test_at)}" if key.next_test_at else ""
+            return f"out of service since {moment(key.auto_disabled_at)}: {key.auto_disabled_reason}{again}"
+        return "in service" if key.enabled else "disabled"
+
+    @display(description="balance")
+    def balance_label(self, key: ApiKey) -> str:
+        return f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else "—"
 
 
 class ChannelModelInline(TabularInline):
@@ -54,20 +71,34 @@ class ChannelAdmin(BaseAdmin):
     list_filter = ("enabled", "provider")
     search_fields = ("name", "base_url", "notes")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("tested_at", "test_ok", "test_latency_ms", "test_message")
+    readonly_fields = ("tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
     actions = ("enable", "disable", "test_selected")
-    actions_detail = ("test_channel", "choose_models")
+    actions_detail = ("test_channel", "choose_models", "put_keys_back")
     fieldsets = (
-        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), "new_keys", "new_models")}),
+        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), ("pool", "key_strategy"), "new_keys", "new_models")}),
         ("Who may use it", {"fields": ("groups",), "classes": ("tab",)}),
         ("Cost and limits", {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
-        ("Behaviour", {"fields": ("sends_done", "stream_usage", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"), "classes": ("tab",)}),
-        ("Notes and last test", {"fields": ("notes", "tested_at", "test_ok", "test_latency_ms", "test_message"), "classes": ("tab",)}),
+        (
+            "Behaviour",
+            {
+                "fields": ("sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"),
+                "classes": ("tab",),
+            },
+        ),
+        (
+            "Notes and tests",
+            {"fields": ("notes", "test_every", "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"), "classes": ("tab",)},
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
-        return rows.annotate(keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True), models_on=Count("served", filter=Q(served__enabled=True), distinct=True))
+        return rows.annotate(
+            keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True),
+            keys_out=Count("keys", filter=Q(keys__enabled=True) & ~Q(keys__auto_disabled=""), distinct=True),
+            models_on=Count("served", filter=Q(served__enabled=True), distinct=True),
+            cooling=Count("cooldowns", filter=Q(cooldowns__until__gt=clock.now()), distinct=True),
+        )
 
     # -- columns -----------------------------------------------------------------------------------------------------
 
@@ -75,18 +106,27 @@ class ChannelAdmin(BaseAdmin):
     def provider_label(self, channel: Channel) -> str:
         return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
 
-    @display(description="state", label={"serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger"})
+    @display(
+        description="state",
+        label={"serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger", "cooling": "warning", "keys out of service": "danger"},
+    )
     def state(self, channel: Any) -> str:
         if not channel.enabled:
             return "disabled"
+        if not channel.keys_on and channel.keys_out:
+            return "keys out of service"
         if not channel.keys_on and PROVIDERS[channel.provider].needs_key:
             return "no key"
         if not channel.models_on:
             return "no model"
+        if channel.cooling:
+            return "cooling"
         return "test failed" if channel.test_ok is False else "serves"
 
     @display(description="keys", ordering="keys_on")
     def key_count(self, channel: Any) -> str:
+        if channel.keys_out:
+            return f"{channel.keys_on}, {channel.keys_out} out of service"
         return str(channel.keys_on or ("—" if not PROVIDERS[channel.provider].needs_key else 0))
 
     @display(description="models", ordering="models_on")
@@ -178,6 +218,19 @@ class ChannelAdmin(BaseAdmin):
             "names": [(name, name in have) for name in listed.names],
         }
         return render(request, "admin/relay/channel/models.html", context)
+
+    @action(description="Put keys back", url_path="put-back", icon="restart_alt", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Back into service without a test, for somebody who knows better."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        out = list(channel.keys.exclude(auto_disabled=""))
+        if request.method != "POST":
+            names = ", ".join(map(str, out))
+            text = f"{len(out)} key(s) of this channel were taken out of service: {names}. They are put back without a test; one that still fails is taken out again."
+            return self.confirm(request, channel, f"Put keys of “{channel}” back", text if out else "No key of this channel is out of service.", "Put them back")
+        count = sum(put_back(key, request.user, address(request)) for key in out)
+        self.message_user(request, f"{count} key(s) of “{channel}” are back in service.", messages.SUCCESS)
+        return redirect("admin:relay_channel_change", channel.pk)
 
 
 def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:

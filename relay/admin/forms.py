@@ -36,7 +36,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     class Meta:
         model = Channel
         fields = (
-            "name", "provider", "base_url", "enabled", "priority", "weight", "groups", "proxy_url", "sends_done", "stream_usage",
+            "name", "provider", "base_url", "enabled", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_every",
+            "groups", "proxy_url", "sends_done", "stream_usage",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
         )  # fmt: skip
 
@@ -94,7 +95,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
     class Meta:
         model = ApiKey
-        fields = ("label", "enabled", "weight")
+        fields = ("label", "enabled", "weight", *LIMIT_FIELDS)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -109,6 +110,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         secret = (self.cleaned_data.get("secret") or "").strip()
         if secret:
             self.instance.set_secret(secret)
+            self.instance.renewed()
         saved: ApiKey = super().save(commit)
         return saved
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from accounts.consistent import one_state
-from accounts.models import GroupSettings, Limited
+from accounts.models import GroupSettings, Limited, User
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger_lines import BudgetLine
@@ -207,8 +207,12 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
 def load_caller(digest: str) -> Caller | None:
     """The caller behind a token's digest, or None when there is no such token. Queries: 5."""
     token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
-    if token is None:
-        return None
+    return caller_of(token) if token is not None else None
+
+
+def caller_of(token: Token) -> Caller:
+    """The caller that a token makes."""
+    digest = token.digest
     allowed = frozenset(token.models_allowed.values_list("pk", flat=True))
     limited = {
         account.kind: account.limited for account in LedgerAccount.objects.filter(user=token.user_id, kind__in=("wallet", "quota")).exclude(~Q(token=token.pk), kind="quota")
@@ -230,6 +234,22 @@ def load_caller(digest: str) -> Caller | None:
         budgets=budgets,
         limits=_limits(token),
         user_limits=_limits(token.user),
+    )
+
+
+def caller_of_user(user: User) -> Caller:
+    """What a user may do with a token that limits nothing, for explanations."""
+    return Caller(
+        digest="",
+        token_id=0,
+        user_id=user.pk,
+        is_staff=user.is_staff,
+        groups=frozenset(user.groups.values_list("pk", flat=True)),
+        token_enabled=True,
+        user_enabled=user.is_active,
+        expires_at=_NEVER,
+        models=None,
+        networks=(),
     )
 
 

@@ -160,6 +160,12 @@ class ApiKey(ChangeTracked, Limited):
     def set_secret(self, secret: str) -> None:
         self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)
 
+    def renewed(self) -> None:
+        """It is another secret now: what was wrong with the old one says nothing."""
+        self.auto_disabled = self.auto_disabled_reason = ""
+        self.auto_disabled_at = self.next_test_at = self.balance = self.balance_at = None
+        self.failed_tests = 0
+
     def secret(self) -> str:
         """Raises portal.lib.crypto.Undecryptable."""
         return box(self.PURPOSE).open(self.sealed)

@@ -140,7 +140,7 @@ def conversation(fields: dict[str, msgspec.Raw]) -> str:
         except (msgspec.DecodeError, ValueError, RecursionError):
             metadata = None
         if metadata is not None and metadata.user_id:
-            return metadata.user_id[:256]
+            return str(metadata.user_id)[:256]
     return _word(fields["user"]) if "user" in fields else ""
 
 

@@ -1,0 +1,70 @@
+"""The page that answers “where would this request go?” and “why can this user not see this model?”."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from accounts.models import User
+from relay.explain import Explanation, explain_route
+from relay.models import Model, Token
+
+_MOST = 500
+
+
+def explain_view(request: HttpRequest) -> HttpResponse:
+    """GET shows the form and, with `user` and `model`, the answer. POST takes the same as a form or as JSON and answers in JSON.
+
+    `user`: a name. `token`: an id of one of the user's tokens, optional. `model`: a name.
+    """
+    person: Any = request.user
+    if not (person.has_perm("relay.view_channel") and person.has_perm("accounts.view_user")):
+        raise PermissionDenied
+    if request.method == "POST":
+        return _answer(request)
+    asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}
+    error, found = "", None
+    if asked["user"] and asked["model"]:
+        found, error = _explain(asked)
+    chosen = User.objects.filter(username=asked["user"]).first() if asked["user"] else None
+    context = {
+        **admin.site.each_context(request), "title": "Explain routing", "asked": asked, "error": error, "found": found,
+        "users": User.objects.order_by("username").values_list("username", flat=True)[:_MOST], "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MOST],
+        "tokens": [(str(token.pk), f"{token} ({token.hint}, {token.state()})") for token in Token.objects.filter(user=chosen)[:_MOST]] if chosen else [],
+    }  # fmt: skip
+    return render(request, "admin/relay/explain.html", context)
+
+
+def _answer(request: HttpRequest) -> HttpResponse:
+    asked: dict[str, str] = {}
+    if request.content_type == "application/json":
+        try:
+            body = json.loads(request.body)
+        except ValueError:
+            return JsonResponse({"error": "The body is not valid JSON."}, status=400)
+        if not isinstance(body, dict):
+            return JsonResponse({"error": "Send an object with “user”, “model” and, if you like, “token”."}, status=400)
+        asked = {name: str(body.get(name) or "").strip() for name in ("user", "token", "model")}
+    else:
+        asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
+    if not asked["user"] or not asked["model"]:
+        return JsonResponse({"error": "Name a “user” and a “model”."}, status=400)
+    found, error = _explain(asked)
+    return JsonResponse(found.as_json()) if found is not None else JsonResponse({"error": error}, status=404)
+
+
+def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
+    user = User.objects.filter(username=asked["user"]).first()
+    if user is None:
+        return None, f"There is no user “{asked['user']}”."
+    token = None
+    if asked["token"]:
+        token = Token.objects.filter(user=user, pk=int(asked["token"])).first() if asked["token"].isdecimal() and len(asked["token"]) < 19 else None
+        if token is None:
+            return None, f"{user} has no token with the number {asked['token']}."
+    return explain_route(user, token, asked["model"]), ""

@@ -1,0 +1,91 @@
+"""Pools, failure rules, and what is being left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.decorators import display
+
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, moment
+from portal.lib import clock
+from relay import cooldowns
+from relay.models import Cooldown, FailureRule, Pool
+from relay.providers.failures import BY_WORD
+
+
+@admin.register(Pool)
+class PoolAdmin(BaseAdmin):
+    """Channels that share a strategy. A channel is put into a pool on its own page."""
+
+    list_display = ("name", "strategy", "channel_count", "notes")
+    search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Pool]:
+        rows: QuerySet[Pool] = super().get_queryset(request)
+        return rows.annotate(size=Count("channels"))
+
+    @display(description="channels", ordering="size")
+    def channel_count(self, pool: Any) -> int:
+        return int(pool.size)
+
+
+@admin.register(FailureRule)
+class FailureRuleAdmin(BaseAdmin):
+    """What upstreams' failures mean, where the built-in rules do not know it."""
+
+    list_display = ("position", "rule_text", "provider", "failure_class", "cooldown", "enabled", "note")
+    list_display_links = ("rule_text",)
+    list_editable = ("enabled",)
+    list_filter = ("provider", "failure_class", "enabled")
+    search_fields = ("word", "text", "note")
+    actions = ("enable", "disable")
+
+    @display(description="rule")
+    def rule_text(self, rule: FailureRule) -> str:
+        return str(rule)
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, rows: QuerySet[FailureRule]) -> None:
+        found = self.switch(request, rows, "enabled", True, "failure-rule.enable")
+        self.message_user(request, f"{len(found)} rule(s) enabled.", messages.SUCCESS)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, rows: QuerySet[FailureRule]) -> None:
+        found = self.switch(request, rows, "enabled", False, "failure-rule.disable")
+        self.message_user(request, f"{len(found)} rule(s) disabled.", messages.SUCCESS)
+
+
+@admin.register(Cooldown)
+class CooldownAdmin(ReadOnlyAdmin):
+    """Channels, keys and models that are left alone for a while, by what their upstreams said. Nothing here needs a person; a person may end it."""
+
+    list_display = ("channel", "api_key", "model", "because", "detail", "opened", "since_label", "returns")
+    list_filter = ("kind", "channel")
+    list_select_related = ("channel", "api_key", "model")
+    search_fields = ("channel__name", "model__name")
+    actions = ("try_again_now",)
+
+    @display(description="because", ordering="kind")
+    def because(self, row: Cooldown) -> str:
+        kind = BY_WORD.get(row.kind)
+        return kind.text if kind is not None else row.kind
+
+    @display(description="since", ordering="since")
+    def since_label(self, row: Cooldown) -> str:
+        return moment(row.since)
+
+    @display(description="tried again", ordering="until")
+    def returns(self, row: Cooldown) -> str:
+        return "with the next request" if row.until <= clock.now() else f"{moment(row.until)} {timezone.localtime(row.until):%Z}"
+
+    @admin.action(description="Try again now", permissions=["end"])
+    def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
+        count = cooldowns.end(list(rows.select_related("channel")), request.user, address(request))
+        self.message_user(request, f"{count} circuit(s) closed: the next request may use them again, on every worker.", messages.SUCCESS)
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return bool(getattr(request.user, "has_perm", lambda _: False)("relay.change_channel"))

@@ -1,0 +1,76 @@
+// The table of running requests: what the websocket says, once a second.
+(() => {
+  "use strict";
+  const rows = document.getElementById("running-rows");
+  const state = document.getElementById("running-state");
+  const workers = document.getElementById("running-workers");
+  const none = document.getElementById("running-none");
+  const endUrl = rows.closest("table").dataset.end;
+  let wait = 1000;
+
+  const cell = (text, right) => {
+    const td = document.createElement("td");
+    td.className = "px-4 py-2" + (right ? " text-right" : "");
+    td.textContent = text;
+    return td;
+  };
+
+  const line = (row) => {
+    const tr = document.createElement("tr");
+    tr.className = "border-t border-base-200 dark:border-base-800";
+    tr.dataset.id = row.id;
+    fill(tr, row);
+    return tr;
+  };
+
+  const fill = (tr, row) => {
+    const link = tr.querySelector("a");
+    const cells = [
+      cell(row.age, true), cell(row.user), cell(row.token), cell(row.model), cell(row.key ? `${row.channel}, ${row.key}` : row.channel), cell(row.phase),
+      cell(row.input, true), cell(row.output, true), cell(row.attempts, true),
+    ];
+    const last = document.createElement("td");
+    last.className = "px-4 py-2";
+    const a = link || document.createElement("a");
+    a.className = "text-red-700 dark:text-red-400";
+    a.href = endUrl.replace("req_", row.id);
+    a.textContent = "End";
+    a.setAttribute("aria-label", `End the request of ${row.user} for ${row.model}`);
+    const focused = document.activeElement === a;
+    last.append(a);
+    tr.replaceChildren(...cells, last);
+    if (focused) a.focus(); // whoever goes through the links by keyboard keeps their place
+  };
+
+  const show = (data) => {
+    const known = new Map([...rows.querySelectorAll("tr[data-id]")].map((tr) => [tr.dataset.id, tr]));
+    const wanted = data.rows.map((row) => {
+      const tr = known.get(row.id);
+      if (!tr) return line(row);
+      fill(tr, row);
+      return tr;
+    });
+    const keep = new Set(wanted);
+    for (const tr of [...rows.children]) if (!keep.has(tr)) tr.remove();
+    wanted.forEach((tr, index) => { if (rows.children[index] !== tr) rows.insertBefore(tr, rows.children[index] || null); });
+    none.hidden = data.rows.length > 0;
+    workers.replaceChildren(...data.workers.map((worker) => {
+      const li = document.createElement("li");
+      li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
+      li.textContent = `${worker.name}: ${worker.running} running, ${worker.rss_mib} MiB${worker.stopping ? ", stopping" : ""}`;
+      return li;
+    }));
+  };
+
+  const open = () => {
+    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live/running`);
+    socket.onmessage = (event) => { wait = 1000; state.textContent = "Live."; show(JSON.parse(event.data)); };
+    socket.onclose = (event) => {
+      if (event.code === 4403) { state.textContent = "You may not see this any more."; return; }
+      state.textContent = "The connection was lost; trying again.";
+      setTimeout(open, wait);
+      wait = Math.min(wait * 2, 30000);
+    };
+  };
+  open();
+})();
