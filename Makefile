@@ -10,7 +10,7 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all services services-stop check format bench soak lock dev clean
+.PHONY: help run test test-all services services-stop check format bench faults soak lock dev clean
 SHARED := $(patsubst %,tests/test_%.py,access admin admin_money books chat ledger limits money notices portal price_import processes receipts snapshot streams)
 
 help: ## list the commands
@@ -50,6 +50,9 @@ format: dev ## format the code
 
 bench: dev ## measure beside nginx, a bare relay and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
 	@$(VENV) -m bench.run $(ARGS)
+
+faults: dev ## break upstreams, clients and the portal in every way that happens (ARGS="--targets portal,litellm --only stream")
+	@$(VENV) -m bench.faults $(ARGS)
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)

@@ -1,14 +1,15 @@
 """A scripted upstream as a process of its own: `python -m bench.upstream PORT`. It answers at once, so that what is measured is the gateway.
 
 The model's name chooses the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50 chunks, 20 ms apart),
-`endless` (chunks for ever, as fast as the reader takes them).
+`endless` (chunks for ever, as fast as the reader takes them), `chaos` (a slow stream, or any fault of many). `--fail SHARE` makes so many answers a 500.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
+import random
 from typing import cast
 
 import uvloop
@@ -47,6 +48,9 @@ PLAIN = json.dumps(
     }
 ).encode()
 PLAIN_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(PLAIN) + PLAIN
+FAILED_BODY = b'{"error":{"message":"mock fault","type":"server_error","param":null,"code":"mock"}}'
+FAILED = b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(FAILED_BODY) + FAILED_BODY
+LIMITED = FAILED.replace(b"500 X", b"429 X\r\nretry-after: 1")
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -58,6 +62,8 @@ BURST = {asked: STREAM_HEAD + b"".join(framed(event) for event in [*EVENTS, *([U
 
 
 class Upstream(asyncio.Protocol):
+    fail = 0.0
+
     def __init__(self) -> None:
         self.buffer = b""
         self.task: asyncio.Task[None] | None = None
@@ -92,7 +98,11 @@ class Upstream(asyncio.Protocol):
             self.answer(body)
 
     def answer(self, body: bytes) -> None:
-        if b'"paced"' in body or b'"endless"' in body:
+        if self.fail and random.random() < self.fail:  # noqa: S311  # nothing secret
+            self.transport.write(FAILED)
+        elif b'"chaos"' in body:
+            self.task = asyncio.ensure_future(self.chaos())
+        elif b'"paced"' in body or b'"endless"' in body:
             self.task = asyncio.ensure_future(self.endless() if b'"endless"' in body else self.paced(b"include_usage" in body))
         elif b'"burst"' in body:
             self.transport.write(BURST[b"include_usage" in body])
@@ -108,6 +118,31 @@ class Upstream(asyncio.Protocol):
             due += PACE
             await asyncio.sleep(max(0, due - loop.time()))
         self.transport.write((framed(USAGE_EVENT) if usage else b"") + framed(DONE) + b"0\r\n\r\n")
+
+    async def chaos(self) -> None:
+        """Two streams of three are slow and whole; the others meet a fault."""
+        fate = random.random()  # noqa: S311  # nothing secret
+        if fate < 0.06:
+            self.transport.write(FAILED)
+            return
+        if fate < 0.09:
+            self.transport.write(LIMITED)
+            return
+        if fate < 0.13:
+            self.transport.abort()
+            return
+        if fate < 0.18:
+            await asyncio.sleep(random.uniform(0.5, 4))  # noqa: S311
+        self.transport.write(STREAM_HEAD)
+        for number in range(random.randint(10, 50)):  # noqa: S311
+            self.transport.write(framed(EVENTS[number % (CHUNKS - 1)]))
+            await asyncio.sleep(0.1)
+            if number == 8 and fate > 0.94:
+                self.transport.abort()
+                return
+            if number == 8 and fate > 0.90:
+                await asyncio.sleep(60)  # the relay gives up before
+        self.transport.write(framed(EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n")
 
     async def endless(self) -> None:
         self.transport.write(STREAM_HEAD)
@@ -125,4 +160,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--fail", type=float, default=0.0)
+    options = parser.parse_args()
+    Upstream.fail = options.fail
+    uvloop.run(main(options.port))

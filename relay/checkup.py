@@ -117,7 +117,7 @@ def _tell_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
     said += [f"The channel still serves {_names(lost)}: take it off, or give it another upstream name."] if lost else []
     tell_staff(
         NoticeKind.MODEL_LIST,
-        f"models:{channel.pk}:{int(clock.now().timestamp())}",
+        f"models:{channel.pk}:{int(clock.now().timestamp() * 1000)}",
         f"The models of “{channel.name}” changed",
         f"The upstream of the channel “{channel.name}” lists other models than before. {' '.join(said)}",
         {"channel": channel.name, "new": new[:200], "gone": gone[:200], "served_and_gone": lost[:200]},

@@ -212,14 +212,16 @@ def _money(user: User, token: Token | None) -> list[str]:
 
 
 def _live() -> Live:
-    """What this process has seen, or, where it serves nothing, what workers have told each other."""
-    running = current()
-    if running is not None:
-        return running.health.live
+    """The circuits that workers have told each other, and what else this process has seen of channels, if it serves."""
     health = Health("")
     for place, state in cooldowns.read_all().items():
-        health.take_over(cooldowns.name_of(place), state)
-    return health.live
+        health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened)
+        health.live.breaker.cells[place].foreign = False  # its own time is what people want to know
+    running = current()
+    if running is None:
+        return health.live
+    seen = running.health.live
+    return Live(health.live.breaker, seen.in_flight, seen.latency, seen.turns)
 
 
 def _moment(at: datetime | None) -> str:

@@ -54,6 +54,8 @@ def channel_form(**values: Any) -> dict[str, Any]:
         "stream_usage": "on",
         "cost_multiplier": "1",
         "disconnect_policy": "delivered",
+        "key_strategy": "random",
+        "retry_unanswered": "broken",
     }
     return {**form, **empty, **values}
 

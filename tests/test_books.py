@@ -80,6 +80,7 @@ class World:
         from relay.gateway.runtime import runtime
 
         run = await runtime()
+        run.health.live.breaker.cells.clear()  # this is about money: every channel is asked, whatever it did before
         body = json.dumps(ask(self.models[model], stream=stream, **({"max_tokens": limit} if limit else {}))).encode()
         scope = {
             "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http",

@@ -200,13 +200,29 @@ def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -
     assert breaker.changed == {(1, 10, 7)}
 
 
-def test_half_of_the_last_ten_open_it_too_and_successes_between_do_not_hide_it() -> None:
+def test_streams_that_begin_and_break_open_it_too() -> None:
     breaker = Breaker()
     opened = []
-    for _ in range(5):
+    for _ in range(7):
         breaker.succeeded(1, 10, 7, NOW)
         opened.append(breaker.failed(1, 10, 7, failure(C.STREAM_BROKEN), NOW, NOW))
-    assert opened == [False, False, False, False, True]
+    assert opened == [False] * 6 + [True]
+
+
+def test_most_of_the_last_ten_open_it_and_a_third_do_not() -> None:
+    breaker = Breaker()
+    for index in range(300):
+        if index % 3:
+            breaker.succeeded(1, 10, 7, NOW)
+        else:
+            assert not breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
+    opened = []
+    for index in range(20):
+        if index % 5 == 4:
+            breaker.succeeded(1, 10, 7, NOW)
+        else:
+            opened.append(breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW))
+    assert any(opened)
 
 
 def test_rare_failures_open_nothing_and_are_forgotten() -> None:

@@ -121,7 +121,8 @@ async def hello(call: Call) -> None:
 class Upstream:
     """`script(model, function)` says what happens to requests for a model; the others get `hello`."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self.port = port  # 0: any that is free
         self.calls: list[Call] = []
         self.scripts: dict[str, Script] = {}
         self._ready = threading.Event()
@@ -158,7 +159,7 @@ class Upstream:
 
     def _run(self) -> None:
         self._loop = asyncio.new_event_loop()
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 24))
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()

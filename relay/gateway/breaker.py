@@ -16,8 +16,9 @@ from relay.providers.failures import BY_WORD, FailureClass, Scope
 
 Place = tuple[int, int, int]
 
-IN_A_ROW: Final = 3  # failures that open the circuit, for classes of which it takes several
-OF_THE_LAST: Final = (5, 10)  # or so many of the last
+# An upstream of which a third of the answers fail is worth its tries as long as others can take over; one that is alone is all there is.
+IN_A_ROW: Final = 5  # failures that open the circuit, for classes of which it takes several
+OF_THE_LAST: Final = (7, 10)  # or so many of the last
 _MASK: Final = (1 << OF_THE_LAST[1]) - 1
 PROBE_SECONDS: Final = 120.0  # after which a probe that never came back is given up
 GRACE: Final = 3.0  # seconds that the worker which opened a circuit has to probe it, before the others do
@@ -131,6 +132,8 @@ class Breaker:
             return False
         if kind.counted and not cell.until:
             cell.failures += 1
+            if kind is FailureClass.STREAM_BROKEN:
+                cell.recent >>= 1  # its beginning was taken for a success
             cell.recent = (cell.recent << 1 | 1) & _MASK
             if not failure.unreachable and cell.failures < IN_A_ROW and cell.recent.bit_count() < OF_THE_LAST[0]:
                 return False

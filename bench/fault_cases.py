@@ -1,0 +1,350 @@
+"""What goes wrong, what the client must see of it, and what the record must say. Data for `bench.faults`.
+
+An upstream that is at fault is a real server on a real port (`tests.upstream`); the name of the model chooses what it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import formatdate
+from typing import Any, Final
+
+from tests.upstream import USAGE, Call, Script, chunk, completion, hello
+
+IDLE: Final = 2  # seconds of the idle and first-byte timeouts that targets are set up with
+TEXT: Final = "Hello there."
+WAIT: Final = 40  # seconds that every form of “come back later” names
+
+
+@dataclass
+class Seen:
+    """What a client got. `broken`: the connection ended before the answer did. `events`: payloads of the stream."""
+
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    broken: str = ""
+    seconds: float = 0.0
+
+    @property
+    def events(self) -> list[str]:
+        return [line[5:].strip() for line in self.body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n") if line.startswith("data:")]
+
+    @property
+    def done(self) -> bool:
+        return bool(self.events) and self.events[-1] == "[DONE]"
+
+    @property
+    def text(self) -> str:
+        """What the model said, plain or streamed."""
+        if not self.events:
+            try:
+                return str(json.loads(self.body)["choices"][0]["message"]["content"])
+            except (ValueError, KeyError, IndexError, TypeError):
+                return ""
+        words = []
+        for event in self.events:
+            try:
+                words += [choice["delta"].get("content") or "" for choice in json.loads(event)["choices"]]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return "".join(words)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object of a refusal or of a stream's last event, empty when there is none."""
+        for text in [self.body.decode("utf-8", "replace")] if not self.events else [event for event in self.events if event != "[DONE]"][::-1]:
+            try:
+                found = json.loads(text).get("error")
+            except (ValueError, AttributeError):
+                continue
+            if isinstance(found, dict):
+                return found
+        return {}
+
+
+Check = Callable[[Seen], str]  # what is wrong, empty when nothing is
+
+
+@dataclass(frozen=True)
+class Case:
+    """`spare`: a second upstream, which is well, serves the model, too. `tells`: what a client must see. `outcome`: of the first attempt on the record;
+    `ends`: how the record says that the request ended. `where`: `upstream` (the scripted one), `refused`, `tls`."""
+
+    name: str
+    script: Script
+    check: Check
+    tells: str
+    stream: bool = False
+    spare: bool = False
+    outcome: str = ""
+    ends: str = "completed"
+    where: str = "upstream"
+    waits: bool = False
+    retry: str = "broken"
+
+
+# -- what clients must see ---------------------------------------------------------------------------------------------
+
+
+def whole(seen: Seen) -> str:
+    if seen.status != 200 or seen.broken:
+        return f"status {seen.status} {seen.broken}".strip()
+    if seen.text != TEXT:
+        return f"the text is {seen.text[:60]!r}"
+    return "" if not seen.events or seen.done else "no [DONE]"
+
+
+def refused(*statuses: int, code: str = "", retry_after: bool = False) -> Check:
+    def look(seen: Seen) -> str:
+        if seen.status not in statuses:
+            return f"status {seen.status or seen.broken}"
+        if not seen.error.get("message"):
+            return "no error object"
+        if code and seen.error.get("code") != code:
+            return f"code {seen.error.get('code')!r}"
+        if retry_after and not seen.headers.get("retry-after", "").isdigit():
+            return "no Retry-After"
+        return ""
+
+    return look
+
+
+def cut_off(seen: Seen) -> str:
+    """A stream that began and could not end: an error in it, and no sign of a regular end."""
+    if seen.status != 200:
+        return f"status {seen.status}"
+    if seen.done or "[DONE]" in seen.events:
+        return "[DONE], as if it were complete"
+    return "" if seen.error.get("message") else "ends without an error, as if it were complete" if not seen.broken else "no error event, only a broken connection"
+
+
+def soon(check: Check, seconds: float) -> Check:
+    def look(seen: Seen) -> str:
+        return check(seen) or (f"after {seen.seconds:.1f} s" if seen.seconds > seconds else "")
+
+    return look
+
+
+# -- what upstreams do -------------------------------------------------------------------------------------------------
+
+
+def answers(status: int, body: object = None, headers: dict[str, str] | Callable[[], dict[str, str]] | None = None) -> Script:
+    async def script(call: Call) -> None:
+        sent = headers() if callable(headers) else headers
+        await call.reply(status, {"error": {"message": "mock fault", "type": "mock_error", "param": None, "code": "mock"}} if body is None else body, sent)
+
+    return script
+
+
+def error(status: int, code: str, message: str = "mock fault", headers: dict[str, str] | Callable[[], dict[str, str]] | None = None, **more: Any) -> Script:
+    return answers(status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code, **more}}, headers)
+
+
+async def reset(call: Call) -> None:
+    call.cut()
+
+
+async def silent(call: Call) -> None:
+    await call.closed_event()
+
+
+async def stall(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.closed_event()
+
+
+async def cut_mid_stream(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await asyncio.sleep(0.05)
+    call.cut()
+
+
+async def end_without_terminal(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.end()
+
+
+async def cut_after_terminal(call: Call) -> None:
+    await call.open_stream()
+    for word in ("Hello", " there", "."):
+        await call.event(chunk(word))
+    await call.event(chunk(None, "stop"))
+    await call.event("[DONE]")
+    await asyncio.sleep(0.05)
+    call.cut()
+
+
+async def error_mid_stream(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.event({"error": {"message": "mock fault in the stream", "type": "server_error", "code": "mock"}})
+    await call.end()
+
+
+async def error_as_first_event(call: Call) -> None:
+    await call.open_stream()
+    await call.event({"error": {"message": "mock fault in the stream", "type": "server_error", "code": "mock"}})
+    await call.end()
+
+
+async def malformed_event(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.event('{"id": "chatcmpl-x", "choices": [{')
+    for word in (" there", "."):
+        await call.event(chunk(word))
+    await call.event(chunk(None, "stop"))
+    await call.event("[DONE]")
+    await call.end()
+
+
+async def split_utf8(call: Call) -> None:
+    await call.open_stream()
+    data = b"data: " + json.dumps(chunk("Grüße, 世界 🌍"), ensure_ascii=False).encode() + b"\n\ndata: [DONE]\n\n"
+    for position in range(0, len(data), 3):
+        await call.send(data[position : position + 3])
+        await asyncio.sleep(0.001)
+    await call.end()
+
+
+def intact_utf8(seen: Seen) -> str:
+    return "" if seen.status == 200 and seen.text == "Grüße, 世界 🌍" and seen.done else f"status {seen.status}, the text is {seen.text[:40]!r}"
+
+
+async def huge_event(call: Call) -> None:
+    await call.open_stream()
+    data = b"data: " + json.dumps(chunk("x" * 20_000_000)).encode() + b"\n\n"
+    for position in range(0, len(data), 1 << 20):
+        await call.send(data[position : position + (1 << 20)])
+    await call.event("[DONE]")
+    await call.end()
+
+
+def intact_huge(seen: Seen) -> str:
+    return "" if seen.status == 200 and len(seen.text) == 20_000_000 and seen.done else f"status {seen.status}, {len(seen.text)} characters"
+
+
+async def gzip_cut(call: Call) -> None:
+    data = gzip.compress(json.dumps(completion()).encode())
+    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    call.cut()
+
+
+async def plain_cut(call: Call) -> None:
+    data = json.dumps(completion()).encode()
+    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    await asyncio.sleep(0.05)
+    call.cut()
+
+
+async def endless(call: Call) -> None:
+    await call.open_stream()
+    while True:
+        await call.event(chunk("word " * 200))
+        await asyncio.sleep(0)
+
+
+async def paced(call: Call) -> None:
+    await call.open_stream()
+    while True:
+        await call.event(chunk("word "))
+        await asyncio.sleep(0.05)
+
+
+async def half_a_plain_answer(call: Call) -> None:
+    data = json.dumps(completion()).encode()
+    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[:100])
+    await call.closed_event()
+
+
+async def fine(call: Call) -> None:
+    if call.json.get("stream"):
+        await call.open_stream()
+        for word in ("Hello", " there", "."):
+            await call.event(chunk(word))
+        await call.event(chunk(None, "stop"))
+        await call.event({**chunk(), "choices": [], "usage": USAGE})
+        await call.event("[DONE]")
+        await call.end()
+    else:
+        await hello(call)
+
+
+def _date() -> dict[str, str]:
+    return {"retry-after": formatdate(time.time() + WAIT, usegmt=True)}
+
+
+def _rfc3339() -> dict[str, str]:
+    at = datetime.fromtimestamp(time.time() + WAIT, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": at}
+
+
+_RESETS: Final[dict[str, Script]] = {
+    "retry-after": error(429, "rate_limit_exceeded", headers={"retry-after": str(WAIT)}),
+    "retry-after-ms": error(429, "rate_limit_exceeded", headers={"retry-after-ms": str(WAIT * 1000)}),
+    "HTTP date": error(429, "rate_limit_exceeded", headers=_date),
+    "Go duration": error(429, "rate_limit_exceeded", headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"0m{WAIT}s"}),
+    "RFC 3339": error(429, "rate_limit_error", headers=_rfc3339),
+    "epoch": error(429, "rate_limit_exceeded", headers=lambda: {"x-ratelimit-reset": str(int((time.time() + WAIT) * 1000))}),
+    "words": error(429, "rate_limit_exceeded", f"Rate limit reached. Please try again in {WAIT}.0s."),
+    "RetryInfo": answers(
+        429,
+        {
+            "error": {
+                "code": 429,
+                "message": "mock fault",
+                "status": "RESOURCE_EXHAUSTED",
+                "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{WAIT}s"}],
+            }
+        },
+    ),
+}
+_SPARE: Final = "the whole answer, from the other upstream"
+
+CASES: Final = (
+    Case("connection refused", fine, whole, _SPARE, spare=True, where="refused", outcome="transient"),
+    Case("connection refused, no other", fine, refused(502, 503, 500), "502 with an error object", where="refused", outcome="transient", ends="upstream_error"),
+    Case("TLS error", fine, whole, _SPARE, spare=True, where="tls", outcome="transient"),
+    Case("401", error(401, "invalid_api_key"), whole, _SPARE, spare=True, outcome="key_dead"),
+    Case("401, no other", error(401, "invalid_api_key"), refused(502, 503), "502, never 401: the client's own token is fine", outcome="key_dead", ends="upstream_error"),
+    Case("402", error(402, "x"), whole, _SPARE, spare=True, outcome="billing"),
+    Case("403", error(403, "x"), whole, _SPARE, spare=True, outcome="key_forbidden_model"),
+    Case("404", error(404, "model_not_found"), whole, _SPARE, spare=True, outcome="key_forbidden_model"),
+    *(Case(f"429, {name}", script, whole, _SPARE, spare=True, outcome="rate", waits=True) for name, script in _RESETS.items()),
+    Case("429, no other", _RESETS["retry-after"], refused(429, retry_after=True), "429 with the upstream's own Retry-After", outcome="rate", waits=True, ends="upstream_error"),
+    Case("500", error(500, "x"), whole, _SPARE, spare=True, outcome="transient"),
+    Case("500 on a stream", error(500, "x"), whole, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("503", error(503, "x"), whole, _SPARE, spare=True, outcome="overload"),
+    Case("529", error(529, "overloaded_error"), whole, _SPARE, spare=True, outcome="overload"),
+    Case("HTML 502", answers(502, b"<html><h1>502 Bad Gateway</h1></html>", {"content-type": "text/html"}), whole, _SPARE, spare=True, outcome="transient"),
+    Case("HTML 200", answers(200, b"<html>Welcome</html>", {"content-type": "text/html"}), whole, _SPARE, spare=True, outcome="transient"),
+    Case("200 with an error body", error(200, "server_error"), whole, _SPARE, spare=True, outcome="transient"),
+    Case("empty 200", answers(200, b""), whole, _SPARE, spare=True, outcome="transient"),
+    Case("empty 200 on a stream", answers(200, b"", {"content-type": "text/event-stream"}), whole, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("malformed JSON", answers(200, b'{"choices": [{"mess'), whole, _SPARE, spare=True, outcome="transient"),
+    Case("error as first event", error_as_first_event, whole, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("redirect", answers(302, b"", {"location": "http://127.0.0.1:9/v1"}), whole, _SPARE, spare=True, outcome="config"),
+    Case("gzip cut", gzip_cut, whole, _SPARE, spare=True, outcome="transient"),
+    Case("plain answer cut", plain_cut, whole, _SPARE, spare=True, outcome="unanswered"),
+    Case("reset", reset, whole, _SPARE, spare=True, outcome="unanswered"),
+    Case("slow first byte", silent, soon(whole, IDLE + 2), f"{_SPARE}, after the first-byte timeout", spare=True, outcome="timeout", retry="always"),
+    Case("slow first byte, no other", silent, soon(refused(504), IDLE + 2), "504 after the first-byte timeout", outcome="timeout", ends="timeout"),
+    Case("stall mid-stream", stall, soon(cut_off, IDLE + 2), "an error event after the idle timeout, no [DONE]", stream=True, ends="timeout"),
+    Case("cut mid-stream", cut_mid_stream, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
+    Case("end without terminal event", end_without_terminal, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
+    Case("cut after terminal event", cut_after_terminal, whole, "the whole answer and [DONE]", stream=True),
+    Case("error mid-stream", error_mid_stream, cut_off, "the upstream's error, no [DONE]", stream=True, ends="upstream_error"),
+    Case("malformed event", malformed_event, whole, "the events before and after it, and [DONE]", stream=True),
+    Case("UTF-8 split", split_utf8, intact_utf8, "the same characters", stream=True),
+    Case("20 MB event", huge_event, intact_huge, "every byte of it", stream=True),
+)

@@ -1,0 +1,133 @@
+"""The gateways that the bench of faults is run against: this portal on SQLite or PostgreSQL, LiteLLM's proxy, or any base URL.
+
+A case's model is called after the case; every target knows it as `fault-<case>`, with the faulty upstream first and, where the case has one, the
+spare second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.fault_cases import IDLE, Case
+from bench.run import PEERS, ROOT, free_port, started
+
+_COLUMNS = ("end_reason", "status", "attempts", "attempt_log", "billing", "cost", "output_tokens")
+
+
+def model_of(name: str) -> str:
+    return "fault-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Base URLs of the upstreams."""
+
+    faulty: str
+    spare: str
+    refused: str
+    tls: str
+
+    def of(self, case: Case) -> str:
+        return {"upstream": self.faulty, "refused": self.refused, "tls": self.tls}[case.where]
+
+
+@dataclass
+class Target:
+    """`query(sql)`: of its database, None where it cannot be asked. `restart`: after it was killed."""
+
+    name: str
+    base_url: str
+    token: str
+    process: subprocess.Popen[bytes] | None = None
+    query: Callable[[str], list[tuple[Any, ...]]] | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+
+    def record(self, request_id: str, seconds: float = 15.0) -> dict[str, Any] | None:
+        """The usage record of a request, waited for. None when there is none, or none can be read."""
+        until = time.monotonic() + seconds
+        while self.query is not None and time.monotonic() < until:
+            rows = self.query(f"SELECT {', '.join(_COLUMNS)} FROM relay_usagerecord WHERE request_id = '{request_id}'")  # noqa: S608  # an id that the relay made
+            if rows:
+                found = dict(zip(_COLUMNS, rows[0], strict=True))
+                if isinstance(found["attempt_log"], str):
+                    found["attempt_log"] = json.loads(found["attempt_log"])
+                return found
+            time.sleep(0.05)
+        return None
+
+
+@contextmanager
+def portal(cases: Sequence[Case], others: Sequence[str], places: Places, folder: Path, database: str = "", redis: str = "") -> Iterator[Target]:
+    """This portal: `others` are models that the upstream scripts, and that have no spare."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    env = {
+        "AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "AIRELAYS_IDLE_TIMEOUT": str(IDLE), "AIRELAYS_FIRST_BYTE_TIMEOUT": str(IDLE),
+        "AIRELAYS_JOBS": "false", "AIRELAYS_DATABASE_URL": database, "AIRELAYS_REDIS_URL": redis,
+    }  # fmt: skip
+    wanted = {
+        "spare": places.spare,
+        "models": [{"name": model_of(case.name), "base": places.of(case), "spare": case.spare, "retry": case.retry} for case in cases]
+        + [{"name": name, "base": places.faulty, "spare": False, "retry": "broken"} for name in others],
+    }
+    (folder / "wanted.json").write_text(json.dumps(wanted))
+    made = subprocess.run(
+        [sys.executable, "-m", "bench.fault_setup", str(folder / "wanted.json")], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "portal.log", env) as process:
+        target = Target("portal", f"http://127.0.0.1:{port}/v1", made.stdout.split()[-1], process, _asker(database, folder / "data" / "state.sqlite3"), env, port)
+        yield target
+        if target.process is not process and target.process is not None:  # a case has killed the first one and started another
+            target.process.terminate()
+            target.process.wait(30)
+
+
+def _asker(database: str, path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        if database:
+            import psycopg
+
+            with psycopg.connect(database) as connection:
+                return connection.execute(sql.encode()).fetchall()
+        with closing(sqlite3.connect(path, timeout=30)) as connection_:
+            return connection_.execute(sql).fetchall()
+
+    return ask
+
+
+@contextmanager
+def litellm(cases: Sequence[Case], others: Sequence[str], places: Places, folder: Path) -> Iterator[Target]:
+    """LiteLLM's proxy with its own means: the same timeouts, and the spare as a fallback of the faulty one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    models, fallbacks = [], []
+
+    def entry(name: str, upstream_name: str, base: str) -> dict[str, Any]:
+        return {"model_name": name, "litellm_params": {"model": f"openai/{upstream_name}", "api_base": base, "api_key": "sk-x", "timeout": IDLE, "stream_timeout": IDLE}}
+
+    for case in cases:
+        name = model_of(case.name)
+        models.append(entry(name, name, places.of(case)))
+        if case.spare:
+            models.append(entry(f"{name}-spare", name, places.spare))
+            fallbacks.append({name: [f"{name}-spare"]})
+    models += [entry(name, name, places.faulty) for name in others]
+    config = {"model_list": models, "general_settings": {"master_key": "sk-bench"}, "litellm_settings": {"telemetry": False, "fallbacks": fallbacks, "num_retries": 0}}
+    (folder / "litellm.yaml").write_text(json.dumps(config))  # JSON is YAML, too
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True", "LITELLM_MODE": "PRODUCTION"}
+    command = [str(PEERS / "litellm" / "bin" / "litellm"), "--config", str(folder / "litellm.yaml"), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    with started(command, port, folder / "litellm.log", env) as process:
+        time.sleep(8)
+        yield Target("litellm", f"http://127.0.0.1:{port}/v1", "sk-bench", process)

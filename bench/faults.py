@@ -1,0 +1,201 @@
+"""The bench of faults: `python -m bench.faults [--targets portal,litellm] [--database URL] [--only WORDS] [--markdown FILE]`.
+
+Breaks upstreams, clients and the portal itself in every way that happens, says for each what the client saw and what the record says, and exits
+with 1 when this portal fails a case. Everything listens on 127.0.0.1 and is ended when the run ends.
+
+Against another gateway: `--base-url http://127.0.0.1:4000/v1 --token sk-… --ports 18101,18102,18103,18104`. The gateway must know the models
+that `--list` prints; the run starts the upstreams on these ports and judges what clients see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import fault_targets
+from bench.fault_cases import CASES, WAIT, Case, fine
+from bench.fault_events import EVENTS, Event, ask, books
+from bench.fault_targets import Places, Target, model_of
+from bench.redis_gone import redis_gone
+from bench.run import free_port
+from tests.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Result:
+    """`wrong`: empty when it passed. `skipped`: why it could not be tried here."""
+
+    case: str
+    tells: str
+    wrong: str = ""
+    skipped: str = ""
+
+    @property
+    def mark(self) -> str:
+        return "—" if self.skipped else "FAIL" if self.wrong else "pass"
+
+
+@contextmanager
+def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, Places]]:
+    """The faulty one, the spare, and where nobody answers or nobody speaks TLS."""
+    faulty, spare = Upstream(ports[0]), Upstream(ports[1])
+    for case in CASES:
+        faulty.script(model_of(case.name), case.script)
+        spare.script(model_of(case.name), fine)
+    for event in EVENTS:
+        for model, script in event.models.items():
+            faulty.script(model, script)
+    tls = socket.create_server(("127.0.0.1", ports[2]))
+    stop = threading.Event()
+
+    def no_tls() -> None:
+        tls.settimeout(0.2)
+        while not stop.is_set():
+            try:
+                connection, _ = tls.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            connection.close()
+
+    thread = threading.Thread(target=no_tls, daemon=True)
+    thread.start()
+    try:
+        yield faulty, spare, Places(faulty.base_url, spare.base_url, f"http://127.0.0.1:{ports[3]}/v1", f"https://127.0.0.1:{ports[2]}/v1")
+    finally:
+        stop.set()
+        thread.join()
+        tls.close()
+        faulty.stop()
+        spare.stop()
+
+
+def judge(target: Target, case: Case) -> Result:
+    """One request of a case, and its record where that can be read."""
+    seen = ask(target, model_of(case.name), case.stream)
+    wrong = case.check(seen)
+    if not wrong and target.query is not None:
+        wrong = check_record(target, case, seen.headers.get("x-request-id", ""))
+    return Result(case.name, case.tells, wrong)
+
+
+def check_record(target: Target, case: Case, request_id: str) -> str:
+    record = target.record(request_id)
+    if record is None:
+        return "no record"
+    if record["end_reason"] != case.ends:
+        return f"the record says {record['end_reason']}"
+    log: list[dict[str, Any]] = record["attempt_log"]
+    if case.outcome and log[0]["outcome"] != case.outcome:
+        return f"the record calls it {log[0]['outcome']}"
+    if case.spare and (len(log) != 2 or log[1]["outcome"] != "ok"):
+        return f"{len(log)} attempts on the record"
+    if case.waits and not WAIT - 3 <= float(log[0].get("wait", 0)) <= WAIT + 1:
+        return f"the record says to wait {log[0].get('wait')} s"
+    if case.ends == "upstream_error" and not case.stream and record["cost"]:
+        return "a failed request was billed"
+    return ""
+
+
+def happen(target: Target, event: Event, faulty: Upstream) -> Result:
+    if event.ours and target.query is None:
+        return Result(event.name, event.tells, skipped="no database to look at")
+    return Result(event.name, event.tells, event.run(target, faulty))
+
+
+def run_target(target: Target, faulty: Upstream, only: str, show: bool = True) -> list[Result]:
+    found = []
+    items: list[Case | Event] = [*CASES, *EVENTS]
+    for item in items:
+        if only and only.lower() not in item.name.lower():
+            continue
+        result = judge(target, item) if isinstance(item, Case) else happen(target, item, faulty)
+        found.append(result)
+        if show:
+            print(f"{target.name:10} {result.mark:5} {result.case:45} {result.wrong or result.skipped or result.tells}", flush=True)
+    if target.query is not None and not only:
+        wrong = books(target)
+        held = target.query("SELECT coalesce(sum(amount), 0) FROM relay_reservation")[0][0]
+        found.append(Result("books after all of it", "`ledger verify` clean", wrong or ("" if held < 10**9 else f"{held} nano-USD still held")))
+        print(f"{target.name:10} {found[-1].mark:5} {found[-1].case:45} {found[-1].wrong or found[-1].tells}", flush=True)
+    return found
+
+
+def markdown(results: dict[str, list[Result]]) -> str:
+    """A table with a column for each target."""
+    names = list(results)
+    lines = ["| fault | what the client must see | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    by_case: dict[str, dict[str, Result]] = {}
+    for name, found in results.items():
+        for result in found:
+            by_case.setdefault(result.case, {})[name] = result
+    for case, columns in by_case.items():
+        cells = [f"**fails**: {column.wrong}" if (column := columns.get(name)) and column.wrong else column.mark if column else "—" for name in names]
+        lines.append(f"| {case} | {next(iter(columns.values())).tells} | " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    totals = [f"{sum(1 for one in found if one.mark == 'pass')} of {sum(1 for one in found if not one.skipped)}" for found in results.values()]
+    return "\n".join([*lines, "| **passed** | | " + " | ".join(totals) + " |"]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", default="portal")
+    parser.add_argument("--database", default="", help="postgresql://… of an empty database, for the portal; else SQLite")
+    parser.add_argument("--only", default="", help="cases whose name has these words")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    parser.add_argument("--base-url", default="", help="another gateway, as it runs")
+    parser.add_argument("--token", default="")
+    parser.add_argument("--ports", default="", help="of the faulty upstream, the spare, the one without TLS, the one where nobody answers")
+    parser.add_argument("--list", action="store_true", help="print the models that another gateway must know, and where")
+    options = parser.parse_args()
+    ports = [int(port) for port in options.ports.split(",")] if options.ports else [free_port() for _ in range(4)]
+    others = sorted({model for event in EVENTS for model in event.models})
+    if options.list:
+        faulty_url, spare_url, nobody = (f"http://127.0.0.1:{ports[index]}/v1" for index in (0, 1, 3))
+        places = Places(faulty_url, spare_url, nobody, f"https://127.0.0.1:{ports[2]}/v1")
+        for case in CASES:
+            print(f"{model_of(case.name):45} {places.of(case)}" + (f", then {places.spare}" if case.spare else ""))
+        for model in others:
+            print(f"{model:45} {places.faulty}")
+        return
+    began = time.monotonic()
+    results: dict[str, list[Result]] = {}
+    with upstreams(ports) as (faulty, _, places), tempfile.TemporaryDirectory(prefix="airelays-faults-") as name:
+        folder = Path(name)
+        if options.base_url:
+            results["gateway"] = run_target(Target("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only)
+        else:
+            for target_name in options.targets.split(","):
+                if target_name == "portal":
+                    label = "portal, PostgreSQL" if options.database else "portal, SQLite"
+                    with fault_targets.portal(CASES, others, places, folder / "portal", options.database) as target:
+                        results[label] = run_target(target, faulty, options.only)
+                    if not options.only or options.only.lower() in "redis gone":
+                        wrong, skipped = redis_gone(places, folder / "redis", faulty)
+                        results[label].append(Result("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
+                        print(f"{'portal':10} {results[label][-1].mark:5} {'Redis gone':45} {wrong or skipped or results[label][-1].tells}", flush=True)
+                else:
+                    with fault_targets.litellm(CASES, others, places, folder / "litellm") as target:
+                        results["LiteLLM"] = run_target(target, faulty, options.only)
+    for label, found in results.items():
+        failed = [result.case for result in found if result.wrong]
+        print(f"{label}: {sum(1 for result in found if result.mark == 'pass')} passed, {len(failed)} failed, {sum(1 for result in found if result.skipped)} not tried")
+    print(f"{time.monotonic() - began:.0f} s")
+    if options.markdown:
+        options.markdown.write_text(markdown(results))
+    if any(result.wrong for label, found in results.items() if label != "LiteLLM" for result in found):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
