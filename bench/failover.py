@@ -32,12 +32,15 @@ from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
 from relay.tokens import create_token
 model = Model.objects.create(name="plain", is_open=True)
 ModelPrice.objects.create(model=model, input=Decimal("2.5"), output=10)
+warm = Model.objects.create(name="warm", is_open=True)
+ModelPrice.objects.create(model=warm, input=Decimal("2.5"), output=10)
 for name, base in %r:
     channel = Channel.objects.create(name=name, provider="openai", base_url=base)
     key = ApiKey(channel=channel)
     key.set_secret("sk-upstream-0123456789abcdef")
     key.save()
     ChannelModel.objects.create(channel=channel, model=model)
+ChannelModel.objects.create(channel=channel, model=warm)
 user = User.objects.create_user("bench")
 ledger.top_up(user, 10**15, actor=None, reason="bench")
 print(create_token(user, "bench", actor=None)[1])
@@ -55,8 +58,8 @@ def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[Target]:
         yield Target("portal", port, process, token=made.stdout.split()[-1])
 
 
-def load(target: Target, requests: int, connections: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", str(connections), "--token", target.token, "--requests", str(requests)]
+def load(target: Target, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", str(connections), "--token", target.token, "--requests", str(requests), "--model", model]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -68,7 +71,7 @@ def attempts(database: Path) -> tuple[Counter[str], Counter[str]]:
     ended: Counter[str] = Counter()
     with closing(sqlite3.connect(database)) as connection:
         names = dict(connection.execute("SELECT id, name FROM relay_channel"))
-        for (log,) in connection.execute("SELECT attempt_log FROM relay_usagerecord"):
+        for (log,) in connection.execute("SELECT attempt_log FROM relay_usagerecord WHERE model = 'plain'"):
             for entry in json.loads(log):
                 asked[names[entry["channel"]]] += 1
                 ended[entry["outcome"]] += 1
@@ -89,9 +92,10 @@ def main() -> None:
             (folder / "calm").mkdir()
             (folder / "rough").mkdir()
             with portal([("first", base.format(well)), ("second", base.format(well))], folder / "calm") as target:
-                load(target, 500, options.connections)
+                load(target, 1000, options.connections, "warm")
                 calm = load(target, options.requests, options.connections)
             with portal([("dead", base.format(dead)), ("flapping", base.format(flapping)), ("well", base.format(well))], folder / "rough") as target:
+                load(target, 1000, options.connections, "warm")  # the worker, not its circuits: only the last channel serves it
                 rough = load(target, options.requests, options.connections)
             asked, ended = attempts(folder / "rough" / "state.sqlite3")
     for label, found in (("two that are well", calm), ("dead, flapping, well", rough)):

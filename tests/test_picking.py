@@ -225,6 +225,26 @@ def test_most_of_the_last_ten_open_it_and_a_third_do_not() -> None:
     assert any(opened)
 
 
+def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_always_fails_is_not() -> None:
+    routes, live = [channel(1)], Live()
+    for _ in range(IN_A_ROW):
+        live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
+    assert live.breaker.blocked(1, 10, 7, NOW) is not None
+    assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
+    assert explain(routes, live, WISH, NOW)[0].standing is Standing.NEXT
+    for _ in range(5):
+        live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
+    assert choose(routes, live) is None, "ten of ten"
+    assert explain(routes, live, WISH, NOW)[0].standing is Standing.COOLING
+    for kind in (C.RATE, C.OVERLOAD, C.BILLING):
+        live = Live()
+        live.breaker.failed(1, 10, 7, failure(kind), NOW, NOW)
+        assert choose(routes, live) is None, "it asked to be left alone"
+    live = Live()
+    live.breaker.failed(1, 10, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
+    assert choose(routes, live) is None
+
+
 def test_rare_failures_open_nothing_and_are_forgotten() -> None:
     breaker = Breaker()
     for index in range(50):

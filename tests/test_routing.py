@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.gateway.breaker import IN_A_ROW
+from relay.gateway.breaker import OF_THE_LAST
 from tests.conftest import Portal, ask
 from tests.server import Server, free_port, serving
 from tests.upstream import Call, Script, Upstream, chunk, completion, hello
@@ -347,8 +347,8 @@ def test_retry_after_is_the_earliest_return(live: Portal, server: Server) -> Non
 def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, server: Server) -> None:
     model = live.model(failing(500))
     token = live.token()
-    found = [server.post(token, ask(model)) for _ in range(IN_A_ROW + 1)]
-    assert [response.status_code for response in found] == [502] * IN_A_ROW + [503]
+    found = [server.post(token, ask(model)) for _ in range(OF_THE_LAST[1] + 1)]
+    assert [response.status_code for response in found] == [502] * OF_THE_LAST[1] + [503]
     check(found[-1], 503, "server_error", "no_available_channel")
     assert 1 <= int(found[-1].headers["retry-after"]) <= 3
 

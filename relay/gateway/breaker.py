@@ -16,7 +16,6 @@ from relay.providers.failures import BY_WORD, FailureClass, Scope
 
 Place = tuple[int, int, int]
 
-# An upstream of which a third of the answers fail is worth its tries as long as others can take over; one that is alone is all there is.
 IN_A_ROW: Final = 5  # failures that open the circuit, for classes of which it takes several
 OF_THE_LAST: Final = (7, 10)  # or so many of the last
 _MASK: Final = (1 << OF_THE_LAST[1]) - 1
@@ -27,7 +26,7 @@ _FORGET: Final = 600.0  # seconds after which an old failure says nothing any mo
 
 @dataclass(slots=True)
 class Cell:
-    """`until` 0: closed, only counting. `opened`: how often in a row. `foreign`: another worker opened it."""
+    """`until` 0: closed, only counting. `opened`: how often in a row. `foreign`: another worker opened it. `partial`: some of the last tries went well."""
 
     failures: int = 0
     recent: int = 0
@@ -39,6 +38,7 @@ class Cell:
     kind: str = ""
     detail: str = ""
     foreign: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,17 @@ class Breaker:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def blocked(self, channel: int, key: int, model: int, now: float) -> Cooling | None:
-        """What keeps this combination from being tried now; of several the one that lasts longest."""
+    def blocked(self, channel: int, key: int, model: int, now: float, last_resort: bool = False) -> Cooling | None:
+        """What keeps this combination from being tried now; of several the one that lasts longest.
+
+        `last_resort`: nothing else is left. What fails now and then is better than nothing; what always fails is not.
+        """
         if not self.cells:
             return None
         found: Cooling | None = None
         for place in places(channel, key, model):
             cell = self.cells.get(place)
-            if cell is None or not cell.until:
+            if cell is None or not cell.until or (last_resort and cell.partial):
                 continue
             until = cell.until + GRACE if cell.foreign else cell.until
             probing = bool(cell.probing) and now - cell.probing < PROBE_SECONDS
@@ -130,13 +133,19 @@ class Breaker:
                 cell.until = now + seconds
                 self.changed.add(place)
             return False
-        if kind.counted and not cell.until:
+        if kind.counted:
             cell.failures += 1
             if kind is FailureClass.STREAM_BROKEN:
                 cell.recent >>= 1  # its beginning was taken for a success
             cell.recent = (cell.recent << 1 | 1) & _MASK
-            if not failure.unreachable and cell.failures < IN_A_ROW and cell.recent.bit_count() < OF_THE_LAST[0]:
+            if not cell.until and not failure.unreachable and cell.failures < IN_A_ROW and cell.recent.bit_count() < OF_THE_LAST[0]:
                 return False
+        if cell.until and now < cell.until and kind.counted:
+            # Tried although it is open, as the last that was left: that is no probe, and makes nothing longer.
+            if cell.partial and cell.recent == _MASK:
+                cell.partial, cell.until = False, now + kind.cooldown
+                self.changed.add(place)
+            return False
         fresh = not cell.until
         if seconds is None:
             seconds = min(kind.cooldown * 2.0 ** min(cell.opened, 12), kind.longest)
@@ -145,6 +154,7 @@ class Breaker:
         cell.opened += 1
         cell.since, cell.until, cell.foreign = now, now + seconds, False
         cell.kind, cell.detail, cell.failures = kind.word, failure.detail[:200], 0
+        cell.partial = kind.counted and not failure.unreachable and cell.recent != _MASK
         self.changed.add(place)
         return fresh
 

@@ -80,15 +80,11 @@ def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now:
     """The next (channel, key): of the highest priority, by the strategy; inside a channel a key by weight or in turn.
 
     `tried` pairs and those that cool down are left out, so siblings of a failed channel come before a lower priority. A pinned channel is
-    asked even while it cools down. `random` returns numbers in [0, 1).
+    asked even while it cools down; so is one that fails only now and then, when nothing else is left. `random` returns numbers in [0, 1).
     """
-    open_routes: list[tuple[Route, Sequence[KeyView]]] = []
-    for route in routes:
-        if route.channel.refusal or (wish.pinned and route.channel.id != wish.pinned):
-            continue
-        keys = _open_keys(route, tried, live, wish, now)
-        if keys:
-            open_routes.append((route, keys))
+    open_routes = _open_routes(routes, tried, live, wish, now)
+    if not open_routes and live.breaker.cells:
+        open_routes = _open_routes(routes, tried, live, wish, now, last_resort=True)
     if not open_routes:
         return None
     if len(open_routes) > 1:
@@ -98,13 +94,24 @@ def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now:
     return Candidate(route, keys[0] if len(keys) == 1 else _key(route, keys, live, wish, random))
 
 
-def _open_keys(route: Route, tried: Set[Pair], live: Live, wish: Wish, now: float) -> Sequence[KeyView]:
+def _open_routes(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now: float, last_resort: bool = False) -> list[tuple[Route, Sequence[KeyView]]]:
+    found: list[tuple[Route, Sequence[KeyView]]] = []
+    for route in routes:
+        if route.channel.refusal or (wish.pinned and route.channel.id != wish.pinned):
+            continue
+        keys = _open_keys(route, tried, live, wish, now, last_resort)
+        if keys:
+            found.append((route, keys))
+    return found
+
+
+def _open_keys(route: Route, tried: Set[Pair], live: Live, wish: Wish, now: float, last_resort: bool) -> Sequence[KeyView]:
     channel = route.channel
     keys: Sequence[KeyView] = channel.keys
     if tried:
         keys = [key for key in keys if (channel.id, key.id) not in tried]
     if live.breaker.cells and not wish.pinned:
-        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, wish.model, now) is None]
+        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, wish.model, now, last_resort) is None]
     return keys
 
 
@@ -221,10 +228,10 @@ def explain(routes: Sequence[Route], live: Live, wish: Wish, now: float) -> list
         else:
             for key in channel.keys:
                 cooling = None if wish.pinned else live.breaker.blocked(channel.id, key.id, wish.model, now)
-                if cooling is not None:
+                if chosen is not None and chosen.pair == (channel.id, key.id):
+                    standing = Standing.NEXT  # even while it cools down: the last that is left, and it fails only now and then
+                elif cooling is not None:
                     standing = Standing.COOLING
-                elif chosen is not None and chosen.pair == (channel.id, key.id):
-                    standing = Standing.NEXT
                 else:
                     standing = Standing.READY if chosen is not None and channel.priority == chosen.route.channel.priority else Standing.STANDBY
                 found.append(Explained(route, key, standing, cooling))
