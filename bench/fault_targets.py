@@ -94,6 +94,24 @@ def portal(cases: Sequence[Case], others: Sequence[str], places: Places, folder:
             target.process.wait(30)
 
 
+@contextmanager
+def own_database(server: str) -> Iterator[str]:
+    """A new database on a PostgreSQL server, dropped afterwards."""
+    import psycopg
+
+    name = f"airelays_faults_{os.getpid()}"
+
+    def run(sql: str) -> None:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(sql.encode())
+
+    run(f"CREATE DATABASE {name}")
+    try:
+        yield f"{server.rpartition('/')[0]}/{name}"
+    finally:
+        run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 def _asker(database: str, path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
     def ask(sql: str) -> list[tuple[Any, ...]]:
         if database:

@@ -1,4 +1,6 @@
-"""The bench of faults: `python -m bench.faults [--targets portal,litellm] [--database URL] [--only WORDS] [--markdown FILE]`.
+"""The bench of faults: `python -m bench.faults [--targets portal,postgresql,litellm] [--database URL] [--only WORDS] [--markdown FILE]`.
+
+`--targets portal,postgresql,litellm --database URL` makes one table of all three.
 
 Breaks upstreams, clients and the portal itself in every way that happens, says for each what the client saw and what the record says, and exits
 with 1 when this portal fails a case. Everything listens on 127.0.0.1 and is ended when the run ends.
@@ -16,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,22 @@ def run_target(target: Target, faulty: Upstream, only: str, show: bool = True) -
     return found
 
 
+def run_named(name: str, server: str, others: list[str], places: Places, folder: Path, faulty: Upstream, only: str) -> tuple[str, list[Result]]:
+    """One target from its start to its end: `portal`, `postgresql` (the portal on it) or `litellm`."""
+    if name == "litellm":
+        with fault_targets.litellm(CASES, others, places, folder / name) as target:
+            return "LiteLLM", run_target(target, faulty, only)
+    with ExitStack() as stack:
+        database = stack.enter_context(fault_targets.own_database(server)) if name == "postgresql" else ""
+        target = stack.enter_context(fault_targets.portal(CASES, others, places, folder / name, database))
+        found = run_target(target, faulty, only)
+    if name == "portal" and (not only or only.lower() in "redis gone"):
+        wrong, skipped = redis_gone(places, folder / "redis", faulty)
+        found.append(Result("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
+        print(f"{'portal':10} {found[-1].mark:5} {'Redis gone':45} {wrong or skipped or found[-1].tells}", flush=True)
+    return ("portal, PostgreSQL" if database else "portal, SQLite"), found
+
+
 def markdown(results: dict[str, list[Result]]) -> str:
     """A table with a column for each target."""
     names = list(results)
@@ -150,7 +168,7 @@ def markdown(results: dict[str, list[Result]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", default="portal")
-    parser.add_argument("--database", default="", help="postgresql://… of an empty database, for the portal; else SQLite")
+    parser.add_argument("--database", default="", help="postgresql://… of a server on which the target “postgresql” gets a database of its own")
     parser.add_argument("--only", default="", help="cases whose name has these words")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
     parser.add_argument("--base-url", default="", help="another gateway, as it runs")
@@ -176,17 +194,8 @@ def main() -> None:
             results["gateway"] = run_target(Target("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only)
         else:
             for target_name in options.targets.split(","):
-                if target_name == "portal":
-                    label = "portal, PostgreSQL" if options.database else "portal, SQLite"
-                    with fault_targets.portal(CASES, others, places, folder / "portal", options.database) as target:
-                        results[label] = run_target(target, faulty, options.only)
-                    if not options.only or options.only.lower() in "redis gone":
-                        wrong, skipped = redis_gone(places, folder / "redis", faulty)
-                        results[label].append(Result("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
-                        print(f"{'portal':10} {results[label][-1].mark:5} {'Redis gone':45} {wrong or skipped or results[label][-1].tells}", flush=True)
-                else:
-                    with fault_targets.litellm(CASES, others, places, folder / "litellm") as target:
-                        results["LiteLLM"] = run_target(target, faulty, options.only)
+                label, found = run_named(target_name, options.database, others, places, folder, faulty, options.only)
+                results[label] = found
     for label, found in results.items():
         failed = [result.case for result in found if result.wrong]
         print(f"{label}: {sum(1 for result in found if result.mark == 'pass')} passed, {len(failed)} failed, {sum(1 for result in found if result.skipped)} not tried")

@@ -1,7 +1,7 @@
 """A scripted upstream as a process of its own: `python -m bench.upstream PORT`. It answers at once, so that what is measured is the gateway.
 
 The model's name chooses the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50 chunks, 20 ms apart),
-`endless` (chunks for ever, as fast as the reader takes them), `chaos` (a slow stream, or any fault of many). `--fail SHARE` makes so many answers a 500.
+`endless` (chunks for ever, as fast as the reader takes them), `chaos` (a slow stream, or any fault of many), `calm` (a slow stream). `--fail SHARE` makes so many answers a 500.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class Upstream(asyncio.Protocol):
     def answer(self, body: bytes) -> None:
         if self.fail and random.random() < self.fail:  # noqa: S311  # nothing secret
             self.transport.write(FAILED)
-        elif b'"chaos"' in body:
-            self.task = asyncio.ensure_future(self.chaos())
+        elif b'"chaos"' in body or b'"calm"' in body:
+            self.task = asyncio.ensure_future(self.chaos(b'"calm"' in body))
         elif b'"paced"' in body or b'"endless"' in body:
             self.task = asyncio.ensure_future(self.endless() if b'"endless"' in body else self.paced(b"include_usage" in body))
         elif b'"burst"' in body:
@@ -119,9 +119,9 @@ class Upstream(asyncio.Protocol):
             await asyncio.sleep(max(0, due - loop.time()))
         self.transport.write((framed(USAGE_EVENT) if usage else b"") + framed(DONE) + b"0\r\n\r\n")
 
-    async def chaos(self) -> None:
-        """Two streams of three are slow and whole; the others meet a fault."""
-        fate = random.random()  # noqa: S311  # nothing secret
+    async def chaos(self, calm: bool) -> None:
+        """Three streams of four are slow and whole; the others meet a fault, unless it is calm."""
+        fate = random.uniform(0.2, 0.89) if calm else random.random()  # noqa: S311  # nothing secret
         if fate < 0.06:
             self.transport.write(FAILED)
             return

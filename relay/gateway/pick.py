@@ -27,14 +27,14 @@ class Strategy(StrEnum):
     LOWEST_LATENCY = "lowest_latency"
 
 
-@dataclass(frozen=True, slots=True)
 class Candidate:
-    route: Route
-    key: KeyView
+    """A channel and one of its keys, for one try. `pair` are their ids."""
 
-    @property
-    def pair(self) -> Pair:
-        return (self.route.channel.id, self.key.id)
+    __slots__ = ("key", "pair", "route")
+
+    def __init__(self, route: Route, key: KeyView) -> None:
+        self.route, self.key = route, key
+        self.pair: Pair = (route.channel.id, key.id)
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Live:
         self.latency[channel, model] = seconds if before is None else before + _NEW * (seconds - before)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wish:
     """What a request asks of its route. `strategy`: the model's own, empty when it has none; `default`: the installation's.
 
@@ -82,6 +82,10 @@ def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now:
     `tried` pairs and those that cool down are left out, so siblings of a failed channel come before a lower priority. A pinned channel is
     asked even while it cools down; so is one that fails only now and then, when nothing else is left. `random` returns numbers in [0, 1).
     """
+    if len(routes) == 1 and not tried and not live.breaker.cells and not wish.pinned:
+        only = routes[0].channel  # most models of most portals
+        if len(only.keys) == 1 and not only.refusal:
+            return Candidate(routes[0], only.keys[0])
     open_routes = _open_routes(routes, tried, live, wish, now)
     if not open_routes and live.breaker.cells:
         open_routes = _open_routes(routes, tried, live, wish, now, last_resort=True)

@@ -35,12 +35,13 @@ class Trial:
 
     __slots__ = ("_began", "_candidate", "_health", "_model", "_over", "_probed", "_started")
 
-    def __init__(self, health: Health, candidate: Candidate, model: int) -> None:
+    def __init__(self, health: Health, candidate: Candidate, model: int, began: float) -> None:
         self._health, self._candidate, self._model = health, candidate, model
-        self._began, self._started, self._over = time.time(), time.monotonic(), False
+        self._began, self._started, self._over = began, time.monotonic(), False
         channel, key = candidate.pair
-        health.live.begin(channel)
-        self._probed: Sequence[Cell] = health.live.breaker.enter(channel, key, model, self._began)
+        live = health.live
+        live.begin(channel)
+        self._probed: Sequence[Cell] = live.breaker.enter(channel, key, model, began) if live.breaker.cells else ()
 
     def answered(self) -> None:
         """The answer began."""
@@ -82,13 +83,14 @@ async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelVi
     config, health = run.config, run.health
     talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
     wish = Wish(model.id, model.strategy, config.routing_strategy, talk, exchange.pinned)
+    live = health.live
     tried: set[Pair] = set()
     failures: list[Failure] = []
     while len(record.attempts) < config.max_attempts:
         now = time.time()
         if failures and now - exchange.wall > config.retry_seconds:
             break
-        candidate = pick(routes, tried, health.live, wish, now, random.random)
+        candidate = pick(routes, tried, live, wish, now, random.random)
         if candidate is None:
             break
         tried.add(candidate.pair)
@@ -104,7 +106,7 @@ async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelVi
         record.begin_attempt(candidate)
         began = time.monotonic()
         exchange.total_at = exchange.started + channel.timeouts.total
-        trial = Trial(health, candidate, model.id)
+        trial = Trial(health, candidate, model.id, now)
         exchange.at_end.append(trial.over)
         try:
             return await attempt(candidate, trial)

@@ -34,7 +34,8 @@ class Watch:
         self.running.discard(exchange)
         for callback in exchange.at_end:
             callback()
-        exchange.at_end.clear()  # they know the exchange: without this it would live until the next garbage collection
+        exchange.at_end.clear()  # these know the exchange: without this it would live until the next garbage collection
+        exchange.sketch = None
         if exchange.listener is not None:
             exchange.listener.cancel()
 

@@ -154,7 +154,7 @@ for index, base in enumerate(%r):
         key.set_secret(f"sk-upstream-{index}-{number}-0123456789abcdef")
         key.save()
     ChannelModel.objects.create(channel=channel, model=model)
-ChannelModel.objects.create(channel=Channel.objects.get(name="Bench"), model=model, upstream_name="paced")
+ChannelModel.objects.create(channel=Channel.objects.get(name="Bench"), model=model, upstream_name="calm")
 Token.objects.update(max_concurrency=520)
 for token in Token.objects.all():
     token.save()
