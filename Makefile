@@ -10,8 +10,8 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all services services-stop check format bench faults soak lock dev clean
-SHARED := $(patsubst %,tests/test_%.py,access admin admin_money books chat ledger limits money notices portal price_import processes receipts snapshot streams)
+.PHONY: help run test test-all services services-stop check format bench faults failover soak lock dev clean
+SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing books chat ledger limits money notices operations portal price_import processes receipts routing snapshot streams)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ bench: dev ## measure beside nginx, a bare relay and LiteLLM (ARGS="--targets po
 
 faults: dev ## break upstreams, clients and the portal in every way that happens (ARGS="--targets portal,litellm --only stream")
 	@$(VENV) -m bench.faults $(ARGS)
+
+failover: dev ## what failing over costs: one channel dead, one flapping, one well (ARGS="--requests 5000")
+	@$(VENV) -m bench.failover $(ARGS)
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)

@@ -13,7 +13,7 @@ from relay.models import Token
 
 _MOST = 500
 _FRESH = 4.0  # seconds after which a worker's list is not shown any more
-_PHASES = {"first_byte": "waits for the upstream", "idle": "waits for more", "database": "waits for the database", "sending": "is being sent"}
+_PHASES = {"first_byte": "waits for the upstream", "idle": "streams", "database": "waits for the database", "sending": "sends"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,19 @@ from relay.tokens import create_token
 from tests.conftest import People
 from tests.upstream import Call, Upstream
 
-LISTS = ["relay/channel", "relay/model", "relay/modelpermission", "relay/token", "relay/usagerecord", "relay/upload", "relay/blockedaddress", "relay/allowedupstream"]
+LISTS = [
+    "relay/channel",
+    "relay/model",
+    "relay/modelpermission",
+    "relay/token",
+    "relay/usagerecord",
+    "relay/upload",
+    "relay/blockedaddress",
+    "relay/allowedupstream",
+    "relay/pool",
+    "relay/failurerule",
+    "relay/cooldown",
+]
 LISTS += ["accounts/user", "accounts/auditevent", "auth/group"]
 
 

@@ -41,9 +41,8 @@ class ApiKeyInline(TabularInline):
 
     @display(description="state")
     def state(self, key: ApiKey) -> str:
-        if key.auto_disabled and key.auto_disabled_at is not None:
-            again = f"; next test {moment(key.next_test_at)}" if key.next_test_at else ""
-            return f"out of service since {moment(key.auto_disabled_at)}: {key.auto_disabled_reason}{again}"
+        if key.auto_disabled:
+            return f"out of service: {key.get_auto_disabled_display()}"
         return "in service" if key.enabled else "disabled"
 
     @display(description="balance")
@@ -71,7 +70,7 @@ class ChannelAdmin(BaseAdmin):
     list_filter = ("enabled", "provider")
     search_fields = ("name", "base_url", "notes")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
+    readonly_fields = ("out_of_service", "tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
     actions = ("enable", "disable", "test_selected")
     actions_detail = ("test_channel", "choose_models", "put_keys_back")
     fieldsets = (
@@ -90,6 +89,22 @@ class ChannelAdmin(BaseAdmin):
             {"fields": ("notes", "test_every", "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"), "classes": ("tab",)},
         ),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What is out of service stands on top, while something is."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or not obj.keys.exclude(auto_disabled="").exists():
+            return fieldsets
+        return ((None, {"fields": ("out_of_service",)}), *fieldsets)
+
+    @display(description="out of service")
+    def out_of_service(self, channel: Channel) -> str:
+        said = []
+        for key in channel.keys.exclude(auto_disabled=""):
+            again = f" Tested again {moment(key.next_test_at)}." if key.next_test_at else ""
+            since = moment(key.auto_disabled_at) if key.auto_disabled_at else "—"
+            said.append(f"Key {key}, since {since}: {key.auto_disabled_reason}{again}")
+        return "\n".join(said)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)

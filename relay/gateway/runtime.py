@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -94,8 +95,6 @@ class Runtime:
                 self.funds.tidy()
                 self.gate.tidy()
                 now = time.monotonic()
-                if now >= self._cut_at:
-                    self._end_all()
                 await self.health.flush()
                 await self.roster.publish(self.stopping)
                 if now >= sweep_at:
@@ -118,22 +117,34 @@ class Runtime:
                 self._chores[name] = asyncio.ensure_future(self._do(name, chore))
 
     async def _do(self, name: str, chore: Chore) -> None:
-        try:
-            await asyncio.to_thread(chore, lambda: self.stopping)
-        except Exception:
-            logger.exception("%s failed; the next round tries again", name)
+        """In a thread that a stop does not wait for: it may be testing an upstream that takes a minute."""
+        over = asyncio.Event()
+
+        def work() -> None:
+            try:
+                chore(lambda: self.stopping)
+            except Exception:
+                logger.exception("%s failed; the next round tries again", name)
+            finally:
+                self._soon(over.set)
+
+        threading.Thread(target=work, name=f"airelays {name}", daemon=True).start()
+        await over.wait()
 
     def told_to_stop(self) -> None:
-        """A stop signal came: running requests have a while left. Called from a signal handler."""
+        """A stop signal came: running requests have a while left. Called from a signal handler, perhaps more than once."""
+        if not self.stopping:
+            left = self.config.shutdown_delay_seconds + self.config.shutdown_seconds
+            self._cut_at = time.monotonic() + left
+            self.later(left, self._end_all)
         self.stopping = True
-        self._cut_at = min(self._cut_at, time.monotonic() + self.config.shutdown_delay_seconds + self.config.shutdown_seconds)
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do something after a while. May be called from a signal handler."""
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, work)
 
     def _end_all(self) -> None:
-        """The time that running requests had is over: each ends with an error that says so."""
+        """The time that running requests had is over: each ends with an error that says so. Those that are between two waits do so at the next."""
         for exchange in list(self.watch.running):
             exchange.end(Interrupt.STOPPING)
 
