@@ -212,13 +212,17 @@ def test_a_vendors_client_error_is_never_held_against_its_channel(vendor: str) -
     assert classify(400, {}, body, vendor, now=NOW).kind is C.CLIENT
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, C.TRANSIENT), (404, C.CONFIG), (405, C.CONFIG), (302, C.CONFIG), (401, C.KEY_DEAD), (502, C.TRANSIENT), (503, C.OVERLOAD)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, C.TRANSIENT), (404, C.CONFIG), (405, C.CONFIG), (302, C.CONFIG), (401, C.KEY_DEAD), (403, C.TRANSIENT), (502, C.TRANSIENT), (503, C.OVERLOAD)]
+)
 def test_pages_are_no_answers_of_an_api(status: int, kind: C) -> None:
     assert classify(status, {"content-type": "text/html"}, b"<html>nginx</html>", "openai").kind is kind
 
 
 def test_a_bare_401_is_not_certain_and_a_coded_one_is() -> None:
     assert not classify(401, {}, b"nope").certain
+    assert not classify(402, {}, json.dumps(openai()).encode()).certain
+    assert not classify(402, {}, b"<html>", "deepseek").certain and classify(402, {}, json.dumps(openai()).encode(), "deepseek").certain
     assert classify(401, {}, json.dumps(openai(code="invalid_api_key")).encode(), "openai").certain
 
 

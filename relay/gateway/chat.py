@@ -71,7 +71,10 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     if record.attempts and run.tells(exchange):
         exchange.reply_headers.append((b"x-relay-attempts", b"%d" % len(record.attempts)))
     await exchange.committed(record.submit(reason, failed.wire_status, error=failed))
-    raise failed
+    try:
+        raise failed
+    finally:
+        del failed  # as in `route`
 
 
 def _check_end(exchange: Exchange) -> None:

@@ -19,7 +19,7 @@ from relay.errors import (
     UpstreamRefused,
 )
 from relay.gateway import reset
-from relay.providers.failures import UNCERTAIN, FailureClass, Rule, rules_of
+from relay.providers.failures import FailureClass, Rule, rules_of
 from relay.wire.upstream_error import UpstreamError, read_error
 
 KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
@@ -75,12 +75,12 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
     rule = find_rule(provider, status, error, extra)
     kind, cooldown, certain = FailureClass.TRANSIENT, None, True
     if rule is not None:
-        kind, cooldown, certain = rule.kind, rule.cooldown, rule not in UNCERTAIN
+        kind, cooldown, certain = rule.kind, rule.cooldown, rule.certain and error is not None
         if wait is None and rule.resets:
             wait = reset.from_rule(rule.resets, now)
-    if error is None and kind is FailureClass.CLIENT:
-        # A page, or nothing: whatever answered there is no API of this kind.
-        kind = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT
+    if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
+        # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
+        kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
     return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain)
 
 

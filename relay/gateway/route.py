@@ -20,7 +20,7 @@ from relay.gateway.limits import Verdict
 from relay.gateway.pick import Candidate, Pair, Wish, pick
 from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller, ChannelView, ModelView
+from relay.gateway.snapshot import Caller, ChannelView, ModelView, Route
 from relay.providers.failures import FailureClass
 
 # Which failure the client hears of when several channels failed in different ways: the one that says most about when to come back.
@@ -80,17 +80,29 @@ async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelVi
     routes = caller.routes(model)
     if exchange.pinned:
         _check_pin(exchange.pinned, [one.channel for one in routes], model.name)
-    config, health = run.config, run.health
     talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
-    wish = Wish(model.id, model.strategy, config.routing_strategy, talk, exchange.pinned)
-    live = health.live
+    wish = Wish(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned)
+    answer, failures = await _try_all(exchange, run, routes, wish, record, attempt)
+    if answer is not None:
+        return answer
+    error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, wish)
+    del failures
+    try:
+        raise error
+    finally:
+        del error  # an error that its own traceback leads back to would stay until the collector comes
+
+
+async def _try_all(exchange: Exchange, run: Runtime, routes: Sequence[Route], wish: Wish, record: Record, attempt: Attempt) -> tuple[HttpResponseBase | None, list[Failure]]:
+    """The first answer, or every failure."""
+    config, health = run.config, run.health
     tried: set[Pair] = set()
     failures: list[Failure] = []
     while len(record.attempts) < config.max_attempts:
         now = time.time()
         if failures and now - exchange.wall > config.retry_seconds:
             break
-        candidate = pick(routes, tried, live, wish, now, random.random)
+        candidate = pick(routes, tried, health.live, wish, now, random.random)
         if candidate is None:
             break
         tried.add(candidate.pair)
@@ -106,25 +118,21 @@ async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelVi
         record.begin_attempt(candidate)
         began = time.monotonic()
         exchange.total_at = exchange.started + channel.timeouts.total
-        trial = Trial(health, candidate, model.id, now)
+        trial = Trial(health, candidate, wish.model, now)
         exchange.at_end.append(trial.over)
         try:
-            return await attempt(candidate, trial)
+            return await attempt(candidate, trial), failures
         except Ended as ended:
-            failure = from_interrupt(ended)
-        except Failure as reason:
-            failure = reason
-        trial.failed(failure)
-        record.end_attempt(candidate, began, failure)
+            failures.append(from_interrupt(ended))
+        except Failure as failure:
+            failures.append(failure.with_traceback(None))
+        trial.failed(failures[-1])
+        record.end_attempt(candidate, began, failures[-1])
         if entry is not None:
             entry.cancel()
-        failures.append(failure)
-        if not _may_go_on(failure, channel):
+        if not _may_go_on(failures[-1], channel):
             break
-    if failures:
-        told = _most_telling(failures)
-        raise told.error from told
-    raise health.nothing_serves(model.name, routes, wish)
+    return None, failures
 
 
 def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None:

@@ -38,6 +38,7 @@ class Watch:
         exchange.sketch = None
         if exchange.listener is not None:
             exchange.listener.cancel()
+        exchange.listener = exchange.task = None
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK, self._tick) if self.running else None

@@ -60,7 +60,7 @@ class Rule:
     """`status` empty: any. `words`: the error's code, type, status or reason, in lower case; one that ends with * is a beginning. `text`: found in the message.
 
     All that is given must fit. `cooldown`: seconds, in place of the class's. `resets`: when a quota comes back if the upstream does not say:
-    `midnight:<zone>` or `month`.
+    `midnight:<zone>` or `month`. `certain`: False for rules that go by a bare status; one such failure takes no key out of service for good.
     """
 
     kind: FailureClass
@@ -70,6 +70,7 @@ class Rule:
     text: re.Pattern[str] | None = field(default=None)
     cooldown: float | None = None
     resets: str = ""
+    certain: bool = True
 
     def fits(self, provider: str, status: int, words: frozenset[str], message: str) -> bool:
         if (self.provider and self.provider != provider) or (self.status and status not in self.status):
@@ -85,7 +86,7 @@ def _fits(wanted: str, words: frozenset[str]) -> bool:
     return wanted in words
 
 
-def _rule(kind: FailureClass, status: str = "", words: str = "", text: str = "", cooldown: float | None = None, resets: str = "") -> Rule:
+def _rule(kind: FailureClass, status: str = "", words: str = "", text: str = "", cooldown: float | None = None, resets: str = "", certain: bool = True) -> Rule:
     return Rule(
         kind,
         status=frozenset(int(part) for part in status.split()),
@@ -93,6 +94,7 @@ def _rule(kind: FailureClass, status: str = "", words: str = "", text: str = "",
         text=re.compile(text, re.I) if text else None,
         cooldown=cooldown,
         resets=resets,
+        certain=certain,
     )
 
 
@@ -227,7 +229,7 @@ _VENDORS: Final[dict[str, tuple[Rule, ...]]] = {
 # Other relays pass on whatever their upstreams say; their words are unmistakable enough to be read wherever they come from.
 _GENERIC: Final = (
     _rule(_C.CONTENT, "400 403 422", "content_policy_violation content_filter responsibleaipolicyviolation moderation_blocked data_inspection_failed"),
-    _rule(_C.BILLING, "402"),
+    _rule(_C.BILLING, "402", certain=False),
     _rule(
         _C.BILLING,
         "400 403 429",
@@ -238,14 +240,12 @@ _GENERIC: Final = (
     _rule(_C.KEY_FORBIDDEN_MODEL, "403 404", "model_not_found model_not_allowed"),
     _rule(_C.CONFIG, "301 302 303 307 308"),
     _rule(_C.KEY_FORBIDDEN_MODEL, "404", text=r"\bmodel\b.*\b(not found|not exist|no access)"),
-    _rule(_C.KEY_DEAD, "401"),
-    _rule(_C.KEY_FORBIDDEN_MODEL, "403"),
+    _rule(_C.KEY_DEAD, "401", certain=False),
+    _rule(_C.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0),
     _rule(_C.RATE, "429"),
     _rule(_C.OVERLOAD, "498 503 529"),
     _rule(_C.CLIENT, "400 404 405 406 410 411 413 414 415 416 417 422 424 428 431 451"),
 )
-UNCERTAIN: Final = frozenset(rule for rule in _GENERIC if rule.kind is _C.KEY_DEAD and not rule.words)
-"""Rules that go by the status alone: one such failure takes no key out of service for good."""
 
 
 def rules_of(provider: str) -> tuple[Rule, ...]:

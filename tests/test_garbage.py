@@ -1,0 +1,53 @@
+"""Nothing of a request outlives it. The collector runs rarely here (`portal.asgi`), so what only it could free would pile up under load."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Portal
+from tests.test_books import World
+from tests.upstream import Call, hello
+
+
+async def limited(call: Call) -> None:
+    await call.error(429, "slow down", "rate_limit_exceeded", {"retry-after": "0.2"})
+
+
+async def slow(call: Call) -> None:
+    await asyncio.sleep(0.3)
+    await hello(call)
+
+
+@pytest.fixture(scope="module")
+def world(django_db_setup: None, django_db_blocker: object, upstream: object) -> Iterator[World]:
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        live = Portal(upstream)  # type: ignore[arg-type]
+        found = World(live)
+        for name, script in (("limited", limited), ("slow", slow)):
+            found.models[name] = live.model(script)
+        yield found
+        found.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["hello", "dead", "cut", "endless", "limited", "slow", "unknown"])
+def test_no_request_is_left_for_the_collector(world: World, model: str, stream: bool) -> None:
+    world.models.setdefault("unknown", "no-such-model")
+    world.request(2, model, stream, None, leave=model == "endless")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            world.request(2, model, stream, None, leave=model == "endless")
+        world.settle()
+        world.loop.run_until_complete(asyncio.sleep(0.1))
+        kept = Counter(type(found).__name__ for found in gc.get_objects() if str(type(found).__module__).startswith("relay."))
+    finally:
+        gc.enable()
+    left = {name: count for name, count in kept.items() if name in {"Exchange", "Record", "Bill", "Trial", "Failure", "ChatStream", "ChatPump", "Upstream", "Promise"}}
+    assert not left
