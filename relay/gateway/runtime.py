@@ -78,12 +78,15 @@ class Runtime:
                 logger.error("the configuration cannot be read: %s", error)
                 raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
             writer.start()
-            for place, state in (await store.in_thread(cooldowns.read_all)).items():
-                self.health.take_over(cooldowns.name_of(place), state)
             store.on_drop(self._on_drop)
             store.on(Change.COOLDOWN, self._on_cooldown)
             store.on(Change.WATCH, self._on_watch)
             store.on(Change.END, self._on_end)
+            try:
+                for place, state in (await store.in_thread(cooldowns.read_all)).items():
+                    self.health.take_over(cooldowns.name_of(place), state)
+            except RelayUnavailable:
+                pass  # it is in the log; this worker learns for itself what fails
             self._keeper = asyncio.ensure_future(self._keep_house())
             self._started = True
 
