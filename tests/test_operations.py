@@ -147,7 +147,7 @@ async def test_the_live_page_tells_staff_and_nobody_else(live_sessions: dict[str
 
     found = await listen(live_sessions["staff"])
     assert found["workers"] and {"workers", "rows"} == set(found)
-    for who in ("owner", "nobody"):
+    for who in ("owner", "clerk", "nobody"):
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await listen(live_sessions[who])
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 4403
@@ -156,7 +156,7 @@ async def test_the_live_page_tells_staff_and_nobody_else(live_sessions: dict[str
 @pytest.fixture
 def live_sessions(live: Portal) -> dict[str, str]:
     found = {"nobody": ""}
-    for who, options in (("owner", {}), ("staff", {"is_staff": True, "is_superuser": True})):
+    for who, options in (("owner", {}), ("clerk", {"is_staff": True}), ("staff", {"is_staff": True, "is_superuser": True})):
         found[who] = f"sessionid={sign_in(live.user(**options)).cookies['sessionid'].value}"
     return found
 

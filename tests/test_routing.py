@@ -108,6 +108,19 @@ def test_nothing_is_switched_after_the_first_byte(live: Portal, server: Server, 
     assert second.count(model) == 0
 
 
+def test_a_channel_that_breaks_its_streams_is_left_alone_too(live: Portal, server: Server, second: Upstream) -> None:
+    async def cut(call: Call) -> None:
+        await call.open_stream()
+        await call.event(chunk("Hello"))
+        call.cut()
+
+    model, _, spare = two(live, second, cut)
+    token = live.token()
+    found = [server.post(token, ask(model, stream=True)) for _ in range(OF_THE_LAST[0] + 1)]
+    assert ["upstream_truncated" in response.text for response in found] == [True] * OF_THE_LAST[0] + [False]
+    assert found[-1].headers["x-relay-channel"] == str(spare.pk) and found[-1].headers["x-relay-attempts"] == "1"
+
+
 @pytest.mark.parametrize(("policy", "broken", "slow"), [("never", 502, 504), ("broken", 200, 504), ("always", 200, 200)])
 def test_what_may_have_been_billed_is_tried_elsewhere_only_where_the_channel_allows(live: Portal, server: Server, second: Upstream, policy: str, broken: int, slow: int) -> None:
     async def cut(call: Call) -> None:
