@@ -48,7 +48,9 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
 
 
 def test_model(channel: Channel) -> str | None:
-    """What the upstream calls the model that tests ask for: the first that the channel serves."""
+    """What the upstream calls the model that tests ask for: the one that the channel names, or the first that it serves."""
+    if channel.test_model:
+        return channel.test_model
     served = channel.served.filter(enabled=True).select_related("model").order_by("pk").first()
     return (served.upstream_name or served.model.name) if served is not None else None
 

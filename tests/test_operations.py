@@ -253,6 +253,15 @@ def test_the_command_does_what_is_due_and_tells_it(live: Portal) -> None:
     assert "0 piece(s) of work done" in run_jobs(), "nothing is due again"
 
 
+def test_a_test_asks_for_the_model_that_the_channel_names(live: Portal) -> None:
+    from relay.checkup import test_channel as run_test
+
+    channel = live.channel(test_model=live.name("chat"))
+    embedding = live.model(channels=[channel])
+    assert run_test(channel, None).ok
+    assert live.upstream.count(channel.test_model) == 1 and live.upstream.count(embedding) == 0
+
+
 def test_one_runner_acts(live: Portal) -> None:
     from datetime import timedelta
 
@@ -407,6 +416,11 @@ def test_why_a_request_goes_where_it_goes(live: Portal, server: Server) -> None:
     found = explain(boss, user=user.username, model=model)
     assert [(line["channel"], line["standing"]) for line in found["lines"]] == [(first.name, "left alone"), (spare.name, "serves now")]
     assert found["lines"][0]["returns"] is not None and "rate limit" in found["lines"][0]["why"] and "Rate limit reached" in found["lines"][0]["why"]
+    from relay.models import Token
+
+    own = Token.objects.get(user=user)
+    form = boss.get(f"/admin/relay/token/{own.pk}/explain/", follow=True).content.decode()
+    assert f'value="{user.username}"' in form and f'<option value="{own.pk}" selected>' in form
     page = boss.get(f"/admin/explain/?user={user.username}&model={model}").content.decode()
     assert "left alone" in page and first.name in page
 

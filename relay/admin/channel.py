@@ -17,7 +17,7 @@ from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
-from relay.checkup import test_channel
+from relay.checkup import test_channel, test_model
 from relay.models import ApiKey, Channel, ChannelModel, Model
 from relay.price_import import seed
 from relay.probe import ProbeResult, fetch_models
@@ -86,7 +86,10 @@ class ChannelAdmin(BaseAdmin):
         ),
         (
             "Notes and tests",
-            {"fields": ("notes", "test_every", "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"), "classes": ("tab",)},
+            {
+                "fields": ("notes", ("test_model", "test_every"), "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"),
+                "classes": ("tab",),
+            },
         ),
     )
 
@@ -199,9 +202,9 @@ class ChannelAdmin(BaseAdmin):
     def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
-            served = channel.served.filter(enabled=True).select_related("model").first()
+            model = test_model(channel)
             keys = channel.keys.filter(enabled=True).count()
-            text = f"One real chat request to the model “{served.upstream_name or served.model.name}” is sent" if served else "There is no model to test with yet"
+            text = f"One real chat request to the model “{model}” is sent" if model else "There is no model to test with yet"
             text += f" with each of its {keys} keys. It costs a few tokens." if keys > 1 else ". It costs a few tokens."
             return self.confirm(request, channel, f"Test “{channel}”", text, "Test now")
         report(self, request, channel, test_channel(channel, request.user, address(request)))

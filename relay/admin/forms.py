@@ -36,7 +36,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     class Meta:
         model = Channel
         fields = (
-            "name", "provider", "base_url", "enabled", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_every",
+            "name", "provider", "base_url", "enabled", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_model", "test_every",
             "groups", "proxy_url", "sends_done", "stream_usage",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
         )  # fmt: skip

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
@@ -42,12 +44,18 @@ class TokenAdmin(BaseAdmin):
     autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
-    actions_detail = ("rotate", "revoke")
+    actions_detail = ("explain", "rotate", "revoke")
     fieldsets = (
         (None, {"fields": ("user", "name", "hint", "enabled", "expires_at", "notes")}),
         ("Limits", {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
         ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
+
+    @action(description="Explain", url_path="explain", icon="help", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Where requests of this token would go."""
+        token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
+        return redirect(f"{reverse('admin-explain')}?{urlencode({'user': token.user.get_username(), 'token': token.pk})}")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return (*self.readonly_fields, "user") if obj else self.readonly_fields

@@ -95,6 +95,9 @@ class Channel(ChangeTracked, Limited):
     test_latency_ms = models.PositiveIntegerField("test latency", null=True, editable=False)
     test_message = models.CharField("test result", max_length=500, blank=True, editable=False)
     test_first_token_ms = models.PositiveIntegerField("first token at the test", null=True, editable=False)
+    test_model = models.CharField(
+        "model for tests", max_length=160, blank=True, help_text="What the upstream calls a model that can chat. Empty: the first that the channel serves."
+    )
     test_every = models.PositiveIntegerField(
         "test every (minutes)",
         null=True,
