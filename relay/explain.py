@@ -173,7 +173,7 @@ def _line(line: Explained, how: str, rivals: int) -> Line:
     returns = None
     why = ""
     if line.standing is Standing.NEXT and line.cooling is not None:
-        why = f"{_cooling(line.cooling)} It fails only now and then, and nothing else is left, so it is used all the same."
+        why = f"{_cooling(line.cooling)} Nothing else is left, so it is used all the same."
     elif line.standing is Standing.NEXT:
         why = f"Chosen {how}, among {rivals} channels of priority {channel.priority}." if rivals > 1 else f"The only one in service with the highest priority ({channel.priority})."
     elif line.standing is Standing.READY:

@@ -236,10 +236,21 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert choose(routes, live) is None, "ten of ten"
     assert explain(routes, live, WISH, NOW)[0].standing is Standing.COOLING
-    for kind in (C.RATE, C.OVERLOAD, C.BILLING):
+    for kind in (C.RATE, C.OVERLOAD, C.TRANSIENT):
+        live = Live()
+        live.breaker.failed(1, 10, 7, failure(kind, wait=9.0), NOW, NOW)
+        if kind is not C.TRANSIENT:
+            assert choose(routes, live) is None, "it asked to be left alone"
         live = Live()
         live.breaker.failed(1, 10, 7, failure(kind), NOW, NOW)
-        assert choose(routes, live) is None, "it asked to be left alone"
+        assert choose(routes, live) == 1, "it did not: for how long is a guess"
+    for bad in (failure(C.BILLING), failure(C.KEY_FORBIDDEN_MODEL), failure(C.QUOTA_WINDOW), failure(C.CONFIG), failure(C.RATE, ordered=True)):
+        live = Live()
+        live.breaker.failed(1, 10, 7, bad, NOW, NOW)
+        assert choose(routes, live) is None, "it is certain"
+    live = Live()
+    live.breaker.failed(1, 10, 7, failure(C.KEY_DEAD, certain=False), NOW, NOW)
+    assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
     live = Live()
     live.breaker.failed(1, 10, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
     assert choose(routes, live) is None

@@ -366,6 +366,21 @@ def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, 
     assert 1 <= int(found[-1].headers["retry-after"]) <= 3
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, None), (403, None), (429, "rate_limit_exceeded"), (500, None), (503, None), (529, "overloaded_error")])
+def test_the_only_channel_is_asked_again_when_it_named_no_time(live: Portal, server: Server, status: int, code: str | None) -> None:
+    """A guess of ours keeps nobody from the one upstream that there is."""
+    calls = 0
+
+    async def once(call: Call) -> None:
+        nonlocal calls
+        calls += 1
+        await (call.error(status, "mock error", code) if calls == 1 else hello(call))
+
+    model, token = live.model(once), live.token()
+    assert server.post(token, ask(model)).status_code >= 400
+    assert server.post(token, ask(model)).status_code == 200
+
+
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,10 @@ _FORGET: Final = 600.0  # seconds after which an old failure says nothing any mo
 
 @dataclass(slots=True)
 class Cell:
-    """`until` 0: closed, only counting. `opened`: how often in a row. `foreign`: another worker opened it. `partial`: some of the last tries went well."""
+    """`until` 0: closed, only counting. `opened`: how often in a row. `foreign`: another worker opened it.
+
+    `partial`: opened on a guess, and not each of the last ten tries failed: what is better than nothing when nothing else is left.
+    """
 
     failures: int = 0
     recent: int = 0
@@ -65,7 +68,7 @@ class Breaker:
     def blocked(self, channel: int, key: int, model: int, now: float, last_resort: bool = False) -> Cooling | None:
         """What keeps this combination from being tried now; of several the one that lasts longest.
 
-        `last_resort`: nothing else is left. What fails now and then is better than nothing; what always fails is not.
+        `last_resort`: nothing else is left. What fails now and then is better than nothing; what always fails, or asked to be left alone, is not.
         """
         if not self.cells:
             return None
@@ -133,19 +136,20 @@ class Breaker:
                 cell.until = now + seconds
                 self.changed.add(place)
             return False
-        if kind.counted:
+        guessed = failure.guessed
+        if guessed:
             cell.failures += 1
             if kind is FailureClass.STREAM_BROKEN:
                 cell.recent >>= 1  # its beginning was taken for a success
             cell.recent = (cell.recent << 1 | 1) & _MASK
-            if not cell.until and not failure.unreachable and cell.failures < IN_A_ROW and cell.recent.bit_count() < OF_THE_LAST[0]:
+            if kind.counted and not cell.until and cell.failures < IN_A_ROW and cell.recent.bit_count() < OF_THE_LAST[0]:
                 return False
-        if cell.until and now < cell.until and kind.counted:
-            # Tried although it is open, as the last that was left: that is no probe, and makes nothing longer.
-            if cell.partial and cell.recent == _MASK:
-                cell.partial, cell.until = False, now + kind.cooldown
-                self.changed.add(place)
-            return False
+            if cell.until and now < cell.until:
+                # Tried although it is open, as the last that was left: that is no probe, and makes nothing longer.
+                if cell.partial and cell.recent == _MASK:
+                    cell.partial, cell.until = False, now + kind.cooldown
+                    self.changed.add(place)
+                return False
         fresh = not cell.until
         if seconds is None:
             seconds = min(kind.cooldown * 2.0 ** min(cell.opened, 12), kind.longest)
@@ -154,7 +158,7 @@ class Breaker:
         cell.opened += 1
         cell.since, cell.until, cell.foreign = now, now + seconds, False
         cell.kind, cell.detail, cell.failures = kind.word, failure.detail[:200], 0
-        cell.partial = kind.counted and not failure.unreachable and cell.recent != _MASK
+        cell.partial = guessed and cell.recent != _MASK
         self.changed.add(place)
         return fresh
 

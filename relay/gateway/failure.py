@@ -30,7 +30,7 @@ class Failure(Exception):
     """One attempt failed. `error` is what the client is told when no other attempt is left.
 
     `wait`: seconds for which the upstream asked to be left alone. `cooldown`: seconds that the rule names. `certain`: an explicit rule says so,
-    and not the status alone. `unreachable`: not even a connection came about.
+    and not the status alone. `ordered`: an administrator's rule says so. `unreachable`: not even a connection came about.
     """
 
     def __init__(
@@ -43,10 +43,18 @@ class Failure(Exception):
         cooldown: float | None = None,
         certain: bool = True,
         unreachable: bool = False,
+        ordered: bool = False,
     ) -> None:
         super().__init__(detail or error.message)
         self.kind, self.error, self.status, self.detail = kind, error, status, detail
-        self.wait, self.cooldown, self.certain, self.unreachable = wait, cooldown, certain, unreachable
+        self.wait, self.cooldown, self.certain, self.unreachable, self.ordered = wait, cooldown, certain, unreachable, ordered
+
+    @property
+    def guessed(self) -> bool:
+        """That it is worth leaving the upstream alone, and for how long, is only our guess: it said neither."""
+        if self.wait is not None or self.unreachable or self.ordered:
+            return False
+        return self.kind.counted or not self.certain or self.kind in {FailureClass.RATE, FailureClass.OVERLOAD}
 
 
 def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float) -> float | None:
@@ -81,7 +89,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
     if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
         kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
-    return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain)
+    return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=rule in extra)
 
 
 def find_rule(provider: str, status: int, error: UpstreamError | None, extra: Sequence[Rule] = ()) -> Rule | None:

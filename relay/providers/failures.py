@@ -241,7 +241,7 @@ _GENERIC: Final = (
     _rule(_C.CONFIG, "301 302 303 307 308"),
     _rule(_C.KEY_FORBIDDEN_MODEL, "404", text=r"\bmodel\b.*\b(not found|not exist|no access)"),
     _rule(_C.KEY_DEAD, "401", certain=False),
-    _rule(_C.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0),
+    _rule(_C.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0, certain=False),
     _rule(_C.RATE, "429"),
     _rule(_C.OVERLOAD, "498 503 529"),
     _rule(_C.CLIENT, "400 404 405 406 410 411 413 414 415 416 417 422 424 428 431 451"),
