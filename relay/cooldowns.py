@@ -26,6 +26,7 @@ class Open:
     kind: str
     detail: str
     opened: int
+    guessed: bool = False
     worker: str = ""
 
 
@@ -52,7 +53,7 @@ def save(changes: Iterable[tuple[Place, Open | None]], worker: str) -> None:
                 Cooldown.objects.filter(place=name_of(place)).delete()
             elif channel in channels and (not key or key in keys) and (not model or model in models):
                 values = {
-                    "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind, "detail": state.detail, "opened": state.opened,
+                    "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind, "detail": state.detail, "opened": state.opened, "guessed": state.guessed,
                     "since": datetime.fromtimestamp(state.since, UTC), "until": datetime.fromtimestamp(state.until, UTC), "worker": worker,
                 }  # fmt: skip
                 Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
@@ -71,7 +72,7 @@ def read_all() -> dict[Place, Open]:
 
 
 def _open(row: Cooldown) -> Open:
-    return Open(row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.worker)
+    return Open(row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.guessed, row.worker)
 
 
 def lift(*, key_id: int) -> None:

@@ -217,7 +217,7 @@ def _live() -> Live:
     """The circuits that workers have told each other, and what else this process has seen of channels, if it serves."""
     health = Health("")
     for place, state in cooldowns.read_all().items():
-        health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened)
+        health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
         health.live.breaker.cells[place].foreign = False  # its own time is what people want to know
     running = current()
     if running is None:

@@ -334,8 +334,11 @@ def test_another_workers_circuit_holds_here_and_its_owner_probes_first() -> None
     breaker.take_over((1, 0, 0), NOW, NOW + 10, "transient", "refused", 1)
     assert breaker.blocked(1, 10, 7, NOW + 10 + GRACE / 2) is not None
     assert breaker.blocked(1, 10, 7, NOW + 10 + GRACE) is None
+    assert breaker.blocked(1, 10, 7, NOW, last_resort=True) is not None
     breaker.drop((1, 0, 0))
     assert breaker.blocked(1, 10, 7, NOW) is None and not breaker.changed
+    breaker.take_over((1, 10, 7), NOW, NOW + 10, "rate", "x", 1, guessed=True)
+    assert breaker.blocked(1, 10, 7, NOW) is not None and breaker.blocked(1, 10, 7, NOW, last_resort=True) is None
 
 
 def test_a_circuit_that_nobody_asked_for_is_forgotten() -> None:

@@ -164,11 +164,11 @@ class Breaker:
 
     # -- others ------------------------------------------------------------------------------------------------------
 
-    def take_over(self, place: Place, since: float, until: float, kind: str, detail: str, opened: int) -> None:
+    def take_over(self, place: Place, since: float, until: float, kind: str, detail: str, opened: int, guessed: bool = False) -> None:
         """Another worker opened a circuit, or opened it again."""
         cell = self.cells.setdefault(place, Cell())
         if not cell.until or until > cell.until:
-            cell.since, cell.until, cell.kind, cell.detail, cell.opened, cell.foreign = since, until, kind, detail, opened, True
+            cell.since, cell.until, cell.kind, cell.detail, cell.opened, cell.partial, cell.foreign = since, until, kind, detail, opened, guessed, True
 
     def drop(self, place: Place) -> None:
         """Another worker, or a person, closed a circuit."""

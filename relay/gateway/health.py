@@ -93,7 +93,7 @@ class Health:
             if place not in breaker.changed:
                 breaker.drop(place)
         elif state.worker != self.worker:
-            breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened)
+            breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ def _while_cooling(name: str, cooling: Sequence[Cooling], now: float) -> RelayEr
 
 
 def _open(cell: Cell | None) -> Open | None:
-    return Open(cell.since, cell.until, cell.kind, cell.detail, cell.opened) if cell is not None and cell.until else None
+    return Open(cell.since, cell.until, cell.kind, cell.detail, cell.opened, cell.partial) if cell is not None and cell.until else None
 
 
 def _tell_of_fault(channel: int, name: str, detail: str) -> None:

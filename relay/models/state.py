@@ -18,6 +18,7 @@ class Cooldown(models.Model):
     kind = models.CharField("because", max_length=24)
     detail = models.CharField("what the upstream said", max_length=200, blank=True)
     opened = models.PositiveIntegerField(default=1, help_text="Times in a row.")
+    guessed = models.BooleanField(default=False, help_text="The upstream named no time: used all the same when nothing else is left.")
     since = models.DateTimeField()
     until = models.DateTimeField("tried again at")
     worker = models.CharField(max_length=40, blank=True)
