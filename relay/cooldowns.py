@@ -53,7 +53,8 @@ def save(changes: Iterable[tuple[Place, Open | None]], worker: str) -> None:
                 Cooldown.objects.filter(place=name_of(place)).delete()
             elif channel in channels and (not key or key in keys) and (not model or model in models):
                 values = {
-                    "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind, "detail": state.detail, "opened": state.opened, "guessed": state.guessed,
+                    "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind,
+                    "detail": state.detail, "opened": state.opened, "guessed": state.guessed,
                     "since": datetime.fromtimestamp(state.since, UTC), "until": datetime.fromtimestamp(state.until, UTC), "worker": worker,
                 }  # fmt: skip
                 Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
