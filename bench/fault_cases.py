@@ -110,7 +110,7 @@ def refused(*statuses: int, code: str = "", retry_after: bool = False) -> Check:
         if code and seen.error.get("code") != code:
             return f"code {seen.error.get('code')!r}"
         if retry_after and not seen.headers.get("retry-after", "").isdigit():
-            return "no Retry-After"
+            return f"Retry-After is {seen.headers.get('retry-after')!r}"
         return ""
 
     return look
@@ -338,7 +338,7 @@ CASES: Final = (
     Case("plain answer cut", plain_cut, whole, _SPARE, spare=True, outcome="unanswered"),
     Case("reset", reset, whole, _SPARE, spare=True, outcome="unanswered"),
     Case("slow first byte", silent, soon(whole, IDLE + 2), f"{_SPARE}, after the first-byte timeout", spare=True, outcome="timeout", retry="always"),
-    Case("slow first byte, no other", silent, soon(refused(504), IDLE + 2), "504 after the first-byte timeout", outcome="timeout", ends="timeout"),
+    Case("slow first byte, no other", silent, soon(refused(504, 408), IDLE + 2), "504 (or 408) after the first-byte timeout", outcome="timeout", ends="timeout"),
     Case("stall mid-stream", stall, soon(cut_off, IDLE + 2), "an error event after the idle timeout, no [DONE]", stream=True, ends="timeout"),
     Case("cut mid-stream", cut_mid_stream, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
     Case("end without terminal event", end_without_terminal, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
