@@ -18,7 +18,7 @@ from relay.gateway.breaker import Cooling
 from relay.gateway.health import Health
 from relay.gateway.pick import Explained, Live, Standing, Wish, explain, strategy_of
 from relay.gateway.runtime import current
-from relay.gateway.snapshot import Caller, ModelView, Route, Snapshot
+from relay.gateway.snapshot import Caller, ModelView, Route
 from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, Token
 from relay.models.pool import Strategy
 
@@ -81,8 +81,7 @@ def explain_route(user: User, token: Token | None, model_name: str) -> Explanati
         obstacles += _permission(user, row, now)
         if caller.models is not None and row.pk not in caller.models:
             obstacles.append(f"The token “{token}” is limited to other models. Add this one to its allowed models, or leave the list empty.")
-        seen = _lines(row, view, caller, snapshot, now)
-        lines, serves = seen
+        lines, serves = _lines(row, view, caller, now)
         if serves is None:
             obstacles.append("No channel can serve it now; the table says why for each." if lines else "No channel serves it. Add it to a channel's models.")
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
@@ -135,7 +134,7 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
     return [f"The model is not open, {user} has no permission for it {theirs}. Give a permission on the model's page, open the model{hint}."]
 
 
-def _lines(row: Model, view: ModelView | None, caller: Caller, snapshot: Snapshot, now: datetime) -> tuple[list[Line], str | None]:
+def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime) -> tuple[list[Line], str | None]:
     """Every channel that has the model in its list, and which serves now."""
     found: list[Line] = []
     serves: str | None = None

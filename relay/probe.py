@@ -19,16 +19,17 @@ from portal.lib.redact import clean_upstream_message
 from relay.gateway.client import USER_AGENT, ConnectRefused, Upstreams
 from relay.gateway.failure import Failure, classify
 from relay.gateway.load import allowances
-from relay.models import ApiKey, Channel
+from relay.models import ApiKey, Channel, FailureRule
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
-from relay.providers.failures import FailureClass
+from relay.providers.failures import FailureClass, Rule
 from relay.providers.table import PROVIDERS
 from relay.wire.chat import parse_chat_answer
 from relay.wire.sse import ChatStream
 from relay.wire.upstream_error import read_error
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+_MOST_BYTES: Final = 8 << 20
 _WORDS: Final = {
     FailureClass.CLIENT: "The upstream refused the test request",
     FailureClass.KEY_DEAD: "The upstream does not accept this key. Check that it is whole, active and of this vendor",
@@ -74,7 +75,8 @@ class _List(msgspec.Struct):
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
     """Send one short chat request to the upstream's `model` with one key. `streamed` measures the time to the first token, too."""
-    return async_to_sync(_probe)(channel, _headers(channel, key), model, allowances(), streamed)
+    rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
+    return async_to_sync(_probe)(channel, _headers(channel, key), model, allowances(), rules, streamed)
 
 
 def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
@@ -118,7 +120,7 @@ def _unreachable(error: Exception) -> str:
     return f"The connection failed: {error or type(error).__name__}."
 
 
-async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], streamed: bool) -> ProbeResult:
+async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], rules: Sequence[Rule], streamed: bool) -> ProbeResult:
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
     if streamed:
         body["stream"] = True
@@ -128,9 +130,12 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     try:
         async with _client(channel, allowed) as client:
             async with client.stream("POST", PROVIDERS[channel.provider].chat_path.lstrip("/"), headers=headers, json=body) as response:
-                pieces = []
+                pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
+                    size += len(piece)
+                    if size > _MOST_BYTES:
+                        return ProbeResult(False, f"The upstream's answer to one word is longer than {_MOST_BYTES >> 20} MiB. Check the base URL.", _since(began))
                     scanner.feed(piece)
                     if first is None and scanner.started:
                         first = _since(began)
@@ -144,7 +149,7 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     answer = parse_chat_answer(content) if good else None
     if answer is None or answer.is_error:
         failed = scanner.error if good and scanner.error is not None else content
-        failure = classify(response.status_code, response.headers, failed, channel.provider, inside_200=response.status_code < 300)
+        failure = classify(response.status_code, response.headers, failed, channel.provider, rules, inside_200=response.status_code < 300)
         return ProbeResult(False, explain(response.status_code, failure, failed), latency, failure=failure)
     reported = answer.model or "no model name"
     tokens = f", {answer.usage.input} + {answer.usage.output} tokens" if answer.usage else ", no usage reported"

@@ -262,6 +262,21 @@ def test_a_test_asks_for_the_model_that_the_channel_names(live: Portal) -> None:
     assert live.upstream.count(channel.test_model) == 1 and live.upstream.count(embedding) == 0
 
 
+def test_a_test_knows_the_administrators_rules(live: Portal) -> None:
+    from relay.checkup import test_channel as run_test
+    from relay.models import FailureRule
+
+    async def odd(call: Call) -> None:
+        await call.error(400, "your plan has lapsed", "plan_lapsed")
+
+    channel = live.channel()
+    live.model(odd, channels=[channel])
+    rule = FailureRule.objects.create(word="plan_lapsed", failure_class="billing")
+    assert "no money" in run_test(channel, None).message
+    assert channel.keys.get().auto_disabled == "billing"
+    rule.delete()
+
+
 def test_one_runner_acts(live: Portal) -> None:
     from datetime import timedelta
 

@@ -21,7 +21,6 @@ from relay.providers.failures import FailureClass
 from relay.upstream_keys import take_out, tell_staff
 
 logger: Final = logging.getLogger(__name__)
-_STRIKES: Final = 2  # refusals in a row that take a key out of service when only the status speaks against it
 _KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
 
 
@@ -31,22 +30,27 @@ class Health:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.live = Live()
-        self._strikes: dict[int, int] = {}
+        self._strikes: dict[int, float] = {}  # key to the moment of its first refusal
         self._dead: dict[int, tuple[str, str, float | None]] = {}
         self._faults: dict[int, tuple[str, str]] = {}
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
     def failed(self, candidate: Candidate, model: int, failure: Failure, began: float) -> None:
-        """One try failed. `began`: seconds since 1970."""
+        """One try failed. `began`: seconds since 1970.
+
+        A key is taken out of service when it is certain that it is dead or has no money; when only the status says so, at the second time in a row.
+        """
         channel, key = candidate.pair
         kind = failure.kind
         opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
         if kind in _KEY_KINDS and key:
-            strikes = self._strikes[key] = self._strikes.get(key, 0) + 1
-            if failure.certain or strikes >= _STRIKES:
+            first = self._strikes.get(key)
+            if failure.certain or (first is not None and began > first):  # not one of those that were under way at the first
                 self._strikes.pop(key, None)
                 self._dead[key] = (kind.word, failure.detail, failure.wait)
+            elif first is None:
+                self._strikes[key] = time.time()
         elif kind is FailureClass.CONFIG and opened:
             self._faults[channel] = (candidate.route.channel.name, failure.detail)
 
