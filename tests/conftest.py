@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
@@ -20,6 +21,9 @@ from tests.server import Server, serving
 from tests.upstream import Script, Upstream
 
 _numbers = itertools.count(1)
+# How fast examples are made says something of the machine (a clean clone builds Hypothesis's tables first), and nothing of the code.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
