@@ -16,14 +16,24 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection
+from hypothesis import strategies
 
 from tests.server import Server, serving
 from tests.upstream import Script, Upstream
 
 _numbers = itertools.count(1)
-# How fast examples are made says something of the machine (a clean clone builds Hypothesis's tables first), and nothing of the code.
-hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("any machine")
+
+
+@hypothesis.settings(max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.given(strategies.text(), strategies.floats(), strategies.integers())
+def _make_tables(text: str, number: float, whole: int) -> None:
+    """Hypothesis builds its tables at the first example on a clean clone, which takes longer than it allows the examples of a test."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables() -> None:
+    """Made before the first test, and not in the time of one."""
+    _make_tables()
 
 
 @pytest.fixture(scope="session")

@@ -175,11 +175,14 @@ def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(live: Por
         await call.event("[DONE]")
         await call.end()
 
+    from portal.lib import clock
+    from relay.models import Worker
+
+    began_at = clock.now()
     short, long = live.model(three_seconds), live.model(endless)
     token = live.token()
     with serving(tmp_path / "log", "--workers", str(workers), env={"AIRELAYS_SHUTDOWN_SECONDS": "4"}) as own:
-        if workers > 1:
-            time.sleep(2)  # the other worker's start has no sign of its own
+        _until(lambda: Worker.objects.filter(started_at__gte=began_at).count() == workers)
         with running(own, token, short) as ends, running(own, token, long) as cut:
             os.kill(own.process.pid, signal.SIGTERM)
             began = time.monotonic()
