@@ -2,7 +2,9 @@
 
 RelayError
 ├── InvalidRequest 400          the body or a field of it is wrong             (client's fault)
-│   └── RequestTooLarge 413
+│   ├── RequestTooLarge 413
+│   ├── UnsupportedParameter 422  what the upstream cannot honour
+│   └── UnsupportedEndpoint 400   no channel of the model serves it
 ├── NotFound 404 · MethodNotAllowed 405 · NotImplementedHere 501
 ├── InvalidToken 401            unknown, malformed or missing token
 │   └── TokenUnusable 401       expired or disabled
@@ -79,6 +81,16 @@ class InvalidRequest(RelayError):
 
 class RequestTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
+
+
+class UnsupportedParameter(InvalidRequest):
+    status, code = 422, "unsupported_parameter"
+
+
+class UnsupportedEndpoint(InvalidRequest):
+    """No channel of the model serves this endpoint."""
+
+    code, should_retry = "unsupported_endpoint", False
 
 
 class NotFound(RelayError):

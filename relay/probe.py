@@ -129,7 +129,7 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     scanner = ChatStream()
     try:
         async with _client(channel, allowed) as client:
-            async with client.stream("POST", PROVIDERS[channel.provider].chat_path.lstrip("/"), headers=headers, json=body) as response:
+            async with client.stream("POST", PROVIDERS[channel.provider].path("chat.completions").lstrip("/"), headers=headers, json=body) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)

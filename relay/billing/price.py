@@ -16,6 +16,7 @@ PER: Final = 1_000_000  # tokens that a token price is for
 ONE: Final = 1_000_000  # multipliers are parts per million
 _SECOND: Final = 1000  # usage counts milliseconds
 _SCALE: Final = PER * ONE
+_NO_UNITS: Final = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,12 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     return -(-per_million * multiplier // _SCALE) if per_million > 0 else 0
 
 
-def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int) -> int:
-    """The most that so many tokens can cost: none cached, all written to the cache, all of the answer of the dearest kind."""
-    return -(-(prompt_tokens * price.dearest_input + output_tokens * price.dearest_output + price.call * PER) * multiplier // _SCALE)
+def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = _NO_UNITS) -> int:
+    """The most that so many tokens can cost: none cached, all written to the cache, all of the answer of the dearest kind. `units`: what is not counted in tokens."""
+    per_million = prompt_tokens * price.dearest_input + output_tokens * price.dearest_output
+    if price.has_units:
+        per_million += (price.call + units.images * price.image + units.characters * price.character) * PER + -(-units.milliseconds * price.second * PER // _SECOND)
+    return -(-per_million * multiplier // _SCALE)
 
 
 def affordable_output(price: Price, money: int, multiplier: int, choices: int = 1) -> int:

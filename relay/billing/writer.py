@@ -22,6 +22,7 @@ from django.db.models.constants import OnConflict
 
 from relay.billing import ledger
 from relay.billing.books import Books, begin, rollback, unhurried
+from relay.billing.documents import Statement
 from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
 from relay.errors import RelayUnavailable
 from relay.models import UsageRecord
@@ -62,6 +63,7 @@ class _Record:
     settlement: Settlement | None
     future: asyncio.Future[None] | None
     loop: asyncio.AbstractEventLoop
+    documents: Sequence[Statement] = ()
     charged: Charged | None = None
 
 
@@ -132,14 +134,14 @@ class UsageWriter:
         if self._failing_since and (self._pending > _BACKLOG or time.monotonic() - self._failing_since > 1.0):
             raise RelayUnavailable("The portal cannot write to its database. Try again in a few seconds.", retry_after=5)
 
-    def submit(self, row: Row, settlement: Settlement | None = None, wait: bool = True) -> asyncio.Future[None] | None:
-        """Queue a record (values in the order of COLUMNS, `started_at` in seconds since 1970) and what it costs.
+    def submit(self, row: Row, settlement: Settlement | None = None, wait: bool = True, documents: Sequence[Statement] = ()) -> asyncio.Future[None] | None:
+        """Queue a record (values in the order of COLUMNS, `started_at` in seconds since 1970), what it costs, and what is written with it.
 
-        Both are kept from here on, whether or not somebody awaits the future, which is done when they are on disk.
+        All are kept from here on, whether or not somebody awaits the future, which is done when they are on disk.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future() if wait else None
-        self._put(_Record(row, settlement, future, loop))
+        self._put(_Record(row, settlement, future, loop, documents))
         return future
 
     def reserve(self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]) -> asyncio.Future[Reserved]:
@@ -251,14 +253,14 @@ class UsageWriter:
 
     def _rescue(self, work: _Work, error: Exception) -> None:
         """A single piece of work that the database refuses: a record is charged with care, or not at all, but never lost."""
-        if isinstance(work, _Record) and work.settlement is not None:
+        if isinstance(work, _Record) and (work.settlement is not None or work.documents):
             for way in ("careful", "write-off"):
                 try:
                     self._commit([work], False, way)
                 except Exception:
                     logger.exception("a charge cannot be written (%s)", way)
                     continue
-                logger.warning("request %s was charged the %s way: %s", work.settlement.charge.request_id, way, error)
+                logger.warning("request %s was recorded the %s way, without what was to be kept with it: %s", work.row[0], way, error)
                 self._finish([work], None)
                 return
         logger.error("the ledger cannot write %s", type(work).__name__, exc_info=error)
@@ -274,7 +276,7 @@ class UsageWriter:
         if again and records:
             written = self._already_written(records)
             records = [record for record in records if record.row[0] not in written]
-        if len(records) == len(batch) == 1 and records[0].settlement is None:
+        if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].documents:
             self._insert(books, [self._values(books, records[0].row)])  # a single statement is a transaction of its own, and saves a third of the time
             return
         with unhurried(books) if not records else nullcontext():
@@ -292,6 +294,10 @@ class UsageWriter:
                     ledger.prolong(books, work.owner, now)
             if records:
                 self._insert(books, [self._values(books, _with_shortfall(record)) for record in records])
+                if not way:
+                    for record in records:
+                        for statement in record.documents:
+                            statement.run(books)
             books.run("COMMIT")
         except BaseException:
             rollback(books)

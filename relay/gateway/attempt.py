@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 import httpx
 
-from relay.errors import RelayError, RequestEnded, Stopping, UpstreamFailed, UpstreamTimeout
+from relay.errors import RelayError, RequestEnded, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.bill import spent
-from relay.gateway.client import ConnectRefused, UpstreamResponse, post
+from relay.gateway.client import ConnectRefused, Pieces, UpstreamResponse, post
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
 from relay.gateway.failure import Failure, classify
 from relay.gateway.pick import Candidate
@@ -22,6 +23,12 @@ _ANSWER_LIMIT: Final = 256 * 1024 * 1024
 _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
 _BROKEN: Final = "The connection to the upstream broke. Try again."
 GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
+
+
+# A 404 that does not speak of a model means that the upstream does not have this API, which says nothing about its others.
+_NO_SUCH_PATH: Final = frozenset((404, 405, 501))
+_MAY_MEAN_PATH: Final = frozenset((FailureClass.CLIENT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.TRANSIENT))
+_MODEL: Final = re.compile(rb"model|deployment|response_id|resp_", re.I)
 
 
 class BodyStream(Protocol):
@@ -79,11 +86,19 @@ class Upstream:
         self._stream.close()
 
 
-async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes, rules: Sequence[Rule]) -> Upstream:
-    """Send the request and wait for the answer's head. Raises Failure for anything but a 200, Ended, CancelledError."""
+async def open_upstream(
+    exchange: Exchange, transport: httpx.AsyncBaseTransport, candidate: Candidate, body: bytes | Pieces, rules: Sequence[Rule], api: str, content_type: str = ""
+) -> Upstream:
+    """Send the request to one of the channel's APIs and wait for the answer's head. `content_type`: of the body, when it is no JSON.
+
+    Raises Failure for anything but a 200, Ended, CancelledError.
+    """
     exchange.check_end()
     channel = candidate.route.channel
-    request = post(channel.chat_url, candidate.key.headers, body, channel.timeouts.connect)
+    headers = candidate.key.headers
+    if content_type:
+        headers = {**headers, "content-type": content_type}
+    request = post(channel.urls[api], headers, body, channel.timeouts.connect)
     began = time.monotonic()
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
     try:
@@ -113,7 +128,11 @@ async def open_upstream(exchange: Exchange, transport: httpx.AsyncBaseTransport,
     if response.status_code == 200 or 200 < response.status_code < 300:
         detail = f"HTTP {response.status_code} with content-encoding “{response.headers.get('content-encoding', '')}”, which was not asked for"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
-    raise classify(response.status_code, response.headers, text, channel.provider, rules)
+    failure = classify(response.status_code, response.headers, text, channel.provider, rules)
+    if api != "chat.completions" and response.status_code in _NO_SUCH_PATH and failure.kind in _MAY_MEAN_PATH and not _MODEL.search(text):
+        message = f"The upstream of this model does not serve /v1/{api.replace('.', '/')}. Use another endpoint or another model."
+        raise Failure(FailureClass.NO_API, UnsupportedEndpoint(message, param="model"), response.status_code, failure.detail, api=api)
+    raise failure
 
 
 async def _error_body(upstream: Upstream) -> bytes:

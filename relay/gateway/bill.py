@@ -19,6 +19,7 @@ ASSUMED_OUTPUT: Final = 32_768  # tokens of a plain answer of a model whose limi
 _LEAST_OUTPUT: Final = 16  # tokens of answer without which a request is not worth sending
 _PROMPT_LOW: Final = 0.6  # an estimate may be so much too high; nobody is refused by it who can pay the real cost
 _FREE: Final = Price()
+_NO_UNITS: Final = Usage()
 
 
 def fallback_price(setting: str) -> Price | None:
@@ -84,8 +85,8 @@ class Bill:
     def _at(self, prices: PriceList | None, prompt_tokens: int) -> Price | None:
         return prices.at(self._now, prompt_tokens) if prices is not None else None
 
-    async def reserve(self, exchange: Exchange, prompt_tokens: int, limit: int | None, choices: int, streamed: bool) -> None:
-        """Hold back what the request may cost. Clamps the answer when that is more than there is.
+    async def reserve(self, exchange: Exchange, prompt_tokens: int, limit: int | None, choices: int, streamed: bool, units: Usage = _NO_UNITS, exact: bool = False) -> None:
+        """Hold back what the request may cost. Clamps the answer when that is more than there is, unless it is `exact`: no answer can be asked to be shorter.
 
         Raises ModelNotPriced, InsufficientQuota, RelayUnavailable.
         """
@@ -107,11 +108,12 @@ class Bill:
         limit = min(limit, longest) if limit is not None and longest is not None else limit
         unlimited = min(longest or STREAM_STEP, STREAM_STEP) if streamed else longest or ASSUMED_OUTPUT
         assumed = unlimited if limit is None else limit
-        worst = own[0] if len(own) == 1 else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier))
+        worst = own[0] if len(own) == 1 else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier, units))
         self._worst = worst
-        self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier)
-        self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier)
-        minimum = min(self._need, ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _LEAST_OUTPUT) * choices, multiplier))
+        self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
+        self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
+        least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _LEAST_OUTPUT) * choices, multiplier, units)
+        minimum = self._need if exact else min(self._need, least)
         self.promise = promise = await self._funds.reserve(exchange, self._caller, self._need, minimum)
         exchange.at_end.append(promise.drop)  # whatever happens, nothing stays promised
         if promise.hold is not None and promise.amount < self._need:

@@ -1,102 +1,134 @@
-"""POST /v1/chat/completions: admit, route, try, answer, record."""
+"""POST /v1/chat/completions, and the legacy completions: what is sent, and what is made of the answer."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from functools import partial
 from typing import Final
 
 from django.http.response import HttpResponseBase
 
-from portal.lib.money import plain
+from portal.lib.ids import time_ordered_hex
 from relay.billing.count import estimate_prompt
-from relay.billing.writer import writer
-from relay.errors import InternalError, InvalidRequest, RelayError, UpstreamFailed
-from relay.gateway.access import permitted_model
-from relay.gateway.attempt import GARBAGE, Upstream, ended_error, open_upstream
-from relay.gateway.bill import Bill
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
+from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
+from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure, classify
+from relay.gateway.file_inputs import expand
 from relay.gateway.pick import Candidate
-from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
-from relay.gateway.route import Trial, route
+from relay.gateway.record import COMPLETED, Record
+from relay.gateway.route import Trial
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller
+from relay.gateway.serve import Job, check_end, invalid, refused_parameter, relay_headers, serve
+from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
-from relay.gateway.stream import Answer, ChatPump, EventStream
+from relay.gateway.stream import Answer, Codec, EventStream, Pump
+from relay.providers import parameters
 from relay.providers.failures import FailureClass
-from relay.wire.chat import BadRequest, ChatRequest, conversation, parse_chat_answer, parse_chat_request
+from relay.wire import chat_over_responses
+from relay.wire.chat import ChatRequest, conversation, parse_chat_answer, parse_chat_request
+from relay.wire.chat_over_responses import ResponsesForm, responses_form
+from relay.wire.chat_over_responses_stream import ChatFromResponses
+from relay.wire.fields import BadRequest
+from relay.wire.responses import parse_responses_answer
+from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import ChatStream, text_units
+from relay.wire.tree import Json, decode_object, encode
 
-logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "chat.completions"
+_RESPONSES: Final = "responses"
 
 
 async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
-    _check_end(exchange)
+    check_end(exchange)
     try:
         request = parse_chat_request(body)
+        expanded = await expand(request.fields, "messages", caller)
     except BadRequest as bad:
-        raise InvalidRequest(bad.message, code=bad.code, param=bad.param) from None
-    snapshot = store.snapshot
-    model = permitted_model(caller, snapshot, request.model, exchange.wall)
-    writer.admit()
-    terms = snapshot.terms(caller)
-    bill = Bill(run.funds, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
-    prompt_tokens = estimate_prompt(request.fields["messages"], request.fields.get("tools"))
-    limits = terms.checks + model.checks if model.checks else terms.checks
-    if limits:
-        await run.gate.admit(exchange, limits, prompt_tokens + (request.output_limit or 0) * request.choices)
-        exchange.tokens_used = 0  # until something is
-    await bill.reserve(exchange, prompt_tokens, request.output_limit, request.choices, request.stream)
-    _check_end(exchange)  # while it waited for money
-    record = Record(exchange, run.funds, ENDPOINT, model.name, request.stream, prompt_tokens, bill)
-    exchange.sketch = record.sketch
-    try:
-        return await route(exchange, caller, run, model, record, conversation(request.fields), partial(_attempt, exchange, run, request, record))
-    except RelayError as error:
-        failed: RelayError = error
-        reason = end_reason(error)
-    except asyncio.CancelledError:
-        gone = exchange.interrupted is Interrupt.CLIENT_GONE and not run.cutting_off()
-        record.submit(CLIENT_GONE if gone else SHUTDOWN, 499 if gone else 503, wait=False)
-        raise
-    except Exception:
-        logger.exception("a request failed", extra={"request_id": exchange.request_id})
-        failed, reason = InternalError(), INTERNAL
-    if record.attempts and run.tells(exchange):
-        exchange.reply_headers.append((b"x-relay-attempts", b"%d" % len(record.attempts)))
-    await exchange.committed(record.submit(reason, failed.wire_status, error=failed))
-    try:
-        raise failed
-    finally:
-        del failed  # as in `route`
+        raise invalid(bad) from None
+    if expanded is not None:
+        request = ChatRequest(encode(expanded), expanded, request.model, request.stream, request.include_usage, request.choices, request.output_limit)
+    job = Job(
+        endpoint=ENDPOINT,
+        model=request.model,
+        fit=partial(_fit, run, request),
+        stream=request.stream,
+        prompt_tokens=estimate_prompt(request.fields["messages"], request.fields.get("tools")),
+        output_limit=request.output_limit,
+        choices=request.choices,
+        conversation=conversation(request.fields),
+    )
+    return await serve(exchange, caller, run, job, partial(_attempt, exchange, run, request))
 
 
-def _check_end(exchange: Exchange) -> None:
-    """Raises RelayError when the request has been ended from outside while it waited here."""
-    if exchange.must_end is not None:
-        raise ended_error(exchange.must_end)
+def _fit(run: Runtime, request: ChatRequest, channel: ChannelView) -> RelayError | None:
+    """Why a channel cannot serve this request, None when it can."""
+    if run.health.speaks(channel, ENDPOINT):
+        policy = channel.policy(ENDPOINT)
+        name = parameters.refused(policy, request.fields) if policy else ""
+        return refused_parameter(name) if name else None
+    if not run.health.speaks(channel, _RESPONSES):
+        return UnsupportedEndpoint("The upstream of this model serves no chat. Use another endpoint or another model.", param="model")
+    name = parameters.refused({**channel.policy(_RESPONSES), **channel.policy("chat")}, request.fields, converted=True)
+    if name:
+        return refused_parameter(name)
+    try:
+        _converted(request, channel)
+    except BadRequest as bad:
+        return invalid(bad)
+    return None
+
+
+def _converted(request: ChatRequest, channel: ChannelView) -> ResponsesForm:
+    """Raises BadRequest."""
+    return responses_form(decode_object(request.body) or {}, channel.least_output)
 
 
 async def _attempt(exchange: Exchange, run: Runtime, request: ChatRequest, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
     channel = candidate.route.channel
     began = time.monotonic()
-    body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage, record.bill.clamp, channel.output_field)
+    native = run.health.speaks(channel, ENDPOINT)
+    legacy = False
+    if native:
+        fields, record.dropped = parameters.apply(channel.policy(ENDPOINT), request.fields, channel.strips_nulls)
+        body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage, record.bill.clamp, channel.output_field, fields)
+    else:
+        body, legacy, record.dropped = _responses_body(request, candidate, record)
     record.sent = True
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, store.snapshot.rules)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, store.snapshot.rules, ENDPOINT if native else _RESPONSES)
     try:
         if request.stream:
-            return await _stream(exchange, run, request, candidate, record, upstream, trial, began)
-        return await _plain(exchange, run, candidate, record, upstream, trial, began)
+            codec: Codec
+            if native:
+                codec = ChatStream(drop_usage=channel.stream_usage and not request.include_usage, watch_finish=not channel.sends_done, choices=request.choices)
+            else:
+                codec = ChatFromResponses(request.include_usage, legacy, f"chatcmpl-{time_ordered_hex()}")
+            return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, request.output_limit)
+        if native:
+            return await _plain(exchange, run, candidate, record, upstream, trial, began)
+        return await _plain_converted(exchange, run, candidate, record, upstream, trial, began, legacy)
     except BaseException:
         upstream.close()
         raise
+
+
+def _responses_body(request: ChatRequest, candidate: Candidate, record: Record) -> tuple[bytes, bool, list[str]]:
+    channel = candidate.route.channel
+    form = _converted(request, channel)
+    form.body["model"] = candidate.route.upstream_name
+    if record.bill.clamp is not None:
+        form.body["max_output_tokens"] = max(record.bill.clamp, channel.least_output)
+    if request.stream:
+        form.body["stream"] = True
+    policy = channel.policy(_RESPONSES)
+    dropped = [*form.dropped]
+    for name, action in policy.items():
+        if action == "drop" and form.body.pop(name, None) is not None:
+            dropped.append(name)
+    return chat_over_responses.body_of(form, request.stream), form.legacy, dropped
 
 
 async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
@@ -104,53 +136,85 @@ async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record:
     upstream.close()
     answer = parse_chat_answer(text)
     if answer is None:
-        detail = f"the answer ({upstream.content_type or 'no content type'}, {len(text)} bytes) is not a chat completion"
-        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
+        raise garbage(upstream, text, "a chat completion")
     if answer.is_error:
         raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
     units = 0.0 if answer.usage else text_units(text)
-    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units))
+    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units, documents=exchange.kept(200, text)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(text)
 
 
-async def _stream(exchange: Exchange, run: Runtime, request: ChatRequest, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
+async def _plain_converted(
+    exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float, legacy: bool
+) -> HttpResponseBase:
+    """A response as the chat completion that the client has asked for."""
+    response, _ = await whole_response(candidate, upstream)
+    trial.answered()
+    record.mark_first_token()
+    record.end_attempt(candidate, began)
+    completion = chat_over_responses.completion_of(response, legacy, "" if response.get("id") else f"chatcmpl-{time_ordered_hex()}")
+    body = encode(completion)
+    found = parse_chat_answer(body)
+    usage = found.usage if found else None
+    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), documents=exchange.kept(200, body)))
+    relay_headers(exchange, run, candidate, record, cost=True)
+    return Answer(body)
+
+
+async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json, bytes]:
+    """A plain answer of an upstream that speaks responses, also when it streams without having been asked. Raises Failure."""
+    provider, rules = candidate.route.channel.provider, store.snapshot.rules
+    text = await upstream.read_all()
+    upstream.close()
+    if "text/event-stream" in upstream.content_type or text.lstrip()[:6] in (b"event:", b"data: "):
+        text = _from_stream(text, provider)
+    answer = parse_responses_answer(text)
+    if answer is None:
+        raise garbage(upstream, text, "a response")
+    if answer.is_error or answer.failed:
+        raise classify(200, {}, text, provider, rules, inside_200=True)
+    return decode_object(text) or {}, text
+
+
+def _from_stream(text: bytes, provider: str) -> bytes:
+    codec = ResponsesStream(lambda response: response)
+    codec.feed(text)
+    codec.finish()
+    if codec.error is not None:
+        raise classify(200, {}, codec.error, provider, store.snapshot.rules, inside_200=True)
+    return encode(codec.final) if codec.final is not None else b""
+
+
+def garbage(upstream: Upstream, text: bytes, wanted: str) -> Failure:
+    detail = f"the answer ({upstream.content_type or 'no content type'}, {len(text)} bytes) is not {wanted}"
+    return Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
+
+
+async def stream_answer(
+    exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float, codec: Codec, output_limit: int | None
+) -> EventStream:
     """Wait for the first event, which decides about the status, then hand over to the pump."""
-    channel = candidate.route.channel
-    scanner = ChatStream(drop_usage=channel.stream_usage and not request.include_usage, watch_finish=not channel.sends_done, choices=request.choices)
     primed: list[bytes] = []
-    while not scanner.started and scanner.error is None and not scanner.done:
+    while not codec.started and codec.error is None and not codec.done:
         data = await upstream.read()
-        out = scanner.feed(data) if data else scanner.finish()
+        out = codec.feed(data) if data else codec.finish()
         if out:
             primed.append(out)
         if not data:
             break
-    if scanner.error is not None and not scanner.started:
-        raise classify(200, {}, scanner.error, channel.provider, store.snapshot.rules, inside_200=True)
-    if not scanner.started:
+    if codec.error is not None and not codec.started:
+        raise classify(200, {}, codec.error, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+    if not codec.started:
         detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    record.delivered = scanner.delivered_units
-    pump = ChatPump(exchange, upstream, scanner, record, trial, primed, run.cutting_off, record.bill.meter(exchange, request.output_limit))
+    record.delivered = codec.delivered_units
+    pump = Pump(exchange, upstream, codec, record, trial, primed, run.cutting_off, record.bill.meter(exchange, output_limit))
     relay_headers(exchange, run, candidate, record)
     return EventStream(pump.run)
-
-
-def relay_headers(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, cost: bool = False) -> None:
-    """What the relay says about its own part: to everyone when the setting allows, to staff always."""
-    if run.tells(exchange):
-        own = (time.monotonic() - exchange.started - exchange.upstream_seconds) * 1000
-        exchange.reply_headers += (
-            (b"x-relay-channel", b"%d" % candidate.route.channel.id),
-            (b"x-relay-attempts", b"%d" % len(record.attempts)),
-            (b"x-relay-overhead-ms", b"%.1f" % own),
-        )
-        if cost:
-            exchange.reply_headers.append((b"x-relay-cost-usd", plain(record.bill.cost).encode()))

@@ -119,14 +119,28 @@ class UpstreamResponse(httpx.Response):
         """Set once by httpx, to nothing."""
 
 
-class Body(httpx.AsyncByteStream):
-    """A request's body that is in memory."""
+Pieces = Sequence[bytes | memoryview]
+_SLICE: Final = 256 * 1024  # bytes of a large body that are handed to the connection at once
 
-    def __init__(self, content: bytes) -> None:
+
+class Body(httpx.AsyncByteStream):
+    """A request's body that is in memory, whole or in pieces. A large one is sent slice by slice, so that no second copy of it waits in a buffer."""
+
+    def __init__(self, content: bytes | Pieces) -> None:
         self.content = content
+        self.size = len(content) if isinstance(content, bytes) else sum(map(len, content))
+
+    def payload(self) -> bytes | AsyncIterator[bytes] | None:
+        """What aiohttp sends; asked for again for each time that it is sent."""
+        if isinstance(self.content, bytes) and self.size <= _SLICE:
+            return self.content or None
+        return self.__aiter__()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self.content
+        for piece in (self.content,) if isinstance(self.content, bytes) else self.content:
+            view = memoryview(piece)
+            for start in range(0, len(view), _SLICE):
+                yield bytes(view[start : start + _SLICE])
 
 
 def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
@@ -134,10 +148,13 @@ def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict({"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth})
 
 
-def post(url: httpx.URL, headers: Mapping[str, str], body: bytes, connect_timeout: float) -> httpx.Request:
+def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float) -> httpx.Request:
     """A request for `UpstreamTransport` (and the demo's), without the work that httpx does for requests of unknown make."""
+    stream = Body(body)
+    if not isinstance(body, bytes) or stream.size > _SLICE:
+        headers = {**headers, "content-length": str(stream.size)}
     extensions = {"timeout": {"connect": connect_timeout}, "headers": headers}
-    return httpx.Request("POST", url, stream=Body(body), extensions=extensions)
+    return httpx.Request("POST", url, stream=stream, extensions=extensions)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -178,13 +195,13 @@ class UpstreamTransport(AiohttpTransport):
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         timeout: dict[str, Any] = request.extensions.get("timeout", {})
-        body = request.stream.content if isinstance(request.stream, Body) else await request.aread()
+        body = request.stream.payload() if isinstance(request.stream, Body) else await request.aread() or None
         try:
             response = await self.client.request(
                 request.method,
                 str(request.url),
                 headers=request.extensions.get("headers") or request.headers.multi_items(),
-                data=body or None,
+                data=body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
                 proxy=str(self.proxy.url) if self.proxy else None,

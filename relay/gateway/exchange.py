@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeVar
 
 from portal.lib.ids import time_ordered_hex
+from relay.billing.documents import Statement
+from relay.billing.price import ONE
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot import Caller
 
@@ -59,12 +61,39 @@ class Exchange:
     while no comment may be put in between.
     `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
     `at_end`: called when the exchange is over, whatever became of it. `must_end`: why it shall end at its next step, None while it may go on.
-    `pinned`: the channel that the token names, 0 for none. `sketch`: says what the request is doing, for people who look.
+    `pinned`: the channel that the token names, 0 for none. `price_factor`: parts per million of the price. `keep`: makes what is written
+    together with the record of a whole answer, from its status and body. `sketch`: says what the request is doing, for people who look.
     """
 
     __slots__ = (
-        "_receive", "_send", "at_end", "body_read", "caller", "client_id", "headers", "interrupted", "ip", "listener", "must_end", "pinned", "quiet_since", "reply_headers",
-        "request_id", "sketch", "started", "streaming", "task", "tokens_used", "total_at", "upstream_seconds", "wait_limit", "wait_since", "waiting", "wall",
+        "_receive",
+        "_send",
+        "at_end",
+        "body_read",
+        "caller",
+        "client_id",
+        "headers",
+        "interrupted",
+        "ip",
+        "keep",
+        "listener",
+        "must_end",
+        "pinned",
+        "price_factor",
+        "quiet_since",
+        "reply_headers",
+        "request_id",
+        "sketch",
+        "started",
+        "streaming",
+        "task",
+        "tokens_used",
+        "total_at",
+        "upstream_seconds",
+        "wait_limit",
+        "wait_since",
+        "waiting",
+        "wall",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
@@ -82,6 +111,8 @@ class Exchange:
         self.body_read = self.streaming = False
         self.must_end: Interrupt | None = None
         self.pinned = 0
+        self.price_factor = ONE
+        self.keep: Callable[[int, bytes], Sequence[Statement]] | None = None
         self.sketch: Callable[[], dict[str, Any]] | None = None
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
@@ -158,6 +189,15 @@ class Exchange:
 
     async def keep_alive(self) -> None:
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    # -- what others have asked of it --------------------------------------------------------------------------------
+
+    def multiplier(self, of_caller: int) -> int:
+        """The price multiplier, in parts per million."""
+        return of_caller if self.price_factor == ONE else of_caller * self.price_factor // ONE
+
+    def kept(self, status: int, body: bytes) -> Sequence[Statement]:
+        return self.keep(status, body) if self.keep is not None else ()
 
     # -- interruption ------------------------------------------------------------------------------------------------
 

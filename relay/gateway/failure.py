@@ -31,6 +31,7 @@ class Failure(Exception):
 
     `wait`: seconds for which the upstream asked to be left alone. `cooldown`: seconds that the rule names. `certain`: an explicit rule says so,
     and not the status alone. `ordered`: an administrator's rule says so. `unreachable`: not even a connection came about.
+    `api`: the one that the upstream does not have.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class Failure(Exception):
         certain: bool = True,
         unreachable: bool = False,
         ordered: bool = False,
+        api: str = "",
     ) -> None:
         super().__init__(detail or error.message)
         self.kind, self.error, self.status, self.detail = kind, error, status, detail
+        self.api = api
         self.wait, self.cooldown, self.certain, self.unreachable, self.ordered = wait, cooldown, certain, unreachable, ordered
 
     @property

@@ -20,6 +20,7 @@ from typing import Final
 
 from portal.lib import money
 from portal.lib.days import Days
+from relay.billing.documents import Statement
 from relay.billing.ledger import LEASE_SECONDS
 from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
 from relay.billing.writer import ReserveOrder, Row, Settlement, writer
@@ -211,9 +212,9 @@ class Funds:
         wish = max(0, _WISH * need - max(0, hold.spare))
         return writer.reserve(ReserveOrder(hold.id, hold.owner, hold.scope, budgets, need, wish, minimum), on_reserved)
 
-    def submit(self, row: Row, promise: Promise | None, cost: int, request_id: str, at: float, wait: bool) -> asyncio.Future[None] | None:
-        """Hand a record to the writer, with what its request is charged."""
-        return writer.submit(row, promise.settlement(request_id, cost, at) if promise is not None else None, wait)
+    def submit(self, row: Row, promise: Promise | None, cost: int, request_id: str, at: float, wait: bool, documents: Sequence[Statement] = ()) -> asyncio.Future[None] | None:
+        """Hand a record to the writer, with what its request is charged and what is written together with it."""
+        return writer.submit(row, promise.settlement(request_id, cost, at) if promise is not None else None, wait, documents)
 
     # -- giving back -------------------------------------------------------------------------------------------------
 

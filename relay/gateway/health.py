@@ -14,13 +14,14 @@ from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, U
 from relay.gateway.breaker import Cell, Cooling
 from relay.gateway.failure import KEYS_MESSAGE, Failure, public_error
 from relay.gateway.pick import Candidate, Live, Standing, Wish, explain
-from relay.gateway.snapshot import Route
+from relay.gateway.snapshot import ChannelView, Route
 from relay.gateway.store import store
 from relay.models.notice import NoticeKind
 from relay.providers.failures import FailureClass
 from relay.upstream_keys import take_out, tell_staff
 
 logger: Final = logging.getLogger(__name__)
+_BELIEVED: Final = 3600.0  # seconds
 _KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
 
 
@@ -30,6 +31,7 @@ class Health:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.live = Live()
+        self._lacking: dict[tuple[int, str], tuple[str, float]] = {}  # (channel, API) to its address and until when that is believed
         self._strikes: dict[int, float] = {}  # key to the moment of its first refusal
         self._dead: dict[int, tuple[str, str, float | None]] = {}
         self._faults: dict[int, tuple[str, str]] = {}
@@ -43,6 +45,9 @@ class Health:
         """
         channel, key = candidate.pair
         kind = failure.kind
+        if kind is FailureClass.NO_API:
+            self._lacking[channel, failure.api] = (str(candidate.route.channel.urls[failure.api]), time.monotonic() + _BELIEVED)
+            return
         opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
         if kind in _KEY_KINDS and key:
             first = self._strikes.get(key)
@@ -53,6 +58,14 @@ class Health:
                 self._strikes[key] = time.time()
         elif kind is FailureClass.CONFIG and opened:
             self._faults[channel] = (candidate.route.channel.name, failure.detail)
+
+    def speaks(self, channel: ChannelView, api: str) -> bool:
+        """Whether a channel has an API: by its vendor's row and its settings, unless the upstream has said lately that it has not."""
+        url = channel.urls.get(api)
+        if url is None or not self._lacking:
+            return url is not None
+        where, until = self._lacking.get((channel.id, api), ("", 0.0))
+        return where != str(url) or time.monotonic() >= until
 
     def answered(self, candidate: Candidate, model: int, began: float, seconds: float) -> None:
         """An answer began after so many seconds."""

@@ -22,7 +22,8 @@ from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
-from relay.providers.table import PROVIDERS
+from relay.providers.parameters import STRIPS_NULLS, policy_of
+from relay.providers.table import PROVIDERS, served
 
 logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")
@@ -59,10 +60,10 @@ def _load_snapshot() -> Snapshot:
     channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in enabled}
     prices = _prices()
     routes: dict[int, list[Route]] = {}
-    for served in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
-        here = (served.model_id, served.channel_id)
-        route = Route(channels[served.channel_id], served.upstream_name or served.model.name, prices.get((*here, Purpose.SALE)), prices.get((*here, Purpose.COST)))
-        routes.setdefault(served.model_id, []).append(route)
+    for link in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
+        here = (link.model_id, link.channel_id)
+        route = Route(channels[link.channel_id], link.upstream_name or link.model.name, prices.get((*here, Purpose.SALE)), prices.get((*here, Purpose.COST)))
+        routes.setdefault(link.model_id, []).append(route)
     users: dict[int, dict[int, float]] = {}
     groups: dict[int, dict[int, float]] = {}
     for permission in ModelPermission.objects.all():
@@ -88,6 +89,7 @@ def _load_snapshot() -> Snapshot:
             checks=_checks("model", model.pk, "this model", model),
             strategy=model.strategy,
             sticky=model.sticky,
+            abilities=tuple(model.abilities),
         )
         for model in Model.objects.filter(enabled=True)
     }
@@ -173,12 +175,12 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         except net.Refused as reason:
             refusal = str(reason)
             _tell(f"channel “{channel.name}” is not used: {reason}")
-    url = (channel.effective_base_url if not refusal else "https://invalid.invalid") + provider.chat_path
+    apis = served(provider, channel.text_api)
     return ChannelView(
         id=channel.pk,
         name=channel.name,
         provider=channel.provider,
-        chat_url=httpx.URL(url),
+        urls={api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, provider.path(api)) for api in apis},
         keys=tuple(views),
         priority=channel.priority,
         weight=channel.weight,
@@ -201,7 +203,18 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         key_strategy=channel.key_strategy,
         retry_unanswered=channel.retry_unanswered,
         benched=tuple(benched),
+        policies={family: found for family in {api.partition(".")[0] for api in apis} if (found := policy_of(channel.provider, family, channel.parameters or {}))},
+        strips_nulls=channel.provider in STRIPS_NULLS,
+        stores=provider.stores,
+        least_output=provider.least_output,
     )
+
+
+def _url(base: str, path: str) -> httpx.URL:
+    """`/..` at the beginning of a path leaves a segment of the base URL out."""
+    while path.startswith("/../"):
+        base, path = base.rpartition("/")[0], path[3:]
+    return httpx.URL(base + path)
 
 
 def load_caller(digest: str) -> Caller | None:

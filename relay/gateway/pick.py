@@ -66,7 +66,8 @@ class Live:
 class Wish:
     """What a request asks of its route. `strategy`: the model's own, empty when it has none; `default`: the installation's.
 
-    `conversation`: requests with the same one belong together, empty: with none. `pinned`: a channel, 0: any.
+    `conversation`: requests with the same one belong together, empty: with none. `pinned`: a channel, 0: any. `prefer`: the channel and key that
+    know what came before; they come first as long as they are open.
     """
 
     model: int
@@ -74,6 +75,7 @@ class Wish:
     default: str = Strategy.WEIGHTED
     conversation: str = ""
     pinned: int = 0
+    prefer: Pair | None = None
 
 
 def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now: float, random: Callable[[], float]) -> Candidate | None:
@@ -91,6 +93,11 @@ def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now:
         open_routes = _open_routes(routes, tried, live, wish, now, last_resort=True)
     if not open_routes:
         return None
+    if wish.prefer is not None:
+        for route, keys in open_routes:
+            for key in keys:
+                if (route.channel.id, key.id) == wish.prefer:
+                    return Candidate(route, key)
     if len(open_routes) > 1:
         top = max(route.channel.priority for route, _ in open_routes)
         open_routes = [found for found in open_routes if found[0].channel.priority == top]

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from relay.billing.count import estimate_text
+from relay.billing.documents import Statement
 from relay.billing.writer import Row
-from relay.errors import InsufficientQuota, NoAvailableChannel, RelayError, RelayUnavailable, RequestEnded, Stopping, UpstreamRefused, UpstreamTimeout, UpstreamTruncated
+from relay.errors import (
+    InsufficientQuota,
+    InvalidRequest,
+    NoAvailableChannel,
+    RelayError,
+    RelayUnavailable,
+    RequestEnded,
+    Stopping,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
@@ -19,6 +31,7 @@ from relay.gateway.funds import Funds
 from relay.gateway.pick import Candidate
 from relay.wire.usage import Usage
 
+NO_UNITS: Final = Usage()
 _encode: Final = msgspec.json.Encoder().encode
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted again for every row.
@@ -27,7 +40,7 @@ COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", 
 
 def end_reason(error: RelayError) -> str:
     """How a request ended that was answered with this error."""
-    if isinstance(error, UpstreamRefused):
+    if isinstance(error, (UpstreamRefused, InvalidRequest)):
         return "client_error"
     if isinstance(error, NoAvailableChannel):
         return "no_channel"
@@ -43,11 +56,14 @@ def end_reason(error: RelayError) -> str:
 
 
 class Record:
-    """What will be written. `submit` may be called more than once; only the first time counts."""
+    """What will be written. `submit` may be called more than once; only the first time counts.
+
+    `dropped`: parameters that were not sent. `units`: images, characters and milliseconds of the request, for upstreams that report none.
+    """
 
     __slots__ = (
-        "_funds", "attempts", "bill", "candidate", "delivered", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
-        "streamed", "submitted", "upstream_model",
+        "_funds", "attempts", "bill", "candidate", "delivered", "dropped", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
+        "streamed", "submitted", "units", "upstream_model",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, funds: Funds, endpoint: str, model: str, streamed: bool, prompt_tokens: int, bill: Bill) -> None:
@@ -60,6 +76,8 @@ class Record:
         self.sent = False
         self.submitted = False
         self.delivered: Callable[[], float] | None = None
+        self.dropped: list[str] = []
+        self.units = NO_UNITS
 
     def sketch(self) -> dict[str, object]:
         """What the request is doing now, for people who look. JSON values; seconds since 1970."""
@@ -101,11 +119,12 @@ class Record:
         detail: str = "",
         text_units: float = 0.0,
         wait: bool = True,
+        documents: Sequence[Statement] = (),
     ) -> asyncio.Future[None] | None:
         """Hand the record to the writer. Without `usage`, what reached the client is counted here and marked as estimated.
 
         The error's public message goes into the record, which its user sees; `detail`, which may name an upstream, into the list of
-        attempts, which only staff see.
+        attempts, which only staff see. `documents` are written in the same commit.
         """
         if self.submitted:
             return None
@@ -115,14 +134,16 @@ class Record:
         source = "reported"
         if usage is None:
             if self.sent and (error is None or text_units):
-                usage, source = Usage(input=self.prompt_tokens, output=estimate_text(text_units)), "estimated"
+                units = self.units
+                usage = Usage(self.prompt_tokens, output=estimate_text(text_units), images=units.images, milliseconds=units.milliseconds, characters=units.characters)
+                source = "estimated"
             else:
                 usage, source = Usage(), "none"
         exchange, bill = self.exchange, self.bill
         exchange.tokens_used = usage.input + usage.output
         bill.finish(self.candidate, usage, source, reason != COMPLETED, reason == INTERNAL)
         row = self._row(reason, status, usage, source, error)
-        return self._funds.submit(row, bill.promise, bill.cost, exchange.request_id, exchange.wall, wait)
+        return self._funds.submit(row, bill.promise, bill.cost, exchange.request_id, exchange.wall, wait, documents)
 
     def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> Row:
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller

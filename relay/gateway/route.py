@@ -9,7 +9,7 @@ from typing import Final
 
 from django.http.response import HttpResponseBase
 
-from relay.errors import InvalidRequest, UpstreamRateLimited, UpstreamTruncated
+from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited, UpstreamTruncated
 from relay.gateway.attempt import from_interrupt
 from relay.gateway.breaker import Cell
 from relay.gateway.exchange import Ended, Exchange
@@ -70,19 +70,33 @@ class Trial:
 
 
 Attempt = Callable[[Candidate, Trial], Awaitable[HttpResponseBase]]
+Fit = Callable[[ChannelView], RelayError | None]
 
 
-async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelView, record: Record, conversation: str, attempt: Attempt) -> HttpResponseBase:
+def fitting(routes: Sequence[Route], fit: Fit) -> tuple[Sequence[Route], RelayError | None]:
+    """The routes over channels that can serve the request, and why the first of the others cannot."""
+    found = [fit(route.channel) for route in routes]
+    unfit = next((error for error in found if error is not None), None)
+    if unfit is None:
+        return routes, None
+    return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
+
+
+async def route(
+    exchange: Exchange, caller: Caller, run: Runtime, model: ModelView, record: Record, conversation: str, attempt: Attempt, fit: Fit, prefer: Pair | None = None
+) -> HttpResponseBase:
     """Try channel after channel until `attempt` returns an answer. Raises RelayError.
 
     No (channel, key) is tried twice. After MAX_ATTEMPTS tries, or when RETRY_SECONDS have passed, no other is begun.
     """
-    routes = caller.routes(model)
+    routes, unfit = fitting(caller.routes(model), fit)
+    if unfit is not None and not routes:
+        raise unfit
     if exchange.pinned:
         _check_pin(exchange.pinned, [one.channel for one in routes], model.name)
     talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
-    wish = Wish(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned)
-    answer, failures = await _try_all(exchange, run, routes, wish, record, attempt)
+    wish = Wish(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned, prefer)
+    answer, failures = await _try_all(exchange, run, routes, wish, record, attempt, fit)
     if answer is not None:
         return answer
     error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, wish)
@@ -93,7 +107,9 @@ async def route(exchange: Exchange, caller: Caller, run: Runtime, model: ModelVi
         del error  # an error that its own traceback leads back to would stay until the collector comes
 
 
-async def _try_all(exchange: Exchange, run: Runtime, routes: Sequence[Route], wish: Wish, record: Record, attempt: Attempt) -> tuple[HttpResponseBase | None, list[Failure]]:
+async def _try_all(
+    exchange: Exchange, run: Runtime, routes: Sequence[Route], wish: Wish, record: Record, attempt: Attempt, fit: Fit
+) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or every failure."""
     config, health = run.config, run.health
     tried: set[Pair] = set()
@@ -132,6 +148,11 @@ async def _try_all(exchange: Exchange, run: Runtime, routes: Sequence[Route], wi
             entry.cancel()
         if not _may_go_on(failures[-1], channel):
             break
+        if failures[-1].kind is FailureClass.NO_API:
+            if fit(channel) is None:
+                tried.discard(candidate.pair)  # it can be asked through another API, and has not been asked anything yet
+            else:
+                routes = [route for route in routes if route.channel is not channel]
     return None, failures
 
 

@@ -14,9 +14,11 @@ from relay.billing.ledger_lines import BudgetLine
 from relay.billing.price import ONE, PriceList
 from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.providers.failures import Rule
+from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
 _MOST_TERMS: Final = 50_000
+_NO_POLICY: Final[Policy] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,15 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """A channel that is enabled. `refusal` is why its address may not be used, empty when it may."""
+    """A channel that is enabled. `urls`: where its APIs are, by name; what is not in it, it does not serve.
+
+    `refusal` is why its address may not be used, empty when it may. `policies`: what becomes of parameters, by family of APIs.
+    """
 
     id: int
     name: str
     provider: str
-    chat_url: httpx.URL
+    urls: Mapping[str, httpx.URL]
     keys: tuple[KeyView, ...]
     priority: int
     weight: int
@@ -86,6 +91,13 @@ class ChannelView:
     key_strategy: str = "random"
     retry_unanswered: str = "broken"
     benched: tuple[BenchedKey, ...] = ()
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    strips_nulls: bool = False
+    stores: bool = False
+    least_output: int = 1
+
+    def policy(self, api: str) -> Policy:
+        return self.policies.get(api.partition(".")[0], _NO_POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,7 @@ class ModelView:
     checks: tuple[Check, ...] = ()
     strategy: str = ""
     sticky: bool = True
+    abilities: tuple[str, ...] = ()
 
     @property
     def priced(self) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from django.http.response import HttpResponseBase
 
+from relay.billing.documents import Statement
 from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt
 from relay.gateway.bill import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, stream_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
-from relay.wire.sse import ChatStream
+from relay.wire.usage import Usage
 
 if TYPE_CHECKING:
     from relay.gateway.route import Trial
@@ -24,6 +25,34 @@ logger: Final = logging.getLogger(__name__)
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 DONE: Final = b"data: [DONE]\n\n"
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
+
+
+class Codec(Protocol):
+    """What a stream's codec must offer: feed it what arrives, send on what comes out.
+
+    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the end marker has
+    come; it is `terminal`, and goes out when the record is on disk. `failed`: the end marker itself says that the answer failed.
+    `mid_event`: what came out so far ends inside an event. `text_units`: a rough number of tokens, 0 when the upstream reports usage.
+    """
+
+    usage: Usage | None
+    error: bytes | None
+    failed: bytes | None
+    done: bool
+    started: bool
+
+    def feed(self, data: bytes) -> bytes: ...
+    def finish(self) -> bytes: ...
+    def delivered_units(self) -> float: ...
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def terminal(self) -> bytes: ...
+    @property
+    def mid_event(self) -> bool: ...
+    @property
+    def text_units(self) -> float: ...
 
 
 class Answer(HttpResponseBase):
@@ -42,45 +71,53 @@ class EventStream(HttpResponseBase):
 
     streaming = True
 
-    def __init__(self, pump: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(content_type="text/event-stream; charset=utf-8")
+    def __init__(self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8") -> None:
+        super().__init__(content_type=content_type)
         self.pump = pump
+        self.is_events = content_type.startswith("text/event-stream")
 
 
-class ChatPump:
-    """Moves one chat stream. `run` never raises but for cancellation, and always leaves a record."""
+class Pump:
+    """Moves one stream. `run` never raises but for cancellation, and always leaves a record."""
 
     def __init__(
         self,
         exchange: Exchange,
         upstream: Upstream,
-        scanner: ChatStream,
+        codec: Codec,
         record: Record,
         trial: Trial,
         primed: list[bytes],
         cutting_off: Callable[[], bool],
         meter: Meter | None,
+        documents: Callable[[], Sequence[Statement]] | None = None,
+        ending: bytes | None = None,
     ) -> None:
-        self._exchange, self._upstream, self._scanner, self._record, self._trial = exchange, upstream, scanner, record, trial
+        """`documents`: what is written together with the record of a whole answer. `ending`: what goes out at the end in place of a marker that is missing."""
+        self._exchange, self._upstream, self._codec, self._record, self._trial = exchange, upstream, codec, record, trial
         self._primed = primed
         self._cutting_off = cutting_off
         self._meter = meter
+        self._documents = documents
+        self._ending = DONE if ending is None else ending
 
     async def run(self) -> None:
         """Called when the response's head has been sent."""
-        exchange, record, scanner = self._exchange, self._record, self._scanner
+        exchange, record, codec = self._exchange, self._record, self._codec
         error: RelayError | None = None
         detail, broke = "", False
         try:
             try:
                 await self._move()
-                if scanner.error is not None:
-                    error, detail = stream_error(scanner.error)
+                if codec.error is not None:
+                    error, detail = stream_error(codec.error)
                     broke = True
-                elif not scanner.complete:
+                elif not codec.complete:
                     error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
                     detail, broke = "the connection was closed before the end of the answer", True
-                elif scanner.done:
+                elif codec.done:
+                    if codec.failed is not None:
+                        error, detail = stream_error(codec.failed)
                     await self._drain()
             except Failure as failure:
                 error = UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again.")
@@ -95,15 +132,16 @@ class ChatPump:
             if broke:
                 self._trial.broke(detail)
             reason = COMPLETED if error is None else end_reason(error)
-            future = record.submit(reason, 200, scanner.usage, error, detail, scanner.text_units)
+            documents = self._documents() if self._documents is not None and codec.done else ()
+            future = record.submit(reason, 200, codec.usage, error, detail, codec.text_units, documents=documents)
             try:
                 await exchange.committed(future)
             except RelayError as unavailable:
-                error = error or unavailable
-            if error is not None:
-                await exchange.write_last((b"\n\n" if scanner.mid_event else b"") + error.event())
+                error = unavailable if codec.failed is not None else error or unavailable
+            if error is not None and (codec.failed is None or error.wire_status == 503):
+                await exchange.write_last((b"\n\n" if codec.mid_event else b"") + self._failure(error))
             else:
-                await exchange.write_last(scanner.terminal or DONE)
+                await exchange.write_last(codec.terminal or self._ending)
         except asyncio.CancelledError:
             self._upstream.close()
             self._left()
@@ -112,28 +150,31 @@ class ChatPump:
             logger.exception("a stream failed", extra={"request_id": exchange.request_id})
             self._upstream.close()
             fault = InternalError()
-            record.submit(INTERNAL, 200, scanner.usage, fault, "", scanner.text_units, wait=False)
-            await exchange.write_last(fault.event())
+            record.submit(INTERNAL, 200, codec.usage, fault, "", codec.text_units, wait=False)
+            await exchange.write_last(self._failure(fault))
+
+    def _failure(self, error: RelayError) -> bytes:
+        return self._codec.failure(error.message, error.wire_type, error.wire_code, error.param)
 
     async def _move(self) -> None:
         """Pass bytes on until the upstream's end, its end marker or its error."""
-        scanner, upstream, exchange = self._scanner, self._upstream, self._exchange
+        codec, upstream, exchange = self._codec, self._upstream, self._exchange
         last = len(self._primed) - 1
         for index, piece in enumerate(self._primed):
-            await self._write(piece, index == last and scanner.mid_event)
+            await self._write(piece, index == last and codec.mid_event)
         self._primed = []
-        while not scanner.done and scanner.error is None:
+        while not codec.done and codec.error is None:
             data = await upstream.read()
             if not data:
-                tail = scanner.finish()
+                tail = codec.finish()
                 if tail:
                     await self._write(tail if tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")) else tail + b"\n\n")
                 break
-            out = scanner.feed(data)
+            out = codec.feed(data)
             if out:
-                await self._write(out, scanner.mid_event)
+                await self._write(out, codec.mid_event)
                 if self._meter is not None:
-                    await self._meter.check(scanner.delivered_units())
+                    await self._meter.check(codec.delivered_units())
         exchange.quiet_since = 0.0
 
     async def _write(self, data: bytes, mid_event: bool = False) -> None:
@@ -157,4 +198,4 @@ class ChatPump:
     def _left(self) -> None:
         """The client left, or the portal stops: record what was delivered."""
         gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._cutting_off()
-        self._record.submit(CLIENT_GONE if gone else SHUTDOWN, 200, self._scanner.usage, None, "", self._scanner.text_units, wait=False)
+        self._record.submit(CLIENT_GONE if gone else SHUTDOWN, 200, self._codec.usage, None, "", self._codec.text_units, wait=False)

@@ -35,7 +35,7 @@ class Watch:
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # these know the exchange: without this it would live until the next garbage collection
-        exchange.sketch = None
+        exchange.sketch = exchange.keep = None
         if exchange.listener is not None:
             exchange.listener.cancel()
         exchange.listener = exchange.task = None

@@ -1,7 +1,9 @@
 from relay.models.address import AllowedUpstream, BlockedAddress
+from relay.models.batch import Batch, BatchLine
 from relay.models.budget import Budget
 from relay.models.catalog import ChannelModel, Model, ModelPermission
 from relay.models.channel import ApiKey, Channel
+from relay.models.conversation import Conversation, ConversationItem, StoredResponse
 from relay.models.failure_rule import FailureRule
 from relay.models.ledger import LedgerAccount, LedgerEntry, Reservation
 from relay.models.notice import Notice, NoticeSettings
@@ -10,16 +12,20 @@ from relay.models.price import ModelPrice
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.state import Cooldown, Lease, Worker
 from relay.models.token import Token
-from relay.models.upload import Upload
+from relay.models.upload import Upload, UploadSession
 from relay.models.usage import UsageRecord
 
 __all__ = [
     "AllowedUpstream",
     "ApiKey",
+    "Batch",
+    "BatchLine",
     "BlockedAddress",
     "Budget",
     "Channel",
     "ChannelModel",
+    "Conversation",
+    "ConversationItem",
     "Cooldown",
     "FailureRule",
     "Lease",
@@ -34,8 +40,10 @@ __all__ = [
     "RedemptionBatch",
     "RedemptionCode",
     "Reservation",
+    "StoredResponse",
     "Token",
     "Upload",
+    "UploadSession",
     "UsageRecord",
     "Worker",
 ]

@@ -11,6 +11,25 @@ from relay.models.channel import Channel
 from relay.models.pool import Strategy
 
 
+class Ability(models.TextChoices):
+    """What a model can do, as /v1/models tells it."""
+
+    CHAT = "chat", "chat"
+    VISION = "vision", "sees images"
+    AUDIO = "audio", "hears or speaks in chat"
+    FILES = "files", "reads files"
+    TOOLS = "tools", "calls tools"
+    STRUCTURED_OUTPUT = "structured_output", "answers by a JSON schema"
+    REASONING = "reasoning", "reasons"
+    EMBEDDINGS = "embeddings", "embeddings"
+    MODERATION = "moderation", "moderation"
+    IMAGE_GENERATION = "image_generation", "makes images"
+    SPEECH = "speech", "speech from text"
+    TRANSCRIPTION = "transcription", "text from speech"
+    RERANK = "rerank", "ranks documents"
+    REALTIME = "realtime", "realtime"
+
+
 class Model(ChangeTracked, Limited):
     """A public model name that clients ask for."""
 
@@ -22,6 +41,7 @@ class Model(ChangeTracked, Limited):
     is_open = models.BooleanField("open", default=False, help_text="Everyone may use an open model; the others need a permission.")
     context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens of prompt and answer together.")
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)
+    abilities = models.JSONField(default=list, blank=True, help_text="Shown to clients; nothing is refused by it.")
     strategy = models.CharField(
         "choice of channels",
         max_length=16,

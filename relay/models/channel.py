@@ -45,6 +45,14 @@ class RetryUnanswered(models.TextChoices):
     ALWAYS = "always", "when the connection broke or no answer came in time"
 
 
+class TextApi(models.TextChoices):
+    """Which of OpenAI's two APIs for text an upstream speaks. Clients of the other one are served by conversion."""
+
+    CHAT = "chat", "chat completions only"
+    RESPONSES = "responses", "responses only"
+    BOTH = "both", "both"
+
+
 class Channel(ChangeTracked, Limited):
     """A configured way to an upstream: provider, base URL, keys, models, priority, weight."""
 
@@ -70,6 +78,15 @@ class Channel(ChangeTracked, Limited):
     )
     stream_usage = models.BooleanField(
         "reports usage in streams", default=True, help_text="Ask for usage with stream_options. Turn off for old upstreams that refuse it; usage is then estimated."
+    )
+    text_api = models.CharField(
+        "API for text", max_length=10, choices=TextApi.choices, blank=True, help_text="Clients of the other API are served by conversion. Empty: as the vendor does."
+    )
+    parameters = models.JSONField(
+        "parameter policy",
+        default=dict,
+        blank=True,
+        help_text='Beside the vendor\'s own: {"seed": "drop", "top_k": "refuse", "max_tokens": "rename:max_completion_tokens", "responses/max_output_tokens": "refuse"}.',
     )
     connect_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds. Empty: the default of the installation.")
     first_byte_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds until the first byte of the answer.")

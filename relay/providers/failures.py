@@ -43,6 +43,7 @@ class FailureClass(Enum):
     TIMEOUT = ("timeout", "no answer in time", False, Scope.PAIR, 2.0, 120.0, True)  # it may have been billed
     STREAM_BROKEN = ("stream_broken", "the answer broke off", False, Scope.PAIR, 2.0, 120.0, True)
     CONFIG = ("config", "the channel's address or settings are wrong", True, Scope.CHANNEL, 30.0, 300.0)
+    NO_API = ("no_api", "the upstream does not have this API", True, Scope.NOTHING)
     FULL = ("full", "at a limit set here", True, Scope.NOTHING)
     ENDED = ("ended", "ended by the portal or its time limit", False, Scope.NOTHING)
 
@@ -52,7 +53,9 @@ class FailureClass(Enum):
 
 
 BY_WORD: Final = {kind.word: kind for kind in FailureClass}
-RULE_CLASSES: Final = [kind for kind in FailureClass if kind.word not in {"full", "ended", "timeout", "unanswered", "stream_broken"}]  # what a rule about an answer can say
+RULE_CLASSES: Final = [
+    kind for kind in FailureClass if kind.word not in {"full", "ended", "no_api", "timeout", "unanswered", "stream_broken"}
+]  # what a rule about an answer can say
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
 
 
+_encode: Final = msgspec.json.Encoder().encode
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 
@@ -67,6 +68,7 @@ class ChatStream:
     choices: int = 1
     usage: Usage | None = None
     error: bytes | None = None
+    failed: bytes | None = None
     done: bool = False
     started: bool = False
     _units: float = 0.0
@@ -88,7 +90,7 @@ class ChatStream:
         if buffer.endswith(b"\n\n"):
             end = len(buffer)
         else:
-            end = _last_boundary(buffer)
+            end = last_boundary(buffer)
             if end == 0:
                 return self._hold(buffer)
         self._held = buffer[end:]
@@ -133,6 +135,10 @@ class ChatStream:
         self._count_now()
         return self._units
 
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        """The event by which a stream ends that cannot go on."""
+        return b"data: " + _encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _hold(self, buffer: bytes) -> bytes:
@@ -171,7 +177,7 @@ class ChatStream:
     def _sift(self, events: bytes, at: int) -> bytes:
         """A run of whole events without those that must not go out now; `at` is where the first of interest may begin."""
         # What comes before the first event of interest goes out as it is.
-        start = _last_boundary(events[:at])
+        start = last_boundary(events[:at])
         kept = [events[:start]] if start else []
         pattern = _INTEREST_WITH_FINISH if self.watch_finish else _INTEREST
         for event in split_events(events[start:] if start else events):
@@ -268,7 +274,7 @@ def token_units(text: bytes) -> float:
 _NOT_ASCII: Final = bytes(range(128, 256))
 
 
-def _last_boundary(buffer: bytes) -> int:
+def last_boundary(buffer: bytes) -> int:
     """Where the last whole event ends, 0 when there is none."""
     newest = max(buffer.rfind(b"\n\n"), buffer.rfind(b"\n\r\n"), buffer.rfind(b"\r\r"))
     if newest < 0:

@@ -90,6 +90,50 @@ def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     )
 
 
+class _ResponsesUsage(msgspec.Struct):
+    """Of responses, images and transcriptions, which differ in what they detail."""
+
+    input_tokens: object = None
+    output_tokens: object = None
+    total_tokens: object = None
+    seconds: object = None  # whisper is billed by time
+    input_tokens_details: _InputDetails | None = None
+    input_token_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+    output_token_details: _OutputDetails | None = None
+
+
+_responses_decoder = msgspec.json.Decoder(_ResponsesUsage)
+
+
+def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """The `usage` object of a response, an image, a transcription or a realtime response, or None when it is no object with counts."""
+    try:
+        found = _responses_decoder.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if found.input_tokens is None and found.output_tokens is None and found.seconds is None and found.total_tokens is None:
+        return None
+    into = found.input_tokens_details or found.input_token_details or _InputDetails()
+    out = found.output_tokens_details or found.output_token_details or _OutputDetails()
+    total_in, total_out = _count(found.input_tokens), _count(found.output_tokens)
+    if found.input_tokens is None and found.output_tokens is None:
+        total_in = _count(found.total_tokens)
+    cached = min(_count(into.cached_tokens), total_in)
+    seconds = found.seconds if isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool) else 0
+    return Usage(
+        input=total_in,
+        cached_input=cached,
+        cache_write=min(_count(into.cache_write_tokens), total_in - cached),
+        output=total_out,
+        reasoning=min(_count(out.reasoning_tokens), total_out),
+        audio_input=min(_count(into.audio_tokens), total_in),
+        audio_output=min(_count(out.audio_tokens), total_out),
+        image_input=min(_count(into.image_tokens), total_in),
+        milliseconds=_count(seconds * 1000) if 0 <= seconds < _CEILING else 0,
+    )
+
+
 class _MessagesUsage(msgspec.Struct):
     input_tokens: object = None
     output_tokens: object = None

@@ -1,0 +1,62 @@
+"""Rows that are written in the commit of a usage record: what a request leaves behind beside its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from django.db import connection, models
+from django.db.models.constants import OnConflict
+
+from relay.billing.books import Books
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Seconds since 1970, stored as the database stores a date and time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement with its values. `make`: writes the SQL for the database of the thread that runs it."""
+
+    table: type[models.Model]
+    columns: tuple[str, ...]
+    values: tuple[object, ...]
+    replace: tuple[str, ...] = ()
+
+    def run(self, books: Books) -> None:
+        values = [books.at(value.seconds) if isinstance(value, Moment) else value for value in self.values]
+        if self.replace:
+            keys = [values[self.columns.index(name)] for name in self.replace]
+            books.run(_delete_sql(self.table, self.replace), keys)
+        books.run(_insert_sql(self.table, self.columns), values)
+
+
+def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> Statement:
+    """A new row. One that is there already stays; `replace`: names by which an older one is told, which then goes."""
+    return Statement(table, tuple(values), tuple(values.values()), tuple(replace))
+
+
+@lru_cache(maxsize=32)
+def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
+    ops, quote = connection.ops, connection.ops.quote_name
+    meta: Final[Any] = table._meta
+    fields = {field.attname: field for field in meta.concrete_fields}
+    named = ", ".join(quote(fields[name].column) for name in columns)
+    insert_into = ops.insert_statement(on_conflict=OnConflict.IGNORE)
+    suffix = ops.on_conflict_suffix_sql(list(fields.values()), OnConflict.IGNORE, [], [])
+    return f"{insert_into} {quote(meta.db_table)} ({named}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()
+
+
+@lru_cache(maxsize=32)
+def _delete_sql(table: type[models.Model], keys: tuple[str, ...]) -> str:
+    quote = connection.ops.quote_name
+    meta: Any = table._meta
+    fields = {field.attname: field for field in meta.concrete_fields}
+    where = " AND ".join(f"{quote(fields[name].column)} = %s" for name in keys)
+    return f"DELETE FROM {quote(meta.db_table)} WHERE {where}"  # noqa: S608  # names of our own tables

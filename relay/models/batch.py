@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+from relay.models.token import Token
+
+
+class Batch(models.Model):
+    """Requests of a file that are worked off in the background (`/v1/batches`)."""
+
+    class Status(models.TextChoices):
+        VALIDATING = "validating"
+        FAILED = "failed"
+        IN_PROGRESS = "in_progress", "in progress"
+        FINALIZING = "finalizing"
+        COMPLETED = "completed"
+        EXPIRED = "expired"
+        CANCELLING = "cancelling"
+        CANCELLED = "cancelled"
+
+    ENDED = (Status.FAILED, Status.COMPLETED, Status.EXPIRED, Status.CANCELLED)
+
+    batch_id = models.CharField(max_length=40, unique=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="batches")
+    token = models.ForeignKey(Token, null=True, on_delete=models.SET_NULL, related_name="+")
+    endpoint = models.CharField(max_length=40)
+    model = models.CharField(max_length=120, blank=True)
+    input_file_id = models.CharField(max_length=64)
+    output_file_id = models.CharField(max_length=40, blank=True)
+    error_file_id = models.CharField(max_length=40, blank=True)
+    output_keep_seconds = models.PositiveIntegerField(null=True, blank=True)
+    completion_window = models.CharField(max_length=8)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.VALIDATING, db_index=True)
+    errors = models.TextField(blank=True, help_text="JSON list of what is wrong with the input file.")
+    metadata = models.TextField(default="null")
+    total = models.PositiveIntegerField(default=0)
+    owner = models.CharField(max_length=120, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    in_progress_at = models.DateTimeField(null=True)
+    finalizing_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    expired_at = models.DateTimeField(null=True)
+    cancelling_at = models.DateTimeField(null=True)
+    cancelled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "batches"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.batch_id
+
+
+class BatchLine(models.Model):
+    """The outcome of one line, written in the commit that charges for it. Gone when the output file has been made."""
+
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="lines")
+    number = models.PositiveIntegerField()
+    ok = models.BooleanField()
+    body = models.TextField(help_text="The line of the output or error file.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["batch", "number"], name="batch_line_once")]
+
+    def __str__(self) -> str:
+        return f"{self.batch} line {self.number}"

@@ -1,0 +1,153 @@
+"""What becomes of a request's parameters at each vendor: a table of rules, and how they are applied. Pure.
+
+A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions, responses, embeddings, images,
+audio …), and a rule with a family stands before one without. A name such as `messages[].name` reaches into lists. What no rule names is
+forwarded. Actions:
+
+    forward           send it on, whatever another rule says
+    drop              leave it out, and say so in x-airelays-ignored-parameters
+    rename:<name>     the vendor calls it so
+    refuse            422, naming the field; or another channel
+    refuse:<JSON>     the same, unless it has this value, which is then left out
+
+Source: each vendor's API reference and the errors that their SDKs know, read in November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+_ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
+_NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
+_any: Final = msgspec.json.Decoder()
+_encode: Final = msgspec.json.Encoder().encode
+Fields = dict[str, msgspec.Raw]
+Policy = Mapping[str, str]
+_EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
+
+PARAMETERS: Final[Mapping[str, Policy]] = {
+    "deepseek": {"n": "refuse:1", "logit_bias": "drop", "seed": "drop", "user": "drop", "store": "drop", "metadata": "drop", "parallel_tool_calls": "drop"},
+    "moonshot": {"logit_bias": "drop", "logprobs": "refuse:false", "top_logprobs": "refuse", "store": "drop", "metadata": "drop"},
+    "zhipu": {"n": "refuse:1", "logit_bias": "drop", "frequency_penalty": "drop", "presence_penalty": "drop", "seed": "drop", "logprobs": "refuse:false", "store": "drop"},
+    "groq": {
+        "chat/logprobs": "refuse:false", "chat/top_logprobs": "refuse", "chat/logit_bias": "drop", "chat/n": "refuse:1", "messages[].name": "drop", "store": "drop",
+        "metadata": "drop", "function_call": "drop",
+    },
+    "mistral": {
+        "seed": "rename:random_seed", "max_completion_tokens": "rename:max_tokens", "logit_bias": "drop", "logprobs": "refuse:false", "top_logprobs": "refuse",
+        "user": "drop", "store": "drop", "metadata": "drop", "stream_options": "drop", "messages[].name": "drop", "service_tier": "drop",
+    },
+    "xai": {"messages[].name": "drop", "tools[].function.strict": "drop", "logit_bias": "drop", "chat/store": "drop", "chat/metadata": "drop"},
+    "openrouter": {"store": "drop"},
+    "ollama": {"logit_bias": "drop", "n": "refuse:1", "user": "drop", "store": "drop", "metadata": "drop", "service_tier": "drop"},
+}  # fmt: skip
+STRIPS_NULLS: Final = frozenset(("mistral", "groq"))  # vendors that refuse an explicit null
+
+# What a client of chat calls a parameter of responses; rules for the latter hold for the former where the upstream speaks responses.
+_CALLED: Final[Mapping[str, str]] = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens", "reasoning_effort": "reasoning", "verbosity": "text"}
+
+
+class Unsupported(Exception):
+    """The upstream cannot honour a parameter. `param`: its name in the client's request."""
+
+    def __init__(self, param: str) -> None:
+        super().__init__(param)
+        self.param = param
+
+
+def check_policy(rules: object) -> str:
+    """What is wrong with rules that somebody typed, empty when nothing is."""
+    if not isinstance(rules, dict):
+        return 'Write an object such as {"seed": "drop"}.'
+    for name, action in rules.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            return f"“{name}” is no name of a parameter: write seed, responses/max_output_tokens or messages[].name."
+        if not isinstance(action, str) or not _ACTION.fullmatch(action):
+            return f"“{action}” is no action: write forward, drop, refuse, refuse:<value that is fine> or rename:<other name>."
+        if "[]" in name and action not in {"drop", "forward"}:
+            return f"Inside lists, parameters can be dropped only: “{name}”."
+        if action.startswith("refuse:") and _decoded(action[7:].encode()) is _NOTHING:
+            return f"“{action[7:]}” is not JSON."
+    return ""
+
+
+def policy_of(provider: str, family: str, own: Policy) -> Policy:
+    """The rules of one family at one channel, by bare name: the channel's own before the vendor's."""
+    found: dict[str, str] = {}
+    for rules in (PARAMETERS.get(provider, {}), own):
+        for name, action in sorted(rules.items(), key=lambda rule: "/" in rule[0]):
+            prefix, slash, bare = name.rpartition("/")
+            if not slash or prefix == family:
+                found[bare] = action
+    return {name: action for name, action in found.items() if action != "forward"}
+
+
+def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
+    """The parameter by which this request cannot be sent, empty when it can. `converted`: a request of chat for an upstream that speaks responses."""
+    for name, action in policy.items():
+        if not action.startswith("refuse"):
+            continue
+        for said in (name, *(called for called, real in _CALLED.items() if converted and real == name)):
+            if said in fields and not _fine(fields[said], action[7:]):
+                return said
+    return ""
+
+
+def _fine(raw: msgspec.Raw, allowed: str) -> bool:
+    value = bytes(raw).strip()
+    if value in _EMPTY:
+        return True
+    return bool(allowed) and _decoded(value) == _decoded(allowed.encode())
+
+
+def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fields, list[str]]:
+    """The fields to send, and the names of those that were dropped with a value that would have meant something."""
+    if not policy and not strip_nulls:
+        return fields, []
+    out = dict(fields)
+    dropped = []
+    for name, action in policy.items():
+        if "[]" in name:
+            dropped += [name] * _drop_inside(out, name)
+        elif name in out:
+            raw = out.pop(name)
+            if action.startswith("rename:"):
+                out.setdefault(action[7:], raw)
+            elif action == "drop" and bytes(raw).strip() not in _EMPTY:
+                dropped.append(name)
+    if strip_nulls:
+        out = {name: raw for name, raw in out.items() if bytes(raw).strip() != b"null"}
+    return out, dropped
+
+
+def _drop_inside(fields: Fields, path: str) -> bool:
+    """Take a member out of every object of a list. True when there was one."""
+    top, _, rest = path.partition("[].")
+    *way, last = rest.split(".")
+    if top not in fields or b'"%s"' % last.encode() not in bytes(fields[top]):
+        return False
+    entries = _decoded(bytes(fields[top]))
+    found = False
+    for entry in entries if isinstance(entries, list) else ():
+        holder: object = entry
+        for step in way:
+            holder = holder.get(step) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and holder.pop(last, None) is not None:
+            found = True
+    if found:
+        fields[top] = msgspec.Raw(_encode(entries))
+    return found
+
+
+_NOTHING: Final = object()
+
+
+def _decoded(text: bytes) -> object:
+    try:
+        return _any.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _NOTHING
