@@ -112,7 +112,8 @@ class RelayHandler(ASGIHandler):
             headers.extend(_cors(exchange, self._cors_origins))
         start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}
         if isinstance(response, EventStream):
-            headers.extend(SSE_HEADERS)
+            if response.is_events:
+                headers.extend(SSE_HEADERS)
             await send(start)
             await response.pump()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -10,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from relay.billing.count import estimate_prompt
+from relay.billing.documents import Statement
 from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
 from relay.gateway.exchange import Exchange
@@ -195,9 +197,20 @@ def garbage(upstream: Upstream, text: bytes, wanted: str) -> Failure:
 
 
 async def stream_answer(
-    exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float, codec: Codec, output_limit: int | None
+    exchange: Exchange,
+    run: Runtime,
+    candidate: Candidate,
+    record: Record,
+    upstream: Upstream,
+    trial: Trial,
+    began: float,
+    codec: Codec,
+    output_limit: int | None,
+    content_type: str = "",
+    documents: Callable[[], Sequence[Statement]] | None = None,
+    ending: bytes | None = None,
 ) -> EventStream:
-    """Wait for the first event, which decides about the status, then hand over to the pump."""
+    """Wait for the first event, which decides about the status, then hand over to the pump. `content_type`: of what is no stream of events."""
     primed: list[bytes] = []
     while not codec.started and codec.error is None and not codec.done:
         data = await upstream.read()
@@ -215,6 +228,6 @@ async def stream_answer(
     record.mark_first_token()
     record.end_attempt(candidate, began)
     record.delivered = codec.delivered_units
-    pump = Pump(exchange, upstream, codec, record, trial, primed, run.cutting_off, record.bill.meter(exchange, output_limit))
+    pump = Pump(exchange, upstream, codec, record, trial, primed, run.cutting_off, record.bill.meter(exchange, output_limit), documents, ending)
     relay_headers(exchange, run, candidate, record)
-    return EventStream(pump.run)
+    return EventStream(pump.run, content_type) if content_type else EventStream(pump.run)

@@ -139,7 +139,7 @@ class Pump:
             except RelayError as unavailable:
                 error = unavailable if codec.failed is not None else error or unavailable
             if error is not None and (codec.failed is None or error.wire_status == 503):
-                await exchange.write_last((b"\n\n" if codec.mid_event else b"") + self._failure(error))
+                await self._write_failure(error)
             else:
                 await exchange.write_last(codec.terminal or self._ending)
         except asyncio.CancelledError:
@@ -151,10 +151,14 @@ class Pump:
             self._upstream.close()
             fault = InternalError()
             record.submit(INTERNAL, 200, codec.usage, fault, "", codec.text_units, wait=False)
-            await exchange.write_last(self._failure(fault))
+            await self._write_failure(fault)
 
-    def _failure(self, error: RelayError) -> bytes:
-        return self._codec.failure(error.message, error.wire_type, error.wire_code, error.param)
+    async def _write_failure(self, error: RelayError) -> None:
+        """Say why the stream ends. Where nothing can be said, inside audio, the answer is left unfinished, and the server cuts it off."""
+        codec = self._codec
+        said = codec.failure(error.message, error.wire_type, error.wire_code, error.param)
+        if said:
+            await self._exchange.write_last((b"\n\n" if codec.mid_event else b"") + said)
 
     async def _move(self) -> None:
         """Pass bytes on until the upstream's end, its end marker or its error."""

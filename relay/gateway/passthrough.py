@@ -1,0 +1,259 @@
+"""Endpoints whose bodies pass through: legacy completions, embeddings, moderations, images, audio, rerank."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import msgspec
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from tinytag import TinyTag, TinyTagException
+
+from relay.billing.count import estimate_text
+from relay.errors import RelayError, UnsupportedEndpoint
+from relay.gateway.attempt import Upstream, open_upstream
+from relay.gateway.chat import garbage, stream_answer
+from relay.gateway.client import Pieces
+from relay.gateway.exchange import Exchange
+from relay.gateway.failure import classify
+from relay.gateway.pick import Candidate
+from relay.gateway.record import COMPLETED, Record
+from relay.gateway.route import Trial
+from relay.gateway.runtime import Runtime
+from relay.gateway.serve import Job, check_end, invalid, refused_parameter, relay_headers, serve
+from relay.gateway.snapshot import Caller, ChannelView
+from relay.gateway.store import store
+from relay.gateway.stream import Answer, Codec
+from relay.providers import parameters
+from relay.wire import passthrough as wire
+from relay.wire.chat import conversation
+from relay.wire.fields import BadRequest, Fields, as_object, encode, read_fields, read_model
+from relay.wire.form import Form, Part, parse_form
+from relay.wire.passthrough import Asked, Reader
+from relay.wire.sse import ChatStream, text_units
+from relay.wire.typed_stream import ByteStream, TypedStream
+from relay.wire.usage import Usage
+
+_BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
+_MOST_SECONDS: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One endpoint. `members`: what is looked at in a request. `model`: the one that is meant when none is named. `files`: names of the file fields of its form."""
+
+    endpoint: str
+    ask: Callable[[wire.Values], Asked]
+    read: Reader
+    members: frozenset[str]
+    model: str = ""
+    files: tuple[str, ...] = ()
+    form: bool = False
+
+
+def _surface(endpoint: str, ask: Callable[[wire.Values], Asked], read: Reader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
+    return Surface(endpoint, ask, read, frozenset(members.split()), model, tuple(files.split()), form)
+
+
+def _unheard(values: wire.Values) -> Asked:
+    return wire.ask_transcription(values, 0)
+
+
+_IMAGES: Final = "prompt n quality size stream partial_images"
+_HEARD: Final = "stream response_format"
+SURFACES: Final = {
+    surface.endpoint: surface
+    for surface in (
+        _surface("completions", wire.ask_completions, wire.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _surface("embeddings", wire.ask_embeddings, wire.read_embeddings, "input encoding_format"),
+        _surface("moderations", wire.ask_moderations, wire.read_moderation, "input", "omni-moderation-latest"),
+        _surface("images.generations", wire.ask_generation, wire.read_images, _IMAGES, "gpt-image-1"),
+        _surface("images.edits", wire.ask_generation, wire.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _surface("images.variations", wire.ask_images, wire.read_images, _IMAGES, "dall-e-2", "image", True),
+        _surface("audio.speech", wire.ask_speech, wire.read_transcription, "input stream_format"),
+        _surface("audio.transcriptions", _unheard, wire.read_transcription, _HEARD, "", "file", True),
+        _surface("audio.translations", _unheard, wire.read_transcription, _HEARD, "", "file", True),
+        _surface("rerank", wire.ask_rerank, wire.read_rerank, "query documents"),
+    )
+}
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request as it came: JSON with its members, or a form."""
+
+    surface: Surface
+    model: str
+    asked: Asked
+    body: bytes
+    fields: Fields
+    form: Form | None = None
+    content_type: str = ""
+    dropped: list[str] = field(default_factory=list)
+
+    def upstream_body(self, channel: ChannelView, model: str, stream_usage: bool) -> tuple[bytes | Pieces, list[str]]:
+        """What is sent to an upstream that calls the model `model`, and which parameters are not."""
+        policy = channel.policy(self.surface.endpoint)
+        if self.form is not None:
+            dropped = [name for name, action in policy.items() if action == "drop" and name in self.fields]
+            if model == self.model and not dropped and "model" in self.fields:
+                return self.body, []
+            return self.form.edited({"model": model.encode()}, set(dropped)), dropped
+        fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
+        ask_usage = stream_usage and self.asked.stream and self.surface.endpoint == "completions" and not self.asked.include_usage
+        if fields is self.fields and not ask_usage and bytes(fields.get("model", b"")) == encode(model):
+            return self.body, dropped
+        fields = {**fields, "model": msgspec.Raw(encode(model))}
+        if ask_usage:
+            options = as_object(fields.get("stream_options"))
+            options["include_usage"] = msgspec.Raw(b"true")
+            fields["stream_options"] = msgspec.Raw(encode(options))
+        return encode(fields), dropped
+
+
+async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoint: str) -> HttpResponseBase:
+    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    body = await exchange.read_body(run.config.max_body_bytes)
+    check_end(exchange)
+    content_type = exchange.headers.get(b"content-type", b"").decode("latin-1")
+    try:
+        request = await _parse(SURFACES[endpoint], body, content_type)
+    except BadRequest as bad:
+        raise invalid(bad) from None
+    asked = request.asked
+    job = Job(
+        endpoint=endpoint,
+        model=request.model,
+        fit=partial(_fit, run, request),
+        stream=asked.stream,
+        prompt_tokens=asked.prompt_tokens,
+        output_limit=asked.output_limit,
+        choices=asked.choices,
+        conversation="" if request.form is not None else conversation(request.fields),
+        units=asked.units,
+        exact=asked.exact,
+    )
+    return await serve(exchange, caller, run, job, partial(_attempt, exchange, run, request))
+
+
+async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
+    """Raises BadRequest."""
+    if surface.form and content_type.lower().startswith("multipart/"):
+        form = parse_form(body, content_type)
+        texts = form.texts()
+        fields = {name: msgspec.Raw(encode(text)) for name, text in texts.items()}
+        model = texts.get("model", "").strip() or surface.model
+        if not model:
+            raise BadRequest("The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter")
+        files = form.files(*surface.files)
+        if not files:
+            name = surface.files[0]
+            raise BadRequest(f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter")
+        values = {name: text for name, text in texts.items() if name in surface.members}
+        asked = surface.ask(values)
+        if surface.endpoint.startswith("audio."):
+            asked = wire.ask_transcription(values, await _length(form, files[0]))
+        return _Request(surface, model, asked, body, fields, form, content_type)
+    if surface.form and surface.endpoint.startswith("audio."):
+        raise BadRequest("Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.", "file", "invalid_multipart")
+    fields = read_fields(body)
+    return _Request(surface, read_model(fields, surface.model), surface.ask(wire.values_of(fields, surface.members)), body, fields)
+
+
+async def _length(form: Form, file: Part) -> int:
+    """Milliseconds of audio: as its header says, or, when it has none, by its size."""
+    return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)), file.filename or "")
+
+
+def audio_milliseconds(content: bytes, filename: str) -> int:
+    """The length of an audio file; by its size when its kind is not known."""
+    seconds: float | None = None
+    try:
+        seconds = TinyTag.get(filename, file_obj=io.BytesIO(content), tags=False).duration
+    except (TinyTagException, ValueError, LookupError, ArithmeticError, OSError):
+        seconds = None
+    except Exception:  # a file is whatever somebody sends; a parser's surprise is no fault of the request's
+        seconds = None
+    if not seconds or seconds <= 0:
+        seconds = len(content) / _BYTES_PER_SECOND
+    return max(1, round(min(seconds, _MOST_SECONDS) * 1000))
+
+
+def _fit(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
+    endpoint = request.surface.endpoint
+    if not run.health.speaks(channel, endpoint):
+        message = f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it serves that. Use another endpoint or another model."
+        return UnsupportedEndpoint(message, param="model")
+    policy = channel.policy(endpoint)
+    name = parameters.refused(policy, request.fields) if policy else ""
+    return refused_parameter(name) if name else None
+
+
+async def _attempt(exchange: Exchange, run: Runtime, request: _Request, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
+    channel, surface, asked = candidate.route.channel, request.surface, request.asked
+    began = time.monotonic()
+    body, record.dropped = request.upstream_body(channel, candidate.route.upstream_name, channel.stream_usage)
+    record.sent = True
+    content_type = request.content_type if request.form is not None else ""
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, store.snapshot.rules, surface.endpoint, content_type)
+    try:
+        codec = _codec(request, channel, upstream)
+        if codec is not None:
+            stream = await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, asked.output_limit, _shown_type(upstream, codec))
+            if isinstance(codec, ByteStream):
+                codec.usage = _spoken(asked)
+            return stream
+        return await _plain(exchange, run, request, candidate, record, upstream, trial, began)
+    except BaseException:
+        upstream.close()
+        raise
+
+
+def _codec(request: _Request, channel: ChannelView, upstream: Upstream) -> Codec | None:
+    """How the answer is followed while it passes through, None when it is read as a whole."""
+    asked, endpoint = request.asked, request.surface.endpoint
+    if endpoint == "completions" and asked.stream:
+        return ChatStream(drop_usage=channel.stream_usage and not asked.include_usage, watch_finish=not channel.sends_done, choices=asked.choices)
+    if "text/event-stream" in upstream.content_type:
+        return TypedStream(max(1, asked.units.images), asked.units)
+    if endpoint == "audio.speech" and "json" not in upstream.content_type:
+        return ByteStream()
+    return None
+
+
+def _shown_type(upstream: Upstream, codec: Codec) -> str:
+    return (upstream.content_type or "audio/mpeg") if isinstance(codec, ByteStream) else ""
+
+
+def _spoken(asked: Asked) -> Usage:
+    """What speech uses, whose answer is sound and reports nothing: its characters for certain, its tokens as an estimate."""
+    return Usage(input=asked.prompt_tokens, output=asked.output_limit or 0, audio_output=asked.output_limit or 0, characters=asked.units.characters)
+
+
+async def _plain(exchange: Exchange, run: Runtime, request: _Request, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
+    surface, asked = request.surface, request.asked
+    text = await upstream.read_all()
+    upstream.close()
+    answer = surface.read(text, asked)
+    if answer is None:
+        raise garbage(upstream, text, f"an answer of {surface.endpoint}")
+    if answer.is_error or surface.endpoint == "audio.speech":  # speech that is JSON
+        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+    trial.answered()
+    record.mark_first_token()
+    record.end_attempt(candidate, began)
+    units = 0.0
+    if answer.usage is None and surface.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
+        units = text_units(text) if text.lstrip().startswith(b"{") else len(text) / 4
+    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=float(estimate_text(units)), documents=exchange.kept(200, answer.body)))
+    relay_headers(exchange, run, candidate, record, cost=True)
+    if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
+        return Answer(answer.body)
+    return HttpResponse(answer.body, content_type=upstream.content_type or "text/plain; charset=utf-8")

@@ -1,0 +1,316 @@
+"""The endpoints whose bodies pass through: what must be understood of their requests and answers. Pure.
+
+Source of members and units: OpenAI's API reference and SDK, November 2026; for rerank, which OpenAI has not, Cohere's and Jina's.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from relay.wire.fields import BadRequest, Fields, encode
+from relay.wire.sse import token_units
+from relay.wire.tree import Json, decode, decode_object, int_of, object_of, objects_of, text_of
+from relay.wire.usage import Usage, parse_chat_usage, parse_responses_usage, present
+
+Values = Mapping[str, object]
+NO_UNITS: Final = Usage()
+_PER_INPUT: Final = 1
+_IMAGE_TOKENS: Final = {"low": 500, "medium": 2000, "standard": 2000}  # upper estimates of one large image; everything else counts as the best quality
+_BEST_IMAGE: Final = 8000
+_AUDIO_TOKENS_PER_SECOND: Final = 17  # heard, as a minute is about 1,000
+_TEXT_TOKENS_PER_SECOND: Final = 5  # written down
+_SPOKEN_PER_CHARACTER: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for, as far as it decides about price and answer. Tokens are estimates; `exact`: no answer can be asked to be shorter."""
+
+    prompt_tokens: int = 0
+    output_limit: int | None = 0
+    choices: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    units: Usage = NO_UNITS
+    exact: bool = True
+    encoding: str = ""
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
+    """Some members of a JSON body, decoded."""
+    return {name: decode(raw) for name, raw in fields.items() if name in names}
+
+
+def _need(values: Values, name: str, what: str) -> object:
+    found = values.get(name)
+    if found is None or found == "" or found == []:
+        raise BadRequest(f"The field “{name}” is missing: send {what}.", name, "missing_required_parameter")
+    return found
+
+
+def _flag(values: Values, name: str) -> bool:
+    found = values.get(name)
+    if found is None or isinstance(found, bool):
+        return bool(found)
+    if isinstance(found, str) and found.lower() in {"true", "false", "1", "0", ""}:  # as forms have it
+        return found.lower() in {"true", "1"}
+    raise BadRequest(f"The field “{name}” must be true or false.", name)
+
+
+def _count(values: Values, name: str, most: int) -> int:
+    found = values.get(name)
+    if isinstance(found, str) and found.isdecimal():
+        found = int(found)
+    if found is None or found == "":
+        return 1
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= most:
+        raise BadRequest(f"The field “{name}” must be between 1 and {most}.", name)
+    return found
+
+
+def _text_tokens(value: object, name: str) -> int:
+    """Tokens of a text, of a list of texts, of token numbers, or of lists of them. Raises BadRequest."""
+    if isinstance(value, str):
+        return math.ceil(token_units(value.encode("utf-8", "replace"))) + _PER_INPUT
+    if isinstance(value, list):
+        if all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value):
+            return len(value) + _PER_INPUT
+        if all(isinstance(entry, (str, list, dict)) for entry in value):
+            return sum(_text_tokens(entry, name) if not isinstance(entry, dict) else _part_tokens(entry) for entry in value)
+    raise BadRequest(f"The field “{name}” must be a text, or a list of texts.", name)
+
+
+def _part_tokens(part: Json) -> int:
+    text = text_of(part, "text")
+    return math.ceil(token_units(text.encode("utf-8", "replace"))) if text else 800
+
+
+def ask_completions(values: Values) -> Asked:
+    """Legacy completions."""
+    prompt = values.get("prompt")
+    tokens = _text_tokens(prompt, "prompt") if prompt is not None else 1
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    limit = values.get("max_tokens")
+    options = values.get("stream_options")
+    asked = limit if isinstance(limit, int) and limit >= 0 else 16  # OpenAI's default; other servers go on to their own limit
+    choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
+    return Asked(tokens, asked, choices, _flag(values, "stream"), isinstance(options, dict) and options.get("include_usage") is True, exact=False)
+
+
+def ask_embeddings(values: Values) -> Asked:
+    wanted = values.get("encoding_format")
+    if wanted not in (None, "float", "base64"):
+        raise BadRequest("The field “encoding_format” must be float or base64.", "encoding_format")
+    return Asked(_text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float"))
+
+
+def ask_moderations(values: Values) -> Asked:
+    return Asked(_text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input"))
+
+
+def ask_images(values: Values) -> Asked:
+    """Generations, edits and variations."""
+    count = _count(values, "n", 10)
+    quality = values.get("quality")
+    each = _IMAGE_TOKENS.get(quality if isinstance(quality, str) else "", _BEST_IMAGE)
+    prompt = values.get("prompt")
+    tokens = _text_tokens(prompt, "prompt") if isinstance(prompt, str) else 0
+    return Asked(tokens, each, count, _flag(values, "stream"), units=Usage(images=count))
+
+
+def ask_generation(values: Values) -> Asked:
+    _need(values, "prompt", "what the image shall show")
+    return ask_images(values)
+
+
+def ask_speech(values: Values) -> Asked:
+    text = _need(values, "input", "the text to be spoken")
+    if not isinstance(text, str):
+        raise BadRequest("The field “input” must be a text.", "input")
+    spoken = math.ceil(len(text) * _SPOKEN_PER_CHARACTER)
+    return Asked(_text_tokens(text, "input"), spoken, stream=values.get("stream_format") == "sse", units=Usage(characters=len(text)))
+
+
+def ask_transcription(values: Values, milliseconds: int) -> Asked:
+    """Transcriptions and translations of so much audio."""
+    seconds = -(-milliseconds // 1000)
+    heard = seconds * _AUDIO_TOKENS_PER_SECOND + 1
+    return Asked(
+        heard, seconds * _TEXT_TOKENS_PER_SECOND + 16, stream=_flag(values, "stream"), units=Usage(milliseconds=milliseconds), encoding=str(values.get("response_format") or "json")
+    )
+
+
+def ask_rerank(values: Values) -> Asked:
+    query = _text_tokens(_need(values, "query", "what to look for"), "query")
+    documents = _need(values, "documents", "a list of texts to be ranked")
+    if not isinstance(documents, list):
+        raise BadRequest("The field “documents” must be a list.", "documents")
+    return Asked(_text_tokens(documents, "documents") + query * len(documents))
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+
+class _Shape(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    results: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    duration: object = None
+
+
+_shape: Final = msgspec.json.Decoder(_Shape)
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A plain answer. `usage` None: it reports none. `is_error`: a 200 with an error object. `body`: what the client gets."""
+
+    body: bytes
+    usage: Usage | None = None
+    is_error: bool = False
+
+
+Reader = Callable[[bytes, Asked], Read | None]
+
+
+def _decoded(body: bytes) -> _Shape | None:
+    try:
+        return _shape.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def read_completion(body: bytes, asked: Asked) -> Read | None:
+    """None, here and below: it is no such answer."""
+    found = _decoded(body)
+    if found is None or not (present(found.choices) or present(found.error)):
+        return None
+    return Read(body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error))
+
+
+def read_embeddings(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.data) or present(found.error)):
+        return None
+    if present(found.error):
+        return Read(body, None, True)
+    usage = parse_chat_usage(found.usage) if present(found.usage) else None
+    return Read(in_encoding(body, found.data, asked.encoding), usage)
+
+
+def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
+    """An answer of embeddings with the vectors as the client wants them: upstreams that do not know base64 write numbers all the same."""
+    head = bytes(memoryview(data)[:4096])
+    at = head.find(b'"embedding"', head.find(b'"embedding"') + 1) if b'"object"' in head[:40] else head.find(b'"embedding":')
+    at = head.find(b'"embedding":') if at < 0 else at
+    value = head[at + 12 :].lstrip(b" :")[:1] if at >= 0 else b""
+    if (value == b"[") == (wanted == "float") or value not in (b"[", b'"'):
+        return body
+    answer = decode_object(body) or {}
+    for entry in objects_of(answer, "data"):
+        vector = entry.get("embedding")
+        if isinstance(vector, list) and wanted == "base64":
+            entry["embedding"] = pack(vector)
+        elif isinstance(vector, str) and wanted == "float":
+            entry["embedding"] = unpack(vector)
+    return encode(answer)
+
+
+def pack(vector: list[object]) -> str:
+    """Numbers as Base64 of 32-bit floats, least significant byte first."""
+    numbers = [float(value) if isinstance(value, (int, float)) else 0.0 for value in vector]
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+def unpack(text: str) -> list[float]:
+    try:
+        raw = base64.b64decode(text)
+    except ValueError:
+        return []
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))
+
+
+def read_moderation(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.results) or present(found.error)):
+        return None
+    usage = parse_chat_usage(found.usage) if present(found.usage) else None
+    return Read(body, usage, present(found.error))
+
+
+def read_images(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.data) or present(found.error)):
+        return None
+    if present(found.error):
+        return Read(body, None, True)
+    try:
+        made = len(_raws.decode(found.data))
+    except (msgspec.DecodeError, ValueError):
+        return None
+    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    usage = usage or Usage(input=asked.prompt_tokens)
+    return Read(body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made))
+
+
+def read_transcription(body: bytes, asked: Asked) -> Read | None:
+    """JSON, or, when the client wanted it so, plain text."""
+    if asked.encoding in {"text", "srt", "vtt"}:
+        found = _decoded(body) if body.lstrip().startswith(b"{") else None
+        return Read(body, None, found is not None and present(found.error))
+    found = _decoded(body)
+    if found is None or not (present(found.text) or present(found.error)):
+        return None
+    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
+        usage = Usage(milliseconds=math.ceil(found.duration * 1000))
+    elif usage is not None and not usage.milliseconds:
+        usage = Usage(usage.input, usage.cached_input, output=usage.output, audio_input=usage.audio_input, milliseconds=asked.units.milliseconds)
+    return Read(body, usage, present(found.error))
+
+
+def read_rerank(body: bytes, asked: Asked) -> Read | None:
+    """In Jina's form with Cohere's `meta`, whatever form the upstream's has."""
+    whole = decode(body)
+    if isinstance(whole, list):  # text-embeddings-inference
+        whole = {"results": whole}
+    if not isinstance(whole, dict):
+        return None
+    if whole.get("error"):
+        return Read(body, None, True)
+    results = objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
+    if not results and "results" not in whole:
+        return None
+    usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
+    tokens = int_of(usage, "total_tokens") or int_of(object_of(meta, "tokens"), "input_tokens")
+    ranked = [{**entry, "relevance_score": entry.get("relevance_score", entry.get("score", 0.0))} for entry in results]
+    ranked.sort(key=_score, reverse=True)
+    for entry in ranked:
+        entry.pop("score", None)
+    canonical: Json = {**whole, "results": ranked}
+    canonical.pop("output", None)
+    if tokens and not usage:
+        canonical["usage"] = {"total_tokens": tokens}
+    if not meta:
+        canonical["meta"] = {"billed_units": {"search_units": 1}}
+    return Read(encode(canonical), Usage(input=tokens) if tokens else None)
+
+
+def _score(entry: Json) -> float:
+    found = entry.get("relevance_score")
+    return float(found) if isinstance(found, (int, float)) else 0.0

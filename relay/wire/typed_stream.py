@@ -1,0 +1,168 @@
+"""Streams of named events that pass through (images, speech, transcriptions), and streams of bytes that are no events at all. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from relay.wire.chat_over_responses_stream import OVERSIZED
+from relay.wire.events import EventReader, TooLarge, payload
+from relay.wire.sse import token_units
+from relay.wire.usage import Usage, parse_responses_usage, present
+
+_encode: Final = msgspec.json.Encoder().encode
+_KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
+_DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+TERMINAL: Final = frozenset((b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done"))
+
+
+class _Event(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_event: Final = msgspec.json.Decoder(_Event)
+
+
+@dataclass(slots=True)
+class TypedStream:
+    """The members are those that `relay.gateway.stream.Pump` asks of a codec. `endings`: events of a terminal kind that make the stream complete; several images have one each."""
+
+    endings: int = 1
+    units: Usage = field(default_factory=Usage)
+    usage: Usage | None = None
+    error: bytes | None = None
+    failed: bytes | None = None
+    done: bool = False
+    started: bool = False
+    _reader: EventReader = field(default_factory=EventReader)
+    _ended: int = 0
+    _units: float = 0.0
+    _terminal: bytes = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self.done or self.error is not None:
+            return b""
+        try:
+            events = self._reader.feed(data)
+        except TooLarge:
+            self.error = OVERSIZED
+            return b""
+        return b"".join(map(self._take, events))
+
+    def finish(self) -> bytes:
+        if self.done or self.error is not None:
+            return b""
+        out = b"".join(map(self._take, self._reader.finish()))
+        if self._ended and not self.done:  # fewer images than were asked for
+            self.done = True
+        return out
+
+    @property
+    def complete(self) -> bool:
+        return self.done
+
+    @property
+    def terminal(self) -> bytes:
+        return self._terminal
+
+    @property
+    def mid_event(self) -> bool:
+        return False
+
+    @property
+    def text_units(self) -> float:
+        return 0.0 if self.usage is not None else self._units
+
+    def delivered_units(self) -> float:
+        return self._units
+
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        return b"event: error\ndata: " + _encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
+
+    def _take(self, event: bytes) -> bytes:
+        if self.done or self.error is not None:
+            return b""
+        data = payload(event)
+        if not data:
+            return event if self.started else b""
+        if data == b"[DONE]":
+            self.done, self._terminal = True, self._terminal + event
+            return b""
+        match = _KIND.search(data, max(0, len(data) - 400)) or _KIND.search(data)
+        kinds = {found[1] for found in _KIND.finditer(data[:400])} | ({match[1]} if match else set())
+        if b"error" in kinds or data.startswith(b'{"error"'):
+            self.error = data if b'"error"' in data[:10] else b'{"error":' + data + b"}"
+            return b""
+        self.started = True
+        delta = _DELTA.search(data)
+        if delta is not None:
+            self._units += token_units(delta[1])
+        if not kinds & TERMINAL:
+            return event
+        self._ended += 1
+        self._read_usage(data)
+        if self._ended < self.endings:
+            return event
+        self._terminal, self.done = event, True
+        return b""
+
+    def _read_usage(self, data: bytes) -> None:
+        """Each image reports what has been used for it; the other kinds end once."""
+        try:
+            found = _event.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return
+        usage = parse_responses_usage(found.usage) if present(found.usage) else None
+        before = self.usage or Usage()
+        images = self._ended if self.units.images else 0
+        if usage is not None or images:
+            now = usage or Usage()
+            self.usage = Usage(
+                before.input + now.input,
+                before.cached_input + now.cached_input,
+                output=before.output + now.output,
+                image_input=before.image_input + now.image_input,
+                audio_input=before.audio_input + now.audio_input,
+                images=images,
+                milliseconds=now.milliseconds or self.units.milliseconds,
+                characters=self.units.characters,
+            )
+
+
+@dataclass(slots=True)
+class ByteStream:
+    """Bytes of audio: complete when the upstream ends them. An upstream that says nothing, or says JSON, has failed."""
+
+    usage: Usage | None = None
+    error: bytes | None = None
+    failed: bytes | None = None
+    done: bool = False
+    started: bool = False
+    terminal: bytes = b""
+    mid_event: bool = True
+    text_units: float = 0.0
+    _size: int = 0
+
+    def feed(self, data: bytes) -> bytes:
+        self.started = True
+        self._size += len(data)
+        return data
+
+    def finish(self) -> bytes:
+        self.done = self.started
+        return b""
+
+    @property
+    def complete(self) -> bool:
+        return self.done
+
+    def delivered_units(self) -> float:
+        return 0.0
+
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        """Nothing can be said inside audio; the connection is cut instead."""
+        return b""
