@@ -56,6 +56,12 @@ def _usd(value: str) -> str:
     return value
 
 
+def _share(value: str) -> str:
+    if Decimal(_usd(value)) > 10:
+        raise ValueError("write a share of the price between 0 and 10, such as 0.5")
+    return value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -127,6 +133,17 @@ class Config(BaseSettings):
     token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
     sqlite_sync: Literal["full", "normal"] = Field("full", description="`full` survives a power cut; `normal` survives a crash of the program, and saves one disk sync per commit.")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest JSON body accepted under /v1, in bytes.")
+    max_upload_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest file that can be stored, in bytes.")
+    max_total_upload_bytes: int = Field(256 * 1024 * 1024, ge=1024, description="Bytes that all stored files may take up together.")
+    max_user_upload_bytes: int = Field(256 * 1024 * 1024, ge=1024, description="Bytes that the files of one user may take up together.")
+    response_keep_days: int = Field(
+        30, ge=0, le=3650, description="Days for which responses and conversations are kept; a conversation from its last item on. 0: responses are not kept."
+    )
+    batch_concurrency: int = Field(4, ge=1, le=100, description="Requests of batches that one worker makes at once.")
+    batch_price: Annotated[str, AfterValidator(_share)] = Field(
+        "1", description="What requests of batches cost, as a share of the price: 0.5 for half. They are made at the upstreams' ordinary price."
+    )
+    openapi: Literal["off", "tokens", "public"] = Field("tokens", description="Who may read /v1/openapi.json and /v1/docs: nobody, those with a token or signed in, or everybody.")
     connect_timeout: Seconds = Field(10.0, description="Seconds to reach an upstream, unless its channel says otherwise.")
     first_byte_timeout: Seconds = Field(180.0, description="Seconds until the first byte of an upstream's answer.")
     idle_timeout: Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")

@@ -21,6 +21,7 @@ RelayError
 ├── UpstreamTimeout 504
 ├── RelayUnavailable 503        our database is down or busy
 │   └── Stopping 503            the portal is being stopped
+├── StorageFull 503             the disk takes no file                         (ours to mend)
 ├── RequestEnded 403            token revoked, or ended by an administrator
 └── InternalError 500           a fault of the portal
 
@@ -103,6 +104,12 @@ class ModelNotFound(NotFound):
 
 class RequestNotFound(NotFound):
     code = "request_not_found"
+
+
+class ObjectNotFound(NotFound):
+    """A file, response, conversation, upload or batch that does not exist, or is somebody else's."""
+
+    code = "not_found"
 
 
 class MethodNotAllowed(RelayError):
@@ -191,6 +198,12 @@ class UpstreamTimeout(RelayError):
 
 class RelayUnavailable(RelayError):
     status, code = 503, "relay_unavailable"
+
+
+class StorageFull(RelayError):
+    """The disk does not take a file."""
+
+    status, code, should_retry = 503, "storage_unavailable", False
 
 
 class Stopping(RelayUnavailable):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from relay.errors import InvalidRequest
 from relay.gateway.exchange import Exchange, Scope
+from relay.gateway.snapshot import Caller
+from relay.wire.tree import Json, decode_object
 
 
 class RelayRequest(ASGIRequest):
@@ -37,3 +41,21 @@ def exchange_of(request: HttpRequest) -> Exchange:
     """The exchange behind a request of the relay stack."""
     exchange: Exchange = request.exchange  # type: ignore[attr-defined]  # set by RelayRequest
     return exchange
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    """Who calls, in endpoints that `token_auth` guards."""
+    caller = exchange_of(request).caller
+    assert caller is not None  # noqa: S101  # token_auth has run
+    return caller
+
+
+async def json_body(request: HttpRequest) -> Json:
+    """A body that is a JSON object; nothing counts as an empty one. Raises RelayError."""
+    body = await exchange_of(request).read_body(settings.CONFIG.max_body_bytes)
+    if not body.strip():
+        return {}
+    found = decode_object(body)
+    if found is None:
+        raise InvalidRequest("The request body must be a JSON object.", code="invalid_json")
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from ninja import NinjaAPI
 
-from relay.api import chat, models, passthrough, usage
+from relay.api import chat, files, models, passthrough, responses, usage
 from relay.api.errors import on_relay_error
 from relay.errors import RelayError
 
@@ -14,6 +14,8 @@ api.add_exception_handler(RelayError, on_relay_error)
 api.add_router("", models.router)
 api.add_router("", chat.router)
 api.add_router("", passthrough.router)
+api.add_router("", responses.router)
+api.add_router("", files.router)
 api.add_router("", usage.router)
 api.add_router("/dashboard/billing", usage.billing)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -127,8 +127,8 @@ class Exchange:
 
     async def read_body(self, limit: int) -> bytes:
         """The request's body. Raises RequestTooLarge, before anything is read when the length is announced; CancelledError when the client leaves."""
-        announced = self.headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > limit:
+        announced = self.announced_length
+        if announced is not None and announced > limit:
             raise _too_large(limit)
         message = await self._receive()
         body: bytes = message.get("body", b"")
@@ -149,6 +149,23 @@ class Exchange:
             pieces.append(piece)
         self.body_read = True
         return b"".join(pieces)
+
+    async def body_pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, for what must not be kept in memory. Raises CancelledError when the client leaves."""
+        more = True
+        while more:
+            message = await self._receive()
+            self._check(message)
+            more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                yield piece
+        self.body_read = True
+
+    @property
+    def announced_length(self) -> int | None:
+        """Bytes of the body, as its header says; None when it does not."""
+        announced = self.headers.get(b"content-length", b"")
+        return int(announced) if announced.isdigit() and len(announced) < 19 else None
 
     def _check(self, message: Message) -> None:
         if message["type"] == "http.disconnect":

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header
 
 from relay.billing.documents import Statement
 from relay.errors import InternalError, RelayError, UpstreamTruncated
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger(__name__)
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 DONE: Final = b"data: [DONE]\n\n"
+_BLOCK: Final = 256 * 1024  # bytes of a file that are read at once
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
 
 
@@ -75,6 +77,28 @@ class EventStream(HttpResponseBase):
         super().__init__(content_type=content_type)
         self.pump = pump
         self.is_events = content_type.startswith("text/event-stream")
+
+
+class Download(EventStream):
+    """A file, read and sent block by block. `read` returns the next block in a thread, empty at the end."""
+
+    def __init__(self, exchange: Exchange, read: Callable[[int], bytes], size: int, filename: str, content_type: str, close: Callable[[], None]) -> None:
+        super().__init__(self._run, content_type)
+        self.is_events = False
+        self._exchange, self._read, self._close = exchange, read, close
+        self.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
+        self.headers["X-Content-Type-Options"] = "nosniff"
+        self.headers["Content-Length"] = str(size)
+
+    async def _run(self) -> None:
+        try:
+            block = await asyncio.to_thread(self._read, _BLOCK)
+            while block:
+                await self._exchange.write(block, mid_event=True)
+                block = await asyncio.to_thread(self._read, _BLOCK)
+            await self._exchange.write_last(b"")
+        finally:
+            self._close()
 
 
 class Pump:

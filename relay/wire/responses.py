@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from relay.wire.fields import BadRequest, Fields, absent, encode, optional_bool, read, read_fields, read_model, string, token_limit
-from relay.wire.tree import Json, decode, decode_object, text_of
+from relay.wire.tree import Json, decode, text_of
 from relay.wire.usage import Usage, parse_responses_usage, present
 
 _OURS: Final = ("previous_response_id", "conversation", "background")  # what the portal may do in the upstream's place
@@ -33,19 +33,30 @@ class ResponsesRequest:
         """The input of this turn as a list of items. Raises BadRequest."""
         return input_items(self.fields.get("input"))
 
-    def upstream_body(self, model: str, items: Sequence[Json] | None, stores: bool, clamp: int | None, fields: Fields, stream: bool) -> bytes:
-        """The body for an upstream that speaks responses. `items`: the whole input in place of the client's own, which then is told apart from no state.
+    def upstream_body(self, model: str, items: Sequence[Json] | None, stores: bool, clamp: int | None, fields: Fields, stream: bool, known: bool = False) -> bytes:
+        """The body for an upstream that speaks responses; the client's own bytes when nothing has to change.
 
-        The client's own bytes when nothing has to change.
+        `items`: the input in place of the client's own. `known`: the upstream keeps the previous response, and is told its name.
         """
         keeps = stores and self.store
-        same = model == self.model and items is None and clamp is None and fields is self.fields and stream == self.stream and not self.background and (keeps or not self.store)
+        stateless = known or not (self.previous_id or self.conversation_id)
+        same = (
+            stateless
+            and model == self.model
+            and items is None
+            and clamp is None
+            and fields is self.fields
+            and stream == self.stream
+            and not self.background
+            and (keeps or not self.store)
+        )
         if same:
             return self.body
         out = dict(fields)
-        if items is not None:
+        if not known:
             for name in _OURS:
                 out.pop(name, None)
+        if items is not None:
             out["input"] = msgspec.Raw(encode(items))
         out.pop("background", None)
         out["model"] = msgspec.Raw(encode(model))
@@ -148,9 +159,3 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
         return None
     usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
     return ResponsesAnswer(answer.id, usage, is_error, failed)
-
-
-def mended(body: bytes, whole: Json) -> Json:
-    """A response in which nothing is missing that clients rely on. `whole`: what the portal would have said, for the members that are not there."""
-    found = decode_object(body) or {}
-    return {**whole, **{name: value for name, value in found.items() if value is not None or name not in whole}}

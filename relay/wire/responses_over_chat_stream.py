@@ -37,13 +37,14 @@ class _Call:
 class ResponsesFromChat:
     """Feed it the upstream's bytes; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec.
 
-    `request`: the client's request; `ids`: what the portal knows of the response (`id`, `created_at` …). `fresh`: makes endings of ids.
+    `request`: the client's request; `ids`: what the portal knows of the response (`id`, `created_at` …). `fresh`: makes endings of ids; `clock`: seconds since 1970.
     """
 
     request: Json
     ids: Json
     names: ToolNames
     fresh: Callable[[], str]
+    clock: Callable[[], int]
     watch_finish: bool = False
     usage: Usage | None = None
     error: bytes | None = None
@@ -296,6 +297,8 @@ class ResponsesFromChat:
         out += self._close_reasoning() + self._close_message(status) + self._close_calls(status)
         output = [item for item in self._items if item is not None]
         self.final = self._response(status, incomplete, output)
+        if status == "completed":
+            self.final["completed_at"] = self.clock()
         self._terminal = self._event(f"response.{status}", response=self.final)
         self.done = True
         return out

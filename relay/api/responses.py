@@ -1,0 +1,113 @@
+"""/v1/responses and /v1/conversations."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from ninja import Router
+
+from relay.api.auth import token_auth
+from relay.api.request import caller_of, exchange_of, json_body
+from relay.api.respond import json_response
+from relay.errors import InvalidRequest
+from relay.gateway import compact, conversations, responses
+from relay.gateway.runtime import runtime
+
+router = Router(auth=token_auth)
+
+
+@router.post("/responses", url_name="responses")
+async def create_response(request: HttpRequest) -> HttpResponseBase:
+    """Answer with a response: at once, as a stream of events, or in the background."""
+    return await responses.create_response(exchange_of(request), caller_of(request), await runtime())
+
+
+@router.post("/responses/compact", url_name="responses-compact")
+async def compact_response(request: HttpRequest) -> HttpResponseBase:
+    """Make a conversation short, so that it can go on."""
+    return await compact.compact(exchange_of(request), caller_of(request), await runtime())
+
+
+@router.post("/responses/input_tokens", url_name="responses-input-tokens")
+async def count_input_tokens(request: HttpRequest) -> HttpResponseBase:
+    """How many tokens a request would have."""
+    return await compact.count_input(exchange_of(request), caller_of(request), await runtime())
+
+
+@router.get("/responses/{response_id}", url_name="response")
+async def retrieve_response(request: HttpRequest, response_id: str) -> HttpResponseBase:
+    """A response that is kept; with `stream=true` its events, after number `starting_after`."""
+    caller = caller_of(request)
+    if request.GET.get("stream", "").lower() == "true":
+        after = request.GET.get("starting_after", "-1")
+        if not after.lstrip("-").isdecimal():
+            raise InvalidRequest("The parameter “starting_after” must be the number of an event.", param="starting_after")
+        return await responses.replay_response(exchange_of(request), caller, response_id, int(after))
+    return json_response(await responses.fetch_response(caller, response_id))
+
+
+@router.delete("/responses/{response_id}", url_name="response")
+async def delete_response(request: HttpRequest, response_id: str) -> HttpResponse:
+    """Forget a response."""
+    return json_response(await responses.delete_response(await runtime(), caller_of(request), response_id))
+
+
+@router.post("/responses/{response_id}/cancel", url_name="response-cancel")
+async def cancel_response(request: HttpRequest, response_id: str) -> HttpResponse:
+    """End a response that is made in the background."""
+    return json_response(await responses.cancel_response(caller_of(request), response_id))
+
+
+@router.get("/responses/{response_id}/input_items", url_name="response-input-items")
+async def list_input_items(request: HttpRequest, response_id: str) -> HttpResponse:
+    """What was asked in the turn of a response."""
+    return json_response(conversations.page(await responses.input_items(caller_of(request), response_id), request.GET.dict()))
+
+
+@router.post("/conversations", url_name="conversations")
+async def create_conversation(request: HttpRequest) -> HttpResponse:
+    """Begin a conversation that is kept here."""
+    return json_response(await conversations.create(caller_of(request), await runtime(), await json_body(request)))
+
+
+@router.get("/conversations/{conversation_id}", url_name="conversation")
+async def retrieve_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    """One conversation."""
+    return json_response(await conversations.retrieve(caller_of(request), conversation_id))
+
+
+@router.post("/conversations/{conversation_id}", url_name="conversation")
+async def update_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    """Change its metadata."""
+    return json_response(await conversations.update(caller_of(request), await runtime(), conversation_id, await json_body(request)))
+
+
+@router.delete("/conversations/{conversation_id}", url_name="conversation")
+async def delete_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    """Delete it with its items."""
+    return json_response(await conversations.delete(caller_of(request), conversation_id))
+
+
+@router.post("/conversations/{conversation_id}/items", url_name="conversation-items")
+async def create_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    """Add items at the end."""
+    added = await conversations.add_items(caller_of(request), await runtime(), conversation_id, await json_body(request))
+    return json_response(conversations.page(added, {"order": "asc", "limit": "100"}))
+
+
+@router.get("/conversations/{conversation_id}/items", url_name="conversation-items")
+async def list_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    """Its items, newest first unless told otherwise."""
+    return json_response(conversations.page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict()))
+
+
+@router.get("/conversations/{conversation_id}/items/{item_id}", url_name="conversation-item")
+async def retrieve_item(request: HttpRequest, conversation_id: str, item_id: str) -> HttpResponse:
+    """One item."""
+    return json_response(await conversations.retrieve_item(caller_of(request), conversation_id, item_id))
+
+
+@router.delete("/conversations/{conversation_id}/items/{item_id}", url_name="conversation-item")
+async def delete_item(request: HttpRequest, conversation_id: str, item_id: str) -> HttpResponse:
+    """Delete one item."""
+    return json_response(await conversations.delete_item(caller_of(request), conversation_id, item_id))

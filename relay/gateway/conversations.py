@@ -1,0 +1,142 @@
+"""/v1/conversations: kept here, whatever channel answers. Every function raises RelayUnavailable, and ObjectNotFound for what is not the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from django.db import IntegrityError
+
+from portal.lib import clock
+from relay import kept
+from relay.errors import InvalidRequest, ObjectNotFound
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller
+from relay.gateway.store import store
+from relay.models import Conversation, ConversationItem
+from relay.wire.tree import Json, decode_object, encode, text_of
+
+_MOST_ITEMS: Final = 20  # of one request, as OpenAI has it
+_DAYS: Final = 30  # conversations are kept so long where responses are not kept at all
+
+
+def _keep(run: Runtime) -> timedelta:
+    return timedelta(days=run.config.response_keep_days or _DAYS)
+
+
+def _row(caller: Caller, conversation_id: str) -> Conversation:
+    row = kept.conversation(caller.user_id, conversation_id)
+    if row is None:
+        raise ObjectNotFound(f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.", param="conversation_id")
+    return row
+
+
+def _metadata(body: Json) -> Json:
+    found = body.get("metadata")
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or len(found) > 16 or not all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in found.items()):
+        raise InvalidRequest("The field “metadata” must be an object of at most 16 texts of at most 512 characters.", param="metadata")
+    return found
+
+
+def _items(body: Json, required: bool) -> list[Json]:
+    found = body.get("items")
+    if found is None and not required:
+        return []
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found) or (required and not found):
+        raise InvalidRequest("The field “items” must be a list of items.", param="items")
+    if len(found) > _MOST_ITEMS:
+        raise InvalidRequest(f"At most {_MOST_ITEMS} items can be added at once.", param="items")
+    for index, item in enumerate(found):
+        kind = item.get("type") or ("message" if "role" in item else None)
+        if not isinstance(kind, str) or (kind == "message" and not isinstance(item.get("content"), (str, list))):
+            raise InvalidRequest(f"items[{index}] needs a “type”, or a “role” and “content”.", param=f"items[{index}]")
+    return found
+
+
+async def create(caller: Caller, run: Runtime, body: Json) -> Json:
+    items, metadata = _items(body, False), _metadata(body)
+    row = await store.in_thread(kept.create_conversation, caller.user_id, items, metadata, _keep(run))
+    return kept.conversation_object(row)
+
+
+async def retrieve(caller: Caller, conversation_id: str) -> Json:
+    return kept.conversation_object(await store.in_thread(_row, caller, conversation_id))
+
+
+async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
+    metadata = _metadata(body)
+
+    def write() -> Conversation:
+        row = _row(caller, conversation_id)
+        row.metadata, row.expires_at = encode(metadata).decode(), clock.now() + _keep(run)
+        row.save(update_fields=["metadata", "expires_at"])
+        return row
+
+    return kept.conversation_object(await store.in_thread(write))
+
+
+async def delete(caller: Caller, conversation_id: str) -> Json:
+    await store.in_thread(lambda: _row(caller, conversation_id).delete())
+    return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
+
+
+async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> list[Json]:
+    items = _items(body, True)
+
+    def write() -> list[Json]:
+        try:
+            return kept.add_items(_row(caller, conversation_id), items, _keep(run))
+        except IntegrityError:
+            raise InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items") from None
+
+    return await store.in_thread(write)
+
+
+async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
+    return await store.in_thread(lambda: kept.items_of(_row(caller, conversation_id)))
+
+
+async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
+    def read() -> Json | None:
+        found = _row(caller, conversation_id).items.filter(item_id=item_id).values_list("body", flat=True).first()
+        return decode_object(found) if found is not None else None
+
+    item = await store.in_thread(read)
+    if item is None:
+        raise ObjectNotFound(f"There is no item “{item_id[:80]}” in this conversation.", param="item_id")
+    return item
+
+
+async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
+    def write() -> Json | None:
+        row = _row(caller, conversation_id)
+        gone, _ = ConversationItem.objects.filter(conversation=row, item_id=item_id).delete()
+        return kept.conversation_object(row) if gone else None
+
+    found = await store.in_thread(write)
+    if found is None:
+        raise ObjectNotFound(f"There is no item “{item_id[:80]}” in this conversation.", param="item_id")
+    return found
+
+
+def page(items: Sequence[Json], query: dict[str, str], most: int = 100, default: int = 20) -> Json:
+    """A page of a list by `limit`, `order` (newest first unless told otherwise) and `after`. Raises InvalidRequest."""
+    order, text, after = query.get("order", "desc"), query.get("limit", str(default)), query.get("after", "")
+    if order not in {"asc", "desc"}:
+        raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"The parameter “limit” must be between 1 and {most}.", param="limit")
+    found = list(items) if order == "asc" else list(reversed(items))
+    if after:
+        at = next((index for index, item in enumerate(found) if text_of(item, "id") == after), None)
+        if at is None:
+            raise InvalidRequest(f"There is nothing with the id “{after[:80]}” in this list.", param="after")
+        found = found[at + 1 :]
+    shown = found[: int(text)]
+    return {
+        "object": "list", "data": shown, "first_id": text_of(shown[0], "id") if shown else None, "last_id": text_of(shown[-1], "id") if shown else None,
+        "has_more": len(found) > len(shown),
+    }  # fmt: skip

@@ -1,0 +1,164 @@
+"""A form whose file goes to the disk as it arrives. Nothing of it is kept in memory but its small fields and the block that is being written."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
+
+from relay import files
+from relay.errors import InvalidRequest
+from relay.files import Sink
+from relay.gateway.exchange import Exchange
+from relay.gateway.runtime import Runtime
+from relay.gateway.store import store
+from relay.models import UploadSession
+from relay.wire.fields import BadRequest
+from relay.wire.form import boundary_of, disposition
+
+_BLOCK: Final = 1 << 20  # bytes that are written at once
+_LEAST_FORM: Final = 1024  # bytes of a form that are not the file, at most; what is held free is corrected as the file arrives
+_MOST_FIELDS: Final = 64 * 1024  # bytes of all other fields
+_FIRST_HOLD: Final = 1 << 20
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
+
+
+@dataclass(slots=True)
+class _Parser:
+    """Sorts what arrives into small fields and the bytes of one file."""
+
+    boundary: bytes
+    file_field: str
+    fields: dict[str, str] = field(default_factory=dict)
+    filename: str = ""
+    content_type: str = ""
+    seen: bool = False
+    ended: bool = False
+    data: list[bytes] = field(default_factory=list)
+    _headers: dict[bytes, bytes] = field(default_factory=dict)
+    _name: str = ""
+    _is_file: bool = False
+    _key: bytearray = field(default_factory=bytearray)
+    _value: bytearray = field(default_factory=bytearray)
+    _text: bytearray = field(default_factory=bytearray)
+    _size: int = 0
+
+    def make(self) -> MultipartParser:
+        return MultipartParser(
+            self.boundary,
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": lambda data, start, end: self._key.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._on_header,
+                "on_headers_finished": self._on_headers,
+                "on_part_data": self._on_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def _on_header(self) -> None:
+        self._headers[bytes(self._key).lower()] = bytes(self._value)
+        self._key.clear()
+        self._value.clear()
+
+    def _on_headers(self) -> None:
+        self._name, filename = disposition(self._headers.get(b"content-disposition", b""))
+        self._is_file = self._name == self.file_field and (filename is not None or self.file_field == "data")
+        self._text.clear()
+        if self._is_file:
+            if self.seen:
+                raise InvalidRequest(f"The form has more than one file in “{self.file_field}”. Send one at a time.", param=self.file_field)
+            self.seen, self.filename = True, filename or ""
+            self.content_type = self._headers.get(b"content-type", b"").decode("latin-1").strip()
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            self.data.append(data[start:end])
+            return
+        self._size += end - start
+        if self._size > _MOST_FIELDS:
+            raise InvalidRequest(f"The fields of the form beside the file are larger than {_MOST_FIELDS // 1024} KiB.", code="invalid_multipart")
+        self._text.extend(data[start:end])
+
+    def _on_part_end(self) -> None:
+        if not self._is_file:
+            self.fields[self._name] = self._text.decode("utf-8", "replace")
+
+    def _on_end(self) -> None:
+        self.ended = True
+
+
+@dataclass(slots=True)
+class Received:
+    """A form whose file is on the disk, and not yet anybody's: `sink.keep` makes it so. `content_type`: as declared, if that is one."""
+
+    sink: Sink
+    fields: dict[str, str]
+    filename: str
+    content_type: str
+
+
+async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: int, session: UploadSession | None = None) -> Received:
+    """Take a form in. Whoever gets it calls `give_up` in the end. Raises InvalidRequest, RequestTooLarge, StorageFull, RelayUnavailable.
+
+    What is too large is refused before it is read when its length is announced, and as soon as it is seen otherwise.
+    """
+    try:
+        parser = _Parser(boundary_of(exchange.headers.get(b"content-type", b"").decode("latin-1")), file_field)
+    except BadRequest as bad:
+        raise InvalidRequest(bad.message, code=bad.code) from None
+    most = files.room().one
+    announced = exchange.announced_length
+    if announced is not None and announced > most + _MOST_FIELDS:
+        await store.in_thread(files.check_one, announced)
+    held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
+    exchange.total_at = exchange.started + run.config.total_timeout
+    sink = Sink(await store.in_thread(files.begin, user_id, min(held, most), run.funds.owner, session))
+    try:
+        await _read(exchange, parser, sink, most)
+    except BaseException:
+        await give_up(sink)
+        raise
+    kind = parser.content_type if _TYPE.fullmatch(parser.content_type) else ""
+    return Received(sink, parser.fields, parser.filename, kind)
+
+
+async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> None:
+    machine = parser.make()
+    waiting = 0
+    try:
+        async for piece in exchange.body_pieces():
+            machine.write(piece)
+            waiting = sum(map(len, parser.data))
+            if sink.size + waiting > most:
+                await store.in_thread(files.check_one, sink.size + waiting)
+            if waiting >= _BLOCK:
+                await _write(parser, sink, waiting, most)
+        machine.finalize()
+    except MultipartParseError:
+        raise InvalidRequest("The multipart form is broken. Send it again, with the boundary that its Content-Type names.", code="invalid_multipart") from None
+    if not parser.ended:
+        raise InvalidRequest("The multipart form is cut off. Send it again.", code="invalid_multipart")
+    if not parser.seen:
+        raise InvalidRequest(f"The file is missing: send it in the field “{parser.file_field}” of a form.", code="missing_required_parameter", param=parser.file_field)
+    await _write(parser, sink, waiting, most)
+
+
+async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
+    data = b"".join(parser.data)
+    parser.data.clear()
+    if sink.size + len(data) > sink.upload.size:
+        await store.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
+    if data:
+        await asyncio.to_thread(sink.write, data)
+
+
+async def give_up(sink: Sink) -> None:
+    """Remove what was not kept, even when the request itself is being cancelled."""
+    await asyncio.shield(store.in_thread(sink.close))

@@ -1,0 +1,172 @@
+"""/v1/responses: made at once or in the background, fetched, cancelled, deleted; their input counted and compacted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+import httpx
+from django.http.response import HttpResponseBase
+
+from accounts.models import Change
+from accounts.models.change import announce
+from relay import kept
+from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
+from relay.gateway.access import permitted_model
+from relay.gateway.errand import Errand, carry_out
+from relay.gateway.exchange import Exchange
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller
+from relay.gateway.store import store
+from relay.gateway.stream import Answer, EventStream
+from relay.gateway.turn import Turn, answer_turn, read_turn
+from relay.wire.replay import events_of
+from relay.wire.responses_over_chat import response_object
+from relay.wire.tree import Json, decode_object, encode
+
+logger: Final = logging.getLogger(__name__)
+_FORGET_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
+
+
+async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
+    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    turn = await read_turn(exchange, caller, run)
+    if turn.request.background:
+        return await _begin(exchange, run, turn)
+    return await answer_turn(exchange, run, turn)
+
+
+# -- in the background -----------------------------------------------------------------------------------------------
+
+
+async def _begin(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
+    """Answer with a response that is queued, and make it. Raises RelayError."""
+    request, caller = turn.request, turn.caller
+    if request.stream:
+        raise UnsupportedParameter("A response is made in the background or streamed, not both at once: leave “stream” or “background” out.", param="background")
+    if turn.keep is None:
+        raise UnsupportedParameter("This portal keeps no responses, so that none can be made in the background. Leave “background” out.", param="background")
+    permitted_model(caller, store.snapshot, request.model, exchange.wall)
+    turn.forced_id = True
+    queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, "queued")
+    errand = Errand(caller, request.body)
+    errand.pinned, errand.ip, errand.client_id = exchange.pinned, exchange.ip, exchange.client_id
+    own = kept.named(turn.own, errand.request_id.removeprefix("req_"))
+    await store.in_thread(kept.begin, caller.user_id, queued, own, errand.request_id, run.funds.owner, request.previous_id, request.conversation_id, turn.keep)
+    run.watch.spawn(_make(run, errand, turn))
+    return Answer(encode(queued))
+
+
+async def _make(run: Runtime, errand: Errand, turn: Turn) -> None:
+    user = turn.caller.user_id
+    try:
+        await store.in_thread(kept.set_running, user, turn.id)
+        _, _, error = await carry_out(run, errand, partial(answer_turn, run=run, turn=turn))
+        if error is not None:
+            await store.in_thread(kept.failed, user, turn.id, error.message, error.wire_code or "server_error")
+    except RelayError:
+        logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
+
+
+async def cancel_response(caller: Caller, response_id: str) -> Json:
+    """End a response that is made in the background, on whichever worker. Raises ObjectNotFound, InvalidRequest."""
+    row = await store.in_thread(kept.live, caller.user_id, response_id)
+    if row is None:
+        raise _unknown(response_id)
+    if row.status in kept.RUNNING:
+        await store.in_thread(_cancel, row.pk, row.request_id)
+    elif not (decode_object(row.body) or {}).get("background"):
+        raise InvalidRequest("Only responses that are made in the background can be cancelled. To end a stream, close its connection.", param="response_id")
+    return await fetch_response(caller, response_id)
+
+
+def _cancel(pk: int, request_id: str) -> None:
+    kept.cancel(pk)
+    announce(Change.END, [request_id])
+
+
+# -- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def _unknown(response_id: str) -> ObjectNotFound:
+    return ObjectNotFound(f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id")
+
+
+async def fetch_response(caller: Caller, response_id: str) -> Json:
+    """Raises ObjectNotFound, RelayUnavailable."""
+    body = await store.in_thread(_shown, caller.user_id, response_id)
+    if body is None:
+        raise _unknown(response_id)
+    return decode_object(body) or {}
+
+
+def _shown(user_id: int, response_id: str) -> str | None:
+    row = kept.live(user_id, response_id)
+    return kept.shown(row) if row is not None else None
+
+
+async def replay_response(exchange: Exchange, caller: Caller, response_id: str, after: int) -> EventStream:
+    """The events of a kept response, from the one after `after`. One that is still made is waited for. Raises ObjectNotFound."""
+    first = await fetch_response(caller, response_id)
+
+    async def bodies() -> AsyncIterator[Json]:
+        yield first
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            yield await fetch_response(caller, response_id)
+
+    async def pump() -> None:
+        sent = after + 1
+        async for response in bodies():
+            over = response.get("status") not in kept.RUNNING
+            events = events_of(response)
+            new = events[sent:]
+            if new and not over:
+                sent = len(events)
+                await exchange.write(b"".join(new))
+            elif over:
+                await exchange.write_last(b"".join(new))
+                return
+
+    return EventStream(pump)
+
+
+async def input_items(caller: Caller, response_id: str) -> list[Json]:
+    """Raises ObjectNotFound, RelayUnavailable."""
+    row = await store.in_thread(kept.live, caller.user_id, response_id)
+    if row is None:
+        raise _unknown(response_id)
+    return kept.input_of(row)
+
+
+async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
+    """Forget a response, here and where an upstream keeps it. Raises ObjectNotFound, RelayUnavailable."""
+    gone = await store.in_thread(kept.forget, caller.user_id, response_id)
+    if gone is None:
+        raise _unknown(response_id)
+    if gone.upstream_keeps:
+        run.watch.spawn(_forget_upstream(run, gone, response_id))
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+async def _forget_upstream(run: Runtime, gone: kept.Forgotten, response_id: str) -> None:
+    """Ask the upstream that keeps it to delete it, too. It would do so by itself after its own time."""
+    for model in store.snapshot.models.values():
+        for route in model.routes:
+            channel = route.channel
+            key = next((key for key in channel.keys if key.id == (gone.key_id or 0)), None)
+            if channel.id != gone.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
+                continue
+            url = httpx.URL(f"{channel.urls['responses']}/{response_id}")
+            request = httpx.Request("DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers})
+            try:
+                async with asyncio.timeout(_FORGET_SECONDS):
+                    answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
+                    await answer.aclose()
+            except (httpx.HTTPError, TimeoutError, OSError) as error:
+                logger.warning("the upstream could not be asked to delete a response: %s", type(error).__name__)
+            return

@@ -1,0 +1,263 @@
+"""/v1/files and /v1/uploads. Every function raises RelayUnavailable, and ObjectNotFound for what is not the caller's."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import Sum
+
+from portal.lib import clock
+from portal.lib.ids import time_ordered_hex
+from relay import files
+from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
+from relay.gateway.exchange import Exchange
+from relay.gateway.receive import Received, give_up, receive
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller
+from relay.gateway.store import store
+from relay.gateway.stream import Download
+from relay.models import Upload, UploadSession
+from relay.models.upload import Purpose, UploadState
+from relay.wire.tree import Json, object_of, text_of
+
+_PURPOSES: Final = tuple(purpose for purpose in Purpose.values if purpose != Purpose.BATCH_OUTPUT)
+_MOST: Final = 10_000
+_KEEP: Final = (3600, 2_592_000)  # seconds of expires_after
+_SESSION: Final = timedelta(hours=1)
+_MOST_PARTS: Final = 1000
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.I)
+
+
+def _unknown(file_id: str) -> ObjectNotFound:
+    return ObjectNotFound(f"There is no file “{file_id[:64]}” of your account. GET /v1/files lists yours.", param="file_id")
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return int(moment.timestamp()) if moment is not None else None
+
+
+def file_object(upload: Upload) -> Json:
+    found: Json = {
+        "id": upload.file_id, "object": "file", "bytes": upload.size, "created_at": _seconds(upload.created_at), "filename": upload.filename, "purpose": upload.purpose,
+        "status": "processed", "status_details": None,
+    }  # fmt: skip
+    if upload.expires_at is not None:
+        found["expires_at"] = _seconds(upload.expires_at)
+    return found
+
+
+def _purpose(value: str) -> str:
+    if value not in _PURPOSES:
+        raise InvalidRequest(f"The field “purpose” must be one of {', '.join(_PURPOSES)}.", code="invalid_value" if value else "missing_required_parameter", param="purpose")
+    return value
+
+
+def _keep_seconds(anchor: object, seconds: object) -> int | None:
+    """How long a file is kept, as `expires_after` says. Raises InvalidRequest."""
+    if anchor in (None, "") and seconds in (None, ""):
+        return None
+    if anchor != "created_at":
+        raise InvalidRequest("The field “expires_after[anchor]” must be created_at.", param="expires_after")
+    text = str(seconds)
+    if not text.isdecimal() or not _KEEP[0] <= int(text) <= _KEEP[1]:
+        raise InvalidRequest(f"The field “expires_after[seconds]” must be between {_KEEP[0]} (an hour) and {_KEEP[1]} (30 days).", param="expires_after")
+    return int(text)
+
+
+def content_type_of(declared: str, filename: str) -> str:
+    return declared or mimetypes.guess_type(filename, strict=False)[0] or "application/octet-stream"
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
+    """Store a file. Raises InvalidRequest, RequestTooLarge, StorageFull."""
+    received = await receive(exchange, run, "file", caller.user_id)
+    try:
+        fields = received.fields
+        purpose = _purpose(fields.get("purpose", ""))
+        seconds = _keep_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
+        name = received.filename.strip() or "file"
+        expires = clock.now() + timedelta(seconds=seconds) if seconds else None
+        kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
+        upload = await store.in_thread(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
+        return file_object(upload)
+    finally:
+        await give_up(received.sink)
+
+
+def _list(user_id: int, query: Mapping[str, str]) -> Json:
+    order, limit, after, purpose = query.get("order", "desc"), query.get("limit", str(_MOST)), query.get("after", ""), query.get("purpose", "")
+    if order not in {"asc", "desc"}:
+        raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
+    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+        raise InvalidRequest(f"The parameter “limit” must be between 1 and {_MOST}.", param="limit")
+    rows = Upload.objects.filter(files.stored(user_id)).order_by("pk" if order == "asc" else "-pk")
+    if purpose:
+        rows = rows.filter(purpose=purpose)
+    if after:
+        # The cursor's own row may be gone; its id says when it was made all the same.
+        last = Upload.objects.filter(user=user_id, file_id=after).values_list("pk", flat=True).first()
+        if last is not None:
+            rows = rows.filter(pk__gt=last) if order == "asc" else rows.filter(pk__lt=last)
+        elif after.startswith("file-"):
+            rows = rows.filter(file_id__gt=after) if order == "asc" else rows.filter(file_id__lt=after)
+        else:
+            raise InvalidRequest(f"The cursor “{after[:64]}” is no id of a file.", param="after")
+    found = list(rows[: int(limit) + 1])
+    shown = [file_object(upload) for upload in found[: int(limit)]]
+    return {
+        "object": "list", "data": shown, "first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None, "has_more": len(found) > len(shown),
+    }  # fmt: skip
+
+
+async def list_files(caller: Caller, query: Mapping[str, str]) -> Json:
+    return await store.in_thread(_list, caller.user_id, query)
+
+
+async def _find(caller: Caller, file_id: str) -> Upload:
+    upload = await store.in_thread(files.find, caller.user_id, file_id)
+    if upload is None:
+        raise _unknown(file_id)
+    return upload
+
+
+async def retrieve(caller: Caller, file_id: str) -> Json:
+    return file_object(await _find(caller, file_id))
+
+
+async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
+    """The bytes, as an attachment."""
+    upload = await _find(caller, file_id)
+    try:
+        file = files.path_of(upload.storage_name).open("rb")
+    except FileNotFoundError:
+        raise _unknown(file_id) from None
+    except OSError as error:
+        raise StorageFull("The portal's disk does not give the file. Tell the portal's administrator.") from error
+    return Download(exchange, file.read, upload.size, upload.filename, upload.content_type or "application/octet-stream", file.close)
+
+
+async def delete(caller: Caller, file_id: str) -> Json:
+    upload = await _find(caller, file_id)
+    await store.in_thread(files.remove, upload)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+# -- uploads in parts ------------------------------------------------------------------------------------------------
+
+
+def upload_object(session: UploadSession, file: Upload | None = None) -> Json:
+    return {
+        "id": session.upload_id, "object": "upload", "bytes": session.size, "created_at": _seconds(session.created_at), "filename": session.filename, "purpose": session.purpose,
+        "status": session.status, "expires_at": _seconds(session.expires_at), **({"file": file_object(file)} if file is not None else {}),
+    }  # fmt: skip
+
+
+async def begin_upload(caller: Caller, body: Json) -> Json:
+    """Announce a file that will come in parts."""
+    size, filename, kind = body.get("bytes"), text_of(body, "filename").strip(), text_of(body, "mime_type").strip()
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidRequest("The field “bytes” must be the size of the whole file.", param="bytes")
+    if not filename:
+        raise InvalidRequest("The field “filename” is missing.", code="missing_required_parameter", param="filename")
+    if not _TYPE.fullmatch(kind):
+        raise InvalidRequest("The field “mime_type” must be the type of the file, such as application/pdf.", param="mime_type")
+    purpose = _purpose(text_of(body, "purpose"))
+    after = object_of(body, "expires_after")
+    seconds = _keep_seconds(after.get("anchor"), after.get("seconds"))
+    files.check_one(size)
+    now = clock.now()
+
+    def write() -> UploadSession:
+        return UploadSession.objects.create(
+            upload_id=f"upload_{time_ordered_hex()}", user_id=caller.user_id, filename=filename[:255], purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
+            created_at=now, expires_at=now + _SESSION,
+        )  # fmt: skip
+
+    return upload_object(await store.in_thread(write))
+
+
+def _session(user_id: int, upload_id: str) -> UploadSession:
+    session = UploadSession.objects.filter(user=user_id, upload_id=upload_id).first()
+    if session is None:
+        raise ObjectNotFound(f"There is no upload “{upload_id[:64]}” of your account.", param="upload_id")
+    if session.status == UploadSession.Status.PENDING and session.expires_at <= clock.now():
+        session.status = UploadSession.Status.EXPIRED
+    return session
+
+
+def _pending(user_id: int, upload_id: str) -> UploadSession:
+    session = _session(user_id, upload_id)
+    if session.status != UploadSession.Status.PENDING:
+        raise InvalidRequest(f"This upload is {session.status}. Begin a new one with POST /v1/uploads.", code="upload_not_pending", param="upload_id")
+    return session
+
+
+async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: str) -> Json:
+    """Store one part."""
+    session = await store.in_thread(_pending, caller.user_id, upload_id)
+    received = await receive(exchange, run, "data", caller.user_id, session)
+    try:
+        part = await store.in_thread(_keep_part, session, received)
+        return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
+    finally:
+        await give_up(received.sink)
+
+
+def _part_id(part: Upload) -> str:
+    return f"part_{part.file_id.removeprefix('file-')}"
+
+
+def _keep_part(session: UploadSession, received: Received) -> Upload:
+    _pending(session.user_id, session.upload_id)  # it may have been cancelled meanwhile
+    there = session.parts.filter(state=UploadState.PART).aggregate(sum=Sum("size"))["sum"] or 0
+    if there + received.sink.size > session.size:
+        message = f"The parts would have {there + received.sink.size:,} bytes together, and {session.size:,} were announced."
+        raise InvalidRequest(message, code="upload_too_long", param="data")
+    if session.parts.count() > _MOST_PARTS:
+        raise InvalidRequest(f"An upload may have at most {_MOST_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
+    return received.sink.keep(UploadState.PART, session.filename, session.purpose, session.content_type)
+
+
+def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str], md5: str) -> Json:
+    session = _pending(caller.user_id, upload_id)
+    known = {_part_id(part): part for part in session.parts.filter(state=UploadState.PART)}
+    missing = next((part_id for part_id in part_ids if part_id not in known), None)
+    if missing is not None:
+        raise InvalidRequest(f"There is no part “{missing[:64]}” in this upload.", param="part_ids")
+    if len(set(part_ids)) != len(part_ids):
+        raise InvalidRequest("A part is named twice.", param="part_ids")
+    outcome = files.join(session, [known[part_id] for part_id in part_ids], md5, run.funds.owner)
+    if isinstance(outcome, str):
+        raise InvalidRequest(outcome, code="upload_mismatch")
+    files.drop_parts(session)
+    session.refresh_from_db()
+    return upload_object(session, outcome)
+
+
+async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Json) -> Json:
+    """Make one file of the parts."""
+    part_ids = body.get("part_ids")
+    if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
+        raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
+    return await store.in_thread(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
+
+
+def _cancel(user_id: int, upload_id: str) -> Json:
+    session = _pending(user_id, upload_id)
+    if not UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.CANCELLED):
+        session = _pending(user_id, upload_id)
+    files.drop_parts(session)
+    session.status = UploadSession.Status.CANCELLED
+    return upload_object(session)
+
+
+async def cancel_upload(caller: Caller, upload_id: str) -> Json:
+    """Give an upload up."""
+    return await store.in_thread(_cancel, caller.user_id, upload_id)
