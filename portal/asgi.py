@@ -28,12 +28,14 @@ from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
 from relay import jobs, notices  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
+from relay.gateway import batch  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
 Runtime.chores = {"sending notices": notices.work, **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {})}
+Runtime.companions = (batch.work,)
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 

@@ -109,9 +109,9 @@ def check_one(size: int) -> None:
         raise RequestTooLarge(f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's administrator.", code="file_too_large")
 
 
-def begin(user_id: int, held: int, owner: str, session: UploadSession | None = None) -> Upload:
-    """Hold so many bytes free for a file that is about to arrive. Raises RequestTooLarge."""
-    name = time_ordered_hex()
+def begin(user_id: int, held: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
+    """Hold so many bytes free for a file that is about to arrive. `name`: of the file, after `file-`. Raises RequestTooLarge."""
+    name = name or time_ordered_hex()
     with _alone():
         _check(user_id, held)
         return Upload.objects.create(
@@ -153,16 +153,21 @@ class Sink:
         self._digest.update(data)
         self.size += len(data)
 
-    def keep(self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None) -> Upload:
-        """Put the file at its place, then say so in its row. Raises StorageFull."""
-        assert self._file is not None  # noqa: S101
-        upload = self.upload
+    def settle(self) -> None:
+        """Put the file at its place. Raises StorageFull."""
+        if self._file is None:
+            return
         with _disk():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-            place(self._path, path_of(upload.storage_name))
+            place(self._path, path_of(self.upload.storage_name))
+
+    def keep(self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None) -> Upload:
+        """Put the file at its place, then say so in its row. Raises StorageFull."""
+        self.settle()
+        upload = self.upload
         upload.filename, upload.purpose, upload.content_type = filename[:255], purpose, content_type[:120]
         upload.size, upload.sha256, upload.state, upload.owner, upload.expires_at = self.size, self._digest.hexdigest(), state, "", expires_at
         upload.save(force_update=True)
@@ -196,16 +201,6 @@ def _disk() -> Iterator[None]:
     except OSError as error:
         logger.error("a file cannot be stored: %s", error)
         raise StorageFull("The portal's disk cannot take the file: it is full or cannot be written. Tell the portal's administrator; nothing was stored.") from error
-
-
-def store_bytes(user_id: int, content: bytes, filename: str, purpose: str, content_type: str, owner: str, expires_at: datetime | None = None) -> Upload:
-    """Store what is in memory. Raises RequestTooLarge, StorageFull."""
-    sink = Sink(begin(user_id, len(content), owner))
-    try:
-        sink.write(content)
-        return sink.keep(UploadState.STORED, filename, purpose, content_type, expires_at)
-    finally:
-        sink.close()
 
 
 # -- reading and deleting --------------------------------------------------------------------------------------------
@@ -259,6 +254,7 @@ def join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) 
         if md5 and check.hexdigest() != md5.lower():
             return "The parts have another MD5 than the one given. Send them again."
         expires = clock.now() + timedelta(seconds=session.keep_seconds) if session.keep_seconds else None
+        sink.settle()
         with transaction.atomic():
             claimed = UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.COMPLETED, file_id=upload.file_id)
             if not claimed:

@@ -32,7 +32,8 @@ def _row(caller: Caller, conversation_id: str) -> Conversation:
     return row
 
 
-def _metadata(body: Json) -> Json:
+def metadata_of(body: Json) -> Json:
+    """The `metadata` of a request. Raises InvalidRequest."""
     found = body.get("metadata")
     if found is None:
         return {}
@@ -57,7 +58,7 @@ def _items(body: Json, required: bool) -> list[Json]:
 
 
 async def create(caller: Caller, run: Runtime, body: Json) -> Json:
-    items, metadata = _items(body, False), _metadata(body)
+    items, metadata = _items(body, False), metadata_of(body)
     row = await store.in_thread(kept.create_conversation, caller.user_id, items, metadata, _keep(run))
     return kept.conversation_object(row)
 
@@ -67,7 +68,7 @@ async def retrieve(caller: Caller, conversation_id: str) -> Json:
 
 
 async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
-    metadata = _metadata(body)
+    metadata = metadata_of(body)
 
     def write() -> Conversation:
         row = _row(caller, conversation_id)

@@ -119,7 +119,7 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
         await store.in_thread(files.check_one, announced)
     held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
     exchange.total_at = exchange.started + run.config.total_timeout
-    sink = Sink(await store.in_thread(files.begin, user_id, min(held, most), run.funds.owner, session))
+    sink = Sink(await store.aside(files.begin, user_id, min(held, most), run.funds.owner, session))
     try:
         await _read(exchange, parser, sink, most)
     except BaseException:
@@ -156,9 +156,9 @@ async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
     if sink.size + len(data) > sink.upload.size:
         await store.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
     if data:
-        await asyncio.to_thread(sink.write, data)
+        await store.aside(sink.write, data)
 
 
 async def give_up(sink: Sink) -> None:
     """Remove what was not kept, even when the request itself is being cancelled."""
-    await asyncio.shield(store.in_thread(sink.close))
+    await asyncio.shield(store.aside(sink.close))

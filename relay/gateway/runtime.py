@@ -7,8 +7,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import httpx
 from django.conf import settings
@@ -39,12 +39,17 @@ _SWEEP_SECONDS: Final = 15.0
 
 
 Chore = Callable[[Callable[[], bool]], None]
+Companion = Callable[["Runtime"], Coroutine[Any, Any, None]]
 
 
 class Runtime:
-    """Belongs to one event loop. `chores`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop."""
+    """Belongs to one event loop. `chores`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop.
+
+    `companions`: work that goes on beside the requests on the event loop, given by the entry point, too.
+    """
 
     chores: Mapping[str, Chore] = {}
+    companions: Sequence[Companion] = ()
 
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
@@ -59,6 +64,7 @@ class Runtime:
         self.roster = Roster(self.health.worker, self.watch)
         self.fallback_price = fallback_price(config.unpriced)
         self._keeper: asyncio.Task[None] | None = None
+        self._companions: list[asyncio.Task[None]] = []
         self._chores: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
         self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
@@ -88,6 +94,7 @@ class Runtime:
             except RelayUnavailable:
                 pass  # it is in the log; this worker learns for itself what fails
             self._keeper = asyncio.ensure_future(self._keep_house())
+            self._companions = [asyncio.ensure_future(companion(self)) for companion in self.companions]
             self._started = True
 
     async def _keep_house(self) -> None:
@@ -164,6 +171,10 @@ class Runtime:
         self.stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
+        for companion in self._companions:
+            companion.cancel()
+        await asyncio.gather(*self._companions, return_exceptions=True)
+        await self.watch.end_tasks()
         await asyncio.to_thread(self._poller.stop)
         try:
             await self.health.flush()

@@ -48,6 +48,7 @@ class Store:
         self._epoch = 0  # grows with every drop, so that a read begun before a drop is not cached after it
         self._loading: dict[str, asyncio.Future[Caller | None]] = {}
         self._threads = ThreadPoolExecutor(2, "airelays-load")
+        self._slow_threads = ThreadPoolExecutor(4, "airelays-files")
         self._dropped: list[Callable[[str, int], None]] = []
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
         listen(self.apply)
@@ -104,6 +105,10 @@ class Store:
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that uses the database, in one hop. Raises RelayUnavailable when the database cannot be used."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: _with_connection(function, *args, **kwargs))
+
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what takes its time, such as writing files, so that nobody else's hop waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: _with_connection(function, *args, **kwargs))
 
     # -- changing ----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import re
 from collections.abc import Mapping
@@ -56,15 +57,15 @@ def _purpose(value: str) -> str:
     return value
 
 
-def _keep_seconds(anchor: object, seconds: object) -> int | None:
+def keep_seconds(anchor: object, seconds: object, param: str = "expires_after") -> int | None:
     """How long a file is kept, as `expires_after` says. Raises InvalidRequest."""
     if anchor in (None, "") and seconds in (None, ""):
         return None
     if anchor != "created_at":
-        raise InvalidRequest("The field “expires_after[anchor]” must be created_at.", param="expires_after")
+        raise InvalidRequest(f"The field “{param}[anchor]” must be created_at.", param=param)
     text = str(seconds)
     if not text.isdecimal() or not _KEEP[0] <= int(text) <= _KEEP[1]:
-        raise InvalidRequest(f"The field “expires_after[seconds]” must be between {_KEEP[0]} (an hour) and {_KEEP[1]} (30 days).", param="expires_after")
+        raise InvalidRequest(f"The field “{param}[seconds]” must be between {_KEEP[0]} (an hour) and {_KEEP[1]} (30 days).", param=param)
     return int(text)
 
 
@@ -81,11 +82,11 @@ async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
     try:
         fields = received.fields
         purpose = _purpose(fields.get("purpose", ""))
-        seconds = _keep_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
+        seconds = keep_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
         name = received.filename.strip() or "file"
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
-        upload = await store.in_thread(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
+        upload = await store.aside(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
         return file_object(upload)
     finally:
         await give_up(received.sink)
@@ -135,7 +136,7 @@ async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
     """The bytes, as an attachment."""
     upload = await _find(caller, file_id)
     try:
-        file = files.path_of(upload.storage_name).open("rb")
+        file = await asyncio.to_thread(files.path_of(upload.storage_name).open, "rb")
     except FileNotFoundError:
         raise _unknown(file_id) from None
     except OSError as error:
@@ -145,7 +146,7 @@ async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
 
 async def delete(caller: Caller, file_id: str) -> Json:
     upload = await _find(caller, file_id)
-    await store.in_thread(files.remove, upload)
+    await store.aside(files.remove, upload)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
@@ -170,7 +171,7 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
         raise InvalidRequest("The field “mime_type” must be the type of the file, such as application/pdf.", param="mime_type")
     purpose = _purpose(text_of(body, "purpose"))
     after = object_of(body, "expires_after")
-    seconds = _keep_seconds(after.get("anchor"), after.get("seconds"))
+    seconds = keep_seconds(after.get("anchor"), after.get("seconds"))
     files.check_one(size)
     now = clock.now()
 
@@ -204,7 +205,7 @@ async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: 
     session = await store.in_thread(_pending, caller.user_id, upload_id)
     received = await receive(exchange, run, "data", caller.user_id, session)
     try:
-        part = await store.in_thread(_keep_part, session, received)
+        part = await store.aside(_keep_part, session, received)
         return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
     finally:
         await give_up(received.sink)
@@ -246,7 +247,7 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
-    return await store.in_thread(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
+    return await store.aside(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
 
 
 def _cancel(user_id: int, upload_id: str) -> Json:
@@ -260,4 +261,4 @@ def _cancel(user_id: int, upload_id: str) -> Json:
 
 async def cancel_upload(caller: Caller, upload_id: str) -> Json:
     """Give an upload up."""
-    return await store.in_thread(_cancel, caller.user_id, upload_id)
+    return await store.aside(_cancel, caller.user_id, upload_id)

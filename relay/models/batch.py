@@ -35,6 +35,8 @@ class Batch(models.Model):
     errors = models.TextField(blank=True, help_text="JSON list of what is wrong with the input file.")
     metadata = models.TextField(default="null")
     total = models.PositiveIntegerField(default=0)
+    succeeded = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
     owner = models.CharField(max_length=120, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField()

@@ -1,0 +1,279 @@
+"""Batches: accepted, worked off beside the requests of clients, through the same pipeline. One worker runs a batch at a time; when it goes, another goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Final
+
+from django.http.response import HttpResponseBase
+
+from portal.lib import clock
+from relay import batches
+from relay.batch_file import ENDPOINTS, Line, Parsed, answer_line
+from relay.billing.documents import Statement, insert
+from relay.billing.price import ONE
+from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
+from relay.gateway.chat import chat_completions
+from relay.gateway.conversations import metadata_of
+from relay.gateway.errand import Errand, carry_out
+from relay.gateway.exchange import Exchange
+from relay.gateway.passthrough import pass_through
+from relay.gateway.responses import create_response
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot import Caller, CallerState
+from relay.gateway.store import store
+from relay.gateway.uploads import keep_seconds
+from relay.models import Batch, BatchLine, Token
+from relay.wire.tree import Json, object_of, text_of
+
+logger: Final = logging.getLogger(__name__)
+_LOOK: Final = 2.0  # seconds between looks for batches that nobody runs
+_RENEW: Final = 1.0
+_AT_ONCE: Final = 4  # batches that one worker runs side by side; they share BATCH_CONCURRENCY
+_TRIES: Final = 6
+_LONGEST_PAUSE: Final = 60.0
+_ROOM_PAUSE: Final = 30.0
+_PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
+_wake: asyncio.Event | None = None
+
+
+# -- the API ---------------------------------------------------------------------------------------------------------
+
+
+async def create(caller: Caller, body: Json) -> Json:
+    """Accept a batch. What is wrong with its file is told by its status. Raises InvalidRequest, RelayUnavailable."""
+    endpoint, input_file_id = text_of(body, "endpoint"), text_of(body, "input_file_id")
+    if endpoint not in ENDPOINTS:
+        raise InvalidRequest(f"The field “endpoint” must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
+    if not input_file_id:
+        raise InvalidRequest("The field “input_file_id” is missing: upload the requests with POST /v1/files.", code="missing_required_parameter", param="input_file_id")
+    if text_of(body, "completion_window") != "24h":
+        raise InvalidRequest("The field “completion_window” must be 24h.", param="completion_window")
+    metadata = metadata_of(body) if body.get("metadata") is not None else None
+    after = object_of(body, "output_expires_after")
+    keep = keep_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
+    batch = await store.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, keep)
+    if _wake is not None:
+        _wake.set()
+    return await store.in_thread(batches.batch_object, batch)
+
+
+def _find(user_id: int, batch_id: str) -> Batch:
+    batch = batches.find(user_id, batch_id)
+    if batch is None:
+        raise ObjectNotFound(f"There is no batch “{batch_id[:64]}” of your account. GET /v1/batches lists yours.", param="batch_id")
+    return batch
+
+
+async def retrieve(caller: Caller, batch_id: str) -> Json:
+    """Raises ObjectNotFound, RelayUnavailable."""
+    return await store.in_thread(lambda: batches.batch_object(_find(caller.user_id, batch_id)))
+
+
+async def cancel(caller: Caller, batch_id: str) -> Json:
+    """Raises ObjectNotFound, InvalidRequest, RelayUnavailable."""
+
+    def write() -> Json:
+        batch = _find(caller.user_id, batch_id)
+        if batch.status in Batch.ENDED:
+            raise InvalidRequest(f"This batch is {batch.status} already.", code="batch_ended", param="batch_id")
+        batches.cancel(batch)
+        return batches.batch_object(batch)
+
+    found = await store.in_thread(write)
+    if _wake is not None:
+        _wake.set()
+    return found
+
+
+async def list_batches(caller: Caller, query: Mapping[str, str]) -> Json:
+    """The user's batches, newest first. Raises InvalidRequest, RelayUnavailable."""
+    limit, after = query.get("limit", "20"), query.get("after", "")
+    if not limit.isdecimal() or not 1 <= int(limit) <= 100:
+        raise InvalidRequest("The parameter “limit” must be between 1 and 100.", param="limit")
+
+    def read() -> Json:
+        rows = Batch.objects.filter(user=caller.user_id)
+        if after:
+            rows = rows.filter(pk__lt=_find(caller.user_id, after).pk)
+        found = list(rows[: int(limit) + 1])
+        shown = [batches.batch_object(batch) for batch in found[: int(limit)]]
+        return {
+            "object": "list", "data": shown, "first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None, "has_more": len(found) > len(shown),
+        }  # fmt: skip
+
+    return await store.in_thread(read)
+
+
+# -- working them off ------------------------------------------------------------------------------------------------
+
+
+async def work(run: Runtime) -> None:
+    """Run batches until cancelled. One of these in every worker."""
+    global _wake
+    _wake = asyncio.Event()
+    slots = asyncio.Semaphore(run.config.batch_concurrency)
+    running: dict[int, asyncio.Task[None]] = {}
+    try:
+        while True:
+            try:
+                if not run.stopping and len(running) < _AT_ONCE:
+                    for batch in await store.in_thread(batches.claim, run.funds.owner, _AT_ONCE - len(running), set(running)):
+                        task = running[batch.pk] = asyncio.ensure_future(_run_batch(run, batch, run.funds.owner, slots))
+                        task.add_done_callback(partial(_over, running, batch.pk))
+            except RelayUnavailable:
+                pass  # it is in the log
+            except Exception:
+                logger.exception("batches could not be looked for; the next round tries again")
+            try:
+                await asyncio.wait_for(_wake.wait(), _LOOK)
+            except TimeoutError:
+                pass
+            _wake.clear()
+    finally:
+        for task in running.values():
+            task.cancel()
+
+
+def _over(running: dict[int, asyncio.Task[None]], pk: int, task: asyncio.Task[None]) -> None:
+    running.pop(pk, None)
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("a batch failed here; it is tried again when its lease has run out", exc_info=task.exception())
+
+
+async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Semaphore) -> None:
+    """From wherever it stands to its end."""
+    parsed: Parsed = await store.aside(batches.read_input, batch)
+    if batch.status == Batch.Status.VALIDATING:
+        await store.in_thread(batches.begin, batch, parsed)
+    if batch.status in Batch.ENDED:
+        return
+    state = _State(batch, owner)
+    keeper = asyncio.ensure_future(_keep(state))
+    try:
+        if batch.status == Batch.Status.IN_PROGRESS and not parsed.errors:
+            await _answer_all(run, state, parsed, slots)
+        if run.stopping or state.lost:
+            await store.in_thread(batches.let_go, batch, owner)
+            return
+        outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # the input file has been deleted meanwhile
+        while not await store.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
+            await asyncio.sleep(_ROOM_PAUSE)  # room is made by whoever deletes files, here or elsewhere
+    except (RelayUnavailable, StorageFull):
+        pass  # it is in the log; the lease runs out, and somebody goes on
+    finally:
+        keeper.cancel()
+
+
+class _State:
+    """What is known of a running batch. `lost`: it is another worker's now."""
+
+    def __init__(self, batch: Batch, owner: str) -> None:
+        self.batch, self.owner = batch, owner
+        self.status = str(batch.status)
+        self.lost = False
+
+    @property
+    def expired(self) -> bool:
+        return clock.now() >= self.batch.expires_at
+
+    @property
+    def going(self) -> bool:
+        return not self.lost and not self.expired and self.status == Batch.Status.IN_PROGRESS
+
+    @property
+    def outcome(self) -> str:
+        if self.status == Batch.Status.CANCELLING:
+            return Batch.Status.CANCELLED
+        return Batch.Status.EXPIRED if self.expired else Batch.Status.COMPLETED
+
+
+async def _keep(state: _State) -> None:
+    """Renew the lease, and notice when the batch is to end."""
+    while True:
+        try:
+            status = await store.in_thread(batches.renew, state.batch, state.owner)
+            state.lost = status is None
+            state.status = status or state.status
+        except RelayUnavailable:
+            pass  # it is in the log; the lease outlasts a while
+        await asyncio.sleep(_RENEW)
+
+
+async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asyncio.Semaphore) -> None:
+    """Make every request that has no outcome yet."""
+    known = await store.in_thread(batches.done, state.batch)
+    waiting = iter([line for line in parsed.lines if line.number not in known])
+
+    async def worker() -> None:
+        for line in waiting:
+            if not state.going or run.stopping:
+                return
+            async with slots:
+                await _answer(run, state, line)
+
+    await asyncio.gather(*(worker() for _ in range(run.config.batch_concurrency)))
+
+
+async def _answer(run: Runtime, state: _State, line: Line) -> None:
+    """One request, tried again while what fails may pass."""
+    pause = 1.0
+    for attempt in range(_TRIES):
+        outcome = await _try(run, state, line)
+        if outcome is None:
+            return
+        errand, status, body, error = outcome
+        passing = status in _PASSING and (error is None or error.retry is not False) and attempt < _TRIES - 1
+        if isinstance(error, Stopping) or (passing and not state.going):
+            return  # it is no outcome; whoever goes on with the batch makes the request
+        if not passing:
+            await store.in_thread(batches.write_failure, state.batch, line.number, answer_line(line, errand.request_id, status, body))
+            return
+        wait = error.retry_after if error is not None and error.retry_after is not None else pause
+        await asyncio.sleep(min(max(wait, 0.05), _LONGEST_PAUSE))
+        pause *= 2
+
+
+async def _try(run: Runtime, state: _State, line: Line) -> tuple[Errand, int, bytes, RelayError | None] | None:
+    """None when it was answered; its line is on disk then."""
+    caller = await _caller(state.batch)
+    if caller is None:
+        body = b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error","param":null,"code":"token_disabled"}}'
+        return Errand(_NOBODY, b""), 401, body, None
+    errand = Errand(caller, line.body)
+    errand.price_factor = int(Decimal(run.config.batch_price) * ONE)
+    errand.total_at = time.monotonic() + run.config.total_timeout
+    errand.keep = partial(_line_written, state.batch.pk, line, errand.request_id)
+    status, body, error = await carry_out(run, errand, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
+    return None if status == 200 and error is None else (errand, status, body, error)
+
+
+def _line_written(batch_pk: int, line: Line, request_id: str, status: int, body: bytes) -> list[Statement]:
+    """The outcome of a line, in the commit that charges for it."""
+    return [insert(BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body))]
+
+
+def _work(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
+    if endpoint == "chat.completions":
+        return partial(chat_completions, caller=caller, run=run)  # type: ignore[return-value]  # a coroutine function
+    if endpoint == "responses":
+        return partial(create_response, caller=caller, run=run)  # type: ignore[return-value]
+    return partial(pass_through, caller=caller, run=run, endpoint=endpoint)  # type: ignore[return-value]
+
+
+_NOBODY: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
+
+
+async def _caller(batch: Batch) -> Caller | None:
+    """Who the batch is billed to, None when the token or its user may not call any more."""
+    token_id = batch.token_id
+    if token_id is None:
+        return None
+    digest = await store.in_thread(lambda: Token.objects.filter(pk=token_id).values_list("digest", flat=True).first())
+    caller = (store.cached(digest) or await store.caller(digest)) if digest else None
+    return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None
