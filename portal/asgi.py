@@ -28,6 +28,7 @@ from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
 from relay import jobs, notices  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
+from relay.consumers import RealtimeConsumer  # noqa: E402
 from relay.gateway import batch  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 relay = RelayHandler()
 Runtime.chores = {"sending notices": notices.work, **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {})}
 Runtime.companions = (batch.work,)
+realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 
@@ -48,8 +50,12 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
-    if relay_path(scope["path"]) is None:
+    path = relay_path(scope["path"])
+    if path is None:
         await live_pages(scope, receive, send)
+        return
+    if path == "/v1/realtime":
+        await realtime(scope, receive, send)
         return
     await receive()
     # 426 makes clients that try a websocket first fall back to HTTP at once; 404 or 501 cost them seconds.

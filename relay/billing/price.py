@@ -43,8 +43,8 @@ class Price:
     has_units: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dearest_input", max(self.input, self.cache_write or 0))
-        object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0))
+        object.__setattr__(self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0))
+        object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0, self.audio_output or 0))
         object.__setattr__(self, "has_units", bool(self.call or self.image or self.second or self.character))
 
 

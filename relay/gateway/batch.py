@@ -162,8 +162,10 @@ async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Sema
             await store.in_thread(batches.let_go, batch, owner)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # the input file has been deleted meanwhile
-        while not await store.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
-            await asyncio.sleep(_ROOM_PAUSE)  # room is made by whoever deletes files, here or elsewhere
+        while True:
+            if await store.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
+                break
+            await asyncio.sleep(_ROOM_PAUSE)  # until somebody, here or elsewhere, makes room for the files
     except (RelayUnavailable, StorageFull):
         pass  # it is in the log; the lease runs out, and somebody goes on
     finally:

@@ -6,6 +6,7 @@ The relay path calls the transport directly (`httpx.AsyncClient` costs 4 ms of C
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
@@ -169,6 +170,8 @@ class Connector(aiohttp.TCPConnector):
 _reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)
 _STALE_SECONDS: Final = 1.0
 _RESENDS: Final = 2
+MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
+_HEARTBEAT: Final = 30.0  # seconds
 
 
 class UpstreamTransport(AiohttpTransport):
@@ -190,6 +193,16 @@ class UpstreamTransport(AiohttpTransport):
                 if not (stale and _reused.get()) or resends >= _RESENDS or time.monotonic() - began > _STALE_SECONDS:
                     raise
                 resends += 1
+
+    async def connect_socket(self, url: str, headers: Mapping[str, str], connect_timeout: float) -> aiohttp.ClientWebSocketResponse:
+        """A websocket to an upstream, checked by the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        async with asyncio.timeout(2 * connect_timeout):
+            return await self.client.ws_connect(
+                url, headers=headers, protocols=("realtime",), autoclose=True, autoping=True, heartbeat=_HEARTBEAT, max_msg_size=MAX_FRAME,
+                proxy=str(self.proxy.url) if self.proxy else None,
+            )  # fmt: skip
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):

@@ -10,6 +10,7 @@ import msgspec
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
+from relay import kept
 from relay.billing.count import estimate_prompt
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access import permitted_model
@@ -109,4 +110,4 @@ async def _summarise(exchange: Exchange, run: Runtime, turn: Turn) -> HttpRespon
     asked = Turn(request, turn.caller, [*items, user_item(ASK)], [*items, user_item(ASK)], id=turn.id, created=turn.created, endpoint=_COMPACT)
     answer = await answer_turn(exchange, run, asked)
     response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-    return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, [*turn.before, *turn.own], response)))
+    return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, kept.named([*turn.before, *turn.own], time_ordered_hex()), response)))

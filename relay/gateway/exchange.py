@@ -209,6 +209,11 @@ class Exchange:
 
     # -- what others have asked of it --------------------------------------------------------------------------------
 
+    def renew(self) -> None:
+        """What follows is another request on the same connection, with a record of its own."""
+        self.request_id = "req_" + time_ordered_hex()
+        self.started, self.wall = time.monotonic(), time.time()
+
     def multiplier(self, of_caller: int) -> int:
         """The price multiplier, in parts per million."""
         return of_caller if self.price_factor == ONE else of_caller * self.price_factor // ONE

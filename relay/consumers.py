@@ -1,0 +1,101 @@
+"""The websocket of /v1/realtime."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qsl
+
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from portal.lib.net import client_ip
+from relay.errors import InternalError, RelayError
+from relay.gateway.realtime import Handshake, Session, connect, model_of
+from relay.gateway.runtime import Runtime, runtime
+
+logger: Final = logging.getLogger(__name__)
+_PROTOCOL: Final = "realtime"
+
+
+class RealtimeConsumer(AsyncWebsocketConsumer):
+    """Authenticates by the token in a header or a sub-protocol, then relays frames both ways. A refused handshake is answered as any refused request."""
+
+    session: Session | None = None
+    exchange: Handshake | None = None
+    relaying: asyncio.Task[None] | None = None
+    run: Runtime
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        peer = (self.scope.get("client") or ("", 0))[0]
+        headers = self.scope["headers"]
+        if settings.TRUSTED_PROXIES:
+            forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
+            peer = client_ip(peer, forwarded.decode("latin-1"), settings.TRUSTED_PROXIES)
+        exchange = self.exchange = Handshake(self.scope, peer)
+        exchange.task = asyncio.current_task()
+        self.run = await runtime()
+        self.run.watch.add(exchange)
+        try:
+            query = dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
+            connected = await connect(exchange, self.run, model_of(query))
+        except RelayError as error:
+            await self._refuse(error)
+        except Exception:
+            logger.exception("a realtime connection failed", extra={"request_id": exchange.request_id})
+            await self._refuse(InternalError())
+        offered = self.scope.get("subprotocols") or []
+        self.session = Session(exchange, self.run, connected, self._send)
+        await self.accept(_PROTOCOL if _PROTOCOL in offered else None, headers=[(b"x-request-id", exchange.request_id.encode())])  # type: ignore[no-untyped-call]
+        self.relaying = asyncio.ensure_future(self._relay(self.session))
+
+    async def _relay(self, session: Session) -> None:
+        try:
+            code, reason = await session.run_out()
+            await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("a realtime connection broke", extra={"request_id": session.exchange.request_id})
+            await self.close(code=1011)  # type: ignore[no-untyped-call]
+        finally:
+            self._over()
+
+    async def _send(self, frame: str | bytes) -> None:
+        """Returns when the client's buffer has room again."""
+        if isinstance(frame, str):
+            await self.send(text_data=frame)  # type: ignore[no-untyped-call]
+        else:
+            await self.send(bytes_data=frame)  # type: ignore[no-untyped-call]
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.session is not None:
+            await self.session.from_client(text_data, bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        if self.relaying is not None and not self.relaying.done():
+            self.relaying.cancel()
+            await asyncio.wait([self.relaying])
+        self._over()
+
+    def _over(self) -> None:
+        if self.exchange is not None:
+            self.run.watch.remove(self.exchange)
+            self.exchange = None
+
+    async def _refuse(self, error: RelayError) -> NoReturn:
+        """Answer the handshake with an HTTP error where the server can, and close it where it cannot."""
+        exchange = self.exchange
+        request_id = exchange.request_id if exchange is not None else ""
+        self._over()
+        if "websocket.http.response" in self.scope.get("extensions", {}):
+            body = error.body()
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
+            headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers().items()]
+            await self.base_send({"type": "websocket.http.response.start", "status": error.wire_status, "headers": headers})
+            await self.base_send({"type": "websocket.http.response.body", "body": body})
+        else:
+            await self.base_send({"type": "websocket.close", "code": 4000 + error.wire_status})
+        raise StopConsumer

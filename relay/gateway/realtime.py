@@ -1,0 +1,334 @@
+"""/v1/realtime: frames are relayed both ways; what is used is read from the upstream's events, recorded and paid for response by response.
+
+A response's last event goes out when its record is on disk, as everywhere else. Money for the next response is held back before it is made;
+when nothing is left, the connection ends with an error event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+import aiohttp
+import httpx
+from django.http.response import HttpResponseBase
+
+from portal.lib.crypto import Undecryptable
+from portal.lib.ids import time_ordered_hex
+from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
+from relay.gateway.access import identify
+from relay.gateway.attempt import ended_error
+from relay.gateway.bill import Bill
+from relay.gateway.client import NotPermitted, UpstreamTransport
+from relay.gateway.errand import Errand
+from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
+from relay.gateway.failure import Failure, classify
+from relay.gateway.pick import Candidate
+from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
+from relay.gateway.route import Trial
+from relay.gateway.runtime import Runtime
+from relay.gateway.serve import Job, serve
+from relay.gateway.snapshot import Caller, CallerState, ChannelView
+from relay.gateway.store import store
+from relay.models.fields import box
+from relay.providers.failures import FailureClass
+from relay.wire.realtime import Used, error_event, read_used, session_update, transcription_model
+from relay.wire.tree import Json, decode_object, encode, object_of, text_of
+from relay.wire.usage import Usage
+
+logger: Final = logging.getLogger(__name__)
+ENDPOINT: Final = "realtime"
+_PROMPT: Final = 2000  # tokens of input for which money is held back before each response; what was said before counts again each time
+_ANSWER: Final = 4096  # tokens of a response
+_SECRET: Final = "ek_"  # noqa: S105  # how they begin
+_SECRET_PURPOSE: Final = "realtime-client-secret"  # noqa: S105  # no secret, but what it is for
+_SECRET_SECONDS: Final = (10, 7200, 600)  # least, most, usual
+_KEY_PROTOCOL: Final = "openai-insecure-api-key."
+_CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
+
+Send = Callable[[str | bytes], Awaitable[None]]
+
+
+# -- short-lived secrets for browsers --------------------------------------------------------------------------------
+
+
+def make_secret(caller: Caller, body: Json, now: float) -> Json:
+    """A secret that stands for the caller's token for a while, bound to a session. It opens nothing but /v1/realtime. Raises InvalidRequest."""
+    session = object_of(body, "session")
+    after = object_of(body, "expires_after")
+    seconds = after.get("seconds", _SECRET_SECONDS[2])
+    if not isinstance(seconds, int) or not _SECRET_SECONDS[0] <= seconds <= _SECRET_SECONDS[1]:
+        raise InvalidRequest(f"The field “expires_after.seconds” must be between {_SECRET_SECONDS[0]} and {_SECRET_SECONDS[1]}.", param="expires_after")
+    expires = int(now) + seconds
+    sealed = box(_SECRET_PURPOSE).seal(encode({"digest": caller.digest, "until": expires, "session": session}).decode())
+    shown: Json = {"type": "realtime", "object": "realtime.session", "id": f"sess_{time_ordered_hex()}", **session}
+    return {"value": _SECRET + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
+
+
+def make_session(caller: Caller, body: Json, now: float) -> Json:
+    """The older form of `make_secret`: the session, with the secret in it. Raises InvalidRequest."""
+    found = make_secret(caller, {"session": body}, now)
+    return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
+
+
+async def _from_secret(secret: str, now: float) -> tuple[Caller, Json]:
+    """Raises InvalidToken, RelayUnavailable."""
+    sealed = secret.removeprefix(_SECRET)
+    try:
+        found = decode_object(box(_SECRET_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4))) or {}
+    except (Undecryptable, ValueError):
+        found = {}
+    until = found.get("until")
+    caller = await store.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
+    if caller is None or caller.state(now) is not CallerState.ACTIVE:
+        raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
+    return caller, object_of(found, "session")
+
+
+# -- the handshake ---------------------------------------------------------------------------------------------------
+
+
+class Handshake(Errand):
+    """The request that asks for a connection, as an exchange without a body."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, scope: Scope, ip: str) -> None:
+        super().__init__(_NOBODY, b"")
+        self.caller = None
+        self.ip = ip
+        headers = dict(scope["headers"])
+        for protocol in scope.get("subprotocols") or ():
+            if protocol.startswith(_KEY_PROTOCOL):
+                headers[b"authorization"] = b"Bearer " + protocol[len(_KEY_PROTOCOL) :].encode()
+        self.headers = headers
+        self.client_id = headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
+        self.session: Json = {}
+
+
+_NOBODY: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
+
+
+class Connected(HttpResponseBase):
+    """An open connection to an upstream, and everything that belongs to it."""
+
+    status_code = 200
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, candidate: Candidate, record: Record, trial: Trial) -> None:
+        self.socket, self.candidate, self.record, self.trial = socket, candidate, record, trial
+
+
+async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
+    """Who calls, may they, which upstream: as for any request. Raises RelayError."""
+    presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
+    if presented.startswith(_SECRET):
+        exchange.caller, exchange.session = await _from_secret(presented, exchange.wall)
+        model = text_of(exchange.session, "model") or model
+    else:
+        exchange.caller = await identify(exchange)
+    if not model:
+        raise InvalidRequest("Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model")
+    job = Job(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
+    found = await serve(exchange, exchange.caller, run, job, partial(_attempt, exchange, run))
+    return cast(Connected, found)  # what the attempt returns
+
+
+def _fit(run: Runtime, channel: ChannelView) -> RelayError | None:
+    if run.health.speaks(channel, ENDPOINT) and channel.provider != "demo":
+        return None
+    return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
+
+
+async def _attempt(exchange: Exchange, run: Runtime, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+    """One try. Raises Failure, Ended, CancelledError."""
+    channel = candidate.route.channel
+    began = time.monotonic()
+    url = f"{channel.urls[ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
+    headers = {name: value for name, value in candidate.key.headers.items() if name.lower() not in {"content-type", "accept-encoding"}}
+    beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
+    if beta:
+        headers["openai-beta"] = beta[:100]
+    transport = run.transport(channel.provider, channel.proxy)
+    assert isinstance(transport, UpstreamTransport)  # noqa: S101  # the demo does not fit
+    exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
+    try:
+        socket = await transport.connect_socket(url, headers, channel.timeouts.connect)
+    except asyncio.CancelledError as cancelled:
+        raise exchange.explain(cancelled) from None
+    except aiohttp.WSServerHandshakeError as refused:
+        failure = classify(refused.status, httpx.Headers(list((refused.headers or {}).items())), b"", channel.provider, store.snapshot.rules)
+        if refused.status in {404, 405, 426, 501}:
+            error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
+            raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=ENDPOINT) from None
+        raise failure from None
+    except TimeoutError:
+        raise Failure(FailureClass.TRANSIENT, UpstreamTimeout("The upstream could not be reached in time. Try again."), 0, "connect timeout", unreachable=True) from None
+    except (aiohttp.ClientError, OSError) as reason:
+        refused_here = isinstance(getattr(reason, "os_error", None), NotPermitted)
+        kind = FailureClass.CONFIG if refused_here else FailureClass.TRANSIENT
+        raise Failure(kind, UpstreamFailed("The upstream could not be reached. Try again."), 0, f"cannot connect: {reason}"[:300], unreachable=True) from None
+    finally:
+        exchange.waiting = None
+        exchange.upstream_seconds += time.monotonic() - began
+    trial.answered()
+    record.mark_first_token()
+    record.end_attempt(candidate, began)
+    return Connected(socket, candidate, record, trial)
+
+
+# -- while it is open ------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """One connection: frames both ways, and the books of it."""
+
+    def __init__(self, exchange: Handshake, run: Runtime, connected: Connected, send: Send) -> None:
+        self.exchange, self.run, self.socket, self.send = exchange, run, connected.socket, send
+        self.candidate, self.record, self.trial = connected.candidate, connected.record, connected.trial
+        self.model = connected.record.model
+        self.transcription = ""
+        self.tokens = 0
+
+    async def from_client(self, text: str | None, data: bytes | None) -> None:
+        """Pass a frame on; returns when the upstream's buffer has room again."""
+        try:
+            if text is not None:
+                await self.socket.send_str(text)
+            elif data is not None:
+                await self.socket.send_bytes(data)
+        except (ConnectionError, aiohttp.ClientError):
+            pass  # the other direction notices that it is closed, and says so
+
+    async def run_out(self) -> tuple[int, str]:
+        """Relay the upstream's frames until it ends. Returns the code and reason to close the client's connection with. Raises CancelledError when the client has left."""
+        exchange = self.exchange
+        exchange.task, exchange.streaming = asyncio.current_task(), True
+        exchange.total_at = time.monotonic() + self.candidate.route.channel.timeouts.total
+        error: RelayError | None = None
+        code, reason = 1000, ""
+        try:
+            if exchange.session:
+                await self.socket.send_str(session_update({"type": "realtime", **exchange.session}))
+            code, reason = await self._relay()
+            if code not in {1000, 1001}:
+                self.trial.broke(f"the upstream closed the connection with {code} {reason}"[:200])
+        except RelayError as ended:
+            error = ended
+        except asyncio.CancelledError as cancelled:
+            why = exchange.explain(cancelled)
+            if not isinstance(why, Ended):
+                self._close_books(CLIENT_GONE)
+                raise
+            error = ended_error(why.reason)
+        finally:
+            exchange.streaming = False
+            await self.socket.close()
+        if error is not None:
+            await self.send(error_event(error.message, error.wire_type, error.wire_code, error.param))
+            code, reason = 4000 + error.wire_status if error.wire_status < 1000 else 1011, error.wire_code or ""
+        self._close_books(COMPLETED if error is None else end_reason(error), error)
+        return code, reason
+
+    async def _relay(self) -> tuple[int, str]:
+        exchange, socket = self.exchange, self.socket
+        while True:
+            if exchange.must_end is not None:
+                raise ended_error(exchange.must_end)
+            message = await socket.receive()
+            if message.type is aiohttp.WSMsgType.TEXT:
+                text: str = message.data
+                model = transcription_model(text)
+                if model is not None:
+                    self.transcription = model
+                used = read_used(text)
+                if used is not None:
+                    await self._account(used)
+                await self.send(text)
+                if used is not None and not used.transcription:
+                    await self._go_on()
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                await self.send(cast(bytes, message.data))
+            elif message.type in _CLOSED:
+                return _shown_code(socket.close_code), str(message.extra or "")[:120] if message.type is aiohttp.WSMsgType.CLOSE else ""
+            elif message.type is aiohttp.WSMsgType.ERROR:
+                raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
+
+    # -- the books ---------------------------------------------------------------------------------------------------
+
+    async def _account(self, used: Used) -> None:
+        """Record what was used, and wait until that is on disk. Raises RelayUnavailable."""
+        usage = used.usage
+        self.tokens += usage.input + usage.output if usage is not None else 0
+        if used.transcription:
+            await self._account_transcription(usage)
+            return
+        self.record.sent = True
+        await self.exchange.committed(self.record.submit(COMPLETED, 200, usage))
+
+    async def _account_transcription(self, usage: Usage | None) -> None:
+        """What was said was written down by a model of its own, which is priced by itself if it is known here, and as the session's otherwise."""
+        if usage is None:
+            return
+        snapshot, caller = store.snapshot, _caller(self.exchange)
+        model = snapshot.models.get(self.transcription) or snapshot.models.get(self.model)
+        if model is None or (not model.priced and self.run.fallback_price is None):
+            logger.warning("the transcription of a realtime session has no price: %s", self.transcription)
+            model = snapshot.models.get(self.model)
+            if model is None:
+                return
+        exchange = Errand(caller, b"")
+        exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
+        bill = Bill(self.run.funds, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
+        await bill.reserve(exchange, usage.input, usage.output, 1, False, usage)
+        record = Record(exchange, self.run.funds, ENDPOINT, self.transcription or model.name, True, usage.input, bill)
+        record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
+        try:
+            await self.exchange.committed(record.submit(COMPLETED, 200, usage))
+        finally:
+            for callback in exchange.at_end:
+                callback()
+
+    async def _go_on(self) -> None:
+        """Make sure that the next response may be made and can be paid for. Raises RelayError."""
+        exchange, run, snapshot = self.exchange, self.run, store.snapshot
+        caller = _caller(exchange)
+        exchange.renew()
+        model = snapshot.models.get(self.model)
+        if model is None or not caller.may_use(model, exchange.wall):
+            raise InvalidRequest("This model is not available to your token any more.", code="model_not_allowed", param="model")
+        terms = snapshot.terms(caller)
+        wanted = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]  # the connection itself holds its place until it ends
+        if wanted:
+            await run.gate.admit(exchange, wanted, _PROMPT)
+        bill = Bill(run.funds, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
+        await bill.reserve(exchange, _PROMPT, _ANSWER, 1, True)
+        before = self.record
+        self.record = record = Record(exchange, run.funds, ENDPOINT, self.model, True, _PROMPT, bill)
+        record.candidate, record.upstream_model, record.attempts = self.candidate, before.upstream_model, [*before.attempts]
+        exchange.sketch = record.sketch
+
+    def _close_books(self, reason: str, error: RelayError | None = None) -> None:
+        """The connection is over: what was held back for a response that was not made is given back, and the record says how it ended."""
+        self.exchange.tokens_used = self.tokens
+        if not self.record.submitted:
+            self.record.sent = False
+            self.record.submit(reason, 200, None, error, wait=False)
+
+
+def _caller(exchange: Exchange) -> Caller:
+    assert exchange.caller is not None  # noqa: S101  # `connect` has run
+    return exchange.caller
+
+
+def _shown_code(code: int | None) -> int:
+    """Codes that a close frame may carry; 1006 and the like are no such."""
+    return code if code is not None and (code in {1000, 1001, 1008, 1009, 1011, 1012, 1013} or 3000 <= code < 5000) else 1011
+
+
+def model_of(query: Mapping[str, Any]) -> str:
+    return str(query.get("model") or query.get("deployment") or "")[:200]
