@@ -24,7 +24,16 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Notices", "notifications", "relay_notice"),
         ),
     ),
-    ("Records", (("Usage", "receipt_long", "relay_usagerecord"), ("Uploads", "upload_file", "relay_upload"), ("Audit log", "history", "accounts_auditevent"))),
+    ("Records", (("Usage", "receipt_long", "relay_usagerecord"), ("Audit log", "history", "accounts_auditevent"))),
+    (
+        "Kept for users",
+        (
+            ("Files", "upload_file", "relay_upload"),
+            ("Responses", "forum", "relay_storedresponse"),
+            ("Conversations", "chat", "relay_conversation"),
+            ("Batches", "stacks", "relay_batch"),
+        ),
+    ),
     ("Safety", (("Allowed upstream addresses", "lan", "relay_allowedupstream"), ("Blocked addresses", "block", "relay_blockedaddress"))),
 )
 

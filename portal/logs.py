@@ -31,3 +31,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = redact(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)
+
+
+class RefusedHandshake(logging.Filter):
+    """Leaves out what uvicorn says of a websocket that was refused with an HTTP answer, as the protocol allows: it takes it for an oversight."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.getMessage() != "ASGI callable returned without completing handshake."

@@ -196,7 +196,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "portal.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.logs.TextFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"refused handshake": {"()": "portal.logs.RefusedHandshake"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused handshake"]}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     "loggers": {
         "django": {"handlers": [], "level": "WARNING", "propagate": True},

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health
-from portal.views import balance, home, tokens, usage
+from portal.views import balance, docs, files, home, tokens, usage
 from relay.admin.explain import explain_view
 from relay.admin.running import end_view, running_view
 
@@ -30,6 +30,10 @@ urlpatterns = [
     path("usage/", usage.usage, name="usage"),
     path("usage/export.csv", usage.export, name="usage-export"),
     path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
+    path("files/", files.file_list, name="my-files"),
+    path("files/<slug:file_id>/delete/", files.file_delete, name="my-file-delete"),
+    path("files/kept/delete/", files.kept_delete, name="kept-delete"),
+    path("docs/", docs.docs, name="docs"),
     path("balance/", balance.balance, name="balance"),
     path("balance/notices/", balance.notice_settings, name="notices"),
     path("connect/", home.connect, name="connect"),

@@ -223,11 +223,12 @@ def remove(upload: Upload) -> None:
     """Delete a file: first it is nobody's, then its bytes go, then its row."""
     Upload.objects.filter(pk=upload.pk).update(state=UploadState.DELETING)
     upload.state = UploadState.DELETING
-    _unlink(upload.storage_name)
+    unlink(upload.storage_name)
     Upload.objects.filter(pk=upload.pk).delete()
 
 
-def _unlink(storage_name: str) -> None:
+def unlink(storage_name: str) -> None:
+    """Take the bytes of a file from the disk, wherever they are."""
     for path in (partial_path(storage_name), path_of(storage_name)):
         path.unlink(missing_ok=True)
 

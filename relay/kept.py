@@ -182,3 +182,9 @@ def sweep(now: datetime) -> int:
     gone, _ = StoredResponse.objects.filter(pk__in=list(StoredResponse.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:1000])).delete()
     left, _ = Conversation.objects.filter(pk__in=list(Conversation.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:200])).delete()
     return gone + left
+
+
+def end_orphans() -> None:
+    """Responses in the background whose worker is gone have failed."""
+    for row in StoredResponse.objects.filter(status__in=RUNNING).exclude(owner="")[:200]:
+        shown(row)

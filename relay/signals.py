@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models.signals import m2m_changed, post_save, pre_delete
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
 from accounts.models import Change, User
 from accounts.models.change import announce
+from relay import files
 from relay.billing import ledger
-from relay.models import Budget, Channel, Token
+from relay.models import Budget, Channel, Token, Upload
 
 _WRITES = {"post_add", "post_remove", "post_clear"}
 
@@ -21,6 +23,7 @@ def connect() -> None:
     post_save.connect(_user, sender=User, dispatch_uid="relay.user.wallet")
     post_save.connect(_token, sender=Token, dispatch_uid="relay.token.quota")
     post_save.connect(_budget, sender=Budget, dispatch_uid="relay.budget.set")
+    post_delete.connect(_upload_deleted, sender=Upload, dispatch_uid="relay.upload.deleted")
     pre_delete.connect(_budget_lifted, sender=Budget, dispatch_uid="relay.budget.lifted")
 
 
@@ -45,6 +48,11 @@ def _budget_lifted(instance: Budget, **_: Any) -> None:
     with transaction.atomic():
         ledger.lift_budget(instance)
         announce(Change.USER, [str(instance.owner_id)])
+
+
+def _upload_deleted(instance: Upload, **_: Any) -> None:
+    """A row that goes with its user takes its bytes along."""
+    transaction.on_commit(partial(files.unlink, instance.storage_name), robust=True)
 
 
 def _channel_groups(action: str, **_: Any) -> None:

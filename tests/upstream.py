@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay.wire.form import Form, parse_form
+
 Script = Callable[["Call"], Awaitable[None]]
 
 USAGE = {
@@ -34,8 +36,15 @@ class Call:
 
     @property
     def json(self) -> dict[str, Any]:
+        """The body, or, of a form, its fields that are no files."""
+        if self.headers.get("content-type", "").startswith("multipart/"):
+            return dict(parse_form(self.body, self.headers["content-type"]).texts())
         found: dict[str, Any] = json.loads(self.body)
         return found
+
+    @property
+    def form(self) -> Form:
+        return parse_form(self.body, self.headers["content-type"])
 
     @property
     def wants_usage(self) -> bool:

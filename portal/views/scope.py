@@ -7,7 +7,8 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from portal.lib import clock
-from relay.models import LedgerEntry, Model, ModelPrice, Notice, Token, UsageRecord
+from relay import files
+from relay.models import Batch, Conversation, LedgerEntry, Model, ModelPrice, Notice, StoredResponse, Token, Upload, UsageRecord
 
 _MOVEMENTS = ("starting", "top_up", "deduct", "redeem")
 
@@ -46,3 +47,19 @@ def notices_of(user: User) -> QuerySet[Notice]:
 
 def usage_of(user: User) -> QuerySet[UsageRecord]:
     return UsageRecord.objects.filter(user=user)
+
+
+def files_of(user: User) -> QuerySet[Upload]:
+    return Upload.objects.filter(files.stored(user.pk)).order_by("-pk")
+
+
+def batches_of(user: User) -> QuerySet[Batch]:
+    return Batch.objects.filter(user=user).order_by("-pk")
+
+
+def responses_of(user: User) -> QuerySet[StoredResponse]:
+    return StoredResponse.objects.filter(user=user)
+
+
+def conversations_of(user: User) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(user=user)

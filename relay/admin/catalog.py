@@ -15,6 +15,7 @@ from accounts.admin.base import BaseAdmin, address
 from accounts.models import LIMIT_FIELDS
 from portal.lib import clock, money
 from relay import price_import
+from relay.admin.forms import ModelForm
 from relay.models import ChannelModel, Model, ModelPermission, ModelPrice
 
 
@@ -40,6 +41,7 @@ class ServedByInline(TabularInline):
 class ModelAdmin(BaseAdmin):
     """Public model names."""
 
+    form = ModelForm
     inlines = (ServedByInline, PermissionInline)
     list_display = ("name", "is_open", "enabled", "state", "price", "channel_count", "permission_count", "context_window")
     list_editable = ("is_open", "enabled")
@@ -49,7 +51,7 @@ class ModelAdmin(BaseAdmin):
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
         ("Routing", {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
-        ("Shown in /v1/models", {"fields": ("owned_by", ("context_window", "max_output_tokens")), "classes": ("tab",)}),
+        ("Shown in /v1/models", {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)}),
         ("Limits", {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
     )
 

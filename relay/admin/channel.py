@@ -25,7 +25,7 @@ from relay.providers.table import PROVIDERS
 from relay.upstream_keys import put_back
 
 _TESTS_AT_ONCE = 10
-_BEHAVIOUR = ("sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+_BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
 _STATES = {
     "serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger", "cooling": "warning", "keys out of service": "danger",
 }  # fmt: skip
@@ -80,7 +80,18 @@ class ChannelAdmin(BaseAdmin):
         (
             "Behaviour",
             {
-                "fields": ("sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout"),
+                "fields": (
+                    "text_api",
+                    "parameters",
+                    "sends_done",
+                    "stream_usage",
+                    "retry_unanswered",
+                    "proxy_url",
+                    "connect_timeout",
+                    "first_byte_timeout",
+                    "idle_timeout",
+                    "total_timeout",
+                ),
                 "classes": ("tab",),
             },
         ),

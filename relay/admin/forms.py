@@ -9,7 +9,9 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 
 from accounts.models import LIMIT_FIELDS
 from portal.lib import money, net
-from relay.models import ApiKey, Channel, Token
+from relay.models import ApiKey, Channel, Model, Token
+from relay.models.catalog import Ability
+from relay.providers.parameters import check_policy
 from relay.providers.table import PROVIDERS
 from relay.upstream_urls import check_typed_url
 
@@ -37,7 +39,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         model = Channel
         fields = (
             "name", "provider", "base_url", "enabled", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_model", "test_every",
-            "groups", "proxy_url", "sends_done", "stream_usage",
+            "groups", "proxy_url", "text_api", "parameters", "sends_done", "stream_usage",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
         )  # fmt: skip
 
@@ -56,6 +58,14 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     def clean_base_url(self) -> str:
         url: str = self.cleaned_data["base_url"]
         return _checked(url) if url and self.data.get("provider") != "demo" else url
+
+    def clean_parameters(self) -> dict[str, str]:
+        rules = self.cleaned_data["parameters"] or {}
+        wrong = check_policy(rules)
+        if wrong:
+            raise forms.ValidationError(wrong)
+        found: dict[str, str] = rules
+        return found
 
     def clean_proxy_url(self) -> str:
         url: str = self.cleaned_data["proxy_url"]
@@ -113,6 +123,16 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
             self.instance.renewed()
         saved: ApiKey = super().save(commit)
         return saved
+
+
+class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
+        required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text="Shown in /v1/models; nothing is refused by it."
+    )
+
+    class Meta:
+        model = Model
+        fields = "__all__"  # noqa: DJ007  # the admin's fieldsets choose
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
+from portal.lib.money import plain
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.api.respond import json_response
+from relay.billing.price import ONE
 from relay.errors import ModelNotFound
 from relay.gateway.access import usable_models
 from relay.gateway.snapshot import ModelView
@@ -23,7 +25,8 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     """The models that this token may use."""
     exchange = exchange_of(request)
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
-    data = [model_object(model) for model in usable_models(exchange.caller, store.snapshot, exchange.wall)]
+    terms = store.snapshot.terms(exchange.caller)
+    data = [model_object(model, terms.multiplier, exchange.wall) for model in usable_models(exchange.caller, store.snapshot, exchange.wall)]
     ids = [entry["id"] for entry in data]
     return json_response({"object": "list", "data": data, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None})
 
@@ -35,11 +38,30 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
     for model in usable_models(exchange.caller, store.snapshot, exchange.wall):
         if model.name == name:
-            return json_response(model_object(model))
+            return json_response(model_object(model, store.snapshot.terms(exchange.caller).multiplier, exchange.wall))
     raise ModelNotFound(f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that are.", param="model")
 
 
-def model_object(model: ModelView) -> dict[str, object]:
+_PRICES = (
+    ("input", "input"), ("cached_input", "cached_input"), ("cache_write", "cache_write"), ("output", "output"), ("reasoning", "reasoning"), ("audio_input", "audio_input"),
+    ("audio_output", "audio_output"), ("image_input", "image_input"), ("call", "per_call"), ("image", "per_image"), ("second", "per_second"), ("character", "per_character"),
+)  # fmt: skip
+
+
+def pricing(model: ModelView, multiplier: int, now: float) -> dict[str, str] | None:
+    """What the caller pays, in USD as text: per 1M tokens, and per unit for what is not counted in tokens. None when it has no price of its own."""
+    price = model.price.at(now, 0) if model.price is not None else None
+    if price is None:
+        return None
+    found = {"currency": "USD", "tokens_per": "1000000"}
+    for name, shown in _PRICES:
+        value = getattr(price, name)
+        if value or (value is not None and name in {"input", "output"}):
+            found[shown] = plain(-(-value * multiplier // ONE))
+    return found
+
+
+def model_object(model: ModelView, multiplier: int, now: float) -> dict[str, object]:
     """A superset that OpenAI's and Anthropic's SDKs both read."""
     found: dict[str, object] = {
         "id": model.name,
@@ -54,4 +76,9 @@ def model_object(model: ModelView) -> dict[str, object]:
         found["context_window"] = model.context_window
     if model.max_output_tokens:
         found["max_output_tokens"] = model.max_output_tokens
+    if model.abilities:
+        found["abilities"] = list(model.abilities)
+    price = pricing(model, multiplier, now)
+    if price is not None:
+        found["pricing"] = price
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from ninja import NinjaAPI
 
-from relay.api import batches, chat, files, models, passthrough, realtime, responses, usage
+from relay.api import batches, chat, docs, files, models, passthrough, realtime, responses, usage
 from relay.api.errors import on_relay_error
 from relay.errors import RelayError
 
@@ -18,7 +18,9 @@ api.add_router("", responses.router)
 api.add_router("", files.router)
 api.add_router("", batches.router)
 api.add_router("", realtime.router)
+api.add_router("", docs.router)
 api.add_router("", usage.router)
 api.add_router("/dashboard/billing", usage.billing)
+docs.publish(api)
 
 urlpatterns = [path("v1/", api.urls)]

@@ -17,6 +17,10 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+for (const form of document.querySelectorAll("form[data-confirm]")) {
+  form.addEventListener("submit", (event) => { if (!confirm(form.dataset.confirm)) event.preventDefault(); });
+}
+
 const table = document.querySelector("[data-live]");
 if (table) {
   let wait = 1000;

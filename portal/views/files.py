@@ -1,0 +1,59 @@
+"""The files of the signed-in user, and what else is kept for them."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
+
+from accounts.models import User
+from portal.views.scope import batches_of, conversations_of, files_of, responses_of
+from relay import files
+from relay.batches import counts_of
+
+_PAGE = 50
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)  # noqa: S101  # login_required
+    return request.user
+
+
+@login_required
+def file_list(request: HttpRequest) -> HttpResponse:
+    """Files, the room that they take, batches, and how much of responses and conversations is kept."""
+    user = _user(request)
+    used, room = files.used(user.pk), files.room()
+    context = {
+        "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")), "used": used, "room": room.user, "largest": room.one,
+        "share": min(100, round(100 * used / room.user)), "batches": [(batch, *counts_of(batch)) for batch in batches_of(user)[:10]], "responses": responses_of(user).count(),
+        "conversations": conversations_of(user).count(), "days": settings.CONFIG.response_keep_days, "here": "files",
+    }  # fmt: skip
+    return render(request, "portal/files.html", context)
+
+
+@login_required
+@require_POST
+def file_delete(request: HttpRequest, file_id: str) -> HttpResponse:
+    upload = files_of(_user(request)).filter(file_id=file_id).first()
+    if upload is None:
+        raise Http404
+    files.remove(upload)
+    messages.success(request, f"“{upload.filename}” was deleted.")
+    return redirect("my-files")
+
+
+@login_required
+@require_POST
+def kept_delete(request: HttpRequest) -> HttpResponse:
+    """Forget all responses and conversations of this user."""
+    user = _user(request)
+    gone = responses_of(user).count() + conversations_of(user).count()
+    responses_of(user).delete()
+    conversations_of(user).delete()
+    messages.success(request, f"{gone} response(s) and conversation(s) were deleted here. What an upstream keeps, it deletes after its own time.")
+    return redirect("my-files")

@@ -1,0 +1,112 @@
+"""Responses, conversations and batches of users. What was said in them is shown to nobody here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from unfold.decorators import display
+
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, address
+from accounts.models import AuditEvent
+from relay import batches
+from relay.models import Batch, Conversation, StoredResponse
+
+
+class _KeptAdmin(BaseAdmin):
+    """May be looked at and deleted, not written."""
+
+    paginator = UncountedPaginator
+    list_select_related: Sequence[str] = ("user",)
+    ordering = ("-pk",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        AuditEvent.write(f"{obj._meta.model_name}.delete", request.user, None, address(request), id=str(obj), user=obj.user.username)
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset.select_related("user"):
+            self.delete_model(request, row)
+
+
+@admin.register(StoredResponse)
+class StoredResponseAdmin(_KeptAdmin):
+    """Responses that are kept so that apps can fetch them and go on from them."""
+
+    list_display = ("response_id", "user", "model", "channel", "status", "created_at", "expires_at")
+    list_filter = ("status", "channel")
+    list_select_related = ("user", "channel")
+    search_fields = ("=response_id", "=request_id", "user__username")
+    exclude = ("input", "body")
+
+
+@admin.register(Conversation)
+class ConversationAdmin(_KeptAdmin):
+    """Conversations of /v1/conversations."""
+
+    list_display = ("conversation_id", "user", "item_count", "created_at", "expires_at")
+    search_fields = ("=conversation_id", "user__username")
+    exclude = ("metadata",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
+        rows: QuerySet[Conversation] = super().get_queryset(request)
+        return rows.annotate(item_count=Count("items"))
+
+    @display(description="items")
+    def item_count(self, conversation: Any) -> int:
+        return int(conversation.item_count)
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnlyAdmin):
+    """Files of requests that are worked off in the background."""
+
+    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "created_at", "expires_at")
+    list_filter = ("status", "endpoint")
+    list_select_related = ("user",)
+    search_fields = ("=batch_id", "=input_file_id", "user__username")
+    actions = ("cancel_batches",)
+    ordering = ("-pk",)
+
+    @display(
+        description="state",
+        label={
+            "completed": "success",
+            "failed": "danger",
+            "expired": "warning",
+            "cancelled": "",
+            "validating": "info",
+            "in_progress": "info",
+            "finalizing": "info",
+            "cancelling": "warning",
+        },
+    )
+    def state(self, batch: Batch) -> tuple[str, str]:
+        return batch.status, batch.get_status_display()
+
+    @display(description="answered + failed of all")
+    def progress(self, batch: Batch) -> str:
+        ok, bad = batches.counts_of(batch)
+        return f"{ok} + {bad} of {batch.total}"
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("relay.change_batch")
+
+    @admin.action(description="Cancel", permissions=["cancel"])
+    def cancel_batches(self, request: HttpRequest, rows: QuerySet[Batch]) -> None:
+        """End batches; what runs is waited for, and what was answered is kept."""
+        count = 0
+        for batch in rows.exclude(status__in=[*Batch.ENDED, Batch.Status.CANCELLING]):
+            batches.cancel(batch)
+            AuditEvent.write("batch.cancel", request.user, None, address(request), id=batch.batch_id)
+            count += 1
+        self.message_user(request, f"{count} batch(es) will end.", messages.SUCCESS)

@@ -1,0 +1,37 @@
+"""GET /v1/openapi.json."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI, Router
+
+from relay.api.auth import token_auth
+from relay.api.openapi import document
+from relay.api.respond import json_response
+from relay.api.schemas import Schema
+from relay.errors import NotFound
+
+router = Router()
+_published: list[NinjaAPI] = []
+
+
+def publish(api: NinjaAPI) -> None:
+    """Say which API the document is of, when its routers are complete."""
+    _published[:] = [api]
+
+
+def current() -> Schema:
+    """The document of the published API."""
+    return document(_published[0], settings.VERSION)
+
+
+@router.get("/openapi.json", url_name="openapi")
+async def openapi_document(request: HttpRequest) -> HttpResponse:
+    """This document."""
+    allowed = settings.CONFIG.openapi
+    if allowed == "off":
+        raise NotFound("This portal does not publish its OpenAPI document. Ask its administrator.")
+    if allowed == "tokens":
+        await token_auth(request)
+    return json_response(current())

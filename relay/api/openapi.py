@@ -1,0 +1,108 @@
+"""The OpenAPI document of /v1, put together from the routers themselves and `relay.api.schemas`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from ninja import NinjaAPI
+
+from relay.api.schemas import SHAPES, Schema, Shape
+
+_TAGS: Final = {
+    "models": "Models", "chat": "Text", "completions": "Text", "responses": "Text", "conversations": "Conversations", "embeddings": "Embeddings, moderation, rerank",
+    "moderations": "Embeddings, moderation, rerank", "rerank": "Embeddings, moderation, rerank", "images": "Images", "audio": "Audio", "files": "Files", "uploads": "Files",
+    "batches": "Batches", "realtime": "Realtime", "usage": "Usage", "dashboard": "Usage", "openapi.json": "This document",
+}  # fmt: skip
+_ERRORS: Final = {
+    "400": "The request is wrong; `param` names the field.", "401": "The token is missing or not valid.", "403": "The token may not do this, or not from this address.",
+    "404": "There is no such thing, or it is somebody else's.", "405": "The method does not exist here.", "413": "The body, or the file, is too large.",
+    "429": "A limit is reached, or nothing is left to pay with.", "503": "The portal cannot do it now.",
+}  # fmt: skip
+_UPSTREAM_ERRORS: Final = {
+    "422": "The upstream cannot honour a parameter; `param` names it.", "502": "The upstream failed.", "504": "The upstream was too slow.",
+    "4XX": "The upstream's own refusal of the request, passed on.",
+}  # fmt: skip
+_ERROR: Final[Schema] = {
+    "type": "object", "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object", "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"}, "type": {"type": "string"}, "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint as its router declares it. `name`: of its function."""
+
+    method: str
+    path: str
+    name: str
+    about: str
+
+    @property
+    def tag(self) -> str:
+        return _TAGS.get(self.path.split("/")[2], "Other")
+
+
+def operations(api: NinjaAPI) -> Iterator[Operation]:
+    """Every operation, in the order of the routers."""
+    for prefix, router in api._routers:
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                shown = "/v1" + prefix + re.sub(r"\{path:(\w+)\}", r"{\1}", path)
+                about = " ".join((operation.view_func.__doc__ or "").split())
+                for method in operation.methods:
+                    yield Operation(method, shown, operation.view_func.__name__, about)
+
+
+@lru_cache(maxsize=1)
+def document(api: NinjaAPI, version: str) -> Schema:
+    """OpenAPI 3.1."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations(api):
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, SHAPES[operation.name])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "AIRelays Portal", "version": version,
+            "description": "OpenAI's API, served by whatever channels this portal has. Members that are not listed pass to the upstream unchanged.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
+        "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
+    }  # fmt: skip
+
+
+def _described(operation: Operation, shape: Shape) -> Schema:
+    found: Schema = {"operationId": operation.name, "summary": operation.about.partition(". ")[0].rstrip("."), "description": operation.about, "tags": [operation.tag]}
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in re.findall(r"\{(\w+)\}", operation.path)]
+    if parameters or shape.parameters:
+        found["parameters"] = [*parameters, *shape.parameters]
+    if shape.body is not None:
+        kind = "multipart/form-data" if shape.form else "application/json"
+        found["requestBody"] = {"required": not shape.optional_body, "content": {kind: {"schema": shape.body}}}
+    content: Schema = {"application/json": {"schema": shape.answer}} if shape.answer else {}
+    if shape.streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if shape.binary:
+        content[shape.binary] = {"schema": {"type": "string"} if shape.binary.startswith("text/") else {"type": "string", "format": "binary"}}
+    errors = {**_ERRORS, **(_UPSTREAM_ERRORS if shape.upstream else {})}
+    if operation.name == "create_response":
+        errors["422"] = _UPSTREAM_ERRORS["422"]
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    found["responses"] = {
+        "200": {"description": "It worked.", "content": content},
+        **{status: {"description": about, "content": error} for status, about in sorted(errors.items())},
+    }
+    return found

@@ -1,0 +1,21 @@
+"""What is kept ends: files and responses whose time is over, and what a crash has left half done. Every worker does it now and then; it does no harm twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import connection
+
+from portal.lib import clock
+from relay import files, kept
+
+
+def work(stopping: Callable[[], bool] = lambda: False) -> None:
+    """One round."""
+    try:
+        files.sweep()
+        if not stopping():
+            kept.sweep(clock.now())
+            kept.end_orphans()
+    finally:
+        connection.close()
