@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.wire.chat import BadRequest, parse_chat_answer, parse_chat_request
+from relay.wire.chat import parse_chat_answer, parse_chat_request
+from relay.wire.fields import BadRequest
 from relay.wire.sse import ChatStream, split_events
 from tests.conftest import Portal
 from tests.server import Server

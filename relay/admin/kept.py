@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
@@ -20,7 +19,7 @@ class _KeptAdmin(BaseAdmin):
     """May be looked at and deleted, not written."""
 
     paginator = UncountedPaginator
-    list_select_related: Sequence[str] = ("user",)
+    list_select_related: ClassVar[Any] = ("user",)
     ordering = ("-pk",)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
