@@ -69,6 +69,10 @@ class Server:
         self.catch_up()
         return httpx.get(self.url + path, headers={"authorization": f"Bearer {token}", **headers}, timeout=30, trust_env=False)
 
+    def request(self, method: str, token: str, path: str, **options: Any) -> httpx.Response:
+        self.catch_up()
+        return httpx.request(method, self.url + path, headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False, **options)
+
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -189,7 +189,7 @@ class Upstream:
                 call = Call(method, path, headers, body, writer)
                 self.calls.append(call)
                 model = call.json.get("model", "") if body else ""
-                work = asyncio.ensure_future(self.scripts.get(model, hello)(call))
+                work = asyncio.ensure_future(self._script(call, model)(call))
                 watch = asyncio.ensure_future(self._gone(reader, writer, call))
                 await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
@@ -206,6 +206,13 @@ class Upstream:
             if call is not None:
                 call.closed.set()
             writer.transport.abort()
+
+    def _script(self, call: Call, model: str) -> Script:
+        """By the model; what is deleted names none, and goes to whoever made the newest response."""
+        if call.method == "DELETE":
+            asked = [earlier.json.get("model", "") for earlier in self.calls if earlier.body and earlier.path.endswith("/responses")]
+            model = asked[-1] if asked else ""
+        return self.scripts.get(model, hello)
 
     async def _gone(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call) -> None:
         """Ends when the relay closes the connection."""
