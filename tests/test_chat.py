@@ -195,3 +195,10 @@ def test_multi_choice_stream(server: Server, live: Portal) -> None:
 
     response = server.post(live.token(), ask(live.model(script), stream=True, n=2))
     assert response.text.endswith("data: [DONE]\n\n") and response.text.count("data:") == 3
+
+
+def test_the_vendors_prefix_of_a_name_may_be_there(live: Portal, server: Server) -> None:
+    model = live.model()
+    response = server.post(live.token(), ask(f"openai/{model}"))
+    assert response.status_code == 200 and live.record(response).model == model
+    assert live.upstream.last(model).json["model"] == model

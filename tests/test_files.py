@@ -143,19 +143,24 @@ def test_nobody_else_sees_a_file(sdk: OpenAI, live: Portal, server: Server) -> N
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
+_PURPOSE = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n'
+_FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
+_FORM = "multipart/form-data; boundary=b"
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "code"),
     [
         (b"x", "application/json", "invalid_multipart"),
         (b"", "multipart/form-data", "invalid_multipart"),
-        (b"--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b--\r\n", "multipart/form-data; boundary=b", "missing_required_parameter"),
-        (b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n--b--\r\n", "multipart/form-data; boundary=b", "missing_required_parameter"),
-        (b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx", "multipart/form-data; boundary=b", "invalid_multipart"),
-        (b"--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nworld peace\r\n--b\r\n" b"Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n--b--\r\n",
-         "multipart/form-data; boundary=b", "invalid_value"),
-        (b"--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + b"x" * 70_000 + b"\r\n--b--\r\n", "multipart/form-data; boundary=b", "invalid_multipart"),
+        (_PURPOSE + b"user_data\r\n--b--\r\n", _FORM, "missing_required_parameter"),
+        (_FILE + b"\r\n--b--\r\n", _FORM, "missing_required_parameter"),
+        (_FILE, _FORM, "invalid_multipart"),
+        (_PURPOSE + b"world peace\r\n" + _FILE + b"\r\n--b--\r\n", _FORM, "invalid_value"),
+        (_PURPOSE + b"x" * 70_000 + b"\r\n--b--\r\n", _FORM, "invalid_multipart"),
+        (_FILE + b"\r\n" + _FILE + b"\r\n--b--\r\n", _FORM, "invalid_value"),
     ],
-)  # fmt: skip
+)
 def test_broken_uploads_leave_nothing(live: Portal, server: Server, content: bytes, kind: str, code: str) -> None:
     from relay.models import Upload
 

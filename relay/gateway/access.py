@@ -24,6 +24,9 @@ _UNUSABLE: Final = {
 }
 
 
+_PREFIX: Final = "openai/"
+
+
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
     """The token as official clients send it: `Authorization: Bearer`, a bare `Authorization`, or `x-api-key`. Empty when there is none."""
     value = headers.get(b"authorization", b"").decode("latin-1").strip()
@@ -71,6 +74,8 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
     """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
     model = snapshot.models.get(name)
+    if model is None and name.startswith(_PREFIX):  # LiteLLM's clients write it before every model's name
+        model = snapshot.models.get(name[len(_PREFIX) :])
     if model is None:
         shown = name if len(name) <= 100 else name[:99] + "…"
         raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")

@@ -1,0 +1,272 @@
+"""Batches: worked off, charged line by line, gone on with after a kill, cancelled, expired."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from relay.batch_file import parse
+from tests.conftest import Portal
+from tests.server import Server, serving
+from tests.upstream import Call, completion, hello
+
+
+@pytest.fixture
+def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
+    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
+    server.catch_up()
+    yield client
+    client.close()
+
+
+def lines(model: str, count: int, url: str = "/v1/chat/completions", **more: Any) -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": "x"}], **more}
+    return "\n".join(json.dumps({"custom_id": f"r{number}", "method": "POST", "url": url, "body": body}) for number in range(count)).encode()
+
+
+def submit(sdk: OpenAI, content: bytes, endpoint: Any = "/v1/chat/completions") -> Any:
+    file = sdk.files.create(file=("b.jsonl", content), purpose="batch")
+    return sdk.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+
+
+def wait_for(sdk: OpenAI, batch_id: str, seconds: float = 30) -> Any:
+    until = time.monotonic() + seconds
+    while (found := sdk.batches.retrieve(batch_id)).status not in {"completed", "failed", "expired", "cancelled"}:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+    return found
+
+
+def results(sdk: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sdk.files.content(file_id).text.splitlines()] if file_id else []
+
+
+def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import UsageRecord
+
+    model = live.model(hello, price={"input": 1, "output": 1})
+    server.catch_up()
+    batch = submit(sdk, lines(model, 12) + b"\n" + lines("no-such-model", 1).replace(b"r0", b"bad") + b"\n\n")
+    assert batch.status == "validating" and batch.object == "batch" and batch.expires_at - batch.created_at == 24 * 3600
+    done = wait_for(sdk, batch.id)
+    assert done.status == "completed" and (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (13, 12, 1)
+    found = results(sdk, done.output_file_id)
+    assert [entry["custom_id"] for entry in found] == [f"r{number}" for number in range(12)]
+    assert found[0]["response"]["status_code"] == 200 and found[0]["response"]["body"]["choices"][0]["message"]["content"] == "Hello there." and found[0]["error"] is None
+    bad = results(sdk, done.error_file_id)
+    assert [entry["custom_id"] for entry in bad] == ["bad"] and bad[0]["response"]["body"]["error"]["code"] == "model_not_found"
+    records = UsageRecord.objects.filter(request_id__in=[entry["response"]["request_id"] for entry in found])
+    assert records.count() == 12 and {record.cost for record in records} == {16_000}
+    assert sdk.files.retrieve(done.output_file_id).purpose == "batch_output"
+    assert batch.id in [entry.id for entry in sdk.batches.list()]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("/v1/embeddings", {"input": "a"}), ("/v1/responses", {"input": "a"}), ("/v1/completions", {"prompt": "a"}), ("/v1/moderations", {"input": "a"}),
+        ("/v1/images/generations", {"prompt": "a"}),
+    ],
+)  # fmt: skip
+def test_other_endpoints(sdk: OpenAI, live: Portal, server: Server, endpoint: str, body: dict[str, Any]) -> None:
+    async def script(call: Call) -> None:
+        assert call.path == endpoint
+        await call.reply(200, {"id": "x", "object": "response", "created_at": 1, "status": "completed", "output": [], "data": [], "results": [], "choices": [], "tools": [],
+                               "metadata": {}, "parallel_tool_calls": True})  # fmt: skip
+
+    model = live.model(script)
+    server.catch_up()
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": endpoint, "body": {"model": model, **body}}).encode()
+    done = wait_for(sdk, submit(sdk, line, endpoint).id)
+    assert done.request_counts.completed == 1, results(sdk, done.error_file_id)
+
+
+def test_requests_that_fail_for_a_moment_are_made_again(sdk: OpenAI, live: Portal, server: Server) -> None:
+    seen: list[int] = []
+
+    async def script(call: Call) -> None:
+        seen.append(1)
+        if len(seen) <= 2:
+            await call.error(429, "slow down", "rate_limit_exceeded", {"retry-after-ms": "50"})
+        else:
+            await hello(call)
+
+    model = live.model(script)
+    server.catch_up()
+    assert wait_for(sdk, submit(sdk, lines(model, 1)).id).request_counts.completed == 1
+
+
+def test_the_batch_price(live: Portal, upstream: Any, tmp_path: Path) -> None:
+    from relay.models import UsageRecord
+
+    model, token = live.model(hello, price={"input": 1, "output": 1}), live.token()
+    env = {"AIRELAYS_BATCH_PRICE": "0.5", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    with serving(tmp_path / "log", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+        done = wait_for(sdk, submit(sdk, lines(model, 1)).id)
+        request_id = results(sdk, done.output_file_id)[0]["response"]["request_id"]
+    record = UsageRecord.objects.get(request_id=request_id)
+    assert record.cost == 8_000 and record.price_multiplier == 500_000
+
+
+def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> None:
+    gate = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if live.upstream.count(model) > 3:
+            await gate.wait()
+        await call.reply(200, completion())
+
+    model = live.model(script)
+    server.catch_up()
+    batch = submit(sdk, lines(model, 40))
+    while live.upstream.count(model) < 5:
+        time.sleep(0.02)
+    assert sdk.batches.cancel(batch.id).status == "cancelling"
+    time.sleep(1.2)  # until the worker has looked at its status
+    live.upstream._loop.call_soon_threadsafe(gate.set)
+    done = wait_for(sdk, batch.id)
+    assert done.status == "cancelled" and 3 <= done.request_counts.completed < 20
+    assert done.request_counts.completed + done.request_counts.failed == 40
+    assert {entry["error"]["code"] for entry in results(sdk, done.error_file_id)} == {"batch_cancelled"}
+    with pytest.raises(openai.BadRequestError):
+        sdk.batches.cancel(batch.id)
+
+
+def test_a_batch_that_takes_too_long_expires(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from portal.lib import clock
+    from relay.models import Batch
+
+    async def script(call: Call) -> None:
+        await asyncio.sleep(0.2)
+        await call.reply(200, completion())
+
+    model = live.model(script)
+    server.catch_up()
+    batch = submit(sdk, lines(model, 60))
+    while live.upstream.count(model) < 2:
+        time.sleep(0.02)
+    # The worker keeps what it has read, so the moment is moved by the time that a restart would read it at.
+    Batch.objects.filter(batch_id=batch.id).update(owner="", lease_until=None)
+    Batch.objects.filter(batch_id=batch.id).update(expires_at=clock.now() + timedelta(seconds=1))
+    done = wait_for(sdk, batch.id)
+    assert done.status == "expired" and done.request_counts.total == 60
+    assert {entry["error"]["code"] for entry in results(sdk, done.error_file_id)} == {"batch_expired"}
+
+
+def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: Path) -> None:
+    from relay.models import UsageRecord
+
+    async def script(call: Call) -> None:
+        await asyncio.sleep(0.05)
+        await call.reply(200, completion())
+
+    model = live.model(script, price={"input": 1, "output": 1})
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    env = {"AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    with serving(tmp_path / "log", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+        batch = submit(sdk, lines(model, 60))
+        while live.upstream.count(model) < 15:
+            time.sleep(0.01)
+        running.kill()
+    with serving(tmp_path / "log2", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+        done = wait_for(sdk, batch.id, 60)
+        assert done.status == "completed" and done.request_counts.completed == 60
+        found = results(sdk, done.output_file_id)
+    assert len({entry["custom_id"] for entry in found}) == 60
+    charged = UsageRecord.objects.filter(user=user, end_reason="completed")
+    assert {entry["response"]["request_id"] for entry in found} == set(charged.values_list("request_id", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "empty_file"), (b"{", "invalid_json_line"), (b"[]", "invalid_json_line"),
+        (b'{"method":"POST","url":"/v1/chat/completions","body":{"model":"m"}}', "missing_custom_id"),
+        (b'{"custom_id":"a","method":"GET","url":"/v1/chat/completions","body":{"model":"m"}}', "invalid_method"),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"m"}}', "mismatched_endpoint"),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions"}', "missing_body"),
+        (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","stream":true}}', "invalid_body"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_batch(content: bytes, code: str) -> None:
+    found = parse(content, "/v1/chat/completions")
+    assert [entry["code"] for entry in found.errors] == [code]
+
+
+def test_a_bad_file_fails_the_batch_and_says_where(sdk: OpenAI, live: Portal, server: Server) -> None:
+    model = live.model(hello)
+    server.catch_up()
+    done = wait_for(sdk, submit(sdk, lines(model, 2) + b"\nnonsense\n" + lines(model, 1)).id)
+    assert done.status == "failed" and [(entry.code, entry.line) for entry in done.errors.data] == [("invalid_json_line", 3), ("duplicate_custom_id", 4)]
+    assert live.upstream.count(model) == 0
+    missing = wait_for(sdk, sdk.batches.create(input_file_id="file-nope", endpoint="/v1/chat/completions", completion_window="24h").id)
+    assert missing.status == "failed" and missing.errors.data[0].code == "file_not_found"
+    other = sdk.files.create(file=("a", b"x"), purpose="user_data")
+    wrong = wait_for(sdk, sdk.batches.create(input_file_id=other.id, endpoint="/v1/chat/completions", completion_window="24h").id)
+    assert wrong.errors.data[0].code == "invalid_purpose"
+
+
+def test_a_revoked_token_pays_for_nothing_more(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    model = live.model(hello)
+    owner = Token.objects.get(digest=digest_of(sdk.api_key)).user
+    second = live.token(owner)
+    server.catch_up()
+    file = sdk.files.create(file=("b.jsonl", lines(model, 2)), purpose="batch")
+    token = Token.objects.get(digest=digest_of(second))
+    with OpenAI(base_url=server.url + "/v1", api_key=second, max_retries=0) as other:
+        batch = other.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        token.enabled = False
+        token.save()
+    done = wait_for(sdk, batch.id)
+    assert done.request_counts.completed + done.request_counts.failed == 2
+    for entry in results(sdk, done.error_file_id):
+        assert entry["response"]["body"]["error"]["code"] == "token_disabled"
+
+
+def test_nobody_else_sees_a_batch(sdk: OpenAI, live: Portal, server: Server) -> None:
+    model = live.model(hello)
+    server.catch_up()
+    batch = submit(sdk, lines(model, 1))
+    for stranger in (live.token(), live.token(live.user(is_staff=True, is_superuser=True))):
+        assert server.get(stranger, f"/v1/batches/{batch.id}").status_code == 404
+        assert server.request("POST", stranger, f"/v1/batches/{batch.id}/cancel").status_code == 404
+        assert batch.id not in server.get(stranger, "/v1/batches").text
+    wait_for(sdk, batch.id)
+
+
+def test_the_admin_cancels_batches(live: Portal, client: Any) -> None:
+    from accounts.models import AuditEvent
+    from relay import batches
+    from relay.models import Batch
+
+    staff, user = live.user(is_staff=True, is_superuser=True), live.user()
+    batch = batches.create(user.pk, _token_of(live, user), "/v1/chat/completions", "file-x", None, None)
+    Batch.objects.filter(pk=batch.pk).update(owner="elsewhere:1:1:x", lease_until=batch.expires_at)
+    client.force_login(user)
+    assert client.get("/admin/relay/batch/").status_code in {302, 403}
+    client.force_login(staff)
+    assert batch.batch_id in client.get("/admin/relay/batch/").content.decode()
+    client.post("/admin/relay/batch/", {"action": "cancel_batches", "_selected_action": [batch.pk]})
+    batch.refresh_from_db()
+    assert batch.status == "cancelling" and AuditEvent.objects.filter(action="batch.cancel").exists()
+    batch.delete()
+
+
+def _token_of(live: Portal, user: Any) -> int:
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    return Token.objects.get(digest=digest_of(live.token(user))).pk

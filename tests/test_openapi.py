@@ -1,0 +1,93 @@
+"""The OpenAPI document is true, and shown to whom the setting says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from relay.api.docs import current
+from relay.api.openapi import operations
+from relay.api.schemas import SHAPES
+from relay.api.urls import api
+from tests.conftest import People, Portal, ask
+from tests.server import Server, serving
+from tests.upstream import hello
+
+
+def test_every_operation_is_described_and_no_other() -> None:
+    names = [operation.name for operation in operations(api)]
+    assert sorted(names) == sorted(SHAPES) and len(names) == len(set(names))
+    document = current()
+    assert document["openapi"].startswith("3.1") and len(document["paths"]) > 30
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert {"200", "401", "429", "503"} <= set(operation["responses"]) and operation["summary"], path
+            for content in operation["responses"]["200"]["content"].values():
+                Draft202012Validator.check_schema(content["schema"])
+
+
+def validator(path: str, method: str) -> Any:
+    schema = current()["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+    return Draft202012Validator(schema)
+
+
+def test_answers_are_as_the_document_says(live: Portal, server: Server) -> None:
+    model, token = live.model(hello, text_api="chat"), live.token()
+    validator("/v1/models", "get").validate(server.get(token, "/v1/models").json())
+    validator("/v1/models/{name}", "get").validate(server.get(token, f"/v1/models/{model}").json())
+    validator("/v1/chat/completions", "post").validate(server.post(token, ask(model)).json())
+    made = server.post(token, {"model": model, "input": "x"}, path="/v1/responses").json()
+    validator("/v1/responses", "post").validate(made)
+    validator("/v1/responses/{response_id}", "get").validate(server.get(token, f"/v1/responses/{made['id']}").json())
+    validator("/v1/responses/{response_id}/input_items", "get").validate(server.get(token, f"/v1/responses/{made['id']}/input_items").json())
+    validator("/v1/files", "get").validate(server.get(token, "/v1/files").json())
+    validator("/v1/batches", "get").validate(server.get(token, "/v1/batches").json())
+    validator("/v1/conversations", "post").validate(server.post(token, {}, path="/v1/conversations").json())
+    validator("/v1/realtime/client_secrets", "post").validate(server.post(token, {}, path="/v1/realtime/client_secrets").json())
+
+
+def test_only_with_a_token_unless_the_setting_says_otherwise(live: Portal, server: Server, tmp_path: Path) -> None:
+    assert server.get(live.token(), "/v1/openapi.json").json() == current()
+    assert server.get("sk-wrong", "/v1/openapi.json").status_code == 401
+    for setting, status in (("public", 200), ("off", 404)):
+        with serving(tmp_path / setting, env={"AIRELAYS_OPENAPI": setting}) as running:
+            assert running.get("none", "/v1/openapi.json").status_code == status
+            assert running.get("none", "/docs/").status_code == status
+
+
+def test_the_page_of_endpoints(people: People, client: Any, settings: Any) -> None:
+    assert client.get("/docs/").status_code == 302
+    client.force_login(people.owner)
+    page = client.get("/docs/").content.decode()
+    for path in ("/v1/chat/completions", "/v1/files/{file_id}/content", "/v1/realtime/client_secrets"):
+        assert path in page
+    settings.CONFIG = settings.CONFIG.model_copy(update={"openapi": "off"})
+    assert client.get("/docs/").status_code == 404
+
+
+def test_models_tell_their_window_abilities_and_price(live: Portal, server: Server) -> None:
+    from accounts.models import GroupSettings
+    from relay.models import Model
+
+    name = live.model(price={"input": "2.5", "output": 10, "cached_input": "0.25", "per_image": "0.04"})
+    row = Model.objects.get(name=name)
+    row.context_window, row.max_output_tokens, row.abilities = 128_000, 16_000, ["chat", "vision"]
+    row.save()
+    user = live.user()
+    found = server.get(live.token(user), f"/v1/models/{name}").json()
+    assert (found["context_window"], found["max_output_tokens"], found["abilities"]) == (128_000, 16_000, ["chat", "vision"])
+    assert found["pricing"] == {"currency": "USD", "tokens_per": "1000000", "input": "2.5", "output": "10", "cached_input": "0.25", "per_image": "0.04"}
+    from django.contrib.auth.models import Group
+
+    group = Group.objects.create(name=live.name("half"))
+    GroupSettings.objects.update_or_create(group=group, defaults={"price_multiplier": "0.5"})
+    user.groups.add(group)
+    assert server.get(live.token(user), f"/v1/models/{name}").json()["pricing"]["input"] == "1.25"
+
+
+@pytest.mark.parametrize("path", ["/v1/models/a/b/c", "/v1/models/openai%2Fgpt-x"])
+def test_a_model_that_is_not_there(live: Portal, server: Server, path: str) -> None:
+    assert server.get(live.token(), path).json()["error"]["code"] == "model_not_found"

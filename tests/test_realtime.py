@@ -1,0 +1,371 @@
+"""/v1/realtime: relayed both ways, accounted, limited, ended when nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.conftest import Portal
+from tests.server import Server
+
+USAGE = {
+    "total_tokens": 30, "input_tokens": 20, "output_tokens": 10, "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
+    "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
+}  # fmt: skip
+PRICE = {"input": 4, "output": 24, "audio_input": 32, "audio_output": 64}
+COST = (20 - 4 - 10) * 4000 + 4 * 4000 + 10 * 32000 + 2 * 24000 + 8 * 64000
+
+
+class Upstream:
+    """A realtime server on a real port."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.paths: list[str] = []
+        self.keys: list[str] = []
+        self.closed = threading.Event()
+        self.started = threading.Event()
+        threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True).start()
+        assert self.started.wait(10)
+
+    async def _run(self) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        async with serve(self._handle, "127.0.0.1", 0, max_size=20 << 20, subprotocols=[websockets.Subprotocol("realtime")]) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            self.started.set()
+            await self._stop.wait()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.paths.append(socket.request.path)
+        self.keys.append(socket.request.headers.get("authorization", ""))
+        await socket.send(json.dumps({"type": "session.created", "session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "heard"}}}}}))
+        try:
+            async for message in socket:
+                self.got.append(message if isinstance(message, bytes) else json.loads(message))
+                await self._answer(socket, message)
+        except websockets.ConnectionClosed:
+            pass
+        self.closed.set()
+
+    async def _answer(self, socket: ServerConnection, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            await socket.send(message)
+            return
+        event = json.loads(message)
+        if event["type"] == "response.create":
+            await socket.send(json.dumps({"type": "response.created", "response": {"id": "r"}}))
+            await socket.send(json.dumps({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": USAGE}}))
+        elif event["type"] == "speak":
+            usage = {"type": "tokens", "total_tokens": 5, "input_tokens": 3, "output_tokens": 2, "input_token_details": {"audio_tokens": 3}}
+            await socket.send(json.dumps({"type": "conversation.item.input_audio_transcription.completed", "transcript": "hi", "usage": usage}))
+        elif event["type"] == "echo":
+            await socket.send(json.dumps({"type": "echoed", "pad": event["pad"]}))
+        elif event["type"] == "flood":
+            for number in range(400):
+                await socket.send(json.dumps({"type": "response.output_audio.delta", "delta": "A" * 100_000, "number": number}))
+        elif event["type"] == "leave":
+            await socket.close(1011, "bye")
+
+
+@pytest.fixture(scope="module")
+def realtime() -> Iterator[Upstream]:
+    running = Upstream()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def model(live: Portal, server: Server, realtime: Upstream) -> str:
+    name = live.model(None, base_url=f"http://127.0.0.1:{realtime.port}/v1", price=PRICE, upstream_name="gpt-realtime")
+    server.catch_up()
+    return name
+
+
+def url(server: Server, model: str = "") -> str:
+    return f"ws://127.0.0.1:{server.port}/v1/realtime" + (f"?model={model}" if model else "")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+async def until(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    while True:
+        event: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        if event["type"] == kind:
+            return event
+
+
+def records(model: str, count: int) -> list[Any]:
+    from relay.models import UsageRecord
+
+    for _ in range(200):
+        found = list(UsageRecord.objects.filter(model=model).order_by("pk"))
+        if len(found) >= count:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{len(found)} records, {count} wanted")
+
+
+def ask_twice(server: Server, token: str, model: str) -> None:
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            for _ in range(2):
+                await socket.send('{"type":"response.create"}')
+                await until(socket, "response.done")
+
+    asyncio.run(run())
+
+
+def test_each_response_is_recorded_before_its_last_event(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+    from relay.models import UsageRecord
+
+    token = live.token(live.user(balance=10**12))
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            for number in (1, 2):
+                await socket.send('{"type":"response.create"}')
+                await until(socket, "response.done")
+                assert await asyncio.to_thread(UsageRecord.objects.filter(model=model, end_reason="completed").count) == number
+
+    asyncio.run(run())
+    found = records(model, 3)
+    assert [(row.cost, row.output_tokens, row.audio_output_tokens, row.usage_source) for row in found[:2]] == [(COST, 10, 8, "reported")] * 2
+    assert found[2].cost == 0 and found[2].end_reason == "client_gone"
+    assert len({row.request_id for row in found}) == 3 and found[0].endpoint == "realtime"
+    assert realtime.paths[-1] == "/v1/realtime?model=gpt-realtime" and realtime.keys[-1].startswith("Bearer sk-upstream")
+
+
+def test_speech_that_is_written_down_is_priced_as_its_own_model(live: Portal, server: Server, model: str) -> None:
+    from relay.models import Model, ModelPrice
+
+    heard, _ = Model.objects.get_or_create(name="heard")
+    ModelPrice.objects.get_or_create(model=heard, input=100, output=200)
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(live_token)) as socket:
+            await until(socket, "session.created")
+            await socket.send('{"type":"speak"}')
+            await until(socket, "conversation.item.input_audio_transcription.completed")
+
+    live_token = live.token()
+    server.catch_up()
+    asyncio.run(run())
+    assert records("heard", 1)[-1].cost == 3 * 100_000 + 2 * 200_000
+
+
+def test_the_token_may_come_as_a_sub_protocol(live: Portal, server: Server, model: str) -> None:
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        protocols = [websockets.Subprotocol("realtime"), websockets.Subprotocol(f"openai-insecure-api-key.{token}")]
+        async with connect(url(server, model), subprotocols=protocols) as socket:
+            assert socket.subprotocol == "realtime"
+            await until(socket, "session.created")
+
+    asyncio.run(run())
+
+
+def test_frames_of_sixteen_mebibytes(live: Portal, server: Server, model: str) -> None:
+    token = live.token()
+    server.catch_up()
+    size = 16 * 1024 * 1024
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token), max_size=20 << 20, compression=None) as socket:
+            await until(socket, "session.created")
+            pad = "x" * (size - len('{"type":"echo","pad":""}'))
+            await socket.send('{"type":"echo","pad":"%s"}' % pad[:-100])
+            assert len((await until(socket, "echoed"))["pad"]) == len(pad) - 100
+            await socket.send(b"b" * size)
+            assert await socket.recv() == b"b" * size
+
+    asyncio.run(run())
+
+
+def test_a_client_that_does_not_read_fills_no_memory(live: Portal, server: Server, model: str) -> None:
+    from tests.test_files import _rss
+
+    token = live.token()
+    server.catch_up()
+    before = _rss(server.process.pid)
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token), max_size=None, max_queue=2, compression=None) as socket:
+            await until(socket, "session.created")
+            await socket.send('{"type":"flood"}')
+            await asyncio.sleep(1.5)
+            assert _rss(server.process.pid) - before < 25 * 1024 * 1024
+            for number in range(400):
+                assert json.loads(await asyncio.wait_for(socket.recv(), 10))["number"] == number
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("query", "token", "status", "code"),
+    [
+        ("m", "", 401, "invalid_api_key"),
+        ("m", "sk-wrong", 401, "invalid_api_key"),
+        ("no-such", "good", 404, "model_not_found"),
+        ("", "good", 400, "missing_required_parameter"),
+        ("chat", "good", 400, "unsupported_endpoint"),
+    ],
+)
+def test_refused_handshakes_are_answered_like_refused_requests(live: Portal, server: Server, model: str, query: str, token: str, status: int, code: str) -> None:
+    chat = live.model(provider="llamacpp")
+    secret = live.token() if token == "good" else token
+    server.catch_up()
+
+    async def run() -> None:
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            async with connect(url(server, {"m": model, "chat": chat}.get(query, query)), additional_headers=bearer(secret) if secret else {}):
+                pass
+        answer = caught.value.response
+        assert answer.status_code == status and json.loads(bytes(answer.body or b""))["error"]["code"] == code and answer.headers["x-request-id"]
+
+    asyncio.run(run())
+
+
+def test_when_nothing_is_left_the_connection_ends_with_an_error(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+    user = live.user(balance=4096 * 64_000 // 3)  # enough to begin, and for a few responses
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            try:
+                for _ in range(500):
+                    await socket.send('{"type":"response.create"}')
+                    while json.loads(await asyncio.wait_for(socket.recv(), 10))["type"] != "response.done":
+                        pass
+            except websockets.ConnectionClosed as closed:
+                assert closed.rcvd is not None and closed.rcvd.code == 4429 and closed.rcvd.reason == "insufficient_quota"
+                return
+            raise AssertionError("it never ended")
+
+    asyncio.run(run())
+    from relay.models import LedgerAccount
+
+    assert LedgerAccount.objects.get(user=user, kind="wallet").balance >= 0
+
+
+def test_a_revoked_token_ends_the_connection(live: Portal, server: Server, model: str) -> None:
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    secret = live.token()
+    server.catch_up()
+    token = Token.objects.get(digest=digest_of(secret))
+
+    def revoke() -> None:
+        token.enabled = False
+        token.save()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(secret)) as socket:
+            await until(socket, "session.created")
+            await asyncio.to_thread(revoke)
+            event = await until(socket, "error")
+            assert event["error"]["code"] == "request_ended"
+            with pytest.raises(websockets.ConnectionClosed):
+                await asyncio.wait_for(socket.recv(), 5)
+
+    asyncio.run(run())
+    assert records(model, 1)[-1].end_reason == "ended"
+
+
+def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, realtime: Upstream) -> None:
+    name = live.model(None, base_url=f"http://127.0.0.1:{realtime.port}/v1", max_rpm=3)
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, name), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            for _ in range(3):
+                await socket.send('{"type":"response.create"}')
+            assert (await until(socket, "error"))["error"]["code"] == "rate_limit_exceeded"
+
+    asyncio.run(run())
+
+
+def test_the_upstream_is_closed_when_the_client_leaves(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+    token = live.token()
+    server.catch_up()
+    realtime.closed.clear()
+
+    async def run() -> None:
+        socket = await connect(url(server, model), additional_headers=bearer(token))
+        await until(socket, "session.created")
+        socket.transport.abort()
+
+    asyncio.run(run())
+    assert realtime.closed.wait(2)
+
+
+def test_the_upstreams_close_is_passed_on(live: Portal, server: Server, model: str) -> None:
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send('{"type":"leave"}')
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await asyncio.wait_for(socket.recv(), 5)
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1011
+
+    asyncio.run(run())
+
+
+def test_client_secrets_open_a_session_and_nothing_else(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    token = live.token()
+    made = server.post(token, {"session": {"type": "realtime", "model": model, "instructions": "be brief"}}, path="/v1/realtime/client_secrets").json()
+    assert made["value"].startswith("ek_") and token not in json.dumps(made) and 500 < made["expires_at"] - time.time() <= 600
+    assert server.get(made["value"], "/v1/models").status_code == 401
+
+    async def run(secret: str) -> None:
+        async with connect(url(server), subprotocols=[websockets.Subprotocol("realtime"), websockets.Subprotocol(f"openai-insecure-api-key.{secret}")]) as socket:
+            await until(socket, "session.created")
+
+    asyncio.run(run(made["value"]))
+    for _ in range(100):
+        if realtime.got and realtime.got[-1].get("type") == "session.update":
+            break
+        time.sleep(0.02)
+    assert realtime.got[-1]["session"]["instructions"] == "be brief"
+    older = server.post(token, {"model": model, "voice": "alloy"}, path="/v1/realtime/sessions").json()
+    assert older["model"] == model and older["client_secret"]["value"].startswith("ek_")
+    row = Token.objects.get(digest=digest_of(token))
+    row.enabled = False
+    row.save()
+    server.catch_up()
+    for secret in (made["value"], made["value"][:-4] + "AAAA", "ek_x"):
+        with pytest.raises(websockets.InvalidStatus):
+            asyncio.run(run(secret))
+    answer = server.post(live.token(), {"expires_after": {"seconds": 5}}, path="/v1/realtime/client_secrets")
+    assert answer.status_code == 400
