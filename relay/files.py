@@ -62,6 +62,11 @@ def partial_path(storage_name: str) -> Path:
     return folder() / "tmp" / storage_name
 
 
+def clean_name(name: str) -> str:
+    """A file name without control characters, which no header can carry, of at most 255 characters."""
+    return "".join(character for character in name if character.isprintable()).strip()[:255] or "file"
+
+
 # -- caps ------------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +173,7 @@ class Sink:
         """Put the file at its place, then say so in its row. Raises StorageFull."""
         self.settle()
         upload = self.upload
-        upload.filename, upload.purpose, upload.content_type = filename[:255], purpose, content_type[:120]
+        upload.filename, upload.purpose, upload.content_type = clean_name(filename), purpose, content_type[:120]
         upload.size, upload.sha256, upload.state, upload.owner, upload.expires_at = self.size, self._digest.hexdigest(), state, "", expires_at
         upload.save(force_update=True)
         return upload

@@ -419,6 +419,21 @@ def test_an_upload_that_is_forgotten_expires(sdk: OpenAI) -> None:
     assert UploadSession.objects.get(upload_id=made.id).status == "expired"
 
 
+def test_a_name_that_no_header_can_carry(sdk: OpenAI, server: Server) -> None:
+    made = sdk.uploads.create(bytes=1, filename="a\r\nx-evil: 1\u0000\u202e.txt", mime_type="text/plain", purpose="user_data")
+    done = sdk.uploads.complete(made.id, part_ids=[sdk.uploads.parts.create(made.id, data=b"x").id])
+    assert done.file is not None and done.file.filename == "ax-evil: 1.txt"
+    answer = server.get(sdk.api_key, f"/v1/files/{done.file.id}/content")
+    assert answer.status_code == 200 and "x-evil" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/files/%00", "/v1/responses/a%00b", "/v1/batches/%00", "/v1/conversations/%00", "/v1/files?after=file-%00", "/v1/files?purpose=%00", "/v1/files/" + "x" * 4000]
+)
+def test_ids_that_no_database_can_hold(sdk: OpenAI, server: Server, path: str) -> None:
+    assert server.get(sdk.api_key, path).status_code in {200, 400, 404}
+
+
 # -- in requests -----------------------------------------------------------------------------------------------------
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20

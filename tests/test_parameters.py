@@ -73,3 +73,20 @@ def test_a_channel_that_takes_the_parameter_is_asked_instead(live: Portal, serve
     model, token = live.model(channels=[strict, lax]), live.token()
     assert server.post(token, ask(model, top_k=1)).headers["x-relay-channel"] == str(lax.pk)
     assert server.post(token, ask(model)).headers["x-relay-channel"] == str(strict.pk)
+
+
+def test_rules_hold_for_converted_requests_in_the_clients_words(live: Portal, server: Server) -> None:
+    """As a subscription backend wants it: sampling dropped, limits of tokens refused."""
+    rules = {"temperature": "drop", "max_output_tokens": "refuse", "metadata": "drop"}
+    model, token = live.model(channels=[live.channel(text_api="responses", parameters=rules)]), live.token()
+    for field in ("max_tokens", "max_completion_tokens"):
+        refusal = server.post(token, ask(model, **{field: 5}))
+        assert refusal.status_code == 422 and refusal.json()["error"]["param"] == field
+    refusal = server.post(token, {"model": model, "input": "x", "max_output_tokens": 5}, path="/v1/responses")
+    assert refusal.status_code == 422 and refusal.json()["error"]["param"] == "max_output_tokens"
+    assert live.upstream.count(model) == 0
+    other = live.model(channels=[live.channel(text_api="chat", parameters={"responses/max_output_tokens": "refuse", "top_p": "drop", "user": "rename:end_user"})])
+    refusal = server.post(token, {"model": other, "input": "x", "max_output_tokens": 5}, path="/v1/responses")
+    assert refusal.status_code == 422
+    answer = server.post(token, {"model": other, "input": "x", "top_p": 0.5, "user": "u"}, path="/v1/responses")
+    assert answer.headers["x-airelays-ignored-parameters"] == "top_p" and live.upstream.last(other).json["end_user"] == "u"

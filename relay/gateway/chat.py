@@ -77,10 +77,10 @@ def _fit(run: Runtime, request: ChatRequest, channel: ChannelView) -> RelayError
     if name:
         return refused_parameter(name)
     try:
-        _converted(request, channel)
+        name = parameters.refused_value(channel.policy(_RESPONSES), _converted(request, channel).body)
     except BadRequest as bad:
         return invalid(bad)
-    return None
+    return refused_parameter(name) if name else None
 
 
 def _converted(request: ChatRequest, channel: ChannelView) -> ResponsesForm:
@@ -125,11 +125,7 @@ def _responses_body(request: ChatRequest, candidate: Candidate, record: Record) 
         form.body["max_output_tokens"] = max(record.bill.clamp, channel.least_output)
     if request.stream:
         form.body["stream"] = True
-    policy = channel.policy(_RESPONSES)
-    dropped = [*form.dropped]
-    for name, action in policy.items():
-        if action == "drop" and form.body.pop(name, None) is not None:
-            dropped.append(name)
+    dropped = [*form.dropped, *parameters.apply_to(channel.policy(_RESPONSES), form.body)]
     return chat_over_responses.body_of(form, request.stream), form.legacy, dropped
 
 

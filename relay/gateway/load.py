@@ -23,7 +23,7 @@ from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, K
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of
-from relay.providers.table import PROVIDERS, served
+from relay.providers.table import FAMILIES, PROVIDERS, served
 
 logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")
@@ -203,7 +203,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         key_strategy=channel.key_strategy,
         retry_unanswered=channel.retry_unanswered,
         benched=tuple(benched),
-        policies={family: found for family in {api.partition(".")[0] for api in apis} if (found := policy_of(channel.provider, family, channel.parameters or {}))},
+        policies={family: found for family in FAMILIES if (found := policy_of(channel.provider, family, channel.parameters or {}))},
         strips_nulls=channel.provider in STRIPS_NULLS,
         stores=provider.stores,
         least_output=provider.least_output,

@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
+from django.db import DataError, connection
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from accounts.models import Change
 from accounts.models.change import listen
 from portal.lib import clock
-from relay.errors import RelayUnavailable
+from relay.errors import InvalidRequest, RelayUnavailable
 from relay.gateway import load
 from relay.gateway.guard import guard
 from relay.gateway.snapshot import Caller, Snapshot
@@ -155,6 +155,9 @@ class Store:
 def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return function(*args, **kwargs)
+    except DataError as error:  # a NUL character, or a text that is too long: PostgreSQL and MySQL refuse what SQLite takes
+        connection.close()
+        raise InvalidRequest("A value of this request cannot be stored: it is too long, or contains a NUL character.") from error
     except DatabaseError as error:
         logger.error("the database cannot be read: %s", error)
         connection.close()

@@ -219,10 +219,10 @@ def _fit(run: Runtime, turn: Turn, channel: ChannelView) -> RelayError | None:
     if name:
         return refused_parameter(name)
     try:
-        turn.form(channel.output_field)
+        name = parameters.refused_value(channel.policy(_CHAT), turn.form(channel.output_field).body)
     except BadRequest as bad:
         return invalid(bad)
-    return None
+    return refused_parameter(name) if name else None
 
 
 async def _attempt(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
@@ -298,13 +298,7 @@ async def _open_chat(exchange: Exchange, run: Runtime, turn: Turn, record: Recor
     body: Json = {**form.body, "model": candidate.route.upstream_name}
     if record.bill.clamp is not None:
         body[channel.output_field] = record.bill.clamp
-    dropped = list(form.dropped)
-    for name, action in channel.policy(_CHAT).items():
-        if action == "drop" and body.pop(name, None) is not None:
-            dropped.append(name)
-        elif action.startswith("rename:") and name in body:
-            body[action[7:]] = body.pop(name)
-    record.dropped = dropped
+    record.dropped = [*form.dropped, *parameters.apply_to(channel.policy(_CHAT), body)]
     data = responses_over_chat.body_of(ChatForm(body, form.names), turn.request.stream, channel.stream_usage)
     upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, data, store.snapshot.rules, _CHAT)
     return upstream, form.names

@@ -83,7 +83,7 @@ async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         fields = received.fields
         purpose = _purpose(fields.get("purpose", ""))
         seconds = keep_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
-        name = received.filename.strip() or "file"
+        name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
         upload = await store.aside(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
@@ -177,7 +177,7 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
 
     def write() -> UploadSession:
         return UploadSession.objects.create(
-            upload_id=f"upload_{time_ordered_hex()}", user_id=caller.user_id, filename=filename[:255], purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
+            upload_id=f"upload_{time_ordered_hex()}", user_id=caller.user_id, filename=files.clean_name(filename), purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
             created_at=now, expires_at=now + _SESSION,
         )  # fmt: skip
 

@@ -104,6 +104,30 @@ def _fine(raw: msgspec.Raw, allowed: str) -> bool:
     return bool(allowed) and _decoded(value) == _decoded(allowed.encode())
 
 
+def refused_value(policy: Policy, body: Mapping[str, object]) -> str:
+    """The same for a request that was converted to the upstream's API."""
+    for name, action in policy.items():
+        if action.startswith("refuse") and name in body:
+            value = body[name]
+            if value not in (None, "", [], {}) and not (len(action) > 7 and value == _decoded(action[7:].encode())):
+                return name
+    return ""
+
+
+def apply_to(policy: Policy, body: dict[str, object]) -> list[str]:
+    """The rules, in place, for a request that was converted. Returns what was dropped."""
+    dropped = []
+    for name, action in policy.items():
+        if name in body and action == "drop":
+            if body.pop(name) not in (None, "", [], {}):
+                dropped.append(name)
+        elif name in body and action.startswith("rename:"):
+            body.setdefault(action[7:], body.pop(name))
+        elif name in body and action.startswith("refuse"):
+            body.pop(name)  # it has the value that is fine
+    return dropped
+
+
 def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fields, list[str]]:
     """The fields to send, and the names of those that were dropped with a value that would have meant something."""
     if not policy and not strip_nulls:

@@ -24,6 +24,7 @@ PATHS: Final[Mapping[str, str]] = {
     "rerank": "/rerank",
     "realtime": "/realtime",
 }
+FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
 _RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
 _CHAT: Final = frozenset(("chat.completions",))
 _IMAGES: Final = frozenset(("images.generations", "images.edits", "images.variations"))
