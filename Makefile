@@ -10,7 +10,7 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all services services-stop check format bench faults failover soak lock dev clean
+.PHONY: help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
 SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing books chat ledger limits money notices operations portal price_import processes receipts routing snapshot streams)
 
 help: ## list the commands
@@ -56,6 +56,12 @@ faults: dev ## break upstreams, clients and the portal in every way that happens
 
 failover: dev ## what failing over costs: one channel dead, one flapping, one well (ARGS="--requests 5000")
 	@$(VENV) -m bench.failover $(ARGS)
+
+uploads: dev ## two gigabytes of files, eight at once, the portal killed twice; then disk and records must agree
+	@$(VENV) -m bench.uploads $(ARGS)
+
+fuzz: dev ## Schemathesis on the portal's own OpenAPI document (ARGS="--seconds 600")
+	@$(VENV) -m bench.fuzz $(ARGS)
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)

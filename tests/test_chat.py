@@ -13,7 +13,10 @@ from tests.upstream import USAGE, Call, chunk, hello
 
 
 def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> None:
-    body = b'{"id":"x","object":"chat.completion","choices":[{"index":0,"message":{"content":"h\xc3\xa9"}}],  "extra": [1,2.50],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
+    body = (
+        b'{"id":"x","object":"chat.completion", "created":1,"choices":[{"index":0,"message":{"content":"h\xc3\xa9","refusal":null},"logprobs":null}],'
+        b'  "extra": [1,2.50],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
+    )
 
     async def script(call: Call) -> None:
         await call.reply(200, body)
@@ -27,6 +30,18 @@ def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> 
     assert response.headers["openai-processing-ms"].isdigit()
     assert response.headers["x-relay-attempts"] == "1"
     assert "set-cookie" not in response.headers and "vary" not in response.headers
+
+
+def test_members_that_an_upstream_leaves_out_are_put_in(server: Server, live: Portal) -> None:
+    """As llama.cpp's server does; OpenAI's document demands them, and some clients check."""
+
+    async def script(call: Call) -> None:
+        await call.reply(200, {"choices": [{"message": {"role": "assistant", "content": "hi", "extra": 1}, "finish_reason": "stop"}], "timings": {"a": 1}, "model": "u"})
+
+    found = server.post(live.token(), ask(live.model(script))).json()
+    choice = found["choices"][0]
+    assert choice == {"index": 0, "message": {"role": "assistant", "content": "hi", "extra": 1, "refusal": None}, "finish_reason": "stop", "logprobs": None}
+    assert found["object"] == "chat.completion" and found["id"] and found["created"] > 1_700_000_000 and found["timings"] == {"a": 1}
 
 
 def test_upstream_gets_our_key_and_nothing_of_the_client_but_the_body(server: Server, live: Portal) -> None:

@@ -28,7 +28,7 @@ from relay.gateway.stream import Answer, Codec, EventStream, Pump
 from relay.providers import parameters
 from relay.providers.failures import FailureClass
 from relay.wire import chat_over_responses
-from relay.wire.chat import ChatRequest, conversation, parse_chat_answer, parse_chat_request
+from relay.wire.chat import ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
 from relay.wire.chat_over_responses import ResponsesForm, responses_form
 from relay.wire.chat_over_responses_stream import ChatFromResponses
 from relay.wire.fields import BadRequest
@@ -141,6 +141,7 @@ async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record:
     record.mark_first_token()
     record.end_attempt(candidate, began)
     units = 0.0 if answer.usage else text_units(text)
+    text = completed(text, int(exchange.wall))
     await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units, documents=exchange.kept(200, text)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(text)

@@ -177,7 +177,8 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
 
     def write() -> UploadSession:
         return UploadSession.objects.create(
-            upload_id=f"upload_{time_ordered_hex()}", user_id=caller.user_id, filename=files.clean_name(filename), purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
+            upload_id=f"upload_{time_ordered_hex()}",
+            user_id=caller.user_id, filename=files.clean_name(filename), purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
             created_at=now, expires_at=now + _SESSION,
         )  # fmt: skip
 

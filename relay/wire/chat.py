@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from relay.wire.fields import BadRequest, Fields, as_object, encode, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
+from relay.wire.tree import Json, decode_object, objects_of
 from relay.wire.usage import Usage, parse_chat_usage, present
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -134,3 +135,21 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
         return None
     usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
     return ChatAnswer(usage, is_error, answer.model if isinstance(answer.model, str) else "")
+
+
+def completed(body: bytes, created: int) -> bytes:
+    """A plain answer with every member that clients rely on; the same bytes when none is missing. `created`: seconds since 1970, where the upstream does not say."""
+    if b'"logprobs"' in body and b'"refusal"' in body and b'"created"' in body and b'"object"' in body:
+        return body
+    answer = decode_object(body)
+    if answer is None:
+        return body
+    whole: Json = {"id": f"chatcmpl-{created}", "object": "chat.completion", "created": created, "model": "", **answer}
+    for index, choice in enumerate(objects_of(whole, "choices")):
+        choice.setdefault("index", index)
+        choice.setdefault("logprobs", None)
+        message = choice.get("message")
+        if isinstance(message, dict):
+            message.setdefault("content", None)
+            message.setdefault("refusal", None)
+    return encode(whole)
