@@ -9,6 +9,7 @@ import wave
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -323,3 +324,41 @@ def test_closed_models_and_unknown_ones(live: Portal, server: Server) -> None:
     assert server.post(live.token(), {"model": closed, "input": "a"}, path="/v1/embeddings").status_code == 403
     assert server.post(live.token(), {"model": "no-such", "input": "a"}, path="/v1/embeddings").status_code == 404
     assert server.post("sk-wrong", {"model": closed, "input": "a"}, path="/v1/embeddings").status_code == 401
+
+
+def _peak(pid: int, reset: bool = False) -> int:
+    """The most memory that a process has had since the last reset, in bytes."""
+    from pathlib import Path
+
+    if reset:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return 1024 * int(next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def test_a_large_image_and_many_texts_take_at_most_three_times_their_size(live: Portal, server: Server) -> None:
+    size, texts = 6 << 20, ["word " * 200] * 2048
+    vector = base64.b64encode(struct.pack("<256f", *[0.5] * 256)).decode()
+
+    async def script(call: Call) -> None:
+        if call.path.endswith("/edits"):
+            assert len(call.body) > size
+            await call.reply(200, {"created": 1, "data": [{"b64_json": "AAAA"}], "usage": IMAGE_USAGE})
+        else:
+            data = [{"object": "embedding", "index": index, "embedding": vector} for index in range(len(call.json["input"]))]
+            await call.reply(200, {"object": "list", "data": data, "model": "u", "usage": {"prompt_tokens": 9, "total_tokens": 9}})
+
+    model, token = live.model(script), live.token()
+    body = {"model": model, "input": texts, "encoding_format": "base64"}
+    assert server.post(token, {**body, "input": texts[:10]}, path="/v1/embeddings").status_code == 200
+    for path, length in (("images/edits", size), ("embeddings", 2048 * 1000)):
+        before = _peak(server.process.pid, reset=True)
+        if path == "embeddings":
+            answer = server.post(token, body, path="/v1/embeddings")
+            assert len(answer.json()["data"]) == 2048
+            length += len(answer.content)
+        else:
+            answer = httpx.post(
+                f"{server.url}/v1/{path}", headers={"authorization": f"Bearer {token}"}, data={"model": model, "prompt": "x"}, files={"image": ("a.png", PNG + b"\0" * size)},
+                timeout=30, trust_env=False,
+            )  # fmt: skip
+        assert answer.status_code == 200 and _peak(server.process.pid) - before <= 3 * length

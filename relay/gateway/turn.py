@@ -41,8 +41,9 @@ from relay.wire.responses_over_chat_stream import ResponsesFromChat
 from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import text_units
 from relay.wire.tools import ToolNames
-from relay.wire.tree import Json, decode_object, encode, objects_of, text_of
+from relay.wire.tree import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.wire.usage import Usage, parse_responses_usage
+from relay.wire.usage_forms import whole_usage
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"
@@ -263,6 +264,8 @@ def _completed(turn: Turn, native: bool, response: Json) -> Json:
     created = given.get("created_at")
     if isinstance(created, float):
         given["created_at"] = int(created)
+    if isinstance(given.get("usage"), dict):
+        given["usage"] = whole_usage(object_of(given, "usage"))
     return {**whole, **given, **turn.overrides(native)}
 
 
@@ -329,8 +332,11 @@ async def _plain(
 
 def _lacking(response: Json) -> bool:
     """Whether an upstream's response lacks members that clients rely on."""
-    return any(name not in response for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls")) or not isinstance(
-        response.get("created_at"), int
+    return (
+        any(name not in response for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls"))
+        or not isinstance(response.get("created_at"), int)
+        or (bool(response.get("usage"))
+        and "output_tokens_details" not in object_of(response, "usage"))
     )
 
 

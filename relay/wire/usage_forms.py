@@ -36,3 +36,13 @@ def chat_usage(response: Json) -> Json:
             "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
         },
     }  # fmt: skip
+
+
+def whole_usage(usage: Json) -> Json:
+    """`usage` of a response with every member that OpenAI's has."""
+    into, out = object_of(usage, "input_tokens_details"), object_of(usage, "output_tokens_details")
+    total_in, total_out = int_of(usage, "input_tokens"), int_of(usage, "output_tokens")
+    return {
+        "input_tokens": total_in, "output_tokens": total_out, "total_tokens": total_in + total_out, **usage,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **into}, "output_tokens_details": {"reasoning_tokens": 0, **out},
+    }  # fmt: skip
