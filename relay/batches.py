@@ -35,7 +35,7 @@ def batch_object(batch: Batch) -> Json:
     ok, bad = counts_of(batch)
     ended = batch.status in Batch.ENDED
     errors = decode(batch.errors) if batch.errors else None
-    return {
+    shown: Json = {
         "id": batch.batch_id, "object": "batch", "endpoint": batch.endpoint, **({"model": batch.model} if batch.model else {}),
         "errors": {"object": "list", "data": errors} if errors else None, "input_file_id": batch.input_file_id, "completion_window": batch.completion_window,
         "status": batch.status, "output_file_id": (ended and batch.output_file_id) or None, "error_file_id": (ended and batch.error_file_id) or None,
@@ -44,6 +44,7 @@ def batch_object(batch: Batch) -> Json:
         "expired_at": _seconds(batch.expired_at), "cancelling_at": _seconds(batch.cancelling_at), "cancelled_at": _seconds(batch.cancelled_at),
         "request_counts": {"total": batch.total, "completed": ok, "failed": bad}, "metadata": decode(batch.metadata),
     }  # fmt: skip
+    return {name: value for name, value in shown.items() if value is not None or name == "metadata"}  # what is not there yet is left out
 
 
 def counts_of(batch: Batch) -> tuple[int, int]:
@@ -52,6 +53,14 @@ def counts_of(batch: Batch) -> tuple[int, int]:
         return batch.succeeded, batch.failed
     found = batch.lines.aggregate(good=Count("pk", filter=Q(ok=True)), bad=Count("pk", filter=Q(ok=False)))
     return found["good"], found["bad"]
+
+
+def why(batch: Batch) -> str:
+    """What is wrong with it, in one sentence; empty when nothing is."""
+    found = decode(batch.errors) if batch.errors else None
+    first = found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
+    line = f"Line {first['line']}: " if first.get("line") else ""
+    return line + str(first.get("message", "")) if first else ""
 
 
 def create(user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None) -> Batch:

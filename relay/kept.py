@@ -16,6 +16,7 @@ from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.wire.tree import Json, decode, decode_object, encode, objects_of, text_of
 
 _MOST_TURNS: Final = 2000
+_WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
 RUNNING: Final = ("queued", "in_progress")
 
 
@@ -134,6 +135,7 @@ def named(items: Sequence[Json], fresh: str) -> list[Json]:
         if kind == "message":
             content = item.get("content")
             whole["content"] = [{"type": "output_text" if item.get("role") == "assistant" else "input_text", "text": content}] if isinstance(content, str) else content
+        if kind in _WITH_STATUS:
             whole.setdefault("status", "completed")
         found.append(whole)
     return found

@@ -548,16 +548,16 @@ def stored_for(user: Any, name: str = "mine.txt") -> Any:
 
 def test_the_page_of_files_is_ones_own(people: People, client: Any) -> None:
     mine, theirs = stored_for(people.owner), stored_for(people.other, "theirs.txt")
-    assert client.get("/files/").status_code == 302
+    assert client.get("/storage/").status_code == 302
     client.force_login(people.owner)
-    page = client.get("/files/").content.decode()
+    page = client.get("/storage/").content.decode()
     assert mine.file_id in page and theirs.file_id not in page
-    assert client.post(f"/files/{theirs.file_id}/delete/").status_code == 404 and client.get(f"/files/{mine.file_id}/delete/").status_code == 405
+    assert client.post(f"/storage/{theirs.file_id}/delete/").status_code == 404 and client.get(f"/storage/{mine.file_id}/delete/").status_code == 405
     client.force_login(people.staff)
-    assert client.post(f"/files/{mine.file_id}/delete/").status_code == 404
+    assert client.post(f"/storage/{mine.file_id}/delete/").status_code == 404
     client.force_login(people.owner)
-    assert client.post(f"/files/{mine.file_id}/delete/").status_code == 302
-    assert mine.file_id not in client.get("/files/").content.decode()
+    assert client.post(f"/storage/{mine.file_id}/delete/").status_code == 302
+    assert mine.file_id not in client.get("/storage/").content.decode()
 
 
 def test_the_admin_lists_files_and_deletes_them_with_their_bytes(people: People, client: Any) -> None:

@@ -222,3 +222,14 @@ def test_unknown_page_is_a_page_of_ours(clients: tuple[Client, Client, Client]) 
 def test_health(db: None) -> None:
     assert Client().get("/healthz").json()["ok"] is True
     assert Client().get("/readyz").json()["ready"] is True
+
+
+def test_no_page_lies_where_the_relay_answers() -> None:
+    """Clients may leave /v1 out of the base URL, so the first words of its paths belong to the relay."""
+    from django.urls import get_resolver
+
+    from relay.api.paths import relay_path
+
+    for pattern in get_resolver("portal.urls").url_patterns:
+        shown = "/" + str(pattern.pattern).replace("<slug:", "x").split("<")[0]
+        assert relay_path(shown) is None, shown

@@ -33,12 +33,17 @@ def _shown(method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
     kind: str = next(iter(content), "")
     schema = content[kind].get("schema", {}) if kind else {}
     required = schema.get("required", [])
-    members = [{"name": name, "required": name in required, "type": _type(member), "about": member.get("description", "")} for name, member in schema.get("properties", {}).items()]
+    members = [{"name": name, "required": name in required, "type": _type(member), "about": _about(member)} for name, member in schema.get("properties", {}).items()]
     return {
-        "method": method.upper(), "path": path, "about": operation["description"], "id": operation["operationId"], "form": kind.startswith("multipart"),
+        "method": method.upper(), "path": path, "about": operation["description"].replace("`", ""), "id": operation["operationId"], "form": kind.startswith("multipart"),
         "members": members, "queries": [{**entry, "type": _type(entry["schema"])} for entry in operation.get("parameters", []) if entry["in"] == "query"],
         "streams": "text/event-stream" in operation["responses"]["200"]["content"],
     }  # fmt: skip
+
+
+def _about(schema: dict[str, Any]) -> str:
+    """Its description, or that of what it may be."""
+    return str(schema.get("description") or next((option["description"] for option in schema.get("anyOf", ()) if "description" in option), ""))
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from accounts.models import User
 from portal.views.scope import batches_of, conversations_of, files_of, responses_of
 from relay import files
-from relay.batches import counts_of
+from relay.batches import counts_of, why
 
 _PAGE = 50
 
@@ -30,7 +30,9 @@ def file_list(request: HttpRequest) -> HttpResponse:
     used, room = files.used(user.pk), files.room()
     context = {
         "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")), "used": used, "room": room.user, "largest": room.one,
-        "share": min(100, round(100 * used / room.user)), "batches": [(batch, *counts_of(batch)) for batch in batches_of(user)[:10]], "responses": responses_of(user).count(),
+        "share": min(100, round(100 * used / room.user)),
+        "batches": [(batch, *counts_of(batch), why(batch)) for batch in batches_of(user)[:10]],
+        "responses": responses_of(user).count(),
         "conversations": conversations_of(user).count(), "days": settings.CONFIG.response_keep_days, "here": "files",
     }  # fmt: skip
     return render(request, "portal/files.html", context)

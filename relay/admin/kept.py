@@ -19,6 +19,7 @@ class _KeptAdmin(BaseAdmin):
     """May be looked at and deleted, not written."""
 
     paginator = UncountedPaginator
+    list_display_links = None
     list_select_related: ClassVar[Any] = ("user",)
     ordering = ("-pk",)
 
@@ -69,7 +70,7 @@ class ConversationAdmin(_KeptAdmin):
 class BatchAdmin(ReadOnlyAdmin):
     """Files of requests that are worked off in the background."""
 
-    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "created_at", "expires_at")
+    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "why", "created_at")
     list_filter = ("status", "endpoint")
     list_select_related = ("user",)
     search_fields = ("=batch_id", "=input_file_id", "user__username")
@@ -96,6 +97,10 @@ class BatchAdmin(ReadOnlyAdmin):
     def progress(self, batch: Batch) -> str:
         ok, bad = batches.counts_of(batch)
         return f"{ok} + {bad} of {batch.total}"
+
+    @display(description="what is wrong")
+    def why(self, batch: Batch) -> str:
+        return batches.why(batch) or "—"
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("relay.change_batch")

@@ -23,6 +23,7 @@ class UploadAdmin(BaseAdmin):
     list_filter = ("purpose",)
     list_select_related = ("user",)
     search_fields = ("filename", "=file_id", "user__username")
+    list_display_links = None
     ordering = ("-pk",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:

@@ -94,7 +94,7 @@ def _described(operation: Operation, shape: Shape) -> Schema:
         found["requestBody"] = {"required": not shape.optional_body, "content": {kind: {"schema": shape.body}}}
     content: Schema = {"application/json": {"schema": shape.answer}} if shape.answer else {}
     if shape.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {"description": "Server-sent events, each with a JSON object as its data."}}
     if shape.binary:
         content[shape.binary] = {"schema": {"type": "string"} if shape.binary.startswith("text/") else {"type": "string", "format": "binary"}}
     errors = {**_ERRORS, **(_UPSTREAM_ERRORS if shape.upstream else {})}

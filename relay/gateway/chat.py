@@ -47,7 +47,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     check_end(exchange)
     try:
         request = parse_chat_request(body)
-        expanded = await expand(request.fields, "messages", caller)
+        expanded = await expand(request.fields, "messages", caller) if b'"file_' in body else None
     except BadRequest as bad:
         raise invalid(bad) from None
     if expanded is not None:

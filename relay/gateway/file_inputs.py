@@ -51,7 +51,8 @@ async def expand(fields: Fields, member: str, caller: Caller) -> Fields | None:
 
 async def expand_items(items: Sequence[Json], where: str, caller: Caller) -> list[Json]:
     """Items of a response with the files in them put in. Raises BadRequest. What came in is not changed."""
-    if not any(mark in (text := encode(items)) for mark in _MARKS) or not text:
+    text = encode(items)
+    if not any(mark in text for mark in _MARKS):
         return list(items)
     copy = decode(text)
     found = [item for item in copy if isinstance(item, dict)] if isinstance(copy, list) else []

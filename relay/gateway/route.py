@@ -75,6 +75,9 @@ Fit = Callable[[ChannelView], RelayError | None]
 
 def fitting(routes: Sequence[Route], fit: Fit) -> tuple[Sequence[Route], RelayError | None]:
     """The routes over channels that can serve the request, and why the first of the others cannot."""
+    if len(routes) == 1:  # most models of most portals
+        only = fit(routes[0].channel)
+        return (routes, None) if only is None else ((), only)
     found = [fit(route.channel) for route in routes]
     unfit = next((error for error in found if error is not None), None)
     if unfit is None:

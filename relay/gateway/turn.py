@@ -335,8 +335,7 @@ def _lacking(response: Json) -> bool:
     return (
         any(name not in response for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls"))
         or not isinstance(response.get("created_at"), int)
-        or (bool(response.get("usage"))
-        and "output_tokens_details" not in object_of(response, "usage"))
+        or (bool(response.get("usage")) and "output_tokens_details" not in object_of(response, "usage"))
     )
 
 

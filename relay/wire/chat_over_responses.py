@@ -228,7 +228,7 @@ def completion_of(response: Json, legacy: bool = False, completion_id: str = "")
     found: Json = {
         "id": completion_id or f"chatcmpl-{text_of(response, 'id').removeprefix('resp_')}", "object": "chat.completion",
         "created": int(created) if isinstance(created, (int, float)) else 0,
-        "model": text_of(response, "model"), "choices": [choice], "system_fingerprint": None,
+        "model": text_of(response, "model"), "choices": [choice],
     }  # fmt: skip
     if response.get("service_tier"):
         found["service_tier"] = response["service_tier"]

@@ -194,7 +194,7 @@ class ChatFromResponses:
         response_id = text_of(response, "id")
         self._head = {
             "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else self.fallback_id, "object": "chat.completion.chunk",
-            "created": int(created) if isinstance(created, (int, float)) else 0, "model": text_of(response, "model"), "system_fingerprint": None,
+            "created": int(created) if isinstance(created, (int, float)) else 0, "model": text_of(response, "model"),
         }  # fmt: skip
 
     def _say(self, delta: Json, logprobs: list[Json] | None = None) -> bytes:
