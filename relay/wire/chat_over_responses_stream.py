@@ -6,81 +6,37 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.wire.chat_over_responses import call_of, finish_of, nested_annotations
-from relay.wire.events import EventReader, TooLarge, payload
+from relay.wire.codec import EventCodec
+from relay.wire.events import payload
 from relay.wire.sse import token_units
 from relay.wire.tree import Json, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.wire.usage import Usage, parse_responses_usage
+from relay.wire.usage import parse_responses_usage
 from relay.wire.usage_forms import chat_usage
 
 DONE: Final = b"data: [DONE]\n\n"
-OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 
 
 @dataclass(slots=True)
-class ChatFromResponses:
+class ChatFromResponses(EventCodec):
     """Feed it the upstream's bytes; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec."""
 
     include_usage: bool = False
     legacy: bool = False
     fallback_id: str = ""
-    usage: Usage | None = None
-    error: bytes | None = None
-    failed: bytes | None = None
-    done: bool = False
-    started: bool = False
     final: Json | None = None
-    _reader: EventReader = field(default_factory=EventReader)
     _head: Json = field(default_factory=dict)
     _calls: dict[int, int] = field(default_factory=dict)  # output index to the call's own
     _spoken: set[tuple[int, int]] = field(default_factory=set)  # parts that have come as deltas
     _filled: set[int] = field(default_factory=set)  # calls whose arguments have come as deltas
     _ended: set[int] = field(default_factory=set)  # items that have come whole
-    _units: float = 0.0
-    _terminal: bytes = b""
-
-    def feed(self, data: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        try:
-            events = self._reader.feed(data)
-        except TooLarge:
-            self.error = OVERSIZED
-            return b""
-        return b"".join(map(self._take, events))
-
-    def finish(self) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        return b"".join(map(self._take, self._reader.finish()))
-
-    @property
-    def complete(self) -> bool:
-        return self.done
-
-    @property
-    def terminal(self) -> bytes:
-        return self._terminal
-
-    @property
-    def mid_event(self) -> bool:
-        return False
-
-    @property
-    def text_units(self) -> float:
-        return 0.0 if self.usage is not None else self._units
-
-    def delivered_units(self) -> float:
-        return self._units
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return b"data: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def _take(self, event: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
+    def take(self, event: bytes) -> bytes:
         found = decode_object(payload(event))
         if found is None:
             return b""

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
-from relay.wire.events import EventReader, TooLarge, payload, typed_event
+from relay.wire.codec import EventCodec
+from relay.wire.events import payload, typed_event
 from relay.wire.responses_over_chat import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
 from relay.wire.sse import token_units
 from relay.wire.tools import ToolNames
 from relay.wire.tree import Json, decode_object, encode, int_of, json_text, object_of, objects_of, text_of
-from relay.wire.usage import Usage, parse_chat_usage
+from relay.wire.usage import parse_chat_usage
 from relay.wire.usage_forms import responses_usage
-
-_OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 
 
 @dataclass(slots=True)
@@ -34,7 +32,7 @@ class _Call:
 
 
 @dataclass(slots=True)
-class ResponsesFromChat:
+class ResponsesFromChat(EventCodec):
     """Feed it the upstream's bytes; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec.
 
     `request`: the client's request; `ids`: what the portal knows of the response (`id`, `created_at` …). `fresh`: makes endings of ids; `clock`: seconds since 1970.
@@ -46,16 +44,9 @@ class ResponsesFromChat:
     fresh: Callable[[], str]
     clock: Callable[[], int]
     watch_finish: bool = False
-    usage: Usage | None = None
-    error: bytes | None = None
-    failed: bytes | None = None
-    done: bool = False
-    started: bool = False
     final: Json | None = None
-    _reader: EventReader = field(default_factory=EventReader)
     _number: int = 0
     _model: str = ""
-    _units: float = 0.0
     _shown_usage: Json | None = None
     _finish: str = ""
     _items: list[Json | None] = field(default_factory=list)
@@ -68,47 +59,17 @@ class ResponsesFromChat:
     _logprobs: list[Json] = field(default_factory=list)
     _part: str = ""
     _parts: int = 0
-    _terminal: bytes = b""
 
     # -- what the pump asks ------------------------------------------------------------------------------------------
-
-    def feed(self, data: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        try:
-            events = self._reader.feed(data)
-        except TooLarge:
-            self.error = _OVERSIZED
-            return b""
-        return b"".join(map(self._take, events))
 
     def finish(self) -> bytes:
         """The upstream closed the connection."""
         if self.done or self.error is not None:
             return b""
-        out = b"".join(map(self._take, self._reader.finish()))
+        out = self._taken(self._reader.finish())
         if not self.done and self.error is None and self.watch_finish and self._finish:
             out += self._end()
         return out
-
-    @property
-    def complete(self) -> bool:
-        return self.done
-
-    @property
-    def terminal(self) -> bytes:
-        return self._terminal
-
-    @property
-    def mid_event(self) -> bool:
-        return False
-
-    @property
-    def text_units(self) -> float:
-        return 0.0 if self.usage is not None else self._units
-
-    def delivered_units(self) -> float:
-        return self._units
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The event by which the stream ends when it cannot go on."""
@@ -117,7 +78,7 @@ class ResponsesFromChat:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def _take(self, event: bytes) -> bytes:
+    def take(self, event: bytes) -> bytes:
         data = payload(event)
         if not data:
             return b""

@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-from relay.wire.chat_over_responses_stream import OVERSIZED
-from relay.wire.events import EventReader, TooLarge, payload, typed_event
+from relay.wire.codec import EventCodec
+from relay.wire.events import payload, typed_event
 from relay.wire.responses_over_chat_stream import error_event
 from relay.wire.sse import token_units
 from relay.wire.tree import Json, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.wire.usage import Usage, parse_responses_usage, present
+from relay.wire.usage import parse_responses_usage, present
 
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
@@ -50,7 +50,7 @@ _whole: Final = msgspec.json.Decoder(_Whole)
 
 
 @dataclass(slots=True)
-class ResponsesStream:
+class ResponsesStream(EventCodec):
     """Feed it what arrives; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec.
 
     `complete_object`: fills a response in that lacks members; `always`: even if it lacks none, because the portal knows some better.
@@ -59,63 +59,19 @@ class ResponsesStream:
 
     complete_object: Callable[[Json], Json]
     always: bool = False
-    usage: Usage | None = None
-    error: bytes | None = None
-    failed: bytes | None = None
-    done: bool = False
-    started: bool = False
     final: Json | None = None
-    _reader: EventReader = field(default_factory=EventReader)
     _mend: bool | None = None
     _opening: list[bytes] = field(default_factory=list)
     _items: dict[int, msgspec.Raw] = field(default_factory=dict)
     _places: dict[str, int] = field(default_factory=dict)
     _number: int = 0
-    _units: float = 0.0
-    _terminal: bytes = b""
-
-    def feed(self, data: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        try:
-            events = self._reader.feed(data)
-        except TooLarge:
-            self.error = OVERSIZED
-            return b""
-        return b"".join(map(self._take, events))
-
-    def finish(self) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        return b"".join(map(self._take, self._reader.finish()))
-
-    @property
-    def complete(self) -> bool:
-        return self.done
-
-    @property
-    def terminal(self) -> bytes:
-        return self._terminal
-
-    @property
-    def mid_event(self) -> bool:
-        return False
-
-    @property
-    def text_units(self) -> float:
-        return 0.0 if self.usage is not None else self._units
-
-    def delivered_units(self) -> float:
-        return self._units
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return error_event(self._number, message, code, param)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def _take(self, event: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
+    def take(self, event: bytes) -> bytes:
         match = _KIND.search(event)
         if match is None:
             data = payload(event)

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from relay.wire.chat_over_responses_stream import OVERSIZED
-from relay.wire.events import EventReader, TooLarge, payload
+from relay.wire.codec import EventCodec
+from relay.wire.events import payload
 from relay.wire.sse import token_units
 from relay.wire.usage import Usage, parse_responses_usage, present
 
@@ -28,64 +28,25 @@ _event: Final = msgspec.json.Decoder(_Event)
 
 
 @dataclass(slots=True)
-class TypedStream:
+class TypedStream(EventCodec):
     """The members are those that `relay.gateway.stream.Pump` asks of a codec. `endings`: events of a terminal kind that make the stream complete; several images have one each."""
 
     endings: int = 1
     units: Usage = field(default_factory=Usage)
-    usage: Usage | None = None
-    error: bytes | None = None
-    failed: bytes | None = None
-    done: bool = False
-    started: bool = False
-    _reader: EventReader = field(default_factory=EventReader)
     _ended: int = 0
-    _units: float = 0.0
-    _terminal: bytes = b""
-
-    def feed(self, data: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
-        try:
-            events = self._reader.feed(data)
-        except TooLarge:
-            self.error = OVERSIZED
-            return b""
-        return b"".join(map(self._take, events))
 
     def finish(self) -> bytes:
         if self.done or self.error is not None:
             return b""
-        out = b"".join(map(self._take, self._reader.finish()))
+        out = self._taken(self._reader.finish())
         if self._ended and not self.done:  # fewer images than were asked for
             self.done = True
         return out
 
-    @property
-    def complete(self) -> bool:
-        return self.done
-
-    @property
-    def terminal(self) -> bytes:
-        return self._terminal
-
-    @property
-    def mid_event(self) -> bool:
-        return False
-
-    @property
-    def text_units(self) -> float:
-        return 0.0 if self.usage is not None else self._units
-
-    def delivered_units(self) -> float:
-        return self._units
-
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return b"event: error\ndata: " + _encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
-    def _take(self, event: bytes) -> bytes:
-        if self.done or self.error is not None:
-            return b""
+    def take(self, event: bytes) -> bytes:
         data = payload(event)
         if not data:
             return event if self.started else b""

@@ -1,0 +1,77 @@
+"""What the codecs of event streams have in common. Pure. `relay.gateway.stream.Codec` says what the pump asks of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.wire.events import EventReader, TooLarge
+from relay.wire.usage import Usage
+
+OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
+
+
+@dataclass(slots=True, kw_only=True)
+class EventCodec:
+    """Feed it what arrives; send on what it returns. A codec of its own says in `take` what becomes of each whole event.
+
+    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the stream is complete; its
+    last event is `terminal`, which goes out when the record is on disk. `failed`: that event says itself that the answer failed.
+    """
+
+    usage: Usage | None = None
+    error: bytes | None = None
+    failed: bytes | None = None
+    done: bool = False
+    started: bool = False
+    _reader: EventReader = field(default_factory=EventReader)
+    _units: float = 0.0
+    _terminal: bytes = b""
+
+    def take(self, event: bytes) -> bytes:
+        """One whole event; what goes out for it."""
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> bytes:
+        if self.done or self.error is not None:
+            return b""
+        try:
+            events = self._reader.feed(data)
+        except TooLarge:
+            self.error = OVERSIZED
+            return b""
+        return self._taken(events)
+
+    def finish(self) -> bytes:
+        """The upstream closed the connection."""
+        return b"" if self.done or self.error is not None else self._taken(self._reader.finish())
+
+    def _taken(self, events: list[bytes]) -> bytes:
+        out = []
+        for event in events:
+            if self.done or self.error is not None:
+                break
+            out.append(self.take(event))
+        return b"".join(out)
+
+    @property
+    def complete(self) -> bool:
+        return self.done
+
+    @property
+    def terminal(self) -> bytes:
+        return self._terminal
+
+    @property
+    def mid_event(self) -> bool:
+        """Whole events come out, or nothing."""
+        return False
+
+    @property
+    def text_units(self) -> float:
+        """A rough number of tokens of the text that came out, 0 when the upstream reports usage."""
+        return 0.0 if self.usage is not None else self._units
+
+    def delivered_units(self) -> float:
+        """A rough number of tokens of the text that has come out so far."""
+        return self._units
