@@ -23,9 +23,12 @@ from relay.models import ApiKey, Channel, FailureRule
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
-from relay.providers.table import PROVIDERS
-from relay.wire.chat import parse_chat_answer
+from relay.providers.table import PROVIDERS, served
+from relay.wire.chat import ChatAnswer, parse_chat_answer
+from relay.wire.chat_over_responses_stream import ChatFromResponses
+from relay.wire.responses import parse_responses_answer, user_item
 from relay.wire.sse import ChatStream
+from relay.wire.tree import decode_object, text_of
 from relay.wire.upstream_error import read_error
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
@@ -121,15 +124,18 @@ def _unreachable(error: Exception) -> str:
 
 
 async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], rules: Sequence[Rule], streamed: bool) -> ProbeResult:
+    api = "chat.completions" if "chat.completions" in served(PROVIDERS[channel.provider], channel.text_api) else "responses"
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
+    if api == "responses":
+        body = {"model": model, "instructions": "Be brief.", "input": [user_item("Reply with the word OK.")], "store": False}
     if streamed:
         body["stream"] = True
     began = time.monotonic()
     first: int | None = None
-    scanner = ChatStream()
+    scanner: ChatStream | ChatFromResponses = ChatStream() if api == "chat.completions" else ChatFromResponses()
     try:
         async with _client(channel, allowed) as client:
-            async with client.stream("POST", PROVIDERS[channel.provider].path("chat.completions").lstrip("/"), headers=headers, json=body) as response:
+            async with client.stream("POST", PROVIDERS[channel.provider].path(api).lstrip("/"), headers=headers, json=body) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
@@ -146,7 +152,7 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     good = response.status_code == 200
     if good and streamed and scanner.error is None and scanner.started:
         return ProbeResult(True, f"Answered in {latency} ms, the first token after {first} ms.", latency, "", first)
-    answer = parse_chat_answer(content) if good else None
+    answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
     if answer is None or answer.is_error:
         failed = scanner.error if good and scanner.error is not None else content
         failure = classify(response.status_code, response.headers, failed, channel.provider, rules, inside_200=response.status_code < 300)
@@ -154,6 +160,12 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     reported = answer.model or "no model name"
     tokens = f", {answer.usage.input} + {answer.usage.output} tokens" if answer.usage else ", no usage reported"
     return ProbeResult(True, f"Answered in {latency} ms as “{clean_upstream_message(reported, 120)}”{tokens}.", latency, reported)
+
+
+def _as_chat(content: bytes) -> ChatAnswer | None:
+    """What a test wants to know of an answer of /v1/responses."""
+    found, whole = parse_responses_answer(content), decode_object(content) or {}
+    return ChatAnswer(found.usage, found.is_error or found.failed, text_of(whole, "model")) if found is not None else None
 
 
 def _since(began: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -499,6 +500,37 @@ def test_a_conversation_grows_with_each_turn(sdk: OpenAI, live: Portal, server: 
     assert [len(entry) for entry in asked] == [2, 4]
     items = list(sdk.conversations.items.list(talk.id, order="asc"))
     assert len(items) == 5 and len({item.id for item in items}) == 5
+
+
+def test_a_conversation_is_kept_from_its_last_turn_on(sdk: OpenAI, live: Portal, chat_only: str) -> None:
+    from datetime import timedelta
+
+    from portal.lib import clock
+    from relay.models import Conversation
+
+    talk = sdk.conversations.create()
+    Conversation.objects.filter(conversation_id=talk.id).update(expires_at=clock.now() + timedelta(hours=1))
+    sdk.responses.create(model=chat_only, input="x", conversation=talk.id)
+    assert Conversation.objects.get(conversation_id=talk.id).expires_at > clock.now() + timedelta(days=29)
+
+
+def test_what_cannot_be_decoded_is_passed_on_all_the_same(live: Portal, server: Server) -> None:
+    broken = json.dumps(response(9, "a stray BYTE of Latin-1")).encode().replace(b"BYTE", b"\xe9")
+
+    async def script(call: Call) -> None:
+        if not call.json.get("stream"):
+            await call.reply(200, broken)
+            return
+        await call.open_stream()
+        await call.event({"type": "response.created", "sequence_number": 0, "response": response(9, "", status="in_progress", output=[])})
+        await call.send(b'data: {"type":"response.completed","sequence_number":1,"response":' + broken + b"}\n\n")
+        await call.end()
+
+    model, token = live.model(script), live.token()
+    plain = server.post(token, {"model": model, "input": "x"}, path="/v1/responses")
+    assert plain.content == broken and live.record(plain).output_tokens == 7
+    streamed = server.post(token, {"model": model, "input": "x", "stream": True}, path="/v1/responses")
+    assert b"a stray \xe9 of" in streamed.content and live.record(streamed).end_reason == "completed"
 
 
 def test_conversations_are_managed(sdk: OpenAI) -> None:

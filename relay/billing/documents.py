@@ -22,15 +22,19 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement with its values. `make`: writes the SQL for the database of the thread that runs it."""
+    """A new row, or, with `pk`, changes of one. `replace`: columns by which older rows are told that go first."""
 
     table: type[models.Model]
     columns: tuple[str, ...]
     values: tuple[object, ...]
     replace: tuple[str, ...] = ()
+    pk: int | None = None
 
     def run(self, books: Books) -> None:
         values = [books.at(value.seconds) if isinstance(value, Moment) else value for value in self.values]
+        if self.pk is not None:
+            books.run(_update_sql(self.table, self.columns), [*values, self.pk])
+            return
         if self.replace:
             keys = [values[self.columns.index(name)] for name in self.replace]
             books.run(_delete_sql(self.table, self.replace), keys)
@@ -40,6 +44,11 @@ class Statement:
 def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> Statement:
     """A new row. One that is there already stays; `replace`: names by which an older one is told, which then goes."""
     return Statement(table, tuple(values), tuple(values.values()), tuple(replace))
+
+
+def update(table: type[models.Model], pk: int, **values: object) -> Statement:
+    """Changes of a row, if it is still there."""
+    return Statement(table, tuple(values), tuple(values.values()), pk=pk)
 
 
 @lru_cache(maxsize=32)
@@ -60,3 +69,12 @@ def _delete_sql(table: type[models.Model], keys: tuple[str, ...]) -> str:
     fields = {field.attname: field for field in meta.concrete_fields}
     where = " AND ".join(f"{quote(fields[name].column)} = %s" for name in keys)
     return f"DELETE FROM {quote(meta.db_table)} WHERE {where}"  # noqa: S608  # names of our own tables
+
+
+@lru_cache(maxsize=32)
+def _update_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
+    quote = connection.ops.quote_name
+    meta: Any = table._meta
+    fields = {field.attname: field for field in meta.concrete_fields}
+    changes = ", ".join(f"{quote(fields[name].column)} = %s" for name in columns)
+    return f"UPDATE {quote(meta.db_table)} SET {changes} WHERE {quote(meta.pk.column)} = %s"  # noqa: S608  # names of our own tables

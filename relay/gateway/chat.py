@@ -32,7 +32,7 @@ from relay.wire.chat import ChatRequest, completed, conversation, parse_chat_ans
 from relay.wire.chat_over_responses import ResponsesForm, responses_form
 from relay.wire.chat_over_responses_stream import ChatFromResponses
 from relay.wire.fields import BadRequest
-from relay.wire.responses import parse_responses_answer
+from relay.wire.responses import ResponsesAnswer, parse_responses_answer
 from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import ChatStream, text_units
 from relay.wire.tree import Json, decode_object, encode
@@ -151,7 +151,9 @@ async def _plain_converted(
     exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float, legacy: bool
 ) -> HttpResponseBase:
     """A response as the chat completion that the client has asked for."""
-    response, _ = await whole_response(candidate, upstream)
+    response, _, text = await whole_response(candidate, upstream)
+    if response is None:
+        raise garbage(upstream, text, "a response that can be decoded")
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
@@ -164,8 +166,11 @@ async def _plain_converted(
     return Answer(body)
 
 
-async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json, bytes]:
-    """A plain answer of an upstream that speaks responses, also when it streams without having been asked. Raises Failure."""
+async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json | None, ResponsesAnswer, bytes]:
+    """A plain answer of an upstream that speaks responses, also when it streams without having been asked. Raises Failure.
+
+    None: it is one, but something in it (half of a surrogate pair, say) cannot be decoded; its bytes can still be passed on.
+    """
     provider, rules = candidate.route.channel.provider, store.snapshot.rules
     text = await upstream.read_all()
     upstream.close()
@@ -176,7 +181,7 @@ async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json
         raise garbage(upstream, text, "a response")
     if answer.is_error or answer.failed:
         raise classify(200, {}, text, provider, rules, inside_200=True)
-    return decode_object(text) or {}, text
+    return decode_object(text), answer, text
 
 
 def _from_stream(text: bytes, provider: str) -> bytes:

@@ -14,15 +14,15 @@ from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
+from relay.gateway.turn import CONVERSATION_KEEP, keep_for
 from relay.models import Conversation, ConversationItem
 from relay.wire.tree import Json, decode_object, encode, text_of
 
 _MOST_ITEMS: Final = 20  # of one request, as OpenAI has it
-_DAYS: Final = 30  # conversations are kept so long where responses are not kept at all
 
 
 def _keep(run: Runtime) -> timedelta:
-    return timedelta(days=run.config.response_keep_days or _DAYS)
+    return keep_for(run) or CONVERSATION_KEEP
 
 
 def _row(caller: Caller, conversation_id: str) -> Conversation:

@@ -11,7 +11,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
 from relay import files
-from relay.errors import InvalidRequest
+from relay.errors import InvalidRequest, RelayError
 from relay.files import Sink
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
@@ -119,7 +119,7 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
         await store.in_thread(files.check_one, announced)
     held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
     exchange.total_at = exchange.started + run.config.total_timeout
-    sink = Sink(await store.aside(files.begin, user_id, min(held, most), run.funds.owner, session))
+    sink = await _begin(run, user_id, min(held, most), session)
     try:
         await _read(exchange, parser, sink, most)
     except BaseException:
@@ -127,6 +127,32 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
         raise
     kind = parser.content_type if _TYPE.fullmatch(parser.content_type) else ""
     return Received(sink, parser.fields, parser.filename, kind)
+
+
+async def _begin(run: Runtime, user_id: int, held: int, session: UploadSession | None) -> Sink:
+    """Hold room and open the file. A client that leaves in this moment must not leave room held behind it."""
+
+    def open_sink() -> Sink:
+        upload = files.begin(user_id, held, run.funds.owner, session)
+        try:
+            return Sink(upload)
+        except BaseException:
+            files.remove(upload)
+            raise
+
+    work = asyncio.ensure_future(store.aside(open_sink))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        run.watch.spawn(_abandon(work))
+        raise
+
+
+async def _abandon(work: asyncio.Future[Sink]) -> None:
+    try:
+        await give_up(await work)
+    except RelayError:
+        pass  # nothing was held
 
 
 async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> None:

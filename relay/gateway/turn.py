@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from relay import kept
 from relay.billing.count import estimate_prompt
-from relay.billing.documents import Moment, Statement, insert
+from relay.billing.documents import Moment, Statement, insert, update
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer, whole_response
@@ -29,7 +29,7 @@ from relay.gateway.serve import Job, check_end, invalid, refused_parameter, rela
 from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, Codec
-from relay.models import ConversationItem, StoredResponse
+from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.providers import parameters
 from relay.wire import responses_over_chat
 from relay.wire.chat import conversation, parse_chat_answer
@@ -42,11 +42,12 @@ from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import text_units
 from relay.wire.tools import ToolNames
 from relay.wire.tree import Json, decode_object, encode, object_of, objects_of, text_of
-from relay.wire.usage import Usage, parse_responses_usage
+from relay.wire.usage import Usage
 from relay.wire.usage_forms import whole_usage
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"
+CONVERSATION_KEEP: Final = timedelta(days=30)  # where responses are not kept at all
 _BEFORE: Final = ("previous_response_id", "conversation")
 
 
@@ -135,6 +136,7 @@ class Turn:
         if self.conversation_pk:
             for item in (*own, *kept.named(objects_of(response, "output"), time_ordered_hex())):
                 found.append(insert(ConversationItem, conversation_id=self.conversation_pk, item_id=text_of(item, "id")[:120], body=encode(item).decode()))
+            found.append(update(Conversation, self.conversation_pk, expires_at=Moment(now + (self.keep or CONVERSATION_KEEP).total_seconds())))
         return found
 
 
@@ -313,18 +315,18 @@ async def _plain(
 ) -> HttpResponseBase:  # fmt: skip
     """`names`: what the functions of a chat upstream stand for, None for an upstream that speaks responses."""
     if names is None:
-        response, body = await whole_response(candidate, upstream)
-        if always or _lacking(response):
+        response, answer, body = await whole_response(candidate, upstream)
+        usage = answer.usage
+        if response is not None and (always or _lacking(response)):
             response = _completed(turn, True, response)
             body = encode(response)
-        usage = parse_responses_usage(encode(response.get("usage"))) if response.get("usage") else None
     else:
-        response, usage = await _converted(turn, candidate, upstream, names)
-        body = encode(response)
+        converted, usage = await _converted(turn, candidate, upstream, names)
+        response, body = converted, encode(converted)
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    documents = [*turn.documents(exchange, candidate, keeps, response), *exchange.kept(200, body)]
+    documents = [*(turn.documents(exchange, candidate, keeps, response) if response is not None else ()), *exchange.kept(200, body)]
     await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), documents=documents))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(body)
@@ -347,7 +349,9 @@ async def _converted(turn: Turn, candidate: Candidate, upstream: Upstream, names
         raise garbage(upstream, text, "a chat completion")
     if answer.is_error:
         raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
-    completion = decode_object(text) or {}
+    completion = decode_object(text)
+    if completion is None:
+        raise garbage(upstream, text, "a chat completion that can be decoded")
     fresh = [time_ordered_hex() for _ in range(responses_over_chat.items_of(completion))]
     ids: Json = {**turn.ids, "completed_at": int(time.time()), **turn.overrides(False)}
     return response_of(completion, turn.members, ids, names, fresh), answer.usage

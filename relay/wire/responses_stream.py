@@ -184,7 +184,11 @@ class ResponsesStream(EventCodec):
         if kind == "response.failed" and not self.started:
             self.error = b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"
             return b""
-        response = decode_object(raw) or {}
+        response = decode_object(raw)
+        if response is None:  # something in it cannot be decoded; the client may be able to
+            self._terminal, self.done, self.started = typed_event(kind, data), True, True
+            out, self._opening = b"".join(self._opening), []
+            return out
         empty = not objects_of(response, "output")
         if empty and self._items:
             response["output"] = [self._items[index] for index in sorted(self._items)]
