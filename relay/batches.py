@@ -144,8 +144,13 @@ def finish(batch: Batch, lines: tuple[Line, ...], outcome: str, owner: str, erro
     batch.refresh_from_db()
     if batch.status in Batch.ENDED:
         return True
+    known = done(batch)
+    missing_some = any(line.number not in known for line in lines)
+    if outcome == Status.COMPLETED and missing_some:  # its time was over before all were made
+        outcome = Status.EXPIRED
+    elif outcome == Status.EXPIRED and not missing_some:
+        outcome = Status.COMPLETED
     if outcome != Status.COMPLETED:
-        known = done(batch)
         code, message = (
             ("batch_expired", "The batch did not end in time.") if outcome == Status.EXPIRED else ("batch_cancelled", "The batch was cancelled before this request was made.")
         )

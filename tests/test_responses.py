@@ -117,6 +117,25 @@ def test_a_native_answer_passes_and_is_billed(sdk: OpenAI, live: Portal, native:
     assert (record.endpoint, record.input_tokens, record.cached_input_tokens, record.output_tokens, record.reasoning_tokens) == ("responses", 9, 4, 7, 3)
 
 
+def test_good_answers_pass_byte_for_byte(live: Portal, server: Server) -> None:
+    answer = json.dumps({**response(3, "Grüße", store=True), "usage": USED}, indent=1, ensure_ascii=False).encode()
+    begun = b'event: response.created\ndata: {"type":"response.created",  "sequence_number":0,"response":%s}\n\n' % answer.replace(b"\n", b"")
+    ended = b'event: response.completed\ndata: {"type":"response.completed","sequence_number":1,"response":%s}\n\n' % answer.replace(b"\n", b"")
+
+    async def script(call: Call) -> None:
+        if not call.json.get("stream"):
+            await call.reply(200, answer)
+            return
+        await call.open_stream()
+        await call.send(begun + ended)
+        await call.end()
+
+    model, token = live.model(script), live.token()
+    body = b'{"input": "x",  "model": "%s", "odd": [1,2.50]}' % model.encode()
+    assert server.post(token, body, path="/v1/responses").content == answer and live.upstream.last(model).body == body
+    assert server.post(token, body.replace(b'"odd"', b'"stream":true,"odd"'), path="/v1/responses").content == begun + ended
+
+
 def test_the_stream_ends_with_the_whole_response_although_the_upstreams_is_empty(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     with sdk.responses.stream(model=native[0], input="hi") as stream:
         kinds = [event.type for event in stream]

@@ -149,9 +149,11 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Turn:
         own = request.items()
         turn = Turn(request, caller, own, own, id=f"resp_{time_ordered_hex()}", created=int(exchange.wall), keep=keep_for(run))
         await _recall(turn)
-        turn.sent = await expand_items(_referred(own, turn.before), "input", caller)
+        turn.sent = _referred(own, turn.before)
+        if b'"file_' in body:
+            turn.sent = await expand_items(turn.sent, "input", caller)
         turn.before = opened(turn.before)
-        if b'"file_id"' in encode(turn.before):
+        if turn.before and b'"file_id"' in encode(turn.before):
             turn.before = await expand_items(turn.before, "previous_response_id" if request.previous_id else "conversation", caller)
     except BadRequest as bad:
         raise invalid(bad) from None
@@ -194,7 +196,7 @@ def _referred(items: Sequence[Json], before: Sequence[Json]) -> list[Json]:
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
     request = turn.request
-    said = encode([*turn.before, *turn.sent])
+    said = bytes(request.fields.get("input", b"")) if not turn.before and turn.sent == turn.own else encode([*turn.before, *turn.sent])
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
     job = Job(
@@ -294,7 +296,8 @@ async def _open_native(exchange: Exchange, run: Runtime, turn: Turn, record: Rec
                 known = False  # it has forgotten; what it knew is known here, too
                 continue
             raise
-        return upstream, stores and request.store, not known and bool(turn.overrides(True))
+        untold = not known and bool(request.previous_id or request.conversation_id)
+        return upstream, stores and request.store, untold or turn.forced_id or (request.store and turn.keep is not None and not stores)
 
 
 async def _open_chat(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate) -> tuple[Upstream, ToolNames]:
