@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -187,6 +189,29 @@ def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(ser
     for _ in range(6):
         response = server.post(token, ask(model, stream=stream))
         assert response.status_code == 200 and response.headers["x-relay-attempts"] == "1"
+
+
+def test_all_kept_connections_that_close_in_that_moment_are_replaced(server: Server, live: Portal) -> None:
+    """As when an upstream restarts: none of the others is any better."""
+    kept: set[object] = set()
+    come: list[Call] = []
+
+    async def script(call: Call) -> None:
+        if call.writer in kept:
+            call.cut()
+            return
+        kept.add(call.writer)
+        come.append(call)
+        while len(come) % 8:  # until all of a round are here, each on a connection of its own
+            await asyncio.sleep(0.01)
+        await hello(call)
+
+    model, token = live.model(script), live.token()
+    server.catch_up()
+    for _ in range(2):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: server.post(token, ask(model)), range(8)))
+        assert [(response.status_code, response.headers["x-relay-attempts"]) for response in found] == [(200, "1")] * 8
 
 
 def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> None:

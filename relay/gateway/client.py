@@ -159,17 +159,20 @@ def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, conne
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's connection pool, which leaves word whether a request got a connection that had been used before."""
+    """aiohttp's connection pool, which leaves word whether a request got a connection that had been used before, and gives it a new one when it must have one."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        if _fresh.get():
+            _reused.set(False)
+            return None
         connection = await super()._get(key, traces)
         _reused.set(connection is not None)
         return connection
 
 
 _reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)
+_fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)
 _STALE_SECONDS: Final = 1.0
-_RESENDS: Final = 2
 MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
 
@@ -178,21 +181,23 @@ class UpstreamTransport(AiohttpTransport):
     """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once.
 
     An upstream may close a kept connection in the very moment in which a request is sent on it. When such a connection ends at once and
-    without a byte of an answer, the request is sent again, on another one.
+    without a byte of an answer, the request is sent again, on a new one: the others may have been closed with it.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = time.monotonic()
-        resends = 0
-        while True:
-            _reused.set(False)
-            try:
-                return await self._send(request)
-            except httpx.ReadError as error:
-                stale = isinstance(error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError))
-                if not (stale and _reused.get()) or resends >= _RESENDS or time.monotonic() - began > _STALE_SECONDS:
-                    raise
-                resends += 1
+        _reused.set(False)
+        try:
+            return await self._send(request)
+        except httpx.ReadError as error:
+            stale = isinstance(error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError))
+            if not (stale and _reused.get()) or time.monotonic() - began > _STALE_SECONDS:
+                raise
+        token = _fresh.set(True)
+        try:
+            return await self._send(request)
+        finally:
+            _fresh.reset(token)
 
     async def connect_socket(self, url: str, headers: Mapping[str, str], connect_timeout: float) -> aiohttp.ClientWebSocketResponse:
         """A websocket to an upstream, checked by the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
