@@ -194,16 +194,18 @@ def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(ser
 def test_all_kept_connections_that_close_in_that_moment_are_replaced(server: Server, live: Portal) -> None:
     """As when an upstream restarts: none of the others is any better."""
     kept: set[object] = set()
-    come: list[Call] = []
+    come: list[asyncio.Event] = []
 
     async def script(call: Call) -> None:
         if call.writer in kept:
             call.cut()
             return
         kept.add(call.writer)
-        come.append(call)
-        while len(come) % 8:  # until all of a round are here, each on a connection of its own
-            await asyncio.sleep(0.01)
+        come.append(mine := asyncio.Event())
+        if len(come) % 8 == 0:  # all of a round are here, each on a connection of its own
+            for event in come:
+                event.set()
+        await mine.wait()
         await hello(call)
 
     model, token = live.model(script), live.token()
