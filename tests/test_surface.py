@@ -173,7 +173,7 @@ def test_speech_is_passed_on_as_it_comes(sdk: OpenAI, live: Portal, server: Serv
     with sdk.audio.speech.with_streaming_response.create(model=model, voice="alloy", input="Hello wörld") as answer:
         assert answer.headers["content-type"] == "audio/mpeg" and answer.read() == b"ID3" * 4000
     record = live.record(answer.headers["x-request-id"])
-    assert (record.endpoint, record.characters, record.cost, record.end_reason) == ("audio.speech", 11, 11 * 15000, "completed")
+    assert (record.endpoint, record.characters, record.cost, record.end_reason, record.usage_source) == ("audio.speech", 11, 11 * 15000, "completed", "estimated")
     with sdk.audio.speech.with_streaming_response.create(model=model, voice="alloy", input="Hello wörld", stream_format="sse") as answer:
         assert b"speech.audio.done" in answer.read()
     assert live.record(answer.headers["x-request-id"]).output_tokens == 20

@@ -207,10 +207,9 @@ async def _attempt(exchange: Exchange, run: Runtime, request: _Request, record: 
         codec = _codec(request, channel, upstream)
         if codec is not None:
             ending = None if surface.endpoint == "completions" else b""  # only the APIs for text end with [DONE]
-            stream = await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, asked.output_limit, _shown_type(upstream, codec), ending=ending)
             if isinstance(codec, ByteStream):
-                codec.usage = _spoken(asked)
-            return stream
+                record.estimate = _spoken(asked)
+            return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, asked.output_limit, _shown_type(upstream, codec), ending=ending)
         return await _plain(exchange, run, request, candidate, record, upstream, trial, began)
     except BaseException:
         upstream.close()

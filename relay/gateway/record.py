@@ -59,10 +59,11 @@ class Record:
     """What will be written. `submit` may be called more than once; only the first time counts.
 
     `dropped`: parameters that were not sent. `units`: images, characters and milliseconds of the request, for upstreams that report none.
+    `estimate`: what an answer uses that is no text, and never reports it.
     """
 
     __slots__ = (
-        "_funds", "attempts", "bill", "candidate", "delivered", "dropped", "endpoint", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
+        "_funds", "attempts", "bill", "candidate", "delivered", "dropped", "endpoint", "estimate", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
         "streamed", "submitted", "units", "upstream_model",
     )  # fmt: skip
 
@@ -78,6 +79,7 @@ class Record:
         self.delivered: Callable[[], float] | None = None
         self.dropped: list[str] = []
         self.units = NO_UNITS
+        self.estimate: Usage | None = None
 
     def sketch(self) -> dict[str, object]:
         """What the request is doing now, for people who look. JSON values; seconds since 1970."""
@@ -92,7 +94,7 @@ class Record:
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
         self.upstream_model = candidate.route.upstream_name
-        self.sent = False
+        self.sent, self.estimate = False, None
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
         entry: dict[str, object] = {
@@ -135,7 +137,9 @@ class Record:
         if usage is None:
             if self.sent and (error is None or text_units):
                 units = self.units
-                usage = Usage(self.prompt_tokens, output=estimate_text(text_units), images=units.images, milliseconds=units.milliseconds, characters=units.characters)
+                usage = self.estimate or Usage(
+                    self.prompt_tokens, output=estimate_text(text_units), images=units.images, milliseconds=units.milliseconds, characters=units.characters
+                )
                 source = "estimated"
             else:
                 usage, source = Usage(), "none"
