@@ -361,6 +361,13 @@ def test_client_secrets_open_a_session_and_nothing_else(live: Portal, server: Se
     older = server.post(token, {"model": model, "voice": "alloy"}, path="/v1/realtime/sessions").json()
     assert older["model"] == model and older["client_secret"]["value"].startswith("ek_")
     row = Token.objects.get(digest=digest_of(token))
+    row.allowed_ips = ["10.0.0.0/8"]
+    row.save()
+    server.catch_up()
+    with pytest.raises(websockets.InvalidStatus) as caught:
+        asyncio.run(run(made["value"]))
+    assert caught.value.response.status_code == 403
+    row.allowed_ips = []
     row.enabled = False
     row.save()
     server.catch_up()

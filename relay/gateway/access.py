@@ -52,9 +52,14 @@ async def identify(exchange: Exchange) -> Caller:
         raise TokenUnusable(message, code=code)
     if exchange.pinned and not caller.is_staff:
         raise Forbidden("Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.", code="channel_pin_not_allowed")
-    if caller.networks and not caller.may_come_from(net.parse_address(exchange.ip)):
-        raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
+    check_address(caller, exchange.ip)
     return caller
+
+
+def check_address(caller: Caller, ip: str) -> None:
+    """Raises Forbidden when the token is limited to other addresses."""
+    if caller.networks and not caller.may_come_from(net.parse_address(ip)):
+        raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:

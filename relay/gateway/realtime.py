@@ -21,7 +21,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.crypto import Undecryptable
 from portal.lib.ids import time_ordered_hex
 from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
-from relay.gateway.access import identify
+from relay.gateway.access import check_address, identify
 from relay.gateway.attempt import ended_error
 from relay.gateway.bill import Bill
 from relay.gateway.client import NotPermitted, UpstreamTransport
@@ -76,8 +76,8 @@ def make_session(caller: Caller, body: Json, now: float) -> Json:
     return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
 
 
-async def _from_secret(secret: str, now: float) -> tuple[Caller, Json]:
-    """Raises InvalidToken, RelayUnavailable."""
+async def _from_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
+    """Raises InvalidToken, Forbidden, RelayUnavailable."""
     sealed = secret.removeprefix(_SECRET)
     try:
         found = decode_object(box(_SECRET_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4))) or {}
@@ -87,6 +87,7 @@ async def _from_secret(secret: str, now: float) -> tuple[Caller, Json]:
     caller = await store.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
     if caller is None or caller.state(now) is not CallerState.ACTIVE:
         raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
+    check_address(caller, ip)
     return caller, object_of(found, "session")
 
 
@@ -127,7 +128,7 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
     """Who calls, may they, which upstream: as for any request. Raises RelayError."""
     presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
     if presented.startswith(_SECRET):
-        exchange.caller, exchange.session = await _from_secret(presented, exchange.wall)
+        exchange.caller, exchange.session = await _from_secret(presented, exchange.wall, exchange.ip)
         model = text_of(exchange.session, "model") or model
     else:
         exchange.caller = await identify(exchange)
