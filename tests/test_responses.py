@@ -234,7 +234,7 @@ def test_a_stream_that_was_not_asked_for_is_put_together(sdk: OpenAI, live: Port
     upstream = Upstream()
 
     async def script(call: Call) -> None:
-        call.body = call.body.replace(b'"input"', b'"stream":true,"input"')
+        call.json["stream"] = True
         await upstream(call)
 
     model = live.model(script)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from relay.wire.form import Form, parse_form
@@ -34,9 +35,9 @@ class Call:
     writer: asyncio.StreamWriter
     closed: threading.Event = field(default_factory=threading.Event)
 
-    @property
+    @cached_property
     def json(self) -> dict[str, Any]:
-        """The body, or, of a form, its fields that are no files."""
+        """The body, or, of a form, its fields that are no files. Read once: every look for a model goes through all calls."""
         if self.headers.get("content-type", "").startswith("multipart/"):
             return dict(parse_form(self.body, self.headers["content-type"]).texts())
         found: dict[str, Any] = json.loads(self.body)
