@@ -11,7 +11,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
-SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices openapi operations parameters portal price_import processes realtime receipts responses routing snapshot streams surface)
+SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations portal price_import processes realtime receipts responses routing snapshot streams)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -118,6 +118,8 @@ def test_the_batch_price(live: Portal, upstream: Any, tmp_path: Path) -> None:
 
 
 def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import Batch
+
     gate = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -131,7 +133,12 @@ def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> N
     while live.upstream.count(model) < 5:
         time.sleep(0.02)
     assert sdk.batches.cancel(batch.id).status == "cancelling"
-    time.sleep(1.2)  # until the worker has looked at its status
+    for _ in range(2):  # each renewal of the lease is a look at the status
+        before = Batch.objects.get(batch_id=batch.id).lease_until
+        until = time.monotonic() + 10
+        while Batch.objects.get(batch_id=batch.id).lease_until == before:
+            assert time.monotonic() < until
+            time.sleep(0.05)
     live.upstream._loop.call_soon_threadsafe(gate.set)
     done = wait_for(sdk, batch.id)
     assert done.status == "cancelled" and 3 <= done.request_counts.completed < 20
