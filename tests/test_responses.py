@@ -585,3 +585,43 @@ def test_explicit_nulls_are_legal(live: Portal, server: Server, chat_only: str) 
         for name in ("include", "instructions", "metadata", "previous_response_id", "conversation", "tools", "tool_choice", "text", "reasoning", "background", "stream", "user")
     }
     assert server.post(live.token(), {"model": chat_only, "input": "x", **body}, path="/v1/responses").status_code == 200
+
+
+def test_a_compaction_that_its_upstream_turns_out_to_lack_is_still_one_request_with_one_receipt(live: Portal, server: Server) -> None:
+    from relay.models import Token, UsageRecord
+    from relay.models.token import digest_of
+
+    async def script(call: Call) -> None:
+        if call.path == "/v1/responses/compact":
+            await call.reply(404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}})
+        else:
+            assert call.path == "/v1/responses"
+            await call.reply(200, response(31, "They like tea."))
+
+    model, user = live.model(script, price={"input": 1, "output": 1}), live.user(balance=10**12)
+    token = live.token(user)
+    row = Token.objects.get(digest=digest_of(token))
+    row.max_concurrency, row.max_rpm = 1, 1
+    row.save()
+    answer = server.post(token, {"model": model, "input": "I like tea."}, path="/v1/responses/compact")
+    assert answer.status_code == 200 and answer.json()["output"][-1]["type"] == "compaction"
+    record = live.record(answer)
+    assert (record.endpoint, record.cost, record.end_reason) == ("responses.compact", 16_000, "completed")
+    assert UsageRecord.objects.filter(user=user).count() == 1
+    assert answer.headers.get_list("x-relay-attempts") == ["2"], "it was asked first, and then told how"
+    assert answer.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
+
+
+def test_a_count_that_its_upstream_turns_out_to_lack_is_made_here_and_recorded_as_answered(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        assert call.path == "/v1/responses/input_tokens"
+        await call.reply(404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}})
+
+    model = live.model(script, price={"input": 1, "output": 1})
+    token = live.token()
+    answer = server.post(token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens")
+    assert answer.status_code == 200 and 2 < answer.json()["input_tokens"] < 30
+    record = live.record(answer)
+    assert (record.end_reason, record.status, record.cost) == ("completed", 200, 0)
+    again = server.post(token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens")
+    assert again.json() == answer.json() and live.upstream.count(model) == 1, "what it lacks is remembered"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
 
 from django.db import connection, models
 from django.db.models.constants import OnConflict
@@ -53,28 +52,26 @@ def update(table: type[models.Model], pk: int, **values: object) -> Statement:
 
 @lru_cache(maxsize=32)
 def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
-    ops, quote = connection.ops, connection.ops.quote_name
-    meta: Final[Any] = table._meta
-    fields = {field.attname: field for field in meta.concrete_fields}
-    named = ", ".join(quote(fields[name].column) for name in columns)
+    ops = connection.ops
+    name, quoted = _quoted(table)
     insert_into = ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    suffix = ops.on_conflict_suffix_sql(list(fields.values()), OnConflict.IGNORE, [], [])
-    return f"{insert_into} {quote(meta.db_table)} ({named}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()
+    suffix = ops.on_conflict_suffix_sql(table._meta.concrete_fields, OnConflict.IGNORE, [], [])
+    return f"{insert_into} {name} ({', '.join(quoted[column] for column in columns)}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()
 
 
 @lru_cache(maxsize=32)
 def _delete_sql(table: type[models.Model], keys: tuple[str, ...]) -> str:
-    quote = connection.ops.quote_name
-    meta: Any = table._meta
-    fields = {field.attname: field for field in meta.concrete_fields}
-    where = " AND ".join(f"{quote(fields[name].column)} = %s" for name in keys)
-    return f"DELETE FROM {quote(meta.db_table)} WHERE {where}"  # noqa: S608  # names of our own tables
+    name, quoted = _quoted(table)
+    return f"DELETE FROM {name} WHERE {' AND '.join(f'{quoted[key]} = %s' for key in keys)}"  # noqa: S608  # names of our own tables
 
 
 @lru_cache(maxsize=32)
 def _update_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
-    quote = connection.ops.quote_name
-    meta: Any = table._meta
-    fields = {field.attname: field for field in meta.concrete_fields}
-    changes = ", ".join(f"{quote(fields[name].column)} = %s" for name in columns)
-    return f"UPDATE {quote(meta.db_table)} SET {changes} WHERE {quote(meta.pk.column)} = %s"  # noqa: S608  # names of our own tables
+    name, quoted = _quoted(table)
+    return f"UPDATE {name} SET {', '.join(f'{quoted[column]} = %s' for column in columns)} WHERE {quoted['pk']} = %s"  # noqa: S608  # names of our own tables
+
+
+def _quoted(table: type[models.Model]) -> tuple[str, dict[str, str]]:
+    """A table's name and those of its columns, by attribute; `pk` is its key."""
+    quote, meta = connection.ops.quote_name, table._meta
+    return quote(meta.db_table), {"pk": quote(meta.pk.column or meta.pk.attname)} | {field.attname: quote(field.column or field.attname) for field in meta.concrete_fields}

@@ -294,10 +294,8 @@ class UsageWriter:
                     ledger.prolong(books, work.owner, now)
             if records:
                 self._insert(books, [self._values(books, _with_shortfall(record)) for record in records])
-                if not way:
-                    for record in records:
-                        for statement in record.documents:
-                            statement.run(books)
+                for document in () if way else [one for record in records for one in record.documents]:
+                    document.run(books)
             books.run("COMMIT")
         except BaseException:
             rollback(books)

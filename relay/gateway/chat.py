@@ -28,7 +28,7 @@ from relay.gateway.stream import Answer, Codec, EventStream, Pump
 from relay.providers import parameters
 from relay.providers.failures import FailureClass
 from relay.wire import chat_over_responses
-from relay.wire.chat import ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
+from relay.wire.chat import ChatAnswer, ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
 from relay.wire.chat_over_responses import ResponsesForm, responses_form
 from relay.wire.chat_over_responses_stream import ChatFromResponses
 from relay.wire.fields import BadRequest
@@ -130,13 +130,7 @@ def _responses_body(request: ChatRequest, candidate: Candidate, record: Record) 
 
 
 async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
-    text = await upstream.read_all()
-    upstream.close()
-    answer = parse_chat_answer(text)
-    if answer is None:
-        raise garbage(upstream, text, "a chat completion")
-    if answer.is_error:
-        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+    answer, text = await whole_completion(candidate, upstream)
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
@@ -164,6 +158,18 @@ async def _plain_converted(
     await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), documents=exchange.kept(200, body)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(body)
+
+
+async def whole_completion(candidate: Candidate, upstream: Upstream) -> tuple[ChatAnswer, bytes]:
+    """A plain answer of an upstream that speaks chat completions. Raises Failure."""
+    text = await upstream.read_all()
+    upstream.close()
+    answer = parse_chat_answer(text)
+    if answer is None:
+        raise garbage(upstream, text, "a chat completion")
+    if answer.is_error:
+        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+    return answer, text
 
 
 async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json | None, ResponsesAnswer, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,13 +18,13 @@ from relay.gateway.chat import garbage
 from relay.gateway.exchange import Exchange
 from relay.gateway.pick import Candidate
 from relay.gateway.record import COMPLETED, Record
-from relay.gateway.route import Trial, fitting
+from relay.gateway.route import Trial
 from relay.gateway.runtime import Runtime
 from relay.gateway.serve import Job, relay_headers, serve
 from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer
-from relay.gateway.turn import Turn, answer_turn, read_turn
+from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
 from relay.wire.compaction import ASK, INSTRUCTIONS, compaction_object
 from relay.wire.fields import encode
 from relay.wire.responses import ResponsesRequest, for_another_store, user_item
@@ -41,40 +40,61 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
     """How many tokens a request would have. Costs nothing. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
     model = permitted_model(caller, store.snapshot, turn.request.model, exchange.wall)
-    if fitting(caller.routes(model), partial(_speaks, run, _COUNT))[0]:
-        try:
-            return await _ask(exchange, run, turn, _COUNT)
-        except UnsupportedEndpoint:
-            pass  # it was thought to have it; what is estimated here will do
-    tokens = estimate_prompt(encode([*turn.before, *turn.sent]) + bytes(turn.request.fields.get("instructions", b"")), turn.request.fields.get("tools"))
-    return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
+    able = {route.channel.id for route in caller.routes(model) if _speaks(run, _COUNT, route.channel)}
+    if not able:
+        return _counted(turn)
+
+    def fit(channel: ChannelView) -> RelayError | None:
+        return None if channel.id in able else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
+
+    async def attempt(record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+        if _speaks(run, _COUNT, candidate.route.channel):
+            return await _ask(exchange, run, turn, _COUNT, record, candidate, trial)
+        await exchange.committed(record.submit(COMPLETED, 200))  # it was thought to count, and has just said that it does not
+        return _counted(turn)
+
+    return await serve(exchange, caller, run, Job(_COUNT, turn.request.model, fit, prefer=turn.known_at), attempt)
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """A conversation made short. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
-    model = permitted_model(caller, store.snapshot, turn.request.model, exchange.wall)
-    if fitting(caller.routes(model), partial(_speaks, run, _COMPACT))[0]:
-        try:
-            return await _ask(exchange, run, turn, _COMPACT)
-        except UnsupportedEndpoint:
-            pass  # summarised here instead, through whatever the upstream has
-    return await _summarise(exchange, run, turn)
+    summary = _summary(turn)
+
+    async def attempt(record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+        if _speaks(run, _COMPACT, candidate.route.channel):
+            return await _ask(exchange, run, turn, _COMPACT, record, candidate, trial)
+        answer = await attempt_turn(exchange, run, summary, record, candidate, trial)
+        response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
+        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, kept.named([*turn.before, *turn.own], time_ordered_hex()), response)))
+
+    job = job_of(run, summary)
+    job.prefer = turn.known_at
+    return await serve(exchange, caller, run, job, attempt)
 
 
-def _speaks(run: Runtime, api: str, channel: ChannelView) -> RelayError | None:
-    if run.health.speaks(channel, api) and run.health.speaks(channel, "responses"):
-        return None
-    return UnsupportedEndpoint(f"The upstream of this model does not serve /v1/{api.replace('.', '/')}.", param="model")
+def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
+    return run.health.speaks(channel, api) and run.health.speaks(channel, "responses")
 
 
-async def _ask(exchange: Exchange, run: Runtime, turn: Turn, api: str) -> HttpResponseBase:
-    tokens = estimate_prompt(encode([*turn.before, *turn.sent])) if api == _COMPACT else 0
-    job = Job(api, turn.request.model, partial(_speaks, run, api), prompt_tokens=tokens, output_limit=_SUMMARY_TOKENS if api == _COMPACT else 0, prefer=turn.known_at)
-    return await serve(exchange, turn.caller, run, job, partial(_attempt, exchange, run, turn, api))
+def _counted(turn: Turn) -> Answer:
+    """What is estimated here."""
+    tokens = estimate_prompt(encode([*turn.before, *turn.sent]) + bytes(turn.request.fields.get("instructions", b"")), turn.request.fields.get("tools"))
+    return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
-async def _attempt(exchange: Exchange, run: Runtime, turn: Turn, api: str, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+def _summary(turn: Turn) -> Turn:
+    """The turn in which the model itself writes the summary, for upstreams that do not compact."""
+    own: Json = {"model": turn.request.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
+    items = [*for_another_store(turn.before), *turn.sent, user_item(ASK)]
+    fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
+    fields["input"] = msgspec.Raw(encode(items))
+    request = ResponsesRequest(encode(fields), fields, turn.request.model, False, False, False, "", "", _SUMMARY_TOKENS)
+    return Turn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
+
+
+async def _ask(exchange: Exchange, run: Runtime, turn: Turn, api: str, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+    """Have the upstream do it."""
     began = time.monotonic()
     channel = candidate.route.channel
     fields = {name: raw for name, raw in turn.request.fields.items() if name not in {"previous_response_id", "conversation", "store", "stream", "background"}}
@@ -98,16 +118,3 @@ async def _attempt(exchange: Exchange, run: Runtime, turn: Turn, api: str, recor
     await exchange.committed(record.submit(COMPLETED, 200, usage, documents=exchange.kept(200, text)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(text)
-
-
-async def _summarise(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
-    """Have the model itself write the summary."""
-    own: Json = {"model": turn.request.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
-    items = [*for_another_store(turn.before), *turn.sent]
-    fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
-    fields["input"] = msgspec.Raw(encode([*items, user_item(ASK)]))
-    request = ResponsesRequest(encode(fields), fields, turn.request.model, False, False, False, "", "", _SUMMARY_TOKENS)
-    asked = Turn(request, turn.caller, [*items, user_item(ASK)], [*items, user_item(ASK)], id=turn.id, created=turn.created, endpoint=_COMPACT)
-    answer = await answer_turn(exchange, run, asked)
-    response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-    return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, kept.named([*turn.before, *turn.own], time_ordered_hex()), response)))

@@ -17,9 +17,9 @@ from relay.billing.count import estimate_prompt
 from relay.billing.documents import Moment, Statement, insert, update
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
-from relay.gateway.chat import garbage, stream_answer, whole_response
+from relay.gateway.chat import garbage, stream_answer, whole_completion, whole_response
 from relay.gateway.exchange import Exchange
-from relay.gateway.failure import Failure, classify
+from relay.gateway.failure import Failure
 from relay.gateway.file_inputs import expand_items
 from relay.gateway.pick import Candidate, Pair
 from relay.gateway.record import COMPLETED, Record
@@ -32,7 +32,7 @@ from relay.gateway.stream import Answer, Codec
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.providers import parameters
 from relay.wire import responses_over_chat
-from relay.wire.chat import conversation, parse_chat_answer
+from relay.wire.chat import conversation
 from relay.wire.compaction import opened
 from relay.wire.fields import BadRequest
 from relay.wire.responses import ResponsesRequest, for_another_store, parse_responses_request
@@ -195,11 +195,16 @@ def _referred(items: Sequence[Json], before: Sequence[Json]) -> list[Json]:
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
+    return await serve(exchange, turn.caller, run, job_of(run, turn), partial(attempt_turn, exchange, run, turn))
+
+
+def job_of(run: Runtime, turn: Turn) -> Job:
+    """The turn, as the gateway sees it."""
     request = turn.request
     said = bytes(request.fields.get("input", b"")) if not turn.before and turn.sent == turn.own else encode([*turn.before, *turn.sent])
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
-    job = Job(
+    return Job(
         endpoint=turn.endpoint,
         model=request.model,
         fit=partial(_fit, run, turn),
@@ -209,7 +214,6 @@ async def answer_turn(exchange: Exchange, run: Runtime, turn: Turn) -> HttpRespo
         conversation=request.conversation_id or conversation(request.fields),
         prefer=turn.known_at,
     )
-    return await serve(exchange, turn.caller, run, job, partial(_attempt, exchange, run, turn))
 
 
 def _fit(run: Runtime, turn: Turn, channel: ChannelView) -> RelayError | None:
@@ -230,7 +234,7 @@ def _fit(run: Runtime, turn: Turn, channel: ChannelView) -> RelayError | None:
     return refused_parameter(name) if name else None
 
 
-async def _attempt(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+async def attempt_turn(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
     began = time.monotonic()
     record.sent = True
@@ -345,13 +349,7 @@ def _lacking(response: Json) -> bool:
 
 
 async def _converted(turn: Turn, candidate: Candidate, upstream: Upstream, names: ToolNames) -> tuple[Json, Usage | None]:
-    text = await upstream.read_all()
-    upstream.close()
-    answer = parse_chat_answer(text)
-    if answer is None:
-        raise garbage(upstream, text, "a chat completion")
-    if answer.is_error:
-        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+    answer, text = await whole_completion(candidate, upstream)
     completion = decode_object(text)
     if completion is None:
         raise garbage(upstream, text, "a chat completion that can be decoded")
