@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account import signals as account
+from allauth.mfa import signals as mfa
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from accounts.models import Change, User
+from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
+
+_SAID: dict[Any, str] = {
+    account.password_changed: "password.change",
+    account.password_set: "password.set",
+    account.password_reset: "password.reset",
+    account.email_confirmed: "email.confirm",
+    account.email_removed: "email.remove",
+    mfa.authenticator_added: "second-factor.add",
+    mfa.authenticator_removed: "second-factor.remove",
+}
+"""What people do to their sign-in, and what the audit log calls it."""
 
 
 def connect() -> None:
@@ -17,6 +30,10 @@ def connect() -> None:
     post_save.connect(_group, sender=Group, dispatch_uid="accounts.group.save")
     post_delete.connect(_group, sender=Group, dispatch_uid="accounts.group.delete")
     post_save.connect(_new_user, sender=User, dispatch_uid="accounts.user.new")
+    account.user_logged_in.connect(_signed_in, dispatch_uid="accounts.sign-in")
+    account.user_signed_up.connect(_signed_up, dispatch_uid="accounts.sign-up")
+    for signal, action in _SAID.items():
+        signal.connect(_say(action), weak=False, dispatch_uid=f"accounts.{action}")
 
 
 def _membership(instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any) -> None:
@@ -37,3 +54,29 @@ def _new_user(instance: User, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
         with transaction.atomic():
             instance.groups.add(*Group.objects.filter(settings__is_default=True))
+
+
+def _ip(request: Any) -> str | None:
+    return request.META.get("REMOTE_ADDR") if request is not None else None
+
+
+def _signed_in(request: Any, user: User, **_: Any) -> None:
+    AuditEvent.write("sign-in", user, None, _ip(request))
+
+
+def _signed_up(request: Any, user: User, **_: Any) -> None:
+    """Puts somebody where the invitation says that they came with."""
+    invitation = getattr(request, "invitation", None)
+    if invitation is not None:
+        user.groups.add(*invitation.groups.all())
+        request.session.pop("invitation", None)
+    AuditEvent.write("sign-up", user, None, _ip(request), invitation=invitation.note if invitation is not None else None)
+
+
+def _say(action: str) -> Any:
+    def said(request: Any = None, user: Any = None, **details: Any) -> None:
+        authenticator = details.get("authenticator")
+        person = user or (details["email_address"].user if "email_address" in details else getattr(authenticator, "user", None))
+        AuditEvent.write(action, person, None, _ip(request), **({"type": authenticator.type} if authenticator is not None else {}))
+
+    return said

@@ -1,55 +1,35 @@
-"""Sign-in, and the change of one's password."""
+"""My account: language, time zone, and the doors to everything about signing in."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.models import SocialAccount
 from django.contrib import messages
-from django.contrib.auth import views as auth
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.shortcuts import render
-from django.urls import reverse_lazy
-from django.utils.decorators import method_decorator
-from django_ratelimit.decorators import ratelimit
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 
-from accounts.models import AuditEvent
-
-TRIES_PER_ADDRESS = "20/5m"
-TRIES_PER_NAME = "8/5m"
+from accounts.forms import PreferencesForm
+from accounts.models import User
 
 
-def too_many(request: HttpRequest) -> HttpResponse:
-    """The page for somebody who tried too often."""
-    response = render(request, "accounts/too_many.html", status=429)
-    response["Retry-After"] = "300"
-    return response
-
-
-@method_decorator(ratelimit(key="ip", rate=TRIES_PER_ADDRESS, method="POST", block=False, group="sign-in:ip"), name="dispatch")
-@method_decorator(ratelimit(key="post:username", rate=TRIES_PER_NAME, method="POST", block=False, group="sign-in:name"), name="dispatch")
-class SignIn(auth.LoginView):
-    template_name = "accounts/login.html"
-    redirect_authenticated_user = True
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if getattr(request, "limited", False):
-            AuditEvent.write("sign-in.limited", None, None, request.META.get("REMOTE_ADDR"), name=request.POST.get("username", "")[:150])
-            return too_many(request)
-        return super().dispatch(request, *args, **kwargs)
-
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        AuditEvent.write("sign-in", form.get_user(), None, self.request.META.get("REMOTE_ADDR"))
-        return super().form_valid(form)
-
-
-class ChangePassword(auth.PasswordChangeView):
-    template_name = "accounts/password.html"
-    success_url = reverse_lazy("home")
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        response = super().form_valid(form)
-        AuditEvent.write("password.change", self.request.user, None, self.request.META.get("REMOTE_ADDR"))
-        messages.success(self.request, "Your password is changed.")
-        return response
+@login_required
+def account(request: HttpRequest) -> HttpResponse:
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101
+    form = PreferencesForm(request.POST or None, instance=user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, _("Saved."))
+        return redirect("account")
+    context = {
+        "form": form,
+        "factors": Authenticator.objects.filter(user=user).exclude(type="recovery_codes").count(),
+        "connections": SocialAccount.objects.filter(user=user).count(),
+        "providers": len(get_adapter().list_apps(request)),
+        "has_password": user.has_usable_password(),
+        "here": "account",
+    }
+    return render(request, "portal/account.html", context, status=422 if form.errors else 200)

@@ -144,6 +144,10 @@ class Config(BaseSettings):
         "1", description="What requests of batches cost, as a share of the price: 0.5 for half. They are made at the upstreams' ordinary price."
     )
     openapi: Literal["off", "tokens", "public"] = Field("tokens", description="Who may read /v1/openapi.json and /v1/docs: nobody, those with a token or signed in, or everybody.")
+    signup: Literal["off", "invitation", "open"] = Field("off", description="Who may make an account: nobody, those with an invitation, or everybody.")
+    signup_domains: Words = Field([], description="Domains of e-mail addresses that may sign up when sign-up is open, such as example.org. Empty: all.")
+    staff_mfa: bool = Field(False, description="Staff enter the admin only with a second factor: an authenticator app or a passkey.")
+    status_page: Literal["off", "users", "public"] = Field("users", description="Who may see /status/: nobody, those signed in, or everybody.")
     connect_timeout: Seconds = Field(10.0, description="Seconds to reach an upstream, unless its channel says otherwise.")
     first_byte_timeout: Seconds = Field(180.0, description="Seconds until the first byte of an upstream's answer.")
     idle_timeout: Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")

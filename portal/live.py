@@ -67,7 +67,7 @@ def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] 
     return [
         {
             "id": row.pk,
-            "time": formats.date_format(timezone.localtime(row.started_at), "j M H:i:s"),
+            "time": formats.date_format(timezone.localtime(row.started_at), "SHORT_DATETIME_FORMAT"),
             "request_id": row.request_id,
             "model": row.model,
             "input": row.input_tokens,

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health
-from portal.views import balance, docs, files, home, tokens, usage
+from portal.views import balance, connect, docs, errors, files, home, models, playground, status, tokens, usage
 from relay.admin.explain import explain_view
 from relay.admin.running import end_view, running_view
 
@@ -29,6 +29,7 @@ urlpatterns = [
     path("tokens/<int:pk>/limits/", tokens.token_limits, name="token-limits"),
     path("usage/", usage.usage, name="usage"),
     path("usage/export.csv", usage.export, name="usage-export"),
+    path("usage/newest/", usage.newest, name="usage-newest"),
     path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
     path("storage/", files.file_list, name="my-files"),
     path("storage/kept/delete/", files.kept_delete, name="kept-delete"),
@@ -36,7 +37,13 @@ urlpatterns = [
     path("docs/", docs.docs, name="docs"),
     path("balance/", balance.balance, name="balance"),
     path("balance/notices/", balance.notice_settings, name="notices"),
-    path("connect/", home.connect, name="connect"),
+    path("connect/", connect.connect, name="connect"),
+    path("catalog/", models.model_list, name="models"),
+    path("playground/", playground.playground, name="playground"),
+    path("playground/key/", playground.playground_key, name="playground-key"),
+    path("errors/", errors.errors, name="errors"),
+    path("status/", status.status, name="status"),
+    path("i18n/", include("django.conf.urls.i18n")),
     path("favicon.ico", RedirectView.as_view(url="/static/portal/icon.svg", permanent=True)),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -8,6 +8,9 @@ class RelayConfig(AppConfig):
     verbose_name = "Relay"
 
     def ready(self) -> None:
+        from accounts import outbound
         from relay import signals
+        from relay.gateway.load import allowances
 
         signals.connect()
+        outbound.allowances = allowances

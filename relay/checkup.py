@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay.models import ApiKey, Channel
+from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 from relay.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
@@ -38,10 +38,13 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
             result = ProbeResult(False, f"Key {key}: {result.message}", result.latency_ms)
         elif result.ok and (firsts := [one.first_token_ms for _, one in results if one.first_token_ms is not None]):
             channel.test_first_token_ms = min(firsts)
+    turned = channel.test_ok is not None and channel.test_ok != result.ok
     channel.tested_at, channel.test_ok = clock.now(), result.ok
     channel.test_latency_ms, channel.test_message = result.latency_ms, result.message[:500]
     with transaction.atomic():
         channel.save(update_fields=["tested_at", "test_ok", "test_latency_ms", "test_message", "test_first_token_ms"])
+        if turned:
+            ChannelEvent.write(channel.pk, "test passed" if result.ok else "test failed", result.message, actor)
         if actor is not None:
             AuditEvent.write("channel.test", actor, channel, ip, ok=result.ok, message=result.message)
     return result

@@ -12,7 +12,7 @@ from django.db import transaction
 from accounts.models import AuditEvent, Change
 from accounts.models.change import announce
 from portal.lib import clock
-from relay.models import ApiKey, Channel, Cooldown, Model
+from relay.models import ApiKey, Channel, ChannelEvent, Cooldown, Model
 
 Place = tuple[int, int, int]
 
@@ -50,15 +50,26 @@ def save(changes: Iterable[tuple[Place, Open | None]], worker: str) -> None:
         for place, state in changes:
             channel, key, model = place
             if state is None:
-                Cooldown.objects.filter(place=name_of(place)).delete()
+                gone, _ = Cooldown.objects.filter(place=name_of(place)).delete()
+                if gone and channel in channels:
+                    ChannelEvent.write(channel, "serves again", what_of(place))
             elif channel in channels and (not key or key in keys) and (not model or model in models):
                 values = {
                     "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind,
                     "detail": state.detail, "opened": state.opened, "guessed": state.guessed,
                     "since": datetime.fromtimestamp(state.since, UTC), "until": datetime.fromtimestamp(state.until, UTC), "worker": worker,
                 }  # fmt: skip
-                Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
+                _, opened = Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
+                if opened:
+                    ChannelEvent.write(channel, "left alone", f"{what_of(place)}: {state.kind}, {state.detail}")
         announce(Change.COOLDOWN, [name_of(place) for place, _ in changes])
+
+
+def what_of(place: Place) -> str:
+    """What a circuit belongs to, in words, by its numbers."""
+    _, key, model = place
+    parts = [f"key {key}" if key else "", f"model {model}" if model else ""]
+    return " for ".join(part for part in parts if part) or "the channel"
 
 
 def read(name: str) -> Open | None:
@@ -88,6 +99,7 @@ def end(rows: Iterable[Cooldown], actor: Any, ip: str | None) -> int:
     count = 0
     with transaction.atomic():
         for row in rows:
+            ChannelEvent.write(row.channel_id, "serves again", "ended by hand", actor)
             AuditEvent.write("cooldown.end", actor, row.channel, ip, place=row.place, kind=row.kind)
             announce(Change.COOLDOWN, [row.place])
             row.delete()

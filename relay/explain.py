@@ -14,6 +14,7 @@ from accounts.models import User
 from portal.lib import clock, money
 from relay import cooldowns
 from relay.gateway import load
+from relay.gateway.access import find_model
 from relay.gateway.breaker import Cooling
 from relay.gateway.health import Health
 from relay.gateway.pick import Explained, Live, Standing, Wish, explain, strategy_of
@@ -69,8 +70,8 @@ def explain_route(user: User, token: Token | None, model_name: str) -> Explanati
     snapshot = load.load_snapshot()
     caller = load.caller_of(token) if token is not None else load.caller_of_user(user)
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
-    row = Model.objects.filter(name=model_name).first()
-    view = snapshot.models.get(model_name)
+    view = find_model(snapshot, model_name)
+    row = Model.objects.filter(name=model_name).first() or (Model.objects.filter(pk=view.id).first() if view is not None else None)
     lines: list[Line] = []
     serves: str | None = None
     if row is None:

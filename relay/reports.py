@@ -1,40 +1,37 @@
-"""Use and money by day, model, token, channel or user; and all of it as CSV, a piece at a time."""
+"""Use and money by day, model, token, channel or user, from the daily sums; and all records as CSV, a piece at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import date, datetime
 from datetime import time as midnight
 from typing import Any, Final
 
 from channels.db import database_sync_to_async
-from django.db.models import Count, F, Q, QuerySet, Sum
-from django.db.models.functions import TruncDate
-from django.utils import timezone
+from django.db.models import QuerySet, Sum
+from django.utils import formats, timezone
+from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
 from portal.lib import money
-from relay.models import UsageRecord
+from relay import rollup
+from relay.models import Channel, ChannelDay, TallyDay, Token, UsageRecord, UserDay
 
-BY: Final = {"day": "Day", "model": "Model", "token": "Token", "channel": "Channel", "user": "User"}
-_FIELDS: Final = {
-    "model": ("model",),
-    "token": ("token_id", "token__name", "token__user__username"),
-    "channel": ("channel_id", "channel__name"),
-    "user": ("user_id", "user__username"),
-}
+BY: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
 _CHUNK: Final = 1000
 _MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Amounts in nano-USD. `cost`: what was charged; `margin`: that less what upstreams charge."""
+    """Amounts in nano-USD. `cost`: what was charged; `margin`: that less what upstreams charge; `faults`: failures that were not the client's."""
 
     requests: int = 0
     failed: int = 0
+    faults: int = 0
     input: int = 0
     cached: int = 0
     output: int = 0
@@ -49,6 +46,9 @@ class Sums:
     def margin(self) -> int:
         return self.cost - self.upstream_cost
 
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -57,49 +57,142 @@ class Line:
     sums: Sums
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which records are meant: days of the portal's calendar (ordinals, both included) and, unless None, whose, through what, for what."""
+
+    first: int
+    last: int
+    user: int | None = None
+    token: int | None = None
+    channel: int | None = None
+    model: str | None = None
+
+    @classmethod
+    def days(cls, count: int, **chosen: Any) -> Scope:
+        """The last days, today included."""
+        today = today_ordinal()
+        return cls(today - count + 1, today, **chosen)
+
+    def rows(self, by: str = "") -> tuple[QuerySet[Any], bool]:
+        """The table of sums that can answer, and whether it is daily sums: channels of one user are added up from the records themselves."""
+        chosen = {name: value for name in ("user", "token", "channel", "model") if (value := getattr(self, name)) is not None}
+        of_user = bool({"user", "token"} & {*chosen, by})
+        of_channel = "channel" in {*chosen, by}
+        if of_user and of_channel:
+            beginning, end = beginning_of(self.first), beginning_of(self.last + 1)
+            return UsageRecord.objects.filter(started_at__gte=beginning, started_at__lt=end, **chosen), False
+        if "token" in chosen and "user" not in chosen:  # the table is sorted by user
+            chosen["user"] = Token.objects.filter(pk=chosen["token"]).values_list("user", flat=True).first() or 0
+        table: Any = UserDay if of_user else ChannelDay
+        return table.objects.filter(day__gte=self.first, day__lte=self.last, **chosen), True
+
+
+def today_ordinal() -> int:
+    return timezone.now().astimezone(timezone.get_default_timezone()).date().toordinal()
+
+
+def beginning_of(day: int) -> datetime:
+    """The first moment of a day in the portal's time zone."""
+    return timezone.make_aware(datetime.combine(date.fromordinal(day), midnight()), timezone.get_default_timezone())
+
+
 def since(days: int) -> tuple[date, datetime]:
     """The first of the last `days` days, and its beginning, in the portal's time zone."""
-    first = timezone.localdate() - timedelta(days=days - 1)
-    return first, timezone.make_aware(datetime.combine(first, midnight()))
+    first = today_ordinal() - days + 1
+    return date.fromordinal(first), beginning_of(first)
 
 
-def total(rows: QuerySet[UsageRecord]) -> Sums:
-    return _sums(rows.aggregate(**_SUMS))
+def total(scope: Scope) -> Sums:
+    rows, daily = scope.rows()
+    return _sums(rows.aggregate(**_DAILY)) if daily else _of_records(rows, "")[0].sums
 
 
-def lines(rows: QuerySet[UsageRecord], by: str) -> list[Line]:
+def lines(scope: Scope, by: str) -> list[Line]:
     """Sums of each day (oldest first), or of each model, token, channel or user (dearest first, at most 200)."""
+    rows, daily = scope.rows(by)
+    if not daily:
+        return _of_records(rows, by)
     if by == "day":
-        found = rows.annotate(day=TruncDate("started_at")).values("day").annotate(**_SUMS).order_by("day")
-        return [Line(row["day"], f"{row['day']:%-d %b %Y}", _sums(dict(row))) for row in found]
-    fields = _FIELDS[by]
-    grouped = rows.values(*fields).annotate(**_SUMS).order_by("-charged", "-requests")[:_MOST]
-    return [Line(row[fields[0]], _label(by, dict(row)), _sums(dict(row))) for row in grouped]
+        found = rows.values("day").annotate(**_DAILY).order_by("day")
+        return [Line(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
+    column = by if by == "model" else f"{by}_id"
+    grouped = [dict(row) for row in rows.values(column).annotate(**_DAILY).order_by("-sum_charged", "-sum_requests")[:_MOST]]
+    names = _names(by, [row[column] for row in grouped])
+    return [Line(row[column], names[row[column]], _sums(row)) for row in grouped]
 
 
-def _label(by: str, row: dict[str, Any]) -> str:
+def by_day_and(scope: Scope, by: str, most: int) -> list[tuple[Line, list[Sums]]]:
+    """The dearest models or tokens, each with its sums of every day of the scope. Two queries."""
+    found = lines(scope, by)[:most]
+    rows, _daily = scope.rows(by)
+    column = by if by == "model" else f"{by}_id"
+    table: dict[Any, dict[int, Sums]] = {line.key: {} for line in found}
+    for row in rows.filter(**{f"{column}__in": list(table)}).values(column, "day").annotate(**_DAILY):
+        table[row[column]][row["day"]] = _sums(dict(row))
+    nothing = Sums()
+    return [(line, [table[line.key].get(day, nothing) for day in range(scope.first, scope.last + 1)]) for line in found]
+
+
+def errors(scope: Scope) -> list[tuple[str, str, int]]:
+    """(how it ended, error code, how often) of failed requests, most frequent first."""
+    rows = TallyDay.objects.filter(kind="error", day__gte=scope.first, day__lte=scope.last).values("value").annotate(n=Sum("count")).order_by("-n")[:20]
+    return [(row["value"].partition(":")[0], row["value"].partition(":")[2], row["n"]) for row in rows]
+
+
+def first_token_times(scope: Scope) -> dict[int, int]:
+    """Counts by class of first-token time, of `rollup.percentile`."""
+    rows = TallyDay.objects.filter(kind="first", day__gte=scope.first, day__lte=scope.last)
+    if scope.model is not None:
+        rows = rows.filter(model=scope.model)
+    return {int(row["value"]): row["n"] for row in rows.values("value").annotate(n=Sum("count"))}
+
+
+def day_label(day: int) -> str:
+    return formats.date_format(date.fromordinal(day), "DATE_FORMAT")
+
+
+def _names(by: str, keys: list[Any]) -> dict[Any, str]:
+    """What rows are called; a thing that is gone by its number."""
     if by == "model":
-        return str(row["model"])
+        return {key: str(key) for key in keys}
     if by == "token":
-        return f"{row['token__name']} ({row['token__user__username']})" if row["token__name"] else f"token {row['token_id']}"
-    if by == "channel":
-        return row["channel__name"] or (f"channel {row['channel_id']}" if row["channel_id"] else "no channel")
-    return row["user__username"] or f"user {row['user_id']}"
+        found = {row.pk: f"{row.name} ({row.user})" for row in Token.objects.filter(pk__in=keys).select_related("user")}
+    elif by == "channel":
+        found = {row.pk: row.name for row in Channel.objects.filter(pk__in=keys)} | {0: "no channel"}
+    else:
+        found = {row.pk: row.get_username() for row in User.objects.filter(pk__in=keys)}
+    return {key: found.get(key) or f"{by} {key}" for key in keys}
 
 
-_SUMS: Final[dict[str, Any]] = {
-    "requests": Count("pk"),
-    "failures": Count("pk", filter=Q(status__gte=400)),
-    "into": Sum("input_tokens"),
-    "cached": Sum("cached_input_tokens"),
-    "out": Sum("output_tokens"),
-    "charged": Sum(F("cost") - F("shortfall")),
-    "upstream": Sum("upstream_cost"),
-}
+_COLUMNS_OF_DAYS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
+_DAILY: Final[dict[str, Any]] = {f"sum_{name}": Sum(name) for name in _COLUMNS_OF_DAYS}
 
 
 def _sums(row: dict[str, Any]) -> Sums:
-    return Sums(row["requests"], row["failures"], int(row["into"] or 0), int(row["cached"] or 0), int(row["out"] or 0), int(row["charged"] or 0), int(row["upstream"] or 0))
+    return Sums(*(int(row[f"sum_{name}"] or 0) for name in _COLUMNS_OF_DAYS))
+
+
+def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[Line]:
+    """The same from the records, for what the daily sums do not tell apart."""
+    zone = timezone.get_default_timezone()
+    table: dict[Any, list[int]] = {}
+    column = {"": "pk", "day": "started_at", "model": "model"}.get(by, f"{by}_id")
+    names = (column, "status", "end_reason", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost")
+    for key, status, reason, into, cached, out, cost, shortfall, upstream in rows.values_list(*names).iterator(5000):
+        of = "" if not by else key.astimezone(zone).date() if by == "day" else key if by == "model" else key or 0
+        fault = reason in rollup.FAULTS
+        values = (1, int(fault or status >= 400), int(fault), into, cached, out, cost - shortfall, upstream)
+        sums = table.setdefault(of, [0] * len(values))
+        for index, value in enumerate(values):
+            sums[index] += value
+    if not by:
+        return [Line("", "", Sums(*table.get("", ())))]
+    if by == "day":
+        return [Line(key, day_label(key.toordinal()), Sums(*table[key])) for key in sorted(table)]
+    order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:_MOST]
+    called = _names(by, order)
+    return [Line(key, called[key], Sums(*table[key])) for key in order]
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------

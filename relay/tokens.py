@@ -24,10 +24,11 @@ def create_token(
     expires_at: datetime | None = None,
     models_allowed: Iterable[Model] = (),
     allowed_ips: Iterable[str] = (),
+    purpose: str = "",
 ) -> tuple[Token, str]:
     """A new token and its secret, which is not stored in clear."""
     secret = make_secret()
-    token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips))
+    token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips), purpose=purpose)
     token.set_secret(secret)
     with transaction.atomic():
         token.save()

@@ -11,7 +11,7 @@ from django.db import transaction
 from accounts.models import AuditEvent
 from portal.lib import clock
 from relay import cooldowns
-from relay.models import ApiKey, Notice
+from relay.models import ApiKey, ChannelEvent, Notice
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 
@@ -39,6 +39,7 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
         key.auto_disabled, key.auto_disabled_at, key.auto_disabled_reason = kind_, now, reason[:300]
         key.next_test_at, key.failed_tests = now + pause, 0
         key.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        ChannelEvent.write(key.channel_id, "key out", f"{key}: {reason}")
         AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, kind=kind, reason=reason[:300])
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
         rest = f"The channel has {left} other key(s) in service." if left else "The channel has no other key in service."
@@ -65,6 +66,7 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
         fresh.failed_tests = 0
         cooldowns.lift(key_id=fresh.pk)
         fresh.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        ChannelEvent.write(fresh.channel_id, "key back", str(fresh), actor)
         AuditEvent.write("key.auto-enable" if actor is None else "key.put-back", actor, fresh, ip, channel=fresh.channel.name, was=kind)
         tell_staff(
             NoticeKind.KEY_ENABLED,

@@ -47,7 +47,7 @@ def test_first_start_sets_everything_up_and_the_second_repeats_nothing(tmp_path:
         with httpx.Client(base_url=server.url, trust_env=False, follow_redirects=True, timeout=20) as client:
             csrf = re.search(r'csrfmiddlewaretoken" value="([^"]+)', client.get("/accounts/login/").text)
             assert csrf
-            page = client.post("/accounts/login/", data={"username": "admin", "password": password[1], "csrfmiddlewaretoken": csrf[1]})
+            page = client.post("/accounts/login/", data={"login": "admin", "password": password[1], "csrfmiddlewaretoken": csrf[1]})
             assert "Overview" in page.text
             assert client.get("/admin/").status_code == 200
             style = client.get("/static/portal/portal.css")

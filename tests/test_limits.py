@@ -357,6 +357,6 @@ def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, d
         assert ready.status_code == 503 and ready.json()["problems"] == ["Redis does not answer"]
         with httpx.Client(base_url=server.url, trust_env=False) as browser:
             page = browser.get("/accounts/login/")
-            form = {"username": "x", "password": "y", "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0]}
+            form = {"login": "x", "password": "y", "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0]}
             answer = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/"})
         assert answer.status_code == 503 and "Redis does not answer" in answer.text and answer.headers["retry-after"]

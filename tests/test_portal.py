@@ -31,13 +31,47 @@ def owned(people: People) -> tuple[Token, str]:
     return create_token(people.owner, "laptop", actor=people.owner)
 
 
-@pytest.mark.parametrize("path", ["/", "/tokens/", "/tokens/new/", "/usage/", "/connect/", "/accounts/password/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/tokens/",
+        "/tokens/new/",
+        "/usage/",
+        "/connect/",
+        "/catalog/",
+        "/playground/",
+        "/errors/",
+        "/status/",
+        "/storage/",
+        "/balance/",
+        "/accounts/",
+        "/accounts/password/change/",
+    ],
+)
 def test_pages_need_a_sign_in(db: None, path: str) -> None:
     response = Client().get(path)
     assert response.status_code == 302 and response["location"].startswith("/accounts/login/")
 
 
-@pytest.mark.parametrize("path", ["/", "/tokens/", "/tokens/new/", "/usage/", "/connect/", "/accounts/password/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/tokens/",
+        "/tokens/new/",
+        "/usage/",
+        "/connect/",
+        "/catalog/",
+        "/playground/",
+        "/errors/",
+        "/status/",
+        "/storage/",
+        "/balance/",
+        "/accounts/",
+        "/accounts/password/change/",
+    ],
+)
 def test_pages_work_for_a_new_user_and_say_what_to_do(clients: tuple[Client, Client, Client], path: str) -> None:
     response = clients[0].get(path)
     assert response.status_code == 200
@@ -48,9 +82,9 @@ def test_pages_work_for_a_new_user_and_say_what_to_do(clients: tuple[Client, Cli
 
 def test_sign_in_and_out(people: People) -> None:
     client = Client()
-    wrong = client.post("/accounts/login/", {"username": "alice", "password": "wrong"})
+    wrong = client.post("/accounts/login/", {"login": "alice", "password": "wrong"})
     assert wrong.status_code == 200 and "is not right" in wrong.content.decode()
-    response = client.post("/accounts/login/", {"username": "alice", "password": "a long password"})
+    response = client.post("/accounts/login/", {"login": "alice", "password": "a long password"})
     assert response.status_code == 302 and response["location"] == "/"
     assert AuditEvent.objects.filter(action="sign-in", actor=people.owner).exists()
     client.post("/accounts/logout/")
@@ -58,7 +92,7 @@ def test_sign_in_and_out(people: People) -> None:
 
 
 def test_sign_in_does_not_redirect_elsewhere(people: People) -> None:
-    response = Client().post("/accounts/login/?next=https://evil.example.com/", {"username": "alice", "password": "a long password", "next": "https://evil.example.com/"})
+    response = Client().post("/accounts/login/?next=https://evil.example.com/", {"login": "alice", "password": "a long password", "next": "https://evil.example.com/"})
     assert response["location"] == "/"
 
 
@@ -66,11 +100,11 @@ def test_guessing_of_passwords_is_slowed_down(people: People) -> None:
     from django.core.cache import cache
 
     cache.clear()
-    statuses = [Client().post("/accounts/login/", {"username": "alice", "password": f"x{number}"}).status_code for number in range(12)]
+    statuses = [Client().post("/accounts/login/", {"login": "alice", "password": f"x{number}"}).status_code for number in range(12)]
     assert statuses[:8] == [200] * 8 and statuses[-1] == 429
-    right = Client().post("/accounts/login/", {"username": "alice", "password": "a long password"})
+    right = Client().post("/accounts/login/", {"login": "alice", "password": "a long password"})
     assert right.status_code == 429, "the right password does not help while the limit holds"
-    other_name = Client().post("/accounts/login/", {"username": "bob", "password": "a long password"})
+    other_name = Client().post("/accounts/login/", {"login": "bob", "password": "a long password"})
     assert other_name.status_code == 302, "other people can still sign in from there"
     cache.clear()
 
@@ -79,9 +113,9 @@ def test_admin_is_entered_through_the_same_counted_door(people: People, clients:
     stranger = Client()
     page = stranger.get("/admin/relay/token/", follow=True)
     assert page.redirect_chain[-1][0] == "/accounts/login/?next=%2Fadmin%2Frelay%2Ftoken%2F"
-    assert stranger.post("/admin/login/", {"username": "carol", "password": "a long password"}).status_code == 302
+    assert stranger.post("/admin/login/", {"login": "carol", "password": "a long password"}).status_code == 302
     assert stranger.get("/admin/").status_code == 302, "the admin's own form is not served"
-    response = stranger.post("/accounts/login/", {"username": "carol", "password": "a long password", "next": "/admin/relay/token/"})
+    response = stranger.post("/accounts/login/", {"login": "carol", "password": "a long password", "next": "/admin/relay/token/"})
     assert response["location"] == "/admin/relay/token/" and stranger.get("/admin/login/")["location"] == "/admin/"
     refused = clients[0].get("/admin/", follow=True)
     assert refused.status_code == 403 and "Not allowed" in refused.content.decode()

@@ -66,7 +66,7 @@ def sign_in(client: httpx.Client, server: Server, name: str) -> None:
     page = client.get(f"{server.url}/accounts/login/")
     csrf = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
     assert csrf
-    form = {"username": name, "password": "a long password", "csrfmiddlewaretoken": csrf[1]}
+    form = {"login": name, "password": "a long password", "csrfmiddlewaretoken": csrf[1]}
     assert client.post(f"{server.url}/accounts/login/", data=form).status_code == 302
 
 

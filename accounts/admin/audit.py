@@ -1,16 +1,47 @@
 from __future__ import annotations
 
-from django.contrib import admin
+from typing import Any
 
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, moment
 from accounts.models import AuditEvent
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    """Who revealed, rotated, revoked, tested or signed in, and from where."""
+    """Who did what, from where, and what it was before."""
 
-    list_display = ("at", "actor_name", "action", "target_name", "ip")
+    list_display = ("when", "actor_name", "action", "target_name", "what", "ip")
     list_filter = ("action",)
-    search_fields = ("actor_name", "target_name", "ip")
+    search_fields = ("=actor_name", "=target_name", "=target_id", "=ip")
+    search_help_text = _("A whole name, id or address.")
     paginator = UncountedPaginator
+    ordering = ("-id",)
+
+    @display(description=_("time"), ordering="id")
+    def when(self, event: AuditEvent) -> str:
+        return moment(event.at)
+
+    @display(description=_("what changed"))
+    def what(self, event: AuditEvent) -> str:
+        detail = event.detail or {}
+        names = [*detail.get("changes", {}), *(row["row"] for row in detail.get("rows", ()))]
+        text = ", ".join(names) if names else ", ".join(f"{name}: {value}" for name, value in detail.items() if value not in (None, "", []))
+        return text if len(text) <= 90 else text[:89] + "…"
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Before and after, side by side."""
+        event = self.get_object(request, object_id)
+        if event is None or request.method != "GET" or not self.has_view_permission(request, event):
+            return super().change_view(request, object_id, form_url, extra_context)
+        detail = event.detail or {}
+        context = {
+            **self.admin_site.each_context(request), "title": str(event), "opts": self.model._meta, "object": event, "event": event,
+            "changes": detail.get("changes", {}).items(), "rows": [(row, row.get("changes", {}).items()) for row in detail.get("rows", ())],
+            "facts": [(name, value) for name, value in detail.items() if name not in {"changes", "rows"} and value not in (None, "")],
+        }  # fmt: skip
+        return render(request, "admin/accounts/auditevent/event.html", context)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -12,8 +13,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import formats, timezone
 from django.utils.functional import cached_property
+from unfold import decorators
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
+from accounts.admin.auditing import AuditedAdmin
 from accounts.models import AuditEvent
 
 if TYPE_CHECKING:
@@ -25,7 +28,21 @@ else:
             return cls
 
 
-class BaseAdmin(TypedModelAdmin[Any]):
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def display(description: Any = None, **options: Any) -> Callable[[F], F]:
+    """Unfold's, with a type that lets texts be translated."""
+    return cast("Callable[[F], F]", decorators.display(description=description, **options))
+
+
+def action(description: Any, **options: Any) -> Callable[[F], F]:
+    """Unfold's, with a type that lets texts be translated."""
+    make: Any = decorators.action
+    return cast("Callable[[F], F]", make(description=description, **options))
+
+
+class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     """Unfold's pages; never a full count of a table just to show a second one beside the filtered count."""
 
     show_full_result_count = False

@@ -8,9 +8,8 @@ from django.contrib.auth.models import Group
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from unfold.admin import StackedInline
-from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin
+from accounts.admin.base import BaseAdmin, display
 from accounts.models import GroupSettings
 
 

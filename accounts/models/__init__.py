@@ -1,7 +1,8 @@
 from accounts.models.audit import AuditEvent
 from accounts.models.change import Change, ChangeTracked, ChangeTrackedQuerySet
 from accounts.models.group import GroupSettings
+from accounts.models.invitation import Invitation
 from accounts.models.limits import LIMIT_FIELDS, Limited
 from accounts.models.user import User
 
-__all__ = ["LIMIT_FIELDS", "AuditEvent", "Change", "ChangeTracked", "ChangeTrackedQuerySet", "GroupSettings", "Limited", "User"]
+__all__ = ["LIMIT_FIELDS", "AuditEvent", "Change", "ChangeTracked", "ChangeTrackedQuerySet", "GroupSettings", "Invitation", "Limited", "User"]

@@ -1,9 +1,27 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.db import models
+
+
+class Unchangeable(Exception):
+    """Somebody tried to change what is there to tell what happened."""
+
+    def __init__(self) -> None:
+        super().__init__("Rows of the audit log are never changed or deleted.")
+
+
+class _AppendOnly(models.QuerySet["AuditEvent"]):
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise Unchangeable
+
+    def delete(self) -> NoReturn:
+        raise Unchangeable
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Unchangeable
 
 
 class AuditEvent(models.Model):
@@ -19,12 +37,24 @@ class AuditEvent(models.Model):
     ip = models.GenericIPAddressField(null=True, blank=True)
     detail = models.JSONField(default=dict, blank=True)
 
+    objects = models.Manager.from_queryset(_AppendOnly)()
+
     class Meta:
+        base_manager_name = "objects"
         verbose_name = "audit event"
         ordering = ["-id"]
+        indexes = [models.Index(fields=["target_type", "target_id"], name="audit_of_target"), models.Index(fields=["actor", "-id"], name="audit_of_actor")]
 
     def __str__(self) -> str:
         return f"{self.actor_name or 'system'} {self.action} {self.target_name}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise Unchangeable
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Unchangeable
 
     @classmethod
     def write(cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object) -> AuditEvent:

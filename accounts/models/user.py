@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.db import models, transaction
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models.change import Change, ChangeTrackedQuerySet, announce
 from accounts.models.limits import Limited
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
     _Manager = DjangoUserManager["User"]
 else:
     _Manager = DjangoUserManager.from_queryset(ChangeTrackedQuerySet)
+
+
+def language_choices() -> list[tuple[str, str]]:
+    """A function, so that a new language needs no migration."""
+    return list(settings.LANGUAGES)
 
 
 class UserManager(_Manager):
@@ -25,12 +32,17 @@ class User(AbstractUser, Limited):
     change_topic = Change.USER
 
     email = models.EmailField("e-mail address", blank=True)
-    notes = models.TextField(blank=True, help_text="Seen by staff only.")
+    notes = models.TextField(_("notes"), blank=True, help_text=_("Seen by staff only."))
+    language = models.CharField(_("language"), max_length=12, choices=language_choices, blank=True, help_text=_("Empty: as the browser asks."))
+    time_zone = models.CharField(_("time zone"), max_length=40, blank=True, help_text=_("Such as Europe/Berlin. Empty: the browser's."))
+    signed_up = models.BooleanField(_("signed up"), default=False, editable=False, help_text=_("Made the account by themselves, so the e-mail address must be confirmed."))
 
     objects: ClassVar[UserManager] = UserManager()
 
     class Meta(AbstractUser.Meta):
-        verbose_name = "user"
+        verbose_name = _("user")  # type: ignore[assignment]  # AbstractUser's stubs know no lazy texts
+        verbose_name_plural = _("users")  # type: ignore[assignment]
+        permissions = [("view_as", "Can look at the portal as a user sees it, without changing anything")]
 
     def change_key(self) -> str:
         return str(self.pk)

@@ -10,11 +10,12 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.views import too_many
+from accounts.throttle import too_many
 from portal.lib import money, net
 from portal.views.scope import entries_of, notices_of, signed_in_user
 from relay import notices
@@ -54,14 +55,14 @@ def balance(request: HttpRequest) -> HttpResponse:
         code = find_code(request.POST.get("code", ""))
         try:
             if code is None:
-                raise ledger.NotRedeemable("This is not a code of this portal. Check it for typing errors.")
+                raise ledger.NotRedeemable(_("This is not a code of this portal. Check it for typing errors."))
             amount = ledger.redeem(code, user)
         except ledger.NotRedeemable as error:
             wrong = str(error)
         else:
             AuditEvent.write("code.redeem", user, code, request.META.get("REMOTE_ADDR"), usd=money.plain(amount))
             notices.redeemed(user, code, amount)
-            messages.success(request, f"{money.show(amount)} were added to your balance.")
+            messages.success(request, _("%(amount)s were added to your balance.") % {"amount": money.show(amount)})
             return redirect("balance")
     lines = lines_of(user.pk, None, time.time())
     context = {
@@ -91,6 +92,6 @@ def notice_settings(request: HttpRequest) -> HttpResponse:
         row.save()
         AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))
         if not secret:
-            messages.success(request, "Saved.")
+            messages.success(request, _("Saved."))
             return redirect("notices")
     return render(request, "portal/notices.html", {"form": form, "secret": secret, "here": "balance"}, status=422 if form.errors else 200)

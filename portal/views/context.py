@@ -17,4 +17,8 @@ def site(request: HttpRequest) -> dict[str, object]:
         address = origin(request)
     except DisallowedHost:  # a refused Host header must not turn an error page into a second error
         address = ""
-    return {"origin": address, "base_url": f"{address}/v1", "version": settings.VERSION}
+    viewer = getattr(request, "viewer", None)
+    return {
+        "origin": address, "base_url": f"{address}/v1", "version": settings.VERSION, "viewer": viewer, "languages": settings.LANGUAGES,
+        "status_page": settings.CONFIG.status_page, "signup": settings.CONFIG.signup, "mails": settings.MAILS,
+    }  # fmt: skip

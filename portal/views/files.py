@@ -8,6 +8,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
@@ -45,7 +46,7 @@ def file_delete(request: HttpRequest, file_id: str) -> HttpResponse:
     if upload is None:
         raise Http404
     files.remove(upload)
-    messages.success(request, f"“{upload.filename}” was deleted.")
+    messages.success(request, _("“%(name)s” was deleted.") % {"name": upload.filename})
     return redirect("my-files")
 
 
@@ -57,5 +58,5 @@ def kept_delete(request: HttpRequest) -> HttpResponse:
     gone = responses_of(user).count() + conversations_of(user).count()
     responses_of(user).delete()
     conversations_of(user).delete()
-    messages.success(request, f"{gone} response(s) and conversation(s) were deleted here. What an upstream keeps, it deletes after its own time.")
+    messages.success(request, _("%(n)d response(s) and conversation(s) were deleted here. What an upstream keeps, it deletes after its own time.") % {"n": gone})
     return redirect("my-files")

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from portal.lib import clock, money, net
@@ -12,22 +13,23 @@ from portal.lib.days import PERIODS
 from portal.views.scope import models_of
 from relay.billing import ledger
 from relay.models import Budget, Model, Token
+from relay.models.token import Purpose
 
-_VALIDITY = [("", "Never expires"), ("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year")]
+_VALIDITY = [("", _("Never expires")), ("1", _("1 day")), ("7", _("7 days")), ("30", _("30 days")), ("90", _("90 days")), ("365", _("1 year"))]
 
 
 class SpendingForm(forms.Form):
     """What one token may spend: in all, and in each period. Empty: no limit of its own."""
 
-    quota: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="In all, USD")
-    day: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A day, USD")
-    week: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A week, USD")
-    month: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label="A month, USD")
+    quota: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("In all, USD"))
+    day: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A day, USD"))
+    week: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A week, USD"))
+    month: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A month, USD"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
-            field.widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "no limit"})
+            field.widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")})
 
     @staticmethod
     def of(token: Token) -> dict[str, Any]:
@@ -57,16 +59,17 @@ class SpendingForm(forms.Form):
 class TokenForm(forms.Form):
     """A new token of the signed-in user."""
 
-    name = forms.CharField(max_length=60, help_text="For you, to tell your tokens apart: the app or the machine that will use it.")
-    validity = forms.ChoiceField(choices=_VALIDITY, required=False, label="Valid for")
+    name = forms.CharField(label=_("Name"), max_length=60, help_text=_("For you, to tell your tokens apart: the app or the machine that will use it."))
+    purpose = forms.ChoiceField(choices=Purpose.choices, required=False, label=_("For"), help_text=_("Which endpoints it opens. The list of models is open to all."))
+    validity = forms.ChoiceField(choices=_VALIDITY, required=False, label=_("Valid for"))
     models_allowed: forms.ModelMultipleChoiceField[Model] = forms.ModelMultipleChoiceField(
-        queryset=Model.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label="Models", help_text="Tick none to allow every model you may use."
+        queryset=Model.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Models"), help_text=_("Tick none to allow every model you may use.")
     )
     allowed_ips = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={"rows": 2}),
-        label="Allowed addresses",
-        help_text="One address or network a line, such as 203.0.113.7 or 10.0.0.0/8. Empty: all.",
+        label=_("Allowed addresses"),
+        help_text=_("One address or network a line, such as 203.0.113.7 or 10.0.0.0/8. Empty: all."),
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:

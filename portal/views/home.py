@@ -1,22 +1,31 @@
+"""The front page of users: where one stands, what limits one, what it went on."""
+
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from accounts.models import User
-from portal.lib import clock
-from portal.views.scope import models_of, priced_models_of, tokens_of, usage_of
-from portal.views.snippets import snippets
+from accounts.models import GroupSettings, User
+from portal.charts import Bar, bars
+from portal.lib import money
+from portal.views.scope import models_of, signed_in_user, tokens_of
+from relay import rollup
 from relay.receipts import lines_of
-from relay.reports import total
+from relay.reports import Line, Scope, Sums, by_day_and, lines, total
+
+DAYS = 30
+_MOST = 6
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
@@ -25,36 +34,90 @@ def admin_login(request: HttpRequest) -> HttpResponse:
         if not request.user.is_staff:
             raise PermissionDenied
         return redirect("admin:index")
-    return redirect(f"{reverse('accounts:login')}?{urlencode({'next': request.GET.get('next', reverse('admin:index'))})}")
+    return redirect(f"{reverse('account_login')}?{urlencode({'next': request.GET.get('next', reverse('admin:index'))})}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a chart of small multiples: a model or a token, its sums, its days."""
+
+    line: Line
+    name: str
+    bars: list[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Days with their sums, and bars of cost, or of requests while nothing costs anything."""
+
+    of_cost: bool
+    bars: list[Bar]
+    days: list[Line]
+    first: date
+
+
+def chart(scope: Scope) -> Chart:
+    of_day = {line.key: line for line in lines(scope, "day")}
+    days = [date.fromordinal(day) for day in range(scope.first, scope.last + 1)]
+    sums = [of_day[day].sums if day in of_day else Sums() for day in days]
+    of_cost = any(one.cost for one in sums)
+    titles = [day_title(day, one) for day, one in zip(days, sums, strict=True)]
+    return Chart(of_cost, bars([one.cost if of_cost else one.requests for one in sums], titles), [of_day[day] for day in reversed(days) if day in of_day], days[0])
+
+
+def day_title(day: date, sums: Sums) -> str:
+    requests = ngettext("%(n)d request", "%(n)d requests", sums.requests) % {"n": sums.requests}
+    return f"{formats.date_format(day, 'SHORT_DATE_FORMAT')}: {money.show(sums.cost)}, {requests}"
+
+
+def small_multiples(scope: Scope, by: str, of_cost: bool) -> list[Row]:
+    """The dearest models or tokens, each with a small chart of its days, all to the same scale."""
+    found = by_day_and(scope, by, _MOST)
+    top = max((max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0)
+    rows = []
+    for line, days in found:
+        titles = [day_title(date.fromordinal(scope.first + offset), one) for offset, one in enumerate(days)]
+        name = line.label.rpartition(" (")[0] or line.label if by == "token" else line.label
+        rows.append(Row(line, name, bars([one.cost if of_cost else one.requests for one in days], titles, top=top, height=24)))
+    return rows
+
+
+def limits_of(user: User) -> list[tuple[str, int]]:
+    """The rate limits that hold for everything this user does: the own ones, else the most generous of the groups'."""
+    groups = list(GroupSettings.objects.filter(group__user=user))
+    found = []
+    for own, member, label in (
+        (user.max_rpm, "member_rpm", _("requests a minute")),
+        (user.max_tpm, "member_tpm", _("tokens a minute")),
+        (user.max_rpd, "member_rpd", _("requests a day")),
+        (user.max_concurrency, "member_concurrency", _("requests at once")),
+    ):
+        theirs = [getattr(group, member) for group in groups]
+        limit = own if own is not None else None if not theirs or None in theirs else max(theirs)
+        if limit is not None:
+            found.append((label, limit))
+    return found
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
-    """The front page: where one stands, and what to do next."""
-    user = request.user
-    assert isinstance(user, User)  # noqa: S101
-    since = clock.now() - timedelta(days=30)
-    totals = total(usage_of(user).filter(started_at__gte=since))
-    lines = lines_of(user.pk, None, time.time())
+    user = signed_in_user(request)
+    behind = rollup.catch_up()
+    scope = Scope.days(DAYS, user=user.pk)
+    accounts = lines_of(user.pk, None, time.time())
+    days = chart(scope)
     context = {
-        "tokens": tokens_of(user)[:5],
-        "token_count": tokens_of(user).count(),
-        "models": priced_models_of(user),
-        "totals": totals,
-        "wallet": next((line for line in lines if line.kind == "wallet"), None),
-        "budgets": [line for line in lines if line.kind == "budget"],
-        "unpriced": settings.CONFIG.unpriced,
+        "wallet": next((line for line in accounts if line.kind == "wallet"), None),
+        "budgets": [line for line in accounts if line.kind == "budget"],
+        "today": total(Scope.days(1, user=user.pk)),
+        "totals": total(scope),
+        "limits": limits_of(user),
+        "chart": days,
+        "models": small_multiples(scope, "model", days.of_cost),
+        "tokens": small_multiples(scope, "token", days.of_cost),
+        "has_token": tokens_of(user).exists(),
+        "model_count": models_of(user).count(),
+        "behind": behind,
         "here": "home",
     }
     return render(request, "portal/home.html", context)
-
-
-@login_required
-def connect(request: HttpRequest) -> HttpResponse:
-    """How to connect an app."""
-    user = request.user
-    assert isinstance(user, User)  # noqa: S101
-    names = list(models_of(user).values_list("name", flat=True))
-    chosen = request.GET.get("model", "")
-    model = chosen if chosen in names else names[0] if names else "MODEL"
-    return render(request, "portal/connect.html", {"snippets": snippets(request, model=model), "models": names, "model": model, "here": "connect"})

@@ -3,37 +3,65 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.views import too_many
+from accounts.throttle import too_many
 from portal.views.forms import SpendingForm, TokenForm
 from portal.views.scope import models_of, signed_in_user, tokens_of
 from portal.views.snippets import snippets
 from relay import tokens
-from relay.models import Token
+from relay.models import LedgerAccount, Token, UsageRecord
 from relay.receipts import lines_of
 
 REVEALS = "30/h"
+ROWS = 50
 
 
 def _ip(request: HttpRequest) -> str | None:
     return request.META.get("REMOTE_ADDR") or None
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the list. Amounts in nano-USD."""
+
+    token: Token
+    state: str
+    used: int
+    quota: int | None
+    last_used: datetime | None
+
+
 @login_required
 def token_list(request: HttpRequest) -> HttpResponse:
-    rows = [(token, token.state()) for token in tokens_of(signed_in_user(request)).prefetch_related("models_allowed")]
-    return render(request, "portal/tokens.html", {"rows": rows, "here": "tokens"})
+    """Fifty a page, with everything that limits them and when each was last used. Queries: 7."""
+    account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
+    last = UsageRecord.objects.filter(token=OuterRef("pk")).order_by("-started_at")
+    tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed")
+    annotated = tokens_.annotate(
+        used=Subquery(account.values("used")[:1]), granted=Subquery(account.values("granted")[:1]), limited=Subquery(account.values("limited")[:1]),
+        last_used=Subquery(last.values("started_at")[:1]),
+    )  # fmt: skip
+    page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
+    listed: list[Any] = list(page)
+    rows = [Row(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used) for token in listed]
+    return render(request, "portal/tokens.html", {"rows": rows, "page": page, "here": "tokens"})
 
 
 @login_required
@@ -51,8 +79,9 @@ def token_new(request: HttpRequest) -> HttpResponse:
             expires_at=form.expires_at(),
             models_allowed=data["models_allowed"],
             allowed_ips=data["allowed_ips"],
+            purpose=data["purpose"],
         )
-        return _show(request, token, secret, "Your new token")
+        return _show(request, token, secret, _("Your new token"))
     return render(request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200)
 
 
@@ -73,13 +102,14 @@ def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
         return _detail(request, token, form)
     form.apply(token)
     AuditEvent.write("token.limits", request.user, token, _ip(request), **{name: str(value) for name, value in form.cleaned_data.items() if value is not None})
-    messages.success(request, f"The limits of “{token.name}” are changed.")
+    messages.success(request, _("The limits of “%(token)s” are changed.") % {"token": token.name})
     return redirect("token", pk)
 
 
 def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpResponse:
     lines = [line for line in lines_of(token.user_id, token.pk, time.time()) if line.scope == "token"]
-    context = {"token": token, "state": token.state(), "revealable": _revealable(token), "form": form, "lines": lines, "here": "tokens"}
+    last = UsageRecord.objects.filter(token=token).order_by("-started_at").values_list("started_at", flat=True).first()
+    context = {"token": token, "state": token.state(), "revealable": _revealable(token), "form": form, "lines": lines, "last_used": last, "here": "tokens"}
     return render(request, "portal/token.html", context, status=422 if form.errors else 200)
 
 
@@ -92,7 +122,7 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
         return too_many(request)
     secret = tokens.reveal_token(token, actor=request.user, ip=_ip(request))
     if secret is None:
-        messages.error(request, "No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one.")
+        messages.error(request, _("No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one."))
         return redirect("token", pk)
     return _show(request, token, secret, token.name)
 
@@ -103,7 +133,7 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
 def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     secret = tokens.rotate_token(token, actor=request.user, ip=_ip(request))
-    return _show(request, token, secret, f"{token.name}: the new token")
+    return _show(request, token, secret, _("%(token)s: the new token") % {"token": token.name})
 
 
 @login_required
@@ -111,7 +141,7 @@ def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     tokens.revoke_token(token, actor=request.user, ip=_ip(request))
-    messages.success(request, f"“{token.name}” is revoked. Apps that use it are refused from now on.")
+    messages.success(request, _("“%(token)s” is revoked. Apps that use it are refused from now on.") % {"token": token.name})
     return redirect("tokens")
 
 
@@ -123,7 +153,7 @@ def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
         token.enabled = not token.enabled
         token.save()
         AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
-    messages.success(request, f"“{token.name}” is {'enabled' if token.enabled else 'disabled'}.")
+    messages.success(request, (_("“%(token)s” is enabled.") if token.enabled else _("“%(token)s” is disabled.")) % {"token": token.name})
     return redirect("token", pk)
 
 

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.views.decorators.cache import never_cache
 
-from portal.views.scope import signed_in_user, usage_of
+from portal.live import newest_id, rows_after
+from portal.views.home import DAYS, chart
+from portal.views.scope import signed_in_user, tokens_of, usage_of
+from relay import rollup
+from relay.catalogue import explained
+from relay.models import UsageRecord
 from relay.receipts import entries_of, receipt
-from relay.reports import Line, Sums, csv_pieces, lines, since, total
+from relay.reports import Scope, beginning_of, csv_pieces, lines, total
+from relay.usage_pages import Page, page_of
 
-DAYS = 30
 ROWS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """One bar of the chart. `height` in percent of the dearest day, or of the busiest while nothing costs anything."""
-
-    day: date
-    sums: Sums
-    height: float
 
 
 @login_required
 def usage(request: HttpRequest) -> HttpResponse:
-    """My usage of the last 30 days: by day, by model, by token, and the latest requests, paged by id."""
+    """My usage of the last 30 days: by day, by model, by token, and the latest requests, filtered and paged by id."""
     user = signed_in_user(request)
-    first, beginning = since(DAYS)
-    recent = usage_of(user).filter(started_at__gte=beginning)
-    before = request.GET.get("before", "")
-    rows = recent.select_related("token").order_by("-pk")
-    if before.isdigit() and len(before) < 19:
-        rows = rows.filter(pk__lt=int(before))
-    page = list(rows[: ROWS + 1])
-    by_day = lines(recent, "day")
+    behind = rollup.catch_up()
+    scope = Scope.days(DAYS, user=user.pk)
+    chosen, page = _page(request, usage_of(user).filter(started_at__gte=beginning_of(scope.first)))
+    per_model = lines(scope, "model")
     context = {
-        "days": _days(first, by_day),
-        "by_day": [line for line in reversed(by_day) if line.sums.requests],
-        "per_model": lines(recent, "model")[:20],
-        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in lines(recent, "token")[:20]],
-        "totals": total(recent),
-        "page": page[:ROWS],
-        "next": page[ROWS - 1].pk if len(page) > ROWS else None,
-        "first_page": not before,
+        "chart": chart(scope),
+        "per_model": per_model[:20],
+        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in lines(scope, "token")[:20]],
+        "totals": total(scope),
+        "page": page.rows,
+        "older": urlencode(chosen | {"before": page.before}) if page.before else "",
+        "until": page.until,
+        "live": not chosen and not request.GET.get("before"),
+        "chosen": chosen,
+        "models": [line.label for line in per_model],
+        "tokens": list(tokens_of(user).values_list("pk", "name")[:200]),
+        "behind": behind,
         "here": "usage",
     }
     return render(request, "portal/usage.html", context)
+
+
+def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, str], Page]:
+    """Whose records they are and which token's, an index answers; the rest is looked for."""
+    chosen: dict[str, str] = {}
+    narrowed = Q()
+    if (token := request.GET.get("token", "")).isdigit() and len(token) < 19:
+        chosen["token"], rows = token, rows.filter(token=int(token))
+    if model := request.GET.get("model", "")[:120]:
+        chosen["model"] = model
+        narrowed &= Q(model=model)
+    if request.GET.get("failed"):
+        chosen["failed"] = "1"
+        narrowed &= Q(status__gte=400) | ~Q(end_reason="completed")
+    return chosen, page_of(rows.select_related("token"), narrowed or None, request.GET.get("before", ""), ROWS)
 
 
 @login_required
@@ -61,8 +72,25 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     record = get_object_or_404(usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id)
     told = receipt(record)
     prices = [(name.replace("_", " "), value) for name, value in (told["price"] or {"usd": {}})["usd"].items()]
-    context = {"record": record, "entries": entries_of(record), "prices": prices, "multiplier": told["price_multiplier"], "here": "usage"}
+    context = {
+        "record": record,
+        "entries": entries_of(record),
+        "prices": prices,
+        "multiplier": told["price_multiplier"],
+        "error": explained(record.error_code) if record.error_code else None,
+        "here": "usage",
+    }
     return render(request, "portal/receipt.html", context)
+
+
+@login_required
+@never_cache
+def newest(request: HttpRequest) -> HttpResponse:
+    """What the websocket of the page tells, for browsers behind something that blocks websockets."""
+    after = request.GET.get("after", "")
+    user = signed_in_user(request)
+    rows = rows_after(int(after), user.pk, False) if after.isdigit() and 0 < len(after) < 19 and int(after) else []
+    return JsonResponse({"rows": rows or [], "newest": newest_id()})
 
 
 @login_required
@@ -72,15 +100,3 @@ def export(request: HttpRequest) -> HttpResponseBase:
     response = StreamingHttpResponse(csv_pieces(rows, staff=False), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="usage.csv"'
     return response
-
-
-def _days(first: date, rows: Sequence[Line]) -> list[Day]:
-    of_day = {line.key: line.sums for line in rows}
-    dearest = max((sums.cost for sums in of_day.values()), default=0)
-    busiest = max((sums.requests for sums in of_day.values()), default=0) or 1
-    found = []
-    for offset in range(DAYS):
-        day = first + timedelta(days=offset)
-        sums = of_day.get(day, Sums())
-        found.append(Day(day, sums, 100 * sums.cost / dearest if dearest else 100 * sums.requests / busiest))
-    return found

@@ -9,9 +9,8 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from unfold.admin import TabularInline
-from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin, address
+from accounts.admin.base import BaseAdmin, address, display
 from accounts.models import LIMIT_FIELDS
 from portal.lib import clock, money
 from relay import price_import

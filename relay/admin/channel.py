@@ -10,9 +10,8 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from unfold.admin import TabularInline
-from unfold.decorators import action, display
 
-from accounts.admin.base import BaseAdmin, address, moment
+from accounts.admin.base import BaseAdmin, action, address, display, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
@@ -209,7 +208,7 @@ class ChannelAdmin(BaseAdmin):
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
-    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])
     def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
@@ -221,7 +220,7 @@ class ChannelAdmin(BaseAdmin):
         report(self, request, channel, test_channel(channel, request.user, address(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
-    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The upstream's model list, to tick what this channel shall serve."""
         channel = get_object_or_404(Channel, pk=object_id)
@@ -248,7 +247,7 @@ class ChannelAdmin(BaseAdmin):
         }
         return render(request, "admin/relay/channel/models.html", context)
 
-    @action(description="Put keys back", url_path="put-back", icon="restart_alt", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Put keys back", url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Back into service without a test, for somebody who knows better."""
         channel = get_object_or_404(Channel, pk=object_id)

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
-from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, address
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, address, display
 from accounts.models import AuditEvent
 from relay import batches
 from relay.models import Batch, Conversation, StoredResponse

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from unfold.decorators import action, display
 
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, moment
+from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
 from portal.lib import money
 from relay.billing.verify import verify
 from relay.models import LedgerAccount, LedgerEntry
@@ -49,7 +48,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
     def left(self, row: LedgerAccount) -> str:
         return money.show(row.free) if row.limited else "unlimited"
 
-    @action(description="Verify the books", url_path="verify", icon="fact_check", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Verify the books", url_path="verify", icon="fact_check", permissions=["view"])
     def verify_books(self, request: HttpRequest) -> HttpResponse:
         """The same as `manage.py ledger verify`."""
         began = time.monotonic()

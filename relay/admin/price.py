@@ -11,9 +11,8 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
-from unfold.decorators import action, display
 
-from accounts.admin.base import BaseAdmin, address, moment
+from accounts.admin.base import BaseAdmin, action, address, display, moment
 from accounts.models import AuditEvent
 from portal.lib import clock, money
 from relay.models import ModelPrice
@@ -59,7 +58,7 @@ class ModelPriceAdmin(BaseAdmin):
         super().save_model(request, obj, form, change)
         AuditEvent.write("price.change" if change else "price.create", request.user, obj, address(request), input=str(obj.input), output=str(obj.output))
 
-    @action(description="New version", url_path="new-version", icon="edit", permissions=["version"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="New version", url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The form of a new price with this one's numbers."""
         row = get_object_or_404(ModelPrice, pk=object_id)

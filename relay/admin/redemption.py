@@ -12,10 +12,9 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from accounts.admin.base import BaseAdmin, address
+from accounts.admin.base import BaseAdmin, action, address, display
 from accounts.models import AuditEvent
 from portal.lib import money
 from portal.lib.crypto import Undecryptable
@@ -93,7 +92,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         self.message_user(request, f"{obj.count} code(s) of {money.show(obj.amount)} made.", messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_show_codes", obj.pk)
 
-    @action(description="Show the codes", url_path="codes", icon="visibility", permissions=["secret"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Show the codes", url_path="codes", icon="visibility", permissions=["secret"])
     def show_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         rows = self._open(request, batch)
@@ -112,7 +111,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @action(description="Export as CSV", url_path="export", icon="download", permissions=["secret"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Export as CSV", url_path="export", icon="download", permissions=["secret"])
     def export_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         rows = self._open(request, batch)
@@ -129,7 +128,7 @@ class RedemptionBatchAdmin(BaseAdmin):
             writer.writerow((secret, money.plain(batch.amount), code.state(), code.redeemed_by or "", redeemed, batch.expires_at.isoformat() if batch.expires_at else ""))
         return response
 
-    @action(description="Disable what is left", url_path="disable", icon="block", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Disable what is left", url_path="disable", icon="block", permissions=["change"])
     def disable_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         if request.method != "POST":

@@ -8,9 +8,8 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, moment
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, display, moment
 from portal.lib import clock
 from relay import cooldowns
 from relay.models import Cooldown, FailureRule, Pool

@@ -9,9 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from unfold.admin import TabularInline
-from unfold.decorators import action, display
 
-from accounts.admin.base import BaseAdmin, address
+from accounts.admin.base import BaseAdmin, action, address, display
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay import tokens
@@ -51,7 +50,7 @@ class TokenAdmin(BaseAdmin):
         ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 
-    @action(description="Explain", url_path="explain", icon="help", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Explain", url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Where requests of this token would go."""
         token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
@@ -105,7 +104,7 @@ class TokenAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])
     def rotate(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token: Token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
         if token.revoked_at:
@@ -115,7 +114,7 @@ class TokenAdmin(BaseAdmin):
             return self.confirm(request, token, f"Rotate “{token}”", "The token gets a new secret. The old one is refused from then on, on every worker.", "Rotate", danger=True)
         return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
 
-    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token = get_object_or_404(Token, pk=object_id)
         if request.method != "POST":

@@ -6,9 +6,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from unfold.decorators import display
 
-from accounts.admin.base import BaseAdmin, address
+from accounts.admin.base import BaseAdmin, address, display
 from accounts.models import AuditEvent
 from relay import files
 from relay.models import Upload

@@ -1,41 +1,66 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
-from django.utils import formats, timezone
-from unfold.decorators import action, display
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, address
-from accounts.models import AuditEvent
+from accounts.admin.base import ReadOnlyAdmin, action, address
+from accounts.models import AuditEvent, User
 from portal.lib import money
-from relay.models import UsageRecord
+from relay import rollup
+from relay.catalogue import explained
+from relay.models import Channel, Model, UsageRecord
+from relay.models.usage import EndReason
 from relay.receipts import entries_of, receipt
-from relay.reports import BY, csv_pieces, lines, since, total
+from relay.reports import BY, Scope, beginning_of, csv_pieces, lines, total
+from relay.usage_pages import page_of
 
 _RANGES = (1, 7, 30, 90, 365)
+_OF_MANY = (1, 7, 30)  # days for which users and tokens, of which there may be tens of thousands, are added up
 _FILTERS = ("user", "token", "channel", "model")
+_ROWS = 50
+_TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "warn", "shutdown": "warn"}
+
+
+def sees_money(request: HttpRequest) -> bool:
+    """Operators look after channels without seeing what is earned."""
+    return bool(request.user.is_active and request.user.has_perm("relay.view_ledgeraccount"))
 
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyAdmin):
     """One row per request that reached routing, with its receipt. Written by the relay, changed by nobody."""
 
-    list_display = ("at", "user", "token", "model", "channel", "outcome", "tokens", "charged", "margin", "latency", "first_token", "attempts", "request_id")
-    list_filter = ("end_reason", "streamed", "usage_source", "billing", "channel")
-    list_select_related = ("user", "token", "channel")
-    search_fields = ("=request_id", "=model")
-    search_help_text = "A whole request id (x-request-id of the answer) or a model name."
-    paginator = UncountedPaginator
-    ordering = ("-id",)
     actions_list: ClassVar[Any] = ("cost_report", "export_csv")
 
     # -- pages -------------------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Filtered and paged by keyset: the table may have millions of rows, and is never counted."""
+        if not self.has_view_permission(request):
+            return super().changelist_view(request, extra_context)
+        asked = request.GET.get("q", "").strip()[:120]
+        if asked.startswith("req_"):
+            found = UsageRecord.objects.filter(request_id=asked).values_list("pk", flat=True).first()
+            if found is not None:
+                return redirect("admin:relay_usagerecord_change", found)
+        chosen, rows, narrowed = self._filtered(request)
+        page = page_of(rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS)
+        context = {
+            **self.admin_site.each_context(request), "title": _("Usage"), "opts": self.model._meta, "cl": None, "rows": [(row, _TONE.get(row.end_reason, "bad")) for row in page.rows],
+            "older": urlencode(chosen | {"before": page.before}) if page.before else "", "until": page.until, "chosen": chosen, "asked": asked,
+            "unknown": bool(asked), "reasons": EndReason.choices, "channels": Channel.objects.values_list("pk", "name"),
+            "models": Model.objects.values_list("name", flat=True)[:500], "money": sees_money(request), "query": urlencode(chosen), "live": not chosen and not request.GET.get("before"),
+        }  # fmt: skip
+        return render(request, "admin/relay/usagerecord/list.html", context)
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The receipt, instead of a form that nobody may fill in."""
@@ -44,79 +69,93 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         context = {
             **self.admin_site.each_context(request), "title": f"Receipt {record.request_id}", "opts": self.model._meta, "object": record, "record": record,
-            "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in entries_of(record)], "money": _money(record),
+            "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in entries_of(record)] if sees_money(request) else [],
+            "money": _money(record) if sees_money(request) else None, "error": explained(record.error_code) if record.error_code else None,
         }  # fmt: skip
         return render(request, "admin/relay/usagerecord/receipt.html", context)
 
-    @action(description="Cost and margin", url_path="report", icon="monitoring", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description=_("Cost and margin"), url_path="report", icon="monitoring", permissions=["money"])
     def cost_report(self, request: HttpRequest) -> HttpResponse:
         """Sums by day, model, token, channel or user."""
-        by, days, chosen, rows = self._asked(request)
+        by = request.GET.get("by", "day")
+        by = by if by in BY else "day"
+        days, chosen = _days(request), _numbers(request)
+        many = by in {"user", "token"} and not {"user", "token"} & set(chosen)
+        days = min(days, _OF_MANY[-1]) if many else days
+        behind = rollup.catch_up()
+        scope = Scope.days(days, **chosen)
+        sums = total(scope)
         context = {
-            **self.admin_site.each_context(request), "title": "Cost and margin", "opts": self.model._meta, "by": by, "days": days, "ways": BY.items(), "ranges": _RANGES,
-            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key is not None else None) for line in lines(rows, by)],
-            "total": (sums := total(rows)), "total_money": _line_money(sums), "chosen": chosen, "query": urlencode(chosen), "narrow": "model" if by != "model" else "day",
+            **self.admin_site.each_context(request), "title": _("Cost and margin"), "opts": self.model._meta, "by": by, "days": days, "ways": BY.items(),
+            "ranges": _OF_MANY if many else _RANGES, "behind": behind,
+            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in lines(scope, by)],
+            "total": sums, "total_money": _line_money(sums), "chosen": chosen, "query": urlencode(chosen), "narrow": "model" if by != "model" else "day",
         }  # fmt: skip
         return render(request, "admin/relay/usagerecord/report.html", context)
 
-    @action(description="Export as CSV", url_path="export", icon="download", permissions=["view"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["money"])
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
-        """The records of the last days as CSV, streamed. Takes the filters of the report."""
-        _, days, chosen, rows = self._asked(request)
+        """The records of the last days as CSV, streamed. Takes the filters of the list and of the report."""
+        days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
+        rows = rows.filter(started_at__gte=beginning_of(Scope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, address(request), days=days, **chosen)
-        response = StreamingHttpResponse(csv_pieces(rows, staff=True), content_type="text/csv; charset=utf-8")
+        response = StreamingHttpResponse(csv_pieces(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         return response
 
-    def _asked(self, request: HttpRequest) -> tuple[str, int, dict[str, Any], QuerySet[UsageRecord]]:
-        by = request.GET.get("by", "day")
-        days = int(request.GET["days"]) if request.GET.get("days", "").isdigit() else 30
-        days = min(max(days, 1), 3660)
-        rows = UsageRecord.objects.filter(started_at__gte=since(days)[1])
+    def has_money_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and sees_money(request)
+
+    def _filtered(self, request: HttpRequest) -> tuple[dict[str, Any], QuerySet[UsageRecord], Q | None]:
+        """What is chosen, the records that an index finds, and what must be looked for among them."""
         chosen: dict[str, Any] = {}
-        for name in _FILTERS:
-            value = request.GET.get(name, "")
-            if value and (name == "model" or (value.isdigit() and len(value) < 19)):
-                chosen[name] = value
-                rows = rows.filter(**{name if name == "model" else f"{name}_id": value})
-        return by if by in BY else "day", days, chosen, rows
+        rows, narrowed = UsageRecord.objects.all(), Q()
+        name = request.GET.get("user_name", "").strip()[:150]
+        if name:
+            chosen["user_name"] = name
+            rows = rows.filter(user=User.objects.filter(username=name).values_list("pk", flat=True).first() or 0)
+        for field, value in _numbers(request).items():
+            chosen[field] = value
+            if field == "model":
+                narrowed &= Q(model=value)
+            else:
+                rows = rows.filter(**{field: value})
+        if (reason := request.GET.get("outcome", "")) in {*EndReason.values, "failed"}:
+            chosen["outcome"] = reason
+            narrowed &= Q(end_reason=reason) if reason != "failed" else Q(status__gte=400) | Q(end_reason__in=rollup.FAULTS)
+        if code := request.GET.get("code", "")[:64]:
+            chosen["code"] = code
+            narrowed &= Q(error_code=code)
+        for side, lookup in (("since", "gte"), ("until", "lt")):
+            moment = _date(request.GET.get(side, ""))
+            if moment is not None:
+                chosen[side] = request.GET[side]
+                rows = rows.filter(**{f"started_at__{lookup}": moment if side == "since" else moment + timedelta(days=1)})
+        return chosen, rows, narrowed or None
 
-    # -- columns -----------------------------------------------------------------------------------------------------
 
-    @display(
-        description="outcome",
-        label={
-            "completed": "success", "client_error": "info", "client_gone": "info", "no_channel": "danger", "upstream_error": "danger",
-            "timeout": "danger", "truncated": "danger", "ended": "warning", "shutdown": "warning", "internal_error": "danger",
-        },
-    )  # fmt: skip
-    def outcome(self, record: UsageRecord) -> tuple[str, str]:
-        return record.end_reason, f"{record.get_end_reason_display()} ({record.status})"
+def _days(request: HttpRequest) -> int:
+    days = int(request.GET["days"]) if request.GET.get("days", "").isdigit() and len(request.GET["days"]) < 6 else 30
+    return min(max(days, 1), 3660)
 
-    @display(description="time", ordering="started_at")
-    def at(self, record: UsageRecord) -> str:
-        return formats.date_format(timezone.localtime(record.started_at), "j M H:i:s")
 
-    @display(description="tokens in + out")
-    def tokens(self, record: UsageRecord) -> str:
-        mark = "≈ " if record.usage_source == "estimated" else ""
-        return f"{mark}{record.input_tokens} + {record.output_tokens}"
+def _numbers(request: HttpRequest) -> dict[str, Any]:
+    """Filters by id, and by the name of a model."""
+    found: dict[str, Any] = {}
+    for name in _FILTERS:
+        value = request.GET.get(name, "")
+        if name == "model" and value:
+            found[name] = value[:120]
+        elif value.isdigit() and len(value) < 19:
+            found[name] = int(value)
+    return found
 
-    @display(description="charged", ordering="cost")
-    def charged(self, record: UsageRecord) -> str:
-        return money.show(record.cost - record.shortfall)
 
-    @display(description="margin")
-    def margin(self, record: UsageRecord) -> str:
-        return money.show(record.cost - record.shortfall - record.upstream_cost)
-
-    @display(description="took", ordering="latency_ms")
-    def latency(self, record: UsageRecord) -> str:
-        return f"{record.latency_ms} ms"
-
-    @display(description="first token")
-    def first_token(self, record: UsageRecord) -> str:
-        return f"{record.first_token_ms} ms" if record.first_token_ms is not None else "—"
+def _date(text: str) -> datetime | None:
+    try:
+        return timezone.make_aware(datetime.strptime(text, "%Y-%m-%d")) if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _money(record: UsageRecord) -> dict[str, str]:

@@ -12,10 +12,9 @@ from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from unfold.admin import TabularInline
-from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from accounts.admin.base import address
+from accounts.admin.base import action, address, display
 from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from portal.lib import money
@@ -84,11 +83,11 @@ class PayingUserAdmin(UserAdmin):
     def has_wallet_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.is_active and request.user.has_perm("relay.add_ledgerentry"))
 
-    @action(description="Top up", url_path="top-up", icon="add_card", permissions=["wallet"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Top up", url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         return self._move(request, object_id, "Top up", "Add to the balance of")
 
-    @action(description="Deduct", url_path="deduct", icon="money_off", permissions=["wallet"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Deduct", url_path="deduct", icon="money_off", permissions=["wallet"])
     def deduct(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         return self._move(request, object_id, "Deduct", "Take from the balance of")
 
@@ -117,7 +116,7 @@ class PayingUserAdmin(UserAdmin):
         }  # fmt: skip
         return render(request, "admin/form.html", context, status=422 if form.errors else 200)
 
-    @action(description="Unlimited on or off", url_path="unlimited", icon="all_inclusive", permissions=["wallet"])  # type: ignore[operator]  # unfold annotates its decorator as a mapping
+    @action(description="Unlimited on or off", url_path="unlimited", icon="all_inclusive", permissions=["wallet"])
     def switch_unlimited(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         user = get_object_or_404(User, pk=object_id)
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()

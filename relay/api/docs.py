@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Router
@@ -23,6 +25,7 @@ def publish(api: NinjaAPI) -> None:
 
 def current() -> Schema:
     """The document of the published API."""
+    import_module("relay.api.urls")  # where it is published, in a process that has served nothing yet
     return document(_published[0], settings.VERSION)
 
 

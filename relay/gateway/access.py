@@ -12,6 +12,8 @@ from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound,
 from relay.gateway import load
 from relay.gateway.exchange import Exchange
 from relay.gateway.guard import guard
+from relay.gateway.passes import PREFIX as PASS_PREFIX
+from relay.gateway.passes import digest_in
 from relay.gateway.snapshot import Caller, CallerState, ModelView, Snapshot
 from relay.gateway.store import store
 from relay.models.token import TOKEN_LENGTH, digest_of
@@ -24,7 +26,16 @@ _UNUSABLE: Final = {
 }
 
 
+PURPOSES: Final[Mapping[str, frozenset[str]]] = {
+    "chat": frozenset(("chat", "completions", "responses", "embeddings", "moderations", "rerank")),
+    "images": frozenset(("images",)),
+    "audio": frozenset(("audio", "realtime")),
+    "tasks": frozenset(("tasks",)),
+}
+"""What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all."""
 _PREFIX: Final = "openai/"
+_GPT: Final = "g-"  # how OpenAI names GPTs in links; relays serve them as models of their own
+_GPT_MODEL: Final = "gpt-4-gizmo-"
 
 
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
@@ -41,7 +52,7 @@ async def identify(exchange: Exchange) -> Caller:
     secret = presented_token(exchange.headers)
     if len(secret) > TOKEN_LENGTH and secret[TOKEN_LENGTH] == "-" and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal() and len(pin) < 19:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
-    digest = digest_of(secret)
+    digest = digest_in(secret, exchange.wall) if secret.startswith(PASS_PREFIX) else digest_of(secret)
     caller = store.cached(digest) or await store.caller(digest)
     if caller is None:
         raise await _refuse(exchange.ip)
@@ -76,11 +87,21 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
     return InvalidToken(_REFUSAL)
 
 
+def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
+    """The model of a name: as it is written, as LiteLLM or GeekAI write it, or one of a family such as “gpt-4-gizmo-*”."""
+    model = snapshot.models.get(name)
+    if model is not None:
+        return model
+    if name.startswith(_PREFIX):
+        return find_model(snapshot, name[len(_PREFIX) :])
+    if name.startswith(_GPT):
+        return find_model(snapshot, _GPT_MODEL + name)
+    return snapshot.member(name)
+
+
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
     """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
-    model = snapshot.models.get(name)
-    if model is None and name.startswith(_PREFIX):  # LiteLLM's clients write it before every model's name
-        model = snapshot.models.get(name[len(_PREFIX) :])
+    model = find_model(snapshot, name)
     if model is None:
         shown = name if len(name) <= 100 else name[:99] + "…"
         raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")
@@ -89,6 +110,12 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
     return model
 
 
+def check_purpose(caller: Caller, family: str) -> None:
+    """Raises Forbidden when the token is for something else. `family`: the first word of an endpoint's name."""
+    if caller.purpose and family not in PURPOSES[caller.purpose]:
+        raise Forbidden(f"This token is for {caller.purpose} only. Use a token that is for everything, or for this.", code="purpose_not_allowed")
+
+
 def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
-    """What the caller may use and some channel serves, in order of name."""
-    return [model for model in snapshot.models.values() if caller.may_use(model, now) and caller.routes(model)]
+    """What the caller may use and some channel serves, in order of name. Families are no names that can be asked for."""
+    return [model for model in snapshot.models.values() if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)]

@@ -247,6 +247,7 @@ def caller_of(token: Token) -> Caller:
         budgets=budgets,
         limits=_limits(token),
         user_limits=_limits(token.user),
+        purpose=token.purpose,
     )
 
 

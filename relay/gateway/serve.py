@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.money import plain
 from relay.billing.writer import writer
 from relay.errors import InternalError, InvalidRequest, RelayError, UnsupportedParameter
-from relay.gateway.access import permitted_model
+from relay.gateway.access import check_purpose, permitted_model
 from relay.gateway.attempt import ended_error
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange, Interrupt
@@ -61,6 +61,7 @@ async def serve(exchange: Exchange, caller: Caller, run: Runtime, job: Job, atte
     """Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
     check_end(exchange)
     snapshot = store.snapshot
+    check_purpose(caller, job.endpoint.partition(".")[0])
     model = permitted_model(caller, snapshot, job.model, exchange.wall)
     writer.admit()
     terms = snapshot.terms(caller)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -18,6 +18,7 @@ from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
 _MOST_TERMS: Final = 50_000
+_MOST_MEMBERS: Final = 5_000
 _NO_POLICY: Final[Policy] = {}
 
 
@@ -164,6 +165,20 @@ class Snapshot:
     groups: Mapping[int, GroupView] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     _terms: dict[str, Terms] = field(default_factory=dict)
+    _members: dict[str, ModelView | None] = field(default_factory=dict)
+
+    def member(self, name: str) -> ModelView | None:
+        """One of a family of models, which is written with a star at the end: `gpt-4-gizmo-*`. The longest that fits; its star is carried upstream."""
+        if name not in self._members:
+            if len(self._members) > _MOST_MEMBERS:
+                self._members.clear()
+            families = [model for model in self.models.values() if model.name.endswith("*") and name.startswith(model.name[:-1]) and len(name) >= len(model.name)]
+            family = max(families, key=lambda model: len(model.name), default=None)
+            if family is None:
+                return None  # names that clients make up are not remembered
+            rest = name[len(family.name) - 1 :]
+            self._members[name] = replace(family, name=name, routes=tuple(replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes))
+        return self._members[name]
 
     def terms(self, caller: Caller) -> Terms:
         """Worked out once for each caller and snapshot."""
@@ -224,6 +239,7 @@ class Caller:
     budgets: tuple[BudgetLine, ...] = ()
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
+    purpose: str = ""  # of relay.gateway.access.PURPOSES; empty: everything
 
     def state(self, now: float) -> CallerState:
         if not self.token_enabled:

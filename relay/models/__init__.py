@@ -4,12 +4,16 @@ from relay.models.budget import Budget
 from relay.models.catalog import ChannelModel, Model, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
+from relay.models.error_text import ErrorText
+from relay.models.event import ChannelEvent
 from relay.models.failure_rule import FailureRule
+from relay.models.incident import Incident
 from relay.models.ledger import LedgerAccount, LedgerEntry, Reservation
 from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
 from relay.models.price import ModelPrice
 from relay.models.redemption import RedemptionBatch, RedemptionCode
+from relay.models.rollup import ChannelDay, RollupMark, TallyDay, UserDay
 from relay.models.state import Cooldown, Lease, Worker
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
@@ -23,11 +27,15 @@ __all__ = [
     "BlockedAddress",
     "Budget",
     "Channel",
+    "ChannelDay",
+    "ChannelEvent",
     "ChannelModel",
     "Conversation",
     "ConversationItem",
     "Cooldown",
+    "ErrorText",
     "FailureRule",
+    "Incident",
     "Lease",
     "LedgerAccount",
     "LedgerEntry",
@@ -40,10 +48,13 @@ __all__ = [
     "RedemptionBatch",
     "RedemptionCode",
     "Reservation",
+    "RollupMark",
     "StoredResponse",
+    "TallyDay",
     "Token",
     "Upload",
     "UploadSession",
     "UsageRecord",
+    "UserDay",
     "Worker",
 ]

@@ -107,6 +107,7 @@ class Channel(ChangeTracked, Limited):
         help_text="When the client leaves, or the upstream breaks off.",
     )
     notes = models.TextField(blank=True)
+    tags = models.CharField(max_length=200, blank=True, help_text="Words of your own to find channels by, separated by spaces.")
     tested_at = models.DateTimeField("last test", null=True, blank=True, editable=False)
     test_ok = models.BooleanField("test passed", null=True, editable=False)
     test_latency_ms = models.PositiveIntegerField("test latency", null=True, editable=False)

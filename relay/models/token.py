@@ -18,6 +18,16 @@ TOKEN_LENGTH = 51
 """Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access`)."""
 
 
+class Purpose(models.TextChoices):
+    """What a token is for: which endpoints it opens. The list of models and the own usage are open to all."""
+
+    ALL = "", "everything"
+    CHAT = "chat", "chat"
+    IMAGES = "images", "images"
+    AUDIO = "audio", "audio and realtime"
+    TASKS = "tasks", "tasks"
+
+
 def make_secret() -> str:
     """A new relay token: `sk-` and 48 letters and digits, 285 random bits."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -41,6 +51,7 @@ class Token(ChangeTracked, Limited):
     hint = models.CharField("token", max_length=24, editable=False)
     sealed = models.TextField(blank=True, editable=False)
     enabled = models.BooleanField(default=True)
+    purpose = models.CharField(max_length=8, choices=Purpose.choices, blank=True, default="", help_text="Which endpoints it opens. The list of models is open to all.")
     expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: never expires.")
     models_allowed = models.ManyToManyField(
         Model, blank=True, related_name="tokens", verbose_name="allowed models", help_text="Only these models. Empty: every model its owner may use."

@@ -107,3 +107,13 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+    @property
+    def charged(self) -> int:
+        """Nano-USD that somebody paid."""
+        return self.cost - self.shortfall
+
+    @property
+    def margin(self) -> int:
+        """Nano-USD that the portal keeps."""
+        return self.charged - self.upstream_cost

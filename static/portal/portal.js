@@ -1,5 +1,18 @@
-// Copy buttons, and usage rows that appear as requests finish. The pages work without either.
+// The browser's time zone, the menu, copy buttons, and usage rows that appear as requests finish. The pages work without any of it.
 "use strict";
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+if (!document.cookie.includes("airelays_zone=" + encodeURIComponent(zone))) {
+  document.cookie = "airelays_zone=" + encodeURIComponent(zone) + "; path=/; max-age=31536000; samesite=lax";
+}
+
+const menu = document.getElementById("menu");
+if (menu) {
+  const wide = matchMedia("(min-width: 52.01rem)");
+  const fit = () => { menu.open = wide.matches; };
+  wide.addEventListener("change", fit);
+  fit();
+}
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
@@ -7,11 +20,11 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     const said = button.textContent;
     try {
       await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
+      button.textContent = document.body.dataset.copied;
     } catch {
       // No clipboard without TLS: select the text, so that the keyboard can copy it.
       getSelection().selectAllChildren(source);
-      button.textContent = "Press Ctrl-C";
+      button.textContent = document.body.dataset.press;
     }
     setTimeout(() => { button.textContent = said; }, 2000);
   });
@@ -24,30 +37,56 @@ for (const form of document.querySelectorAll("form[data-confirm]")) {
 const table = document.querySelector("[data-live]");
 if (table) {
   let wait = 1000;
+  let newest = 0;
+  let failures = 0;
+
+  const show = (rows) => {
+    for (const row of rows) {
+      if (row.id <= newest) continue;
+      newest = row.id;
+      document.querySelector("[data-empty]")?.remove();
+      table.closest("[hidden]")?.removeAttribute("hidden");
+      const line = table.tBodies[0].insertRow(0);
+      line.className = "new";
+      const cells = [row.time, row.model, row.input, row.output, row.cost, row.ms + " ms", row.end + (row.status >= 400 ? " (" + row.status + ")" : ""), row.request_id];
+      cells.forEach((text, index) => {
+        const cell = line.insertCell();
+        cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
+        if (index > 1 && index < 6) cell.className = "num";
+        if (index === 7 && table.dataset.receipts) {
+          const link = document.createElement("a");
+          link.href = table.dataset.receipts + text + "/";
+          link.append(...cell.childNodes);
+          cell.append(link);
+        }
+      });
+    }
+  };
+
+  // Where websockets are blocked on the way, the same rows are asked for every few seconds.
+  const poll = async () => {
+    try {
+      const answer = await fetch(table.dataset.poll + "?after=" + newest, { headers: { accept: "application/json" } });
+      if (answer.ok) {
+        const found = await answer.json();
+        if (newest) show(found.rows);
+        newest = Math.max(newest, found.newest);
+      }
+    } catch { /* the next round tries again */ }
+    setTimeout(poll, 4000);
+  };
+
   const connect = () => {
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + table.dataset.live);
-    socket.onopen = () => { wait = 1000; };
-    socket.onmessage = (message) => {
-      for (const row of JSON.parse(message.data).rows) {
-        document.querySelector("[data-empty]")?.remove();
-        table.closest("[hidden]")?.removeAttribute("hidden");
-        const line = table.tBodies[0].insertRow(0);
-        line.className = "new";
-        const cells = [row.time, row.model, row.input, row.output, row.cost, row.ms + " ms", row.end + (row.status >= 400 ? " (" + row.status + ")" : ""), row.request_id];
-        cells.forEach((text, index) => {
-          const cell = line.insertCell();
-          cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
-          if (index > 1 && index < 6) cell.className = "num";
-          if (index === 7 && table.dataset.receipts) {
-            const link = document.createElement("a");
-            link.href = table.dataset.receipts + text + "/";
-            link.append(...cell.childNodes);
-            cell.append(link);
-          }
-        });
-      }
+    socket.onopen = () => { wait = 1000; failures = 0; };
+    socket.onmessage = (message) => show(JSON.parse(message.data).rows);
+    socket.onclose = (event) => {
+      if (event.code === 4401) return;
+      failures += 1;
+      if (failures >= 3 && table.dataset.poll) { poll(); return; }
+      setTimeout(connect, wait);
+      wait = Math.min(wait * 2, 30000);
     };
-    socket.onclose = (event) => { if (event.code !== 4401) setTimeout(connect, wait); wait = Math.min(wait * 2, 30000); };
   };
   connect();
 }

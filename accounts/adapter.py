@@ -1,0 +1,149 @@
+"""How allauth's sign-in fits this portal: who may sign up, where secrets are kept, what is written down."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.stages import EmailVerificationStage
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from accounts.models import Invitation, User
+from accounts.outbound import GuardedSession
+from portal.lib.crypto import Box, Undecryptable
+
+_INVITATION = "invitation"  # in the session: the code that somebody came with
+
+
+@cache
+def _box(purpose: str) -> Box:
+    return Box(settings.ENCRYPTION_KEYS, purpose)
+
+
+def invitation_of(request: HttpRequest) -> Invitation | None:
+    """The open invitation that somebody came with, from the link or remembered since."""
+    code = request.GET.get("invitation", "") or request.session.get(_INVITATION, "")
+    found = Invitation.find(str(code)[:100])
+    if found is not None:
+        request.session[_INVITATION] = str(code)[:100]
+    return found
+
+
+def use_invitation(request: HttpRequest) -> None:
+    """Use up the invitation that somebody comes with, before their account is made. Raises ImmediateHttpResponse when others were faster."""
+    if settings.CONFIG.signup == "off":
+        raise ImmediateHttpResponse(redirect("account_signup"))
+    found = invitation_of(request)
+    taken = found is not None and found.take()
+    if not taken and settings.CONFIG.signup == "invitation":
+        raise ImmediateHttpResponse(redirect("account_signup"))
+    request.invitation = found if taken else None  # type: ignore[attr-defined]  # accounts.signals puts the user where it says
+
+
+def may_sign_up(request: HttpRequest) -> bool:
+    return settings.CONFIG.signup == "open" or (settings.CONFIG.signup == "invitation" and invitation_of(request) is not None)
+
+
+def check_signup_email(request: HttpRequest, email: str) -> None:
+    """Raises ValidationError for an address that may not sign up."""
+    invited = invitation_of(request)
+    if invited is not None:
+        if invited.email and invited.email.lower() != email.lower():
+            raise ValidationError(_("This invitation is for another e-mail address."))
+        return
+    domains = settings.CONFIG.signup_domains
+    if domains and email.rpartition("@")[2].lower() not in {domain.lower().lstrip("@") for domain in domains}:
+        raise ValidationError(_("Accounts here are for addresses at %(domains)s.") % {"domains": ", ".join(domains)})
+
+
+class VerifyWhoSignedUp(EmailVerificationStage):  # type: ignore[misc]  # allauth has no types
+    """Addresses are confirmed by those who typed them themselves; whom staff made is let in, and so is everybody where nothing can be mailed."""
+
+    def handle(self) -> Any:
+        user = self.login.user
+        if not settings.MAILS or not getattr(user, "signed_up", False):
+            return None, True
+        return super().handle()
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return may_sign_up(request)
+
+    def get_login_stages(self) -> list[str]:
+        own = f"{VerifyWhoSignedUp.__module__}.{VerifyWhoSignedUp.__name__}"
+        return [own if path.endswith(".EmailVerificationStage") else path for path in super().get_login_stages()]
+
+    def new_user(self, request: HttpRequest) -> User:
+        user: User = super().new_user(request)
+        user.signed_up = True
+        return user
+
+    def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> Any:
+        if commit:
+            use_invitation(request)
+        return super().save_user(request, user, form, commit)
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return str(request.META.get("REMOTE_ADDR", ""))
+
+
+class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allauth has no types
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
+        """Whoever a provider of this portal's own knows is somebody it trusts to say who may come, unless sign-up is off."""
+        if not may_sign_up(request):
+            return False
+        try:
+            check_signup_email(request, str(sociallogin.user.email or ""))
+        except ValidationError:
+            return False
+        return True
+
+    def new_user(self, request: HttpRequest, sociallogin: Any) -> User:
+        user: User = super().new_user(request, sociallogin)
+        user.signed_up = True
+        return user
+
+    def save_user(self, request: HttpRequest, sociallogin: Any, form: Any = None) -> Any:
+        use_invitation(request)
+        return super().save_user(request, sociallogin, form)
+
+    def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[Any]:
+        """Secrets are kept encrypted in the database; an application whose secret does not open is left out."""
+        found = []
+        for app in super().list_apps(request, provider=provider, client_id=client_id):
+            sealed = app.settings.get("sealed_secret")
+            if sealed:
+                try:
+                    app.secret = _box("sign-in-secret").open(sealed)
+                except Undecryptable:
+                    continue
+            found.append(app)
+        return found
+
+    def get_requests_session(self) -> GuardedSession:
+        return GuardedSession()
+
+
+def seal_secret(secret: str) -> str:
+    """How the secret of a sign-in provider is kept."""
+    return _box("sign-in-secret").seal(secret)
+
+
+class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no types
+    def encrypt(self, text: str) -> str:
+        return _box("second-factor").seal(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return _box("second-factor").open(encrypted_text)
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        return {**super().get_public_key_credential_rp_entity(), "name": "AIRelays"}

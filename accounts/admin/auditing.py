@@ -1,0 +1,118 @@
+"""Every change made in the admin is written into the audit log: who, what, before and after. Secrets are masked.
+
+Forms are compared by what the database holds before and after, not by what the browser sent; rows edited within a page are told of with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db.models import ForeignKey, Model
+from django.http import HttpRequest
+
+from accounts.models import AuditEvent
+
+SECRET: Final = frozenset(("sealed", "sealed_secret", "secret", "password", "digest"))
+_MASK: Final = "••••••"
+_DULL: Final = frozenset(("id", "created_at", "updated_at", "last_login", "date_joined"))
+_LONGEST: Final = 500
+Changes = dict[str, list[Any]]
+
+
+def photograph(row: Model, many: bool = True) -> dict[str, Any]:
+    """The fields of a row as text, numbers or lists of names; secrets as a fingerprint that is never shown."""
+    found: dict[str, Any] = {}
+    for field in row._meta.concrete_fields:
+        if field.name in _DULL or field.primary_key:
+            continue
+        if field.name in SECRET:
+            found[field.name] = getattr(row, field.attname)
+        elif isinstance(field, ForeignKey):
+            related = getattr(row, field.name, None) if getattr(row, field.attname) is not None else None
+            found[field.name] = None if related is None else str(related)[:_LONGEST]
+        else:
+            found[field.name] = _plain(getattr(row, field.attname))
+    if many:
+        for field in row._meta.many_to_many:
+            through: Any = field.remote_field.through
+            if through._meta.auto_created:
+                found[field.name] = sorted(str(one) for one in getattr(row, field.name).all()[:200])
+    return found
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> Changes:
+    """What differs, as [before, after] by field."""
+    found: Changes = {}
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old != new and not (old in (None, "", []) and new in (None, "", [])):
+            found[name] = [_MASK if old else None, _MASK if new else None] if name in SECRET else [old, new]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, dict)):
+        return value if len(str(value)) <= _LONGEST else str(value)[:_LONGEST] + "…"
+    text = str(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+class AuditedAdmin:
+    """Mixin of admin pages: compares, and writes."""
+
+    model: Any
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        request.audit_before = {}  # type: ignore[attr-defined]
+        request.audit_rows = []  # type: ignore[attr-defined]
+        if change:
+            row = self.model._default_manager.filter(pk=form.instance.pk).first()
+            request.audit_before = photograph(row) if row is not None else {}  # type: ignore[attr-defined]
+        return super().save_form(request, form, change)  # type: ignore[misc]
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        before = {row.pk: photograph(row) for row in self._touched(formset)}
+        super().save_formset(request, form, formset, change)  # type: ignore[misc]
+        rows: list[dict[str, Any]] = getattr(request, "audit_rows", [])
+        kind = str(formset.model._meta.verbose_name)
+        for row in getattr(formset, "new_objects", ()):
+            rows.append({"row": f"{kind}: {row}"[:200], "did": "add", "changes": difference({}, photograph(row))})
+        for row, _ in getattr(formset, "changed_objects", ()):
+            changes = difference(before.get(row.pk, {}), photograph(type(row)._default_manager.get(pk=row.pk)))
+            if changes:
+                rows.append({"row": f"{kind}: {row}"[:200], "did": "change", "changes": changes})
+        for row in getattr(formset, "deleted_objects", ()):
+            rows.append({"row": f"{kind}: {row}"[:200], "did": "delete"})
+
+    @staticmethod
+    def _touched(formset: Any) -> Iterable[Model]:
+        ids = [form.instance.pk for form in formset.initial_forms if form.has_changed() and form.instance.pk]
+        return list(formset.model._default_manager.filter(pk__in=ids)) if ids else []
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        self._write(request, "add", obj, difference({}, photograph(obj)))
+        return super().log_addition(request, obj, message)  # type: ignore[misc]
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        before = getattr(request, "audit_before", {})
+        fresh = self.model._default_manager.filter(pk=obj.pk).first()
+        self._write(request, "change", obj, difference(before, photograph(fresh)) if fresh is not None and before else {})
+        return super().log_change(request, obj, message)  # type: ignore[misc]
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for row in queryset:
+            self._write(request, "delete", row, {})
+        return super().log_deletions(request, queryset)  # type: ignore[misc]
+
+    def _write(self, request: HttpRequest, did: str, row: Model, changes: Changes) -> None:
+        rows = getattr(request, "audit_rows", [])
+        if did == "change" and not changes and not rows and getattr(request, "audit_before", None):
+            return  # saved without a change
+        detail: dict[str, Any] = {"changes": changes} if changes else {}
+        if rows:
+            detail["rows"] = list(rows)
+            rows.clear()
+        AuditEvent.write(f"{row._meta.model_name}.{did}", request.user, row, request.META.get("REMOTE_ADDR") or None, **detail)

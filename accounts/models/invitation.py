@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import secrets
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F
+from django.utils.translation import gettext_lazy as _
+
+from portal.lib import clock
+from portal.lib.crypto import keyed_digest
+
+
+class Invitation(models.Model):
+    """Lets somebody sign up. The link is shown once; its code is kept as a digest only."""
+
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    note = models.CharField(_("for whom"), max_length=120, help_text=_("For you: who gets the link."))
+    email = models.EmailField(_("e-mail address"), blank=True, help_text=_("Only for an account with this address. Empty: for any."))
+    groups = models.ManyToManyField(Group, blank=True, related_name="+", verbose_name=_("groups"), help_text=_("Who signs up with it is put into these."))
+    uses = models.PositiveIntegerField(_("accounts"), default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)], help_text=_("How many may be made with it."))
+    used = models.PositiveIntegerField(_("made so far"), default=0, editable=False)
+    expires_at = models.DateTimeField(_("valid until"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+
+    class Meta:
+        verbose_name = _("invitation")
+        verbose_name_plural = _("invitations")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.note
+
+    def new_code(self) -> str:
+        """Give it a code, and say it: it is not kept in clear."""
+        code = secrets.token_urlsafe(18)
+        self.digest = _digest(code)
+        return code
+
+    def open(self) -> bool:
+        return self.used < self.uses and (self.expires_at is None or self.expires_at > clock.now())
+
+    def take(self) -> bool:
+        """Use it once. False when it was used up meanwhile."""
+        return Invitation.objects.filter(pk=self.pk, used__lt=F("uses")).update(used=F("used") + 1) == 1
+
+    @classmethod
+    def find(cls, code: str) -> Invitation | None:
+        """The invitation with this code, if it is still open."""
+        found = cls.objects.filter(digest=_digest(code)).first() if code else None
+        return found if found is not None and found.open() else None
+
+
+def _digest(code: str) -> str:
+    return keyed_digest(settings.TOKEN_KEY, b"invitation:" + code.encode("utf-8", "surrogateescape"))

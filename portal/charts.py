@@ -1,0 +1,31 @@
+"""Charts as figures: the server computes rectangles, a template draws them as SVG. Pure. Every chart has a table behind it, and needs no colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 600, 120
+_GAP = 0.25  # of a bar's place
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle in a picture of WIDTH by HEIGHT, and what it says to who points at it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+def bars(values: Sequence[float], titles: Sequence[str], top: float | None = None, height: int = HEIGHT) -> list[Bar]:
+    """One bar for each value, from left to right, the largest (or `top`) as high as the picture. What is not zero can be seen."""
+    highest = top if top is not None else max(values, default=0)
+    place = WIDTH / max(1, len(values))
+    found = []
+    for index, (value, title) in enumerate(zip(values, titles, strict=True)):
+        tall = max(1.5, height * value / highest) if highest and value > 0 else 0.0
+        found.append(Bar(round(index * place + place * _GAP / 2, 2), round(height - tall, 2), round(place * (1 - _GAP), 2), round(tall, 2), title))
+    return found

@@ -1,0 +1,7 @@
+"""Dates of the pages in Chinese."""
+
+DATE_FORMAT = "Y年n月j日"
+DATETIME_FORMAT = "Y年n月j日 H:i"
+SHORT_DATE_FORMAT = "n月j日"
+SHORT_DATETIME_FORMAT = "n月j日 H:i:s"
+TIME_FORMAT = "H:i"

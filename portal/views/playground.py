@@ -1,0 +1,53 @@
+"""The playground: a chat in the browser, over /v1 itself, with a short-lived key for one of my tokens."""
+
+from __future__ import annotations
+
+import time
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+from django_ratelimit.core import is_ratelimited
+
+from portal.views.scope import models_of, signed_in_user, tokens_of
+from relay.gateway.passes import make_pass
+
+KEYS = "240/h"
+
+
+@login_required
+def playground(request: HttpRequest) -> HttpResponse:
+    user = signed_in_user(request)
+    usable = [token for token in tokens_of(user).exclude(purpose__in=("audio", "tasks"))[:100] if token.state() == "active"]
+    models = [
+        {
+            "name": model.name,
+            "label": model.display_name or model.name,
+            "images": "image_generation" in model.abilities,
+            "vision": not model.abilities or "vision" in model.abilities,
+        }
+        for model in models_of(user)[:500]
+        if not model.name.endswith("*")
+    ]
+    chosen = request.GET.get("model", "")
+    return render(request, "portal/playground.html", {"tokens": usable, "models": models, "chosen": chosen, "here": "playground"})
+
+
+@login_required
+@require_POST
+@never_cache
+def playground_key(request: HttpRequest) -> HttpResponse:
+    """A key that stands for one of my tokens for a quarter of an hour. The page asks for another when it ends."""
+    pk = request.POST.get("token", "")
+    if not pk.isdigit() or len(pk) > 18:
+        raise Http404
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=int(pk))
+    if is_ratelimited(request, group="playground", key="user", rate=KEYS, increment=True):
+        return JsonResponse({"error": _("Too many keys were asked for. Wait a few minutes.")}, status=429)
+    if token.state() != "active":
+        return JsonResponse({"error": _("This token is not in use. Choose another one.")}, status=409)
+    key, until = make_pass(token.digest, time.time())
+    return JsonResponse({"key": key, "until": until})

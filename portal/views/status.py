@@ -1,0 +1,101 @@
+"""The status page: which models are up, how fast they answer, what is wrong. For everybody or for users, by a setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import formats
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from portal.lib import clock
+from portal.views.scope import models_of
+from relay import rollup, standing
+from relay.models import ChannelDay, Incident, Model, TallyDay
+from relay.reports import today_ordinal
+
+DAYS = 30
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of a model: `state` good, some, bad or none, and a sentence."""
+
+    state: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    model: Model
+    state: str
+    days: list[Day]
+    share: str
+    first_token: int | None
+
+
+def status(request: HttpRequest) -> HttpResponse:
+    allowed = settings.CONFIG.status_page
+    if allowed == "off":
+        raise Http404
+    if allowed == "users" and not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path())
+    user = request.user
+    shown = models_of(user) if isinstance(user, User) else Model.objects.filter(enabled=True, is_open=True).order_by("name")
+    models = [model for model in shown[:_MOST] if not model.name.endswith("*")]
+    rollup.catch_up()
+    incidents = _incidents(models)
+    context = {
+        "lines": _lines(models),
+        "open": [incident for incident in incidents if incident.resolved_at is None],
+        "past": [incident for incident in incidents if incident.resolved_at is not None],
+        "days": DAYS,
+        "at": clock.now(),
+        "here": "status",
+    }
+    return render(request, "portal/status.html", context)
+
+
+def _lines(models: list[Model]) -> list[Line]:
+    today = today_ordinal()
+    first = today - DAYS + 1
+    names = [model.name for model in models]
+    counts: dict[str, dict[int, tuple[int, int]]] = {}
+    for name, day, requests, faults in ChannelDay.objects.filter(day__gte=first, model__in=names).values_list("model", "day", "requests", "faults"):
+        before = counts.setdefault(name, {}).get(day, (0, 0))
+        counts[name][day] = (before[0] + requests, before[1] + faults)
+    times: dict[str, dict[int, int]] = {}
+    for name, value, count in TallyDay.objects.filter(kind="first", day__gte=today - 6, model__in=names).values_list("model", "value", "count"):
+        of = times.setdefault(name, {})
+        of[int(value)] = of.get(int(value), 0) + count
+    states = standing.models(models)
+    found = []
+    for model in models:
+        mine = counts.get(model.name, {})
+        requests, faults = sum(one[0] for one in mine.values()), sum(one[1] for one in mine.values())
+        share = f"{100 * (requests - faults) / requests:.2f} %" if requests else "—"
+        days = [_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
+        found.append(Line(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5)))
+    return found
+
+
+def _day(day: int, requests: int, faults: int) -> Day:
+    when = formats.date_format(date.fromordinal(day), "SHORT_DATE_FORMAT")
+    if not requests:
+        return Day("none", _("%(day)s: no requests") % {"day": when})
+    share = faults / requests
+    text = _("%(day)s: %(share)s of %(n)s requests went well") % {"day": when, "share": f"{100 * (1 - share):.1f} %", "n": requests}
+    return Day("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
+
+
+def _incidents(models: list[Model]) -> list[Incident]:
+    """What goes on or was over lately, and concerns everything or a model that is shown."""
+    rows: QuerySet[Incident] = Incident.objects.filter(Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now())
+    return list(rows.filter(Q(affected=None) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30])

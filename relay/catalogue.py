@@ -1,0 +1,88 @@
+"""What error codes mean and what to do about them, in the reader's language; administrators may write their own words. Synchronous.
+
+The texts of the API itself stay as they are: they are written at the place of the error, and apps read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
+
+from relay.models import ErrorText
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`who`: who can mend it: "you" (the app or its user), "portal" (who runs it), "upstream"."""
+
+    code: str
+    status: int
+    who: str
+    meaning: str
+    remedy: str
+    edited: bool = False
+
+
+WHO: Final[dict[str, Any]] = {"you": _("you or your app"), "portal": _("who runs this portal"), "upstream": _("the upstream")}
+_BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
+    ("invalid_api_key", 401, "you", _("The token is missing, mistyped, or of another portal."), _("Copy the token again from its page, without spaces, and check that the base URL is this portal's.")),
+    ("token_expired", 401, "you", _("The token's time is over."), _("Create a new token, or ask the administrator to extend this one.")),
+    ("token_disabled", 401, "you", _("The token, or the account behind it, is switched off."), _("Enable the token on its page. If the account is disabled, ask the administrator.")),
+    ("ip_temporarily_blocked", 429, "you", _("Too many wrong tokens came from this address."), _("Correct the token; a valid one works at once. Otherwise wait as long as Retry-After says.")),
+    ("ip_not_allowed", 403, "you", _("The token may be used from other addresses only."), _("Add this address to the token's allowed addresses, or leave them empty.")),
+    ("purpose_not_allowed", 403, "you", _("The token is for other endpoints: images only, for example."), _("Use a token for this purpose, or one for everything.")),
+    ("model_not_allowed", 403, "you", _("The model exists, but you have no permission for it."), _("Choose a model from the list of models, or ask the administrator for a permission.")),
+    ("model_not_found", 404, "you", _("No model has this name here."), _("Copy the name from the list of models.")),
+    ("model_not_priced", 400, "portal", _("The model has no price yet, so nobody may use it."), _("The administrator sets a price, or takes the vendor's list price.")),
+    ("unknown_url", 404, "you", _("The address is none of the API's."), _("Use the base URL as it is shown under “Connect an app”.")),
+    ("method_not_allowed", 405, "you", _("The address is right, the method is not."), _("See the API reference for the method.")),
+    ("invalid_json", 400, "you", _("The body of the request is not JSON."), _("Check quotes, commas and the encoding; it must be UTF-8.")),
+    ("invalid_value", 400, "you", _("A field of the request has a value that makes no sense."), _("The error's “param” names the field, its message what is expected.")),
+    ("missing_required_parameter", 400, "you", _("A field that is needed is missing."), _("Add the field that “param” names.")),
+    ("unsupported_parameter", 422, "you", _("The upstream of this model does not take the parameter."), _("Leave it out, or choose another model.")),
+    ("unsupported_endpoint", 400, "you", _("No channel of this model serves this endpoint."), _("Choose a model that can do it: the list of models tells abilities.")),
+    ("request_too_large", 413, "you", _("The request, or a file in it, is larger than this portal takes."), _("Send less, or smaller images.")),
+    ("not_found", 404, "you", _("The file, response, conversation or batch is gone, or somebody else's."), _("List yours, and use an id from there.")),
+    ("request_not_found", 404, "you", _("There is no receipt with this id among yours."), _("Take the id from the header x-request-id of the answer.")),
+    ("not_implemented", 501, "portal", _("OpenAI has this endpoint, this portal does not."), _("There is nothing to be retried. Use another endpoint.")),
+    ("insufficient_quota", 429, "you", _("The balance, the token's quota, or a budget is used up."), _("Redeem a code or ask for a top-up; raise the token's quota; or wait until the budget is renewed.")),
+    ("rate_limit_exceeded", 429, "you", _("More requests or tokens in a minute or a day than are allowed, here or at the upstream."), _("Wait as long as Retry-After says, and send fewer at once.")),
+    ("concurrency_limit_exceeded", 429, "you", _("More requests at the same time than are allowed."), _("Wait until one ends. A stream counts until its end.")),
+    ("no_available_channel", 503, "portal", _("Every channel that serves the model is out of service or left alone for a while."), _("Try again after the time in Retry-After, or use another model.")),
+    ("upstream_credentials_exhausted", 502, "portal", _("The upstream refuses every key that this portal has for it."), _("The administrator replaces the keys. Your own token is fine.")),
+    ("upstream_error", 502, "upstream", _("The upstream could not be reached, or answered nonsense."), _("Try again. If it stays, tell the administrator the request id.")),
+    ("upstream_truncated", 502, "upstream", _("The upstream broke the answer off."), _("Try again. What was delivered may be billed, as the receipt says.")),
+    ("upstream_timeout", 504, "upstream", _("The upstream took too long."), _("Try again, with a shorter prompt or a smaller answer, or with streaming.")),
+    ("relay_unavailable", 503, "portal", _("The portal's database or Redis does not answer, or the portal is being restarted."), _("Try again in a few seconds.")),
+    ("storage_unavailable", 503, "portal", _("The disk takes no more files."), _("The administrator makes room.")),
+    ("request_ended", 403, "portal", _("The request was ended: its token was revoked, or an administrator ended it."), _("Ask the administrator if you do not know why.")),
+    ("internal_error", 500, "portal", _("A fault of the portal."), _("Try again. If it stays, tell the administrator the request id.")),
+)  # fmt: skip
+CODES: Final = tuple(row[0] for row in _BUILT_IN)
+
+
+def entries() -> list[Entry]:
+    """The whole catalogue in the active language. One query."""
+    language = (get_language() or "en").lower()
+    own = {row.code: row for row in ErrorText.objects.filter(language=language)}
+    found = [_entry(*row, own.pop(row[0], None)) for row in _BUILT_IN]
+    return found + [Entry(code, 0, "upstream", row.meaning, row.remedy, True) for code, row in sorted(own.items())]
+
+
+def explained(code: str) -> Entry | None:
+    """One code, None when nothing is known of it."""
+    language = (get_language() or "en").lower()
+    own = ErrorText.objects.filter(code=code, language=language).first()
+    built_in = next((row for row in _BUILT_IN if row[0] == code), None)
+    if built_in is None:
+        return Entry(code, 0, "upstream", own.meaning, own.remedy, True) if own is not None else None
+    return _entry(*built_in, own)
+
+
+def _entry(code: str, status: int, who: str, meaning: Any, remedy: Any, own: ErrorText | None) -> Entry:
+    if own is None:
+        return Entry(code, status, who, str(meaning), str(remedy))
+    return Entry(code, status, who, own.meaning or str(meaning), own.remedy or str(remedy), True)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+def language_choices() -> list[tuple[str, str]]:
+    """A function, so that a new language needs no migration."""
+    return list(settings.LANGUAGES)
+
+
+class ErrorText(models.Model):
+    """What the portal's own explanation of an error code is replaced by, in one language."""
+
+    code = models.CharField(_("code"), max_length=64)
+    language = models.CharField(_("language"), max_length=12, choices=language_choices)
+    meaning = models.TextField(_("what it means"), blank=True, help_text=_("Empty: the built-in text."))
+    remedy = models.TextField(_("what to do"), blank=True, help_text=_("Empty: the built-in text."))
+
+    class Meta:
+        verbose_name = _("text of an error")
+        verbose_name_plural = _("error catalogue")
+        ordering = ["code", "language"]
+        constraints = [models.UniqueConstraint(fields=["code", "language"], name="error_text_once_per_language")]
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.language})"

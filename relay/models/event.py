@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from django.db import models
+
+from relay.models.channel import Channel
+
+
+class ChannelEvent(models.Model):
+    """A change of a channel's state, whoever made it: its history."""
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="events")
+    at = models.DateTimeField(auto_now_add=True)
+    what = models.CharField(max_length=20)
+    detail = models.CharField(max_length=300, blank=True)
+    actor = models.CharField(max_length=150, blank=True, help_text="Empty: the portal itself.")
+
+    class Meta:
+        verbose_name = "change of a channel's state"
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["channel", "-id"], name="event_of_channel")]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.what}"
+
+    @classmethod
+    def write(cls, channel_id: int, what: str, detail: str = "", actor: object = None) -> None:
+        cls.objects.create(channel_id=channel_id, what=what, detail=detail[:300], actor=str(actor)[:150] if actor is not None else "")

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from portal.lib import clock
+from relay.models.catalog import Model
+
+
+class Severity(models.TextChoices):
+    MAINTENANCE = "maintenance", _("maintenance")
+    DEGRADED = "degraded", _("slow or partly failing")
+    OUTAGE = "outage", _("not available")
+
+
+class Incident(models.Model):
+    """Something that users should know of, for the status page."""
+
+    title = models.CharField(_("title"), max_length=120)
+    text = models.TextField(_("text"), blank=True, help_text=_("What happens, since when, and what is being done."))
+    severity = models.CharField(_("severity"), max_length=12, choices=Severity.choices, default=Severity.DEGRADED)
+    started_at = models.DateTimeField(_("began"), default=clock.now)
+    resolved_at = models.DateTimeField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
+    affected = models.ManyToManyField(Model, blank=True, related_name="incidents", verbose_name=_("models"), help_text=_("Empty: all of them."))
+
+    class Meta:
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        ordering = ["-started_at"]
+
+    def __str__(self) -> str:
+        return self.title
