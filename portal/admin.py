@@ -7,41 +7,68 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext as _
 
 from portal.dashboard import board
+from relay.admin.usage import sees_money
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
-    ("Relay", (("Channels", "dns", "relay_channel"), ("Models", "smart_toy", "relay_model"), ("Model permissions", "key", "relay_modelpermission"))),
-    ("Routing", (("Pools", "account_tree", "relay_pool"), ("Failure rules", "rule", "relay_failurerule"), ("Cooldowns", "ac_unit", "relay_cooldown"))),
-    ("People", (("Users", "person", "accounts_user"), ("Groups", "group", "auth_group"), ("Tokens", "vpn_key", "relay_token"))),
     (
-        "Money",
+        gettext_noop("Relay"),
         (
-            ("Prices", "sell", "relay_modelprice"),
-            ("Redemption codes", "redeem", "relay_redemptionbatch"),
-            ("Accounts", "account_balance", "relay_ledgeraccount"),
-            ("Ledger", "menu_book", "relay_ledgerentry"),
-            ("Notices", "notifications", "relay_notice"),
+            (gettext_noop("Channels"), "dns", "relay_channel"),
+            (gettext_noop("Models"), "smart_toy", "relay_model"),
+            (gettext_noop("Model permissions"), "key", "relay_modelpermission"),
         ),
     ),
-    ("Records", (("Usage", "receipt_long", "relay_usagerecord"), ("Audit log", "history", "accounts_auditevent"))),
     (
-        "Kept for users",
+        gettext_noop("Routing"),
         (
-            ("Files", "upload_file", "relay_upload"),
-            ("Responses", "forum", "relay_storedresponse"),
-            ("Conversations", "chat", "relay_conversation"),
-            ("Batches", "stacks", "relay_batch"),
+            (gettext_noop("Pools"), "account_tree", "relay_pool"),
+            (gettext_noop("Failure rules"), "rule", "relay_failurerule"),
+            (gettext_noop("Cooldowns"), "ac_unit", "relay_cooldown"),
         ),
     ),
-    ("Safety", (("Allowed upstream addresses", "lan", "relay_allowedupstream"), ("Blocked addresses", "block", "relay_blockedaddress"))),
+    (
+        gettext_noop("People"),
+        (
+            (gettext_noop("Users"), "person", "accounts_user"),
+            (gettext_noop("Groups and roles"), "group", "auth_group"),
+            (gettext_noop("Tokens"), "vpn_key", "relay_token"),
+            (gettext_noop("Invitations"), "mail", "accounts_invitation"),
+            (gettext_noop("Sign-in providers"), "login", "socialaccount_socialapp"),
+        ),
+    ),
+    (
+        gettext_noop("Money"),
+        (
+            (gettext_noop("Prices"), "sell", "relay_modelprice"),
+            (gettext_noop("Redemption codes"), "redeem", "relay_redemptionbatch"),
+            (gettext_noop("Accounts"), "account_balance", "relay_ledgeraccount"),
+            (gettext_noop("Ledger"), "menu_book", "relay_ledgerentry"),
+            (gettext_noop("Notices"), "notifications", "relay_notice"),
+        ),
+    ),
+    (gettext_noop("Records"), ((gettext_noop("Usage"), "receipt_long", "relay_usagerecord"), (gettext_noop("Audit log"), "history", "accounts_auditevent"))),
+    (gettext_noop("For users"), ((gettext_noop("Incidents"), "campaign", "relay_incident"), (gettext_noop("Error catalogue"), "error", "relay_errortext"))),
+    (
+        gettext_noop("Kept for users"),
+        (
+            (gettext_noop("Files"), "upload_file", "relay_upload"),
+            (gettext_noop("Responses"), "forum", "relay_storedresponse"),
+            (gettext_noop("Conversations"), "chat", "relay_conversation"),
+            (gettext_noop("Batches"), "stacks", "relay_batch"),
+        ),
+    ),
+    (gettext_noop("Safety"), ((gettext_noop("Allowed upstream addresses"), "lan", "relay_allowedupstream"), (gettext_noop("Blocked addresses"), "block", "relay_blockedaddress"))),
 )
 
 
 _PAGES: dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]] = {
-    "Routing": (
-        ("Explain", "help", "admin-explain", ("relay.view_channel", "accounts.view_user")),
-        ("Running requests", "stream", "admin-running", ("relay.end_request",)),
+    gettext_noop("Routing"): (
+        (gettext_noop("Explain"), "help", "admin-explain", ("relay.view_channel", "accounts.view_user")),
+        (gettext_noop("Running requests"), "stream", "admin-running", ("relay.end_request",)),
     )
 }
 """Pages that are no model's: title, icon, name of the view, permissions."""
@@ -54,7 +81,11 @@ def environment(request: HttpRequest) -> list[str] | None:
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: what this person may see, in the order of the work."""
-    found: list[dict[str, Any]] = [{"items": [{"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}]}]
+    first = [{"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}]
+    who: Any = request.user
+    if who.has_perm("relay.add_channel"):
+        first.append({"title": _("Set the portal up"), "icon": "rocket_launch", "link": reverse("admin-setup")})
+    found: list[dict[str, Any]] = [{"items": first}]
     for title, entries in _NAVIGATION:
         items: list[dict[str, Any]] = []
         user: Any = request.user
@@ -62,10 +93,10 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             app, model = name.split("_", 1)
             superuser_only = name == "relay_allowedupstream"
             if user.is_superuser or (not superuser_only and user.has_perm(f"{app}.view_{model}")):
-                items.append({"title": label, "icon": icon, "link": reverse(f"admin:{name}_changelist")})
-        items += [{"title": label, "icon": icon, "link": reverse(view)} for label, icon, view, rights in _PAGES.get(title, ()) if user.has_perms(rights)]
+                items.append({"title": gettext(label), "icon": icon, "link": reverse(f"admin:{name}_changelist")})
+        items += [{"title": gettext(label), "icon": icon, "link": reverse(view)} for label, icon, view, rights in _PAGES.get(title, ()) if user.has_perms(rights)]
         if items:
-            found.append({"title": title, "separator": True, "items": items})
+            found.append({"title": gettext(title), "separator": True, "items": items})
     return found
 
 
@@ -73,5 +104,6 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """The front page's figures, for those who may see usage and channels."""
     user: Any = request.user
     if user.has_perm("relay.view_usagerecord") and user.has_perm("relay.view_channel"):
-        context["board"] = board()
+        days = request.GET.get("days", "")
+        context["board"] = board(int(days) if days in {"1", "7", "30"} else 1, sees_money(request))
     return context

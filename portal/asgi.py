@@ -26,7 +26,7 @@ from django.conf import settings  # noqa: E402
 
 from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
-from relay import jobs, notices, retention  # noqa: E402
+from relay import jobs, notices, retention, rollup  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.consumers import RealtimeConsumer  # noqa: E402
 from relay.gateway import batch  # noqa: E402
@@ -35,7 +35,12 @@ from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
-Runtime.chores = {"sending notices": notices.work, "ending what is kept": retention.work, **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {})}
+Runtime.chores = {
+    "sending notices": notices.work,
+    "adding up usage": rollup.work,
+    "ending what is kept": retention.work,
+    **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {}),
+}
 Runtime.companions = (batch.work,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))

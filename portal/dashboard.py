@@ -1,123 +1,245 @@
-"""The numbers on the admin's front page: queries in, dataclasses out. They look at the last 24 hours, over an index."""
+"""The numbers on the admin's front page: queries in, dataclasses out. Sums come from the daily roll-ups, whatever the number of requests."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+import time
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.conf import settings
-from django.db.models import Count, F, Q, Sum
+from django.core import checks
+from django.db.models import Count, F, Q
 from django.urls import reverse
+from django.utils import formats
+from django.utils.translation import gettext as _
 
 from accounts.models import User
+from portal.charts import Bar, bars
 from portal.lib import clock, money
-from relay.gateway.load import allowances
-from relay.models import ApiKey, BlockedAddress, Channel, Model, UsageRecord
-from relay.providers.table import PROVIDERS
-from relay.upstream_urls import refusal_of
+from relay import rollup, standing
+from relay.catalogue import CODES
+from relay.models import ApiKey, BlockedAddress, Channel, JobFault, LedgerAccount, Model, Worker
+from relay.models.usage import EndReason
+from relay.reports import Scope, Sums, errors, first_token_times, lines
+
+RANGES: Final = (1, 7, 30)
+_MOST_TODO: Final = 14
+_GONE_AFTER: Final = timedelta(seconds=90)
+_CHECKED_FOR: Final = 60.0  # seconds for which the outcome of the system checks is kept
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     label: str
-    value: int | str
-    unit: str = ""
+    value: str
+    hint: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """Something only a person can mend, and where."""
+    """Something only a person can mend, and where. `grave`: nothing works, or will soon."""
 
     text: str
     url: str
+    grave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelLine:
-    name: str
+class ErrorLine:
+    """A class of failures. `share` in percent of all failures."""
+
+    label: str
+    code: str
+    count: int
+    share: int
     url: str
-    enabled: bool
-    requests: int
-    failed: int
+    explained: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
+    days: int
     figures: list[Figure]
+    chart: list[Bar]
+    table: list[tuple[str, Sums]]
+    errors: list[ErrorLine]
     todo: list[Todo]
-    channels: list[ChannelLine]
+    more: int
+    channels: list[standing.Standing]
+    behind: int
+    money: bool
+    setup: bool = False
+    ranges: tuple[int, ...] = field(default=RANGES)
 
 
-def board() -> Board:
-    """Queries: 8."""
-    recent = UsageRecord.objects.filter(started_at__gte=clock.now() - timedelta(hours=24))
-    failed = Q(status__gte=500) | Q(end_reason__in=("truncated", "timeout", "upstream_error"))
-    sums = recent.aggregate(
-        requests=Count("pk"),
-        failed=Count("pk", filter=failed),
-        input=Sum("input_tokens"),
-        output=Sum("output_tokens"),
-        charged=Sum(F("cost") - F("shortfall")),
-        upstream=Sum("upstream_cost"),
+def board(days: int, with_money: bool) -> Board:
+    """Queries: at most 30, none of which looks at single requests but those not added up yet."""
+    behind = rollup.catch_up()
+    days = days if days in RANGES else 1
+    month = {line.key.toordinal(): line.sums for line in lines(Scope.days(30), "day")}
+    scope = Scope.days(days)
+    sums = sum((month[day] for day in month if day >= scope.first), Sums())
+    shown = [(day, month.get(day, Sums())) for day in range(scope.last - 29, scope.last + 1)]
+    titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
+    channels = standing.channels()
+    todo = _todo(channels)
+    return Board(
+        days=days,
+        figures=_figures(scope, sums, with_money),
+        chart=bars([one.requests for _day, one in shown], titles),
+        table=[(formats.date_format(date.fromordinal(day), "DATE_FORMAT"), one) for day, one in reversed(shown) if one.requests],
+        errors=_errors(scope),
+        todo=todo[:_MOST_TODO],
+        more=max(0, len(todo) - _MOST_TODO),
+        channels=channels[:40],
+        behind=behind,
+        money=with_money,
+        setup=not Channel.objects.exclude(provider="demo").exists(),
     )
-    charged, upstream = int(sums["charged"] or 0), int(sums["upstream"] or 0)
-    figures = [
-        Figure("Requests, 24 h", sums["requests"]),
-        Figure("Failed", sums["failed"]),
-        Figure("Input tokens", sums["input"] or 0),
-        Figure("Output tokens", sums["output"] or 0),
-        Figure("Charged", money.show(charged)),
-        Figure("Margin", money.show(charged - upstream)),
+
+
+def running_now() -> int:
+    """Requests that the workers said they were serving, half a minute ago at most."""
+    return sum(int(worker.state.get("running", 0)) for worker in Worker.objects.filter(seen_at__gte=clock.now() - _GONE_AFTER))
+
+
+def _figures(scope: Scope, sums: Sums, with_money: bool) -> list[Figure]:
+    times = first_token_times(scope)
+    half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
+    usage = reverse("admin:relay_usagerecord_changelist")
+    found = [
+        Figure(_("Requests"), f"{sums.requests:,}", url=usage),
+        Figure(_("Failed"), f"{100 * sums.failed / sums.requests:.2f} %" if sums.requests else "—", _("%(n)s requests") % {"n": f"{sums.failed:,}"}, f"{usage}?outcome=failed"),
+        Figure(_("Tokens in"), _compact(sums.input), _("%(share)s from caches") % {"share": f"{100 * sums.cached / sums.input:.0f} %"} if sums.input else ""),
+        Figure(_("Tokens out"), _compact(sums.output)),
+        Figure(
+            _("First token, half of them within"), f"{half:,} ms" if half is not None else "—", _("95 of 100 within %(ms)s ms") % {"ms": f"{most:,}"} if most is not None else ""
+        ),
+        Figure(_("Running now"), f"{running_now():,}", url=reverse("admin-running")),
     ]
-    by_channel: dict[int | None, dict[str, Any]] = {
-        row["channel_id"]: dict(row) for row in recent.values("channel_id").annotate(requests=Count("pk"), failed=Count("pk", filter=failed))
-    }
-    channels = list(
-        Channel.objects.annotate(
-            keys_on=Count("keys", filter=Q(keys__enabled=True), distinct=True),
-            keys_out=Count("keys", filter=~Q(keys__auto_disabled=""), distinct=True),
-            models_on=Count("served", distinct=True),
+    if with_money:
+        report = reverse("admin:relay_usagerecord_cost_report")
+        margin = f"{100 * sums.margin / sums.cost:.0f} %" if sums.cost else ""
+        found[2:2] = [
+            Figure(_("Charged"), money.show(sums.cost), url=f"{report}?days={scope.last - scope.first + 1}"),
+            Figure(_("Margin"), money.show(sums.margin), margin and _("%(share)s of what was charged") % {"share": margin}),
+        ]
+    return found
+
+
+def _compact(count: int) -> str:
+    """1,234 · 12.3 K · 4.56 M: a figure that is read at a glance."""
+    for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "K")):
+        if count >= size:
+            return f"{count / (1000 if unit == 'K' else size):.3g} {unit}" if unit != "K" else f"{count / 1000:.1f} K"
+    return f"{count:,}"
+
+
+def _errors(scope: Scope) -> list[ErrorLine]:
+    found = errors(scope)
+    whole = sum(count for _reason, _code, count in found) or 1
+    labels = dict(EndReason.choices)
+    usage = reverse("admin:relay_usagerecord_changelist")
+    return [
+        ErrorLine(
+            str(labels.get(reason, reason)), code, count, round(100 * count / whole), f"{usage}?{urlencode({'outcome': reason, **({'code': code} if code else {})})}", code in CODES
         )
-    )
-    allowed = allowances()
-    lines = []
-    todo = []
-    for channel in channels:
-        url = reverse("admin:relay_channel_change", args=[channel.pk])
-        counts: dict[str, int] = by_channel.get(channel.pk, {})
-        lines.append(ChannelLine(channel.name, url, channel.enabled, counts.get("requests", 0), counts.get("failed", 0)))
-        if not channel.enabled:
-            continue
-        refusal = refusal_of(channel.effective_base_url, allowed) if channel.provider != "demo" else ""
-        if refusal:
-            todo.append(Todo(f"Channel “{channel}” is not used: {refusal}. Change it, or allow the address.", url))
-        if PROVIDERS[channel.provider].needs_key and not channel.keys_on:
-            todo.append(Todo(f"Channel “{channel}” has no API key: paste one.", url))
-        if channel.keys_out:
-            todo.append(Todo(f"Channel “{channel}”: {channel.keys_out} key(s) were taken out of service.", url))
-        if not channel.models_on:
-            todo.append(Todo(f"Channel “{channel}” serves no model: fetch its models or type them.", url))
-        if channel.test_ok is False:
-            todo.append(Todo(f"Channel “{channel}” failed its last test: {channel.test_message[:120]}", url))
+        for reason, code, count in found[:8]
+    ]
+
+
+# -- what needs a person -----------------------------------------------------------------------------------------------
+
+
+def _todo(channels: list[standing.Standing]) -> list[Todo]:
+    """The gravest first."""
+    found = [*_of_channels(channels), *_of_models(), *_of_setup()]
+    return sorted(found, key=lambda item: not item.grave)
+
+
+def _of_channels(channels: list[standing.Standing]) -> list[Todo]:
+    found = []
+    for one in channels:
+        url = reverse("admin:relay_channel_change", args=[one.id])
+        if one.state == standing.DOWN:
+            found.append(Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True))
+        elif one.state == standing.UP and one.word == _("up, last test failed"):
+            found.append(Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": one.text}, url))
+    down = {one.id for one in channels if one.state != standing.UP}
+    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True).exclude(auto_disabled="").exclude(channel__in=down).select_related("channel")[:20]:
+        url = reverse("admin:relay_channel_change", args=[key.channel_id]) + "#keys"
+        text = _("The account behind a key of “%(name)s” is empty: top it up at the vendor.") if key.auto_disabled == "billing" else _("A key of “%(name)s” is dead: replace it.")
+        found.append(Todo(text % {"name": key.channel.name}, url))
+    if not Channel.objects.exclude(provider="demo").exists():
+        found.append(Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup")))
+    return found
+
+
+def _of_models() -> list[Todo]:
+    found = []
     serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
-    for model in Model.objects.filter(enabled=True).annotate(
+    models = Model.objects.filter(enabled=True).annotate(
         serving=Count("served_by", filter=serving, distinct=True),
         granted=Count("permissions", distinct=True),
         prices_in_force=Count("prices", filter=Q(prices__valid_from__lte=clock.now()), distinct=True),
-    ):
-        url = reverse("admin:relay_model_change", args=[model.pk])
+    )
+    unpriced, unserved, unused = [], [], []
+    for model in models:
         if not model.prices_in_force and settings.CONFIG.unpriced == "refuse":
-            todo.append(Todo(f"Model “{model}” has no price, so nobody can use it: add one, or take the vendors' list prices.", reverse("admin:relay_model_changelist")))
-        if not model.serving:
-            todo.append(Todo(f"Model “{model}” is served by no channel.", url))
+            unpriced.append(model)
+        elif not model.serving:
+            unserved.append(model)
         elif not model.is_open and not model.granted:
-            todo.append(Todo(f"Model “{model}” is not open and nobody has a permission for it.", url))
+            unused.append(model)
+    where = reverse("admin:relay_model_changelist")
+    if unpriced:
+        found.append(
+            Todo(_("%(names)s: no price, so nobody can use it. Add one, or take the vendors' list prices.") % {"names": _names(unpriced)}, f"{where}?state=unpriced", True)
+        )
+    if unserved:
+        found.append(Todo(_("%(names)s: served by no channel.") % {"names": _names(unserved)}, f"{where}?state=unserved"))
+    if unused:
+        found.append(Todo(_("%(names)s: not open, and nobody has a permission.") % {"names": _names(unused)}, f"{where}?state=unused"))
+    return found
+
+
+def _names(models: list[Any]) -> str:
+    shown = ", ".join(f"“{model}”" for model in models[:3])
+    return _("%(names)s and %(n)d more") % {"names": shown, "n": len(models) - 3} if len(models) > 3 else shown
+
+
+def _of_setup() -> list[Todo]:
+    found = [
+        Todo(_("Scheduled work fails (%(n)d×): %(what)s: %(why)s") % {"n": fault.times, "what": fault, "why": fault.text}, reverse("admin:relay_channel_changelist"))
+        for fault in JobFault.objects.all()[:5]
+    ]
+    empty = LedgerAccount.objects.filter(kind="wallet", limited=True, used__gt=0, granted__lte=F("used"), user__is_active=True).count()
+    if empty:
+        found.append(Todo(_("%(n)d user(s) have used their balance up.") % {"n": empty}, reverse("admin:accounts_user_changelist") + "?balance=empty"))
     blocked = BlockedAddress.objects.filter(blocked_until__gt=clock.now()).count()
     if blocked:
-        todo.append(Todo(f"{blocked} address(es) are blocked for bad tokens.", reverse("admin:relay_blockedaddress_changelist")))
-    if not ApiKey.objects.exists():
-        todo.append(Todo("Only the demo answers so far: add a channel with an API key.", reverse("admin:relay_channel_add")))
-    if User.objects.count() == 1:
-        todo.append(Todo("You are the only user: create accounts for the others.", reverse("admin:accounts_user_add")))
-    return Board(figures, todo[:12], lines[:20])
+        found.append(Todo(_("%(n)d address(es) are blocked for bad tokens.") % {"n": blocked}, reverse("admin:relay_blockedaddress_changelist")))
+    if len(User.objects.values_list("pk")[:2]) == 1:
+        found.append(Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add")))
+    found += [Todo(text, reverse("admin:index"), grave) for text, grave in _checked()]
+    return found
+
+
+_outcome: dict[str, tuple[float, list[tuple[str, bool]]]] = {}
+
+
+def _checked() -> list[tuple[str, bool]]:
+    """What this installation's own system checks say, looked at once a minute."""
+    kept = _outcome.get("checks")
+    if kept is not None and time.monotonic() - kept[0] < _CHECKED_FOR:
+        return kept[1]
+    said = [
+        (f"{message.msg} {message.hint or ''}".strip(), message.level >= checks.ERROR)
+        for message in checks.run_checks(include_deployment_checks=True)
+        if str(message.id).startswith("portal.")
+    ]
+    _outcome["checks"] = (time.monotonic(), said)
+    return said

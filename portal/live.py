@@ -8,17 +8,21 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
+from django.conf import settings
 from django.urls import path
-from django.utils import formats, timezone
+from django.utils import formats, timezone, translation
 
 from accounts.models import User
+from accounts.second_factor import satisfied
 from portal.lib import money
+from relay import standing
 from relay.gateway import roster
 from relay.models import UsageRecord
 from relay.running import Running, lines
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
 _MOST: Final = 50
+_CHANNELS_EVERY: Final = 2.0
 _LOOK_EVERY: Final = 8  # rounds; workers write their lists down for 15 seconds after each look
 
 
@@ -110,9 +114,48 @@ class RunningConsumer(AsyncJsonWebsocketConsumer):
             await asyncio.sleep(_POLL)
 
 
+class ChannelsConsumer(AsyncJsonWebsocketConsumer):
+    """Sends `{"channels": [...]}` when the state of one has changed, to those who may see channels."""
+
+    task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        user = self.scope.get("user")
+        await self.accept()  # type: ignore[no-untyped-call]
+        if user is None or not user.is_authenticated or await database_sync_to_async(channels_now)(user.pk) is None:
+            await self.close(code=4403)  # type: ignore[no-untyped-call]
+            return
+        self.task = asyncio.ensure_future(self._follow(user.pk))
+
+    async def disconnect(self, code: int) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def _follow(self, user_id: int) -> None:
+        before: list[dict[str, Any]] | None = None
+        while True:
+            found = await database_sync_to_async(channels_now)(user_id)
+            if found is None:
+                await self.close(code=4403)  # type: ignore[no-untyped-call]
+                return
+            if found != before:
+                before = found
+                await self.send_json({"channels": found})  # type: ignore[no-untyped-call]
+            await asyncio.sleep(_CHANNELS_EVERY)
+
+
+def channels_now(user_id: int) -> list[dict[str, Any]] | None:
+    """How channels stand, in the words of this user's language. None when the user may not see it."""
+    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
+    if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
+        return None
+    with translation.override(user.language or settings.LANGUAGE_CODE), timezone.override(user.time_zone or None):
+        return [one.as_json() for one in standing.channels()]
+
+
 def may_end(user_id: int) -> bool:
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
-    return user is not None and user.has_perm("relay.end_request")
+    return user is not None and user.has_perm("relay.end_request") and satisfied(user)
 
 
 def running_now(user_id: int, look: bool) -> Running | None:
@@ -128,5 +171,6 @@ live_router = URLRouter(
     [
         path("live/usage/<slug:whose>", UsageConsumer.as_asgi()),  # type: ignore[no-untyped-call]
         path("live/running", RunningConsumer.as_asgi()),  # type: ignore[no-untyped-call]
+        path("live/channels", ChannelsConsumer.as_asgi()),  # type: ignore[no-untyped-call]
     ]
 )

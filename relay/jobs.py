@@ -20,8 +20,9 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 
 from portal.lib import clock
+from portal.lib.redact import redact
 from relay import checkup
-from relay.models import ApiKey, Channel, Lease
+from relay.models import ApiKey, Channel, JobFault, Lease
 from relay.upstream_keys import postpone
 
 logger: Final = logging.getLogger(__name__)
@@ -69,8 +70,19 @@ def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
         except Exception as error:  # one channel's oddity must not keep the others from being looked after
             logger.exception("%s of %s failed", job.name, job.subject)
             outcome = f"failed: {type(error).__name__}"
+            _failed(job, error)
+        else:
+            JobFault.objects.filter(name=job.name, subject=job.subject[:120]).delete()
         done.append(Done(job.name, job.subject, outcome, round(time.monotonic() - began, 2)))
     return done
+
+
+def _failed(job: Job, error: Exception) -> None:
+    """The front page of the admin tells of it until the work succeeds."""
+    fault, made = JobFault.objects.get_or_create(name=job.name, subject=job.subject[:120], defaults={"text": redact(f"{type(error).__name__}: {error}")[:300]})
+    if not made:
+        fault.text, fault.times = redact(f"{type(error).__name__}: {error}")[:300], fault.times + 1
+        fault.save()
 
 
 def hold() -> bool:

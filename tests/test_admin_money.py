@@ -170,13 +170,13 @@ def test_list_prices_are_taken_after_being_shown(staff: Client) -> None:
 
 
 def test_models_added_to_a_channel_are_priced_where_the_price_is_known(staff: Client) -> None:
-    from relay.admin.channel import add_models
+    from relay.channel_models import add_models
 
     channel = Channel.objects.create(name="OpenAI", provider="openai")
     add_models(channel, [("gpt-4o", ""), ("strange", "")])
     assert ModelPrice.objects.get(model__name="gpt-4o").input == Decimal("2.5")
     assert not ModelPrice.objects.filter(model__name="strange").exists()
-    assert "has no price" in staff.get("/admin/").content.decode()
+    assert "no price, so nobody can use it" in staff.get("/admin/").content.decode()
 
 
 # -- codes -------------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_a_key_out_of_service_is_explained_and_put_back(staff: Client, channel: 
     page = staff.get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
     assert "HTTP 402: Insufficient Balance" in page and "out of service: account without money" in page
     assert "1, 1 out of service" in staff.get("/admin/relay/channel/").content.decode()
-    assert "1 key(s) were taken out of service" in staff.get("/admin/").content.decode()
+    assert "The account behind a key of “main” is empty" in staff.get("/admin/").content.decode()
     cooldown_row = Cooldown.objects.create(place=f"{channel.pk}:{key.pk}:0", channel=channel, api_key=key, kind="billing", since=clock.now(), until=clock.now())
     url = f"/admin/relay/channel/{channel.pk}/put-back/"
     assert "account 0" in staff.get(url).content.decode()

@@ -1,3 +1,3 @@
-from accounts.admin import audit, group, user
+from accounts.admin import audit, group, sign_in, user
 
-__all__ = ["audit", "group", "user"]
+__all__ = ["audit", "group", "sign_in", "user"]

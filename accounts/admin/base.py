@@ -51,7 +51,7 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     compressed_fields = True
     warn_unsaved_form = True
 
-    def confirm(self, request: HttpRequest, obj: Model, title: str, text: str, button: str, danger: bool = False) -> HttpResponse:
+    def confirm(self, request: HttpRequest, obj: Model, title: Any, text: Any, button: Any, danger: bool = False) -> HttpResponse:
         """Ask before an action is done. The page posts to the same address."""
         context = {
             **self.admin_site.each_context(request),

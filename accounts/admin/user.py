@@ -2,14 +2,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts.admin.base import BaseAdmin, display
+from accounts.admin.base import BaseAdmin, UncountedPaginator, display
 from accounts.models import User
+
+
+def hands_out_rights(person: Any) -> bool:
+    """Owners: who may change what roles may do, may say who has them."""
+    return bool(person.is_active and person.has_perm("auth.change_group"))
 
 
 @admin.register(User)
@@ -19,6 +26,8 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     list_display = ("username", "email", "active", "staff", "group_names", "token_count", "last_login")
     list_filter = ("is_active", "is_staff", "groups")
+    actions = ("enable_users", "disable_users")
+    paginator = UncountedPaginator
     search_fields = ("username", "email", "first_name", "last_name")
     ordering = ("username",)
     autocomplete_fields = ("groups",)
@@ -26,6 +35,7 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     fieldsets = (
         (None, {"fields": ("username", "password", "email", ("first_name", "last_name"), "notes")}),
         ("What they may do", {"fields": ("is_active", "groups", "is_staff", "is_superuser", "user_permissions")}),
+        ("Pages", {"fields": (("language", "time_zone"),)}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "email", "password1", "password2")}),)
@@ -33,25 +43,46 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         rows: QuerySet[User] = super().get_queryset(request)
-        return rows.prefetch_related("groups").annotate(live_tokens=Count("tokens", filter=Q(tokens__revoked_at__isnull=True)))
+        tokens = User.tokens.rel.related_model._default_manager.filter(user=OuterRef("pk"), revoked_at__isnull=True)  # the relay's
+        counted = tokens.order_by().values("user").annotate(n=Count("pk")).values("n")
+        return rows.prefetch_related("groups").annotate(live_tokens=Coalesce(Subquery(counted), 0))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Only a superuser hands out rights: staff who may edit users must not promote themselves, be it through a group that carries rights."""
+        """Only superusers and owners hand out rights: staff who may edit users must not promote themselves, be it through a group that carries rights."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or getattr(request.user, "is_superuser", False):
             return fieldsets
+        if hands_out_rights(request.user):
+            hidden = {"is_superuser", "user_permissions"}
+            return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
         hidden = {"is_staff", "is_superuser", "user_permissions"} | ({"groups"} if obj.is_staff else set())
         return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Staff edit users and themselves; other staff and superusers, whose passwords would give them more, only superusers do."""
-        if obj is not None and (obj.is_staff or obj.is_superuser) and obj != request.user and not getattr(request.user, "is_superuser", False):
+        mine = obj is None or obj == request.user or getattr(request.user, "is_superuser", False)
+        if not mine and (obj.is_superuser or (obj.is_staff and not hands_out_rights(request.user))):
             return False
         return bool(super().has_change_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Users are disabled, not deleted: their usage must keep its owner."""
         return False
+
+    @admin.action(description=_("Enable"), permissions=["change"])
+    def enable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
+        found = self.switch(request, self._mine(request, rows), "is_active", True, "user.enable")
+        self.message_user(request, _("%(n)d user(s) enabled.") % {"n": len(found)}, messages.SUCCESS)
+
+    @admin.action(description=_("Disable, ending what runs"), permissions=["change"])
+    def disable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
+        """Their tokens are refused and their running streams end within a second, on every worker."""
+        found = self.switch(request, self._mine(request, rows).exclude(pk=request.user.pk or 0), "is_active", False, "user.disable")
+        self.message_user(request, _("%(n)d user(s) disabled; what they had running is being ended.") % {"n": len(found)}, messages.SUCCESS)
+
+    def _mine(self, request: HttpRequest, rows: QuerySet[User]) -> QuerySet[User]:
+        """Those of the chosen whom this person may change."""
+        return User.objects.filter(pk__in=[user.pk for user in rows if self.has_change_permission(request, user)])
 
     @display(description="active", boolean=True, ordering="is_active")
     def active(self, user: User) -> bool:

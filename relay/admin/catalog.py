@@ -1,21 +1,27 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlencode
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, address, display
-from accounts.models import LIMIT_FIELDS
+from accounts.admin.base import BaseAdmin, action, address, display
+from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock, money
 from relay import price_import
 from relay.admin.forms import ModelForm
-from relay.models import ChannelModel, Model, ModelPermission, ModelPrice
+from relay.channel_models import GPT_FAMILY, add_gpt, gpt_channels, gpt_id
+from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPrice
 
 
 class PermissionInline(TabularInline):
@@ -36,17 +42,68 @@ class ServedByInline(TabularInline):
     tab = True
 
 
+class StateFilter(admin.SimpleListFilter):
+    """What the front page counts, to be found here."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("unpriced", _("no price")), ("unserved", _("no channel")), ("unused", _("nobody may use it"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
+        if self.value() == "unpriced":
+            return queryset.filter(enabled=True).exclude(pk__in=ModelPrice.objects.filter(valid_from__lte=clock.now()).values("model"))
+        if self.value() == "unserved":
+            return queryset.filter(enabled=True).exclude(pk__in=ChannelModel.objects.filter(enabled=True, channel__enabled=True).values("model"))
+        if self.value() == "unused":
+            return queryset.filter(enabled=True, is_open=False).exclude(pk__in=ModelPermission.objects.values("model"))
+        return queryset
+
+
+class GptForm(forms.Form):
+    link = forms.CharField(
+        max_length=300,
+        label=_("Link to the GPT"),
+        help_text=_("Such as https://chatgpt.com/g/g-2fkFE8rbu-dall-e, copied from the browser, or its id alone. Nothing is fetched from there."),
+    )
+    name = forms.CharField(max_length=120, required=False, label=_("Name"), help_text=_("As users see it."))
+    channels: forms.ModelMultipleChoiceField[Channel] = forms.ModelMultipleChoiceField(
+        queryset=Channel.objects.none(),
+        label=_("Channels"),
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Which serve it. GPTs need an upstream that offers the gpt-4-gizmo models."),
+    )
+    is_open = forms.BooleanField(required=False, label=_("Open to everyone"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        found = gpt_channels()
+        field = self.fields["channels"]
+        assert isinstance(field, forms.ModelMultipleChoiceField)  # noqa: S101
+        field.queryset = Channel.objects.filter(pk__in=[channel.pk for channel in found])
+        field.initial = [found[0].pk] if len(found) == 1 else []
+
+    def clean_link(self) -> str:
+        found = gpt_id(self.cleaned_data["link"])
+        if found is None:
+            raise forms.ValidationError(_("This is no link to a GPT. Open the GPT in ChatGPT and copy the address: it contains /g/g-…"))
+        return found
+
+
 @admin.register(Model)
 class ModelAdmin(BaseAdmin):
     """Public model names."""
 
     form = ModelForm
     inlines = (ServedByInline, PermissionInline)
-    list_display = ("name", "is_open", "enabled", "state", "price", "channel_count", "permission_count", "context_window")
+    list_display = ("name", "copy_name", "is_open", "enabled", "state", "price", "channel_names", "permission_count", "context_window")
     list_editable = ("is_open", "enabled")
-    list_filter = ("is_open", "enabled", "channels")
+    list_filter = ("is_open", "enabled", StateFilter, "channels")
     search_fields = ("name", "display_name")
     actions = ("open_models", "close_models", "take_list_prices")
+    actions_list: ClassVar[Any] = ("add_gpt",)
+    actions_detail: ClassVar[Any] = ("explain",)
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
         ("Routing", {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
@@ -58,7 +115,7 @@ class ModelAdmin(BaseAdmin):
         rows: QuerySet[Model] = super().get_queryset(request)
         serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
         now = ModelPrice.objects.filter(model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from")
-        return rows.annotate(
+        return rows.prefetch_related("served_by__channel").annotate(
             serving=Count("served_by", filter=serving, distinct=True),
             granted=Count("permissions", distinct=True),
             price_input=Subquery(now.values("input")[:1]),
@@ -81,9 +138,43 @@ class ModelAdmin(BaseAdmin):
             return "no price"
         return "usable" if model.is_open or model.granted else "nobody may use it"
 
-    @display(description="channels", ordering="serving")
-    def channel_count(self, model: Any) -> int:
-        return int(model.serving)
+    @display(description=_("channels"), ordering="serving")
+    def channel_names(self, model: Any) -> str:
+        names = [link.channel.name for link in model.served_by.all() if link.enabled and link.channel.enabled]
+        return ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "") or "—"
+
+    @display(description=_("copy"))
+    def copy_name(self, model: Model) -> str:
+        return format_html('<button type="button" class="ar-link" data-copy-text="{}" aria-label="{} {}">{}</button>', model.name, _("Copy"), model.name, _("Copy"))
+
+    def has_gpt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_add_permission(request)
+
+    @action(description=_("Add GPTs"), url_path="gpt", icon="add_link", permissions=["gpt"])
+    def add_gpt(self, request: HttpRequest) -> HttpResponse:
+        """A GPT of ChatGPT as a model of its own, from its link."""
+        form = GptForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            data = form.cleaned_data
+            model, made = add_gpt(data["link"], data["name"], list(data["channels"]), data["is_open"])
+            AuditEvent.write("model.add-gpt", request.user, model, address(request), made=made)
+            said = _("“%(name)s” is there.") if made else _("“%(name)s” was there already; the channels serve it.")
+            self.message_user(request, said % {"name": model.name}, messages.SUCCESS)
+            return redirect("admin:relay_model_change", model.pk) if "another" not in request.POST else redirect("admin:relay_model_add_gpt")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Add GPTs"),
+            "opts": self.model._meta,
+            "form": form,
+            "family": Model.objects.filter(name=f"{GPT_FAMILY}*").first(),
+        }
+        return render(request, "admin/relay/model/gpt.html", context, status=422 if form.errors else 200)
+
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
+    def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Where a request for it would go."""
+        model = get_object_or_404(Model, pk=object_id)
+        return redirect(f"{reverse('admin-explain')}?{urlencode({'user': request.user.get_username(), 'model': model.name})}")
 
     @display(description="permissions", ordering="granted")
     def permission_count(self, model: Any) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -9,32 +10,33 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
 from accounts.admin.base import BaseAdmin, action, address, display, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
+from relay import standing
 from relay.admin.forms import ApiKeyForm, ChannelForm
+from relay.channel_models import add_models, copy_channel
 from relay.checkup import test_channel, test_model
-from relay.models import ApiKey, Channel, ChannelModel, Model
-from relay.price_import import seed
+from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
 from relay.probe import ProbeResult, fetch_models
 from relay.providers.table import PROVIDERS
 from relay.upstream_keys import put_back
 
 _TESTS_AT_ONCE = 10
+_RECENT = 2000
 _BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
-_STATES = {
-    "serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger", "cooling": "warning", "keys out of service": "danger",
-}  # fmt: skip
 
 
 class ApiKeyInline(TabularInline):
     model = ApiKey
     form = ApiKeyForm
-    fields = ("hint", "label", "secret", "enabled", "weight", "state", "balance_label", *LIMIT_FIELDS)
-    readonly_fields = ("hint", "state", "balance_label")
+    fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label", *LIMIT_FIELDS)
+    readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
     extra = 0
     tab = True
 
@@ -43,6 +45,21 @@ class ApiKeyInline(TabularInline):
         if key.auto_disabled:
             return f"out of service: {key.get_auto_disabled_display()}"
         return "in service" if key.enabled else "disabled"
+
+    @display(description=_("left alone until"))
+    def cooldown(self, key: ApiKey) -> str:
+        rows = [row for row in key.cooldowns.all() if row.until > clock.now()]
+        return ", ".join(f"{moment(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
+
+    @display(description=_("last use"))
+    def last_use(self, key: ApiKey) -> str:
+        """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
+        recent = UsageRecord.objects.filter(channel=key.channel_id).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT]
+        return next((moment(at) for used, at in recent if used == key.pk), "—")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        rows: QuerySet[ApiKey] = super().get_queryset(request)
+        return rows.prefetch_related("cooldowns__model")
 
     @display(description="balance")
     def balance_label(self, key: ApiKey) -> str:
@@ -58,22 +75,37 @@ class ChannelModelInline(TabularInline):
     tab = True
 
 
+class TagFilter(admin.SimpleListFilter):
+    title = _("tag")
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        words = {word for tags in Channel.objects.exclude(tags="").values_list("tags", flat=True) for word in tags.split()}
+        return [(word, word) for word in sorted(words)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
+        word = self.value()
+        if not word:
+            return queryset
+        return queryset.filter(pk__in=[pk for pk, tags in queryset.values_list("pk", "tags") if word in tags.split()])
+
+
 @admin.register(Channel)
 class ChannelAdmin(BaseAdmin):
     """Ways to upstreams."""
 
     form = ChannelForm
     inlines = (ApiKeyInline, ChannelModelInline)
-    list_display = ("name", "provider_label", "state", "priority", "weight", "key_count", "model_count", "last_test")
-    list_editable = ("priority", "weight")
-    list_filter = ("enabled", "provider")
-    search_fields = ("name", "base_url", "notes")
+    list_display = ("name", "provider_label", "state", "enabled", "priority", "weight", "key_count", "model_count", "tags", "last_test")
+    list_editable = ("enabled", "priority", "weight")
+    list_filter = ("enabled", "provider", TagFilter)
+    search_fields = ("name", "base_url", "notes", "tags")
     autocomplete_fields = ("groups",)
     readonly_fields = ("out_of_service", "tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
-    actions = ("enable", "disable", "test_selected")
-    actions_detail = ("test_channel", "choose_models", "put_keys_back")
+    actions = ("enable", "disable", "test_selected", "tag_selected")
+    actions_detail = ("test_channel", "choose_models", "put_keys_back", "explain", "history", "copy")
     fieldsets = (
-        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), ("pool", "key_strategy"), "new_keys", "new_models")}),
+        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), ("pool", "key_strategy"), "tags", "new_keys", "new_models")}),
         ("Who may use it", {"fields": ("groups",), "classes": ("tab",)}),
         ("Cost and limits", {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
         (
@@ -134,22 +166,19 @@ class ChannelAdmin(BaseAdmin):
     def provider_label(self, channel: Channel) -> str:
         return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
 
-    @display(
-        description="state",
-        label={"serves": "success", "disabled": "", "no key": "warning", "no model": "warning", "test failed": "danger", "cooling": "warning", "keys out of service": "danger"},
-    )
-    def state(self, channel: Any) -> str:
-        if not channel.enabled:
-            return "disabled"
-        if not channel.keys_on and channel.keys_out:
-            return "keys out of service"
-        if not channel.keys_on and PROVIDERS[channel.provider].needs_key:
-            return "no key"
-        if not channel.models_on:
-            return "no model"
-        if channel.cooling:
-            return "cooling"
-        return "test failed" if channel.test_ok is False else "serves"
+    @display(description=_("state"), label={standing.UP: "success", standing.COOLING: "warning", standing.DOWN: "danger", standing.OFF: ""})
+    def state(self, channel: Any) -> tuple[str, str]:
+        """As on the front page."""
+        found: standing.Standing | None = getattr(channel, "standing", None)
+        return (found.state, found.word) if found is not None else (standing.OFF, "—")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """How the channels of a page stand is asked for all at once."""
+        changes: Any = super().get_changelist_instance(request)
+        standings = {one.id: one for one in standing.channels()}
+        for channel in changes.result_list:
+            channel.standing = standings.get(channel.pk)
+        return changes
 
     @display(description="keys", ordering="keys_on")
     def key_count(self, channel: Any) -> str:
@@ -206,6 +235,25 @@ class ChannelAdmin(BaseAdmin):
         for channel in channels:
             report(self, request, channel, test_channel(channel, request.user, address(request)))
 
+    @admin.action(description=_("Tag…"), permissions=["change"])
+    def tag_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> HttpResponse | None:
+        """Adds words to channels, or takes words off them that begin with a minus."""
+        chosen = list(rows)
+        words = request.POST.get("tags", "").split()
+        if not request.POST.get("confirmed"):
+            context = {**self.admin_site.each_context(request), "title": _("Tag channels"), "opts": self.model._meta, "rows": chosen}
+            return render(request, "admin/relay/channel/tag.html", context)
+        for channel in chosen:
+            before = channel.tags.split()
+            after = [word for word in dict.fromkeys([*before, *(word for word in words if not word.startswith("-"))]) if f"-{word}" not in words]
+            if after != before:
+                channel.tags = " ".join(after)[:200]
+                with transaction.atomic():
+                    channel.save()
+                    AuditEvent.write("channel.tag", request.user, channel, address(request), changes={"tags": [" ".join(before), channel.tags]})
+        self.message_user(request, _("%(n)d channel(s) tagged.") % {"n": len(chosen)}, messages.SUCCESS)
+        return None
+
     # -- actions on one channel --------------------------------------------------------------------------------------
 
     @action(description="Test", url_path="test", icon="network_check", permissions=["change"])
@@ -260,21 +308,38 @@ class ChannelAdmin(BaseAdmin):
         self.message_user(request, f"{count} key(s) of “{channel}” are back in service.", messages.SUCCESS)
         return redirect("admin:relay_channel_change", channel.pk)
 
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
+    def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Where requests for its first model would go."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        first = channel.served.select_related("model").order_by("pk").first()
+        asked = {"user": request.user.get_username(), **({"model": first.model.name} if first is not None else {})}
+        return redirect(f"{reverse('admin-explain')}?{urlencode(asked)}")
 
-def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:
-    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it.
+    @action(description=_("History"), url_path="events", icon="history", permissions=["view"])
+    def history(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """How it stands, and how that came about."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        context = {
+            **self.admin_site.each_context(request), "title": _("History of “%(name)s”") % {"name": channel}, "opts": self.model._meta, "object": channel,
+            "standing": next((one for one in standing.channels() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
+            "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related("model", "api_key"),
+        }  # fmt: skip
+        return render(request, "admin/relay/channel/history.html", context)
 
-    Models without any price get their vendor's list price, where it is known.
-    """
-    added, touched = 0, []
-    with transaction.atomic():
-        for public, upstream in names:
-            model, _ = Model.objects.get_or_create(name=public, defaults={"is_open": is_open})
-            _, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
-            added += made
-            touched.append(model)
-        seed(touched)
-    return added
+    def has_copy_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_add_permission(request)
+
+    @action(description=_("Copy"), url_path="copy", icon="content_copy", permissions=["copy"])
+    def copy(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        channel = get_object_or_404(Channel, pk=object_id)
+        if request.method != "POST":
+            text = _("A new channel with the same settings and models is made, disabled and without keys: paste them, then enable it.")
+            return self.confirm(request, channel, _("Copy “%(name)s”") % {"name": channel}, text, _("Copy"))
+        made = copy_channel(channel)
+        AuditEvent.write("channel.copy", request.user, made, address(request), of=channel.name)
+        self.message_user(request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS)
+        return redirect("admin:relay_channel_change", made.pk)
 
 
 def report(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from accounts.models import LIMIT_FIELDS
@@ -19,6 +20,14 @@ from relay.upstream_urls import check_typed_url
 def lines(text: str) -> list[str]:
     """The lines of a text, each once, without empty ones."""
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def key_lines(text: str) -> list[str]:
+    """Upstream keys, one a line. Raises ValidationError."""
+    keys = lines(text)
+    if any(any(character.isspace() for character in key) or not key.isascii() for key in keys):
+        raise forms.ValidationError(_("A key contains no spaces and only plain characters. Write one key a line."))
+    return keys
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -38,7 +47,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     class Meta:
         model = Channel
         fields = (
-            "name", "provider", "base_url", "enabled", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_model", "test_every",
+            "name", "provider", "base_url", "enabled", "tags", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_model", "test_every",
             "groups", "proxy_url", "text_api", "parameters", "sends_done", "stream_usage",
             "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
         )  # fmt: skip
@@ -72,10 +81,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         return _checked(url, ("http",)) if url else url
 
     def clean_new_keys(self) -> list[str]:
-        keys = lines(self.cleaned_data["new_keys"])
-        if any(any(character.isspace() for character in key) or not key.isascii() for key in keys):
-            raise forms.ValidationError("A key contains no spaces and only plain characters. Write one key a line.")
-        return keys
+        return key_lines(self.cleaned_data["new_keys"])
 
     def clean_new_models(self) -> list[tuple[str, str]]:
         found = []
@@ -154,7 +160,7 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
     class Meta:
         model = Token
-        fields = ("user", "name", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes", *LIMIT_FIELDS)
+        fields = ("user", "name", "purpose", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes", *LIMIT_FIELDS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

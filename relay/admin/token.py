@@ -8,15 +8,16 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, action, address, display
+from accounts.admin.base import BaseAdmin, UncountedPaginator, action, address, display, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay import tokens
 from relay.admin.forms import TokenForm
 from relay.billing import ledger
-from relay.models import Budget, LedgerAccount, Token
+from relay.models import Budget, LedgerAccount, Token, UsageRecord
 from relay.models.token import make_secret
 
 
@@ -36,16 +37,18 @@ class TokenAdmin(BaseAdmin):
 
     form = TokenForm
     inlines = (TokenBudgetInline,)
-    list_display = ("name", "user", "hint", "state_label", "used", "quota", "expires_at", "created_at")
-    list_filter = ("enabled", "expires_at")
+    list_display = ("name", "user", "hint", "state_label", "purpose", "used", "quota", "expires_at", "last_used", "created_at")
+    list_filter = ("enabled", "purpose")
     list_select_related = ("user",)
     search_fields = ("name", "user__username", "hint")
     autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
-    actions_detail = ("explain", "rotate", "revoke")
+    actions_detail = ("explain", "usage", "rotate", "revoke")
+    paginator = UncountedPaginator
+    ordering = ("-id",)
     fieldsets = (
-        (None, {"fields": ("user", "name", "hint", "enabled", "expires_at", "notes")}),
+        (None, {"fields": ("user", "name", "purpose", "hint", "enabled", "expires_at", "notes")}),
         ("Limits", {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
         ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
@@ -84,8 +87,20 @@ class TokenAdmin(BaseAdmin):
         account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
         rows: QuerySet[Token] = super().get_queryset(request)
         return rows.annotate(
-            quota_used=Subquery(account.values("used")[:1]), quota_granted=Subquery(account.values("granted")[:1]), quota_limited=Subquery(account.values("limited")[:1])
+            used_at=Subquery(UsageRecord.objects.filter(token=OuterRef("pk")).order_by("-started_at").values("started_at")[:1]),
+            quota_used=Subquery(account.values("used")[:1]),
+            quota_granted=Subquery(account.values("granted")[:1]),
+            quota_limited=Subquery(account.values("limited")[:1]),
         )
+
+    @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["view"])
+    def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Its requests, the newest first."""
+        return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
+
+    @display(description=_("last used"))
+    def last_used(self, token: Any) -> str:
+        return moment(token.used_at) if token.used_at is not None else "—"
 
     @display(description="used", ordering="quota_used")
     def used(self, token: Any) -> str:

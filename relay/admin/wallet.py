@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
+from allauth.mfa.models import Authenticator
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, address, display
 from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
+from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.billing import ledger
-from relay.models import Budget, LedgerAccount
+from relay.geekai import make_bundle
+from relay.models import Budget, LedgerAccount, ModelPermission
 
 LIMITS = ("Limits", {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
 
@@ -32,6 +40,32 @@ class UserBudgetInline(TabularInline):
     extra = 0
     max_num = 3
     tab = True
+
+
+class UserPermissionInline(TabularInline):
+    model = ModelPermission
+    fk_name = "user"
+    fields = ("model", "expires_at")
+    autocomplete_fields = ("model",)
+    verbose_name_plural = "model permissions"
+    extra = 0
+    tab = True
+
+
+class BalanceFilter(admin.SimpleListFilter):
+    title = _("balance")
+    parameter_name = "balance"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("empty", _("used up")), ("unlimited", _("unlimited"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        wallets = LedgerAccount.objects.filter(kind="wallet")
+        if self.value() == "empty":
+            return queryset.filter(is_active=True, pk__in=wallets.filter(limited=True, used__gt=0, granted__lte=F("used")).values("user"))
+        if self.value() == "unlimited":
+            return queryset.filter(pk__in=wallets.filter(limited=False).values("user"))
+        return queryset
 
 
 class AmountForm(forms.Form):
@@ -56,8 +90,9 @@ class PayingUserAdmin(UserAdmin):
     """Users and their wallets."""
 
     list_display: Any = ("username", "email", "active", "staff", "group_names", "balance", "used", "token_count", "last_login")
-    inlines = (UserBudgetInline,)
-    actions_detail: ClassVar[Any] = ("top_up", "deduct", "switch_unlimited")
+    list_filter = ("is_active", "is_staff", "groups", BalanceFilter)  # type: ignore[assignment]  # longer than the base's
+    inlines = (UserPermissionInline, UserBudgetInline)
+    actions_detail: ClassVar[Any] = ("top_up", "deduct", "switch_unlimited", "usage", "tokens", "geekai", "look", "remove_factors")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         wallet = LedgerAccount.objects.filter(user=OuterRef("pk"), kind="wallet")
@@ -130,3 +165,86 @@ class PayingUserAdmin(UserAdmin):
             AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, address(request))
         self.message_user(request, f"{user} is {'unlimited' if limited else 'limited to the balance'} now.", messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
+
+    # -- helping somebody ---------------------------------------------------------------------------------------------
+
+    @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["usage"])
+    def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """What this user asked for, the newest first."""
+        return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
+
+    def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.has_perm("relay.view_usagerecord"))
+
+    @action(description=_("Tokens"), url_path="tokens", icon="vpn_key", permissions=["tokens"])
+    def tokens(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        return redirect(f"{reverse('admin:relay_token_changelist')}?{urlencode({'user__id__exact': get_object_or_404(User, pk=object_id).pk})}")
+
+    def has_tokens_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.has_perm("relay.view_token"))
+
+    @action(description=_("GeekAI bundle"), url_path="geekai", icon="package_2", permissions=["bundle"])
+    def geekai(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """The three tokens that GeekAI's page recommends, with the rows to paste. They are shown once."""
+        user = get_object_or_404(User, pk=object_id)
+        if request.method != "POST":
+            text = _("Three tokens are made for %(name)s: one for chat, one for pictures, one for Midjourney. They are shown once, as the rows to paste into GeekAI.") % {
+                "name": user
+            }
+            return self.confirm(request, user, _("GeekAI bundle for %(name)s") % {"name": user}, text, _("Make the three tokens"))
+        rows = make_bundle(user, origin_of(request), actor=request.user, ip=address(request))
+        context = {**self.admin_site.each_context(request), "title": _("GeekAI bundle for %(name)s") % {"name": user}, "opts": self.model._meta, "object": user, "rows": rows}
+        response = render(request, "admin/relay/token/geekai.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    def has_bundle_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.has_perm("relay.add_token"))
+
+    @action(description=_("Look as this user"), url_path="look", icon="visibility", permissions=["look"])
+    def look(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Asks; the page then posts to where the looking begins."""
+        user = get_object_or_404(User, pk=object_id)
+        if not may_view_as(request.user, user):
+            raise PermissionDenied
+        text = _("You see the pages of the portal as %(name)s does, and can change nothing. That you looked is noted in the audit log.") % {"name": user}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Look as %(name)s") % {"name": user},
+            "opts": self.model._meta,
+            "object": user,
+            "text": text,
+            "button": _("Look"),
+        }
+        return render(request, "admin/confirm.html", {**context, "target": reverse("view-as", args=[user.pk])})
+
+    def has_look_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.has_perm("accounts.view_as"))
+
+    def has_factors_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_change_permission(request)
+
+    @action(description=_("Remove second factors"), url_path="factors", icon="no_encryption", permissions=["factors"])
+    def remove_factors(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """For somebody who has lost theirs."""
+        user = get_object_or_404(User, pk=object_id)
+        if not self.has_change_permission(request, user):
+            raise PermissionDenied
+        rows = Authenticator.objects.filter(user=user)
+        if request.method != "POST":
+            text = _("%(name)s has %(n)d second factor(s), recovery codes included. Without them the password alone signs in: make sure who asks.") % {
+                "name": user,
+                "n": rows.count(),
+            }
+            return self.confirm(request, user, _("Remove the second factors of %(name)s") % {"name": user}, text, _("Remove them"), danger=True)
+        with transaction.atomic():
+            count, _rows = rows.delete()
+            AuditEvent.write("second-factor.reset", request.user, user, address(request), count=count)
+        self.message_user(request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS)
+        return redirect("admin:accounts_user_change", user.pk)
+
+
+def origin_of(request: HttpRequest) -> str:
+    """Under which address this portal is reached, without a slash at the end."""
+    configured: str = settings.CONFIG.public_url
+    return configured.rstrip("/") or f"{request.scheme}://{request.get_host()}"

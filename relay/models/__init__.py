@@ -8,6 +8,7 @@ from relay.models.error_text import ErrorText
 from relay.models.event import ChannelEvent
 from relay.models.failure_rule import FailureRule
 from relay.models.incident import Incident
+from relay.models.job_fault import JobFault
 from relay.models.ledger import LedgerAccount, LedgerEntry, Reservation
 from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
@@ -36,6 +37,7 @@ __all__ = [
     "ErrorText",
     "FailureRule",
     "Incident",
+    "JobFault",
     "Lease",
     "LedgerAccount",
     "LedgerEntry",

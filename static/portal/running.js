@@ -4,6 +4,7 @@
   const rows = document.getElementById("running-rows");
   const state = document.getElementById("running-state");
   const workers = document.getElementById("running-workers");
+  const words = rows.closest("table").dataset;
   const none = document.getElementById("running-none");
   const endUrl = rows.closest("table").dataset.end;
   let wait = 1000;
@@ -34,8 +35,8 @@
     const a = link || document.createElement("a");
     a.className = "text-red-700 dark:text-red-400";
     a.href = endUrl.replace("req_", row.id);
-    a.textContent = "End";
-    a.setAttribute("aria-label", `End the request of ${row.user} for ${row.model}`);
+    a.textContent = words.endWord;
+    a.setAttribute("aria-label", `${words.endWord}: ${row.user}, ${row.model}`);
     const focused = document.activeElement === a;
     last.append(a);
     tr.replaceChildren(...cells, last);
@@ -57,17 +58,29 @@
     workers.replaceChildren(...data.workers.map((worker) => {
       const li = document.createElement("li");
       li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
-      li.textContent = `${worker.name}: ${worker.running} running, ${worker.rss_mib} MiB${worker.stopping ? ", stopping" : ""}`;
+      li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB${worker.stopping ? ", " + words.stoppingWord : ""}`;
       return li;
     }));
   };
 
+  const poll = async () => {
+    try {
+      const answer = await fetch(rows.closest("table").dataset.poll, { headers: { accept: "application/json" } });
+      if (answer.status === 403) { state.textContent = words.forbidden; return; }
+      if (answer.ok) { state.textContent = words.polling; show(await answer.json()); }
+    } catch { state.textContent = words.lost; }
+    setTimeout(poll, 3000);
+  };
+
+  let failures = 0;
   const open = () => {
-    const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live/running`);
-    socket.onmessage = (event) => { wait = 1000; state.textContent = "Live."; show(JSON.parse(event.data)); };
+    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/live/running");
+    socket.onmessage = (event) => { wait = 1000; failures = 0; state.textContent = words.live; show(JSON.parse(event.data)); };
     socket.onclose = (event) => {
-      if (event.code === 4403) { state.textContent = "You may not see this any more."; return; }
-      state.textContent = "The connection was lost; trying again.";
+      if (event.code === 4403) { state.textContent = words.forbidden; return; }
+      state.textContent = words.lost;
+      failures += 1;
+      if (failures >= 3) { poll(); return; } // websockets are blocked on the way
       setTimeout(open, wait);
       wait = Math.min(wait * 2, 30000);
     };

@@ -1,0 +1,155 @@
+"""Who may come in, and through which doors: invitations, and providers of sign-in such as an OIDC server or GitHub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount import providers
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.core.mail import send_mail
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+
+from accounts import outbound
+from accounts.adapter import seal_secret
+from accounts.admin.base import BaseAdmin, address, display
+from accounts.models import AuditEvent, Invitation
+from portal.lib import net
+
+for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
+    if admin.site.is_registered(_model):  # their own pages show secrets, and know nothing of the audit log
+        admin.site.unregister(_model)
+
+
+@admin.register(Invitation)
+class InvitationAdmin(BaseAdmin):
+    """Links with which somebody may sign up, once or several times."""
+
+    list_display = ("note", "email", "made", "state", "expires_at", "created_by", "created_at")
+    list_select_related = ("created_by",)
+    search_fields = ("note", "email")
+    autocomplete_fields = ("groups",)
+    fields = ("note", "email", "groups", "uses", "expires_at")
+
+    @display(description=_("accounts"))
+    def made(self, invitation: Invitation) -> str:
+        return f"{invitation.used} / {invitation.uses}"
+
+    @display(description=_("state"), label={"open": "success", "over": ""})
+    def state(self, invitation: Invitation) -> tuple[str, Any]:
+        return ("open", _("open")) if invitation.open() else ("over", _("used up or expired"))
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Groups of staff roles are handed out by those who hand out rights."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        if "groups" in form.base_fields and not request.user.has_perm("auth.change_group"):
+            form.base_fields["groups"].queryset = form.base_fields["groups"].queryset.filter(permissions=None)
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Invitation, form: Any, change: bool) -> None:
+        if not change:
+            request.invitation_code = obj.new_code()  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
+            obj.created_by = get_user_model().objects.get(pk=request.user.pk or 0)
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: Invitation, post_url_continue: str | None = None) -> HttpResponse:
+        code: str = request.invitation_code  # type: ignore[attr-defined]
+        link = request.build_absolute_uri(f"{reverse('account_signup')}?invitation={code}")
+        mailed = False
+        if obj.email and settings.MAILS:
+            text = _("You are invited to an account. Open this link, choose a name and a password:\n\n%(link)s\n") % {"link": link}
+            mailed = bool(send_mail(str(_("Your invitation")), text, None, [obj.email], fail_silently=True))
+        context = {
+            **self.admin_site.each_context(request), "title": str(_("Invitation")), "opts": self.model._meta, "object": obj, "link": link, "mailed": mailed,
+            "signup": settings.CONFIG.signup,
+        }  # fmt: skip
+        response = render(request, "admin/accounts/invitation/link.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    provider = forms.ChoiceField(label=_("Kind"))
+    server_url = forms.CharField(
+        required=False, max_length=300, label=_("Address of the OIDC server"), widget=UnfoldAdminTextInputWidget(),
+        help_text=_("Of its issuer, such as https://id.example.org/realms/staff. Only for OpenID Connect."),
+    )  # fmt: skip
+    new_secret = forms.CharField(
+        required=False, label=_("New client secret"), widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}), help_text=_("Stored encrypted. Leave empty to keep it."),
+    )  # fmt: skip
+
+    class Meta:
+        model = SocialApp
+        fields = ("provider", "name", "provider_id", "client_id")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["provider"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = sorted(((one.id, one.name) for one in providers.registry.get_class_list()), key=lambda choice: choice[0] != "openid_connect")
+        self.fields["provider_id"].help_text = _("A word of yours for the addresses of an OIDC server, such as staff. Only for OpenID Connect.")
+        if self.instance.pk:
+            self.initial["server_url"] = self.instance.settings.get("server_url", "")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if data.get("provider") == "openid_connect":
+            if not data.get("server_url"):
+                self.add_error("server_url", _("Type the address of the server."))
+            if not data.get("provider_id"):
+                self.add_error("provider_id", _("Choose a word."))
+        if data.get("server_url"):
+            try:
+                data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
+            except net.Refused as reason:
+                self.add_error("server_url", _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.") % {"why": str(reason)[0].upper() + str(reason)[1:]})
+        if not self.instance.pk and not data.get("new_secret"):
+            self.add_error("new_secret", _("Paste the secret that the provider gave you."))
+        return data
+
+    def save(self, commit: bool = True) -> Any:
+        app = self.instance
+        app.settings = {**(app.settings or {}), "server_url": self.cleaned_data.get("server_url", "")}
+        if self.cleaned_data.get("new_secret"):
+            app.settings["sealed_secret"], app.secret = seal_secret(self.cleaned_data["new_secret"].strip()), ""
+        return super().save(commit)
+
+
+@admin.register(SocialApp)
+class ProviderAdmin(BaseAdmin):
+    """Where people may sign in with an account that they have elsewhere. In force at once."""
+
+    form = ProviderForm
+    list_display = ("name", "provider", "client_id", "callback")
+    search_fields = ("name", "client_id")
+    fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "callback")
+    readonly_fields = ("callback",)
+
+    @display(description=_("Redirect URL to register there"))
+    def callback(self, app: SocialApp) -> str:
+        if not app.pk:
+            return str(_("Shown when it is saved."))
+        name = f"{app.provider}_callback"
+        return reverse(name, args=[app.provider_id]) if app.provider == "openid_connect" else reverse(name)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return self._said(request, obj, "add")
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return self._said(request, obj, "change")
+
+    def _said(self, request: HttpRequest, app: Any, did: str) -> None:
+        """Not compared field by field: its settings hold a secret, if an encrypted one."""
+        AuditEvent.write(
+            f"sign-in-provider.{did}", request.user, app, address(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
+        )
+        self.message_user(request, _("Register the redirect URL at the provider: %(url)s") % {"url": request.build_absolute_uri(self.callback(app))}, messages.INFO)

@@ -1,0 +1,314 @@
+"""The first-run guide: eight steps from an empty system to an answered request. What is done is read from the database, so every step can be left and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.admin.base import address
+from accounts.models import AuditEvent, User
+from portal.lib import clock, money, net
+from portal.lib.crypto import Undecryptable
+from relay import price_import, tokens
+from relay.admin.forms import key_lines
+from relay.billing import ledger
+from relay.channel_models import add_models
+from relay.checkup import test_channel
+from relay.models import ApiKey, Channel, Model, ModelPrice, Token
+from relay.probe import fetch_models
+from relay.providers.table import PROVIDERS
+from relay.upstream_urls import check_typed_url
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`rights`: what one must be permitted to do it."""
+
+    key: str
+    title: Any
+    why: Any
+    rights: tuple[str, ...]
+
+
+STEPS: Final = (
+    Step("channel", gettext_lazy("Channel"), gettext_lazy("A channel is a configured way to an upstream: whose API it is, and where."), ("relay.add_channel",)),
+    Step("keys", gettext_lazy("API keys"), gettext_lazy("What the upstream knows you by. Keys are stored encrypted and never shown again."), ("relay.add_apikey",)),
+    Step("models", gettext_lazy("Models"), gettext_lazy("Which of the upstream's models this channel shall serve."), ("relay.add_model", "relay.add_channelmodel")),
+    Step("test", gettext_lazy("Test"), gettext_lazy("One real request with every key says whether it all works."), ("relay.change_channel",)),
+    Step("open", gettext_lazy("Open models"), gettext_lazy("Open models are for everybody; the others need a permission, by user or group."), ("relay.change_model",)),
+    Step(
+        "prices",
+        gettext_lazy("Prices"),
+        gettext_lazy("A model without a price is refused, so that nothing is given away by mistake. Zero is a price, too."),
+        ("relay.add_modelprice",),
+    ),
+    Step("user", gettext_lazy("User"), gettext_lazy("Somebody who signs in, owns tokens and has a balance."), ("accounts.add_user",)),
+    Step("token", gettext_lazy("Token"), gettext_lazy("What an app presents instead of an OpenAI key."), ("relay.add_token",)),
+)
+_BY_KEY: Final = {step.key: step for step in STEPS}
+
+
+class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    class Meta:
+        model = Channel
+        fields = ("provider", "name", "base_url")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        provider = PROVIDERS.get(data.get("provider", ""))
+        url = (data.get("base_url") or "").strip()
+        if provider is None or provider.key == "demo":
+            return data
+        if not url and not provider.base_url:
+            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": provider.label})
+            return data
+        try:
+            data["base_url"] = check_typed_url(url) if url and url.rstrip("/") != provider.base_url else ""
+            if not data["base_url"]:
+                check_typed_url(provider.base_url)
+        except net.Refused as reason:
+            self.add_error("base_url", str(reason))
+        return data
+
+
+class SetupUserForm(forms.Form):
+    username = forms.CharField(max_length=150, label=gettext_lazy("User name"))
+    email = forms.EmailField(required=False, label=gettext_lazy("E-mail"))
+    password = forms.CharField(min_length=8, label=gettext_lazy("Password"), widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False)
+    balance: forms.DecimalField = forms.DecimalField(
+        required=False, min_value=0, max_digits=18, decimal_places=6, label=gettext_lazy("Balance in USD"), help_text=gettext_lazy("Empty: unlimited, and the portal pays.")
+    )
+
+    def clean_username(self) -> str:
+        name: str = User.normalize_username(self.cleaned_data["username"].strip())
+        User.username_validator(name)
+        if User.objects.filter(username=name).exists():
+            raise forms.ValidationError(_("This name is taken."))
+        return name
+
+
+def _may(request: HttpRequest, step: Step) -> bool:
+    return bool(request.user.is_active and getattr(request.user, "has_perms", lambda _: False)(step.rights))
+
+
+def current_channel(request: HttpRequest) -> Channel | None:
+    """The channel that the guide is about: the chosen one, else the newest that is no demo."""
+    rows = Channel.objects.exclude(provider="demo").order_by("-pk")
+    chosen = request.GET.get("channel", "") or request.POST.get("channel", "")
+    return (rows.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else None) or rows.first()
+
+
+def progress(channel: Channel | None) -> dict[str, bool]:
+    """Which steps are done."""
+    models = Model.objects.filter(served_by__channel=channel) if channel else Model.objects.none()
+    keyless = channel is not None and not PROVIDERS[channel.provider].needs_key
+    priced = Q(prices__valid_from__lte=clock.now())
+    others = User.objects.filter(is_superuser=False)
+    return {
+        "channel": channel is not None,
+        "keys": channel is not None and (keyless or channel.keys.exists()),
+        "models": models.exists(),
+        "test": channel is not None and bool(channel.test_ok),
+        "open": models.filter(Q(is_open=True) | Q(permissions__isnull=False)).exists(),
+        "prices": models.exists() and not models.exclude(pk__in=Model.objects.filter(priced).values("pk")).exists(),
+        "user": others.exists(),
+        "token": Token.objects.filter(user__in=others).exists(),
+    }
+
+
+def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
+    """Without a step: on to the first that is not done."""
+    if not any(_may(request, one) for one in STEPS):
+        raise PermissionDenied
+    channel = current_channel(request)
+    done = progress(channel)
+    if not step:
+        return redirect("admin-setup-step", next((one.key for one in STEPS if not done[one.key] and _may(request, one)), STEPS[-1].key))
+    if step not in _BY_KEY:
+        raise Http404
+    here = _BY_KEY[step]
+    if not _may(request, here):
+        raise PermissionDenied
+    if channel is None and step in {"keys", "models", "test", "open", "prices"}:
+        messages.info(request, _("First add a channel."))
+        return redirect("admin-setup-step", "channel")
+    result = _HANDLERS[step](request, channel)
+    if isinstance(result, HttpResponse):
+        return result
+    keys = [one.key for one in STEPS]
+    following = keys[keys.index(step) + 1] if step != keys[-1] else None
+    context = {
+        **admin.site.each_context(request), "title": _("Set the portal up"), "steps": [(one, progress(channel)[one.key], _may(request, one)) for one in STEPS], "step": here,
+        "channel": channel, "following": _BY_KEY[following] if following else None, "all_done": all(progress(channel).values()), **result,
+    }  # fmt: skip
+    response = render(request, "admin/relay/setup.html", context)
+    if step == "token":
+        response["Cache-Control"] = "no-store"
+    return response
+
+
+def _on(step: str, channel: Channel | None) -> HttpResponse:
+    keys = [one.key for one in STEPS]
+    response = redirect("admin-setup-step", keys[keys.index(step) + 1])
+    if channel is not None:
+        response["location"] += f"?channel={channel.pk}"
+    return response
+
+
+def _channel(request: HttpRequest, channel: Channel | None) -> Any:
+    form = SetupChannelForm(request.POST or None, initial={"provider": "openai"})
+    if request.method == "POST" and form.is_valid():
+        made = form.save(commit=False)
+        made.base_url = form.cleaned_data["base_url"]
+        with transaction.atomic():
+            made.save()
+            AuditEvent.write("channel.add", request.user, made, address(request), provider=made.provider)
+        messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
+        return _on("channel", made)
+    vendors = [(key, row.label, row.base_url, row.needs_key) for key, row in PROVIDERS.items() if key != "demo"]
+    return {"form": form, "vendors": vendors, "chosen": form["provider"].value()}
+
+
+def _keys(request: HttpRequest, channel: Channel) -> Any:
+    wrong, text = "", request.POST.get("keys", "")
+    if request.method == "POST":
+        try:
+            secrets = key_lines(text)
+        except forms.ValidationError as error:
+            wrong = " ".join(error.messages)
+        else:
+            if not secrets and PROVIDERS[channel.provider].needs_key:
+                wrong = _("Paste at least one key.")
+            else:
+                for secret in secrets:
+                    key = ApiKey(channel=channel)
+                    key.set_secret(secret)
+                    with transaction.atomic():
+                        key.save()
+                        AuditEvent.write("apikey.add", request.user, key, address(request), channel=channel.name)
+                if secrets:
+                    messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
+                return _on("keys", channel)
+    return {"wrong": wrong, "kept": [key.hint for key in channel.keys.all()], "needs_key": PROVIDERS[channel.provider].needs_key}
+
+
+def _models(request: HttpRequest, channel: Channel) -> Any:
+    if request.method == "POST":
+        names = [*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()]
+        clean = list(dict.fromkeys(name.strip() for name in names if name.strip() and len(name.strip()) <= 120 and not any(character.isspace() for character in name.strip())))
+        if clean or channel.served.exists():
+            with transaction.atomic():
+                added = add_models(channel, [(name, "") for name in clean])
+                AuditEvent.write("channel.add-models", request.user, channel, address(request), models=clean[:200])
+            messages.success(request, _("%(n)d model(s) added.") % {"n": added})
+            return _on("models", channel)
+        messages.error(request, _("Tick or type at least one model."))
+    offered: list[str] = []
+    try:
+        listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
+        error, offered = listed.error, list(listed.names)
+    except Undecryptable:
+        error = _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
+    have = set(channel.served.values_list("model__name", flat=True))
+    return {"error": error, "names": [(name, name in have) for name in offered[:2000]], "have": sorted(have)}
+
+
+def _test(request: HttpRequest, channel: Channel) -> Any:
+    if request.method == "POST":
+        result = test_channel(channel, request.user, address(request))
+        (messages.success if result.ok else messages.error)(request, result.message)
+        if result.ok:
+            return _on("test", channel)
+        channel.refresh_from_db()
+    return {}
+
+
+def _open(request: HttpRequest, channel: Channel) -> Any:
+    models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
+    if request.method == "POST":
+        wanted = set(request.POST.getlist("model"))
+        for model in models:
+            is_open = str(model.pk) in wanted
+            if model.is_open != is_open:
+                model.is_open = is_open
+                with transaction.atomic():
+                    model.save()
+                    AuditEvent.write("model.open" if is_open else "model.close", request.user, model, address(request))
+        return _on("open", channel)
+    return {"models": models}
+
+
+def _prices(request: HttpRequest, channel: Channel) -> Any:
+    models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
+    wrong: dict[int, str] = {}
+    if request.method == "POST":
+        for model in models:
+            typed = [request.POST.get(f"{side}-{model.pk}", "").strip() for side in ("input", "output")]
+            if not any(typed):
+                continue
+            try:
+                into, out = (Decimal(value or "0") for value in typed)
+                price = ModelPrice(model=model, input=into, output=out, source="typed in the guide")
+                price.full_clean()
+            except (InvalidOperation, forms.ValidationError):
+                wrong[model.pk] = _("Type amounts such as 2.50.")
+                continue
+            with transaction.atomic():
+                price.save()
+                AuditEvent.write("modelprice.add", request.user, price, address(request), input=str(into), output=str(out))
+        if not wrong:
+            return _on("prices", channel)
+    found, _unknown = price_import.proposals(models)
+    listed = {proposal.model.pk: proposal.new[0].classes for proposal in found if proposal.new}
+    rows = []
+    for model in models:
+        now = model.prices.filter(purpose="sale", channel=None, valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from").first()
+        classes = listed.get(model.pk, {}) if now is None else {}
+        rows.append((model, now, classes.get("input", ""), classes.get("output", ""), wrong.get(model.pk, "")))
+    return {"rows": rows}
+
+
+def _user(request: HttpRequest, channel: Channel | None) -> Any:
+    form = SetupUserForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        data = form.cleaned_data
+        with transaction.atomic():
+            user = User.objects.create_user(data["username"], data["email"], data["password"])
+            AuditEvent.write("user.add", request.user, user, address(request))
+            if data["balance"] is None:
+                ledger.set_unlimited(user, True)
+            elif data["balance"]:
+                ledger.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
+        messages.success(request, _("%(name)s can sign in now.") % {"name": user})
+        response = _on("user", channel)
+        response["location"] += ("&" if "?" in response["location"] else "?") + f"user={user.pk}"
+        return response
+    return {"form": form, "people": User.objects.filter(is_superuser=False).count()}
+
+
+def _token(request: HttpRequest, channel: Channel | None) -> Any:
+    people = User.objects.filter(is_active=True).order_by("is_superuser", "-pk")
+    chosen = request.POST.get("user") or request.GET.get("user", "")
+    user = people.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else people.first()
+    secret = ""
+    model = Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first() if channel else None
+    if request.method == "POST" and user is not None:
+        _made, secret = tokens.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=address(request))
+    return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else "demo"}
+
+
+_HANDLERS: Final[dict[str, Callable[..., Any]]] = {
+    "channel": _channel, "keys": _keys, "models": _models, "test": _test, "open": _open, "prices": _prices, "user": _user, "token": _token,
+}  # fmt: skip

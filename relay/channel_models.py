@@ -1,0 +1,89 @@
+"""Which models a channel serves: added by name, copied, given to GPTs. Synchronous."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import LIMIT_FIELDS
+from relay.models import Channel, ChannelModel, Model
+from relay.price_import import seed
+
+GPT_FAMILY: Final = "gpt-4-gizmo-"
+_GPT_ID: Final = re.compile(r"(?:^|/)(g-[A-Za-z0-9]{6,40})(?=$|[-/?#])")
+_NOT_COPIED: Final = frozenset(
+    ("id", "name", "enabled", "tested_at", "test_ok", "test_latency_ms", "test_message", "test_first_token_ms", "listed_models", "listed_at", "created_at", "updated_at")
+)
+
+
+def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:
+    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it.
+
+    Models without any price get their vendor's list price, where it is known.
+    """
+    added, touched = 0, []
+    with transaction.atomic():
+        for public, upstream in names:
+            model, _made = Model.objects.get_or_create(name=public, defaults={"is_open": is_open})
+            _link, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
+            added += made
+            touched.append(model)
+        seed(touched)
+    return added
+
+
+def copy_channel(channel: Channel) -> Channel:
+    """The same again under another name, disabled and without keys: a secret is pasted, never copied."""
+    copy = Channel(enabled=False)
+    for field in Channel._meta.concrete_fields:
+        if field.name not in _NOT_COPIED:
+            setattr(copy, field.attname, getattr(channel, field.attname))
+    number = 2
+    while Channel.objects.filter(name=f"{channel.name[:70]} ({number})").exists():
+        number += 1
+    copy.name = f"{channel.name[:70]} ({number})"
+    with transaction.atomic():
+        copy.save()
+        copy.groups.set(channel.groups.all())
+        for link in channel.served.all():
+            ChannelModel.objects.create(channel=copy, model=link.model, upstream_name=link.upstream_name, enabled=link.enabled)
+    return copy
+
+
+def gpt_id(link: str) -> str | None:
+    """The id in a link to a GPT, such as `https://chatgpt.com/g/g-2fkFE8rbu-dall-e`, or an id alone. Nothing is fetched."""
+    text = link.strip()
+    if not text.startswith("g-") and not re.match(r"https://(?:chatgpt\.com|chat\.openai\.com)/", text):
+        return None
+    found = _GPT_ID.search(text.split("?")[0].split("#")[0])
+    return found[1] if found else None
+
+
+def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bool) -> tuple[Model, bool]:
+    """The model of a GPT, served by channels, and whether it is new. Its terms are those of the family, where there is one."""
+    with transaction.atomic():
+        model, made = Model.objects.get_or_create(
+            name=GPT_FAMILY + identifier, defaults={"display_name": name[:120], "is_open": is_open, "description": _("A GPT of ChatGPT."), "abilities": ["chat"]}
+        )
+        for channel in channels:
+            ChannelModel.objects.get_or_create(channel=channel, model=model)
+        family = Model.objects.filter(name=f"{GPT_FAMILY}*").first()
+        if made and family is not None:
+            for field in LIMIT_FIELDS:
+                setattr(model, field, getattr(family, field))
+            model.context_window, model.max_output_tokens = family.context_window, family.max_output_tokens
+            model.save()
+            for price in family.prices.filter(purpose="sale"):
+                price.pk, price.model = None, model
+                price.save(force_insert=True)
+    return model, made
+
+
+def gpt_channels() -> list[Any]:
+    """Channels that serve the family, else every channel."""
+    serving = list(Channel.objects.filter(served__model__name=f"{GPT_FAMILY}*").distinct())
+    return serving or list(Channel.objects.exclude(provider="demo"))

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from django.db import models
+
+
+class JobFault(models.Model):
+    """A piece of scheduled work that failed and has not succeeded since. Gone with the next success."""
+
+    name = models.CharField(max_length=80)
+    subject = models.CharField(max_length=120)
+    text = models.CharField(max_length=300)
+    at = models.DateTimeField(auto_now=True)
+    times = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        verbose_name = "failed job"
+        constraints = [models.UniqueConstraint(fields=["name", "subject"], name="one_fault_of_a_job")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.subject}"
