@@ -10,7 +10,8 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
+PHONY_MORE := tour messages pages
+.PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
 SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations portal price_import processes realtime receipts responses routing snapshot streams)
 
 help: ## list the commands
@@ -59,6 +60,15 @@ failover: dev ## what failing over costs: one channel dead, one flapping, one we
 
 uploads: dev ## two gigabytes of files, eight at once, the portal killed twice; then disk and records must agree
 	@$(VENV) -m bench.uploads $(ARGS)
+
+tour: dev ## pictures of every page, light, dark and narrow, into docs/tour (ARGS="--check" looks for faults instead)
+	@$(VENV) -m bench.tour $(ARGS)
+
+messages: dev ## collect the texts that are translated, and compile the translations (needs gettext)
+	@$(VENV) -m bench.messages
+
+pages: dev ## how long every page takes with five million requests (ARGS="--requests 500000")
+	@$(VENV) -m bench.page_times $(ARGS)
 
 fuzz: dev ## Schemathesis on the portal's own OpenAPI document (ARGS="--seconds 600")
 	@$(VENV) -m bench.fuzz $(ARGS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy
 
 
 class PortalConfig(AppConfig):
@@ -12,4 +13,7 @@ class PortalConfig(AppConfig):
 
         from portal import checks  # noqa: F401  # registers the system checks
 
-        admin.site.index_title = "Overview"
+        from portal.texts import translate_models
+
+        translate_models()
+        admin.site.index_title = gettext_lazy("Overview")

@@ -232,8 +232,8 @@ UNFOLD: dict[str, Any] = {
     "BORDER_RADIUS": "6px",
     "COLORS": {
         "primary": {
-            "50": "#ecfdf7", "100": "#d0f9ec", "200": "#a5f1da", "300": "#6be3c4", "400": "#33cca9", "500": "#10b191",
-            "600": "#058f77", "700": "#047261", "800": "#075a4f", "900": "#074b42", "950": "#022b27",
+            "50": "#ecfdf7", "100": "#d0f9ec", "200": "#a5f1da", "300": "#6be3c4", "400": "#33cca9", "500": "#14b896",
+            "600": "#047862", "700": "#046453", "800": "#075a4f", "900": "#074b42", "950": "#022b27",
         }
     },
     "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "portal.admin.navigation"},

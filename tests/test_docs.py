@@ -71,7 +71,8 @@ def test_every_admin_action_is_documented() -> None:
     for model, page in admin.site._registry.items():
         if model._meta.app_label not in {"relay", "accounts"}:
             continue
-        for name in [*(page.actions or ()), *getattr(page, "actions_detail", ())]:
+        listed = [*(page.actions or ()), *getattr(page, "actions_detail", ()), *getattr(page, "actions_list", ())]
+        for name in [name for entry in listed for name in (entry["items"] if isinstance(entry, dict) else [entry])]:
             label = getattr(getattr(type(page), str(name)), "short_description", "")
             assert f"**{label}" in manual, f"{model.__name__}: {label}"
 

@@ -7,6 +7,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import StackedInline
 
 from accounts.admin.base import BaseAdmin, display
@@ -34,16 +35,16 @@ class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
         rows: QuerySet[Group] = super().get_queryset(request)
         return rows.select_related("settings").annotate(member_count=Count("user"))
 
-    @display(description="description")
+    @display(description=_("description"))
     def description(self, group: Group) -> str:
         settings = getattr(group, "settings", None)
         return settings.description if settings else ""
 
-    @display(description="members", ordering="member_count")
+    @display(description=_("members"), ordering="member_count")
     def members(self, group: Any) -> int:
         return int(group.member_count)
 
-    @display(description="new users join", boolean=True)
+    @display(description=_("new users join"), boolean=True)
     def joins_new_users(self, group: Group) -> bool:
         settings = getattr(group, "settings", None)
         return bool(settings and settings.is_default)

@@ -31,12 +31,12 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     search_fields = ("username", "email", "first_name", "last_name")
     ordering = ("username",)
     autocomplete_fields = ("groups",)
-    filter_horizontal = ("user_permissions",)
+    filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("username", "password", "email", ("first_name", "last_name"), "notes")}),
-        ("What they may do", {"fields": ("is_active", "groups", "is_staff", "is_superuser", "user_permissions")}),
-        ("Pages", {"fields": (("language", "time_zone"),)}),
-        ("Dates", {"fields": ("last_login", "date_joined")}),
+        (_("What they may do"), {"fields": ("is_active", "groups", "is_staff", "is_superuser")}),
+        (_("Pages"), {"fields": (("language", "time_zone"),)}),
+        (_("Dates"), {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("username", "email", "password1", "password2")}),)
     readonly_fields = ("last_login", "date_joined")
@@ -53,9 +53,9 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         if obj is None or getattr(request.user, "is_superuser", False):
             return fieldsets
         if hands_out_rights(request.user):
-            hidden = {"is_superuser", "user_permissions"}
+            hidden = {"is_superuser"}
             return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
-        hidden = {"is_staff", "is_superuser", "user_permissions"} | ({"groups"} if obj.is_staff else set())
+        hidden = {"is_staff", "is_superuser"} | ({"groups"} if obj.is_staff else set())
         return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -84,18 +84,18 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         """Those of the chosen whom this person may change."""
         return User.objects.filter(pk__in=[user.pk for user in rows if self.has_change_permission(request, user)])
 
-    @display(description="active", boolean=True, ordering="is_active")
+    @display(description=_("active"), boolean=True, ordering="is_active")
     def active(self, user: User) -> bool:
         return user.is_active
 
-    @display(description="staff", boolean=True, ordering="is_staff")
+    @display(description=_("staff"), boolean=True, ordering="is_staff")
     def staff(self, user: User) -> bool:
         return user.is_staff
 
-    @display(description="groups")
+    @display(description=_("groups"))
     def group_names(self, user: User) -> str:
         return ", ".join(group.name for group in user.groups.all()) or "—"
 
-    @display(description="tokens", ordering="live_tokens")
+    @display(description=_("tokens"), ordering="live_tokens")
     def token_count(self, user: Any) -> int:
         return int(user.live_tokens)

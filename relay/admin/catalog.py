@@ -27,7 +27,7 @@ from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPri
 class PermissionInline(TabularInline):
     model = ModelPermission
     fields = ("user", "group", "expires_at")
-    verbose_name_plural = "permissions"
+    verbose_name_plural = _("permissions")
     autocomplete_fields = ("user", "group")
     extra = 0
     tab = True
@@ -36,7 +36,7 @@ class PermissionInline(TabularInline):
 class ServedByInline(TabularInline):
     model = ChannelModel
     fields = ("channel", "upstream_name", "enabled")
-    verbose_name_plural = "channels"
+    verbose_name_plural = _("channels")
     autocomplete_fields = ("channel",)
     extra = 0
     tab = True
@@ -106,9 +106,9 @@ class ModelAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("explain",)
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
-        ("Routing", {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
-        ("Shown in /v1/models", {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)}),
-        ("Limits", {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
+        (_("Routing"), {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
+        (_("Shown in /v1/models"), {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)}),
+        (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
@@ -122,13 +122,13 @@ class ModelAdmin(BaseAdmin):
             price_output=Subquery(now.values("output")[:1]),
         )
 
-    @display(description="price in / out, per 1M", ordering="price_input")
+    @display(description=_("price in / out, per 1M"), ordering="price_input")
     def price(self, model: Any) -> str:
         if model.price_input is None:
             return "none"
         return f"{money.show(money.nano(model.price_input))} / {money.show(money.nano(model.price_output))}"
 
-    @display(description="state", label={"usable": "success", "no channel": "danger", "no price": "danger", "nobody may use it": "warning", "disabled": ""})
+    @display(description=_("state"), label={"usable": "success", "no channel": "danger", "no price": "danger", "nobody may use it": "warning", "disabled": ""})
     def state(self, model: Any) -> str:
         if not model.enabled:
             return "disabled"
@@ -176,19 +176,19 @@ class ModelAdmin(BaseAdmin):
         model = get_object_or_404(Model, pk=object_id)
         return redirect(f"{reverse('admin-explain')}?{urlencode({'user': request.user.get_username(), 'model': model.name})}")
 
-    @display(description="permissions", ordering="granted")
+    @display(description=_("permissions"), ordering="granted")
     def permission_count(self, model: Any) -> str:
         return "open" if model.is_open else str(model.granted)
 
-    @admin.action(description="Open to everyone", permissions=["change"])
+    @admin.action(description=_("Open to everyone"), permissions=["change"])
     def open_models(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
         self._switch(request, rows, True)
 
-    @admin.action(description="Close: permission needed", permissions=["change"])
+    @admin.action(description=_("Close: permission needed"), permissions=["change"])
     def close_models(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
         self._switch(request, rows, False)
 
-    @admin.action(description="Take the vendors' list prices", permissions=["change"])
+    @admin.action(description=_("Take the vendors' list prices"), permissions=["change"])
     def take_list_prices(self, request: HttpRequest, rows: QuerySet[Model]) -> HttpResponse | None:
         """Shows what differs from the list prices of genai-prices, then applies what is ticked."""
         if not request.user.has_perm("relay.add_modelprice"):
@@ -198,9 +198,9 @@ class ModelAdmin(BaseAdmin):
         if request.POST.get("confirmed"):
             ticked = set(request.POST.getlist("model"))
             count = price_import.apply([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=address(request))
-            self.message_user(request, f"{count} model(s) priced.", messages.SUCCESS)
+            self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
             return None
-        context = {**self.admin_site.each_context(request), "title": "List prices", "opts": self.model._meta, "proposals": found, "unknown": unknown, "chosen": chosen}
+        context = {**self.admin_site.each_context(request), "title": _("List prices"), "opts": self.model._meta, "proposals": found, "unknown": unknown, "chosen": chosen}
         return render(request, "admin/relay/model/prices.html", context)
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:

@@ -40,7 +40,7 @@ class ApiKeyInline(TabularInline):
     extra = 0
     tab = True
 
-    @display(description="state")
+    @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if key.auto_disabled:
             return f"out of service: {key.get_auto_disabled_display()}"
@@ -61,7 +61,7 @@ class ApiKeyInline(TabularInline):
         rows: QuerySet[ApiKey] = super().get_queryset(request)
         return rows.prefetch_related("cooldowns__model")
 
-    @display(description="balance")
+    @display(description=_("balance"))
     def balance_label(self, key: ApiKey) -> str:
         return f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else "—"
 
@@ -70,7 +70,7 @@ class ChannelModelInline(TabularInline):
     model = ChannelModel
     fields = ("model", "upstream_name", "enabled")
     autocomplete_fields = ("model",)
-    verbose_name_plural = "models"
+    verbose_name_plural = _("models")
     extra = 0
     tab = True
 
@@ -103,13 +103,13 @@ class ChannelAdmin(BaseAdmin):
     autocomplete_fields = ("groups",)
     readonly_fields = ("out_of_service", "tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
     actions = ("enable", "disable", "test_selected", "tag_selected")
-    actions_detail = ("test_channel", "choose_models", "put_keys_back", "explain", "history", "copy")
+    actions_detail: Any = ("test_channel", "choose_models", {"title": _("More"), "icon": "more_horiz", "items": ["explain", "state_history", "put_keys_back", "copy"]})
     fieldsets = (
         (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), ("pool", "key_strategy"), "tags", "new_keys", "new_models")}),
-        ("Who may use it", {"fields": ("groups",), "classes": ("tab",)}),
-        ("Cost and limits", {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
+        (_("Who may use it"), {"fields": ("groups",), "classes": ("tab",)}),
+        (_("Cost and limits"), {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
         (
-            "Behaviour",
+            _("Behaviour"),
             {
                 "fields": (
                     "text_api",
@@ -127,7 +127,7 @@ class ChannelAdmin(BaseAdmin):
             },
         ),
         (
-            "Notes and tests",
+            _("Notes and tests"),
             {
                 "fields": ("notes", ("test_model", "test_every"), "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"),
                 "classes": ("tab",),
@@ -142,7 +142,7 @@ class ChannelAdmin(BaseAdmin):
             return fieldsets
         return ((None, {"fields": ("out_of_service",)}), *fieldsets)
 
-    @display(description="out of service")
+    @display(description=_("out of service"))
     def out_of_service(self, channel: Channel) -> str:
         said = []
         for key in channel.keys.exclude(auto_disabled=""):
@@ -162,7 +162,7 @@ class ChannelAdmin(BaseAdmin):
 
     # -- columns -----------------------------------------------------------------------------------------------------
 
-    @display(description="provider", ordering="provider")
+    @display(description=_("provider"), ordering="provider")
     def provider_label(self, channel: Channel) -> str:
         return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
 
@@ -180,17 +180,17 @@ class ChannelAdmin(BaseAdmin):
             channel.standing = standings.get(channel.pk)
         return changes
 
-    @display(description="keys", ordering="keys_on")
+    @display(description=_("keys"), ordering="keys_on")
     def key_count(self, channel: Any) -> str:
         if channel.keys_out:
             return f"{channel.keys_on}, {channel.keys_out} out of service"
         return str(channel.keys_on or ("—" if not PROVIDERS[channel.provider].needs_key else 0))
 
-    @display(description="models", ordering="models_on")
+    @display(description=_("models"), ordering="models_on")
     def model_count(self, channel: Any) -> int:
         return int(channel.models_on)
 
-    @display(description="last test", ordering="tested_at")
+    @display(description=_("last test"), ordering="tested_at")
     def last_test(self, channel: Channel) -> str:
         if channel.tested_at is None:
             return "never"
@@ -213,11 +213,11 @@ class ChannelAdmin(BaseAdmin):
 
     # -- actions on the list -----------------------------------------------------------------------------------------
 
-    @admin.action(description="Enable", permissions=["change"])
+    @admin.action(description=_("Enable"), permissions=["change"])
     def enable(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
         self._switch(request, rows, True)
 
-    @admin.action(description="Disable", permissions=["change"])
+    @admin.action(description=_("Disable"), permissions=["change"])
     def disable(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
         self._switch(request, rows, False)
 
@@ -226,11 +226,11 @@ class ChannelAdmin(BaseAdmin):
         word = "enabled" if enabled else "disabled"
         self.message_user(request, f"{len(channels)} channel(s) {word}: {', '.join(map(str, channels)) or 'none needed it'}.", messages.SUCCESS)
 
-    @admin.action(description="Test with a real request", permissions=["change"])
+    @admin.action(description=_("Test with a real request"), permissions=["change"])
     def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
         channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _TESTS_AT_ONCE + 1])
         if len(channels) > _TESTS_AT_ONCE:
-            self.message_user(request, f"Choose at most {_TESTS_AT_ONCE} channels: each test is a real request.", messages.WARNING)
+            self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _TESTS_AT_ONCE}, messages.WARNING)
             return
         for channel in channels:
             report(self, request, channel, test_channel(channel, request.user, address(request)))
@@ -256,7 +256,7 @@ class ChannelAdmin(BaseAdmin):
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
-    @action(description="Test", url_path="test", icon="network_check", permissions=["change"])
+    @action(description=_("Test"), url_path="test", icon="network_check", permissions=["change"])
     def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
@@ -264,11 +264,11 @@ class ChannelAdmin(BaseAdmin):
             keys = channel.keys.filter(enabled=True).count()
             text = f"One real chat request to the model “{model}” is sent" if model else "There is no model to test with yet"
             text += f" with each of its {keys} keys. It costs a few tokens." if keys > 1 else ". It costs a few tokens."
-            return self.confirm(request, channel, f"Test “{channel}”", text, "Test now")
+            return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text, "Test now")
         report(self, request, channel, test_channel(channel, request.user, address(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
-    @action(description="Fetch models", url_path="models", icon="playlist_add", permissions=["change"])
+    @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The upstream's model list, to tick what this channel shall serve."""
         channel = get_object_or_404(Channel, pk=object_id)
@@ -277,12 +277,12 @@ class ChannelAdmin(BaseAdmin):
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
                 AuditEvent.write("channel.add-models", request.user, channel, address(request), models=names[:200])
-            self.message_user(request, f"{added} model(s) added to “{channel}”.", messages.SUCCESS)
+            self.message_user(request, _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel}, messages.SUCCESS)
             return redirect("admin:relay_channel_change", channel.pk)
         try:
             listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
         except Undecryptable:
-            self.message_user(request, "The key cannot be decrypted with the configured encryption keys. Enter it again.", messages.ERROR)
+            self.message_user(request, _("The key cannot be decrypted with the configured encryption keys. Enter it again."), messages.ERROR)
             return redirect("admin:relay_channel_change", channel.pk)
         have = set(channel.served.values_list("upstream_name", flat=True)) | set(channel.served.values_list("model__name", flat=True))
         context = {
@@ -295,17 +295,22 @@ class ChannelAdmin(BaseAdmin):
         }
         return render(request, "admin/relay/channel/models.html", context)
 
-    @action(description="Put keys back", url_path="put-back", icon="restart_alt", permissions=["change"])
+    @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Back into service without a test, for somebody who knows better."""
         channel = get_object_or_404(Channel, pk=object_id)
         out = list(channel.keys.exclude(auto_disabled=""))
         if request.method != "POST":
             names = ", ".join(map(str, out))
-            text = f"{len(out)} key(s) of this channel were taken out of service: {names}. They are put back without a test; one that still fails is taken out again."
-            return self.confirm(request, channel, f"Put keys of “{channel}” back", text if out else "No key of this channel is out of service.", "Put them back")
+            text = _("%(n)s key(s) of this channel were taken out of service: %(names)s. They are put back without a test; one that still fails is taken out again.") % {
+                "n": len(out),
+                "names": names,
+            }
+            return self.confirm(
+                request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else "No key of this channel is out of service.", "Put them back"
+            )
         count = sum(put_back(key, request.user, address(request)) for key in out)
-        self.message_user(request, f"{count} key(s) of “{channel}” are back in service.", messages.SUCCESS)
+        self.message_user(request, _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel}, messages.SUCCESS)
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
@@ -316,8 +321,8 @@ class ChannelAdmin(BaseAdmin):
         asked = {"user": request.user.get_username(), **({"model": first.model.name} if first is not None else {})}
         return redirect(f"{reverse('admin-explain')}?{urlencode(asked)}")
 
-    @action(description=_("History"), url_path="events", icon="history", permissions=["view"])
-    def history(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+    @action(description=_("State history"), url_path="events", icon="history", permissions=["view"])
+    def state_history(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """How it stands, and how that came about."""
         channel = get_object_or_404(Channel, pk=object_id)
         context = {
@@ -343,4 +348,4 @@ class ChannelAdmin(BaseAdmin):
 
 
 def report(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
-    page.message_user(request, f"{channel}: {result.message}", messages.SUCCESS if result.ok else messages.ERROR)
+    page.message_user(request, _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message}, messages.SUCCESS if result.ok else messages.ERROR)

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from relay.explain import Explanation, explain_route
@@ -33,7 +34,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
         found, error = _explain(asked)
     chosen = User.objects.filter(username=asked["user"]).first() if asked["user"] else None
     context = {
-        **admin.site.each_context(request), "title": "Explain routing", "asked": asked, "error": error, "found": found,
+        **admin.site.each_context(request), "title": _("Explain routing"), "asked": asked, "error": error, "found": found,
         "users": User.objects.order_by("username").values_list("username", flat=True)[:_MOST], "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MOST],
         "tokens": [(str(token.pk), f"{token} ({token.hint}, {token.state()})") for token in Token.objects.filter(user=chosen)[:_MOST]] if chosen else [],
     }  # fmt: skip

@@ -33,15 +33,15 @@ def key_lines(text: str) -> list[str]:
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     new_keys = forms.CharField(
         required=False,
-        label="Add API keys",
+        label=_("Add API keys"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),
-        help_text="One a line. They are stored encrypted and never shown again.",
+        help_text=_("One a line. They are stored encrypted and never shown again."),
     )
     new_models = forms.CharField(
         required=False,
-        label="Add models",
+        label=_("Add models"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
-        help_text="Model names, one a line; “public-name = upstream-name” when they differ. Unknown names become new models, not open.",
+        help_text=_("Model names, one a line; “public-name = upstream-name” when they differ. Unknown names become new models, not open."),
     )
 
     class Meta:
@@ -105,7 +105,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
     secret = forms.CharField(
         required=False,
-        label="New secret",
+        label=_("New secret"),
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "leave empty to keep"}),
     )
 
@@ -133,7 +133,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
-        required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text="Shown in /v1/models; nothing is refused by it."
+        required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text=_("Shown in /v1/models; nothing is refused by it.")
     )
 
     class Meta:
@@ -144,18 +144,18 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     allowed_ips = forms.CharField(
         required=False,
-        label="Allowed addresses",
+        label=_("Allowed addresses"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="One address or network a line. Empty: all.",
+        help_text=_("One address or network a line. Empty: all."),
     )
     quota: forms.DecimalField = forms.DecimalField(
         required=False,
         min_value=0,
         max_digits=18,
         decimal_places=6,
-        label="Quota in USD",
+        label=_("Quota in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
-        help_text="The most that it may spend in all. Empty: no limit but its owner's balance.",
+        help_text=_("The most that it may spend in all. Empty: no limit but its owner's balance."),
     )
 
     class Meta:

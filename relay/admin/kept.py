@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, address, display
 from accounts.models import AuditEvent
@@ -60,7 +61,7 @@ class ConversationAdmin(_KeptAdmin):
         rows: QuerySet[Conversation] = super().get_queryset(request)
         return rows.annotate(item_count=Count("items"))
 
-    @display(description="items")
+    @display(description=_("items"))
     def item_count(self, conversation: Any) -> int:
         return int(conversation.item_count)
 
@@ -77,7 +78,7 @@ class BatchAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
 
     @display(
-        description="state",
+        description=_("state"),
         label={
             "completed": "success",
             "failed": "danger",
@@ -92,19 +93,19 @@ class BatchAdmin(ReadOnlyAdmin):
     def state(self, batch: Batch) -> tuple[str, str]:
         return batch.status, batch.get_status_display()
 
-    @display(description="answered + failed of all")
+    @display(description=_("answered + failed of all"))
     def progress(self, batch: Batch) -> str:
         ok, bad = batches.counts_of(batch)
         return f"{ok} + {bad} of {batch.total}"
 
-    @display(description="what is wrong")
+    @display(description=_("what is wrong"))
     def why(self, batch: Batch) -> str:
         return batches.why(batch) or "—"
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("relay.change_batch")
 
-    @admin.action(description="Cancel", permissions=["cancel"])
+    @admin.action(description=_("Cancel"), permissions=["cancel"])
     def cancel_batches(self, request: HttpRequest, rows: QuerySet[Batch]) -> None:
         """End batches; what runs is waited for, and what was answered is kept."""
         count = 0
@@ -112,4 +113,4 @@ class BatchAdmin(ReadOnlyAdmin):
             batches.cancel(batch)
             AuditEvent.write("batch.cancel", request.user, None, address(request), id=batch.batch_id)
             count += 1
-        self.message_user(request, f"{count} batch(es) will end.", messages.SUCCESS)
+        self.message_user(request, _("%(count)s batch(es) will end.") % {"count": count}, messages.SUCCESS)

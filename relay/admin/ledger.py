@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
 from portal.lib import money
@@ -28,34 +29,34 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
     paginator = UncountedPaginator
     ordering = ("-id",)
 
-    @display(description="account", ordering="kind")
+    @display(description=_("account"), ordering="kind")
     def account(self, row: LedgerAccount) -> str:
         return f"budget of a {row.period}, from {_day(row.first_day)}" if row.kind == "budget" else row.get_kind_display()
 
-    @display(description="granted or limit", ordering="granted")
+    @display(description=_("granted or limit"), ordering="granted")
     def limit(self, row: LedgerAccount) -> str:
         return money.show(row.granted) if row.limited or row.granted else "unlimited"
 
-    @display(description="used", ordering="used")
+    @display(description=_("used"), ordering="used")
     def used_usd(self, row: LedgerAccount) -> str:
         return money.show(row.used)
 
-    @display(description="reserved", ordering="reserved")
+    @display(description=_("reserved"), ordering="reserved")
     def reserved_usd(self, row: LedgerAccount) -> str:
         return money.show(row.reserved)
 
-    @display(description="left")
+    @display(description=_("left"))
     def left(self, row: LedgerAccount) -> str:
         return money.show(row.free) if row.limited else "unlimited"
 
-    @action(description="Verify the books", url_path="verify", icon="fact_check", permissions=["view"])
+    @action(description=_("Verify the books"), url_path="verify", icon="fact_check", permissions=["view"])
     def verify_books(self, request: HttpRequest) -> HttpResponse:
         """The same as `manage.py ledger verify`."""
         began = time.monotonic()
         report = verify()
         totals = [(name, money.show(amount)) for name, amount in sorted(report.totals.items())]
         context = {
-            **self.admin_site.each_context(request), "title": "The books", "opts": self.model._meta, "report": report, "seconds": time.monotonic() - began, "totals": totals,
+            **self.admin_site.each_context(request), "title": _("The books"), "opts": self.model._meta, "report": report, "seconds": time.monotonic() - began, "totals": totals,
             "reserved": money.show(report.reserved), "differences": report.differences[:100],
         }  # fmt: skip
         return render(request, "admin/relay/ledgeraccount/verify.html", context)
@@ -77,14 +78,14 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     paginator = UncountedPaginator
     ordering = ("-id",)
 
-    @display(description="time", ordering="at")
+    @display(description=_("time"), ordering="at")
     def time(self, row: LedgerEntry) -> str:
         return moment(row.at)
 
-    @display(description="amount", ordering="amount")
+    @display(description=_("amount"), ordering="amount")
     def amount_usd(self, row: LedgerEntry) -> str:
         return money.show(row.amount)
 
-    @display(description="from → to")
+    @display(description=_("from → to"))
     def way(self, row: LedgerEntry) -> str:
         return f"{row.debit} → {row.credit}"

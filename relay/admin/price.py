@@ -11,6 +11,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, address, display, moment
 from accounts.models import AuditEvent
@@ -32,8 +33,8 @@ class ModelPriceAdmin(BaseAdmin):
     ordering = ("model__name", "-valid_from", "above_tokens")
     fieldsets = (
         (None, {"fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens")}),
-        ("USD per 1M tokens", {"fields": (("input", "output"), ("cached_input", "cache_write"), ("reasoning", "image_input"), ("audio_input", "audio_output"))}),
-        ("USD per unit", {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
+        (_("USD per 1M tokens"), {"fields": (("input", "output"), ("cached_input", "cache_write"), ("reasoning", "image_input"), ("audio_input", "audio_output"))}),
+        (_("USD per unit"), {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
         (None, {"fields": ("source",)}),
     )
 
@@ -58,7 +59,7 @@ class ModelPriceAdmin(BaseAdmin):
         super().save_model(request, obj, form, change)
         AuditEvent.write("price.change" if change else "price.create", request.user, obj, address(request), input=str(obj.input), output=str(obj.output))
 
-    @action(description="New version", url_path="new-version", icon="edit", permissions=["version"])
+    @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """The form of a new price with this one's numbers."""
         row = get_object_or_404(ModelPrice, pk=object_id)
@@ -68,33 +69,33 @@ class ModelPriceAdmin(BaseAdmin):
                 values[name] = format(value.normalize(), "f")
         return redirect(f"{reverse('admin:relay_modelprice_add')}?{urlencode(values)}")
 
-    @display(description="what", ordering="purpose")
+    @display(description=_("what"), ordering="purpose")
     def whose(self, row: ModelPrice) -> str:
         return "price" if row.purpose == "sale" else "upstream cost"
 
-    @display(description="valid from", ordering="valid_from")
+    @display(description=_("valid from"), ordering="valid_from")
     def since(self, row: ModelPrice) -> str:
         return moment(row.valid_from)
 
-    @display(description="prompts above", ordering="above_tokens")
+    @display(description=_("prompts above"), ordering="above_tokens")
     def above(self, row: ModelPrice) -> str:
         return f"{row.above_tokens:,}" if row.above_tokens else "all"
 
-    @display(description="state", label={"in force": "success", "to come": "info", "past": ""})
+    @display(description=_("state"), label={"in force": "success", "to come": "info", "past": ""})
     def state(self, row: Any) -> str:
         if not row.in_force:
             return "to come"
         return "in force" if row.channel_id or row.newest is None or row.valid_from >= row.newest else "past"
 
-    @display(description="input / 1M", ordering="input")
+    @display(description=_("input / 1M"), ordering="input")
     def input_usd(self, row: ModelPrice) -> str:
         return _usd(row.input)
 
-    @display(description="cached / 1M", ordering="cached_input")
+    @display(description=_("cached / 1M"), ordering="cached_input")
     def cached_usd(self, row: ModelPrice) -> str:
         return _usd(row.cached_input)
 
-    @display(description="output / 1M", ordering="output")
+    @display(description=_("output / 1M"), ordering="output")
     def output_usd(self, row: ModelPrice) -> str:
         return _usd(row.output)
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import BaseAdmin, action, address, display
@@ -28,7 +29,7 @@ class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
         max_value=Decimal(1_000_000),
         max_digits=12,
         decimal_places=2,
-        label="USD of each code",
+        label=_("USD of each code"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
     )
 
@@ -72,11 +73,11 @@ class RedemptionBatchAdmin(BaseAdmin):
     def has_secret_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
 
-    @display(description="each")
+    @display(description=_("each"))
     def amount_usd(self, batch: RedemptionBatch) -> str:
         return money.show(batch.amount)
 
-    @display(description="redeemed")
+    @display(description=_("redeemed"))
     def redeemed(self, batch: Any) -> str:
         return f"{batch.redeemed_count} of {batch.count}"
 
@@ -89,10 +90,10 @@ class RedemptionBatchAdmin(BaseAdmin):
         obj.pk, obj.amount, obj.created_by = batch.pk, batch.amount, batch.created_by
 
     def response_add(self, request: HttpRequest, obj: RedemptionBatch, post_url_continue: str | None = None) -> HttpResponse:
-        self.message_user(request, f"{obj.count} code(s) of {money.show(obj.amount)} made.", messages.SUCCESS)
+        self.message_user(request, _("%(count)s code(s) of %(amount)s made.") % {"count": obj.count, "amount": money.show(obj.amount)}, messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_show_codes", obj.pk)
 
-    @action(description="Show the codes", url_path="codes", icon="visibility", permissions=["secret"])
+    @action(description=_("Show the codes"), url_path="codes", icon="visibility", permissions=["secret"])
     def show_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         rows = self._open(request, batch)
@@ -111,7 +112,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @action(description="Export as CSV", url_path="export", icon="download", permissions=["secret"])
+    @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["secret"])
     def export_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         rows = self._open(request, batch)
@@ -128,20 +129,20 @@ class RedemptionBatchAdmin(BaseAdmin):
             writer.writerow((secret, money.plain(batch.amount), code.state(), code.redeemed_by or "", redeemed, batch.expires_at.isoformat() if batch.expires_at else ""))
         return response
 
-    @action(description="Disable what is left", url_path="disable", icon="block", permissions=["change"])
+    @action(description=_("Disable what is left"), url_path="disable", icon="block", permissions=["change"])
     def disable_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         if request.method != "POST":
-            return self.confirm(request, batch, f"Disable “{batch}”", "Codes that nobody has redeemed yet become worthless.", "Disable", danger=True)
+            return self.confirm(request, batch, _("Disable “%(batch)s”") % {"batch": batch}, "Codes that nobody has redeemed yet become worthless.", "Disable", danger=True)
         with transaction.atomic():
             count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
             AuditEvent.write("codes.disable", request.user, batch, address(request), count=count)
-        self.message_user(request, f"{count} code(s) disabled.", messages.SUCCESS)
+        self.message_user(request, _("%(count)s code(s) disabled.") % {"count": count}, messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_change", batch.pk)
 
     def _open(self, request: HttpRequest, batch: RedemptionBatch) -> Any:
         try:
             return codes_of(batch)
         except Undecryptable:
-            self.message_user(request, "The codes cannot be decrypted with the configured encryption keys.", messages.ERROR)
+            self.message_user(request, _("The codes cannot be decrypted with the configured encryption keys."), messages.ERROR)
             return None

@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, display, moment
 from portal.lib import clock
@@ -27,7 +28,7 @@ class PoolAdmin(BaseAdmin):
         rows: QuerySet[Pool] = super().get_queryset(request)
         return rows.annotate(size=Count("channels"))
 
-    @display(description="channels", ordering="size")
+    @display(description=_("channels"), ordering="size")
     def channel_count(self, pool: Any) -> int:
         return int(pool.size)
 
@@ -43,19 +44,19 @@ class FailureRuleAdmin(BaseAdmin):
     search_fields = ("word", "text", "note")
     actions = ("enable", "disable")
 
-    @display(description="rule")
+    @display(description=_("rule"))
     def rule_text(self, rule: FailureRule) -> str:
         return str(rule)
 
-    @admin.action(description="Enable", permissions=["change"])
+    @admin.action(description=_("Enable"), permissions=["change"])
     def enable(self, request: HttpRequest, rows: QuerySet[FailureRule]) -> None:
         found = self.switch(request, rows, "enabled", True, "failure-rule.enable")
-        self.message_user(request, f"{len(found)} rule(s) enabled.", messages.SUCCESS)
+        self.message_user(request, _("%(n)s rule(s) enabled.") % {"n": len(found)}, messages.SUCCESS)
 
-    @admin.action(description="Disable", permissions=["change"])
+    @admin.action(description=_("Disable"), permissions=["change"])
     def disable(self, request: HttpRequest, rows: QuerySet[FailureRule]) -> None:
         found = self.switch(request, rows, "enabled", False, "failure-rule.disable")
-        self.message_user(request, f"{len(found)} rule(s) disabled.", messages.SUCCESS)
+        self.message_user(request, _("%(n)s rule(s) disabled.") % {"n": len(found)}, messages.SUCCESS)
 
 
 @admin.register(Cooldown)
@@ -68,23 +69,23 @@ class CooldownAdmin(ReadOnlyAdmin):
     search_fields = ("channel__name", "model__name")
     actions = ("try_again_now",)
 
-    @display(description="because", ordering="kind")
+    @display(description=_("because"), ordering="kind")
     def because(self, row: Cooldown) -> str:
         kind = BY_WORD.get(row.kind)
         return kind.text if kind is not None else row.kind
 
-    @display(description="since", ordering="since")
+    @display(description=_("since"), ordering="since")
     def since_label(self, row: Cooldown) -> str:
         return moment(row.since)
 
-    @display(description="tried again", ordering="until")
+    @display(description=_("tried again"), ordering="until")
     def returns(self, row: Cooldown) -> str:
         return "with the next request" if row.until <= clock.now() else f"{moment(row.until)} {timezone.localtime(row.until):%Z}"
 
-    @admin.action(description="Try again now", permissions=["end"])
+    @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
         count = cooldowns.end(list(rows.select_related("channel")), request.user, address(request))
-        self.message_user(request, f"{count} circuit(s) closed: the next request may use them again, on every worker.", messages.SUCCESS)
+        self.message_user(request, _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count}, messages.SUCCESS)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         return bool(getattr(request.user, "has_perm", lambda _: False)("relay.change_channel"))

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import address
 from accounts.models import AuditEvent
@@ -30,7 +31,7 @@ def running_view(request: HttpRequest) -> HttpResponse:
     _check(request)
     roster.look()
     found = lines()
-    return render(request, "admin/relay/running.html", {**admin.site.each_context(request), "title": "Running requests", "workers": found.workers, "rows": found.rows})
+    return render(request, "admin/relay/running.html", {**admin.site.each_context(request), "title": _("Running requests"), "workers": found.workers, "rows": found.rows})
 
 
 def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
@@ -44,5 +45,5 @@ def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
             roster.end_request(request_id)
         messages.success(request, f"{request_id} is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
         return redirect("admin-running")
-    context = {**admin.site.each_context(request), "title": "End a running request", "request_id": request_id}
+    context = {**admin.site.each_context(request), "title": _("End a running request"), "request_id": request_id}
     return render(request, "admin/relay/end_request.html", context)

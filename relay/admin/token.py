@@ -25,7 +25,7 @@ class TokenBudgetInline(TabularInline):
     model = Budget
     fk_name = "token"
     fields = ("period", "limit")
-    verbose_name_plural = "budgets"
+    verbose_name_plural = _("budgets")
     extra = 0
     max_num = 3
     tab = True
@@ -49,11 +49,11 @@ class TokenAdmin(BaseAdmin):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("user", "name", "purpose", "hint", "enabled", "expires_at", "notes")}),
-        ("Limits", {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
-        ("Dates", {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
+        (_("Limits"), {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
+        (_("Dates"), {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 
-    @action(description="Explain", url_path="explain", icon="help", permissions=["view"])
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Where requests of this token would go."""
         token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
@@ -66,7 +66,7 @@ class TokenAdmin(BaseAdmin):
         """Tokens are revoked, not deleted: usage names them."""
         return False
 
-    @display(description="state", label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
+    @display(description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
     def state_label(self, token: Token) -> str:
         return token.state()
 
@@ -102,11 +102,11 @@ class TokenAdmin(BaseAdmin):
     def last_used(self, token: Any) -> str:
         return moment(token.used_at) if token.used_at is not None else "—"
 
-    @display(description="used", ordering="quota_used")
+    @display(description=_("used"), ordering="quota_used")
     def used(self, token: Any) -> str:
         return money.show(token.quota_used or 0)
 
-    @display(description="quota", ordering="quota_granted")
+    @display(description=_("quota"), ordering="quota_granted")
     def quota(self, token: Any) -> str:
         return money.show(token.quota_granted) if token.quota_limited else "—"
 
@@ -119,17 +119,24 @@ class TokenAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
-    @action(description="Rotate", url_path="rotate", icon="autorenew", permissions=["change"])
+    @action(description=_("Rotate"), url_path="rotate", icon="autorenew", permissions=["change"])
     def rotate(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token: Token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
         if token.revoked_at:
-            self.message_user(request, "A revoked token cannot be rotated. Create a new one.", messages.ERROR)
+            self.message_user(request, _("A revoked token cannot be rotated. Create a new one."), messages.ERROR)
             return redirect("admin:relay_token_change", token.pk)
         if request.method != "POST":
-            return self.confirm(request, token, f"Rotate “{token}”", "The token gets a new secret. The old one is refused from then on, on every worker.", "Rotate", danger=True)
+            return self.confirm(
+                request,
+                token,
+                _("Rotate “%(token)s”") % {"token": token},
+                "The token gets a new secret. The old one is refused from then on, on every worker.",
+                "Rotate",
+                danger=True,
+            )
         return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
 
-    @action(description="Revoke", url_path="revoke", icon="block", permissions=["change"])
+    @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token = get_object_or_404(Token, pk=object_id)
         if request.method != "POST":
@@ -137,26 +144,33 @@ class TokenAdmin(BaseAdmin):
                 request, token, f"Revoke “{token}”", "The token is refused from now on and its running streams are ended. This cannot be undone.", "Revoke", danger=True
             )
         tokens.revoke_token(token, actor=request.user, ip=address(request))
-        self.message_user(request, f"“{token}” is revoked.", messages.SUCCESS)
+        self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
 
-    @admin.action(description="Enable", permissions=["change"])
+    @admin.action(description=_("Enable"), permissions=["change"])
     def enable(self, request: HttpRequest, rows: QuerySet[Token]) -> None:
         self._switch(request, rows, True)
 
-    @admin.action(description="Disable", permissions=["change"])
+    @admin.action(description=_("Disable"), permissions=["change"])
     def disable(self, request: HttpRequest, rows: QuerySet[Token]) -> None:
         self._switch(request, rows, False)
 
-    @admin.action(description="Revoke for good", permissions=["change"])
+    @admin.action(description=_("Revoke for good"), permissions=["change"])
     def revoke_selected(self, request: HttpRequest, rows: QuerySet[Token]) -> HttpResponse | None:
         found = list(rows.filter(revoked_at__isnull=True))
         if not request.POST.get("confirmed"):
-            context = {**self.admin_site.each_context(request), "title": "Revoke tokens", "opts": self.model._meta, "rows": found, "action": "revoke_selected", "button": "Revoke"}
+            context = {
+                **self.admin_site.each_context(request),
+                "title": _("Revoke tokens"),
+                "opts": self.model._meta,
+                "rows": found,
+                "action": "revoke_selected",
+                "button": _("Revoke"),
+            }
             return render(request, "admin/confirm_many.html", context)
         for token in found:
             tokens.revoke_token(token, actor=request.user, ip=address(request))
-        self.message_user(request, f"{len(found)} token(s) revoked.", messages.SUCCESS)
+        self.message_user(request, _("%(n)s token(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
         return None
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Token], enabled: bool) -> None:

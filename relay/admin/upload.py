@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, address, display
 from accounts.models import AuditEvent
@@ -35,7 +36,7 @@ class UploadAdmin(BaseAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @display(description="size", ordering="size")
+    @display(description=_("size"), ordering="size")
     def bytes_shown(self, upload: Upload) -> str:
         return str(filesizeformat(upload.size))
 

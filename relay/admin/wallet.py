@@ -36,7 +36,7 @@ class UserBudgetInline(TabularInline):
     model = Budget
     fk_name = "user"
     fields = ("period", "limit")
-    verbose_name_plural = "budgets"
+    verbose_name_plural = _("budgets")
     extra = 0
     max_num = 3
     tab = True
@@ -47,7 +47,7 @@ class UserPermissionInline(TabularInline):
     fk_name = "user"
     fields = ("model", "expires_at")
     autocomplete_fields = ("model",)
-    verbose_name_plural = "model permissions"
+    verbose_name_plural = _("model permissions")
     extra = 0
     tab = True
 
@@ -76,10 +76,10 @@ class AmountForm(forms.Form):
         max_value=Decimal(1_000_000_000),
         max_digits=18,
         decimal_places=6,
-        label="Amount in USD",
+        label=_("Amount in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
-    reason = forms.CharField(max_length=200, help_text="Kept in the ledger; the user sees it.", widget=UnfoldAdminTextInputWidget())
+    reason = forms.CharField(max_length=200, help_text=_("Kept in the ledger; the user sees it."), widget=UnfoldAdminTextInputWidget())
 
 
 admin.site.unregister(User)
@@ -92,7 +92,12 @@ class PayingUserAdmin(UserAdmin):
     list_display: Any = ("username", "email", "active", "staff", "group_names", "balance", "used", "token_count", "last_login")
     list_filter = ("is_active", "is_staff", "groups", BalanceFilter)  # type: ignore[assignment]  # longer than the base's
     inlines = (UserPermissionInline, UserBudgetInline)
-    actions_detail: ClassVar[Any] = ("top_up", "deduct", "switch_unlimited", "usage", "tokens", "geekai", "look", "remove_factors")
+    actions_detail: ClassVar[Any] = (
+        "top_up",
+        "deduct",
+        "look",
+        {"title": _("More"), "icon": "more_horiz", "items": ["usage", "tokens", "geekai", "switch_unlimited", "remove_factors"]},
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         wallet = LedgerAccount.objects.filter(user=OuterRef("pk"), kind="wallet")
@@ -107,22 +112,22 @@ class PayingUserAdmin(UserAdmin):
         found = super().get_fieldsets(request, obj)
         return (*found, LIMITS) if obj is not None else found
 
-    @display(description="balance", ordering="wallet_balance")
+    @display(description=_("balance"), ordering="wallet_balance")
     def balance(self, user: Any) -> str:
         return money.show(user.wallet_balance or 0) if user.wallet_limited is not False else "unlimited"
 
-    @display(description="used", ordering="wallet_used")
+    @display(description=_("used"), ordering="wallet_used")
     def used(self, user: Any) -> str:
         return money.show(user.wallet_used or 0)
 
     def has_wallet_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.is_active and request.user.has_perm("relay.add_ledgerentry"))
 
-    @action(description="Top up", url_path="top-up", icon="add_card", permissions=["wallet"])
+    @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         return self._move(request, object_id, "Top up", "Add to the balance of")
 
-    @action(description="Deduct", url_path="deduct", icon="money_off", permissions=["wallet"])
+    @action(description=_("Deduct"), url_path="deduct", icon="money_off", permissions=["wallet"])
     def deduct(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         return self._move(request, object_id, "Deduct", "Take from the balance of")
 
@@ -151,7 +156,7 @@ class PayingUserAdmin(UserAdmin):
         }  # fmt: skip
         return render(request, "admin/form.html", context, status=422 if form.errors else 200)
 
-    @action(description="Unlimited on or off", url_path="unlimited", icon="all_inclusive", permissions=["wallet"])
+    @action(description=_("Unlimited on or off"), url_path="unlimited", icon="all_inclusive", permissions=["wallet"])
     def switch_unlimited(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         user = get_object_or_404(User, pk=object_id)
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()

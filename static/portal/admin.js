@@ -3,6 +3,25 @@
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
   if (!document.cookie.includes("airelays_zone=" + encodeURIComponent(zone))) document.cookie = "airelays_zone=" + encodeURIComponent(zone) + "; path=/; max-age=31536000; samesite=lax";
+
+  // What the theme leaves without a name for those who do not see: fields within lists, search boxes, hints.
+  const name = () => {
+    for (const field of document.querySelectorAll("#result_list td input:not([type=hidden]), #result_list td select")) {
+      if (field.getAttribute("aria-label") || field.labels?.length) continue;
+      const cell = field.closest("td");
+      const row = field.closest("tr");
+      const what = cell && [...cell.classList].find((one) => one.startsWith("field-"));
+      const of = row?.querySelector("th, td a")?.textContent.trim() || "";
+      field.setAttribute("aria-label", `${(what || "").slice(6).replaceAll("_", " ")} ${of}`.trim() || field.name);
+      field.removeAttribute("aria-describedby");
+    }
+    for (const field of document.querySelectorAll(".select2-search__field")) if (!field.getAttribute("aria-label")) field.setAttribute("aria-label", field.closest(".field-row, .form-row, div[class*=field-]")?.querySelector("label")?.textContent.trim() || "search");
+    for (const hint of document.querySelectorAll("span.help-tooltip[aria-label]")) hint.setAttribute("role", "img");
+    for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto")) if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
+  };
+  addEventListener("load", () => { name(); setTimeout(name, 150); });
+  document.addEventListener("focusin", name);
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy], [data-copy-text]");
     if (!button) return;

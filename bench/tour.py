@@ -1,0 +1,134 @@
+"""Takes pictures of every page, light, dark and 390 pixels wide, and writes docs/tour.md.
+
+usage: python -m bench.tour [--only NAME] [--check] [--out FOLDER]
+
+A new portal with made-up use is served from a temporary folder; --check looks for faults of accessibility and errors of the console instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bench.pages import EVERY, Place
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
+LOOKS: Final = (("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 860))
+STAFF_NAME: Final = "admin"
+
+
+@contextmanager
+def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A seeded portal: its address, and what there is to look at."""
+    os.environ.update(
+        AIRELAYS_DATA_DIR=str(folder), AIRELAYS_CONFIG="", AIRELAYS_STATUS_PAGE="public", AIRELAYS_SIGNUP="open", AIRELAYS_JOBS="false", NO_PROXY="127.0.0.1,localhost"
+    )
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection
+
+    from accounts.models import AuditEvent, User
+    from bench.pages import ids
+    from portal.setup import first_run
+    from relay import redemption
+    from relay.billing import ledger
+    from tests.server import serving
+
+    call_command("migrate", verbosity=0)
+    first_run()
+    admin = User.objects.get(username=STAFF_NAME)
+    admin.set_password(PASSWORD)
+    admin.save()
+    call_command("seed", password=PASSWORD, requests=requests, stdout=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    known = ids()
+    user = User.objects.get(pk=known["user"])
+    ledger.set_unlimited(user, False)
+    ledger.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
+    redemption.create_codes("Spring", 10_000_000_000, 20, actor=admin)
+    AuditEvent.write("wallet.top-up", admin, user, "203.0.113.9", usd="40", reason="Welcome")
+    connection.close()
+    with serving(folder / "log", env={}) as server:
+        yield server.url.replace("127.0.0.1", "localhost"), known
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--out", default=str(ROOT / "docs" / "tour"))
+    options = parser.parse_args()
+    places = [place for place in EVERY if options.only in {"", place.name}]
+    with tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder, portal(Path(folder)) as (base, known):
+        faults = walk(base, known, places, None if options.check else Path(options.out))
+    if not options.check and not options.only:
+        (ROOT / "docs" / "tour.md").write_text(page(places), encoding="utf-8")
+    print("\n".join(faults) or f"{len(places)} pages, no fault.")
+    return 1 if faults else 0
+
+
+def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None) -> list[str]:
+    """Looks at every page in every look. Returns faults of accessibility, of the console, and pages that are wider than the window."""
+    from bench.browser import Watch, accessibility_faults, chromium, sign_in
+
+    faults: list[str] = []
+    names = {"user": known["name"], "staff": STAFF_NAME, "": ""}
+    with chromium() as browser:
+        for look, width, height in LOOKS:
+            for who in ("", "user", "staff"):
+                mine = [place for place in places if place.who == who]
+                if not mine:
+                    continue
+                context = browser.new_context(
+                    viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light", locale="en-GB", timezone_id="Europe/Berlin"
+                )
+                watch = Watch(context)
+                tab = context.new_page()
+                if who:
+                    sign_in(tab, base, names[who], PASSWORD)
+                for place in mine:
+                    answer = tab.goto(base + place.path.format(**known), wait_until="load")
+                    tab.wait_for_timeout(250)
+                    here = f"{place.name} ({look})"
+                    if answer is None or answer.status != 200:
+                        faults.append(f"{here}: answered {answer.status if answer else 'nothing'}")
+                    if out is not None:
+                        out.mkdir(parents=True, exist_ok=True)
+                        tab.screenshot(path=str(out / f"{place.name}-{look}.jpg"), type="jpeg", quality=60)
+                    faults += [f"{here}: {fault}" for fault in accessibility_faults(tab)]
+                    wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                    if wide > 1:
+                        faults.append(f"{here}: {wide} pixels wider than the window")
+                    faults += [f"{here}: {fault}" for fault in watch.faults]
+                    watch.faults.clear()
+                context.close()
+    return faults
+
+
+def page(places: list[Place]) -> str:
+    lines = ["# A tour of every page", "", "Made by `make tour`, on a portal with made-up use: light, dark, and as a phone shows it.", ""]
+    for title, who in (("Before signing in", ""), ("For users", "user"), ("For staff", "staff")):
+        lines += [f"## {title}", ""]
+        for place in places:
+            if place.who != who:
+                continue
+            lines += [f"### {place.title}", ""]
+            lines += [place.about, ""] if place.about else []
+            alt = place.title.lower()
+            lines += [f'<img src="tour/{place.name}-{look}.jpg" width="{12 if look == "narrow" else 43}%" alt="{alt}, {look}">' for look, _width, _height in LOOKS]
+
+            lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

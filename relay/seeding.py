@@ -1,0 +1,198 @@
+"""Fills an empty portal with made-up use, to measure pages on or to look at them: users, tokens, channels, models, requests of the last days.
+
+The requests are rows without movements of money behind them, so the books of such a portal do not prove anything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib.auth.hashers import make_password
+from django.db import connection, transaction
+
+from accounts.models import User
+from portal.lib import clock
+from portal.lib.crypto import keyed_digest
+from relay.billing.writer import COLUMNS
+from relay.models import ApiKey, Channel, ChannelModel, Incident, LedgerAccount, Model, ModelPrice, Token, UsageRecord
+from relay.models.incident import Severity
+from relay.models.token import make_secret
+
+CHUNK: Final = 10_000
+MARK: Final = "seeded-"  # how the users of a seeded portal begin
+_VENDORS: Final = (
+    ("OpenAI main", "openai", 20, 3),
+    ("OpenAI spare", "openai", 10, 1),
+    ("DeepSeek", "deepseek", 10, 1),
+    ("Groq", "groq", 5, 1),
+    ("Mistral", "mistral", 5, 1),
+    ("OpenRouter", "openrouter", 0, 1),
+)
+_MODELS: Final = (
+    # name, channels, input, output, context, abilities, first token in ms, share of the requests
+    ("gpt-5", (0, 1, 5), "1.25", "10", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 900, 14),
+    ("gpt-5-mini", (0, 1), "0.25", "2", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 520, 24),
+    ("gpt-4o", (0, 1, 5), "2.5", "10", 128_000, ("chat", "vision", "tools", "structured_output"), 480, 16),
+    ("deepseek-chat", (2, 5), "0.28", "0.42", 128_000, ("chat", "tools"), 700, 22),
+    ("deepseek-reasoner", (2,), "0.28", "0.42", 128_000, ("chat", "reasoning"), 1400, 6),
+    ("llama-3.3-70b", (3, 5), "0.59", "0.79", 131_072, ("chat", "tools"), 180, 9),
+    ("mistral-large", (4,), "2", "6", 131_072, ("chat", "tools"), 420, 5),
+    ("gpt-image-1", (0,), "5", "40", None, ("image_generation",), 9000, 2),
+    ("text-embedding-3-small", (0, 1), "0.02", "0", 8_191, ("embeddings",), 120, 2),
+)
+_ENDS: Final = (
+    # share per mille, end reason, status, code
+    (965, "completed", 200, ""), (10, "client_gone", 499, ""), (8, "upstream_error", 502, "upstream_error"), (6, "client_error", 400, "invalid_value"),
+    (4, "timeout", 504, "upstream_timeout"), (3, "no_channel", 503, "no_available_channel"), (3, "client_error", 429, "rate_limit_exceeded"), (1, "truncated", 200, "upstream_truncated"),
+)  # fmt: skip
+
+
+class NotEmpty(Exception):
+    """The portal is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    users: int
+    tokens: int
+    requests: int
+    days: int
+
+
+def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: None, password: str = "") -> None:
+    """Raises NotEmpty. `password`: of every user; empty: nobody can sign in as one."""
+    if UsageRecord.objects.exists() or User.objects.filter(is_superuser=False).exists():
+        raise NotEmpty("This portal has users or requests. Seed one that is new: set AIRELAYS_DATA_DIR to an empty folder.")
+    chance = random.Random(20_261_123)  # noqa: S311  # the same portal every time
+    models = _catalog()
+    progress("models", len(models))
+    people = _users(plan, password)
+    progress("users", len(people))
+    tokens = _tokens(plan, people, chance)
+    progress("tokens", len(tokens))
+    made = 0
+    for rows in _chunks(plan, tokens, models, chance):
+        _insert(rows)
+        made += len(rows)
+        progress("requests", made)
+    if connection.vendor in {"sqlite", "postgresql"}:
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+
+def _catalog() -> list[tuple[Any, list[int], list[int]]]:
+    """Models, each with the ids of its channels and a first key of each."""
+    with transaction.atomic():
+        channels, keys = [], []
+        for name, provider, priority, count in _VENDORS:
+            channel = Channel.objects.create(
+                name=name, provider=provider, priority=priority, tags="seeded", test_ok=True, tested_at=clock.now(), test_latency_ms=420, test_message="It works."
+            )
+            for number in range(count):
+                key = ApiKey(channel=channel, label=f"key {number + 1}")
+                key.set_secret(f"sk-seeded-{channel.pk}-{number}-0123456789abcdef")
+                key.save()
+            channels.append(channel)
+            keys.append(channel.keys.order_by("pk")[0].pk)
+        found = []
+        for name, served, into, out, context, abilities, _first, _share in _MODELS:
+            model = Model.objects.create(name=name, is_open=True, context_window=context, max_output_tokens=16_384 if context else None, abilities=list(abilities))
+            ModelPrice.objects.create(model=model, input=into, output=out, source="seeded")
+            for index in served:
+                ChannelModel.objects.create(channel=channels[index], model=model)
+            found.append((model, [channels[index].pk for index in served], [keys[index] for index in served]))
+        now = clock.now()
+        Incident.objects.create(
+            title="Groq answers slowly",
+            severity=Severity.DEGRADED,
+            text="Their status page speaks of a fault in one region. Requests go elsewhere where they can.",
+            started_at=now - timedelta(hours=3),
+        )
+        Incident.objects.create(title="Move to a new database", severity=Severity.MAINTENANCE, started_at=now - timedelta(days=9), resolved_at=now - timedelta(days=9, minutes=-12))
+    return found
+
+
+def _users(plan: Plan, password: str) -> list[User]:
+    secret = make_password(password or None)
+    users = [User(username=f"{MARK}{number:05}", email=f"user{number}@example.org", password=secret) for number in range(plan.users)]
+    with transaction.atomic():
+        User.objects.bulk_create(users, batch_size=1000)
+        rows = [LedgerAccount(key=f"wallet:{user.pk}", kind="wallet", user=user, limited=number % 3 != 0, granted=25_000_000_000) for number, user in enumerate(users)]
+        LedgerAccount.objects.bulk_create(rows, batch_size=1000)
+    return users
+
+
+def _tokens(plan: Plan, people: list[User], chance: random.Random) -> list[tuple[int, int]]:
+    """(token, user) ids. A few users have many tokens, as it is."""
+    tokens = []
+    for number in range(plan.tokens):
+        user = people[number] if number < len(people) else people[int(len(people) * chance.random() ** 2)]
+        token = Token(
+            user=user,
+            name=chance.choice(("laptop", "server", "editor", "bot", "phone")) + f" {number}",
+            digest=keyed_digest(b"seed", str(number).encode()),
+            hint=f"sk-seed…{number % 10_000:04}",
+        )
+        if number == 0:  # one that can be shown
+            token.set_secret(make_secret())
+        tokens.append(token)
+    with transaction.atomic():
+        Token.objects.bulk_create(tokens, batch_size=1000)
+        LedgerAccount.objects.bulk_create(
+            [LedgerAccount(key=f"quota:{token.pk}", kind="quota", user_id=token.user_id, token=token, limited=False) for token in tokens], batch_size=1000
+        )
+    return [(token.pk, token.user_id) for token in tokens]
+
+
+def _chunks(plan: Plan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], chance: random.Random) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows in the order of time, oldest first; busier by day than by night, and lately than long ago."""
+    weights = [entry[7] for entry in _MODELS]
+    ends = [end for end in _ENDS for _ in range(end[0])]
+    now = clock.now()
+    begin = now - timedelta(days=plan.days)
+    prices = [(float(entry[2]), float(entry[3])) for entry in _MODELS]
+    rows: list[tuple[Any, ...]] = []
+    for number in range(plan.requests):
+        place = (number / plan.requests) ** 0.8
+        at = begin + timedelta(seconds=place * plan.days * 86_400 - chance.random() * 60)
+        token, user = tokens[int(len(tokens) * chance.random() ** 3)]
+        which = chance.choices(range(len(models)), weights)[0]
+        model, channels, keys = models[which]
+        route = 0 if len(channels) == 1 or chance.random() < 0.85 else chance.randrange(1, len(channels))
+        _share, reason, status, code = chance.choice(ends)
+        well = reason == "completed"
+        into = int(chance.lognormvariate(6.6, 1.1)) + 10
+        cached = int(into * chance.random()) if chance.random() < 0.35 else 0
+        out = int(chance.lognormvariate(5.2, 0.9)) if well else 0
+        cost = int((into * prices[which][0] + out * prices[which][1]) * 1000) if well else 0
+        first = int(_MODELS[which][6] * chance.lognormvariate(0, 0.45)) if well else None
+        rows.append((
+            f"req_{number:032x}", "", at, user, token, None if reason == "no_channel" else channels[route], None if reason == "no_channel" else keys[route], model.name, model.name,
+            "chat.completions", chance.random() < 0.8, status, reason, code, "A made-up failure." if code else "", into if well else 0, cached if well else 0,
+            0, out, 0, 0, 0, 0, 0,
+            0, 0, "reported" if well else "none", (first or 300) + out * 8, first, 1, "[]", "203.0.113.7", None,
+            1_000_000, cost, 0, int(cost * 0.7), cost, "wallet" if cost else "", "usage" if well else "nothing",
+        ))  # fmt: skip
+        if len(rows) == CHUNK:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _insert(rows: list[tuple[Any, ...]]) -> None:
+    table = UsageRecord._meta.db_table
+    columns = ", ".join(connection.ops.quote_name(name) for name in COLUMNS)
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            return
+        adapt = connection.ops.adapt_datetimefield_value
+        at = COLUMNS.index("started_at")
+        cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(COLUMNS))})", [(*row[:at], adapt(row[at]), *row[at + 1 :]) for row in rows])  # noqa: S608
