@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account import signals as account
+from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -54,6 +55,17 @@ def _new_user(instance: User, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
         with transaction.atomic():
             instance.groups.add(*Group.objects.filter(settings__is_default=True))
+    if not raw and not instance.signed_up and instance.email:
+        _trust(instance)
+
+
+def _trust(user: User) -> None:
+    """An address that staff typed needs no confirmation. One that is somebody else's confirmed address stays unconfirmed."""
+    email = user.email.lower()
+    row = EmailAddress.objects.filter(user=user, email=email).first()
+    if (row is None or not row.verified) and not EmailAddress.objects.filter(email=email, verified=True).exclude(user=user).exists():
+        EmailAddress.objects.filter(user=user, primary=True).exclude(email=email).update(primary=False)
+        EmailAddress.objects.update_or_create(user=user, email=email, defaults={"verified": True, "primary": True})
 
 
 def _ip(request: Any) -> str | None:

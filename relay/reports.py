@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from portal.lib import money
 from relay import rollup
-from relay.models import Channel, ChannelDay, TallyDay, Token, UsageRecord, UserDay
+from relay.models import Channel, ChannelDay, MonthSum, TallyDay, Token, UsageRecord, UserDay
 
 BY: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
 _CHUNK: Final = 1000
@@ -120,6 +120,14 @@ def lines(scope: Scope, by: str) -> list[Line]:
     grouped = [dict(row) for row in rows.values(column).annotate(**_DAILY).order_by("-sum_charged", "-sum_requests")[:_MOST]]
     names = _names(by, [row[column] for row in grouped])
     return [Line(row[column], names[row[column]], _sums(row)) for row in grouped]
+
+
+def dearest(by: str, month: int) -> list[Line]:
+    """The 200 users or tokens that were charged most in a month of `rollup.month_of`. An index has them in order."""
+    rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MOST])
+    names = _names(by, [row.subject for row in rows])
+    found = [Line(row.subject, names[row.subject], Sums(*(getattr(row, name) for name in _COLUMNS_OF_DAYS))) for row in rows]
+    return sorted(found, key=lambda line: (-line.sums.cost, -line.sums.requests))
 
 
 def by_day_and(scope: Scope, by: str, most: int) -> list[tuple[Line, list[Sums]]]:

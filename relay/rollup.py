@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from typing import Any, Final
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
 from portal.lib.days import Days
-from relay.models import ChannelDay, RollupMark, TallyDay, UsageRecord, UserDay
+from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 
 logger: Final = logging.getLogger(__name__)
 _CHUNK: Final = 2000
@@ -36,6 +37,7 @@ _SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "ch
 _NOTHING: Final = (0,) * len(_SUMS)
 _USER: Final = ("user_id", "day", "token_id", "model")
 _CHANNEL: Final = ("day", "channel_id", "model")
+_MONTH: Final = ("kind", "month", "subject")
 _TALLY: Final = ("kind", "day", "channel_id", "model", "value")
 
 
@@ -85,7 +87,7 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     """Forget all sums and add everything up again. Returns how many records there were."""
     with transaction.atomic():
         mark = _mark()
-        for table in (UserDay, ChannelDay, TallyDay):
+        for table in (UserDay, ChannelDay, MonthSum, TallyDay):
             table.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
         mark.save()
@@ -105,7 +107,7 @@ def differences() -> list[str]:
     for row in UsageRecord.objects.filter(pk__lte=mark.last_id).values_list(*_FIELDS).iterator(5000):
         _add(users, channels, defaultdict(int), row, _days())
     found = []
-    for table, names, expected in ((UserDay, _USER, users), (ChannelDay, _CHANNEL, channels)):
+    for table, names, expected in ((UserDay, _USER, users), (ChannelDay, _CHANNEL, channels), (MonthSum, _MONTH, _months(users))):
         kept = {row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *_SUMS).iterator(5000)}
         for key in sorted(kept.keys() | expected.keys(), key=str):
             if tuple(kept.get(key, _NOTHING)) != tuple(expected.get(key, _NOTHING)):
@@ -147,10 +149,28 @@ def _step() -> int:
             return 0  # somebody else has added these up meanwhile
         _upsert(UserDay._meta.db_table, _USER, _SUMS, ((*key, *sums) for key, sums in sorted(users.items())))
         _upsert(ChannelDay._meta.db_table, _CHANNEL, _SUMS, ((*key, *sums) for key, sums in sorted(channels.items())))
+        _upsert(MonthSum._meta.db_table, _MONTH, _SUMS, ((*key, *sums) for key, sums in sorted(_months(users).items())))
         _upsert(TallyDay._meta.db_table, _TALLY, ("count",), ((*key, count) for key, count in sorted(tally.items())))
         current.last_id, current.gaps = max(last, max((row[0] for row in rows), default=0)), left
         current.save()
     return len(rows)
+
+
+def month_of(day: int) -> int:
+    """The number of the month that a day lies in."""
+    at = date.fromordinal(day)
+    return at.year * 12 + at.month - 1
+
+
+def _months(users: dict[Any, list[int]]) -> dict[Any, list[int]]:
+    """The same by user and by token and month."""
+    found: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
+    for (user, day, token, _model), sums in users.items():
+        for key in (("user", month_of(day), user), ("token", month_of(day), token)):
+            whole = found[key]
+            for index, value in enumerate(sums):
+                whole[index] += value
+    return found
 
 
 def _read(last: int, gaps: Sequence[Sequence[float]]) -> tuple[list[Any], list[Any]]:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Case, Count, DateTimeField, Q, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -52,14 +52,18 @@ class ApiKeyInline(TabularInline):
         return ", ".join(f"{moment(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
 
     @display(description=_("last use"))
-    def last_use(self, key: ApiKey) -> str:
+    def last_use(self, key: Any) -> str:
         """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
-        recent = UsageRecord.objects.filter(channel=key.channel_id).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT]
-        return next((moment(at) for used, at in recent if used == key.pk), "—")
+        return moment(key.used_at) if getattr(key, "used_at", None) is not None else "—"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
-        return rows.prefetch_related("cooldowns__model")
+        match = request.resolver_match
+        channel = match.kwargs.get("object_id") if match is not None else None
+        recent = UsageRecord.objects.filter(channel=channel).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if channel else ()
+        last = {key: at for key, at in reversed(list(recent)) if key is not None}
+        used = Case(*(When(pk=key, then=Value(at)) for key, at in last.items()), default=None, output_field=DateTimeField())
+        return rows.prefetch_related("cooldowns__model").annotate(used_at=used)
 
     @display(description=_("balance"))
     def balance_label(self, key: ApiKey) -> str:

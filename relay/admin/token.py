@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import F, Func, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -40,7 +40,7 @@ class TokenAdmin(BaseAdmin):
     list_display = ("name", "user", "hint", "state_label", "purpose", "used", "quota", "expires_at", "last_used", "created_at")
     list_filter = ("enabled", "purpose")
     list_select_related = ("user",)
-    search_fields = ("name", "user__username", "hint")
+    search_fields = ("name", "=user__username", "^hint")
     autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
@@ -87,7 +87,7 @@ class TokenAdmin(BaseAdmin):
         account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
         rows: QuerySet[Token] = super().get_queryset(request)
         return rows.annotate(
-            used_at=Subquery(UsageRecord.objects.filter(token=OuterRef("pk")).order_by("-started_at").values("started_at")[:1]),
+            used_at=Subquery(UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX")).values("last")),
             quota_used=Subquery(account.values("used")[:1]),
             quota_granted=Subquery(account.values("granted")[:1]),
             quota_limited=Subquery(account.values("limited")[:1]),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils import timezone
+from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, action, address
@@ -20,11 +20,11 @@ from relay.catalogue import explained
 from relay.models import Channel, Model, UsageRecord
 from relay.models.usage import EndReason
 from relay.receipts import entries_of, receipt
-from relay.reports import BY, Scope, beginning_of, csv_pieces, lines, total
+from relay.reports import BY, Scope, Sums, beginning_of, csv_pieces, dearest, lines, total
 from relay.usage_pages import page_of
 
 _RANGES = (1, 7, 30, 90, 365)
-_OF_MANY = (1, 7, 30)  # days for which users and tokens, of which there may be tens of thousands, are added up
+_MONTHS = 12  # that can be chosen where users and tokens are compared
 _FILTERS = ("user", "token", "channel", "model")
 _ROWS = 50
 _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "warn", "shutdown": "warn"}
@@ -80,15 +80,15 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         by = request.GET.get("by", "day")
         by = by if by in BY else "day"
         days, chosen = _days(request), _numbers(request)
-        many = by in {"user", "token"} and not {"user", "token"} & set(chosen)
-        days = min(days, _OF_MANY[-1]) if many else days
         behind = rollup.catch_up()
         scope = Scope.days(days, **chosen)
-        sums = total(scope)
+        many = by in {"user", "token"} and not chosen  # there may be tens of thousands: compared month by month
+        month = _month(request, rollup.month_of(scope.last))
+        sums = _month_total(month) if many else total(scope)
         context = {
             **self.admin_site.each_context(request), "title": _("Cost and margin"), "opts": self.model._meta, "by": by, "days": days, "ways": BY.items(),
-            "ranges": _OF_MANY if many else _RANGES, "behind": behind,
-            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in lines(scope, by)],
+            "ranges": () if many else _RANGES, "behind": behind, "months": _months(rollup.month_of(scope.last)) if many else (), "month": month,
+            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in (dearest(by, month) if many else lines(scope, by))],
             "total": sums, "total_money": _line_money(sums), "chosen": chosen, "query": urlencode(chosen), "narrow": "model" if by != "model" else "day",
         }  # fmt: skip
         return render(request, "admin/relay/usagerecord/report.html", context)
@@ -137,6 +137,21 @@ class UsageRecordAdmin(ReadOnlyAdmin):
 def _days(request: HttpRequest) -> int:
     days = int(request.GET["days"]) if request.GET.get("days", "").isdigit() and len(request.GET["days"]) < 6 else 30
     return min(max(days, 1), 3660)
+
+
+def _month(request: HttpRequest, latest: int) -> int:
+    asked = request.GET.get("month", "")
+    return int(asked) if asked.isdigit() and latest - _MONTHS < int(asked[:6]) <= latest else latest
+
+
+def _months(latest: int) -> list[tuple[int, str]]:
+    return [(month, formats.date_format(date(month // 12, month % 12 + 1, 1), "YEAR_MONTH_FORMAT")) for month in range(latest, latest - _MONTHS, -1)]
+
+
+def _month_total(month: int) -> Sums:
+    first = date(month // 12, month % 12 + 1, 1).toordinal()
+    after = date((month + 1) // 12, (month + 1) % 12 + 1, 1).toordinal()
+    return total(Scope(first, after - 1))
 
 
 def _numbers(request: HttpRequest) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
 from relay.models.price import ModelPrice
 from relay.models.redemption import RedemptionBatch, RedemptionCode
-from relay.models.rollup import ChannelDay, RollupMark, TallyDay, UserDay
+from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
 from relay.models.state import Cooldown, Lease, Worker
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
@@ -44,6 +44,7 @@ __all__ = [
     "Model",
     "ModelPermission",
     "ModelPrice",
+    "MonthSum",
     "Notice",
     "NoticeSettings",
     "Pool",

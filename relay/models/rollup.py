@@ -55,6 +55,21 @@ class ChannelDay(Sums):
         return f"{self.day} {self.channel_id} {self.model}"
 
 
+class MonthSum(Sums):
+    """What a user or a token used in a month (`year * 12 + month - 1`), so that the dearest of tens of thousands are found by an index."""
+
+    kind = models.CharField(max_length=5, help_text="user or token")
+    month = models.IntegerField()
+    subject = models.BigIntegerField(help_text="Id of the user or token.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["kind", "month", "subject"], name="one_sum_of_a_month")]
+        indexes = [models.Index(fields=["kind", "month", "-charged"], name="month_dearest")]
+
+    def __str__(self) -> str:
+        return f"{self.month} {self.kind} {self.subject}"
+
+
 class TallyDay(models.Model):
     """How often something was seen on a day: `kind` "error" (`value` end reason and code), "first" (a class of first-token times)."""
 
