@@ -211,10 +211,6 @@ class ChannelAdmin(BaseAdmin):
             key.save()
         add_models(channel, form.cleaned_data.get("new_models") or ())
 
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        # Each row must go through save(): it is announced to the workers from there.
-        formset.save()
-
     # -- actions on the list -----------------------------------------------------------------------------------------
 
     @admin.action(description=_("Enable"), permissions=["change"])
