@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q, Sum
+from django.db.models import CharField, Count, OuterRef, Q, Sum, Value
+from django.db.models.functions import Cast, Concat
 
 from accounts.models import User
 from portal.lib import money
@@ -81,6 +82,11 @@ def receipt_of(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | N
     rows = UsageRecord.objects.select_related("price").filter(request_id=request_id)
     record = (rows if staff else rows.filter(user_id=user_id)).first()
     return receipt(record, staff) if record is not None else None
+
+
+def quota_accounts() -> Any:
+    """The quota's account of the token of an outer query, for a Subquery: by its key, which is indexed."""
+    return LedgerAccount.objects.filter(key=Concat(Value("quota:"), Cast(OuterRef("pk"), CharField(max_length=20))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from portal.views.forms import SpendingForm, TokenForm
 from portal.views.scope import models_of, signed_in_user, tokens_of
 from portal.views.snippets import snippets
 from relay import tokens
-from relay.models import LedgerAccount, Token, UsageRecord
-from relay.receipts import lines_of
+from relay.models import Token, UsageRecord
+from relay.receipts import lines_of, quota_accounts
 
 REVEALS = "30/h"
 ROWS = 50
@@ -51,7 +51,7 @@ class Row:
 @login_required
 def token_list(request: HttpRequest) -> HttpResponse:
     """Fifty a page, with everything that limits them and when each was last used. Queries: 7."""
-    account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
+    account = quota_accounts()
     last = UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))  # no GROUP BY: one look into an index
     tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed")
     annotated = tokens_.annotate(

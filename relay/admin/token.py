@@ -17,8 +17,9 @@ from portal.lib import money
 from relay import tokens
 from relay.admin.forms import TokenForm
 from relay.billing import ledger
-from relay.models import Budget, LedgerAccount, Token, UsageRecord
+from relay.models import Budget, Token, UsageRecord
 from relay.models.token import make_secret
+from relay.receipts import quota_accounts
 
 
 class TokenBudgetInline(TabularInline):
@@ -84,7 +85,7 @@ class TokenAdmin(BaseAdmin):
             AuditEvent.write("token.create", request.user, obj, address(request), owner=obj.user.get_username())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
-        account = LedgerAccount.objects.filter(token=OuterRef("pk"), kind="quota")
+        account = quota_accounts()
         rows: QuerySet[Token] = super().get_queryset(request)
         return rows.annotate(
             used_at=Subquery(UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX")).values("last")),
