@@ -7,9 +7,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bench.browser import CHROMIUM, Watch, chromium, sign_in
 from tests.server import ROOT, Server, free_port, serving
+from tests.test_notices import Mailbox
+from tests.test_people import Provider
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")
@@ -36,6 +40,7 @@ class Site:
     browser: Browser
     upstream: Upstream
     watched: list[Watch]
+    mail: Mailbox
 
     def context(self, **options: Any) -> BrowserContext:
         found = self.browser.new_context(locale=options.pop("locale", "en-GB"), timezone_id="Europe/Berlin", viewport={"width": 1280, "height": 900}, **options)
@@ -73,12 +78,19 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
     port = free_port()
     log = folder / "log"
     command = [sys.executable, "manage.py", "start", "--port", str(port)]
-    env = {"AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_STATUS_PAGE": "public", "AIRELAYS_SIGNUP": "invitation"}
+    mail = Mailbox()
+    threading.Thread(target=mail.serve_forever, daemon=True).start()
+    env = {
+        "AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_STATUS_PAGE": "public", "AIRELAYS_SIGNUP": "invitation", "AIRELAYS_EMAIL_HOST": "127.0.0.1",
+        "AIRELAYS_EMAIL_PORT": str(mail.server_address[1]), "AIRELAYS_EMAIL_SECURITY": "none",
+    }  # fmt: skip
     with serving(log, env=env, port=port, command=command) as server, chromium() as browser:
         password = re.search(r"Sign in as admin with the password (\S+)", log.read_text())
         assert password
-        found = Site(server, f"http://localhost:{port}", password[1], browser, upstream, [])
+        found = Site(server, f"http://localhost:{port}", password[1], browser, upstream, [], mail)
         yield found
+        mail.shutdown()
+        mail.server_close()
         faults = [fault for watch in found.watched for fault in watch.faults]
     assert not faults, faults
     assert "Internal Server Error" not in log.read_text(), log.read_text()[-3000:]
@@ -363,6 +375,63 @@ def test_a_passkey_is_added_and_signs_in_without_a_password(ready: Token) -> Non
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect(page.locator("h1")).to_have_text("Overview")
     expect(page.locator(".who")).to_contain_text("paul")
+
+
+def test_a_code_that_is_mailed_signs_in(ready: Token) -> None:
+    site = ready.site
+    page = site.context().new_page()
+    page.goto(f"{site.base}/accounts/login/")
+    page.get_by_role("link", name="Mail me a code").click()
+    page.fill("#id_email", "wanda@example.org")
+    page.locator("main form button").first.click()
+    page.wait_for_url("**/login/code/confirm/**")
+    deadline = time.monotonic() + 10
+    while not site.mail.mails and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    code = re.search(r"^([A-Z0-9]{3,}-?[A-Z0-9]{3,})\r?$", site.mail.mails[-1], re.M)
+    assert code, site.mail.mails[-1]
+    page.fill("#id_code", "AAAAAA")
+    page.locator("main form button").first.click()
+    expect(page.locator(".errorlist")).to_contain_text("Incorrect code")
+    page.fill("#id_code", code[1])
+    page.locator("main form button").first.click()
+    expect(page.locator("h1")).to_have_text("Overview")
+
+
+def test_an_account_elsewhere_is_connected_and_signs_in(ready: Token) -> None:
+    """Over a provider set up in the admin; the browser must be let go there and back."""
+    site = ready.site
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page = site.admin()
+        page.goto(f"{site.base}/admin/socialaccount/socialapp/add/")
+        for field, value in (
+            ("name", "House"),
+            ("provider_id", "house"),
+            ("server_url", f"http://127.0.0.1:{server.server_address[1]}"),
+            ("client_id", "portal"),
+            ("new_secret", "s3cret-of-the-client"),
+        ):
+            page.fill(f"#id_{field}", value)
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("body")).to_contain_text("Register the redirect URL")
+        user = site.page("wanda")
+        user.goto(f"{site.base}/accounts/3rdparty/")
+        user.get_by_role("link", name="House").click()
+        user.locator("main form button").first.click()
+        _confirm(user)
+        user.wait_for_url("**/3rdparty/**")
+        expect(user.locator("main")).to_contain_text("House")
+        stranger = site.context().new_page()
+        stranger.goto(f"{site.base}/accounts/login/")
+        stranger.get_by_role("link", name="House").click()
+        stranger.locator("main form button").first.click()
+        expect(stranger.locator("h1")).to_have_text("Overview")
+        expect(stranger.locator(".who")).to_contain_text("wanda")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_an_invitation_lets_one_person_in(ready: Token) -> None:

@@ -154,6 +154,14 @@ def test_websockets_tell_only_what_their_user_may_see() -> None:
             user.delete()
 
 
+def test_switching_a_channel_is_in_its_history(people: People) -> None:
+    staff = client(people.staff)
+    channel = Channel.objects.create(name="main", provider="openai")
+    staff.post("/admin/relay/channel/", {"action": "disable", "_selected_action": [channel.pk]})
+    page = staff.get(f"/admin/relay/channel/{channel.pk}/events/").content.decode()
+    assert "disabled" in page and "carol" in page
+
+
 # -- the audit log ------------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +331,12 @@ class Provider(BaseHTTPRequestHandler):
                     "jwks_uri": f"{address}/jwks",
                 }
             )
+        elif path.path == "/authorize":
+            asked = parse_qs(path.query)
+            self.send_response(302)
+            self.send_header("location", f"{asked['redirect_uri'][0]}?{urlencode({'state': asked['state'][0], 'code': 'c'})}")
+            self.send_header("content-length", "0")
+            self.end_headers()
         elif path.path == "/userinfo":
             self._json({"sub": "olga-1", "email": "olga@example.org", "email_verified": True, "preferred_username": "olga", "name": "Olga"})
         else:

@@ -200,6 +200,13 @@ class ChannelAdmin(BaseAdmin):
             return "never"
         return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
 
+    def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            ChannelEvent.write(obj.pk, "created", "", request.user)
+        elif "enabled" in form.changed_data:
+            ChannelEvent.write(obj.pk, "enabled" if obj.enabled else "disabled", "", request.user)
+
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def save_related(self, request: HttpRequest, form: forms.ModelForm[Channel], formsets: Sequence[Any], change: bool) -> None:
@@ -223,6 +230,8 @@ class ChannelAdmin(BaseAdmin):
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Channel], enabled: bool) -> None:
         channels = self.switch(request, rows, "enabled", enabled, "channel.enable" if enabled else "channel.disable")
+        for channel in channels:
+            ChannelEvent.write(channel.pk, "enabled" if enabled else "disabled", "", request.user)
         word = "enabled" if enabled else "disabled"
         self.message_user(request, f"{len(channels)} channel(s) {word}: {', '.join(map(str, channels)) or 'none needed it'}.", messages.SUCCESS)
 

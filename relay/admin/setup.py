@@ -26,7 +26,7 @@ from relay.admin.forms import key_lines
 from relay.billing import ledger
 from relay.channel_models import add_models
 from relay.checkup import test_channel
-from relay.models import ApiKey, Channel, Model, ModelPrice, Token
+from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.probe import fetch_models
 from relay.providers.table import PROVIDERS
 from relay.upstream_urls import check_typed_url
@@ -174,6 +174,7 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
         made.base_url = form.cleaned_data["base_url"]
         with transaction.atomic():
             made.save()
+            ChannelEvent.write(made.pk, "created", "", request.user)
             AuditEvent.write("channel.add", request.user, made, address(request), provider=made.provider)
         messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
         return _on("channel", made)
