@@ -33,3 +33,8 @@ def account(request: HttpRequest) -> HttpResponse:
         "here": "account",
     }
     return render(request, "portal/account.html", context, status=422 if form.errors else 200)
+
+
+def no_mail(request: HttpRequest) -> HttpResponse:
+    """In the place of what would be mailed, where nothing can be."""
+    return render(request, "account/no_mail.html")

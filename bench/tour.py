@@ -1,6 +1,6 @@
 """Takes pictures of every page, light, dark and 390 pixels wide, and writes docs/tour.md.
 
-usage: python -m bench.tour [--only NAME] [--check] [--out FOLDER]
+usage: python -m bench.tour [--only NAME] [--check] [--requests N] [--looks light,dark,narrow] [--out FOLDER]
 
 A new portal with made-up use is served from a temporary folder; --check looks for faults of accessibility and errors of the console instead.
 """
@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -65,25 +65,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--looks", default=",".join(look for look, _width, _height in LOOKS))
     parser.add_argument("--out", default=str(ROOT / "docs" / "tour"))
     options = parser.parse_args()
     places = [place for place in EVERY if options.only in {"", place.name}]
-    with tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder, portal(Path(folder)) as (base, known):
-        faults = walk(base, known, places, None if options.check else Path(options.out))
+    with tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder, portal(Path(folder), options.requests) as (base, known):
+        faults = walk(base, known, places, None if options.check else Path(options.out), options.looks.split(","))
     if not options.check and not options.only:
         (ROOT / "docs" / "tour.md").write_text(page(places), encoding="utf-8")
     print("\n".join(faults) or f"{len(places)} pages, no fault.")
     return 1 if faults else 0
 
 
-def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None) -> list[str]:
+def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None, looks: Sequence[str]) -> list[str]:
     """Looks at every page in every look. Returns faults of accessibility, of the console, and pages that are wider than the window."""
     from bench.browser import Watch, accessibility_faults, chromium, sign_in
 
     faults: list[str] = []
     names = {"user": known["name"], "staff": STAFF_NAME, "": ""}
     with chromium() as browser:
-        for look, width, height in LOOKS:
+        for look, width, height in (one for one in LOOKS if one[0] in looks):
             for who in ("", "user", "staff"):
                 mine = [place for place in places if place.who == who]
                 if not mine:
@@ -97,7 +99,7 @@ def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None
                     sign_in(tab, base, names[who], PASSWORD)
                 for place in mine:
                     answer = tab.goto(base + place.path.format(**known), wait_until="load")
-                    tab.wait_for_timeout(250)
+                    tab.wait_for_timeout(250 if out is not None else 180)  # names that scripts give are given by then
                     here = f"{place.name} ({look})"
                     if answer is None or answer.status != 200:
                         faults.append(f"{here}: answered {answer.status if answer else 'nothing'}")

@@ -46,6 +46,17 @@ def deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 id="portal.W003",
             )
         )
+    if config.signup == "open" and not config.email_host:
+        found.append(
+            Warning(
+                "Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address"
+                + (", those of the allowed domains, too." if config.signup_domains else "."),
+                hint="Set AIRELAYS_EMAIL_HOST, or AIRELAYS_SIGNUP=invitation.",
+                id="portal.W005",
+            )
+        )
+    if config.staff_mfa and not config.public_url.startswith("https://") and not loopback:
+        found.append(Warning("Staff need a second factor, but passkeys work over TLS only.", hint="Put a TLS proxy in front and set AIRELAYS_PUBLIC_URL.", id="portal.W006"))
     if config.workers > 1 and not config.redis_url:
         found.append(
             Warning(

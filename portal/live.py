@@ -38,7 +38,7 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             return
         last = await database_sync_to_async(newest_id)()
         await self.accept()  # type: ignore[no-untyped-call]
-        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and await user.ahas_perm("relay.view_usagerecord")
+        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.is_staff and await user.ahas_perm("relay.view_usagerecord")
         self.task = asyncio.ensure_future(self._follow(last, user.pk, everyone))
 
     async def disconnect(self, code: int) -> None:

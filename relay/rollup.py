@@ -86,7 +86,7 @@ def catch_up() -> int:
 def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     """Forget all sums and add everything up again. Returns how many records there were."""
     with transaction.atomic():
-        mark = _mark()
+        mark = RollupMark.objects.select_for_update().first() or RollupMark.objects.create(pk=1)
         for table in (UserDay, ChannelDay, MonthSum, TallyDay):
             table.objects.all()._raw_delete(using=connection.alias)
         mark.last_id, mark.gaps = 0, []
@@ -122,12 +122,13 @@ def _days() -> Days:
     return _zone.setdefault(settings.TIME_ZONE, Days(settings.TIME_ZONE))
 
 
-def _mark() -> RollupMark:
-    """The mark, locked. Raises DatabaseError when somebody else holds it (but on SQLite, where one waits)."""
-    found = RollupMark.objects.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked).first()
-    if found is None:
+def _mark() -> RollupMark | None:
+    """The mark, locked; None when somebody else holds it (but on SQLite, where one waits)."""
+    skip = connection.features.has_select_for_update_skip_locked
+    found = RollupMark.objects.select_for_update(skip_locked=skip).first()
+    if found is None and not RollupMark.objects.exists():
         RollupMark.objects.get_or_create(pk=1)
-        found = RollupMark.objects.select_for_update(nowait=connection.features.has_select_for_update_nowait).get(pk=1)
+        found = RollupMark.objects.select_for_update(skip_locked=skip).first()
     return found
 
 
@@ -145,7 +146,7 @@ def _step() -> int:
         _add(users, channels, tally, row, _days())
     with transaction.atomic():
         current = _mark()
-        if (current.last_id, current.gaps) != (last, gaps):
+        if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # somebody else has added these up meanwhile
         _upsert(UserDay._meta.db_table, _USER, _SUMS, ((*key, *sums) for key, sums in sorted(users.items())))
         _upsert(ChannelDay._meta.db_table, _CHANNEL, _SUMS, ((*key, *sums) for key, sums in sorted(channels.items())))

@@ -115,7 +115,10 @@ def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, peopl
     assert clerk.post(f"/admin/accounts/user/{colleague.pk}/change/", {**form, "username": "colleague"}).status_code == 403
     assert clerk.post(f"/admin/accounts/user/{colleague.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
     clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob"})
-    assert list(people.other.groups.all()) == [powerful], "for users, groups are classes that staff manage"
+    assert not people.other.groups.exists(), "a group that carries rights is for owners to give"
+    plain = Group.objects.create(name="plain")
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob", "groups": [plain.pk]})
+    assert list(people.other.groups.all()) == [plain], "for users, groups are classes that staff manage"
 
 
 def test_front_page_says_what_needs_a_person(staff: Client) -> None:

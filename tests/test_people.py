@@ -274,6 +274,28 @@ def test_guessing_is_slowed_down_at_every_door(people: People) -> None:
     cache.clear()
 
 
+def test_where_nothing_can_be_mailed_the_page_says_so(db: None) -> None:
+    assert "sends no e-mail" in Client().get("/accounts/password/reset/").content.decode()
+
+
+def test_roles_are_handed_out_by_owners_only(people: People) -> None:
+    """Staff who may edit users cannot give a role to anybody, not even to one who is not staff yet."""
+    from django.contrib.auth.models import Permission
+
+    helper = User.objects.create_user("dora", password="x", is_staff=True)
+    helper.user_permissions.add(*Permission.objects.filter(codename__in=("change_user", "view_user")))
+    owner_role = Group.objects.get(name="Owner")
+    path = f"/admin/accounts/user/{people.owner.pk}/change/"
+    form = {"username": "alice", "is_active": "on", "groups": [owner_role.pk], "language": "", "time_zone": "", "notes": "changed"}
+    client(helper).post(path, form)
+    assert not people.owner.groups.filter(name="Owner").exists()
+    boss = User.objects.create_user("olaf", password="x", is_staff=True)
+    boss.groups.add(owner_role)
+    answer = client(boss).get(path).content.decode()
+    assert 'name="is_staff"' in answer and 'name="is_superuser"' not in answer
+    assert client(boss).get(f"/admin/accounts/user/{people.staff.pk}/password/").status_code == 403, "nor the password of a superuser"
+
+
 def test_half_a_sign_in_opens_nothing_and_the_second_factor_is_kept_encrypted(people: People) -> None:
     from allauth.mfa.models import Authenticator
     from allauth.mfa.totp.internal.auth import TOTP

@@ -55,7 +55,8 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         if hands_out_rights(request.user):
             hidden = {"is_superuser"}
             return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
-        hidden = {"is_staff", "is_superuser"} | ({"groups"} if obj.is_staff else set())
+        carries = obj.is_staff or obj.groups.filter(permissions__isnull=False).exists()
+        hidden = {"is_staff", "is_superuser"} | ({"groups"} if carries else set())
         return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -64,6 +65,13 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         if not mine and (obj.is_superuser or (obj.is_staff and not hands_out_rights(request.user))):
             return False
         return bool(super().has_change_permission(request, obj))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Groups that carry rights are for those to give who hand out rights."""
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups" and field is not None and not hands_out_rights(request.user):
+            field.queryset = field.queryset.filter(permissions=None)
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Users are disabled, not deleted: their usage must keep its owner."""

@@ -149,9 +149,10 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
         return result
     keys = [one.key for one in STEPS]
     following = keys[keys.index(step) + 1] if step != keys[-1] else None
+    done = progress(channel)  # again: the step may have been done just now
     context = {
-        **admin.site.each_context(request), "title": _("Set the portal up"), "steps": [(one, progress(channel)[one.key], _may(request, one)) for one in STEPS], "step": here,
-        "channel": channel, "following": _BY_KEY[following] if following else None, "all_done": all(progress(channel).values()), **result,
+        **admin.site.each_context(request), "title": _("Set the portal up"), "steps": [(one, done[one.key], _may(request, one)) for one in STEPS], "step": here,
+        "channel": channel, "following": _BY_KEY[following] if following else None, "all_done": all(done.values()), **result,
     }  # fmt: skip
     response = render(request, "admin/relay/setup.html", context)
     if step == "token":

@@ -1,0 +1,115 @@
+"""Every page of the portal and of the administration: as many queries with much data as with little, no serious fault of accessibility, nothing wider than a phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import get_resolver
+
+from accounts.models import User
+from bench.browser import CHROMIUM
+from bench.page_times import MORE
+from bench.pages import EVERY, ids
+from relay import rollup
+from relay.models import UsageRecord
+
+MOST = 45
+"""Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""
+
+
+def test_pages_ask_a_bounded_number_of_questions(db: None, settings: Any) -> None:
+    settings.CONFIG = settings.CONFIG.model_copy(update={"status_page": "public", "signup": "open"})
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    rollup.rebuild()
+    User.objects.update(is_superuser=True)
+    UsageRecord.objects.all().delete()
+    admin = User.objects.create_superuser("page-admin", password="a long password")
+    call_command("seed", users=12, tokens=40, requests=400, days=5)
+    known = ids()
+    few = _queries(known, admin)
+    _more(known)
+    many = _queries(known, admin)
+    assert not {name: count for name, count in many.items() if count > MOST}, many
+    assert not {name: (few[name], count) for name, count in many.items() if count > few[name] + 2}
+
+
+def _queries(known: dict[str, Any], admin: Any) -> dict[str, int]:
+    browsers = {"": Client(), "user": Client(), "staff": Client()}
+    browsers["user"].force_login(User.objects.get(pk=known["user"]))
+    browsers["staff"].force_login(admin)
+    found = {}
+    for place in (*EVERY, *(place for place in MORE if place.name != "tokens-page")):
+        path = place.path.format(**known)
+        assert browsers[place.who].get(path).status_code == 200, place  # adds up what waits
+        with CaptureQueriesContext(connection) as queries:
+            browsers[place.who].get(path)
+        found[place.name] = len(queries)
+    return found
+
+
+def _more(known: dict[str, Any]) -> None:
+    """Three times as much of everything that pages list."""
+    from accounts.models import AuditEvent
+    from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Incident, Model, ModelPrice, Token
+    from relay.models.token import make_secret
+
+    owner = User.objects.get(pk=known["user"])
+    for number in range(30):
+        user = User.objects.create_user(f"more-{number}")
+        for whose in (user, owner):
+            token = Token(user=whose, name=f"more {number}")
+            token.set_secret(make_secret())
+            token.save()
+        channel = Channel.objects.create(name=f"more {number}", provider="demo", tags="more")
+        key = ApiKey(channel=channel if number else Channel.objects.get(pk=known["channel"]))
+        key.set_secret(f"sk-more-{number}-0123456789abcdef")
+        key.save()
+        model = Model.objects.create(name=f"more-{number}", is_open=True)
+        ModelPrice.objects.create(model=model, input=1, output=1)
+        ChannelModel.objects.create(channel=channel, model=model)
+        Incident.objects.create(title=f"more {number}").affected.add(model)
+        AuditEvent.write("more", owner, model)
+        ChannelEvent.write(known["channel"], "more")
+
+
+def test_every_list_of_the_administration_is_among_the_pages() -> None:
+    """But for those of things that are few, and of what is kept for users, which have tests of their own."""
+    from django.contrib import admin
+
+    listed = {place.path for place in EVERY}
+    small = {"pool", "failurerule", "allowedupstream", "blockedaddress", "notice", "upload", "storedresponse", "conversation", "batch"}
+    missing = [model._meta.model_name for model in admin.site._registry if f"/admin/{model._meta.app_label}/{model._meta.model_name}/" not in listed]
+    assert set(missing) == small
+
+
+def test_every_page_of_users_is_in_the_tour() -> None:
+    patterns: list[Any] = list(get_resolver("portal.urls").url_patterns)
+    paths = {"/" + str(pattern.pattern) for pattern in patterns if getattr(pattern, "name", None) and "<" not in str(pattern.pattern)}
+    shown = {place.path for place in EVERY}
+    assert {path for path in paths if not path.startswith("/admin/")} - shown == {
+        "/usage/export.csv",
+        "/usage/newest/",
+        "/storage/kept/delete/",
+        "/playground/key/",
+        "/healthz",
+        "/readyz",
+    }
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")
+@pytest.mark.timeout(400)
+def test_axe_finds_no_serious_fault_on_any_page(tmp_path: Path) -> None:
+    """In a process of its own, since it serves a portal of its own: dark, and light as narrow as a phone."""
+    import subprocess
+    import sys
+
+    from tests.server import ROOT
+
+    done = subprocess.run([sys.executable, "-m", "bench.tour", "--check", "--requests", "1500", "--looks", "dark,narrow"], cwd=ROOT, capture_output=True, text=True, timeout=380)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
