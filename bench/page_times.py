@@ -63,7 +63,13 @@ def main() -> int:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Median milliseconds by page."""
     os.environ.update(
-        AIRELAYS_DATA_DIR=str(folder), AIRELAYS_CONFIG="", AIRELAYS_STATUS_PAGE="public", AIRELAYS_SIGNUP="open", AIRELAYS_JOBS="false", NO_PROXY="127.0.0.1,localhost"
+        AIRELAYS_DATA_DIR=str(folder),
+        AIRELAYS_CONFIG="",
+        AIRELAYS_STATUS_PAGE="public",
+        AIRELAYS_SIGNUP="open",
+        AIRELAYS_EMAIL_HOST="127.0.0.1",
+        AIRELAYS_JOBS="false",
+        NO_PROXY="127.0.0.1,localhost",
     )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     import django

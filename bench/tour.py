@@ -28,7 +28,13 @@ STAFF_NAME: Final = "admin"
 def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str, Any]]]:
     """A seeded portal: its address, and what there is to look at."""
     os.environ.update(
-        AIRELAYS_DATA_DIR=str(folder), AIRELAYS_CONFIG="", AIRELAYS_STATUS_PAGE="public", AIRELAYS_SIGNUP="open", AIRELAYS_JOBS="false", NO_PROXY="127.0.0.1,localhost"
+        AIRELAYS_DATA_DIR=str(folder),
+        AIRELAYS_CONFIG="",
+        AIRELAYS_STATUS_PAGE="public",
+        AIRELAYS_SIGNUP="open",
+        AIRELAYS_EMAIL_HOST="127.0.0.1",
+        AIRELAYS_JOBS="false",
+        NO_PROXY="127.0.0.1,localhost",
     )
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     import django
@@ -105,7 +111,7 @@ def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None
                         faults.append(f"{here}: answered {answer.status if answer else 'nothing'}")
                     if out is not None:
                         out.mkdir(parents=True, exist_ok=True)
-                        tab.screenshot(path=str(out / f"{place.name}-{look}.jpg"), type="jpeg", quality=60)
+                        tab.screenshot(path=str(out / f"{place.name}-{look}.jpg"), type="jpeg", quality=40)
                     faults += [f"{here}: {fault}" for fault in accessibility_faults(tab)]
                     wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                     if wide > 1:
