@@ -66,6 +66,19 @@ STAFF: Final = (
     Place("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     Place("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
     Place("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
+    Place("installation", "/admin/installation/", "staff", "Installation", "What the portal's own checks find."),
+    Place("channel-new", "/admin/relay/channel/add/", "staff", "A new channel"),
+    Place("user-new", "/admin/accounts/user/add/", "staff", "A new user"),
+    Place("token-for", "/admin/relay/token/add/", "staff", "A token for somebody"),
+    Place("price-new", "/admin/relay/modelprice/add/", "staff", "A new price"),
+    Place("incident-new", "/admin/relay/incident/add/", "staff", "A new incident"),
+    Place("invitation-new", "/admin/accounts/invitation/add/", "staff", "A new invitation"),
+    Place("provider-new", "/admin/socialaccount/socialapp/add/", "staff", "A new sign-in provider"),
+    Place("group", "/admin/auth/group/{group}/change/", "staff", "A role"),
+    Place("top-up", "/admin/accounts/user/{user}/top-up/", "staff", "Top up"),
+    Place("look", "/admin/accounts/user/{user}/look/", "staff", "Look as a user"),
+    Place("setup-prices", "/admin/setup/prices/?channel={channel}", "staff", "First-run guide: prices"),
+    Place("setup-token", "/admin/setup/token/?channel={channel}", "staff", "First-run guide: token"),
     Place("cooldowns", "/admin/relay/cooldown/", "staff", "Cooldowns"),
 )
 EVERY: Final = (*DOORS, *USER, *STAFF)
@@ -73,6 +86,8 @@ EVERY: Final = (*DOORS, *USER, *STAFF)
 
 def ids() -> dict[str, Any]:
     """Things to look at: of the first made-up user, and of the portal. Reads the database."""
+    from django.contrib.auth.models import Group
+
     from accounts.models import User
     from relay.models import Channel, Model, Token, UsageRecord
     from relay.seeding import MARK
@@ -83,5 +98,5 @@ def ids() -> dict[str, Any]:
     assert record is not None  # noqa: S101
     return {
         "user": user.pk, "name": user.username, "token": Token.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[0], "request": record.request_id, "record": record.pk,
-        "channel": Channel.objects.filter(name="OpenAI main").values_list("pk", flat=True)[0], "model": Model.objects.get(name="gpt-5").pk, "model_name": "gpt-5",
+        "channel": Channel.objects.filter(name="OpenAI main").values_list("pk", flat=True)[0], "model": Model.objects.get(name="gpt-5").pk, "model_name": "gpt-5", "group": Group.objects.get(name="Operator").pk,
     }  # fmt: skip

@@ -224,7 +224,7 @@ def _of_setup() -> list[Todo]:
         found.append(Todo(_("%(n)d address(es) are blocked for bad tokens.") % {"n": blocked}, reverse("admin:relay_blockedaddress_changelist")))
     if len(User.objects.values_list("pk")[:2]) == 1:
         found.append(Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add")))
-    found += [Todo(text, reverse("admin:index"), grave) for text, grave in _checked()]
+    found += [Todo(text, reverse("admin-installation"), grave) for text, grave in _checked()]
     return found
 
 

@@ -7,7 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from portal import health
-from portal.views import balance, connect, docs, errors, files, home, live, models, playground, status, tokens, usage
+from portal.views import balance, connect, docs, errors, files, home, installation, live, models, playground, status, tokens, usage
 from relay.admin.explain import explain_view
 from relay.admin.running import end_view, running_view
 from relay.admin.setup import setup_view
@@ -18,6 +18,7 @@ urlpatterns = [
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
     path("admin/setup/<slug:step>/", admin.site.admin_view(setup_view), name="admin-setup-step"),
+    path("admin/installation/", admin.site.admin_view(installation.installation), name="admin-installation"),
     path("admin/now/channels/", admin.site.admin_view(live.channels), name="admin-channels-now"),
     path("admin/now/running/", admin.site.admin_view(live.running), name="admin-running-now"),
     path("admin/running/<slug:request_id>/end/", admin.site.admin_view(end_view), name="admin-end-request"),

@@ -6,9 +6,6 @@ Whoever holds the lease acts. It is renewed before each piece of work, so a runn
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,19 +13,18 @@ from datetime import timedelta
 from typing import Final
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection
 from django.db.models import F, Q
 
 from portal.lib import clock
 from portal.lib.redact import redact
-from relay import checkup
-from relay.models import ApiKey, Channel, JobFault, Lease
+from relay import checkup, leases
+from relay.models import ApiKey, Channel, JobFault
 from relay.upstream_keys import postpone
 
 logger: Final = logging.getLogger(__name__)
 LEASE: Final = "jobs"
 LEASE_SECONDS: Final = 150.0  # longer than one test may take
-_ME: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +83,12 @@ def _failed(job: Job, error: Exception) -> None:
 
 def hold() -> bool:
     """Take or keep the lease."""
-    now = clock.now()
-    until = now + timedelta(seconds=LEASE_SECONDS)
-    if Lease.objects.filter(Q(until__lt=now) | Q(owner=_ME), name=LEASE).update(owner=_ME, until=until):
-        return True
-    try:
-        with transaction.atomic():
-            _, made = Lease.objects.get_or_create(name=LEASE, defaults={"owner": _ME, "until": until})
-    except IntegrityError:
-        return False
-    return made
+    return leases.hold(LEASE, LEASE_SECONDS)
 
 
 def give_back() -> None:
     """Let another runner begin at once."""
-    Lease.objects.filter(name=LEASE, owner=_ME).delete()
+    leases.give_back(LEASE)
 
 
 def due() -> Iterator[Job]:

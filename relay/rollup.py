@@ -19,10 +19,13 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Max
 
 from portal.lib.days import Days
+from relay import leases
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 
 logger: Final = logging.getLogger(__name__)
 _CHUNK: Final = 2000
+_LEASE: Final = "usage sums"
+_LEASE_SECONDS: Final = 90.0
 _AT_ONCE: Final = 4000  # records that a page adds up before it is shown
 _GAP_SECONDS: Final = 86_400.0
 _MOST_GAPS: Final = 500
@@ -62,9 +65,9 @@ def percentile(tally: dict[int, int], share: float) -> int | None:
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """A round of a server: everything that waits."""
+    """A round of a server: everything that waits, if no other worker is at it."""
     try:
-        while not stopping() and _step():
+        while not stopping() and behind() and leases.hold(_LEASE, _LEASE_SECONDS) and _step():
             time.sleep(0.02)  # whoever writes records comes first
     finally:
         connection.close()

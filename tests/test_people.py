@@ -117,8 +117,13 @@ def test_lists_and_searches_of_the_admin_need_their_right(people: People, owned:
         assert client(people.staff).get(address, follow=True).status_code == 200, address
 
 
-@pytest.mark.parametrize("path", ["/admin/explain/", "/admin/running/", "/admin/setup/", "/admin/setup/keys/", "/admin/now/channels/", "/admin/now/running/", "/admin/relay/usagerecord/report/",
-                                  "/admin/relay/usagerecord/export/", "/admin/autocomplete/?app_label=relay&model_name=modelpermission&field_name=user"])  # fmt: skip
+OTHER = (
+    "/admin/explain/", "/admin/running/", "/admin/setup/", "/admin/setup/keys/", "/admin/now/channels/", "/admin/now/running/", "/admin/installation/",
+    "/admin/relay/usagerecord/report/", "/admin/relay/usagerecord/export/", "/admin/autocomplete/?app_label=relay&model_name=modelpermission&field_name=user",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", OTHER)
 def test_other_pages_of_the_admin_need_their_right(people: People, path: str) -> None:
     staff = User.objects.create_user("dora", password="a long password", is_staff=True)
     assert client(people.owner).get(path).status_code == 302

@@ -103,7 +103,7 @@ class ModelAdmin(BaseAdmin):
     search_fields = ("name", "display_name")
     actions = ("open_models", "close_models", "take_list_prices")
     actions_list: ClassVar[Any] = ("add_gpt",)
-    actions_detail: ClassVar[Any] = ("explain",)
+    actions_detail: ClassVar[Any] = ("prices", "explain")
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
         (_("Routing"), {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
@@ -169,6 +169,11 @@ class ModelAdmin(BaseAdmin):
             "family": Model.objects.filter(name=f"{GPT_FAMILY}*").first(),
         }
         return render(request, "admin/relay/model/gpt.html", context, status=422 if form.errors else 200)
+
+    @action(description=_("Prices"), url_path="prices", icon="sell", permissions=["view"])
+    def prices(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """All of its prices, in force, past and to come."""
+        return redirect(f"{reverse('admin:relay_modelprice_changelist')}?{urlencode({'model__id__exact': get_object_or_404(Model, pk=object_id).pk})}")
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:

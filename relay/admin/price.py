@@ -25,7 +25,7 @@ class ModelPriceAdmin(BaseAdmin):
     """Prices, by the moment from which they hold. What is in force is not changed: a new row takes its place."""
 
     list_display = ("model", "channel", "whose", "since", "above", "input_usd", "cached_usd", "output_usd", "state", "source")
-    list_filter = ("purpose", "channel")
+    list_filter = ("purpose", "channel", ("model", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("model", "channel")
     search_fields = ("model__name", "source")
     autocomplete_fields = ("model", "channel")

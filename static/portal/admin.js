@@ -16,6 +16,11 @@
       field.removeAttribute("aria-describedby");
     }
     for (const field of document.querySelectorAll(".select2-search__field")) if (!field.getAttribute("aria-label")) field.setAttribute("aria-label", field.closest(".field-row, .form-row, div[class*=field-]")?.querySelector("label")?.textContent.trim() || "search");
+    for (const box of document.querySelectorAll(".select2-selection[role=combobox]")) {
+      const field = box.closest(".select2")?.previousElementSibling;
+      const label = field?.labels?.[0]?.textContent.trim() || field?.name || "choose";
+      for (const part of [box, ...box.querySelectorAll("[role=textbox]")]) { part.setAttribute("aria-label", label); part.removeAttribute("aria-labelledby"); }
+    }
     for (const hint of document.querySelectorAll("span.help-tooltip[aria-label]")) hint.setAttribute("role", "img");
     for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto")) if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
   };

@@ -1,0 +1,19 @@
+"""What the portal's own system checks say of this installation, for staff."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.core import checks
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+
+
+def installation(request: HttpRequest) -> HttpResponse:
+    """Everything that `manage.py check --deploy` finds, with its hint. For those who look after channels."""
+    if not request.user.has_perm("relay.change_channel"):
+        raise PermissionDenied
+    found = [message for message in checks.run_checks(include_deployment_checks=True) if not message.is_silenced()]
+    context = {**admin.site.each_context(request), "title": _("Installation"), "found": [(message, message.level >= checks.ERROR) for message in found]}
+    return render(request, "admin/installation.html", context)
