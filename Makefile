@@ -10,7 +10,7 @@ export AIRELAYS_HOST := $(HOST)
 endif
 
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages
+PHONY_MORE := tour messages pages browser
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
 SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations portal price_import processes realtime receipts responses routing snapshot streams)
 
@@ -29,6 +29,9 @@ test: dev ## run the test suite (ARGS="-k name" for a part)
 
 services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
 	@$(VENV) -m tests.services start
+
+browser: dev ## chromium from Debian's packages, for the tests of pages
+	@$(VENV) -m tests.services browser
 
 services-stop: dev ## end them and remove their data
 	@$(VENV) -m tests.services stop

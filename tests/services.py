@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis for the suites that concern them: `python -m tests.services start|stop|database|redis`.
+"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.services start|stop|database|redis|browser`.
 
 They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in `.services/`. Nothing of a
 database that may already run on this machine is touched.
@@ -38,8 +38,9 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def install() -> None:
-    missing = [package for package, there in (("postgresql", postgres_program("initdb")), ("redis-server", shutil.which("redis-server"))) if not there]
+def install(wanted: dict[str, str | None]) -> None:
+    """Debian packages of which nothing is there yet."""
+    missing = [package for package, there in wanted.items() if not there]
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -101,10 +102,15 @@ def start_redis() -> None:
 
 def start() -> None:
     FOLDER.mkdir(exist_ok=True)
-    install()
+    install({"postgresql": postgres_program("initdb"), "redis-server": shutil.which("redis-server")})
     start_postgres()
     start_redis()
     print(f"PostgreSQL: {DATABASE_URL}\nRedis:      {REDIS_URL}")
+
+
+def browser() -> None:
+    """A chromium for the tests of pages; they are skipped where there is none."""
+    install({"chromium": shutil.which("chromium") or shutil.which("google-chrome")})
 
 
 def stop() -> None:
@@ -130,4 +136,4 @@ if __name__ == "__main__":
     if action in {"database", "redis"}:
         print(DATABASE_URL if action == "database" else REDIS_URL)
     else:
-        {"start": start, "stop": stop}[action]()
+        {"start": start, "stop": stop, "browser": browser}[action]()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
@@ -10,13 +11,29 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, moment
 from accounts.models import AuditEvent
 
+_RECENT = 2000
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """What was done lately: the choices are not looked for in the whole log, which only grows."""
+
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        recent = AuditEvent.objects.order_by("-pk").values_list("action", flat=True)[:_RECENT]
+        return [(action, action) for action in sorted({*recent, *filter(None, [request.GET.get("action")])})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what, from where, and what it was before."""
 
     list_display = ("when", "actor_name", "action", "target_name", "what", "ip")
-    list_filter = ("action",)
+    list_filter = (ActionFilter,)
     search_fields = ("=actor_name", "=target_name", "=target_id", "=ip")
     search_help_text = _("A whole name, id or address.")
     paginator = UncountedPaginator
