@@ -15,7 +15,7 @@ from django.db.models import Q, QuerySet
 
 from relay.models import UsageRecord
 
-WINDOW: Final = 20_000  # records that one query looks through
+WINDOW: Final = 12_000  # records that one query looks through
 WINDOWS: Final = 4
 _PLACE: Final = re.compile(r"(\d{1,17})-(\d{1,18})")
 
