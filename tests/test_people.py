@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -165,6 +166,24 @@ def test_switching_a_channel_is_in_its_history(people: People) -> None:
     staff.post("/admin/relay/channel/", {"action": "disable", "_selected_action": [channel.pk]})
     page = staff.get(f"/admin/relay/channel/{channel.pk}/events/").content.decode()
     assert "disabled" in page and "carol" in page
+
+
+def test_a_key_shows_when_it_was_used_last(people: People) -> None:
+    from accounts.admin.base import moment
+
+    channel = Channel.objects.create(name="main", provider="openai")
+    for label in ("busy", "idle"):
+        key = ApiKey(channel=channel, label=label)
+        key.set_secret(f"sk-{label}-0123456789abcdef")
+        key.save()
+    at = clock.now()
+    for number, earlier in enumerate((500, 5)):
+        UsageRecord.objects.create(
+            request_id=f"req_{number:032}", started_at=at - timedelta(seconds=earlier), user=people.owner, channel=channel, api_key=channel.keys.get(label="busy"), model="m",
+            endpoint="chat.completions", streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5,
+        )  # fmt: skip
+    page = client(people.staff).get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
+    assert page.count(moment(at - timedelta(seconds=5))) == 1 and moment(at - timedelta(seconds=500)) not in page
 
 
 # -- the audit log ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Case, Count, DateTimeField, Q, QuerySet, Value, When
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -52,18 +52,14 @@ class ApiKeyInline(TabularInline):
         return ", ".join(f"{moment(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
 
     @display(description=_("last use"))
-    def last_use(self, key: Any) -> str:
+    def last_use(self, key: ApiKey) -> str:
         """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
-        return moment(key.used_at) if getattr(key, "used_at", None) is not None else "—"
+        at = getattr(key.channel, "last_uses", {}).get(key.pk)
+        return moment(at) if at is not None else "—"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
-        match = request.resolver_match
-        channel = match.kwargs.get("object_id") if match is not None else None
-        recent = UsageRecord.objects.filter(channel=channel).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if channel else ()
-        last = {key: at for key, at in reversed(list(recent)) if key is not None}
-        used = Case(*(When(pk=key, then=Value(at)) for key, at in last.items()), default=None, output_field=DateTimeField())
-        return rows.prefetch_related("cooldowns__model").annotate(used_at=used)
+        return rows.prefetch_related("cooldowns__model")
 
     @display(description=_("balance"))
     def balance_label(self, key: ApiKey) -> str:
@@ -199,6 +195,14 @@ class ChannelAdmin(BaseAdmin):
         if channel.tested_at is None:
             return "never"
         return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """With when each of its keys was used last, for their tab."""
+        channel: Any = super().get_object(request, object_id, from_field)
+        if channel is not None:
+            recent = UsageRecord.objects.filter(channel=channel).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT]
+            channel.last_uses = dict(reversed(list(recent)))
+        return channel
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
