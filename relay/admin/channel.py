@@ -33,6 +33,7 @@ _BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_una
 
 
 class ApiKeyInline(TabularInline):
+    last_uses: dict[Any, Any]
     model = ApiKey
     form = ApiKeyForm
     fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label", *LIMIT_FIELDS)
@@ -54,8 +55,14 @@ class ApiKeyInline(TabularInline):
     @display(description=_("last use"))
     def last_use(self, key: ApiKey) -> str:
         """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
-        at = getattr(key.channel, "last_uses", {}).get(key.pk)
+        at = self.last_uses.get(key.pk)
         return moment(at) if at is not None else "—"
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        """An inline lives as long as its request, so it can keep what its rows show."""
+        recent = UsageRecord.objects.filter(channel=obj).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if obj is not None else ()
+        self.last_uses = dict(reversed(list(recent)))
+        return super().get_formset(request, obj, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
@@ -195,14 +202,6 @@ class ChannelAdmin(BaseAdmin):
         if channel.tested_at is None:
             return "never"
         return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """With when each of its keys was used last, for their tab."""
-        channel: Any = super().get_object(request, object_id, from_field)
-        if channel is not None:
-            recent = UsageRecord.objects.filter(channel=channel).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT]
-            channel.last_uses = dict(reversed(list(recent)))
-        return channel
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
