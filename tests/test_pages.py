@@ -39,6 +39,24 @@ def test_pages_ask_a_bounded_number_of_questions(db: None, settings: Any) -> Non
     assert not {name: (few[name], count) for name, count in many.items() if count > few[name] + 2}
 
 
+def test_pages_answer_in_every_language(db: None, settings: Any) -> None:
+    """A translation that has lost a placeholder breaks its page."""
+    settings.CONFIG = settings.CONFIG.model_copy(update={"status_page": "public", "signup": "open"})
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    User.objects.update(is_superuser=True)
+    UsageRecord.objects.all().delete()
+    admin = User.objects.create_superuser("page-admin", password="a long password")
+    call_command("seed", users=5, tokens=9, requests=200, days=3)
+    known = ids()
+    for code, _name in settings.LANGUAGES:
+        browsers = {"": Client(headers={"accept-language": code}), "user": Client(headers={"accept-language": code}), "staff": Client(headers={"accept-language": code})}
+        browsers["user"].force_login(User.objects.get(pk=known["user"]))
+        browsers["staff"].force_login(admin)
+        for place in EVERY:
+            answer = browsers[place.who].get(place.path.format(**known))
+            assert answer.status_code == 200 and f'lang="{code}"' in answer.content.decode(), (code, place)
+
+
 def _queries(known: dict[str, Any], admin: Any) -> dict[str, int]:
     browsers = {"": Client(), "user": Client(), "staff": Client()}
     browsers["user"].force_login(User.objects.get(pk=known["user"]))

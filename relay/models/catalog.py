@@ -5,6 +5,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ChangeTracked, Limited
 from relay.models.channel import Channel
@@ -14,20 +15,20 @@ from relay.models.pool import Strategy
 class Ability(models.TextChoices):
     """What a model can do, as /v1/models tells it."""
 
-    CHAT = "chat", "chat"
-    VISION = "vision", "sees images"
-    AUDIO = "audio", "hears or speaks in chat"
-    FILES = "files", "reads files"
-    TOOLS = "tools", "calls tools"
-    STRUCTURED_OUTPUT = "structured_output", "answers by a JSON schema"
-    REASONING = "reasoning", "reasons"
-    EMBEDDINGS = "embeddings", "embeddings"
-    MODERATION = "moderation", "moderation"
-    IMAGE_GENERATION = "image_generation", "makes images"
-    SPEECH = "speech", "speech from text"
-    TRANSCRIPTION = "transcription", "text from speech"
-    RERANK = "rerank", "ranks documents"
-    REALTIME = "realtime", "realtime"
+    CHAT = "chat", _("chat")
+    VISION = "vision", _("sees images")
+    AUDIO = "audio", _("hears or speaks in chat")
+    FILES = "files", _("reads files")
+    TOOLS = "tools", _("calls tools")
+    STRUCTURED_OUTPUT = "structured_output", _("answers by a JSON schema")
+    REASONING = "reasoning", _("reasons")
+    EMBEDDINGS = "embeddings", _("embeddings")
+    MODERATION = "moderation", _("moderation")
+    IMAGE_GENERATION = "image_generation", _("makes images")
+    SPEECH = "speech", _("speech from text")
+    TRANSCRIPTION = "transcription", _("text from speech")
+    RERANK = "rerank", _("ranks documents")
+    REALTIME = "realtime", _("realtime")
 
 
 class Model(ChangeTracked, Limited):

@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Change, ChangeTracked, Limited
 from portal.lib import clock, net
@@ -21,11 +22,11 @@ TOKEN_LENGTH = 51
 class Purpose(models.TextChoices):
     """What a token is for: which endpoints it opens. The list of models and the own usage are open to all."""
 
-    ALL = "", "everything"
-    CHAT = "chat", "chat"
-    IMAGES = "images", "images"
-    AUDIO = "audio", "audio and realtime"
-    TASKS = "tasks", "tasks"
+    ALL = "", _("everything")
+    CHAT = "chat", _("chat")
+    IMAGES = "images", _("images")
+    AUDIO = "audio", _("audio and realtime")
+    TASKS = "tasks", _("tasks")
 
 
 def make_secret() -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from relay.models.channel import ApiKey, Channel
 from relay.models.price import ModelPrice
@@ -11,40 +12,40 @@ from relay.models.token import Token
 class EndReason(models.TextChoices):
     """How a request ended."""
 
-    COMPLETED = "completed", "completed"
-    CLIENT_ERROR = "client_error", "refused: the request was at fault"
-    NO_CHANNEL = "no_channel", "no channel available"
-    UPSTREAM_ERROR = "upstream_error", "upstream failed"
-    TIMEOUT = "timeout", "upstream too slow"
-    TRUNCATED = "truncated", "upstream cut the answer off"
-    CLIENT_GONE = "client_gone", "client left"
-    ENDED = "ended", "ended by the portal"
-    SHUTDOWN = "shutdown", "portal stopped"
-    INTERNAL = "internal_error", "error of the portal"
+    COMPLETED = "completed", _("completed")
+    CLIENT_ERROR = "client_error", _("refused: the request was at fault")
+    NO_CHANNEL = "no_channel", _("no channel available")
+    UPSTREAM_ERROR = "upstream_error", _("upstream failed")
+    TIMEOUT = "timeout", _("upstream too slow")
+    TRUNCATED = "truncated", _("upstream cut the answer off")
+    CLIENT_GONE = "client_gone", _("client left")
+    ENDED = "ended", _("ended by the portal")
+    SHUTDOWN = "shutdown", _("portal stopped")
+    INTERNAL = "internal_error", _("error of the portal")
 
 
 class UsageSource(models.TextChoices):
     """Where the token counts come from."""
 
-    REPORTED = "reported", "reported by the upstream"
-    ESTIMATED = "estimated", "estimated here"
-    NONE = "none", "nothing was used"
+    REPORTED = "reported", _("reported by the upstream")
+    ESTIMATED = "estimated", _("estimated here")
+    NONE = "none", _("nothing was used")
 
 
 class Payer(models.TextChoices):
-    WALLET = "wallet", "the user's balance"
-    HOUSE = "house", "the portal (unlimited balance)"
+    WALLET = "wallet", _("the user's balance")
+    HOUSE = "house", _("the portal (unlimited balance)")
 
 
 class Billing(models.TextChoices):
     """Why a request was billed as it was."""
 
-    USAGE = "usage", "the usage that the upstream reported"
-    ESTIMATE = "estimate", "usage counted here, since the upstream reported none"
-    DELIVERED = "delivered", "unfinished answer: the prompt and what was delivered"
-    RESERVED = "reserved", "unfinished answer: the whole reservation, by the channel's policy"
-    FREE = "free", "nothing, by the channel's policy or since the portal failed"
-    NOTHING = "nothing", "nothing was used"
+    USAGE = "usage", _("the usage that the upstream reported")
+    ESTIMATE = "estimate", _("usage counted here, since the upstream reported none")
+    DELIVERED = "delivered", _("unfinished answer: the prompt and what was delivered")
+    RESERVED = "reserved", _("unfinished answer: the whole reservation, by the channel's policy")
+    FREE = "free", _("nothing, by the channel's policy or since the portal failed")
+    NOTHING = "nothing", _("nothing was used")
 
 
 class UsageRecord(models.Model):
