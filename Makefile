@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 PHONY_MORE := tour messages pages browser
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
-SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations portal price_import processes realtime receipts responses routing snapshot streams)
+SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations people portal price_import processes purposes realtime receipts responses rollup routing snapshot streams)
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
