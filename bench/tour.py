@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
 LOOKS: Final = (("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 860))
 STAFF_NAME: Final = "admin"
+NAMED: Final = "!document.querySelector('script[src*=\"portal/admin\"]') || document.documentElement.dataset.named"  # what the theme leaves unnamed has a name
 
 
 @contextmanager
@@ -105,7 +106,8 @@ def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None
                     sign_in(tab, base, names[who], PASSWORD)
                 for place in mine:
                     answer = tab.goto(base + place.path.format(**known), wait_until="load")
-                    tab.wait_for_timeout(250 if out is not None else 180)  # names that scripts give are given by then
+                    tab.wait_for_function(NAMED, timeout=20_000)
+                    tab.wait_for_timeout(250 if out is not None else 60)
                     here = f"{place.name} ({look})"
                     if answer is None or answer.status != 200:
                         faults.append(f"{here}: answered {answer.status if answer else 'nothing'}")

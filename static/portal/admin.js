@@ -24,7 +24,7 @@
     for (const hint of document.querySelectorAll("span.help-tooltip[aria-label]")) hint.setAttribute("role", "img");
     for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto")) if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
   };
-  addEventListener("load", () => { name(); setTimeout(name, 150); });
+  addEventListener("load", () => { name(); setTimeout(() => { name(); document.documentElement.dataset.named = "1"; }, 150); });
   document.addEventListener("focusin", name);
 
   document.addEventListener("click", async (event) => {
