@@ -59,11 +59,12 @@ class Watch:
             self.faults.append(f"console: {text} ({where.get('url', '') if isinstance(where, dict) else where})")
 
 
-def accessibility_faults(page: Page) -> list[str]:
-    """Serious and critical faults that axe-core finds on the page as it is."""
+def accessibility_faults(page: Page, only: tuple[str, ...] = ()) -> list[str]:
+    """Serious and critical faults that axe-core finds on the page as it is, by all of its rules or some."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    options = {"resultTypes": ["violations"], **({"runOnly": list(only)} if only else {})}
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{fault['impact']}: {fault['id']}: {fault['help']}: {json.dumps([node['html'][:160] for node in fault['nodes'][:3]])}"
         for fault in found

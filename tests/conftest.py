@@ -8,12 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.hashers import make_password
 from django.core.management import call_command
 from django.db import connection
 from hypothesis import strategies
@@ -70,6 +72,12 @@ def live(django_db_setup: None, django_db_blocker: Any, upstream: Upstream) -> I
         connection.close()
 
 
+@cache
+def _password() -> str:
+    """Hashed once, since that is meant to take long."""
+    return make_password("a long password")
+
+
 @dataclass
 class Portal:
     """Makes what tests need, each under a name that nobody else has."""
@@ -84,7 +92,9 @@ class Portal:
         from relay.billing import ledger
 
         balance = options.pop("balance", None)
-        user = User.objects.create_user(self.name("user"), password="a long password", **options)
+        user = User.objects.create_user(self.name("user"), **options)
+        user.password = _password()
+        user.save(update_fields=["password"])
         if balance is None:
             ledger.set_unlimited(user, True)
         elif balance:

@@ -222,9 +222,11 @@ def test_an_exhausted_key_among_five_is_seen_by_no_client_and_staff_are_told_onc
 def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: Server) -> None:
     from portal.lib import clock
     from relay import jobs
-    from relay.models import ApiKey, Lease, Notice
+    from relay.models import ApiKey, Channel, Lease, Notice
 
     live.user(is_staff=True, is_superuser=True)
+    Channel.objects.update(test_every=0, listed_at="2100-01-01T00:00Z")  # those of other tests
+    ApiKey.objects.update(next_test_at=None)
     well = threading.Event()
 
     async def script(call: Call) -> None:
@@ -244,6 +246,7 @@ def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: S
 
     def test_now() -> None:
         Lease.objects.all().delete()
+        Channel.objects.filter(pk=key.channel_id).update(listed_at="2100-01-01T00:00Z")
         ApiKey.objects.filter(pk=key.pk).update(next_test_at=clock.now())
         jobs.run()
         key.refresh_from_db()
