@@ -1,6 +1,6 @@
 """What error codes mean and what to do about them, in the reader's language; administrators may write their own words. Synchronous.
 
-The texts of the API itself stay as they are: they are written at the place of the error, and apps read them.
+The messages of the API are written at the place of the error, since they tell its particulars; an administrator's remedy is added to them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.utils.translation import get_language
+from django.conf import settings
+from django.utils.translation import get_language, override
 from django.utils.translation import gettext_lazy as _
 
 from relay.models import ErrorText
@@ -62,6 +63,18 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
     ("internal_error", 500, "portal", _("A fault of the portal."), _("Try again. If it stays, tell the administrator the request id.")),
 )  # fmt: skip
 CODES: Final = tuple(row[0] for row in _BUILT_IN)
+
+
+def own_remedies() -> dict[str, str]:
+    """What apps are told beside the message of an error, by its code: what administrators wrote, in the order of languages. One query."""
+    order = {code: at for at, (code, _name) in enumerate(settings.LANGUAGES)}
+    found: dict[str, list[str]] = {}
+    for row in sorted(ErrorText.objects.exclude(remedy=""), key=lambda row: order.get(row.language, len(order))):
+        built_in = next((of[4] for of in _BUILT_IN if of[0] == row.code), None)
+        with override(row.language):
+            if str(built_in).strip() != row.remedy.strip():
+                found.setdefault(row.code, []).append(" ".join(row.remedy.split()))
+    return {code: " ".join(texts) for code, texts in found.items()}
 
 
 def entries() -> list[Entry]:

@@ -37,6 +37,13 @@ from typing import ClassVar
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
+_remedies: Mapping[str, str] = {}
+
+
+def tell(remedies: Mapping[str, str]) -> None:
+    """From now on, add the administrator's words to the message of every error with one of these codes. In this process."""
+    global _remedies  # replaced as a whole, so that no reader sees a half
+    _remedies = remedies
 
 
 class RelayError(Exception):
@@ -60,7 +67,8 @@ class RelayError(Exception):
 
     def body(self) -> bytes:
         """`{"error": {"message", "type", "param", "code"}}`."""
-        return _encode({"error": {"message": self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
+        added = _remedies.get(self.wire_code or "")
+        return _encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
 
     def event(self) -> bytes:
         """The same as the last event of a stream that has begun."""

@@ -24,6 +24,7 @@ from tests.server import Server, serving
 from tests.upstream import Script, Upstream
 
 _numbers = itertools.count(1)
+_used: set[str] = set()  # fixtures of the file that write for real
 
 
 @hypothesis.settings(max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -64,9 +65,25 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
     assert "Traceback" not in text, f"the server met an error of its own:\n{text[-4000:]}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tidy(django_db_blocker: Any) -> Iterator[None]:
+    """What the tests of a file made is switched off at its end: the servers would read it again at each change."""
+    yield
+    if not _used:
+        return
+    from relay.models import Channel, Model
+
+    _used.clear()
+    with django_db_blocker.unblock():
+        Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
+        Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
+        connection.close()
+
+
 @pytest.fixture
 def live(django_db_setup: None, django_db_blocker: Any, upstream: Upstream) -> Iterator[Portal]:
     """Write to the servers' database for real."""
+    _used.add("live")
     with django_db_blocker.unblock():
         yield Portal(upstream)
         connection.close()

@@ -583,6 +583,29 @@ def test_usage_appears_while_one_looks_with_websockets_and_without(ready: Token)
         expect(page.locator("tbody tr.new")).to_have_count(before + 1, timeout=12_000)
 
 
+def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(ready: Token) -> None:
+    site = ready.site
+    site.manage("from relay.models import Channel; Channel.objects.create(name='Spare', base_url='https://api.example.com/v1')")
+    desk = site.admin()
+    desk.goto(f"{site.base}/admin/relay/channel/")
+    for blocked, wish, word in ((False, False, "disabled"), (True, True, "no key")):
+        looks = []
+        for path in ("/admin/", "/admin/relay/channel/"):
+            context = site.context(storage_state=site.cookies["admin"])
+            if blocked:
+                context.add_init_script("window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 }), 1); } };")
+            page = context.new_page()
+            page.goto(site.base + path)
+            expect(page.locator("#live-state")).to_have_text("every few seconds" if blocked else "live", timeout=12_000)
+            looks.append(page)
+        site.manage(f"from relay.models import Channel; Channel.objects.filter(name='Spare').update(enabled={wish})")
+        for page in looks:
+            line = page.locator("li, tr").filter(has_text="Spare")
+            expect(line.locator(".ar-state")).to_have_text(word, timeout=12_000)
+            page.context.close()
+    site.manage("from relay.models import Channel; Channel.objects.filter(name='Spare').delete()")
+
+
 def test_everything_on_the_way_to_a_token_works_by_keyboard(ready: Token) -> None:
     site = ready.site
     page = site.context().new_page()

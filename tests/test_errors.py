@@ -343,3 +343,24 @@ def test_websocket_handshake_on_v1_is_answered_426(server: Server) -> None:
             b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
         )
         assert connection.recv(65536).startswith(b"HTTP/1.1 426")
+
+
+def test_apps_are_told_the_administrators_remedy_after_the_message(live: Portal, server: Server) -> None:
+    from relay.catalogue import explained, own_remedies
+    from relay.models import ErrorText
+
+    token = live.token()
+    plain = server.post(token, ask("nothing-of-this-name")).json()["error"]["message"]
+    built_in = explained("model_not_allowed")
+    assert built_in is not None
+    rows = [
+        ErrorText.objects.create(code="model_not_found", language="zh-hans", remedy="请联系\n管理员。"),
+        ErrorText.objects.create(code="model_not_found", language="en", remedy="Ask ops@example.org for models."),
+        ErrorText.objects.create(code="model_not_allowed", language="en", meaning="Ours alone.", remedy=built_in.remedy),
+    ]
+    assert list(own_remedies()) == ["model_not_found"], "what is only repeated is not told twice"
+    answer = server.post(token, ask("nothing-of-this-name"))
+    assert answer.json()["error"]["message"] == f"{plain} Ask ops@example.org for models. 请联系 管理员。"
+    for row in rows:
+        row.delete()
+    assert server.post(token, ask("nothing-of-this-name")).json()["error"]["message"] == plain

@@ -11,6 +11,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
@@ -105,6 +106,7 @@ class ChannelAdmin(BaseAdmin):
     inlines = (ApiKeyInline, ChannelModelInline)
     list_display = ("name", "provider_label", "state", "enabled", "priority", "weight", "key_count", "model_count", "tags", "last_test")
     list_editable = ("enabled", "priority", "weight")
+    list_before_template = "admin/relay/channel_states.html"
     list_filter = ("enabled", "provider", TagFilter)
     search_fields = ("name", "base_url", "notes", "tags")
     autocomplete_fields = ("groups",)
@@ -173,11 +175,13 @@ class ChannelAdmin(BaseAdmin):
     def provider_label(self, channel: Channel) -> str:
         return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
 
-    @display(description=_("state"), label={standing.UP: "success", standing.COOLING: "warning", standing.DOWN: "danger", standing.OFF: ""})
-    def state(self, channel: Any) -> tuple[str, str]:
-        """As on the front page."""
+    @display(description=_("state"))
+    def state(self, channel: Any) -> str:
+        """As on the front page, and as live."""
         found: standing.Standing | None = getattr(channel, "standing", None)
-        return (found.state, found.word) if found is not None else (standing.OFF, "—")
+        if found is None:
+            return "—"
+        return format_html('<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>', found.id, found.state, found.text, found.word)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """How the channels of a page stand is asked for all at once."""

@@ -17,6 +17,7 @@ from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger_lines import BudgetLine
 from relay.billing.price import ONE, Price, PriceList
+from relay.catalogue import own_remedies
 from relay.gateway.client import request_headers
 from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
@@ -46,7 +47,7 @@ def allowances() -> tuple[net.Allowance, ...]:
 
 
 def load_snapshot() -> Snapshot:
-    """The configuration as it is at one moment. Queries: 11, whatever its size."""
+    """The configuration as it is at one moment. Queries: 12, whatever its size."""
     with one_state():
         return _load_snapshot()
 
@@ -94,7 +95,7 @@ def _load_snapshot() -> Snapshot:
         for model in Model.objects.filter(enabled=True)
     }
     group_views = {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")}
-    return Snapshot(views, allowed, group_views, tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)))
+    return Snapshot(views, allowed, group_views, tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)), own_remedies())
 
 
 def _prices() -> dict[tuple[int, int | None, str], PriceList]:

@@ -164,6 +164,7 @@ class Snapshot:
     allowed: tuple[Allowance, ...]
     groups: Mapping[int, GroupView] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's words about error codes
     _terms: dict[str, Terms] = field(default_factory=dict)
     _members: dict[str, ModelView | None] = field(default_factory=dict)
 

@@ -21,7 +21,7 @@ from django.db import Error as DatabaseError
 from accounts.models import Change
 from accounts.models.change import listen
 from portal.lib import clock
-from relay.errors import InvalidRequest, RelayUnavailable
+from relay.errors import InvalidRequest, RelayUnavailable, tell
 from relay.gateway import load
 from relay.gateway.guard import guard
 from relay.gateway.snapshot import Caller, Snapshot
@@ -116,6 +116,7 @@ class Store:
         """Read the whole configuration again. Readings are serialised, so a later one never loses to an earlier one."""
         with self._reading:
             self._snapshot = load.load_snapshot()
+            tell(self._snapshot.remedies)
             guard.replace(load.load_blocks(clock.now()))
 
     def apply(self, topic: str, key: str) -> None:

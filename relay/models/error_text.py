@@ -4,14 +4,16 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import ChangeTracked
+
 
 def language_choices() -> list[tuple[str, str]]:
     """A function, so that a new language needs no migration."""
     return list(settings.LANGUAGES)
 
 
-class ErrorText(models.Model):
-    """What the portal's own explanation of an error code is replaced by, in one language."""
+class ErrorText(ChangeTracked):
+    """What the portal's own explanation of an error code is replaced by, in one language. Apps are told the remedy, too."""
 
     code = models.CharField(_("code"), max_length=64)
     language = models.CharField(_("language"), max_length=12, choices=language_choices)

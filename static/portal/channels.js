@@ -10,12 +10,13 @@
 
   const show = (channels) => {
     for (const channel of channels) {
-      const line = list.querySelector(`li[data-id="${channel.id}"]`);
+      const line = document.querySelector(`[data-channel="${channel.id}"]`);
       if (!line) continue;
       const state = line.querySelector(".ar-state");
       if (state.textContent !== channel.word) { state.className = "ar-state " + channel.state; state.textContent = channel.word; }
       const text = line.querySelector(".text");
-      if (text.textContent !== channel.text) text.textContent = channel.text;
+      if (!text) state.title = channel.text;
+      else if (text.textContent !== channel.text) text.textContent = channel.text;
     }
   };
 
