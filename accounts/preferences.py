@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone, translation
 
+if TYPE_CHECKING:
+    from accounts.models import User
+
 ZONE_COOKIE = "airelays_zone"  # set by portal.js
+
+
+def speaking_to(user: User) -> AbstractContextManager[None]:
+    """Texts for somebody who is not here, such as mails: in the language that they chose, or the portal's."""
+    return translation.override(user.language if user.language and translation.check_for_language(user.language) else settings.LANGUAGE_CODE)
 
 
 def zone_of(request: HttpRequest) -> ZoneInfo | None:

@@ -6,17 +6,18 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.translation import gettext as _
 
 from portal.lib.crypto import readable_by_others
 
 
 @register()
-def key_files(app_configs: Any, **_: Any) -> list[CheckMessage]:
+def key_files(app_configs: Any, **_options: Any) -> list[CheckMessage]:
     folder = settings.DATA_DIR / "keys"
     return [
         Error(
-            f"The key file {path} can be read by other users of this machine.",
-            hint=f"Run: chmod 600 {path}",
+            _("The key file %(path)s can be read by other users of this machine.") % {"path": path},
+            hint=_("Run: %(command)s") % {"command": f"chmod 600 {path}"},
             id="portal.E001",
         )
         for path in (sorted(folder.glob("*")) if folder.is_dir() else [])
@@ -25,43 +26,45 @@ def key_files(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 @register(deploy=True)
-def deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
+def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
     config, found = settings.CONFIG, list[CheckMessage]()
     loopback = config.host in {"127.0.0.1", "::1", "localhost"}
     if not loopback and not config.public_url:
         found.append(
             Warning(
-                f"The portal listens on {config.host} but does not know the address that users type.",
-                hint="Set AIRELAYS_PUBLIC_URL, such as https://ai.example.org; links, cookies and host checks depend on it.",
+                _("The portal listens on %(host)s but does not know the address that users type.") % {"host": config.host},
+                hint=_("Set AIRELAYS_PUBLIC_URL, such as https://ai.example.org; links, cookies and host checks depend on it."),
                 id="portal.W001",
             )
         )
     if config.public_url and not config.public_url.startswith("https://") and not loopback:
-        found.append(Warning("Users reach the portal without TLS: passwords and tokens can be read on the way.", hint="Put a TLS proxy in front.", id="portal.W002"))
+        found.append(Warning(_("Users reach the portal without TLS: passwords and tokens can be read on the way."), hint=_("Put a TLS proxy in front."), id="portal.W002"))
     if config.public_url.startswith("https://") and not config.trusted_proxies:
         found.append(
             Warning(
-                "No trusted proxy is set, so the portal cannot see that a request came over TLS, nor from which address.",
-                hint="Set AIRELAYS_TRUSTED_PROXIES to your proxy's address, such as 127.0.0.1.",
+                _("No trusted proxy is set, so the portal cannot see that a request came over TLS, nor from which address."),
+                hint=_("Set AIRELAYS_TRUSTED_PROXIES to your proxy's address, such as 127.0.0.1."),
                 id="portal.W003",
             )
         )
     if config.signup == "open" and not config.email_host:
         found.append(
             Warning(
-                "Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address"
-                + (", those of the allowed domains, too." if config.signup_domains else "."),
-                hint="Set AIRELAYS_EMAIL_HOST, or AIRELAYS_SIGNUP=invitation.",
+                _("Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address, those of the allowed domains, too.")
+                if config.signup_domains
+                else _("Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address."),
+                hint=_("Set AIRELAYS_EMAIL_HOST, or AIRELAYS_SIGNUP=invitation."),
                 id="portal.W005",
             )
         )
     if config.staff_mfa and not config.public_url.startswith("https://") and not loopback:
-        found.append(Warning("Staff need a second factor, but passkeys work over TLS only.", hint="Put a TLS proxy in front and set AIRELAYS_PUBLIC_URL.", id="portal.W006"))
+        found.append(Warning(_("Staff need a second factor, but passkeys work over TLS only."), hint=_("Put a TLS proxy in front and set AIRELAYS_PUBLIC_URL."), id="portal.W006"))
     if config.workers > 1 and not config.redis_url:
         found.append(
             Warning(
-                f"Each of the {config.workers} workers counts rate limits alone: a limit of 60 requests a minute lets {60 * config.workers} through.",
-                hint="Set AIRELAYS_REDIS_URL, such as redis://127.0.0.1:6379/0. Money needs no Redis: balances and budgets hold for all workers.",
+                _("Each of the %(n)d workers counts rate limits alone: a limit of 60 requests a minute lets %(many)d through.")
+                % {"n": config.workers, "many": 60 * config.workers},
+                hint=_("Set AIRELAYS_REDIS_URL, such as redis://127.0.0.1:6379/0. Money needs no Redis: balances and budgets hold for all workers."),
                 id="portal.W004",
             )
         )

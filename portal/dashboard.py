@@ -13,6 +13,7 @@ from django.core import checks
 from django.db.models import Count, F, Q
 from django.urls import reverse
 from django.utils import formats
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from accounts.models import User
@@ -232,8 +233,9 @@ _outcome: dict[str, tuple[float, list[tuple[str, bool]]]] = {}
 
 
 def _checked() -> list[tuple[str, bool]]:
-    """What this installation's own system checks say, looked at once a minute."""
-    kept = _outcome.get("checks")
+    """What this installation's own system checks say in the reader's language, looked at once a minute."""
+    language = get_language() or ""
+    kept = _outcome.get(language)
     if kept is not None and time.monotonic() - kept[0] < _CHECKED_FOR:
         return kept[1]
     said = [
@@ -241,5 +243,5 @@ def _checked() -> list[tuple[str, bool]]:
         for message in checks.run_checks(include_deployment_checks=True)
         if str(message.id).startswith("portal.")
     ]
-    _outcome["checks"] = (time.monotonic(), said)
+    _outcome[language] = (time.monotonic(), said)
     return said

@@ -14,6 +14,8 @@ from django.db.models import Field
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
+from relay.providers.failures import FailureClass
+
 APPS = ("accounts", "relay")
 
 
@@ -40,6 +42,7 @@ def texts() -> list[str]:
         for field in fields:
             if isinstance(field.choices, list):
                 found |= {_source(label) for _value, label in field.choices if label}
+    found |= {kind.text for kind in FailureClass}  # known to the part that knows no Django
     return sorted(found)
 
 

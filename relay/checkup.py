@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import AuditEvent
 from portal.lib import clock
@@ -36,7 +37,7 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         key, result = next(((key, result) for key, result in results if not result.ok), results[-1])
         if not result.ok and key is not None and len(keys) > 1:
             result = ProbeResult(False, f"Key {key}: {result.message}", result.latency_ms)
-        elif result.ok and (firsts := [one.first_token_ms for _, one in results if one.first_token_ms is not None]):
+        elif result.ok and (firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]):
             channel.test_first_token_ms = min(firsts)
     turned = channel.test_ok is not None and channel.test_ok != result.ok
     channel.tested_at, channel.test_ok = clock.now(), result.ok
@@ -117,14 +118,18 @@ def refresh_models(channel: Channel) -> bool:
 def _tell_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
     served = {row.upstream_name or row.model.name for row in channel.served.filter(enabled=True).select_related("model")}
     lost = [name for name in gone if name in served]
-    said = [f"New: {_names(new)}."] if new else []
-    said += [f"Gone: {_names(gone)}."] if gone else []
-    said += [f"The channel still serves {_names(lost)}: take it off, or give it another upstream name."] if lost else []
+
+    def words() -> tuple[str, str]:
+        said = [_("The upstream of the channel “%(channel)s” lists other models than before.") % {"channel": channel.name}]
+        said += [_("New: %(models)s.") % {"models": _names(new)}] if new else []
+        said += [_("Gone: %(models)s.") % {"models": _names(gone)}] if gone else []
+        said += [_("The channel still serves %(models)s: take it off, or give it another upstream name.") % {"models": _names(lost)}] if lost else []
+        return _("The models of “%(channel)s” changed") % {"channel": channel.name}, " ".join(said)
+
     tell_staff(
         NoticeKind.MODEL_LIST,
         f"models:{channel.pk}:{int(clock.now().timestamp() * 1000)}",
-        f"The models of “{channel.name}” changed",
-        f"The upstream of the channel “{channel.name}” lists other models than before. {' '.join(said)}",
+        words,
         {"channel": channel.name, "new": new[:200], "gone": gone[:200], "served_and_gone": lost[:200]},
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import formats, timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from portal.lib import clock, money
@@ -24,13 +26,13 @@ from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, To
 from relay.models.pool import Strategy
 
 _STANDING = {
-    Standing.NEXT: "serves now",
-    Standing.READY: "ready",
-    Standing.STANDBY: "stands by",
-    Standing.COOLING: "left alone",
-    Standing.REFUSED: "not used",
-    Standing.NO_KEY: "no key",
-    Standing.OTHER: "not asked for",
+    Standing.NEXT: gettext_lazy("serves now"),
+    Standing.READY: gettext_lazy("ready"),
+    Standing.STANDBY: gettext_lazy("stands by"),
+    Standing.COOLING: gettext_lazy("left alone"),
+    Standing.REFUSED: gettext_lazy("not used"),
+    Standing.NO_KEY: gettext_lazy("no key"),
+    Standing.OTHER: gettext_lazy("not asked for"),
 }
 
 
@@ -78,42 +80,49 @@ def explain_route(user: User, token: Token | None, model_name: str) -> Explanati
         obstacles.append(_unknown(model_name))
     else:
         if not row.enabled:
-            obstacles.append(f"The model “{row.name}” is disabled. Enable it on its page.")
+            obstacles.append(_("The model “%(model)s” is disabled. Enable it on its page.") % {"model": row.name})
         obstacles += _permission(user, row, now)
         if caller.models is not None and row.pk not in caller.models:
-            obstacles.append(f"The token “{token}” is limited to other models. Add this one to its allowed models, or leave the list empty.")
+            obstacles.append(_("The token “%(token)s” is limited to other models. Add this one to its allowed models, or leave the list empty.") % {"token": token})
         lines, serves = _lines(row, view, caller, now)
         if serves is None:
-            obstacles.append("No channel can serve it now; the table says why for each." if lines else "No channel serves it. Add it to a channel's models.")
+            obstacles.append(_("No channel can serve it now; the table says why for each.") if lines else _("No channel serves it. Add it to a channel's models."))
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
-            obstacles.append("It has no price, so requests are refused. Set one, or take the vendors' list prices.")
+            obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
     obstacles += _money(user, token)
-    who = f"{user} with the token “{token}”" if token is not None else str(user)
+    who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
     visible = view is not None and caller.may_use(view, now.timestamp()) and bool(caller.routes(view))
     if not obstacles:
-        verdict = f"{who} can use “{model_name}”: a request would go to {serves} now."
+        verdict = _("%(who)s can use “%(model)s”: a request would go to %(channel)s now.") % {"who": who, "model": model_name, "channel": serves}
     elif visible:
-        verdict = f"{who} sees “{model_name}” in the list of models, but a request would fail now."
+        verdict = _("%(who)s sees “%(model)s” in the list of models, but a request would fail now.") % {"who": who, "model": model_name}
     else:
-        verdict = f"{who} cannot see “{model_name}”."
+        verdict = _("%(who)s cannot see “%(model)s”.") % {"who": who, "model": model_name}
     return Explanation(user.get_username(), str(token) if token is not None else None, model_name, not obstacles, verdict, serves, obstacles, lines)
 
 
 def _person(user: User) -> list[str]:
-    return [] if user.is_active else [f"The account of {user} is disabled. Enable it on the user's page."]
+    return [] if user.is_active else [_("The account of %(user)s is disabled. Enable it on the user's page.") % {"user": user}]
 
 
 def _token(token: Token, now: datetime) -> list[str]:
     state = token.state(now)
     if state == "active":
         return []
-    remedy = {"disabled": "Enable it on its page.", "expired": "Give it a later end.", "revoked": "That is for good: create another."}[state]
-    return [f"The token “{token}” is {state}. {remedy}"]
+    said = {
+        "disabled": _("The token “%(token)s” is disabled. Enable it on its page."),
+        "expired": _("The token “%(token)s” is expired. Give it a later end."),
+        "revoked": _("The token “%(token)s” is revoked. That is for good: create another."),
+    }
+    return [said[state] % {"token": token}]
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, Model.objects.values_list("name", flat=True), 3, 0.6)
-    return f"There is no model “{name}”. " + (f"Did you mean {' or '.join(f'“{one}”' for one in near)}?" if near else "Create it, or add it to a channel's models.")
+    if not near:
+        return _("There is no model “%(model)s”. Create it, or add it to a channel's models.") % {"model": name}
+    meant = _(" or ").join(f"“{one}”" for one in near)
+    return _("There is no model “%(model)s”. Did you mean %(others)s?") % {"model": name, "others": meant}
 
 
 def _permission(user: User, model: Model, now: datetime) -> list[str]:
@@ -127,12 +136,21 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
         return []
     if own:
         last = max(own, key=lambda one: one.expires_at or now)
-        whose = f"of the group {last.group}" if last.group is not None else "of the user"
-        return [f"The permission {whose} ended on {_moment(last.expires_at)}. Give it a later end on the model's page."]
-    theirs = f"nor any of their groups ({', '.join(group.name for group in groups)})" if groups else "and they are in no group"
+        when = _moment(last.expires_at)
+        if last.group is None:
+            return [_("The permission of the user ended on %(when)s. Give it a later end on the model's page.") % {"when": when}]
+        return [_("The permission of the group %(group)s ended on %(when)s. Give it a later end on the model's page.") % {"group": last.group, "when": when}]
     given = sorted({str(one.group) for one in found if one.group is not None})
-    hint = f" or put them into one of the groups that have it ({', '.join(given)})" if given else ""
-    return [f"The model is not open, {user} has no permission for it {theirs}. Give a permission on the model's page, open the model{hint}."]
+    said = (
+        _("The model is not open, %(user)s has no permission for it nor any of their groups (%(groups)s).")
+        if groups
+        else _("The model is not open, %(user)s has no permission for it and they are in no group.")
+    ) % {"user": user, "groups": ", ".join(group.name for group in groups)}
+    if given:
+        remedy = _("Give a permission on the model's page, open the model or put them into one of the groups that have it (%(groups)s).") % {"groups": ", ".join(given)}
+    else:
+        remedy = _("Give a permission on the model's page, open the model.")
+    return [f"{said} {remedy}"]
 
 
 def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime) -> tuple[list[Line], str | None]:
@@ -143,24 +161,25 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime) ->
     wish = Wish(row.pk, row.strategy, settings.CONFIG.routing_strategy)
     explained = explain(routes, _live(), wish, now.timestamp())
     top = [line.route for line in explained if line.standing in {Standing.NEXT, Standing.READY}]
-    how = Strategy(strategy_of(top, wish).value).label if top else ""
+    how = _(Strategy(strategy_of(top, wish).value).label) if top else ""
     for line in explained:
         if line.standing is Standing.NEXT:
-            serves = f"the channel “{line.route.channel.name}”"
+            serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}
         found.append(_line(line, how, len({route.channel.id for route in top})))
         found += [_benched(line.route, key) for key in line.route.channel.benched if line is _first_of(explained, line.route)]
     listed = {route.channel.id for route in routes}
     for served in ChannelModel.objects.filter(model=row).exclude(channel__in=listed).select_related("channel").prefetch_related("channel__groups"):
         channel = served.channel
         if not channel.enabled:
-            why = "The channel is disabled. Enable it in the list of channels."
+            why = _("The channel is disabled. Enable it in the list of channels.")
         elif not served.enabled:
-            why = "The model is switched off on this channel."
+            why = _("The model is switched off on this channel.")
         elif not row.enabled:
-            why = "The model is disabled."
+            why = _("The model is disabled.")
         else:
-            why = f"The channel is reserved for the groups {', '.join(sorted(group.name for group in channel.groups.all()))}, and the user is in none of them."
-        found.append(Line(channel.name, channel.pk, "", "not used", why, channel.priority))
+            reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
+            why = _("The channel is reserved for the groups %(groups)s, and the user is in none of them.") % {"groups": reserved}
+        found.append(Line(channel.name, channel.pk, "", _("not used"), why, channel.priority))
     return found, serves
 
 
@@ -173,43 +192,47 @@ def _line(line: Explained, how: str, rivals: int) -> Line:
     returns = None
     why = ""
     if line.standing is Standing.NEXT and line.cooling is not None:
-        why = f"{_cooling(line.cooling)} Nothing else is left, so it is used all the same."
+        why = f"{_cooling(line.cooling)} {_('Nothing else is left, so it is used all the same.')}"
     elif line.standing is Standing.NEXT:
-        why = f"Chosen {how}, among {rivals} channels of priority {channel.priority}." if rivals > 1 else f"The only one in service with the highest priority ({channel.priority})."
+        if rivals > 1:
+            why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {"how": how, "rivals": rivals, "priority": channel.priority}
+        else:
+            why = _("The only one in service with the highest priority (%(priority)d).") % {"priority": channel.priority}
     elif line.standing is Standing.READY:
-        why = "Of the same priority; takes its share."
+        why = _("Of the same priority; takes its share.")
     elif line.standing is Standing.STANDBY:
-        why = f"Priority {channel.priority} is lower; used when the higher ones fail."
+        why = _("Priority %(priority)d is lower; used when the higher ones fail.") % {"priority": channel.priority}
     elif line.cooling is not None:
         why, returns = _cooling(line.cooling), datetime.fromtimestamp(line.cooling.until, UTC).isoformat(timespec="seconds")
     elif line.standing is Standing.REFUSED:
-        why = f"Its address is not permitted: {channel.refusal}. Change it, or let a superuser allow it."
+        why = _("Its address is not permitted: %(why)s. Change it, or let a superuser allow it.") % {"why": channel.refusal}
     elif line.standing is Standing.NO_KEY:
-        why = "It has no key in service." if channel.benched else "It has no enabled key. Add one."
-    return Line(channel.name, channel.id, line.key.name if line.key else "", _STANDING[line.standing], why, channel.priority, returns)
+        why = _("It has no key in service.") if channel.benched else _("It has no enabled key. Add one.")
+    return Line(channel.name, channel.id, line.key.name if line.key else "", str(_STANDING[line.standing]), why, channel.priority, returns)
 
 
 def _cooling(cooling: Cooling) -> str:
-    _, key, model = cooling.place
-    what = "this key for this model" if key and model else "this key" if key else "this model on this channel" if model else "the channel"
-    state = "is being tried again now" if cooling.half_open else f"is left alone until {_moment(datetime.fromtimestamp(cooling.until, UTC))}"
-    return f"{what[0].upper()}{what[1:]} {state}: {cooling.kind.text} ({cooling.detail})."
+    _channel, key, model = cooling.place
+    what = _("This key for this model") if key and model else _("This key") if key else _("This model on this channel") if model else _("The channel")
+    said = _("%(what)s is being tried again now: %(why)s (%(detail)s).") if cooling.half_open else _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
+    return said % {"what": what, "until": _moment(datetime.fromtimestamp(cooling.until, UTC)), "why": _(cooling.kind.text), "detail": cooling.detail}
 
 
 def _benched(route: Route, key: Any) -> Line:
-    why = f"Taken out of service on {_moment(datetime.fromtimestamp(key.at, UTC))} ({key.reason}). It comes back after a passing test."
+    when = _moment(datetime.fromtimestamp(key.at, UTC))
+    why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {"when": when, "why": key.reason}
     returns = datetime.fromtimestamp(key.next_test, UTC).isoformat(timespec="seconds") if key.next_test else None
-    return Line(route.channel.name, route.channel.id, key.name, "out of service", why, route.channel.priority, returns)
+    return Line(route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns)
 
 
 def _money(user: User, token: Token | None) -> list[str]:
     found = []
     wallet = LedgerAccount.objects.filter(user=user, kind="wallet", limited=True).first()
     if wallet is not None and wallet.granted - wallet.used <= 0:
-        found.append(f"The balance of {user} is used up. Top it up on the user's page.")
+        found.append(_("The balance of %(user)s is used up. Top it up on the user's page.") % {"user": user})
     quota = LedgerAccount.objects.filter(token=token, kind="quota", limited=True).first() if token is not None else None
     if quota is not None and quota.granted - quota.used <= 0:
-        found.append(f"The quota of the token, {money.show(quota.granted)}, is used up. Raise it on the token's page.")
+        found.append(_("The quota of the token, %(quota)s, is used up. Raise it on the token's page.") % {"quota": money.show(quota.granted)})
     return found
 
 
@@ -227,4 +250,4 @@ def _live() -> Live:
 
 
 def _moment(at: datetime | None) -> str:
-    return formats.date_format(timezone.localtime(at), "j M Y H:i:s") if at is not None else "never"
+    return formats.date_format(timezone.localtime(at), "j M Y H:i:s") if at is not None else _("never")

@@ -22,8 +22,11 @@ from django.conf import settings
 from django.core.mail import send_mail
 from django.db import connection
 from django.db.models import F, Max
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
+from accounts.preferences import speaking_to
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing import ledger
@@ -35,6 +38,7 @@ from relay.models.notice import NoticeKind
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
+PERIODS: Final = {"day": gettext_noop("daily"), "week": gettext_noop("weekly"), "month": gettext_noop("monthly")}
 _TRIES: Final = (60, 300, 1800, 7200)  # seconds until the next try
 _AT_ONCE: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
@@ -60,18 +64,10 @@ def find() -> int:
 def redeemed(user: User, code: RedemptionCode, amount: int) -> None:
     """A code was redeemed: the user is told, so that a stranger's redeeming is noticed, too."""
     data = {"amount_usd": money.plain(amount), "code": code.hint}
-    _write(
-        [
-            _notice(
-                f"redeemed:{code.pk}",
-                NoticeKind.REDEEMED,
-                user,
-                f"A code of {money.show(amount)} was redeemed",
-                f"The code {code.hint} added {money.show(amount)} to your balance.",
-                data,
-            )
-        ]
-    )
+    with speaking_to(user):
+        subject = _("A code of %(amount)s was redeemed") % {"amount": money.show(amount)}
+        text = _("The code %(code)s added %(amount)s to your balance.") % {"code": code.hint, "amount": money.show(amount)}
+    _write([_notice(f"redeemed:{code.pk}", NoticeKind.REDEEMED, user, subject, text, data)])
 
 
 def _low_balances() -> list[Notice]:
@@ -85,12 +81,13 @@ def _low_balances() -> list[Notice]:
     for wallet in low:
         threshold, left = own.get(wallet.user_id, default), max(0, wallet.left)
         data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
-        text = (
-            f"{money.show(left)} is left of your balance, less than {money.show(threshold)}. Requests are refused when it is used up. "
-            "Redeem a code, or ask the administrator to top it up."
-        )
+        with speaking_to(wallet.user):
+            subject = _("Your balance is low: %(left)s") % {"left": money.show(left)}
+            text = _(
+                "%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up."
+            ) % {"left": money.show(left), "threshold": money.show(threshold)}
         key = f"low_balance:{wallet.user_id}:{threshold}:{newest.get(wallet.user_id, 0)}"  # once per threshold until something is added
-        found.append(_notice(key, NoticeKind.LOW_BALANCE, wallet.user, f"Your balance is low: {money.show(left)}", text, data))
+        found.append(_notice(key, NoticeKind.LOW_BALANCE, wallet.user, subject, text, data))
     return found
 
 
@@ -101,7 +98,6 @@ def _budgets() -> list[Notice]:
     )
     for account in running.select_related("user", "token"):
         reached = max(percent for percent in PERCENTS if account.used * 100 >= account.granted * percent)
-        whose = f"the token “{account.token.name}”" if account.token is not None else "your account"
         data = {
             "percent": reached,
             "period": account.period,
@@ -109,10 +105,16 @@ def _budgets() -> list[Notice]:
             "used_usd": money.plain(account.used),
             "token": account.token.name if account.token else None,
         }
-        subject = f"{reached} % of a {account.period}'s budget is spent"
-        text = f"{money.show(account.used)} of the {money.show(account.granted)} that {whose} may spend in a {account.period} is spent." + (
-            " Requests are refused until the period ends or the limit is raised." if reached >= 100 else ""
-        )
+        with speaking_to(account.user):
+            period = _(PERIODS[account.period])
+            said = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
+            subject = _("%(percent)d %% of a %(period)s budget is spent") % said
+            if account.token is not None:
+                text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**said, "token": account.token.name}
+            else:
+                text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % said
+            if reached >= 100:
+                text += " " + _("Requests are refused until the period ends or the limit is raised.")
         found.append(_notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data))
     return found
 

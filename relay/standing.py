@@ -71,7 +71,7 @@ def _channel(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: 
     keys = {row.api_key_id for row in cooling if row.api_key_id is not None and row.model_id is None}
     if whole or (keys and len(keys) >= channel.keys_on):
         row = max(whole or cooling, key=lambda one: one.until)
-        because = BY_WORD[row.kind].text if row.kind in BY_WORD else row.kind
+        because = _(BY_WORD[row.kind].text) if row.kind in BY_WORD else row.kind
         return stands(COOLING, _("cooling until %(time)s") % {"time": _clock(row.until)}, f"{because}: {row.detail}", row.until.isoformat())
     if cooling or out:
         parts = [_("%(n)d place(s) left alone") % {"n": len(cooling)}] if cooling else []

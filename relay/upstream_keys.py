@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import AuditEvent
+from accounts.preferences import speaking_to
 from portal.lib import clock
 from relay import cooldowns
 from relay.models import ApiKey, ChannelEvent, Notice
@@ -17,10 +21,10 @@ from relay.models.notice import NoticeKind
 
 _TEST_AFTER: Final = {AutoDisabled.KEY_DEAD: timedelta(hours=1), AutoDisabled.BILLING: timedelta(hours=1)}
 _LONGEST: Final = timedelta(days=1)
-_WHY: Final = {AutoDisabled.KEY_DEAD: "the upstream does not accept it", AutoDisabled.BILLING: "the account behind it has no money or quota left"}
+_WHY: Final = {AutoDisabled.KEY_DEAD: gettext_noop("the upstream does not accept it"), AutoDisabled.BILLING: gettext_noop("the account behind it has no money or quota left")}
 _REMEDY: Final = {
-    AutoDisabled.KEY_DEAD: "Replace it, or test the channel when it is valid again.",
-    AutoDisabled.BILLING: "Top up the account at the vendor, then test the channel.",
+    AutoDisabled.KEY_DEAD: gettext_noop("Replace it, or test the channel when it is valid again."),
+    AutoDisabled.BILLING: gettext_noop("Top up the account at the vendor, then test the channel."),
 }
 
 
@@ -42,14 +46,20 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
         ChannelEvent.write(key.channel_id, "key out", f"{key}: {reason}")
         AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, kind=kind, reason=reason[:300])
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
-        rest = f"The channel has {left} other key(s) in service." if left else "The channel has no other key in service."
+        name, shown = key.channel.name, str(key)
+
+        def words() -> tuple[str, str]:
+            rest = _("The channel has %(n)d other key(s) in service.") % {"n": left} if left else _("The channel has no other key in service.")
+            out = _("The key %(key)s of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s).")
+            out %= {"key": shown, "channel": name, "why": _(_WHY[kind_]), "reason": reason}
+            again = _("It is tested by itself from time to time, too, and put back when a test passes.")
+            return _("A key of “%(channel)s” is out of service") % {"channel": name}, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
+
         tell_staff(
             NoticeKind.KEY_DISABLED,
             f"key:{key.pk}:{int(now.timestamp())}",
-            f"A key of “{key.channel.name}” is out of service",
-            f"The key {key} of the channel “{key.channel.name}” was taken out of service, since {_WHY[kind_]} ({reason}). {rest} {_REMEDY[kind_]} It is tested "
-            "by itself from time to time, too, and put back when a test passes.",
-            {"channel": key.channel.name, "key": str(key), "because": kind, "keys_left": left},
+            words,
+            {"channel": name, "key": shown, "because": kind, "keys_left": left},
         )
     return True
 
@@ -71,8 +81,10 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
         tell_staff(
             NoticeKind.KEY_ENABLED,
             f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
-            f"A key of “{fresh.channel.name}” is back in service",
-            f"The key {fresh} of the channel “{fresh.channel.name}” works again and was put back into service.",
+            lambda: (
+                _("A key of “%(channel)s” is back in service") % {"channel": fresh.channel.name},
+                _("The key %(key)s of the channel “%(channel)s” works again and was put back into service.") % {"key": fresh, "channel": fresh.channel.name},
+            ),
             {"channel": fresh.channel.name, "key": str(fresh)},
         )
     key.refresh_from_db()
@@ -85,12 +97,16 @@ def postpone(key: ApiKey) -> None:
     ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=clock.now() + pause)
 
 
-def tell_staff(kind: str, key: str, subject: str, text: str, data: dict[str, Any]) -> int:
-    """Leave a notice for everyone who may change channels, once per key. Returns how many were new."""
+def tell_staff(kind: str, key: str, words: Callable[[], tuple[str, str]], data: dict[str, Any]) -> int:
+    """Leave a notice for everyone who may change channels, once per key. `words` makes subject and text, in the language of each. Returns how many were new."""
     found = 0
     people = get_user_model().objects.filter(is_active=True, is_staff=True)
     for person in people:
         if person.has_perm("relay.change_channel"):
-            _, fresh = Notice.objects.get_or_create(key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data})
+            with speaking_to(person):
+                subject, text = words()
+            _notice, fresh = Notice.objects.get_or_create(
+                key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data}
+            )
             found += fresh
     return found

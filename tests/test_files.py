@@ -66,6 +66,7 @@ def token_of(small: Any) -> str:
 
 
 def upload(server: Server, token: str, content: bytes, name: str = "a.bin", purpose: str = "user_data", **data: str) -> httpx.Response:
+    server.catch_up()
     return httpx.post(
         f"{server.url}/v1/files", headers={"authorization": f"Bearer {token}"}, files={"file": (name, content)}, data={"purpose": purpose, **data}, timeout=30, trust_env=False
     )
@@ -247,6 +248,7 @@ def test_a_chunked_form_is_stored(live: Portal, server: Server) -> None:
             yield content[start : start + 100_000]
         yield b'\r\n--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n--b--\r\n'
 
+    server.catch_up()
     answer = httpx.post(
         f"{server.url}/v1/files", content=pieces(), headers={"authorization": f"Bearer {token}", "content-type": "multipart/form-data; boundary=b"}, timeout=30, trust_env=False
     )

@@ -151,8 +151,31 @@ def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: Peopl
     assert notices.find() == 1 and notices.find() == 0
     spend(user, token, 2 * NANO)
     assert notices.find() == 1 and notices.find() == 0
-    assert kinds(user) == ["budget 80 % of a month's budget is spent", "budget 100 % of a month's budget is spent"]
+    assert kinds(user) == ["budget 80 % of a monthly budget is spent", "budget 100 % of a monthly budget is spent"]
     assert "laptop" in Notice.objects.filter(user=user)[0].text
+
+
+def test_everyone_is_told_in_their_own_language(people: People) -> None:
+    from relay.upstream_keys import tell_staff
+
+    people.owner.language = people.staff.language = "zh-hans"
+    people.owner.save(update_fields=["language"])
+    people.staff.save(update_fields=["language"])
+    type(people.staff).objects.create_superuser("erin", password="a long password")
+    for user in (people.owner, people.other):
+        ledger.top_up(user, NANO, actor=None, reason="x")
+        token = create_token(user, "laptop", actor=None)[0]
+        Budget.objects.create(token=token, period="week", limit=1)
+        spend(user, token, NANO * 9 // 10)
+    assert notices.find() == 4
+    assert kinds(people.other) == ["low_balance Your balance is low: $0.10", "budget 80 % of a weekly budget is spent"]
+    assert kinds(people.owner) == ["low_balance 您的余额不足：$0.10", "budget 每周预算已用去 80 %"]
+    assert "laptop" in Notice.objects.filter(user=people.owner, kind="budget")[0].text
+    from django.utils.translation import gettext
+
+    assert tell_staff("key", "k", lambda: (gettext("The channel has no other key in service."), "x"), {}) == 2
+    told = {notice.user.username: notice.subject for notice in Notice.objects.filter(kind="key")}
+    assert told == {"carol": "该渠道没有其他可用的密钥。", "erin": "The channel has no other key in service."}
 
 
 def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -> None:

@@ -365,6 +365,7 @@ def explain(client: Client, **asked: Any) -> dict[str, Any]:
 def test_why_a_user_cannot_see_a_model_in_words(live: Portal) -> None:
     from django.contrib.auth.models import Group
 
+    from accounts.models import User
     from portal.lib import clock
     from relay.models import Channel, Model, ModelPermission, Token
 
@@ -374,6 +375,10 @@ def test_why_a_user_cannot_see_a_model_in_words(live: Portal) -> None:
     model = Model.objects.get(name=name)
     found = explain(boss, user=user.username, model=name)
     assert not found["allowed"] and found["verdict"] == f"{user} cannot see “{name}”." and "is not open" in found["obstacles"][0] and "in no group" in found["obstacles"][0]
+    User.objects.filter(pk=boss.session["_auth_user_id"]).update(language="zh-hans")
+    found = explain(boss, user=user.username, model=name)
+    assert found["verdict"] == f"{user} 看不到“{name}”。" and "未开放" in found["obstacles"][0] and found["lines"][0]["standing"] == "正在服务"
+    User.objects.filter(pk=boss.session["_auth_user_id"]).update(language="en")
     group = Group.objects.create(name=live.name("group"))
     permission = ModelPermission.objects.create(model=model, group=group)
     assert group.name in explain(boss, user=user.username, model=name)["obstacles"][0]

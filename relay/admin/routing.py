@@ -72,7 +72,7 @@ class CooldownAdmin(ReadOnlyAdmin):
     @display(description=_("because"), ordering="kind")
     def because(self, row: Cooldown) -> str:
         kind = BY_WORD.get(row.kind)
-        return kind.text if kind is not None else row.kind
+        return str(_(kind.text)) if kind is not None else row.kind
 
     @display(description=_("since"), ordering="since")
     def since_label(self, row: Cooldown) -> str:

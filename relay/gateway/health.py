@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from django.utils.translation import gettext as _
+
 from portal.lib import clock
 from relay import cooldowns
 from relay.cooldowns import Open, Place
@@ -87,7 +89,7 @@ class Health:
             try:
                 await store.in_thread(cooldowns.save, changes, self.worker)
             except BaseException:
-                breaker.changed |= {place for place, _ in changes}
+                breaker.changed |= {place for place, _state in changes}
                 raise
         while self._dead:
             key, (kind, reason, wait) = next(iter(self._dead.items()))
@@ -151,7 +153,13 @@ def _tell_of_fault(channel: int, name: str, detail: str) -> None:
     tell_staff(
         NoticeKind.CHANNEL,
         f"channel:{channel}:{clock.now().date()}",
-        f"The channel “{name}” needs attention",
-        f"The channel “{name}” does not answer as an API at its address ({detail}). Check its base URL, provider and proxy, then test it. Requests go to other channels meanwhile.",
+        lambda: (
+            _("The channel “%(channel)s” needs attention") % {"channel": name},
+            _(
+                "The channel “%(channel)s” does not answer as an API at its address (%(detail)s). Check its base URL, provider and proxy, then test it. "
+                "Requests go to other channels meanwhile."
+            )
+            % {"channel": name, "detail": detail},
+        ),
         {"channel": name, "detail": detail},
     )

@@ -1,8 +1,21 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext, gettext_noop
 
 from relay.models.channel import Channel
+
+WORDS = (
+    gettext_noop("created"),
+    gettext_noop("enabled"),
+    gettext_noop("disabled"),
+    gettext_noop("key out"),
+    gettext_noop("key back"),
+    gettext_noop("left alone"),
+    gettext_noop("serves again"),
+    gettext_noop("test passed"),
+    gettext_noop("test failed"),
+)
 
 
 class ChannelEvent(models.Model):
@@ -21,6 +34,11 @@ class ChannelEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.channel}: {self.what}"
+
+    @property
+    def word(self) -> str:
+        """What happened, in the reader's language."""
+        return gettext(self.what)
 
     @classmethod
     def write(cls, channel_id: int, what: str, detail: str = "", actor: object = None) -> None:
