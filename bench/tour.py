@@ -63,9 +63,23 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     ledger.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
     redemption.create_codes("Spring", 10_000_000_000, 20, actor=admin)
     AuditEvent.write("wallet.top-up", admin, user, "203.0.113.9", usd="40", reason="Welcome")
+    _trouble()
     connection.close()
     with serving(folder / "log", env={}) as server:
         yield server.url.replace("127.0.0.1", "localhost"), known
+
+
+def _trouble() -> None:
+    """What a portal has on an ordinary day: a key that its upstream no longer takes, a channel that is left alone for a while."""
+    from portal.lib import clock
+    from relay import cooldowns, upstream_keys
+    from relay.models import Channel
+
+    now = clock.now().timestamp()
+    key = Channel.objects.get(name="OpenAI main").keys.order_by("pk")[2]
+    upstream_keys.take_out(key.pk, "key_dead", "401 Incorrect API key provided")
+    groq = Channel.objects.get(name="Groq")
+    cooldowns.save([((groq.pk, 0, 0), cooldowns.Open(now, now + 3600, "overload", "503 over capacity", 1, False, "tour"))], "tour")
 
 
 def main() -> int:
