@@ -63,13 +63,13 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     ledger.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
     redemption.create_codes("Spring", 10_000_000_000, 20, actor=admin)
     AuditEvent.write("wallet.top-up", admin, user, "203.0.113.9", usd="40", reason="Welcome")
-    _trouble()
+    trouble()
     connection.close()
     with serving(folder / "log", env={}) as server:
         yield server.url.replace("127.0.0.1", "localhost"), known
 
 
-def _trouble() -> None:
+def trouble() -> None:
     """What a portal has on an ordinary day: a key that its upstream no longer takes, a channel that is left alone for a while."""
     from portal.lib import clock
     from relay import cooldowns, upstream_keys

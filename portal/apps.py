@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy
 
 class PortalConfig(AppConfig):
     name = "portal"
-    verbose_name = "Portal"
+    verbose_name = gettext_lazy("Portal")
 
     def ready(self) -> None:
         from django.contrib import admin

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.templatetags.static import static
+from django.utils.translation import gettext_lazy
 
 from portal import __version__, database, env
 from portal.lib import crypto, net
@@ -218,7 +219,7 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "AIRelays",
     "SITE_HEADER": "AIRelays",
-    "SITE_SUBHEADER": "Portal administration",
+    "SITE_SUBHEADER": gettext_lazy("Portal administration"),
     "SITE_URL": "/",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("portal/icon.svg")}],

@@ -1,4 +1,4 @@
-"""Names and help texts of models, in the reader's language.
+"""Texts that no collector finds, in the reader's language: names and help texts of models, the API reference, vendors, the admin's theme.
 
 Models say what their fields are called once, in English. When the applications are loaded, these texts are made to be looked up in the
 language of whoever reads them; `make messages` collects them with all other texts.
@@ -15,15 +15,28 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from relay.providers.failures import FailureClass
+from relay.providers.table import CHOICES
 
 APPS = ("accounts", "relay")
+THEME = (
+    "Add new item", "After you've created a user, you’ll be able to edit more user options.", "All applications", "Apply Filters", "Choose file to upload", "Click to cancel",
+    "Dark", "Date", "Date from", "Date to", "Expand row", "False", "Filters", "General", "Go back", "Light", "Loading more results...", "More actions", "No data",
+    "No recent searches", "No results found", "No results matching your query", "Previous",
+    "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password using "
+    '<a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.',
+    "Recent searches", "Reset filters", "Return to site", "Run", "Search apps and models...", "Select action", "Select action to run", "Select all rows", "Select record",
+    "Select value", "System", "This item will be deleted.", "This page yielded into no results. Create a new item or reset your filters.", "Time", "Toggle password visibility",
+    "True", "Type to search", "Value", "You have been successfully logged out from the administration",
+)  # fmt: skip
+"""What the admin's theme, which speaks few languages, says on our pages."""
 
 
 def translate_models() -> None:
     """Called once, when all models are there. Migrations see no difference: a lazy text equals what it stands for."""
     for model in _models():
         options = model._meta
-        options.verbose_name, options.verbose_name_plural = _lazy(options.verbose_name), _lazy(options.verbose_name_plural)
+        plural = _source(options.verbose_name_plural)  # Django makes it of the singular and an s, which no other language does
+        options.verbose_name, options.verbose_name_plural = _lazy(options.verbose_name), _lazy(plural)
         for field in [*options.local_fields, *options.local_many_to_many]:
             field.verbose_name, field.help_text = _lazy(field.verbose_name), _lazy(field.help_text)
             if isinstance(field.choices, list):
@@ -31,8 +44,8 @@ def translate_models() -> None:
 
 
 def texts() -> list[str]:
-    """Every text that `translate_models` makes translatable, each once, in English."""
-    found: set[str] = set()
+    """Every such text, each once, in English."""
+    found = {*THEME, *_reference(), *(str(label) for _key, label in CHOICES)}
     for model in _models():
         options = model._meta
         fields: list[Field[Any, Any]] = [*options.local_fields, *options.local_many_to_many]
@@ -44,6 +57,26 @@ def texts() -> list[str]:
                 found |= {_source(label) for _value, label in field.choices if label}
     found |= {kind.text for kind in FailureClass}  # known to the part that knows no Django
     return sorted(found)
+
+
+def _reference() -> Iterator[str]:
+    """What the API reference says of endpoints and their members."""
+    from relay.api.docs import current
+
+    for methods in current()["paths"].values():
+        for operation in methods.values():
+            yield from (operation["tags"][0], operation["description"])
+            for entry in operation.get("parameters", ()):
+                yield from _descriptions(entry)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                for member in content.get("schema", {}).get("properties", {}).values():
+                    yield from _descriptions(member)
+
+
+def _descriptions(schema: dict[str, Any]) -> Iterator[str]:
+    for one in (schema, *schema.get("anyOf", ())):
+        if one.get("description"):
+            yield one["description"]
 
 
 def _models() -> Iterator[Any]:

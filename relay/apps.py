@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class RelayConfig(AppConfig):
     name = "relay"
-    verbose_name = "Relay"
+    verbose_name = _("Relay")
 
     def ready(self) -> None:
         from accounts import outbound

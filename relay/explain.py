@@ -192,7 +192,7 @@ def _line(line: Explained, how: str, rivals: int) -> Line:
     returns = None
     why = ""
     if line.standing is Standing.NEXT and line.cooling is not None:
-        why = f"{_cooling(line.cooling)} {_('Nothing else is left, so it is used all the same.')}"
+        why = " ".join((_cooling(line.cooling), _("Nothing else is left, so it is used all the same.")))
     elif line.standing is Standing.NEXT:
         if rivals > 1:
             why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {"how": how, "rivals": rivals, "priority": channel.priority}

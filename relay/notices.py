@@ -23,7 +23,6 @@ from django.core.mail import send_mail
 from django.db import connection
 from django.db.models import F, Max
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from accounts.preferences import speaking_to
@@ -33,12 +32,12 @@ from relay.billing import ledger
 from relay.gateway.client import USER_AGENT, Upstreams
 from relay.gateway.load import allowances
 from relay.models import LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
+from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
 
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
-PERIODS: Final = {"day": gettext_noop("daily"), "week": gettext_noop("weekly"), "month": gettext_noop("monthly")}
 _TRIES: Final = (60, 300, 1800, 7200)  # seconds until the next try
 _AT_ONCE: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
@@ -106,7 +105,7 @@ def _budgets() -> list[Notice]:
             "token": account.token.name if account.token else None,
         }
         with speaking_to(account.user):
-            period = _(PERIODS[account.period])
+            period = _(PERIOD_WORDS[account.period])
             said = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
             subject = _("%(percent)d %% of a %(period)s budget is spent") % said
             if account.token is not None:

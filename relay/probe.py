@@ -13,6 +13,8 @@ import httpx
 import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
@@ -34,17 +36,17 @@ from relay.wire.upstream_error import read_error
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 _MOST_BYTES: Final = 8 << 20
 _WORDS: Final = {
-    FailureClass.CLIENT: "The upstream refused the test request",
-    FailureClass.KEY_DEAD: "The upstream does not accept this key. Check that it is whole, active and of this vendor",
-    FailureClass.KEY_FORBIDDEN_MODEL: "The upstream does not know this model, or the key may not use it",
-    FailureClass.CONTENT: "The upstream's content filter refused the test request",
-    FailureClass.QUOTA_WINDOW: "The key has used up its quota for now",
-    FailureClass.TOO_LARGE: "The limits of this key are too small even for a test",
-    FailureClass.BILLING: "The account behind this key has no money or quota left",
-    FailureClass.RATE: "The key is at its rate limit now. Test again later",
-    FailureClass.OVERLOAD: "The upstream is overloaded. Test again later",
-    FailureClass.CONFIG: "Nothing answers at this address as an API. Check the base URL; most end in /v1",
-    FailureClass.TRANSIENT: "The upstream failed",
+    FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
+    FailureClass.KEY_DEAD: gettext_noop("The upstream does not accept this key. Check that it is whole, active and of this vendor"),
+    FailureClass.KEY_FORBIDDEN_MODEL: gettext_noop("The upstream does not know this model, or the key may not use it"),
+    FailureClass.CONTENT: gettext_noop("The upstream's content filter refused the test request"),
+    FailureClass.QUOTA_WINDOW: gettext_noop("The key has used up its quota for now"),
+    FailureClass.TOO_LARGE: gettext_noop("The limits of this key are too small even for a test"),
+    FailureClass.BILLING: gettext_noop("The account behind this key has no money or quota left"),
+    FailureClass.RATE: gettext_noop("The key is at its rate limit now. Test again later"),
+    FailureClass.OVERLOAD: gettext_noop("The upstream is overloaded. Test again later"),
+    FailureClass.CONFIG: gettext_noop("Nothing answers at this address as an API. Check the base URL; most end in /v1"),
+    FailureClass.TRANSIENT: gettext_noop("The upstream failed"),
 }
 
 
@@ -115,12 +117,12 @@ async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterat
 
 def _unreachable(error: Exception) -> str:
     if isinstance(error, ConnectRefused):
-        return "The host name stands for an address that channels may not use. A superuser can allow it under “Allowed upstream addresses”."
+        return _("The host name stands for an address that channels may not use. A superuser can allow it under “Allowed upstream addresses”.")
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        return "The upstream did not answer in time. Check the base URL, the firewall and the proxy."
+        return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
     if isinstance(error, httpx.ConnectError):
-        return f"The upstream cannot be reached: {error}. Check the base URL and that the upstream runs."
-    return f"The connection failed: {error or type(error).__name__}."
+        return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {"error": error}
+    return _("The connection failed: %(error)s.") % {"error": str(error) or type(error).__name__}
 
 
 async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], rules: Sequence[Rule], streamed: bool) -> ProbeResult:
@@ -141,7 +143,7 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
                     pieces.append(piece)
                     size += len(piece)
                     if size > _MOST_BYTES:
-                        return ProbeResult(False, f"The upstream's answer to one word is longer than {_MOST_BYTES >> 20} MiB. Check the base URL.", _since(began))
+                        return ProbeResult(False, _("The upstream's answer to one word is longer than %(n)d MiB. Check the base URL.") % {"n": _MOST_BYTES >> 20}, _since(began))
                     scanner.feed(piece)
                     if first is None and scanner.started:
                         first = _since(began)
@@ -151,15 +153,19 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     latency = _since(began)
     good = response.status_code == 200
     if good and streamed and scanner.error is None and scanner.started:
-        return ProbeResult(True, f"Answered in {latency} ms, the first token after {first} ms.", latency, "", first)
+        return ProbeResult(True, _("Answered in %(took)d ms, the first token after %(first)d ms.") % {"took": latency, "first": first}, latency, "", first)
     answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
     if answer is None or answer.is_error:
         failed = scanner.error if good and scanner.error is not None else content
         failure = classify(response.status_code, response.headers, failed, channel.provider, rules, inside_200=response.status_code < 300)
         return ProbeResult(False, explain(response.status_code, failure, failed), latency, failure=failure)
-    reported = answer.model or "no model name"
-    tokens = f", {answer.usage.input} + {answer.usage.output} tokens" if answer.usage else ", no usage reported"
-    return ProbeResult(True, f"Answered in {latency} ms as “{clean_upstream_message(reported, 120)}”{tokens}.", latency, reported)
+    reported = answer.model or _("no model name")
+    said = {"took": latency, "name": clean_upstream_message(reported, 120)}
+    if answer.usage:
+        message = _("Answered in %(took)d ms as “%(name)s”, %(in)d + %(out)d tokens.") % {**said, "in": answer.usage.input, "out": answer.usage.output}
+    else:
+        message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % said
+    return ProbeResult(True, message, latency, reported)
 
 
 def _as_chat(content: bytes) -> ChatAnswer | None:
@@ -198,7 +204,7 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
     try:
         listed = msgspec.json.decode(response.content, type=_List)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return ModelList((), "The upstream answered, but not with a list of models. Type the model names by hand.")
+        return ModelList((), _("The upstream answered, but not with a list of models. Type the model names by hand."))
     return ModelList(tuple(sorted({entry.id for entry in listed.data if entry.id})))
 
 
@@ -207,4 +213,4 @@ def explain(status: int, failure: Failure, body: bytes) -> str:
     error = read_error(body)
     said = f": “{error.message}”" if error else ""
     kind = FailureClass.KEY_FORBIDDEN_MODEL if status == 404 and failure.kind is FailureClass.CLIENT else failure.kind  # a test asks for nothing else that could be missing
-    return f"{_WORDS.get(kind, 'The upstream failed')} (HTTP {status}){said}."[:500]
+    return f"{_(_WORDS.get(kind, _WORDS[FailureClass.TRANSIENT]))} (HTTP {status}){said}."[:500]

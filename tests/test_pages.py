@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -16,8 +20,10 @@ from accounts.models import User
 from bench.browser import CHROMIUM
 from bench.page_times import MORE
 from bench.pages import EVERY, ids
+from bench.tour import trouble
 from relay import rollup
-from relay.models import UsageRecord
+from relay.models import Channel, Model, Token, UsageRecord
+from relay.providers.table import CHOICES
 
 MOST = 45
 """Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""
@@ -55,6 +61,68 @@ def test_pages_answer_in_every_language(db: None, settings: Any) -> None:
         for place in EVERY:
             answer = browsers[place.who].get(place.path.format(**known))
             assert answer.status_code == 200 and f'lang="{code}"' in answer.content.decode(), (code, place)
+
+
+def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -> None:
+    """But for names, and for what people have written themselves."""
+    settings.CONFIG = settings.CONFIG.model_copy(update={"status_page": "public", "signup": "open"})
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    User.objects.update(is_superuser=True)
+    UsageRecord.objects.all().delete()
+    admin = User.objects.create_superuser("page-admin", password="a long password")
+    call_command("seed", users=5, tokens=9, requests=200, days=3)
+    trouble()
+    known = ids()
+    browsers = {who: Client(headers={"accept-language": "zh-hans"}) for who in ("", "user", "staff")}
+    browsers["user"].force_login(User.objects.get(pk=known["user"]))
+    browsers["staff"].force_login(admin)
+    names = {name for model in (User, Group, Channel, Model, Token) for name in map(str, model.objects.all())} | {f"{token.name} ({token.hint}" for token in Token.objects.all()}
+    names |= {zone.replace("_", " ") for zone in available_timezones()} | {str(label) for _key, label in CHOICES} | {"AIRelays"}
+    known_names = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")(?!\w)")
+    found = {}
+    for place in EVERY:
+        read = Words()
+        read.feed(browsers[place.who].get(place.path.format(**known)).content.decode())
+        for text in read.found:
+            if not NAME.fullmatch(text) and re.search("[a-z]{3}", known_names.sub("", text)):
+                found[text] = place.name
+    assert found == {}
+
+
+NAME = re.compile(
+    r"AIRelays.*|English|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex CLI|Claude Code|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
+    r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key|Override OpenAI Base URL"  # as those apps' own pages call them
+    r"|(boolean|file|integer|object|string)|\".*|Azure OpenAI.*|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
+    r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly|Move to a new database|Their status page .*|seeded.*"
+)
+"""Names, addresses, codes, and what the seeding wrote as people would."""
+
+
+class Words(HTMLParser):
+    """What a page says in Latin letters alone, in its text and in what is read out or shown beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._see(*(value for name, value in attrs if name in {"title", "aria-label", "placeholder", "alt"}))
+        if tag not in {"input", "img", "br", "meta", "link", "hr", "path", "rect"}:
+            self._open.append("icon" if "material-symbols" in (dict(attrs).get("class") or "") else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() not in {tag, "icon"}:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style", "pre", "code", "textarea", "svg", "icon"} & set(self._open):
+            self._see(data)
+
+    def _see(self, *texts: str | None) -> None:
+        for text in (" ".join(text.split()) for text in texts if text):
+            if re.search("[a-z]{3}", text) and not re.search("[\u4e00-\u9fff]", text):
+                self.found.add(text)
 
 
 def _queries(known: dict[str, Any], admin: Any) -> dict[str, int]:

@@ -125,18 +125,18 @@ class ModelAdmin(BaseAdmin):
     @display(description=_("price in / out, per 1M"), ordering="price_input")
     def price(self, model: Any) -> str:
         if model.price_input is None:
-            return "none"
+            return str(_("none"))
         return f"{money.show(money.nano(model.price_input))} / {money.show(money.nano(model.price_output))}"
 
     @display(description=_("state"), label={"usable": "success", "no channel": "danger", "no price": "danger", "nobody may use it": "warning", "disabled": ""})
-    def state(self, model: Any) -> str:
+    def state(self, model: Any) -> tuple[str, Any]:
         if not model.enabled:
-            return "disabled"
+            return "disabled", _("disabled")
         if not model.serving:
-            return "no channel"
+            return "no channel", _("no channel")
         if model.price_input is None and settings.CONFIG.unpriced == "refuse":
-            return "no price"
-        return "usable" if model.is_open or model.granted else "nobody may use it"
+            return "no price", _("no price")
+        return ("usable", _("usable")) if model.is_open or model.granted else ("nobody may use it", _("nobody may use it"))
 
     @display(description=_("channels"), ordering="serving")
     def channel_names(self, model: Any) -> str:
@@ -183,7 +183,7 @@ class ModelAdmin(BaseAdmin):
 
     @display(description=_("permissions"), ordering="granted")
     def permission_count(self, model: Any) -> str:
-        return "open" if model.is_open else str(model.granted)
+        return str(_("open")) if model.is_open else str(model.granted)
 
     @admin.action(description=_("Open to everyone"), permissions=["change"])
     def open_models(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
@@ -210,7 +210,8 @@ class ModelAdmin(BaseAdmin):
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:
         found = self.switch(request, rows, "is_open", is_open, "model.open" if is_open else "model.close")
-        self.message_user(request, f"{len(found)} model(s) are now {'open to everyone' if is_open else 'closed'}.", messages.SUCCESS)
+        said = _("%(n)d model(s) are now open to everyone.") if is_open else _("%(n)d model(s) are now closed.")
+        self.message_user(request, said % {"n": len(found)}, messages.SUCCESS)
 
 
 @admin.register(ModelPermission)

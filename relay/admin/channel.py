@@ -45,8 +45,8 @@ class ApiKeyInline(TabularInline):
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if key.auto_disabled:
-            return f"out of service: {key.get_auto_disabled_display()}"
-        return "in service" if key.enabled else "disabled"
+            return str(_("out of service: %(why)s") % {"why": key.get_auto_disabled_display()})
+        return str(_("in service") if key.enabled else _("disabled"))
 
     @display(description=_("left alone until"))
     def cooldown(self, key: ApiKey) -> str:
@@ -155,9 +155,10 @@ class ChannelAdmin(BaseAdmin):
     def out_of_service(self, channel: Channel) -> str:
         said = []
         for key in channel.keys.exclude(auto_disabled=""):
-            again = f" Tested again {moment(key.next_test_at)}." if key.next_test_at else ""
             since = moment(key.auto_disabled_at) if key.auto_disabled_at else "—"
-            said.append(f"Key {key}, since {since}: {key.auto_disabled_reason}{again}")
+            line = _("%(key)s, since %(since)s: %(why)s") % {"key": key, "since": since, "why": key.auto_disabled_reason}
+            again = _("tested again %(when)s") % {"when": moment(key.next_test_at)} if key.next_test_at else ""
+            said.append(f"{line} · {again}" if again else line)
         return "\n".join(said)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
@@ -173,7 +174,7 @@ class ChannelAdmin(BaseAdmin):
 
     @display(description=_("provider"), ordering="provider")
     def provider_label(self, channel: Channel) -> str:
-        return PROVIDERS[channel.provider].label if channel.provider in PROVIDERS else channel.provider
+        return str(_(PROVIDERS[channel.provider].label)) if channel.provider in PROVIDERS else channel.provider
 
     @display(description=_("state"))
     def state(self, channel: Any) -> str:
@@ -194,7 +195,7 @@ class ChannelAdmin(BaseAdmin):
     @display(description=_("keys"), ordering="keys_on")
     def key_count(self, channel: Any) -> str:
         if channel.keys_out:
-            return f"{channel.keys_on}, {channel.keys_out} out of service"
+            return str(_("%(on)d, %(out)d out of service") % {"on": channel.keys_on, "out": channel.keys_out})
         return str(channel.keys_on or ("—" if not PROVIDERS[channel.provider].needs_key else 0))
 
     @display(description=_("models"), ordering="models_on")
@@ -204,7 +205,7 @@ class ChannelAdmin(BaseAdmin):
     @display(description=_("last test"), ordering="tested_at")
     def last_test(self, channel: Channel) -> str:
         if channel.tested_at is None:
-            return "never"
+            return str(_("never"))
         return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
@@ -239,8 +240,8 @@ class ChannelAdmin(BaseAdmin):
         channels = self.switch(request, rows, "enabled", enabled, "channel.enable" if enabled else "channel.disable")
         for channel in channels:
             ChannelEvent.write(channel.pk, "enabled" if enabled else "disabled", "", request.user)
-        word = "enabled" if enabled else "disabled"
-        self.message_user(request, f"{len(channels)} channel(s) {word}: {', '.join(map(str, channels)) or 'none needed it'}.", messages.SUCCESS)
+        said = _("%(n)d channel(s) enabled: %(names)s.") if enabled else _("%(n)d channel(s) disabled: %(names)s.")
+        self.message_user(request, said % {"n": len(channels), "names": ", ".join(map(str, channels)) or _("none needed it")}, messages.SUCCESS)
 
     @admin.action(description=_("Test with a real request"), permissions=["change"])
     def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
@@ -278,9 +279,13 @@ class ChannelAdmin(BaseAdmin):
         if request.method != "POST":
             model = test_model(channel)
             keys = channel.keys.filter(enabled=True).count()
-            text = f"One real chat request to the model “{model}” is sent" if model else "There is no model to test with yet"
-            text += f" with each of its {keys} keys. It costs a few tokens." if keys > 1 else ". It costs a few tokens."
-            return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text, "Test now")
+            said = {"model": model, "keys": keys}
+            text = _("There is no model to test with yet. Fetch the models first, or type one under “Test”.")
+            if model and keys > 1:
+                text = _("One real chat request to the model “%(model)s” is sent with each of its %(keys)d keys. It costs a few tokens.")
+            elif model:
+                text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
+            return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now"))
         report(self, request, channel, test_channel(channel, request.user, address(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
@@ -303,7 +308,7 @@ class ChannelAdmin(BaseAdmin):
         have = set(channel.served.values_list("upstream_name", flat=True)) | set(channel.served.values_list("model__name", flat=True))
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Models of “{channel}”",
+            "title": _("Models of “%(channel)s”") % {"channel": channel},
             "opts": self.model._meta,
             "object": channel,
             "error": listed.error,
@@ -323,7 +328,7 @@ class ChannelAdmin(BaseAdmin):
                 "names": names,
             }
             return self.confirm(
-                request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else "No key of this channel is out of service.", "Put them back"
+                request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else _("No key of this channel is out of service."), _("Put them back")
             )
         count = sum(put_back(key, request.user, address(request)) for key in out)
         self.message_user(request, _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel}, messages.SUCCESS)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from relay.explain import Explanation, explain_route
 from relay.models import Model, Token
+from relay.models.token import STATES
 
 _MOST = 500
 
@@ -36,7 +37,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     context = {
         **admin.site.each_context(request), "title": _("Explain routing"), "asked": asked, "error": error, "found": found,
         "users": User.objects.order_by("username").values_list("username", flat=True)[:_MOST], "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MOST],
-        "tokens": [(str(token.pk), f"{token} ({token.hint}, {token.state()})") for token in Token.objects.filter(user=chosen)[:_MOST]] if chosen else [],
+        "tokens": [(str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})") for token in Token.objects.filter(user=chosen)[:_MOST]] if chosen else [],
     }  # fmt: skip
     return render(request, "admin/relay/explain.html", context)
 
@@ -62,10 +63,10 @@ def _answer(request: HttpRequest) -> HttpResponse:
 def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
     user = User.objects.filter(username=asked["user"]).first()
     if user is None:
-        return None, f"There is no user “{asked['user']}”."
+        return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})
     token = None
     if asked["token"]:
         token = Token.objects.filter(user=user, pk=int(asked["token"])).first() if asked["token"].isdecimal() and len(asked["token"]) < 19 else None
         if token is None:
-            return None, f"{user} has no token with the number {asked['token']}."
+            return None, str(_("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]})
     return explain_route(user, token, asked["model"]), ""

@@ -56,7 +56,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         data = super().clean() or self.cleaned_data
         provider = PROVIDERS.get(data.get("provider", ""))
         if provider and not provider.base_url and data.get("base_url") == "":
-            self.add_error("base_url", f"{provider.label} has no address of its own: type the base URL of the upstream.")
+            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(provider.label)})
         elif provider and provider.key != "demo" and data.get("base_url") == "":
             try:
                 check_typed_url(provider.base_url)  # Ollama's own address, for one, is this machine
@@ -106,7 +106,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
     secret = forms.CharField(
         required=False,
         label=_("New secret"),
-        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": "leave empty to keep"}),
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": _("leave empty to keep")}),
     )
 
     class Meta:
@@ -133,7 +133,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
-        required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text=_("Shown in /v1/models; nothing is refused by it.")
+        label=_("Abilities"), required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text=_("Shown in /v1/models; nothing is refused by it.")
     )
 
     class Meta:

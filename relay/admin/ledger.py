@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import formats
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
 from portal.lib import money
 from relay.billing.verify import verify
 from relay.models import LedgerAccount, LedgerEntry
+from relay.models.budget import PERIOD_WORDS
 
 
 @admin.register(LedgerAccount)
@@ -31,11 +33,11 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
     @display(description=_("account"), ordering="kind")
     def account(self, row: LedgerAccount) -> str:
-        return f"budget of a {row.period}, from {_day(row.first_day)}" if row.kind == "budget" else row.get_kind_display()
+        return str(_("%(period)s budget, from %(day)s") % {"period": _(PERIOD_WORDS[row.period]), "day": _day(row.first_day)}) if row.kind == "budget" else row.get_kind_display()
 
     @display(description=_("granted or limit"), ordering="granted")
     def limit(self, row: LedgerAccount) -> str:
-        return money.show(row.granted) if row.limited or row.granted else "unlimited"
+        return money.show(row.granted) if row.limited or row.granted else str(_("unlimited"))
 
     @display(description=_("used"), ordering="used")
     def used_usd(self, row: LedgerAccount) -> str:
@@ -47,7 +49,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
     @display(description=_("left"))
     def left(self, row: LedgerAccount) -> str:
-        return money.show(row.free) if row.limited else "unlimited"
+        return money.show(row.free) if row.limited else str(_("unlimited"))
 
     @action(description=_("Verify the books"), url_path="verify", icon="fact_check", permissions=["view"])
     def verify_books(self, request: HttpRequest) -> HttpResponse:
@@ -63,7 +65,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
 
 def _day(ordinal: int) -> str:
-    return f"{date.fromordinal(ordinal):%-d %b %Y}" if ordinal else ""
+    return formats.date_format(date.fromordinal(ordinal), "j M Y") if ordinal else ""
 
 
 @admin.register(LedgerEntry)
@@ -74,7 +76,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
     list_select_related = ("user", "token", "actor")
     search_fields = ("=user__username", "=request_id")
-    search_help_text = "A user name, or a whole request id."
+    search_help_text = _("A user name, or a whole request id.")
     paginator = UncountedPaginator
     ordering = ("-id",)
 

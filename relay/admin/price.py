@@ -71,7 +71,7 @@ class ModelPriceAdmin(BaseAdmin):
 
     @display(description=_("what"), ordering="purpose")
     def whose(self, row: ModelPrice) -> str:
-        return "price" if row.purpose == "sale" else "upstream cost"
+        return str(_("price") if row.purpose == "sale" else _("upstream cost"))
 
     @display(description=_("valid from"), ordering="valid_from")
     def since(self, row: ModelPrice) -> str:
@@ -79,13 +79,14 @@ class ModelPriceAdmin(BaseAdmin):
 
     @display(description=_("prompts above"), ordering="above_tokens")
     def above(self, row: ModelPrice) -> str:
-        return f"{row.above_tokens:,}" if row.above_tokens else "all"
+        return f"{row.above_tokens:,}" if row.above_tokens else str(_("all"))
 
     @display(description=_("state"), label={"in force": "success", "to come": "info", "past": ""})
-    def state(self, row: Any) -> str:
+    def state(self, row: Any) -> tuple[str, Any]:
         if not row.in_force:
-            return "to come"
-        return "in force" if row.channel_id or row.newest is None or row.valid_from >= row.newest else "past"
+            return "to come", _("to come")
+        newest = row.channel_id or row.newest is None or row.valid_from >= row.newest
+        return ("in force", _("in force")) if newest else ("past", _("past"))
 
     @display(description=_("input / 1M"), ordering="input")
     def input_usd(self, row: ModelPrice) -> str:

@@ -102,7 +102,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         AuditEvent.write("codes.show", request.user, batch, address(request))
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Codes “{batch}”",
+            "title": _("Codes “%(batch)s”") % {"batch": batch},
             "opts": self.model._meta,
             "object": batch,
             "amount": money.show(batch.amount),
@@ -133,7 +133,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     def disable_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         if request.method != "POST":
-            return self.confirm(request, batch, _("Disable “%(batch)s”") % {"batch": batch}, "Codes that nobody has redeemed yet become worthless.", "Disable", danger=True)
+            return self.confirm(request, batch, _("Disable “%(batch)s”") % {"batch": batch}, _("Codes that nobody has redeemed yet become worthless."), _("Disable"), danger=True)
         with transaction.atomic():
             count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
             AuditEvent.write("codes.disable", request.user, batch, address(request), count=count)

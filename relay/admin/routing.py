@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, display, moment
@@ -59,12 +60,26 @@ class FailureRuleAdmin(BaseAdmin):
         self.message_user(request, _("%(n)s rule(s) disabled.") % {"n": len(found)}, messages.SUCCESS)
 
 
+class KindFilter(admin.SimpleListFilter):
+    """Only those kinds that there are."""
+
+    title = _("because")
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        there = Cooldown.objects.values_list("kind", flat=True).distinct().order_by("kind")
+        return [(kind, gettext(BY_WORD[kind].text) if kind in BY_WORD else kind) for kind in there]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Cooldown]) -> QuerySet[Cooldown]:
+        return queryset.filter(kind=self.value()) if self.value() else queryset
+
+
 @admin.register(Cooldown)
 class CooldownAdmin(ReadOnlyAdmin):
     """Channels, keys and models that are left alone for a while, by what their upstreams said. Nothing here needs a person; a person may end it."""
 
     list_display = ("channel", "api_key", "model", "because", "detail", "opened", "since_label", "returns")
-    list_filter = ("kind", "channel")
+    list_filter = (KindFilter, "channel")
     list_select_related = ("channel", "api_key", "model")
     search_fields = ("channel__name", "model__name")
     actions = ("try_again_now",)
@@ -80,7 +95,7 @@ class CooldownAdmin(ReadOnlyAdmin):
 
     @display(description=_("tried again"), ordering="until")
     def returns(self, row: Cooldown) -> str:
-        return "with the next request" if row.until <= clock.now() else f"{moment(row.until)} {timezone.localtime(row.until):%Z}"
+        return str(_("with the next request")) if row.until <= clock.now() else f"{moment(row.until)} {timezone.localtime(row.until):%Z}"
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:

@@ -43,7 +43,8 @@ def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
         with transaction.atomic():
             AuditEvent.write("request.end", request.user, None, address(request), request_id=request_id)
             roster.end_request(request_id)
-        messages.success(request, f"{request_id} is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
+        said = _("%(id)s is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
+        messages.success(request, said % {"id": request_id})
         return redirect("admin-running")
     context = {**admin.site.each_context(request), "title": _("End a running request"), "request_id": request_id}
     return render(request, "admin/relay/end_request.html", context)

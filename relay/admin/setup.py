@@ -72,7 +72,7 @@ class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generi
         if provider is None or provider.key == "demo":
             return data
         if not url and not provider.base_url:
-            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": provider.label})
+            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(provider.label)})
             return data
         try:
             data["base_url"] = check_typed_url(url) if url and url.rstrip("/") != provider.base_url else ""
@@ -179,7 +179,7 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
             AuditEvent.write("channel.add", request.user, made, address(request), provider=made.provider)
         messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
         return _on("channel", made)
-    vendors = [(key, row.label, row.base_url, row.needs_key) for key, row in PROVIDERS.items() if key != "demo"]
+    vendors = [(key, _(row.label), row.base_url, row.needs_key) for key, row in PROVIDERS.items() if key != "demo"]
     return {"form": form, "vendors": vendors, "chosen": form["provider"].value()}
 
 

@@ -18,7 +18,7 @@ from relay import tokens
 from relay.admin.forms import TokenForm
 from relay.billing import ledger
 from relay.models import Budget, Token, UsageRecord
-from relay.models.token import make_secret
+from relay.models.token import STATES, make_secret
 from relay.receipts import quota_accounts
 
 
@@ -68,8 +68,8 @@ class TokenAdmin(BaseAdmin):
         return False
 
     @display(description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
-    def state_label(self, token: Token) -> str:
-        return token.state()
+    def state_label(self, token: Token) -> tuple[str, Any]:
+        return token.state(), _(STATES[token.state()])
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         if not change:
@@ -115,7 +115,13 @@ class TokenAdmin(BaseAdmin):
         return self._show(request, obj, request.new_token_secret)  # type: ignore[attr-defined]
 
     def _show(self, request: HttpRequest, token: Token, secret: str) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "title": f"Token “{token}” of {token.user}", "opts": self.model._meta, "object": token, "secret": secret}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Token “%(token)s” of %(user)s") % {"token": token, "user": token.user},
+            "opts": self.model._meta,
+            "object": token,
+            "secret": secret,
+        }
         response = render(request, "admin/relay/token/secret.html", context)
         response["Cache-Control"] = "no-store"
         return response
@@ -131,8 +137,8 @@ class TokenAdmin(BaseAdmin):
                 request,
                 token,
                 _("Rotate “%(token)s”") % {"token": token},
-                "The token gets a new secret. The old one is refused from then on, on every worker.",
-                "Rotate",
+                _("The token gets a new secret. The old one is refused from then on, on every worker."),
+                _("Rotate"),
                 danger=True,
             )
         return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
@@ -141,9 +147,8 @@ class TokenAdmin(BaseAdmin):
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token = get_object_or_404(Token, pk=object_id)
         if request.method != "POST":
-            return self.confirm(
-                request, token, f"Revoke “{token}”", "The token is refused from now on and its running streams are ended. This cannot be undone.", "Revoke", danger=True
-            )
+            text = _("The token is refused from now on and its running streams are ended. This cannot be undone.")
+            return self.confirm(request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True)
         tokens.revoke_token(token, actor=request.user, ip=address(request))
         self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
@@ -176,4 +181,5 @@ class TokenAdmin(BaseAdmin):
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Token], enabled: bool) -> None:
         found = self.switch(request, rows.filter(revoked_at__isnull=True), "enabled", enabled, "token.enable" if enabled else "token.disable")
-        self.message_user(request, f"{len(found)} token(s) {'enabled' if enabled else 'disabled'}.", messages.SUCCESS)
+        said = _("%(n)d token(s) enabled.") if enabled else _("%(n)d token(s) disabled.")
+        self.message_user(request, said % {"n": len(found)}, messages.SUCCESS)

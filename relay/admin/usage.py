@@ -68,7 +68,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         if record is None or request.method != "GET" or not self.has_view_permission(request, record):
             return super().change_view(request, object_id, form_url, extra_context)
         context = {
-            **self.admin_site.each_context(request), "title": f"Receipt {record.request_id}", "opts": self.model._meta, "object": record, "record": record,
+            **self.admin_site.each_context(request), "title": _("Receipt %(id)s") % {"id": record.request_id}, "opts": self.model._meta, "object": record, "record": record,
             "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in entries_of(record)] if sees_money(request) else [],
             "money": _money(record) if sees_money(request) else None, "error": explained(record.error_code) if record.error_code else None,
         }  # fmt: skip

@@ -29,7 +29,7 @@ from relay.billing import ledger
 from relay.geekai import make_bundle
 from relay.models import Budget, LedgerAccount, ModelPermission
 
-LIMITS = ("Limits", {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
+LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
 
 
 class UserBudgetInline(TabularInline):
@@ -79,7 +79,7 @@ class AmountForm(forms.Form):
         label=_("Amount in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
-    reason = forms.CharField(max_length=200, help_text=_("Kept in the ledger; the user sees it."), widget=UnfoldAdminTextInputWidget())
+    reason = forms.CharField(label=_("Reason"), max_length=200, help_text=_("Kept in the ledger; the user sees it."), widget=UnfoldAdminTextInputWidget())
 
 
 admin.site.unregister(User)
@@ -114,7 +114,7 @@ class PayingUserAdmin(UserAdmin):
 
     @display(description=_("balance"), ordering="wallet_balance")
     def balance(self, user: Any) -> str:
-        return money.show(user.wallet_balance or 0) if user.wallet_limited is not False else "unlimited"
+        return money.show(user.wallet_balance or 0) if user.wallet_limited is not False else str(_("unlimited"))
 
     @display(description=_("used"), ordering="wallet_used")
     def used(self, user: Any) -> str:
@@ -125,35 +125,37 @@ class PayingUserAdmin(UserAdmin):
 
     @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, "Top up", "Add to the balance of")
+        return self._move(request, object_id, ledger.top_up)
 
     @action(description=_("Deduct"), url_path="deduct", icon="money_off", permissions=["wallet"])
     def deduct(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, "Deduct", "Take from the balance of")
+        return self._move(request, object_id, ledger.deduct)
 
-    def _move(self, request: HttpRequest, object_id: Any, button: str, words: str) -> HttpResponse:
+    def _move(self, request: HttpRequest, object_id: Any, move: Any) -> HttpResponse:
         user = get_object_or_404(User, pk=object_id)
+        adds = move is ledger.top_up
         form = AmountForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
                 with transaction.atomic():
-                    (ledger.top_up if button == "Top up" else ledger.deduct)(user, amount, actor=request.user, reason=reason)
-                    AuditEvent.write("wallet.top-up" if button == "Top up" else "wallet.deduct", request.user, user, address(request), usd=money.plain(amount), reason=reason)
+                    move(user, amount, actor=request.user, reason=reason)
+                    AuditEvent.write("wallet.top-up" if adds else "wallet.deduct", request.user, user, address(request), usd=money.plain(amount), reason=reason)
             except ledger.NotEnough as error:
                 form.add_error("amount", str(error))
             else:
                 left = LedgerAccount.objects.get(user=user, kind="wallet").balance
-                self.message_user(
-                    request, f"{money.show(amount)} {'added to' if button == 'Top up' else 'taken from'} {user}: the balance is {money.show(left)}.", messages.SUCCESS
-                )
+                said = _("%(amount)s added to %(user)s: the balance is %(left)s.") if adds else _("%(amount)s taken from %(user)s: the balance is %(left)s.")
+                self.message_user(request, said % {"amount": money.show(amount), "user": user, "left": money.show(left)}, messages.SUCCESS)
                 return redirect("admin:accounts_user_change", user.pk)
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
-        context = {
-            **self.admin_site.each_context(request), "title": f"{words} {user}", "opts": self.model._meta, "object": user, "form": form, "button": button,
-            "text": f"The balance is {money.show(wallet.balance if wallet else 0)}, of which running requests hold {money.show(wallet.reserved if wallet else 0)}."
-            + (" It limits nothing: this user is unlimited." if wallet and not wallet.limited else ""),
-        }  # fmt: skip
+        title = (_("Add to the balance of %(user)s") if adds else _("Take from the balance of %(user)s")) % {"user": user}
+        have = {"balance": money.show(wallet.balance if wallet else 0), "held": money.show(wallet.reserved if wallet else 0)}
+        text = str(_("The balance is %(balance)s, of which running requests hold %(held)s.") % have)
+        if wallet and not wallet.limited:
+            text += " " + _("It limits nothing: this user is unlimited.")
+        button = _("Top up") if adds else _("Deduct")
+        context = {**self.admin_site.each_context(request), "title": title, "opts": self.model._meta, "object": user, "form": form, "button": button, "text": text}
         return render(request, "admin/form.html", context, status=422 if form.errors else 200)
 
     @action(description=_("Unlimited on or off"), url_path="unlimited", icon="all_inclusive", permissions=["wallet"])
@@ -163,12 +165,15 @@ class PayingUserAdmin(UserAdmin):
         limited = wallet is None or wallet.limited
         if request.method != "POST":
             left = money.show(wallet.balance if wallet else 0)
-            text = f"{user} may then spend without end; the portal pays." if limited else f"{user} may then spend the balance of {left}, and no more."
-            return self.confirm(request, user, f"{'Lift' if limited else 'Set'} the limit of {user}", text, "Make unlimited" if limited else "Limit to the balance")
+            text = _("%(user)s may then spend without end; the portal pays.") if limited else _("%(user)s may then spend the balance of %(left)s, and no more.")
+            title = _("Lift the limit of %(user)s") if limited else _("Set the limit of %(user)s")
+            names = {"user": user, "left": left}
+            return self.confirm(request, user, title % names, text % names, _("Make unlimited") if limited else _("Limit to the balance"))
         with transaction.atomic():
             ledger.set_unlimited(user, limited)
             AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, address(request))
-        self.message_user(request, f"{user} is {'unlimited' if limited else 'limited to the balance'} now.", messages.SUCCESS)
+        said = _("%(user)s is unlimited now.") if limited else _("%(user)s is limited to the balance now.")
+        self.message_user(request, said % {"user": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
 
     # -- helping somebody ---------------------------------------------------------------------------------------------

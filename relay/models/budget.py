@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from typing import Final
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_noop
 
 from relay.models.ledger import Period
 from relay.models.token import Token
+
+PERIOD_WORDS: Final = {"day": gettext_noop("daily"), "week": gettext_noop("weekly"), "month": gettext_noop("monthly")}
 
 
 class Budget(models.Model):

@@ -86,7 +86,7 @@ class ChannelModel(ChangeTracked):
         constraints = [models.UniqueConstraint(fields=["channel", "model"], name="channel_serves_model_once")]
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.channel}"
+        return f"{self.model} · {self.channel}"
 
 
 class ModelPermission(ChangeTracked):

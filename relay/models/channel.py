@@ -6,6 +6,7 @@ from typing import ClassVar
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ChangeTracked, Limited
 from portal.lib.crypto import mask
@@ -16,7 +17,7 @@ from relay.providers.table import CHOICES, PROVIDERS
 
 def provider_choices() -> list[tuple[str, str]]:
     """A function, so that a new vendor needs no migration."""
-    return CHOICES
+    return [(key, str(_(label))) for key, label in CHOICES]
 
 
 _TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import Change, ChangeTracked, Limited
 from portal.lib import clock, net
@@ -17,6 +18,8 @@ from relay.models.fields import box
 
 TOKEN_LENGTH = 51
 """Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access`)."""
+STATES: Final = {"active": gettext_noop("active"), "disabled": gettext_noop("disabled"), "expired": gettext_noop("expired"), "revoked": gettext_noop("revoked")}
+"""What `Token.state` says, as it is shown."""
 
 
 class Purpose(models.TextChoices):
