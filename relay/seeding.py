@@ -1,6 +1,6 @@
 """Fills an empty portal with made-up use, to measure pages on or to look at them: users, tokens, channels, models, requests of the last days.
 
-The requests are rows without movements of money behind them, so the books of such a portal do not prove anything.
+Every request that cost something has its entry in the ledger, and wallets are topped up when they are empty, so the books balance.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from django.db import connection, transaction
 from accounts.models import User
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest
+from relay.billing.history import History, insert
 from relay.billing.writer import COLUMNS
-from relay.models import ApiKey, Channel, ChannelModel, Incident, LedgerAccount, Model, ModelPrice, Token, UsageRecord
+from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPrice, Token, UsageRecord
 from relay.models.incident import Severity
 from relay.models.token import make_secret
 
 CHUNK: Final = 10_000
+TOP_UP: Final = 25_000_000_000  # nano-USD
 MARK: Final = "seeded-"  # how the users of a seeded portal begin
 _VENDORS: Final = (
     ("OpenAI main", "openai", 20, 3),
@@ -51,6 +53,9 @@ _ENDS: Final = (
 )  # fmt: skip
 
 
+_ID, _USER, _TOKEN, _AT, _COST = (COLUMNS.index(name) for name in ("request_id", "user_id", "token_id", "started_at", "cost"))
+
+
 class NotEmpty(Exception):
     """The portal is in use."""
 
@@ -75,10 +80,24 @@ def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: No
     tokens = _tokens(plan, people, chance)
     progress("tokens", len(tokens))
     made = 0
-    for rows in _chunks(plan, tokens, models, chance):
-        _insert(rows)
+    books = History(TOP_UP)
+    unlimited = {user.pk for number, user in enumerate(people) if number % 3 == 2}
+    begin = clock.now() - timedelta(days=plan.days)
+    for user in people:
+        if user.pk not in unlimited:
+            books.open(user.pk, begin)
+    for rows in _chunks(plan, tokens, models, chance, unlimited):
+        for row in rows:
+            if row[_COST]:
+                books.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
+        with transaction.atomic():
+            insert(UsageRecord._meta.db_table, COLUMNS, rows)
+            books.write()
         made += len(rows)
         progress("requests", made)
+    with transaction.atomic():
+        books.write()
+        books.close([(user.pk, user.pk not in unlimited) for user in people], tokens)
     if connection.vendor in {"sqlite", "postgresql"}:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
@@ -121,8 +140,6 @@ def _users(plan: Plan, password: str) -> list[User]:
     users = [User(username=f"{MARK}{number:05}", email=f"user{number}@example.org", password=secret) for number in range(plan.users)]
     with transaction.atomic():
         User.objects.bulk_create(users, batch_size=1000)
-        rows = [LedgerAccount(key=f"wallet:{user.pk}", kind="wallet", user=user, limited=number % 3 != 0, granted=25_000_000_000) for number, user in enumerate(users)]
-        LedgerAccount.objects.bulk_create(rows, batch_size=1000)
     return users
 
 
@@ -142,13 +159,12 @@ def _tokens(plan: Plan, people: list[User], chance: random.Random) -> list[tuple
         tokens.append(token)
     with transaction.atomic():
         Token.objects.bulk_create(tokens, batch_size=1000)
-        LedgerAccount.objects.bulk_create(
-            [LedgerAccount(key=f"quota:{token.pk}", kind="quota", user_id=token.user_id, token=token, limited=False) for token in tokens], batch_size=1000
-        )
     return [(token.pk, token.user_id) for token in tokens]
 
 
-def _chunks(plan: Plan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], chance: random.Random) -> Iterator[list[tuple[Any, ...]]]:
+def _chunks(
+    plan: Plan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], chance: random.Random, unlimited: set[int]
+) -> Iterator[list[tuple[Any, ...]]]:
     """Rows in the order of time, oldest first; busier by day than by night, and lately than long ago."""
     weights = [entry[7] for entry in _MODELS]
     ends = [end for end in _ENDS for _ in range(end[0])]
@@ -175,24 +191,10 @@ def _chunks(plan: Plan, tokens: list[tuple[int, int]], models: list[tuple[Any, l
             "chat.completions", chance.random() < 0.8, status, reason, code, "A made-up failure." if code else "", into if well else 0, cached if well else 0,
             0, out, 0, 0, 0, 0, 0,
             0, 0, "reported" if well else "none", (first or 300) + out * 8, first, 1, "[]", "203.0.113.7", None,
-            1_000_000, cost, 0, int(cost * 0.7), cost, "wallet" if cost else "", "usage" if well else "nothing",
+            1_000_000, cost, 0, int(cost * 0.7), cost, ("house" if user in unlimited else "wallet") if cost else "", "usage" if well else "nothing",
         ))  # fmt: skip
         if len(rows) == CHUNK:
             yield rows
             rows = []
     if rows:
         yield rows
-
-
-def _insert(rows: list[tuple[Any, ...]]) -> None:
-    table = UsageRecord._meta.db_table
-    columns = ", ".join(connection.ops.quote_name(name) for name in COLUMNS)
-    with transaction.atomic(), connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-            return
-        adapt = connection.ops.adapt_datetimefield_value
-        at = COLUMNS.index("started_at")
-        cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(COLUMNS))})", [(*row[:at], adapt(row[at]), *row[at + 1 :]) for row in rows])  # noqa: S608

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from portal.lib import clock
 from relay import rollup
+from relay.billing.verify import verify
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 from relay.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total
 from relay.tokens import create_token
@@ -146,5 +147,7 @@ def test_seeding_refuses_a_portal_in_use_and_fills_an_empty_one(alone: None) -> 
         call_command("seed", requests=10)
     User.objects.update(is_superuser=True)  # administrators may be there
     call_command("seed", users=5, tokens=9, requests=300, days=3)
+    books = verify()
+    assert books.clean and books.entries > 250 and books.accounts >= 14, books.differences
     assert UsageRecord.objects.count() == 300 and ChannelDay.objects.exists() and TallyDay.objects.exists()
     assert rollup.differences() == []

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from django.conf import settings
 from django.db import connection
 
-_ENTRY: Final = ("at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id", "reason")
+ENTRY: Final = ("at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id", "reason")
 Entry = tuple[Any, ...]
 
 
@@ -27,9 +27,9 @@ class Books:
 
     def __init__(self) -> None:
         self.sqlite = connection.vendor == "sqlite"
-        self.placeholders = ", ".join(["%s"] * len(_ENTRY))
+        self.placeholders = ", ".join(["%s"] * len(ENTRY))
         self._adapt = connection.ops.adapt_datetimefield_value
-        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(_ENTRY)}) VALUES ({self.placeholders})"  # noqa: S608
+        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY)}) VALUES ({self.placeholders})"  # noqa: S608
         self._translated: dict[str, str] = {}
         self._second, self._text = 0, ""
         self.key = connection.ops.quote_name("key")
