@@ -20,7 +20,7 @@ from relay.providers.table import CHOICES
 APPS = ("accounts", "relay")
 THEME = (
     "Add new item", "After you've created a user, you’ll be able to edit more user options.", "All applications", "Apply Filters", "Choose file to upload", "Click to cancel",
-    "Dark", "Date", "Date from", "Date to", "Expand row", "False", "Filters", "General", "Go back", "Light", "Loading more results...", "More actions", "No data",
+    "Dark", "Date", "Date from", "Date to", "Expand row", "False", "Filters", "General", "Go back", "Light", "Loading more results...", "More actions", "Name", "No data",
     "No recent searches", "No results found", "No results matching your query", "Previous",
     "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password using "
     '<a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.',
@@ -28,7 +28,7 @@ THEME = (
     "Select value", "System", "This item will be deleted.", "This page yielded into no results. Create a new item or reset your filters.", "Time", "Toggle password visibility",
     "True", "Type to search", "Value", "You have been successfully logged out from the administration",
 )  # fmt: skip
-"""What the admin's theme, which speaks few languages, says on our pages."""
+"""What the admin's theme, which speaks few languages, and the forms of allauth say on our pages."""
 
 
 def translate_models() -> None:

@@ -50,7 +50,7 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
 
         def words() -> tuple[str, str]:
             rest = _("The channel has %(n)d other key(s) in service.") % {"n": left} if left else _("The channel has no other key in service.")
-            out = _("The key %(key)s of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s).")
+            out = _("The key “%(key)s” of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s).")
             out %= {"key": shown, "channel": name, "why": _(_WHY[kind_]), "reason": reason}
             again = _("It is tested by itself from time to time, too, and put back when a test passes.")
             return _("A key of “%(channel)s” is out of service") % {"channel": name}, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
@@ -83,7 +83,7 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
             f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
             lambda: (
                 _("A key of “%(channel)s” is back in service") % {"channel": fresh.channel.name},
-                _("The key %(key)s of the channel “%(channel)s” works again and was put back into service.") % {"key": fresh, "channel": fresh.channel.name},
+                _("The key “%(key)s” of the channel “%(channel)s” works again and was put back into service.") % {"key": fresh, "channel": fresh.channel.name},
             ),
             {"channel": fresh.channel.name, "key": str(fresh)},
         )

@@ -90,4 +90,4 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @display(description=_("from → to"))
     def way(self, row: LedgerEntry) -> str:
-        return f"{row.debit} → {row.credit}"
+        return row.way

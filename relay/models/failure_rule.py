@@ -5,6 +5,7 @@ import re
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext
 
 from accounts.models import ChangeTracked
 from relay.models.channel import provider_choices
@@ -12,7 +13,7 @@ from relay.providers.failures import BY_WORD, RULE_CLASSES, Rule
 
 
 def class_choices() -> list[tuple[str, str]]:
-    return [(kind.word, f"{kind.word}: {kind.text}") for kind in RULE_CLASSES]
+    return [(kind.word, f"{kind.word}: {gettext(kind.text)}") for kind in RULE_CLASSES]
 
 
 class FailureRule(ChangeTracked):

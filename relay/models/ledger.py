@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext, gettext_noop
 
 from relay.models.token import Token
 
@@ -102,6 +103,10 @@ class EntryKind(models.TextChoices):
     SHORTFALL = "shortfall", "not covered"  # house → revenue
 
 
+SIDES = (gettext_noop("wallet"), gettext_noop("held"), gettext_noop("house"), gettext_noop("revenue"), gettext_noop("funding"), gettext_noop("codes"))
+"""What money is moved between."""
+
+
 class LedgerEntry(models.Model):
     """One movement of `amount` nano-USD from the account `debit` to the account `credit`: double entry in one row, which always balances.
 
@@ -142,6 +147,11 @@ class LedgerEntry(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise Immutable
+
+    @property
+    def way(self) -> str:
+        """From where to where, in the reader's language."""
+        return f"{gettext(self.debit)} → {gettext(self.credit)}"
 
 
 class Reservation(models.Model):

@@ -63,7 +63,7 @@ class ModelPrice(ChangeTracked):
         indexes = [models.Index(fields=["model", "valid_from"], name="price_of_model")]
 
     def __str__(self) -> str:
-        return f"{self.model} from {self.valid_from:%Y-%m-%d %H:%M}" + (f" above {self.above_tokens} tokens" if self.above_tokens else "")
+        return f"{self.model} · {self.valid_from:%Y-%m-%d %H:%M}" + (f" · > {self.above_tokens:,}" if self.above_tokens else "")
 
     @property
     def in_force(self) -> bool:
