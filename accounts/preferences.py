@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
@@ -20,7 +22,34 @@ ZONE_COOKIE = "airelays_zone"  # set by portal.js
 
 def speaking_to(user: User) -> AbstractContextManager[None]:
     """Texts for somebody who is not here, such as mails: in the language that they chose, or the portal's."""
-    return translation.override(user.language if user.language and translation.check_for_language(user.language) else settings.LANGUAGE_CODE)
+    return translation.override(_chosen(user) or settings.LANGUAGE_CODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """In which language and time zone somebody reads a page. `zone` None: the portal's."""
+
+    language: str
+    zone: ZoneInfo | None
+
+    def sees(self, what: Callable[..., Any], *args: Any) -> Any:
+        """What a function returns for this reader."""
+        with translation.override(self.language), timezone.override(self.zone):
+            return what(*args)
+
+
+def reader_of(scope: Mapping[str, Any]) -> Reader:
+    """Of a websocket, which no middleware sees: as the page that has opened it was shown."""
+    request = HttpRequest()
+    request.user, request.COOKIES = scope["user"], scope.get("cookies", {})
+    request.META["HTTP_ACCEPT_LANGUAGE"] = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
+    return Reader(_chosen(request.user) or translation.get_language_from_request(request), zone_of(request))
+
+
+def _chosen(user: Any) -> str:
+    """The language that a user has set; empty: none."""
+    language: str = getattr(user, "language", "")
+    return language if language and translation.check_for_language(language) else ""
 
 
 def zone_of(request: HttpRequest) -> ZoneInfo | None:
@@ -51,7 +80,6 @@ class PreferencesMiddleware:
             timezone.activate(zone)
         else:
             timezone.deactivate()
-        language = getattr(request.user, "language", "")
-        if language and translation.check_for_language(language):
+        if language := _chosen(request.user):
             translation.activate(language)
             request.LANGUAGE_CODE = translation.get_language()

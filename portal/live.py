@@ -8,11 +8,11 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
-from django.conf import settings
 from django.urls import path
-from django.utils import formats, timezone, translation
+from django.utils import formats, timezone
 
 from accounts.models import User
+from accounts.preferences import reader_of
 from accounts.second_factor import satisfied
 from portal.lib import money
 from relay import standing
@@ -46,9 +46,10 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             self.task.cancel()
 
     async def _follow(self, last: int, user_id: int, everyone: bool) -> None:
+        reader = reader_of(self.scope)
         while True:
             await asyncio.sleep(_POLL)
-            rows = await database_sync_to_async(rows_after)(last, user_id, everyone)
+            rows = await database_sync_to_async(reader.sees)(rows_after, last, user_id, everyone)
             if rows is None:
                 await self.close(code=4401)  # type: ignore[no-untyped-call]
                 return
@@ -104,8 +105,9 @@ class RunningConsumer(AsyncJsonWebsocketConsumer):
 
     async def _follow(self, user_id: int) -> None:
         rounds = 0
+        reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(running_now)(user_id, rounds % _LOOK_EVERY == 0)
+            found = await database_sync_to_async(reader.sees)(running_now, user_id, rounds % _LOOK_EVERY == 0)
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return
@@ -133,8 +135,9 @@ class ChannelsConsumer(AsyncJsonWebsocketConsumer):
 
     async def _follow(self, user_id: int) -> None:
         before: list[dict[str, Any]] | None = None
+        reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(channels_now)(user_id)
+            found = await database_sync_to_async(reader.sees)(channels_now, user_id)
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return
@@ -145,12 +148,11 @@ class ChannelsConsumer(AsyncJsonWebsocketConsumer):
 
 
 def channels_now(user_id: int) -> list[dict[str, Any]] | None:
-    """How channels stand, in the words of this user's language. None when the user may not see it."""
+    """How channels stand. None when the user may not see it."""
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
     if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
         return None
-    with translation.override(user.language or settings.LANGUAGE_CODE), timezone.override(user.time_zone or None):
-        return [one.as_json() for one in standing.channels()]
+    return [one.as_json() for one in standing.channels()]
 
 
 def may_end(user_id: int) -> bool:

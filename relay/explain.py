@@ -250,4 +250,4 @@ def _live() -> Live:
 
 
 def _moment(at: datetime | None) -> str:
-    return formats.date_format(timezone.localtime(at), "j M Y H:i:s") if at is not None else _("never")
+    return formats.date_format(timezone.localtime(at), "MOMENT_FORMAT") if at is not None else _("never")

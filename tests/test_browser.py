@@ -588,15 +588,16 @@ def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(re
     site.manage("from relay.models import Channel; Channel.objects.create(name='Spare', base_url='https://api.example.com/v1')")
     desk = site.admin()
     desk.goto(f"{site.base}/admin/relay/channel/")
-    for blocked, wish, word in ((False, False, "disabled"), (True, True, "no key")):
+    seen = ((False, False, "disabled", "live", "en-GB"), (True, True, "no key", "every few seconds", "en-GB"), (False, False, "已停用", "实时", "zh-CN"))
+    for blocked, wish, word, how, language in seen:
         looks = []
         for path in ("/admin/", "/admin/relay/channel/"):
-            context = site.context(storage_state=site.cookies["admin"])
+            context = site.context(storage_state=site.cookies["admin"], locale=language)
             if blocked:
                 context.add_init_script("window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 }), 1); } };")
             page = context.new_page()
             page.goto(site.base + path)
-            expect(page.locator("#live-state")).to_have_text("every few seconds" if blocked else "live", timeout=12_000)
+            expect(page.locator("#live-state")).to_have_text(how, timeout=12_000)
             looks.append(page)
         site.manage(f"from relay.models import Channel; Channel.objects.filter(name='Spare').update(enabled={wish})")
         for page in looks:

@@ -341,6 +341,22 @@ def test_staff_without_a_second_factor_stay_outside_where_it_is_demanded(people:
     assert channels_now(people.staff.pk) is None, "nor over a websocket"
 
 
+def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:
+    from zoneinfo import ZoneInfo
+
+    from django.utils.translation import get_language
+
+    from accounts.preferences import reader_of
+
+    scope = {"user": people.owner, "cookies": {"airelays_zone": "Asia%2FShanghai"}, "headers": [(b"accept-language", b"zh-CN,zh;q=0.9,en;q=0.5")]}
+    reader = reader_of(scope)
+    assert reader.zone == ZoneInfo("Asia/Shanghai") and reader.sees(get_language) == "zh-hans"
+    people.owner.language, people.owner.time_zone = "en", "Europe/Berlin"
+    reader = reader_of(scope)
+    assert reader.zone == ZoneInfo("Europe/Berlin") and reader.sees(get_language) == "en"
+    assert reader_of({"user": people.other, "headers": []}).sees(get_language) == "en"
+
+
 def test_looking_as_a_user_reads_and_nothing_else(people: People, owned: dict[str, Any]) -> None:
     staff = client(people.staff)
     assert client(people.other).post(f"/accounts/view-as/{people.owner.pk}/").status_code == 403

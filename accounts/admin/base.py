@@ -107,4 +107,4 @@ def address(request: HttpRequest) -> str | None:
 
 def moment(at: datetime) -> str:
     """A moment in the portal's time zone, short enough for a column."""
-    return formats.date_format(timezone.localtime(at), "j M Y H:i:s")
+    return formats.date_format(timezone.localtime(at), "MOMENT_FORMAT")

@@ -65,7 +65,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
 
 def _day(ordinal: int) -> str:
-    return formats.date_format(date.fromordinal(ordinal), "j M Y") if ordinal else ""
+    return formats.date_format(date.fromordinal(ordinal), "DATE_FORMAT") if ordinal else ""
 
 
 @admin.register(LedgerEntry)

@@ -4,6 +4,7 @@ DATE_FORMAT = "Y年n月j日"
 DATETIME_FORMAT = "Y年n月j日 H:i"
 SHORT_DATE_FORMAT = "n月j日"
 SHORT_DATETIME_FORMAT = "n月j日 H:i:s"
+MOMENT_FORMAT = "Y年n月j日 H:i:s"  # to the second
 TIME_FORMAT = "H:i"
 YEAR_MONTH_FORMAT = "Y年n月"
 DECIMAL_SEPARATOR = "."
