@@ -75,7 +75,7 @@ def _low_balances() -> list[Notice]:
     highest = max([default, *own.values()])
     wallets = LedgerAccount.objects.annotate(left=F("granted") - F("used")).filter(kind="wallet", limited=True, granted__gt=0, left__lt=highest, user__is_active=True)
     low = [wallet for wallet in wallets.select_related("user") if wallet.left < own.get(wallet.user_id, default)]
-    newest = dict(LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], kind__in=_GRANTS).values_list("user_id").annotate(Max("pk")).order_by())
+    newest = dict(LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], token=None, kind__in=_GRANTS).values_list("user_id").annotate(Max("pk")).order_by())
     found = []
     for wallet in low:
         threshold, left = own.get(wallet.user_id, default), max(0, wallet.left)

@@ -38,7 +38,7 @@ def priced_models_of(user: User) -> QuerySet[Model]:
 
 def entries_of(user: User) -> QuerySet[LedgerEntry]:
     """What people moved in or out of the user's wallet, newest first; requests are on the usage page."""
-    return LedgerEntry.objects.filter(user=user, kind__in=_MOVEMENTS).order_by("-pk")
+    return LedgerEntry.objects.filter(user=user, token=None, kind__in=_MOVEMENTS).order_by("-pk")  # without a token: found by their own index
 
 
 def notices_of(user: User) -> QuerySet[Notice]:

@@ -134,7 +134,10 @@ class LedgerEntry(models.Model):
         verbose_name = "ledger entry"
         verbose_name_plural = "ledger entries"
         ordering = ["-id"]
-        indexes = [models.Index(fields=["user", "day", "request_id"], name="entry_of_user")]
+        indexes = [
+            models.Index(fields=["user", "day", "request_id"], name="entry_of_user"),
+            models.Index(fields=["user", "id"], name="movement_of_user", condition=Q(token__isnull=True)),  # what people move; requests do not touch it
+        ]
         constraints = [models.CheckConstraint(condition=Q(amount__gte=0, held__gte=0), name="entry_not_negative")]
 
     def __str__(self) -> str:
