@@ -109,6 +109,19 @@ def test_the_ledger_is_read_only_in_the_admin(staff: Client, people: People, pat
     assert wallet(people.owner).granted == NANO and LedgerEntry.objects.count() == 1
 
 
+def test_a_list_that_is_not_counted_says_where_it_ends(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accounts.admin.base import UncountedPaginator
+
+    for reason in ("first", "second", "third"):
+        ledger.top_up(people.owner, NANO, actor=people.staff, reason=reason)
+    page = staff.get("/admin/relay/ledgerentry/").content.decode()
+    assert "3 ledger entries" in page and "3 results" not in page and "of more" not in page
+    assert "3 results" in staff.get("/admin/relay/ledgerentry/?kind__exact=top_up").content.decode()
+    monkeypatch.setattr(UncountedPaginator, "LIMIT", 2)
+    page = staff.get("/admin/relay/ledgerentry/").content.decode()
+    assert "The first 2 of more: search or filter for the others." in page and "2 results" not in page
+
+
 def test_verify_page(staff: Client, people: People) -> None:
     ledger.top_up(people.owner, NANO, actor=None, reason="x")
     page = staff.get("/admin/relay/ledgeraccount/verify/").content.decode()

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import formats
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
@@ -72,7 +74,7 @@ def _day(ordinal: int) -> str:
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """Every movement of money. Written by the relay, changed by nobody."""
 
-    list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "request_id")
+    list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "receipt")
     list_filter = ("kind",)
     list_select_related = ("user", "token", "actor")
     search_fields = ("=user__username", "=request_id")
@@ -87,6 +89,12 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     @display(description=_("amount"), ordering="amount")
     def amount_usd(self, row: LedgerEntry) -> str:
         return money.show(row.amount)
+
+    @display(description=_("receipt"))
+    def receipt(self, row: LedgerEntry) -> str:
+        if not row.request_id:
+            return "—"
+        return format_html('<a href="{}?q={}" title="{}">…{}</a>', reverse("admin:relay_usagerecord_changelist"), row.request_id, row.request_id, row.request_id[-6:])
 
     @display(description=_("from → to"))
     def way(self, row: LedgerEntry) -> str:
