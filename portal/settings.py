@@ -188,7 +188,7 @@ if CONFIG.redis_url:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"}}}
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # portal.middleware.client_address has put the caller's address there
 # LocMemCache counts per process: without Redis an address gets up to W times the attempts with W workers. That is accepted for one machine.
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "models.W037"]  # W037: MySQL has no partial indexes and does without
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "models.W037"]  # W037: MySQL has no partial indexes and makes whole ones
 if not _https:
     # Plain HTTP on loopback or behind somebody else's TLS: portal.checks says so in its own words when it matters.
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
