@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
+from django.utils.translation import gettext as _
 
 from portal.lib import net
 
@@ -57,7 +58,7 @@ class SayWhatIsAway:
         if not what:
             return None
         logger.error("a page could not be served: the %s does not answer: %s", what, error)
-        response = HttpResponse(render_to_string("503.html", {"what": what}), status=503)
+        response = HttpResponse(render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503)
         response["Retry-After"] = "10"
         return response
 

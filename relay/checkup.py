@@ -36,7 +36,7 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         results = [(key, test_key(channel, key, model, actor, ip)) for key in keys or [None]]
         key, result = next(((key, result) for key, result in results if not result.ok), results[-1])
         if not result.ok and key is not None and len(keys) > 1:
-            result = ProbeResult(False, f"Key {key}: {result.message}", result.latency_ms)
+            result = ProbeResult(False, _("Key %(key)s: %(message)s") % {"key": key, "message": result.message}, result.latency_ms)
         elif result.ok and (firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]):
             channel.test_first_token_ms = min(firsts)
     turned = channel.test_ok is not None and channel.test_ok != result.ok

@@ -85,7 +85,7 @@ def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: No
     begin = clock.now() - timedelta(days=plan.days)
     for user in people:
         if user.pk not in unlimited:
-            books.open(user.pk, begin)
+            books.top_up(user.pk, begin)
     for rows in _chunks(plan, tokens, models, chance, unlimited):
         for row in rows:
             if row[_COST]:

@@ -117,6 +117,8 @@ def test_a_list_that_is_not_counted_says_where_it_ends(staff: Client, people: Pe
     page = staff.get("/admin/relay/ledgerentry/").content.decode()
     assert "3 ledger entries" in page and "3 results" not in page and "of more" not in page
     assert "3 results" in staff.get("/admin/relay/ledgerentry/?kind__exact=top_up").content.decode()
+    monkeypatch.setattr(UncountedPaginator, "LIMIT", 3)
+    assert "of more" not in staff.get("/admin/relay/ledgerentry/").content.decode(), "it ends there by itself"
     monkeypatch.setattr(UncountedPaginator, "LIMIT", 2)
     page = staff.get("/admin/relay/ledgerentry/").content.decode()
     assert "The first 2 of more: search or filter for the others." in page and "2 results" not in page

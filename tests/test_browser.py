@@ -577,10 +577,9 @@ def test_usage_appears_while_one_looks_with_websockets_and_without(ready: Token)
         context.add_cookies(site.page("wanda").context.storage_state()["cookies"])  # type: ignore[arg-type]  # its own form
         page = context.new_page()
         page.goto(f"{site.base}/usage/")
-        page.wait_for_timeout(5500 if blocked else 800)
-        before = page.locator("tbody tr.new").count()
+        expect(page.locator("[data-live]")).to_have_attribute("data-state", "polling" if blocked else "live", timeout=12_000)
         assert site.ask(ready.secret, "mock-large").status_code == 200
-        expect(page.locator("tbody tr.new")).to_have_count(before + 1, timeout=12_000)
+        expect(page.locator("tbody tr.new")).to_have_count(1, timeout=12_000)
 
 
 def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(ready: Token) -> None:

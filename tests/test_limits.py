@@ -359,4 +359,6 @@ def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, d
             page = browser.get("/accounts/login/")
             form = {"login": "x", "password": "y", "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0]}
             answer = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/"})
+            chinese = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/", "accept-language": "zh-CN"})
+        assert chinese.status_code == 503 and 'lang="zh-hans"' in chinese.text and "Redis 没有应答" in chinese.text
         assert answer.status_code == 503 and "Redis does not answer" in answer.text and answer.headers["retry-after"]

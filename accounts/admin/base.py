@@ -104,13 +104,17 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
     @property
     def capped(self) -> bool:
         """Whether there are rows that no page shows."""
-        return bool(self.count >= self.LIMIT)
+        return self._found > self.LIMIT
 
     @cached_property
     def count(self) -> int:
+        return min(self._found, self.LIMIT)
+
+    @cached_property
+    def _found(self) -> int:
         rows: Any = self.object_list
         if isinstance(rows, QuerySet):
-            return len(rows.order_by().values_list("pk", flat=True)[: self.LIMIT])
+            return len(rows.order_by().values_list("pk", flat=True)[: self.LIMIT + 1])
         return len(rows)
 
 
@@ -119,5 +123,5 @@ def address(request: HttpRequest) -> str | None:
 
 
 def moment(at: datetime) -> str:
-    """A moment in the portal's time zone, short enough for a column."""
+    """A moment in the reader's language and time zone, short enough for a column."""
     return formats.date_format(timezone.localtime(at), "MOMENT_FORMAT")

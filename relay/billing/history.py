@@ -23,26 +23,26 @@ _BATCH: Final = 1000
 
 
 class History:
-    """`top_up`: nano-USD that a limited wallet gets whenever it is empty."""
+    """`amount`: nano-USD of one top-up, which a limited wallet gets whenever it has too little for a request."""
 
-    def __init__(self, top_up: int) -> None:
+    def __init__(self, amount: int) -> None:
         self.entries: list[Entry] = []
-        self._top_up = top_up
+        self._amount = amount
         self._days = Days(settings.TIME_ZONE)
         self._granted: dict[int, int] = defaultdict(int)
         self._used: dict[int, int] = defaultdict(int)
         self._of_tokens: dict[int, int] = defaultdict(int)
 
-    def open(self, user_id: int, at: datetime) -> None:
-        """A wallet with a first top-up."""
-        self._grant(user_id, at)
+    def top_up(self, user_id: int, at: datetime) -> None:
+        self._granted[user_id] += self._amount
+        self._write(EntryKind.TOP_UP, "funding", "wallet", self._amount, user_id, at, None, "")
 
     def spend(self, user_id: int, token_id: int, at: datetime, amount: int, request_id: str, house: bool) -> None:
         """A request that was paid from the wallet, or by the portal (`house`). `amount` in nano-USD."""
         if house:
             self._granted[user_id] += amount
         while self._granted[user_id] - self._used[user_id] < amount:
-            self._grant(user_id, at)
+            self.top_up(user_id, at)
         self._used[user_id] += amount
         self._of_tokens[token_id] += amount
         self._write(EntryKind.USAGE, "house" if house else "wallet", "revenue", amount, user_id, at, token_id, request_id)
@@ -57,10 +57,6 @@ class History:
         rows = [LedgerAccount(key=f"wallet:{user}", kind="wallet", user_id=user, limited=limited, granted=self._granted[user], used=self._used[user]) for user, limited in wallets]
         rows += [LedgerAccount(key=f"quota:{token}", kind="quota", user_id=user, token_id=token, limited=False, used=self._of_tokens[token]) for token, user in quotas]
         LedgerAccount.objects.bulk_create(rows, batch_size=_BATCH)
-
-    def _grant(self, user_id: int, at: datetime) -> None:
-        self._granted[user_id] += self._top_up
-        self._write(EntryKind.TOP_UP, "funding", "wallet", self._top_up, user_id, at, None, "")
 
     def _write(self, kind: str, debit: str, credit: str, amount: int, user_id: int, at: datetime, token_id: int | None, request_id: str) -> None:
         self.entries.append((at, str(kind), debit, credit, amount, 0, user_id, token_id, self._days.of(at.timestamp()), request_id, "", None, ""))

@@ -1,5 +1,7 @@
 """The only place that writes balances: wallets, quotas, budgets, and the entries that explain them.
 
+(`relay.billing.history` writes both for made-up use, in a portal that has none yet.)
+
 Every figure of an account is the sum of its entries (`relay.billing.verify` computes them again), and both are written in one transaction:
 
     granted   what was put in: top-ups, codes, a starting balance; for quotas and budgets the limit itself

@@ -71,6 +71,7 @@ if (table) {
         const found = await answer.json();
         if (newest) show(found.rows);
         newest = Math.max(newest, found.newest);
+        table.dataset.state = "polling";
       }
     } catch { /* the next round tries again */ }
     setTimeout(poll, 4000);
@@ -78,9 +79,10 @@ if (table) {
 
   const connect = () => {
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + table.dataset.live);
-    socket.onopen = () => { wait = 1000; failures = 0; };
+    socket.onopen = () => { wait = 1000; failures = 0; table.dataset.state = "live"; };
     socket.onmessage = (message) => show(JSON.parse(message.data).rows);
     socket.onclose = (event) => {
+      delete table.dataset.state;
       if (event.code === 4401) return;
       failures += 1;
       if (failures >= 3 && table.dataset.poll) { poll(); return; }
