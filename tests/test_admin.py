@@ -121,6 +121,19 @@ def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, peopl
     assert list(people.other.groups.all()) == [plain], "for users, groups are classes that staff manage"
 
 
+def test_pages_of_users_show_nothing_of_their_passwords(staff: Client, clerk: Client, people: People) -> None:
+    """Neither of the salt nor of the hash, not even how they begin; what the hash was made with may be known."""
+    people.owner.set_password("a long password")
+    people.owner.save()
+    algorithm, *parts = people.owner.password.split("$")
+    without = User.objects.create(username="no-password", password="!")
+    for person in (staff, clerk):
+        page = person.get(f"/admin/accounts/user/{people.owner.pk}/change/").content.decode()
+        assert f"({algorithm})" in page and "****" not in page
+        assert not [part for part in parts if len(part) > 5 and part in page]
+        assert "No password set." in person.get(f"/admin/accounts/user/{without.pk}/change/").content.decode()
+
+
 def test_front_page_says_what_needs_a_person(staff: Client) -> None:
     Channel.objects.create(name="No key", provider="openai")
     Model.objects.create(name="orphan")

@@ -8,7 +8,7 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, display
 from accounts.models import User
@@ -19,11 +19,30 @@ def hands_out_rights(person: Any) -> bool:
     return bool(person.is_active and person.has_perm("auth.change_group"))
 
 
+class PasswordState(UnfoldReadOnlyPasswordHashWidget):
+    """Whether there is a password and what it is stored with: not the beginning of its hash and its salt, which Django shows."""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context(name, value, attrs)
+        for entry in context["summary"]:
+            if entry.get("value"):
+                context["summary"] = [{"label": _("Set, stored as a hash (%(algorithm)s).") % {"algorithm": entry["value"]}}]
+                break
+        return context
+
+
+class UserForm(UserChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "password" in self.fields:
+            self.fields["password"].widget = PasswordState()
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     """Users. Disabling one stops all of their tokens within a second."""
 
-    form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
+    form, add_form, change_password_form = UserForm, UserCreationForm, AdminPasswordChangeForm
     list_display = ("username", "email", "active", "staff", "group_names", "token_count", "last_login")
     list_filter = ("is_active", "is_staff", "groups")
     actions = ("enable_users", "disable_users")
