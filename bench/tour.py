@@ -20,6 +20,12 @@ from bench.pages import EVERY, Place
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
+CUT_OFF: Final = """() => Math.max(0, ...[...document.querySelectorAll("table")].map(table => {
+  for (let box = table.parentElement; box; box = box.parentElement)
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return box.scrollWidth - box.clientWidth;
+  return 0;
+}))"""
+"""How many pixels of the widest table one has to scroll for."""
 LOOKS: Final = (("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 860))
 STAFF_NAME: Final = "admin"
 NAMED: Final = "!document.querySelector('script[src*=\"portal/admin\"]') || document.documentElement.dataset.named"  # what the theme leaves unnamed has a name
@@ -132,6 +138,8 @@ def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None
                     wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                     if wide > 1:
                         faults.append(f"{here}: {wide} pixels wider than the window")
+                    elif look != "narrow" and (hidden := tab.evaluate(CUT_OFF)) > 1:
+                        faults.append(f"{here}: {hidden} pixels of a table are out of sight")
                     faults += [f"{here}: {fault}" for fault in watch.faults]
                     watch.faults.clear()
                 context.close()

@@ -8,13 +8,12 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
+from django.template.loader import render_to_string
 from django.urls import path
-from django.utils import formats, timezone
 
 from accounts.models import User
 from accounts.preferences import reader_of
 from accounts.second_factor import satisfied
-from portal.lib import money
 from relay import standing
 from relay.gateway import roster
 from relay.models import UsageRecord
@@ -63,27 +62,13 @@ def newest_id() -> int:
 
 
 def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] | None:
-    """Records with a higher id, oldest first, of one user or of all. None when the user has been disabled meanwhile."""
+    """Records with a higher id, oldest first, of one user or of all, with their rows of the page. None when the user has been disabled meanwhile."""
     if not User.objects.filter(pk=user_id, is_active=True).exists():
         return None
     query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
     if not everyone:
         query = query.filter(user_id=user_id)
-    return [
-        {
-            "id": row.pk,
-            "time": formats.date_format(timezone.localtime(row.started_at), "SHORT_DATETIME_FORMAT"),
-            "request_id": row.request_id,
-            "model": row.model,
-            "input": row.input_tokens,
-            "output": row.output_tokens,
-            "cost": money.show(row.cost),
-            "ms": row.latency_ms,
-            "status": row.status,
-            "end": row.get_end_reason_display(),
-        }
-        for row in query[:_MOST]
-    ]
+    return [{"id": row.pk, "request_id": row.request_id, "model": row.model, "html": render_to_string("portal/usage_row.html", {"row": row})} for row in query[:_MOST]]
 
 
 class RunningConsumer(AsyncJsonWebsocketConsumer):

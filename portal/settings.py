@@ -221,7 +221,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_HEADER": "AIRelays",
     "SITE_SUBHEADER": gettext_lazy("Portal administration"),
     "SITE_URL": "/",
-    "SITE_SYMBOL": "hub",
+    "SITE_ICON": lambda request: static("portal/icon.svg"),
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("portal/icon.svg")}],
     "STYLES": [lambda request: static("portal/admin.css")],
     "SCRIPTS": [lambda request: static("portal/admin.js")],

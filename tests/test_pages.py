@@ -102,7 +102,7 @@ NAME = re.compile(
     r"AIRelays.*|English|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex CLI|Claude Code|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
     r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key|Override OpenAI Base URL"  # as those apps' own pages call them
     r"|(boolean|file|integer|object|string)|\".*|Azure OpenAI.*|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
-    r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly|Move to a new database|Their status page .*|seeded.*"
+    r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly|Move to a new database|Their status page .*|#?seeded.*"
 )
 """Names, addresses, codes, and what the seeding wrote as people would."""
 KEPT = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import secrets
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -20,9 +22,12 @@ from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.utils import translation
 
+from accounts import audit_words
 from accounts.models import AuditEvent, Invitation, User
 from accounts.models.audit import Unchangeable
+from accounts.signals import _SAID
 from portal.lib import clock, net
 from portal.views.scope import usage_of
 from relay.models import ApiKey, Channel, ChannelModel, ErrorText, Model, ModelPermission, ModelPrice, Token, Upload, UsageRecord
@@ -215,6 +220,32 @@ def test_changes_are_in_the_audit_log_with_before_and_after_and_no_secret(people
         event.save()
     with pytest.raises(Unchangeable):
         AuditEvent.objects.filter(pk=event.pk).delete()
+
+
+def test_the_audit_log_is_said_in_words(people: People) -> None:
+    """Every action that the code writes, in both languages, and fields by the names that forms give them."""
+    written = {str(action) for action in _SAID.values()} | {f"{group}.limited" for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())}
+    written |= {f"{model._meta.model_name}.{did}" for model in admin.site._registry for did in ("add", "change", "delete")}
+    for path in [path for folder in ("accounts", "relay", "portal") for path in Path(folder).rglob("*.py")]:
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            if ast.unparse(call.func) == "AuditEvent.write":
+                written |= {
+                    part.value for part in ast.walk(call.args[0]) if isinstance(part, ast.Constant) and isinstance(part.value, str) and re.fullmatch("[a-z.-]+", part.value)
+                }
+            elif ast.unparse(call.func) == "self.switch":
+                written |= {part.value for part in ast.walk(call.args[-1]) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    written = {action for action in written if action == action.strip(".")} | {"sign-in-provider.add", "sign-in-provider.change"}
+    assert {"token.reveal", "setup", "sign-in.limited", "channel.disable", "price.create", "second-factor.add"} <= written and len(written) > 100
+    assert not [action for action in written if audit_words.said(action) == action]
+    with translation.override("zh-hans"):
+        assert not [action for action in written if not re.search("[\u4e00-\u9fff]", audit_words.said(action)) or re.search("[a-z]{4}", audit_words.said(action))]
+        assert audit_words.field("channel", "priority") == "优先级" and audit_words.field("", "reason") == "原因"
+    AuditEvent.write("wallet.top-up", people.staff, people.owner, "203.0.113.9", usd="40", reason="Welcome")
+    AuditEvent.write(
+        "channel.change", people.staff, None, None, changes={"priority": [1, 2], "sealed": ["••••••", "••••••"]}, rows=[{"kind": "apikey", "row": "k1", "did": "delete"}]
+    )
+    page = client(people.staff).get("/admin/accounts/auditevent/").content.decode()
+    assert "Balance: topped up" in page and "US dollars: 40, reason: Welcome" in page and "API key k1: deleted" in page and "203.0.113.9" in page
 
 
 def test_lists_that_are_edited_in_place_and_deletions_are_audited(people: People) -> None:

@@ -6,12 +6,30 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from accounts import audit_words
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, moment
 from accounts.models import AuditEvent
 
 _RECENT = 2000
+_SHOWN = 120
+_PARTS = frozenset(("changes", "rows"))
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return ", ".join(map(str, value)) if isinstance(value, list) else "—" if value in (None, "") else value
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    return name if before == after else f"{name}: {_said(before)} → {_said(after)}"
+
+
+def _changes(kind: str, detail: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    return [(audit_words.field(kind, name), [_said(value) for value in pair]) for name, pair in detail.get("changes", {}).items()]
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -22,7 +40,8 @@ class ActionFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         recent = AuditEvent.objects.order_by("-pk").values_list("action", flat=True)[:_RECENT]
-        return [(action, action) for action in sorted({*recent, *filter(None, [request.GET.get("action")])})]
+        found = {*recent, *filter(None, [request.GET.get("action")])}
+        return sorted(((action, audit_words.said(action)) for action in found), key=lambda choice: choice[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
         return queryset.filter(action=self.value()) if self.value() else queryset
@@ -32,7 +51,7 @@ class ActionFilter(admin.SimpleListFilter):
 class AuditEventAdmin(ReadOnlyAdmin):
     """Who did what, from where, and what it was before."""
 
-    list_display = ("when", "actor_name", "action", "target_name", "what", "ip")
+    list_display = ("when", "who", "did", "target", "what", "where")
     list_filter = (ActionFilter,)
     search_fields = ("=actor_name", "=target_name", "=target_id", "=ip")
     search_help_text = _("A whole name, id or address.")
@@ -43,12 +62,30 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def when(self, event: AuditEvent) -> str:
         return moment(event.at)
 
+    @display(description=_("who"))
+    def who(self, event: AuditEvent) -> str:
+        return event.actor_name or str(_("the portal itself"))
+
+    @display(description=_("did"))
+    def did(self, event: AuditEvent) -> str:
+        return format_html('<span title="{}">{}</span>', event.action, audit_words.said(event.action))
+
+    @display(description=_("to"), empty_value="—")
+    def target(self, event: AuditEvent) -> str:
+        return event.target_name or ""
+
     @display(description=_("what changed"))
     def what(self, event: AuditEvent) -> str:
         detail = event.detail or {}
-        names = [*detail.get("changes", {}), *(row["row"] for row in detail.get("rows", ()))]
-        text = ", ".join(names) if names else ", ".join(f"{name}: {value}" for name, value in detail.items() if value not in (None, "", []))
-        return text if len(text) <= 90 else text[:89] + "…"
+        parts = [_change(audit_words.field(event.target_type, name), *pair) for name, pair in detail.get("changes", {}).items()]
+        parts += [f"{audit_words.thing(row['kind'])} {row['row']}: {audit_words.deed(row['did'])}" for row in detail.get("rows", ())]
+        parts += [f"{audit_words.field('', name)}: {_said(value)}" for name, value in detail.items() if name not in _PARTS and value not in (None, "", [])]
+        text = ", ".join(parts)
+        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+    @display(description=_("IP address"), empty_value="—")
+    def where(self, event: AuditEvent) -> str:
+        return event.ip or ""
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Before and after, side by side."""
@@ -56,9 +93,11 @@ class AuditEventAdmin(ReadOnlyAdmin):
         if event is None or request.method != "GET" or not self.has_view_permission(request, event):
             return super().change_view(request, object_id, form_url, extra_context)
         detail = event.detail or {}
+        did = audit_words.said(event.action)
         context = {
-            **self.admin_site.each_context(request), "title": str(event), "opts": self.model._meta, "object": event, "event": event,
-            "changes": detail.get("changes", {}).items(), "rows": [(row, row.get("changes", {}).items()) for row in detail.get("rows", ())],
-            "facts": [(name, value) for name, value in detail.items() if name not in {"changes", "rows"} and value not in (None, "")],
+            **self.admin_site.each_context(request), "title": f"{did} · {event.target_name}" if event.target_name else did, "opts": self.model._meta, "object": event,
+            "event": event, "did": did, "target_type": audit_words.thing(event.target_type), "changes": _changes(event.target_type, detail),
+            "rows": [(f"{audit_words.thing(row['kind'])} {row['row']}: {audit_words.deed(row['did'])}", _changes(row["kind"], row)) for row in detail.get("rows", ())],
+            "facts": [(audit_words.field("", name), _said(value)) for name, value in detail.items() if name not in _PARTS and value not in (None, "")],
         }  # fmt: skip
         return render(request, "admin/accounts/auditevent/event.html", context)

@@ -77,15 +77,15 @@ class AuditedAdmin:
         before = {row.pk: photograph(row) for row in self._touched(formset)}
         super().save_formset(request, form, formset, change)  # type: ignore[misc]
         rows: list[dict[str, Any]] = getattr(request, "audit_rows", [])
-        kind = str(formset.model._meta.verbose_name)
+        kind = formset.model._meta.model_name
         for row in getattr(formset, "new_objects", ()):
-            rows.append({"row": f"{kind}: {row}"[:200], "did": "add", "changes": difference({}, photograph(row))})
+            rows.append({"kind": kind, "row": str(row)[:200], "did": "add", "changes": difference({}, photograph(row))})
         for row, _ in getattr(formset, "changed_objects", ()):
             changes = difference(before.get(row.pk, {}), photograph(type(row)._default_manager.get(pk=row.pk)))
             if changes:
-                rows.append({"row": f"{kind}: {row}"[:200], "did": "change", "changes": changes})
+                rows.append({"kind": kind, "row": str(row)[:200], "did": "change", "changes": changes})
         for row in getattr(formset, "deleted_objects", ()):
-            rows.append({"row": f"{kind}: {row}"[:200], "did": "delete"})
+            rows.append({"kind": kind, "row": str(row)[:200], "did": "delete"})
 
     @staticmethod
     def _touched(formset: Any) -> Iterable[Model]:

@@ -104,7 +104,7 @@ class ChannelAdmin(BaseAdmin):
 
     form = ChannelForm
     inlines = (ApiKeyInline, ChannelModelInline)
-    list_display = ("name", "provider_label", "state", "enabled", "priority", "weight", "key_count", "model_count", "tags", "last_test")
+    list_display = ("named", "state", "enabled", "priority", "weight", "key_count", "model_count", "last_test")
     list_editable = ("enabled", "priority", "weight")
     list_before_template = "admin/relay/channel_states.html"
     list_filter = ("enabled", "provider", TagFilter)
@@ -172,9 +172,12 @@ class ChannelAdmin(BaseAdmin):
 
     # -- columns -----------------------------------------------------------------------------------------------------
 
-    @display(description=_("provider"), ordering="provider")
-    def provider_label(self, channel: Channel) -> str:
-        return str(_(PROVIDERS[channel.provider].label)) if channel.provider in PROVIDERS else channel.provider
+    @display(description=_("name"), ordering="name")
+    def named(self, channel: Channel) -> str:
+        """With its provider, where the name does not say it, and its tags."""
+        provider = str(_(PROVIDERS[channel.provider].label)) if channel.provider in PROVIDERS else channel.provider
+        under = [text for text in (provider if provider != channel.name else "", *(f"#{tag}" for tag in channel.tags.split())) if text]
+        return format_html('{}<span class="ar-under">{}</span>', channel.name, " · ".join(under)) if under else channel.name
 
     @display(description=_("state"))
     def state(self, channel: Any) -> str:

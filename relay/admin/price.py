@@ -11,6 +11,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, address, display, moment
@@ -24,7 +25,7 @@ from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
 class ModelPriceAdmin(BaseAdmin):
     """Prices, by the moment from which they hold. What is in force is not changed: a new row takes its place."""
 
-    list_display = ("model", "channel", "whose", "since", "above", "input_usd", "cached_usd", "output_usd", "state", "source")
+    list_display = ("model", "channel", "whose", "since", "input_usd", "cached_usd", "output_usd", "state", "source")
     list_filter = ("purpose", "channel", ("model", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("model", "channel")
     search_fields = ("model__name", "source")
@@ -71,15 +72,14 @@ class ModelPriceAdmin(BaseAdmin):
 
     @display(description=_("what"), ordering="purpose")
     def whose(self, row: ModelPrice) -> str:
-        return str(_("price") if row.purpose == "sale" else _("upstream cost"))
+        kind = _("price") if row.purpose == "sale" else _("upstream cost")
+        if not row.above_tokens:
+            return str(kind)
+        return format_html('{}<span class="ar-under">{}</span>', kind, _("prompts above %(n)s tokens") % {"n": f"{row.above_tokens:,}"})
 
     @display(description=_("valid from"), ordering="valid_from")
     def since(self, row: ModelPrice) -> str:
         return moment(row.valid_from)
-
-    @display(description=_("prompts above"), ordering="above_tokens")
-    def above(self, row: ModelPrice) -> str:
-        return f"{row.above_tokens:,}" if row.above_tokens else str(_("all"))
 
     @display(description=_("state"), label={"in force": "success", "to come": "info", "past": ""})
     def state(self, row: Any) -> tuple[str, Any]:

@@ -48,18 +48,7 @@ if (table) {
       table.closest("[hidden]")?.removeAttribute("hidden");
       const line = table.tBodies[0].insertRow(0);
       line.className = "new";
-      const cells = [row.time, row.model, row.input, row.output, row.cost, row.ms + " ms", row.end + (row.status >= 400 ? " (" + row.status + ")" : ""), row.request_id];
-      cells.forEach((text, index) => {
-        const cell = line.insertCell();
-        cell.textContent = typeof text === "number" ? text.toLocaleString("en") : text;
-        if (index > 1 && index < 6) cell.className = "num";
-        if (index === 7 && table.dataset.receipts) {
-          const link = document.createElement("a");
-          link.href = table.dataset.receipts + text + "/";
-          link.append(...cell.childNodes);
-          cell.append(link);
-        }
-      });
+      line.innerHTML = row.html;
     }
   };
 

@@ -1,0 +1,155 @@
+"""What the audit log says, in the reader's words: its rows keep codes, such as `token.reveal`, which programs and filters go by."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+
+THINGS: Final[dict[str, Any]] = {
+    "codes": _("redemption codes"),
+    "email": _("e-mail address"),
+    "key": _("API key"),
+    "notices": _("notices"),
+    "passkey": _("passkey"),
+    "password": _("password"),
+    "password-code": _("code to set a new password"),
+    "password-reset": _("password reset"),
+    "price": _("price"),
+    "reauthenticate": _("confirmation of identity"),
+    "request": _("request"),
+    "second-factor": _("second factor"),
+    "sign-in": _("sign-in"),
+    "sign-in-code": _("code to sign in"),
+    "sign-in-provider": _("sign-in provider"),
+    "sign-up": _("sign-up"),
+    "storedresponse": _("response"),
+    "failure-rule": _("failure rule"),
+    "socialapp": _("sign-in provider"),
+    "usage": _("usage"),
+    "wallet": _("balance"),
+}
+"""What is acted upon, where it is not called by the name of a model."""
+DEEDS: Final[dict[str, Any]] = {
+    "add": _("added"),
+    "add-gpt": _("added by its link"),
+    "add-models": _("models added"),
+    "auto-disable": _("taken out of service by the portal"),
+    "auto-enable": _("put back into service by the portal"),
+    "cancel": _("cancelled"),
+    "change": _("changed"),
+    "close": _("closed"),
+    "confirm": _("confirmed"),
+    "copy": _("copied"),
+    "create": _("created"),
+    "deduct": _("deducted from"),
+    "delete": _("deleted"),
+    "disable": _("disabled"),
+    "enable": _("enabled"),
+    "end": _("ended by hand"),
+    "export": _("exported"),
+    "import": _("imported"),
+    "limited": _("limited again"),
+    "limits": _("limits changed"),
+    "open": _("opened"),
+    "put-back": _("put back into service"),
+    "quota": _("quota changed"),
+    "redeem": _("redeemed"),
+    "remove": _("removed"),
+    "reset": _("reset"),
+    "reveal": _("shown in clear"),
+    "revoke": _("revoked"),
+    "rotate": _("rotated"),
+    "set": _("set"),
+    "show": _("shown in clear"),
+    "tag": _("tagged"),
+    "test": _("tested"),
+    "top-up": _("topped up"),
+    "unlimited": _("made unlimited"),
+    "view-as": _("looked at as that user"),
+}
+"""What was done."""
+WHOLE: Final[dict[str, Any]] = {
+    "setup": _("Portal set up"),
+    "sign-in": _("Signed in"),
+    "sign-up": _("Signed up"),
+    **{
+        f"{group}.limited": _("Too many attempts refused")
+        for group in ("sign-in", "sign-in-code", "sign-up", "password-reset", "password-code", "reauthenticate", "second-factor", "passkey")
+    },
+}
+"""Actions that are not said as a thing and what was done to it."""
+FACTS: Final[dict[str, Any]] = {
+    "channel": _("channel"),
+    "client_id": _("client ID"),
+    "count": _("how many"),
+    "days": _("days"),
+    "file": _("file"),
+    "id": _("ID"),
+    "input": _("price of input"),
+    "invitation": _("invitation"),
+    "kind": _("kind"),
+    "made": _("newly made"),
+    "message": _("message"),
+    "models": _("models"),
+    "name": _("name"),
+    "of": _("copy of"),
+    "ok": _("passed"),
+    "output": _("price of output"),
+    "owner": _("owner"),
+    "place": _("place"),
+    "provider": _("provider"),
+    "reason": _("reason"),
+    "request_id": _("request"),
+    "revealed": _("shown"),
+    "server": _("server"),
+    "type": _("type"),
+    "usd": _("US dollars"),
+    "user": _("user"),
+    "was": _("was"),
+}
+"""What was kept beside it."""
+
+
+@cache
+def _models() -> dict[str, type[Model]]:
+    return {str(model._meta.model_name): model for model in apps.get_models()}
+
+
+def thing(name: str) -> str:
+    """What is acted upon: `apikey` → "API key"."""
+    if name in THINGS:
+        return str(THINGS[name])
+    found = _models().get(name)
+    return str(found._meta.verbose_name) if found is not None else name
+
+
+def deed(name: str) -> str:
+    """What was done: `top-up` → "topped up"."""
+    return str(DEEDS.get(name, name))
+
+
+def said(action: str) -> str:
+    """An action: `token.reveal` → "Token: shown in clear". One that is not known stays its code."""
+    if action in WHOLE:
+        return str(WHOLE[action])
+    what, dot, done = action.partition(".")
+    if not dot or done not in DEEDS:
+        return action
+    return str(_("%(thing)s: %(done)s") % {"thing": capfirst(thing(what)), "done": deed(done)})
+
+
+def field(kind: str, name: str) -> str:
+    """A field of a model, or a fact beside an action, as pages call it."""
+    found = _models().get(kind)
+    if found is not None:
+        try:
+            return str(getattr(found._meta.get_field(name), "verbose_name", name))
+        except FieldDoesNotExist:
+            pass
+    return str(FACTS.get(name, name))
