@@ -70,7 +70,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def did(self, event: AuditEvent) -> str:
         return format_html('<span title="{}">{}</span>', event.action, audit_words.said(event.action))
 
-    @display(description=_("to"), empty_value="—")
+    @display(description=_("to"))
     def target(self, event: AuditEvent) -> str:
         return event.target_name or ""
 
@@ -83,7 +83,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         text = ", ".join(parts)
         return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
-    @display(description=_("IP address"), empty_value="—")
+    @display(description=_("IP address"))
     def where(self, event: AuditEvent) -> str:
         return event.ip or ""
 

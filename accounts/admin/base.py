@@ -46,6 +46,7 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     """Unfold's pages; never a full count of a table just to show a second one beside the filtered count."""
 
     show_full_result_count = False
+    empty_value_display = "—"
     list_per_page = 50
     list_max_show_all = 200
     compressed_fields = True

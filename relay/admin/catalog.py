@@ -97,7 +97,7 @@ class ModelAdmin(BaseAdmin):
 
     form = ModelForm
     inlines = (ServedByInline, PermissionInline)
-    list_display = ("name", "copy_name", "is_open", "enabled", "state", "price", "channel_names", "permission_count", "context_window")
+    list_display = ("name", "copy_name", "is_open", "enabled", "state", "price", "channel_names", "permission_count", "window")
     list_editable = ("is_open", "enabled")
     list_filter = ("is_open", "enabled", StateFilter, "channels")
     search_fields = ("name", "display_name")
@@ -121,6 +121,10 @@ class ModelAdmin(BaseAdmin):
             price_input=Subquery(now.values("input")[:1]),
             price_output=Subquery(now.values("output")[:1]),
         )
+
+    @display(description=_("context window"), ordering="context_window")
+    def window(self, model: Model) -> str:
+        return f"{model.context_window:,}" if model.context_window else "—"
 
     @display(description=_("price in / out, per 1M"), ordering="price_input")
     def price(self, model: Any) -> str:
