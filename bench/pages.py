@@ -63,6 +63,7 @@ STAFF: Final = (
     Place("audit", "/admin/accounts/auditevent/", "staff", "Audit log"),
     Place("prices", "/admin/relay/modelprice/", "staff", "Prices"),
     Place("accounts", "/admin/relay/ledgeraccount/", "staff", "Accounts of the ledger"),
+    Place("books", "/admin/relay/ledgeraccount/verify/", "staff", "The books", "Proofs that every figure is the sum of its entries."),
     Place("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     Place("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
     Place("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),

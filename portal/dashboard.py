@@ -21,7 +21,7 @@ from portal.charts import Bar, bars
 from portal.lib import clock, money
 from relay import rollup, standing
 from relay.catalogue import CODES
-from relay.models import ApiKey, BlockedAddress, Channel, JobFault, LedgerAccount, Model, Worker
+from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
 from relay.reports import Scope, Sums, errors, first_token_times, lines
 
@@ -86,7 +86,7 @@ def board(days: int, with_money: bool) -> Board:
     shown = [(day, month.get(day, Sums())) for day in range(scope.last - 29, scope.last + 1)]
     titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
     channels = standing.channels()
-    todo = _todo(channels)
+    todo = _todo(channels, with_money)
     return Board(
         days=days,
         figures=_figures(scope, sums, with_money),
@@ -155,10 +155,21 @@ def _errors(scope: Scope) -> list[ErrorLine]:
 # -- what needs a person -----------------------------------------------------------------------------------------------
 
 
-def _todo(channels: list[standing.Standing]) -> list[Todo]:
+def _todo(channels: list[standing.Standing], with_money: bool) -> list[Todo]:
     """The gravest first."""
-    found = [*_of_channels(channels), *_of_models(), *_of_setup()]
+    found = [*(_of_books() if with_money else ()), *_of_channels(channels), *_of_models(), *_of_setup()]
     return sorted(found, key=lambda item: not item.grave)
+
+
+def _of_books() -> list[Todo]:
+    """What the last proof found; one that is being made leaves the one before it standing."""
+    last = next((proof for proof in BooksProof.objects.all()[:2] if proof.state != "running"), None)
+    if last is None or last.state == "clean":
+        return []
+    url = reverse("admin:relay_ledgeraccount_verify_books")
+    if last.state == "differs":
+        return [Todo(_("The books do not balance: figures differ from the ledger's entries."), url, True)]
+    return [Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)]
 
 
 def _of_channels(channels: list[standing.Standing]) -> list[Todo]:

@@ -191,6 +191,7 @@ class Config(BaseSettings):
     jobs: bool = Field(True, description="Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where `manage.py jobs` does it.")
     probe_minutes: int = Field(0, ge=0, description="Minutes between tests of a channel, each a small real request. 0: only keys that were taken out of service are tested.")
     refresh_hours: float = Field(6.0, ge=0, description="Hours between looks at the upstreams' model lists and balances, which cost nothing. 0: never.")
+    prove_hours: float = Field(24.0, ge=0, description="Hours between proofs of the books, each by a process of its own that reads the whole ledger. 0: only when somebody asks.")
     shutdown_delay_seconds: float = Field(0.0, ge=0, le=3600, description="How long connections are still taken after a stop signal, while /readyz already says no, in seconds.")
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
 

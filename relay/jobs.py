@@ -1,4 +1,4 @@
-"""Scheduled work: tests of keys that are out of service, regular tests, balances, model lists. Servers do it, or `manage.py jobs`; one runner at a time.
+"""Scheduled work: proofs of the books, tests of keys that are out of service, regular tests, balances, model lists. Servers do it, or `manage.py jobs`; one runner at a time.
 
 Whoever holds the lease acts. It is renewed before each piece of work, so a runner that dies loses it after two minutes.
 """
@@ -19,6 +19,7 @@ from django.db.models import F, Q
 from portal.lib import clock
 from portal.lib.redact import redact
 from relay import checkup, leases
+from relay.billing import proofs
 from relay.models import ApiKey, Channel, JobFault
 from relay.upstream_keys import postpone
 
@@ -94,6 +95,8 @@ def give_back() -> None:
 def due() -> Iterator[Job]:
     """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
     now = clock.now()
+    if proofs.due():
+        yield Job("proof of the books", "the ledger", _prove)
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
         yield Job("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
     for channel in Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True)):
@@ -104,6 +107,10 @@ def due() -> Iterator[Job]:
         before = now - timedelta(hours=settings.CONFIG.refresh_hours)
         for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider="demo"):
             yield Job("model list and balance", str(channel), _refresh(channel))
+
+
+def _prove() -> str:
+    return f"proof {proofs.start().pk} begun"
 
 
 def _retest(key: ApiKey) -> Callable[[], str]:

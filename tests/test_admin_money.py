@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
 
 from accounts.models import AuditEvent, User
 from portal.lib import clock
 from portal.lib.money import NANO
-from relay.billing import ledger
-from relay.models import Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
+from relay.billing import ledger, proofs
+from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
 from relay.redemption import create_codes
 from relay.tokens import create_token
 from tests.conftest import People, Portal
 from tests.server import Server
 from tests.test_admin import NO_BUDGETS
+from tests.test_snapshot import csrf_of, sign_in
 
 
 @pytest.fixture
@@ -124,16 +131,86 @@ def test_a_list_that_is_not_counted_says_where_it_ends(staff: Client, people: Pe
     assert "The first 2 of more: search or filter for the others." in page and "2 results" not in page
 
 
-def test_verify_page(staff: Client, people: People) -> None:
-    ledger.top_up(people.owner, NANO, actor=None, reason="x")
-    page = staff.get("/admin/relay/ledgeraccount/verify/").content.decode()
-    assert "The books balance" in page and "-$1.00" in page
-    from django.db import connection
+BOOKS = "/admin/relay/ledgeraccount/verify/"
 
+
+def test_the_page_of_the_books_shows_the_last_proof(staff: Client, people: People) -> None:
+    BooksProof.objects.all().delete()
+    ledger.top_up(people.owner, NANO, actor=None, reason="x")
+    assert "No proof has been made yet." in staff.get(BOOKS).content.decode()
+    proofs.prove(proofs.begin(people.staff)[0])
+    page = staff.get(BOOKS).content.decode()
+    assert "The books balance" in page and "-$1.00" in page and people.staff.username in page
     with connection.cursor() as cursor:
         cursor.execute("UPDATE relay_ledgeraccount SET granted = granted + 5 WHERE kind = 'wallet' AND granted > 0")
-    page = staff.get("/admin/relay/ledgeraccount/verify/").content.decode()
-    assert "differ from the entries" in page and f"wallet:{people.owner.pk}" in page
+    proofs.prove(proofs.begin()[0])
+    page = staff.get(BOOKS).content.decode()
+    assert "The books do not balance" in page and f"wallet:{people.owner.pk}" in page
+    assert "The books do not balance" in staff.get("/admin/").content.decode(), "the front page leads there"
+
+
+def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    BooksProof.objects.all().delete()
+    first, new = proofs.begin(people.staff)
+    assert new and proofs.begin(people.staff) == (first, False), "one at a time"
+    page = staff.get(BOOKS).content.decode()
+    assert "A proof is being made" in page and "Prove the books now" not in page
+    assert staff.get(f"{BOOKS}?now=1").json() == {"running": True}
+    BooksProof.objects.update(seen_at=clock.now() - timedelta(minutes=1))
+    assert staff.get(f"{BOOKS}?now=1").json() == {"running": False}
+    page = staff.get(BOOKS).content.decode()
+    assert "broken off" in page and "Prove the books now" in page
+    assert "The last proof of the books could not be made" in staff.get("/admin/").content.decode()
+    second, new = proofs.begin(people.staff)
+    assert new and second.pk != first.pk
+    monkeypatch.setattr(proofs, "verify", lambda progress: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        proofs.prove(second)
+    assert second.state == "failed" and "ZeroDivisionError" in staff.get(BOOKS).content.decode()
+    assert "ZeroDivisionError" in staff.get("/admin/").content.decode()
+    for _ in range(70):
+        BooksProof.objects.create(finished_at=clock.now())
+    proofs.begin()
+    assert BooksProof.objects.count() == 60, "old ones go"
+
+
+def test_proofs_are_due_once_a_day(people: People, settings: Any) -> None:
+    BooksProof.objects.all().delete()
+    ledger.top_up(people.owner, NANO, actor=None, reason="x")
+    for hours, is_due in ((23, False), (25, True)):
+        with connection.cursor() as cursor:  # the model refuses
+            cursor.execute("UPDATE relay_ledgerentry SET at = %s", [clock.now() - timedelta(hours=hours)])
+        assert proofs.due() is is_due
+    proof = proofs.begin()[0]
+    assert not proofs.due()
+    BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(hours=25))
+    assert proofs.due()
+    settings.CONFIG = settings.CONFIG.model_copy(update={"prove_hours": 0})
+    assert not proofs.due()
+
+
+def test_a_process_of_its_own_makes_the_proof(live: Portal, server: Server) -> None:
+    """Asked for on the page; the command refuses a number that waits for nothing."""
+    BooksProof.objects.all().delete()
+    boss = live.user(is_staff=True, is_superuser=True)
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        sign_in(client, server, boss.username)
+        address = f"{server.url}{BOOKS}"
+        page = client.post(address, data={"csrfmiddlewaretoken": csrf_of(client, address)}, headers={"referer": address})
+        assert page.status_code == 302
+        _wait(lambda: BooksProof.objects.filter(finished_at__isnull=False).exists())
+        proof = BooksProof.objects.get()
+        assert proof.state == "clean" and proof.actor == boss and proof.accounts, proof.differences
+        assert "The books balance" in client.get(address).text
+    done = subprocess.run([sys.executable, "manage.py", "ledger", "prove", str(proof.pk)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "No proof" in done.stderr and "Traceback" not in done.stderr
+
+
+def _wait(there: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_quota_limits_and_budgets_of_a_token(staff: Client, people: People) -> None:

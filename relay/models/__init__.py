@@ -13,6 +13,7 @@ from relay.models.ledger import LedgerAccount, LedgerEntry, Reservation
 from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
 from relay.models.price import ModelPrice
+from relay.models.proof import BooksProof
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
 from relay.models.state import Cooldown, Lease, Worker
@@ -26,6 +27,7 @@ __all__ = [
     "Batch",
     "BatchLine",
     "BlockedAddress",
+    "BooksProof",
     "Budget",
     "Channel",
     "ChannelDay",

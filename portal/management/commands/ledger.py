@@ -6,27 +6,33 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from portal.lib import money
-from relay.billing import ledger
+from relay.billing import ledger, proofs
 from relay.billing.verify import verify
 from relay.gateway.funds import is_dead
+from relay.models import BooksProof
 
 
 class Command(BaseCommand):
-    help = "Prove the books (verify), or give back what workers held that are gone (sweep)."
+    help = "Prove the books (verify, prove), or give back what workers held that are gone (sweep)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
         check = actions.add_parser("verify", help="compute every balance, used and reserved figure again; exit 1 when one differs")
         check.add_argument("--json", action="store_true", help="for machines")
+        kept = actions.add_parser("prove", help="verify, and keep the outcome for the page of the books; the page and the scheduled work start this")
+        kept.add_argument("proof", type=int, nargs="?", help="the proof that was begun; without it a new one")
         actions.add_parser("sweep", help="give back reservations whose worker is gone; running servers do it by themselves")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "sweep":
             count = ledger.sweep(time.time(), is_dead)
             self.stdout.write(f"{count} reservation(s) given back")
+            return
+        if options["action"] == "prove":
+            self._prove(options["proof"])
             return
         began = time.monotonic()
         report = verify(self._progress if sys.stderr.isatty() else lambda _: None)
@@ -45,6 +51,15 @@ class Command(BaseCommand):
             for one in report.differences:
                 self.stdout.write(f"  {one}")
             self.stdout.write("The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries.")
+        if not report.clean:
+            sys.exit(1)
+
+    def _prove(self, pk: int | None) -> None:
+        proof = BooksProof.objects.filter(pk=pk, finished_at=None).first() if pk is not None else proofs.begin()[0]
+        if proof is None:
+            raise CommandError(f"No proof {pk} waits to be made. Without a number a new one is made.")
+        report = proofs.prove(proof)
+        self.stdout.write("The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries.")
         if not report.clean:
             sys.exit(1)
 
