@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import CharField, Count, OuterRef, Q, Sum, Value
+from django.db.models import CharField, OuterRef, Q, Value
 from django.db.models.functions import Cast, Concat
 
 from accounts.models import User
 from portal.lib import money
 from portal.lib.days import Days, bounds
+from relay import rollup
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
 
@@ -130,24 +131,23 @@ def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     """GET /v1/usage: this token's use, and everything that limits what it may spend."""
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
-    totals = UsageRecord.objects.filter(token=token_id).aggregate(
-        requests=Count("pk"), input=Sum("input_tokens"), cached=Sum("cached_input_tokens"), output=Sum("output_tokens"), cost=Sum("cost"), shortfall=Sum("shortfall")
-    )
+    used = rollup.of_token(user_id, token_id)
+    totals = dict(zip(rollup.SUMS, map(sum, zip(*used.values(), strict=True)), strict=True)) if used else dict.fromkeys(rollup.SUMS, 0)
+    charged = rollup.SUMS.index("charged")
     spent = {}
     for period in ("day", "week", "month"):
         first, last = bounds(period, day)
-        rows = LedgerEntry.objects.filter(user_id=user_id, token_id=token_id, kind="usage", day__gte=first, day__lte=last)
-        spent[period] = money.plain(rows.aggregate(total=Sum("amount"))["total"] or 0)
+        spent[period] = money.plain(sum(sums[charged] for at, sums in used.items() if first <= at <= last))
     token = Token.objects.select_related("user").get(pk=token_id)
     return {
         "object": "usage",
         "token": {"name": token.name, "hint": token.hint, "expires_at": int(token.expires_at.timestamp()) if token.expires_at else None},
         "totals": {
             "requests": totals["requests"],
-            "input_tokens": totals["input"] or 0,
-            "cached_input_tokens": totals["cached"] or 0,
-            "output_tokens": totals["output"] or 0,
-            "cost_usd": money.plain((totals["cost"] or 0) - (totals["shortfall"] or 0)),
+            "input_tokens": totals["input"],
+            "cached_input_tokens": totals["cached"],
+            "output_tokens": totals["output"],
+            "cost_usd": money.plain(totals["charged"]),
         },
         "spent_usd": spent,
         "limits": [

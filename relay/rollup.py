@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Max
+from django.db.models import Max, Q, Sum
 
+from accounts.consistent import one_state
 from portal.lib.days import Days
 from relay import leases
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
@@ -36,8 +37,8 @@ _FIELDS: Final = (
     "pk", "started_at", "user_id", "token_id", "channel_id", "model", "status", "end_reason", "error_code", "input_tokens", "cached_input_tokens", "output_tokens",
     "cost", "shortfall", "upstream_cost", "first_token_ms",
 )  # fmt: skip
-_SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
-_NOTHING: Final = (0,) * len(_SUMS)
+SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
+_NOTHING: Final = (0,) * len(SUMS)
 _USER: Final = ("user_id", "day", "token_id", "model")
 _CHANNEL: Final = ("day", "channel_id", "model")
 _MONTH: Final = ("kind", "month", "subject")
@@ -111,7 +112,7 @@ def differences() -> list[str]:
         _add(users, channels, defaultdict(int), row, _days())
     found = []
     for table, names, expected in ((UserDay, _USER, users), (ChannelDay, _CHANNEL, channels), (MonthSum, _MONTH, _months(users))):
-        kept = {row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *_SUMS).iterator(5000)}
+        kept = {row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *SUMS).iterator(5000)}
         for key in sorted(kept.keys() | expected.keys(), key=str):
             if tuple(kept.get(key, _NOTHING)) != tuple(expected.get(key, _NOTHING)):
                 found.append(f"{table.__name__} {dict(zip(names, key, strict=True))}: {tuple(kept.get(key, _NOTHING))} instead of {tuple(expected.get(key, _NOTHING))}")
@@ -151,13 +152,31 @@ def _step() -> int:
         current = _mark()
         if current is None or (current.last_id, current.gaps) != (last, gaps):
             return 0  # somebody else has added these up meanwhile
-        _upsert(UserDay._meta.db_table, _USER, _SUMS, ((*key, *sums) for key, sums in sorted(users.items())))
-        _upsert(ChannelDay._meta.db_table, _CHANNEL, _SUMS, ((*key, *sums) for key, sums in sorted(channels.items())))
-        _upsert(MonthSum._meta.db_table, _MONTH, _SUMS, ((*key, *sums) for key, sums in sorted(_months(users).items())))
+        _upsert(UserDay._meta.db_table, _USER, SUMS, ((*key, *sums) for key, sums in sorted(users.items())))
+        _upsert(ChannelDay._meta.db_table, _CHANNEL, SUMS, ((*key, *sums) for key, sums in sorted(channels.items())))
+        _upsert(MonthSum._meta.db_table, _MONTH, SUMS, ((*key, *sums) for key, sums in sorted(_months(users).items())))
         _upsert(TallyDay._meta.db_table, _TALLY, ("count",), ((*key, count) for key, count in sorted(tally.items())))
         current.last_id, current.gaps = max(last, max((row[0] for row in rows), default=0)), left
         current.save()
     return len(rows)
+
+
+def of_token(user_id: int, token_id: int) -> dict[int, list[int]]:
+    """What a token used, by day (an ordinal) in the order of `SUMS`; what is not added up yet is counted from its records. Reads, and writes nothing."""
+    found: dict[int, list[int]] = defaultdict(lambda: list(_NOTHING))
+    with one_state():
+        mark = RollupMark.objects.first() or RollupMark()
+        for day, *sums in UserDay.objects.filter(user_id=user_id, token_id=token_id).values_list("day").annotate(*(Sum(name) for name in SUMS)).order_by():
+            found[day] = [int(value) for value in sums]
+        waiting = Q(pk__gt=mark.last_id)
+        for first, end, _seen in mark.gaps:
+            waiting |= Q(pk__gte=first, pk__lte=end)
+        late: dict[Any, list[int]] = defaultdict(lambda: list(_NOTHING))
+        for row in UsageRecord.objects.filter(waiting, token=token_id).values_list(*_FIELDS):
+            _add(late, defaultdict(lambda: list(_NOTHING)), defaultdict(int), row, _days())
+    for (_user, day, _token, _model), more in late.items():
+        found[day] = [one + other for one, other in zip(found[day], more, strict=True)]
+    return dict(found)
 
 
 def month_of(day: int) -> int:

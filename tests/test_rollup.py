@@ -63,6 +63,29 @@ def test_what_becomes_visible_late_is_counted_then(alone: None, people: People) 
     assert rollup.differences() == []
 
 
+def test_what_a_token_used_is_known_before_it_is_added_up(alone: None, people: People) -> None:
+    """GET /v1/usage adds nothing up, and leaves nothing out: what waits, and what lies in a gap, is counted from its records."""
+    token, other = (create_token(people.owner, name, actor=None)[0] for name in ("one", "other"))
+    assert rollup.of_token(people.owner.pk, token.pk) == {}
+    first = record(1, people.owner, token=token, shortfall=300)
+    day = today_ordinal()
+    one = [1, 0, 0, 10, 4, 3, 700, 400]
+    assert rollup.of_token(people.owner.pk, token.pk) == {day: one}
+    rollup.catch_up()
+    assert rollup.of_token(people.owner.pk, token.pk) == {day: one}
+    record(2, people.owner, pk=first.pk + 5, token=token)
+    rollup.catch_up()
+    record(3, people.owner, pk=first.pk + 3, token=token, model="another", status=502, end_reason="upstream_error", cost=0)
+    record(4, people.owner, token=token, started_at=clock.now() - timedelta(days=3))
+    record(5, people.owner, token=other)
+    before = UserDay.objects.count()
+    assert rollup.of_token(people.owner.pk, token.pk) == {day: [3, 1, 1, 30, 12, 9, 1700, 1200], day - 3: [1, 0, 0, 10, 4, 3, 1000, 400]}
+    assert UserDay.objects.count() == before
+    assert rollup.of_token(people.owner.pk, other.pk) == {day: [1, 0, 0, 10, 4, 3, 1000, 400]}
+    rollup.catch_up()
+    assert rollup.of_token(people.owner.pk, token.pk) == {day: [3, 1, 1, 30, 12, 9, 1700, 1200], day - 3: [1, 0, 0, 10, 4, 3, 1000, 400]}
+
+
 def test_a_wrong_sum_is_found_and_made_right(alone: None, people: People) -> None:
     record(1, people.owner)
     rollup.catch_up()
