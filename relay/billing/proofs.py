@@ -37,7 +37,7 @@ def start(actor: Any = None) -> BooksProof:
     proof, new = begin(actor)
     if new:
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ledger", "prove", str(proof.pk)]
-        made = subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+        made = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
         threading.Thread(target=made.wait, name="proof of the books", daemon=True).start()
     return proof
 
