@@ -582,6 +582,15 @@ def test_usage_appears_while_one_looks_with_websockets_and_without(ready: Token)
         expect(page.locator("tbody tr.new")).to_have_count(1, timeout=12_000)
 
 
+def test_the_books_are_proven_while_one_looks(ready: Token) -> None:
+    page = ready.site.admin()
+    page.goto(f"{ready.site.base}/admin/relay/ledgeraccount/")
+    page.get_by_role("link", name="The books").click()
+    page.get_by_role("button", name="Prove the books now").click()
+    expect(page.locator(".ar-state.good").first).to_have_text("The books balance", timeout=60_000)
+    expect(page.get_by_role("button", name="Prove the books now")).to_be_visible()
+
+
 def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(ready: Token) -> None:
     site = ready.site
     site.manage("from relay.models import Channel; Channel.objects.create(name='Spare', base_url='https://api.example.com/v1')")
