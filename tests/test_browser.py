@@ -24,11 +24,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from bench.browser import CHROMIUM, Watch, chromium, sign_in
 from tests.server import ROOT, Server, free_port, serving
 from tests.test_notices import Mailbox
+from tests.test_operations import endless, running
 from tests.test_people import Provider
 from tests.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")
 PASSWORD = "correct horse battery"
+NO_WEBSOCKETS = "window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 }), 1); } };"
 
 
 @dataclass
@@ -573,13 +575,37 @@ def test_usage_appears_while_one_looks_with_websockets_and_without(ready: Token)
     for blocked in (False, True):
         context = site.context()
         if blocked:
-            context.add_init_script("window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 }), 1); } };")
+            context.add_init_script(NO_WEBSOCKETS)
         context.add_cookies(site.page("wanda").context.storage_state()["cookies"])  # type: ignore[arg-type]  # its own form
         page = context.new_page()
         page.goto(f"{site.base}/usage/")
         expect(page.locator("[data-live]")).to_have_attribute("data-state", "polling" if blocked else "live", timeout=12_000)
         assert site.ask(ready.secret, "mock-large").status_code == 200
         expect(page.locator("tbody tr.new")).to_have_count(1, timeout=12_000)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_running_requests_are_seen_and_ended_with_websockets_and_without(ready: Token, blocked: bool) -> None:
+    site = ready.site
+    context = site.context(storage_state=site.cookies["admin"])
+    if blocked:
+        context.add_init_script(NO_WEBSOCKETS)
+    page = context.new_page()
+    page.goto(f"{site.base}/admin/running/")
+    expect(page.locator("#running-state")).to_have_text("Asked for every few seconds." if blocked else "Live.", timeout=12_000)
+    expect(page.locator("#running-none")).to_be_visible()
+    site.upstream.script("mock-large", endless)
+    try:
+        with running(site.server, ready.secret, "mock-large") as found:
+            row = page.locator("#running-rows tr")
+            expect(row).to_contain_text("wanda", timeout=20_000)
+            expect(page.locator("#running-none")).to_be_hidden()
+            row.get_by_role("link", name="End").click()
+            page.get_by_role("button", name="End").click()
+        assert "request_ended" in found["text"] and "[DONE]" not in found["text"]
+    finally:
+        site.upstream.scripts.pop("mock-large")
+    expect(page.locator("#running-none")).to_be_visible(timeout=20_000)
 
 
 def test_the_books_are_proven_while_one_looks(ready: Token) -> None:
@@ -602,7 +628,7 @@ def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(re
         for path in ("/admin/", "/admin/relay/channel/"):
             context = site.context(storage_state=site.cookies["admin"], locale=language)
             if blocked:
-                context.add_init_script("window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 }), 1); } };")
+                context.add_init_script(NO_WEBSOCKETS)
             page = context.new_page()
             page.goto(site.base + path)
             expect(page.locator("#live-state")).to_have_text(how, timeout=12_000)

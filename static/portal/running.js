@@ -55,6 +55,7 @@
     for (const tr of [...rows.children]) if (!keep.has(tr)) tr.remove();
     wanted.forEach((tr, index) => { if (rows.children[index] !== tr) rows.insertBefore(tr, rows.children[index] || null); });
     none.hidden = data.rows.length > 0;
+    rows.closest("div").hidden = !none.hidden;
     workers.replaceChildren(...data.workers.map((worker) => {
       const li = document.createElement("li");
       li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
