@@ -100,6 +100,8 @@ def test_money_needs_its_own_right(people: People) -> None:
     assert wallet(people.owner).granted == 0
     for path in ("relay/ledgerentry/", "relay/ledgeraccount/", "relay/ledgeraccount/verify/", "relay/redemptionbatch/", "relay/usagerecord/report/", "relay/usagerecord/export/"):
         assert client.get(f"/admin/{path}").status_code == 403, path
+    before = BooksProof.objects.count()
+    assert client.post(BOOKS).status_code == 403 and BooksProof.objects.count() == before, "no process is started for them"
 
 
 @pytest.mark.parametrize("path", ["relay/ledgerentry", "relay/ledgeraccount", "relay/notice"])
