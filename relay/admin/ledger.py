@@ -27,7 +27,7 @@ _STATES: Final = {
     "failed": ("bad", _("could not be read")),
     "stopped": ("warn", _("broken off")),
 }
-_STAGES: Final = {"entries": _("entries"), "reservations": _("reservations"), "accounts": _("accounts"), "usage records": _("usage records")}
+_STAGES: Final = {"usage records": _("usage records"), "reservations": _("reservations"), "entries": _("entries")}
 
 
 @admin.register(LedgerAccount)
