@@ -19,6 +19,9 @@ def one_state() -> Iterator[None]:
             finally:
                 cursor.execute("ROLLBACK")
         return
+    if connection.vendor == "mysql" and not connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # of the next one alone; Django's own are READ COMMITTED
     with transaction.atomic():
         if connection.vendor == "postgresql" and len(connection.savepoint_ids) == 0:
             with connection.cursor() as cursor:

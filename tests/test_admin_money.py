@@ -187,8 +187,19 @@ def test_proofs_are_due_once_a_day(people: People, settings: Any) -> None:
     assert not proofs.due()
     BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(hours=25))
     assert proofs.due()
+    for ago, is_due in ((50, False), (70, True)):  # its process is gone
+        BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(minutes=ago), seen_at=clock.now() - timedelta(minutes=ago))
+        assert proofs.due() is is_due
     settings.CONFIG = settings.CONFIG.model_copy(update={"prove_hours": 0})
     assert not proofs.due()
+
+
+def test_a_process_that_cannot_be_started_is_told_of(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    BooksProof.objects.all().delete()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert staff.post(BOOKS).status_code == 302
+    page = staff.get(BOOKS).content.decode()
+    assert "could not be read" in page and "FileNotFoundError" in page and "Prove the books now" in page
 
 
 def test_a_process_of_its_own_makes_the_proof(live: Portal, server: Server) -> None:

@@ -18,6 +18,7 @@ from relay.models import BooksProof, LedgerEntry
 
 _KEPT: Final = 60
 _SHOWN: Final = 100
+_AGAIN: Final = timedelta(hours=1)
 _BEAT: Final = 5.0  # seconds between signs of life
 
 
@@ -33,24 +34,29 @@ def begin(actor: Any = None) -> tuple[BooksProof, bool]:
 
 
 def start(actor: Any = None) -> BooksProof:
-    """Have one made by another process, unless one is being made. Returns at once."""
+    """Have one made by another process, unless one is being made. Returns at once; that no process could be started is kept in the row."""
     proof, new = begin(actor)
     if new:
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ledger", "prove", str(proof.pk)]
-        made = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
-        threading.Thread(target=made.wait, name="proof of the books", daemon=True).start()
+        try:
+            made = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+        except OSError as error:  # no memory, no file to start
+            proof.error, proof.finished_at = redact(f"{type(error).__name__}: {error}")[:300], clock.now()
+            proof.save()
+        else:
+            threading.Thread(target=made.wait, name="proof of the books", daemon=True).start()
     return proof
 
 
 def due() -> bool:
-    """Whether the last proof, or the ledger where there is none, is older than `PROVE_HOURS`."""
+    """Whether the last proof, or the ledger where there is none, is older than `PROVE_HOURS`; one that did not end is made again after an hour."""
     hours = settings.CONFIG.prove_hours
     if not hours:
         return False
     before = clock.now() - timedelta(hours=hours)
-    newest = BooksProof.objects.values_list("began_at", flat=True).first()
+    newest = BooksProof.objects.first()
     if newest is not None:
-        return newest <= before
+        return newest.began_at <= (before if newest.state in {"running", "clean", "differs"} else max(before, clock.now() - _AGAIN))
     oldest = LedgerEntry.objects.order_by("pk").values_list("at", flat=True).first()
     return oldest is not None and oldest <= before
 

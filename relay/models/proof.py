@@ -38,7 +38,7 @@ class BooksProof(models.Model):
 
     @property
     def state(self) -> str:
-        """ "running", "clean", "differs", "failed", or "stopped": its process is gone."""
+        """One of "running", "clean", "differs", "failed" and "stopped": its process is gone."""
         if self.error:
             return "failed"
         if self.finished_at is not None:
