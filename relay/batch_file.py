@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from relay.wire.tree import Json, decode_object, encode, object_of, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 
 ENDPOINTS: Final = {
     "/v1/chat/completions": "chat.completions", "/v1/responses": "responses", "/v1/embeddings": "embeddings", "/v1/completions": "completions", "/v1/moderations": "moderations",

@@ -34,9 +34,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import msgspec
+from portal.lib.json import encode
 
-_encode = msgspec.json.Encoder().encode
 _remedies: Mapping[str, str] = {}
 
 
@@ -68,7 +67,7 @@ class RelayError(Exception):
     def body(self) -> bytes:
         """`{"error": {"message", "type", "param", "code"}}`."""
         added = _remedies.get(self.wire_code or "")
-        return _encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
+        return encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
 
     def event(self) -> bytes:
         """The same as the last event of a stream that has begun."""

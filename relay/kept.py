@@ -11,9 +11,9 @@ from django.db import transaction
 
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode, decode_object, encode, objects_of, text_of
 from relay.gateway.funds import is_dead
 from relay.models import Conversation, ConversationItem, StoredResponse
-from relay.wire.tree import Json, decode, decode_object, encode, objects_of, text_of
 
 _MOST_TURNS: Final = 2000
 _WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))

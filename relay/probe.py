@@ -16,6 +16,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.gateway.client import USER_AGENT, ConnectRefused, Upstreams
@@ -30,7 +31,6 @@ from relay.wire.chat import ChatAnswer, parse_chat_answer
 from relay.wire.chat_over_responses_stream import ChatFromResponses
 from relay.wire.responses import parse_responses_answer, user_item
 from relay.wire.sse import ChatStream
-from relay.wire.tree import decode_object, text_of
 from relay.wire.upstream_error import read_error
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)

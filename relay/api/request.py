@@ -10,10 +10,10 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from portal.lib.json import Json, decode_object
 from relay.errors import InvalidRequest
 from relay.gateway.exchange import Exchange, Scope
 from relay.gateway.snapshot import Caller
-from relay.wire.tree import Json, decode_object
 
 
 class RelayRequest(ASGIRequest):

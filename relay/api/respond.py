@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import msgspec
 from django.http import HttpResponse
 
-_encode = msgspec.json.Encoder().encode
+from portal.lib.json import encode
 
 
 def json_response(content: object, status: int = 200) -> HttpResponse:
     """A response of JSON, encoded by msgspec."""
-    return HttpResponse(_encode(content), status=status, content_type="application/json")
+    return HttpResponse(encode(content), status=status, content_type="application/json")

@@ -13,6 +13,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from portal.lib import clock
+from portal.lib.json import Json, object_of, text_of
 from relay import batches
 from relay.batch_file import ENDPOINTS, Line, Parsed, answer_line
 from relay.billing.documents import Statement, insert
@@ -29,7 +30,6 @@ from relay.gateway.snapshot import Caller, CallerState
 from relay.gateway.store import store
 from relay.gateway.uploads import keep_seconds
 from relay.models import Batch, BatchLine, Token
-from relay.wire.tree import Json, object_of, text_of
 
 logger: Final = logging.getLogger(__name__)
 _LOOK: Final = 2.0  # seconds between looks for batches that nobody runs

@@ -10,6 +10,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode_object, encode
 from relay.billing.count import estimate_prompt
 from relay.billing.documents import Statement
 from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
@@ -35,7 +36,6 @@ from relay.wire.fields import BadRequest
 from relay.wire.responses import ResponsesAnswer, parse_responses_answer
 from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import ChatStream, text_units
-from relay.wire.tree import Json, decode_object, encode
 
 ENDPOINT: Final = "chat.completions"
 _RESPONSES: Final = "responses"

@@ -9,6 +9,7 @@ import msgspec
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode_object, encode
 from relay import kept
 from relay.billing.count import estimate_prompt
 from relay.errors import RelayError, UnsupportedEndpoint
@@ -26,9 +27,7 @@ from relay.gateway.store import store
 from relay.gateway.stream import Answer
 from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
 from relay.wire.compaction import ASK, INSTRUCTIONS, compaction_object
-from relay.wire.fields import encode
 from relay.wire.responses import ResponsesRequest, for_another_store, user_item
-from relay.wire.tree import Json, decode_object
 from relay.wire.usage import Usage, parse_responses_usage
 
 _COMPACT: Final = "responses.compact"

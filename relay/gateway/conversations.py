@@ -9,6 +9,7 @@ from typing import Final
 from django.db import IntegrityError
 
 from portal.lib import clock
+from portal.lib.json import Json, decode_object, encode, text_of
 from relay import kept
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
@@ -16,7 +17,6 @@ from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
 from relay.gateway.turn import CONVERSATION_KEEP, keep_for
 from relay.models import Conversation, ConversationItem
-from relay.wire.tree import Json, decode_object, encode, text_of
 
 _MOST_ITEMS: Final = 20  # of one request, as OpenAI has it
 

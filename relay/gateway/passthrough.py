@@ -15,6 +15,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
+from portal.lib.json import encode
 from relay.billing.count import estimate_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
@@ -33,7 +34,7 @@ from relay.gateway.stream import Answer, Codec
 from relay.providers import parameters
 from relay.wire import passthrough as wire
 from relay.wire.chat import conversation
-from relay.wire.fields import BadRequest, Fields, as_object, encode, read_fields, read_model
+from relay.wire.fields import BadRequest, Fields, as_object, read_fields, read_model
 from relay.wire.form import Form, Part, parse_form
 from relay.wire.passthrough import Asked, Reader
 from relay.wire.sse import ChatStream, text_units

@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.crypto import Undecryptable
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.access import check_address, identify
 from relay.gateway.attempt import ended_error
@@ -38,7 +39,6 @@ from relay.gateway.store import store
 from relay.models.fields import box
 from relay.providers.failures import FailureClass
 from relay.wire.realtime import Used, error_event, read_used, session_update, transcription_model
-from relay.wire.tree import Json, decode_object, encode, object_of, text_of
 from relay.wire.usage import Usage
 
 logger: Final = logging.getLogger(__name__)

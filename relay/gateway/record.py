@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
+from portal.lib.json import encode
 from relay.billing.count import estimate_text
 from relay.billing.documents import Statement
 from relay.billing.writer import Row
@@ -32,7 +31,6 @@ from relay.gateway.pick import Candidate
 from relay.wire.usage import Usage
 
 NO_UNITS: Final = Usage()
-_encode: Final = msgspec.json.Encoder().encode
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted again for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
@@ -182,7 +180,7 @@ class Record:
             round((time.monotonic() - exchange.started) * 1000),
             self.first_token_ms,
             len(self.attempts),
-            _encode(self.attempts).decode(),
+            encode(self.attempts).decode(),
             exchange.ip[:45],
             self.bill.price_id,
             self.bill.multiplier,

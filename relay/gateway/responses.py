@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 
 from accounts.models import Change
 from accounts.models.change import announce
+from portal.lib.json import Json, decode_object, encode
 from relay import kept
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access import permitted_model
@@ -25,7 +26,6 @@ from relay.gateway.stream import Answer, EventStream
 from relay.gateway.turn import Turn, answer_turn, read_turn
 from relay.wire.replay import events_of
 from relay.wire.responses_over_chat import response_object
-from relay.wire.tree import Json, decode_object, encode
 
 logger: Final = logging.getLogger(__name__)
 _FORGET_SECONDS: Final = 10.0

@@ -12,6 +12,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay import kept
 from relay.billing.count import estimate_prompt
 from relay.billing.documents import Moment, Statement, insert, update
@@ -41,7 +42,6 @@ from relay.wire.responses_over_chat_stream import ResponsesFromChat
 from relay.wire.responses_stream import ResponsesStream
 from relay.wire.sse import text_units
 from relay.wire.tools import ToolNames
-from relay.wire.tree import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.wire.usage import Usage
 from relay.wire.usage_forms import whole_usage
 

@@ -13,6 +13,7 @@ from django.db.models import Sum
 
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, object_of, text_of
 from relay import files
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
@@ -23,7 +24,6 @@ from relay.gateway.store import store
 from relay.gateway.stream import Download
 from relay.models import Upload, UploadSession
 from relay.models.upload import Purpose, UploadState
-from relay.wire.tree import Json, object_of, text_of
 
 _PURPOSES: Final = tuple(purpose for purpose in Purpose.values if purpose != Purpose.BATCH_OUTPUT)
 _MOST: Final = 10_000

@@ -16,6 +16,8 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from portal.lib.json import encode
+
 _WORDS: Final = re.compile(r"\s*(?:\w+|[^\w\s]+)")
 _PAUSE: Final = 0.012  # seconds between words of a stream, so that one can watch it
 _JSON: Final = [("content-type", "application/json")]
@@ -32,7 +34,6 @@ class _Request(msgspec.Struct):
 
 
 _decoder: Final = msgspec.json.Decoder(_Request)
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class DemoStream(httpx.AsyncByteStream):
@@ -68,12 +69,12 @@ class DemoStream(httpx.AsyncByteStream):
 class DemoTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            body = _encode({"object": "list", "data": [{"id": "demo", "object": "model", "created": 0, "owned_by": "demo"}]})
+            body = encode({"object": "list", "data": [{"id": "demo", "object": "model", "created": 0, "owned_by": "demo"}]})
             return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))
         try:
             asked = _decoder.decode(await request.aread())
         except (msgspec.DecodeError, ValueError) as error:
-            body = _encode({"error": {"message": f"The demo cannot read this request: {error}", "type": "invalid_request_error", "param": None, "code": "invalid_value"}})
+            body = encode({"error": {"message": f"The demo cannot read this request: {error}", "type": "invalid_request_error", "param": None, "code": "invalid_value"}})
             return httpx.Response(400, headers=_JSON, stream=DemoStream([body], 0))
         return answer(asked)
 
@@ -103,7 +104,7 @@ def answer(asked: _Request) -> httpx.Response:
     if not asked.stream:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None, "annotations": []}
         listed = [{"index": i, "message": message, "logprobs": None, "finish_reason": finish} for i in range(choices)]
-        body = _encode({**head, "object": "chat.completion", "choices": listed, "usage": usage})
+        body = encode({**head, "object": "chat.completion", "choices": listed, "usage": usage})
         return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))
     wants_usage = bool((asked.stream_options or {}).get("include_usage"))
     pieces = []
@@ -112,14 +113,14 @@ def answer(asked: _Request) -> httpx.Response:
         event = {**head, "object": "chat.completion.chunk", "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]}
         if wants_usage:
             event["usage"] = None
-        return b"data: " + _encode(event) + b"\n\n"
+        return b"data: " + encode(event) + b"\n\n"
 
     for i in range(choices):
         pieces.append(chunk(i, {"role": "assistant", "content": "", "refusal": None}))
         pieces.extend(chunk(i, {"content": word}) for word in words)
         pieces.append(chunk(i, {}, finish))
     if wants_usage:
-        pieces.append(b"data: " + _encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n")
+        pieces.append(b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n")
     pieces.append(b"data: [DONE]\n\n")
     return httpx.Response(200, headers=[("content-type", "text/event-stream")], stream=DemoStream(pieces, _PAUSE))
 

@@ -21,10 +21,11 @@ from typing import Final
 
 import msgspec
 
+from portal.lib.json import encode
+
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
 _any: Final = msgspec.json.Decoder()
-_encode: Final = msgspec.json.Encoder().encode
 Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
@@ -163,7 +164,7 @@ def _drop_inside(fields: Fields, path: str) -> bool:
         if isinstance(holder, dict) and holder.pop(last, None) is not None:
             found = True
     if found:
-        fields[top] = msgspec.Raw(_encode(entries))
+        fields[top] = msgspec.Raw(encode(entries))
     return found
 
 

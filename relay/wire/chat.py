@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from relay.wire.fields import BadRequest, Fields, as_object, encode, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
-from relay.wire.tree import Json, decode_object, objects_of
+from portal.lib.json import Json, decode_object, encode, objects_of
+from relay.wire.fields import BadRequest, Fields, as_object, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
 from relay.wire.usage import Usage, parse_chat_usage, present
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.wire.fields import BadRequest, unsupported
 from relay.wire.tools import functions_as_tools, response_tool_choice, response_tools
-from relay.wire.tree import Json, encode, object_of, objects_of, text_of
 from relay.wire.usage_forms import chat_usage
 
 _SAME: Final = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.wire.chat_over_responses import call_of, finish_of, nested_annotations
 from relay.wire.codec import EventCodec
 from relay.wire.events import payload
 from relay.wire.sse import token_units
-from relay.wire.tree import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.wire.usage import parse_responses_usage
 from relay.wire.usage_forms import chat_usage
 

@@ -7,8 +7,8 @@ import binascii
 from collections.abc import Sequence
 from typing import Final
 
+from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.wire.responses import user_item
-from relay.wire.tree import Json, object_of, objects_of, text_of
 
 _MARK: Final = "airelays-summary."  # what we wrote; anything else is an upstream's own, and opaque
 INSTRUCTIONS: Final = (

@@ -10,7 +10,6 @@ import msgspec
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 _fields: Final = msgspec.json.Decoder(Fields)
-encode: Final = msgspec.json.Encoder().encode
 string: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
 optional_string: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
 optional_bool: Final[msgspec.json.Decoder[bool | None]] = msgspec.json.Decoder(bool | None)

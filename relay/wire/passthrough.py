@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from relay.wire.fields import BadRequest, Fields, encode
+from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of, text_of
+from relay.wire.fields import BadRequest, Fields
 from relay.wire.sse import token_units
-from relay.wire.tree import Json, decode, decode_object, int_of, object_of, objects_of, text_of
 from relay.wire.usage import Usage, parse_chat_usage, parse_responses_usage, present
 
 Values = Mapping[str, object]

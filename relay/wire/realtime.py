@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from relay.wire.tree import Json, decode_object, encode, object_of, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.wire.usage import Usage, parse_responses_usage, present
 
 # What is searched for in an event before it is decoded: most events are pieces of audio.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from portal.lib.json import Json, encode, objects_of, text_of
 from relay.wire.events import typed_event
-from relay.wire.tree import Json, encode, objects_of, text_of
 
 
 class Say(Protocol):

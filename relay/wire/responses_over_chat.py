@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
 from relay.wire.fields import BadRequest, unsupported
 from relay.wire.tools import ToolNames, chat_tool_choice, chat_tools, custom_arguments
-from relay.wire.tree import Json, encode, json_text, object_of, objects_of, text_of
 from relay.wire.usage_forms import responses_usage
 
 # Members that mean the same on both sides.

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from portal.lib.json import encode
 from relay.wire.usage import Usage, parse_chat_usage, present
 
 # A line ends with CR LF, LF or CR; an event ends with an empty line. CR LF CR at the end of a buffer is no end yet: its LF may follow.
@@ -41,7 +42,6 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
 
 
-_encode: Final = msgspec.json.Encoder().encode
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 
@@ -137,7 +137,7 @@ class ChatStream:
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The event by which a stream ends that cannot go on."""
-        return b"data: " + _encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
+        return b"data: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

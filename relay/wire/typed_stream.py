@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
+from portal.lib.json import encode
 from relay.wire.codec import EventCodec
 from relay.wire.events import payload
 from relay.wire.sse import token_units
 from relay.wire.usage import Usage, parse_responses_usage, present
 
-_encode: Final = msgspec.json.Encoder().encode
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 TERMINAL: Final = frozenset((b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done"))
@@ -44,7 +44,7 @@ class TypedStream(EventCodec):
         return out
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        return b"event: error\ndata: " + _encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
+        return b"event: error\ndata: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
     def take(self, event: bytes) -> bytes:
         data = payload(event)

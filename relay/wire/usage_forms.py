@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.wire.tree import Json, int_of, object_of
+from portal.lib.json import Json, int_of, object_of
 
 
 def responses_usage(chat: Json) -> Json:
