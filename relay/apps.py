@@ -11,7 +11,7 @@ class RelayConfig(AppConfig):
     def ready(self) -> None:
         from accounts import outbound
         from relay import signals
-        from relay.gateway.load import allowances
+        from relay.models import AllowedUpstream
 
         signals.connect()
-        outbound.allowances = allowances
+        outbound.allowances = AllowedUpstream.allowances

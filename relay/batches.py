@@ -13,10 +13,10 @@ from django.db.models import Count, Q
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
+from portal.lib.processes import is_dead
 from relay import files
 from relay.batch_file import Line, Parsed, error, parse, unanswered_line
 from relay.errors import RequestTooLarge
-from relay.gateway.funds import is_dead
 from relay.models import Batch, BatchLine, Upload
 from relay.models.upload import Purpose, UploadState
 

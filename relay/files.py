@@ -23,8 +23,8 @@ from django.db.models import Q, Sum
 
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
+from portal.lib.processes import is_dead
 from relay.errors import RequestTooLarge, StorageFull
-from relay.gateway.funds import is_dead
 from relay.models import Lease, Upload, UploadSession
 from relay.models.upload import UploadState
 

@@ -18,9 +18,9 @@ from django.db.models import F, Q
 
 from portal.lib import clock
 from portal.lib.redact import redact
-from relay import checkup, leases
+from relay import checkup
 from relay.billing import proofs
-from relay.models import ApiKey, Channel, JobFault
+from relay.models import ApiKey, Channel, JobFault, Lease
 from relay.upstream_keys import postpone
 
 logger: Final = logging.getLogger(__name__)
@@ -84,12 +84,12 @@ def _failed(job: Job, error: Exception) -> None:
 
 def hold() -> bool:
     """Take or keep the lease."""
-    return leases.hold(LEASE, LEASE_SECONDS)
+    return Lease.hold(LEASE, LEASE_SECONDS)
 
 
 def give_back() -> None:
     """Let another runner begin at once."""
-    leases.give_back(LEASE)
+    Lease.give_back(LEASE)
 
 
 def due() -> Iterator[Job]:

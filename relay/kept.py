@@ -12,7 +12,7 @@ from django.db import transaction
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, decode_object, encode, objects_of, text_of
-from relay.gateway.funds import is_dead
+from portal.lib.processes import is_dead
 from relay.models import Conversation, ConversationItem, StoredResponse
 
 _MOST_TURNS: Final = 2000

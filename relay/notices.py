@@ -30,8 +30,7 @@ from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing import ledger
 from relay.gateway.client import USER_AGENT, Upstreams
-from relay.gateway.load import allowances
-from relay.models import LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
+from relay.models import AllowedUpstream, LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
 
@@ -179,7 +178,7 @@ def _call(notice: Notice, wishes: NoticeSettings) -> str:
     )
     try:
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, "x-airelays-signature": sign(wishes.secret(), body, int(time.time()))}
-        allowed = allowances()
+        allowed = AllowedUpstream.allowances()
         net.check_url(wishes.webhook_url, allowed)
         status = async_to_sync(_post)(wishes.webhook_url, headers, body, allowed)
     except (httpx.HTTPError, httpx.InvalidURL, net.Refused, Undecryptable, OSError) as error:

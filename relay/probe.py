@@ -21,8 +21,7 @@ from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.gateway.client import USER_AGENT, ConnectRefused, Upstreams
 from relay.gateway.failure import Failure, classify
-from relay.gateway.load import allowances
-from relay.models import ApiKey, Channel, FailureRule
+from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
@@ -81,18 +80,18 @@ class _List(msgspec.Struct):
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
     """Send one short chat request to the upstream's `model` with one key. `streamed` measures the time to the first token, too."""
     rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
-    return async_to_sync(_probe)(channel, _headers(channel, key), model, allowances(), rules, streamed)
+    return async_to_sync(_probe)(channel, _headers(channel, key), model, AllowedUpstream.allowances(), rules, streamed)
 
 
 def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     """What is left on the account behind a key; None where the vendor does not say, or did not."""
     source = SOURCES.get(channel.provider)
-    return async_to_sync(_balance)(channel, source, _headers(channel, key), allowances()) if source is not None else None
+    return async_to_sync(_balance)(channel, source, _headers(channel, key), AllowedUpstream.allowances()) if source is not None else None
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
     """Ask the upstream for its models."""
-    return async_to_sync(_fetch)(channel, _headers(channel, key), allowances())
+    return async_to_sync(_fetch)(channel, _headers(channel, key), AllowedUpstream.allowances())
 
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:

@@ -20,8 +20,7 @@ from django.db.models import Max, Q, Sum
 
 from accounts.consistent import one_state
 from portal.lib.days import Days
-from relay import leases
-from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
+from relay.models import ChannelDay, Lease, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 
 logger: Final = logging.getLogger(__name__)
 _CHUNK: Final = 2000
@@ -68,7 +67,7 @@ def percentile(tally: dict[int, int], share: float) -> int | None:
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
     """A round of a server: everything that waits, if no other worker is at it."""
     try:
-        while not stopping() and behind() and leases.hold(_LEASE, _LEASE_SECONDS) and _step():
+        while not stopping() and behind() and Lease.hold(_LEASE, _LEASE_SECONDS) and _step():
             time.sleep(0.02)  # whoever writes records comes first
     finally:
         connection.close()

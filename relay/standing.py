@@ -11,8 +11,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from portal.lib import clock
-from relay.gateway.load import allowances
-from relay.models import ApiKey, Channel, ChannelModel, Cooldown, Model
+from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
 from relay.providers.table import PROVIDERS
 from relay.upstream_urls import refusal_of
@@ -38,7 +37,7 @@ class Standing:
 def channels() -> list[Standing]:
     """Every channel, in the order of use. Queries: 5."""
     now = clock.now()
-    allowed = allowances()
+    allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
     for row in Cooldown.objects.filter(until__gt=now).select_related("model", "api_key"):
         cooling.setdefault(row.channel_id, []).append(row)

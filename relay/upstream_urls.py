@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from portal.lib import net
-from relay.gateway.load import allowances
+from relay.models import AllowedUpstream
 
 REMEDY = "A superuser can allow it under “Allowed upstream addresses”."
 
@@ -17,7 +17,7 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
 
     A name that does not resolve now is accepted; the connection will be checked.
     """
-    allowed = allowances()
+    allowed = AllowedUpstream.allowances()
     try:
         clean = net.check_url(url, allowed, schemes)
         parts = urlsplit(clean)

@@ -112,7 +112,8 @@ def test_the_sweeper_takes_only_what_nobody_looks_after(scope: Scope) -> None:
 def test_owners_that_are_gone_are_told_from_those_that_live() -> None:
     import os
 
-    from relay.gateway.funds import Funds, is_dead, process_start
+    from portal.lib.processes import is_dead, process_start
+    from relay.gateway.funds import Funds
 
     owner = Funds("UTC").owner
     assert not is_dead(owner)

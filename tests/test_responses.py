@@ -447,7 +447,7 @@ def test_a_background_response_whose_worker_was_killed_has_failed(sdk: OpenAI, l
 
 
 def _dead_owner() -> str:
-    from relay.gateway.funds import new_owner
+    from portal.lib.processes import new_owner
 
     host = new_owner().partition(":")[0]
     return f"{host}:999999:1:x"

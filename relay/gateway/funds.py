@@ -8,18 +8,16 @@ when nobody has used it for a second. Near the end of a wallet (`lean`) it holds
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import socket
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from portal.lib import money
 from portal.lib.days import Days
+from portal.lib.processes import new_owner
 from relay.billing.documents import Statement
 from relay.billing.ledger import LEASE_SECONDS
 from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
@@ -293,36 +291,3 @@ def refusal(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
     up_to = f" (up to {money.show(need)} for the longest answer)" if need > minimum else ""
     missing = money.show(max(1, minimum - left))
     return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, at least {money.show(minimum)} is needed{up_to}, {missing} is missing. {remedy}")
-
-
-def new_owner() -> str:
-    """A name for this worker that no other has, or had: `host:process:start:random`."""
-    return f"{_here()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
-
-
-def _here() -> str:
-    """Where process numbers mean what they mean here: the machine, and on it the container."""
-    try:
-        container = str(Path("/proc/self/ns/pid").stat().st_ino)
-    except OSError:
-        container = ""
-    return f"{socket.gethostname()[:30]}-{container}"
-
-
-def process_start(pid: int) -> str:
-    """When a process of this machine began, as its kernel counts; empty when it has ended or where that cannot be told. A number used again differs in it."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-        return fields[19] if fields[0] not in {"Z", "X"} else ""
-    except (OSError, IndexError):
-        return ""
-
-
-def is_dead(owner: str) -> bool:
-    """Whether the worker that made a reservation ran on this machine and is gone for certain."""
-    host, _, rest = owner.partition(":")
-    pid, _, rest = rest.partition(":")
-    start = rest.partition(":")[0]
-    if host != _here() or not pid.isdigit() or not start:
-        return False
-    return process_start(int(pid)) != start

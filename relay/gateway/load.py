@@ -40,12 +40,6 @@ def _tell(problem: str) -> None:
         logger.error("%s", problem)
 
 
-def allowances() -> tuple[net.Allowance, ...]:
-    """What the administrator allows beside the public Internet: from the settings and from the admin."""
-    lines = [*settings.CONFIG.upstream_allow, *AllowedUpstream.objects.values_list("address", flat=True)]
-    return tuple(net.Allowance.parse(line) for line in lines)
-
-
 def load_snapshot() -> Snapshot:
     """The configuration as it is at one moment. Queries: 12, whatever its size."""
     with one_state():
@@ -53,7 +47,7 @@ def load_snapshot() -> Snapshot:
 
 
 def _load_snapshot() -> Snapshot:
-    allowed = allowances()
+    allowed = AllowedUpstream.allowances()
     keys: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
         keys.setdefault(key.channel_id, []).append(key)

@@ -11,12 +11,12 @@ import os
 import socket
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib import clock
+from portal.lib.processes import open_files, resident_bytes
 from relay.gateway.store import store
 from relay.gateway.watch import Watch
 from relay.models import Worker
@@ -52,7 +52,7 @@ class Roster:
         self._next = now + (_EVERY if looked_at else _IDLE_SECONDS)
         running = sorted(self._watch.running, key=lambda exchange: exchange.started)
         listed = [exchange.sketch() for exchange in running[:_MOST] if exchange.sketch is not None] if looked_at else []
-        state = {"running": len(running), "stopping": stopping, "tasks": len(asyncio.all_tasks()), "files": _open_files(), "rss_mib": round(_rss() / 1_048_576, 1)}
+        state = {"running": len(running), "stopping": stopping, "tasks": len(asyncio.all_tasks()), "files": open_files(), "rss_mib": round(resident_bytes() / 1_048_576, 1)}
         await store.in_thread(_save, self._worker, self._started, listed, state)
 
     async def leave(self) -> None:
@@ -84,18 +84,3 @@ def end_request(request_id: str) -> None:
 def workers() -> list[Worker]:
     """Those that have been seen lately."""
     return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=GONE_AFTER)).order_by("host", "pid"))
-
-
-def _open_files() -> int:
-    try:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a Path per file would open more of them
-    except OSError:
-        return 0
-
-
-def _rss() -> int:
-    """Bytes; 0 where it cannot be known."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

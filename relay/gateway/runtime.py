@@ -16,6 +16,7 @@ from django.db import Error as DatabaseError
 
 from accounts.models import Change
 from portal.env import Config
+from portal.lib.processes import is_dead
 from relay import cooldowns
 from relay.billing import ledger
 from relay.billing.writer import writer
@@ -23,7 +24,7 @@ from relay.errors import RelayUnavailable
 from relay.gateway.bill import fallback_price
 from relay.gateway.client import Upstreams
 from relay.gateway.exchange import Exchange, Interrupt
-from relay.gateway.funds import Funds, is_dead
+from relay.gateway.funds import Funds
 from relay.gateway.gate import Gate
 from relay.gateway.guard import guard
 from relay.gateway.health import Health

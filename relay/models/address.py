@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
@@ -27,6 +28,12 @@ class AllowedUpstream(ChangeTracked):
             Allowance.parse(self.address)
         except ValueError as error:
             raise ValidationError({"address": str(error)}) from error
+
+    @classmethod
+    def allowances(cls) -> tuple[Allowance, ...]:
+        """Everything that is allowed beside the public Internet: what the settings name, and the rows of this table."""
+        lines = [*settings.CONFIG.upstream_allow, *cls.objects.values_list("address", flat=True)]
+        return tuple(Allowance.parse(line) for line in lines)
 
 
 class BlockedAddress(ChangeTracked):

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from django.db import models
+import os
+import secrets
+import socket
+from datetime import timedelta
+from typing import Final
 
+from django.db import IntegrityError, models, transaction
+from django.db.models import Q
+
+from portal.lib import clock
 from relay.models.catalog import Model
 from relay.models.channel import ApiKey, Channel
+
+_ME: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"  # what this process signs its leases with
 
 
 class Cooldown(models.Model):
@@ -58,3 +68,22 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def hold(cls, name: str, seconds: float) -> bool:
+        """Take or keep a lease. False while another process has it. Synchronous."""
+        now = clock.now()
+        until = now + timedelta(seconds=seconds)
+        if cls.objects.filter(Q(until__lt=now) | Q(owner=_ME), name=name).update(owner=_ME, until=until):
+            return True
+        try:
+            with transaction.atomic():
+                _lease, made = cls.objects.get_or_create(name=name, defaults={"owner": _ME, "until": until})
+        except IntegrityError:
+            return False
+        return made
+
+    @classmethod
+    def give_back(cls, name: str) -> None:
+        """Let another process begin at once."""
+        cls.objects.filter(name=name, owner=_ME).delete()

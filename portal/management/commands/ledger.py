@@ -9,9 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from portal.lib import money
+from portal.lib.processes import is_dead
 from relay.billing import ledger, proofs
 from relay.billing.verify import verify
-from relay.gateway.funds import is_dead
 from relay.models import BooksProof
 
 
