@@ -29,10 +29,10 @@ from accounts.preferences import speaking_to
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing import ledger
-from relay.gateway.client import USER_AGENT, Upstreams
 from relay.models import AllowedUpstream, LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
+from relay.transport.transport import USER_AGENT, Upstreams
 
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)

@@ -19,13 +19,13 @@ from django.utils.translation import gettext_noop
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
-from relay.gateway.client import USER_AGENT, ConnectRefused, Upstreams
 from relay.gateway.failure import Failure, classify
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
 from relay.providers.table import PROVIDERS, served
+from relay.transport.transport import USER_AGENT, ConnectRefused, Upstreams
 from relay.wire.chat import ChatAnswer, parse_chat_answer
 from relay.wire.chat_over_responses_stream import ChatFromResponses
 from relay.wire.responses import parse_responses_answer, user_item

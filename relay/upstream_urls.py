@@ -1,4 +1,4 @@
-"""The SSRF guard for URLs that people type into the admin: checked when saved, and again at every connection (`relay.gateway.client`)."""
+"""The SSRF guard for URLs that people type into the admin: checked when saved, and again at every connection (`relay.transport.transport`)."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import httpx
 
 from relay.errors import RelayError, RequestEnded, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.bill import spent
-from relay.gateway.client import ConnectRefused, Pieces, UpstreamResponse, post
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
 from relay.gateway.failure import Failure, classify
 from relay.gateway.pick import Candidate
 from relay.providers.failures import FailureClass, Rule
+from relay.transport.transport import ConnectRefused, Pieces, UpstreamResponse, post
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error answer that are looked at
 _ANSWER_LIMIT: Final = 256 * 1024 * 1024

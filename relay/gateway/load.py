@@ -18,13 +18,13 @@ from portal.lib.crypto import Undecryptable
 from relay.billing.ledger_lines import BudgetLine
 from relay.billing.price import ONE, Price, PriceList
 from relay.catalogue import own_remedies
-from relay.gateway.client import request_headers
 from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of
 from relay.providers.table import FAMILIES, PROVIDERS, served
+from relay.transport.transport import request_headers
 
 logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")

@@ -20,7 +20,6 @@ from relay.billing.count import estimate_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer
-from relay.gateway.client import Pieces
 from relay.gateway.exchange import Exchange
 from relay.gateway.failure import classify
 from relay.gateway.pick import Candidate
@@ -32,6 +31,7 @@ from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, Codec
 from relay.providers import parameters
+from relay.transport.transport import Pieces
 from relay.wire import passthrough as wire
 from relay.wire.chat import conversation
 from relay.wire.fields import BadRequest, Fields, as_object, read_fields, read_model

@@ -25,7 +25,6 @@ from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEn
 from relay.gateway.access import check_address, identify
 from relay.gateway.attempt import ended_error
 from relay.gateway.bill import Bill
-from relay.gateway.client import NotPermitted, UpstreamTransport
 from relay.gateway.errand import Errand
 from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
 from relay.gateway.failure import Failure, classify
@@ -38,6 +37,7 @@ from relay.gateway.snapshot import Caller, CallerState, ChannelView
 from relay.gateway.store import store
 from relay.models.fields import box
 from relay.providers.failures import FailureClass
+from relay.transport.transport import NotPermitted, UpstreamTransport
 from relay.wire.realtime import Used, error_event, read_used, session_update, transcription_model
 from relay.wire.usage import Usage
 

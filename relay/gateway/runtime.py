@@ -22,7 +22,6 @@ from relay.billing import ledger
 from relay.billing.writer import writer
 from relay.errors import RelayUnavailable
 from relay.gateway.bill import fallback_price
-from relay.gateway.client import Upstreams
 from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.funds import Funds
 from relay.gateway.gate import Gate
@@ -33,6 +32,7 @@ from relay.gateway.snapshot import CallerState
 from relay.gateway.store import FeedPoller, store
 from relay.gateway.watch import Watch
 from relay.providers.demo import DemoTransport
+from relay.transport.transport import Upstreams
 
 logger: Final = logging.getLogger(__name__)
 _TIDY_SECONDS: Final = 0.5
