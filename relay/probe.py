@@ -21,16 +21,16 @@ from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.gateway.failure import Failure, classify
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
+from relay.protocols.chat_completions.request import ChatAnswer, parse_chat_answer
+from relay.protocols.errors import read_error
+from relay.protocols.responses.request import parse_responses_answer, user_item
+from relay.protocols.responses.upstream_stream import ChatFromResponses
+from relay.protocols.sse import ChatStream
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
 from relay.providers.table import PROVIDERS, served
 from relay.transport.transport import USER_AGENT, ConnectRefused, Upstreams
-from relay.wire.chat import ChatAnswer, parse_chat_answer
-from relay.wire.chat_over_responses_stream import ChatFromResponses
-from relay.wire.responses import parse_responses_answer, user_item
-from relay.wire.sse import ChatStream
-from relay.wire.upstream_error import read_error
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 _MOST_BYTES: Final = 8 << 20

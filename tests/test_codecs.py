@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.wire.chat_over_responses import completion_of, responses_form
-from relay.wire.chat_over_responses_stream import ChatFromResponses
-from relay.wire.fields import BadRequest
-from relay.wire.replay import events_of
-from relay.wire.responses_over_chat import chat_form, response_of
-from relay.wire.responses_over_chat_stream import ResponsesFromChat
-from relay.wire.responses_stream import ResponsesStream
-from relay.wire.tools import ToolNames
-from relay.wire.typed_stream import TypedStream
-from relay.wire.usage import Usage
+from relay.protocols.fields import BadRequest
+from relay.protocols.passthrough.stream import TypedStream
+from relay.protocols.responses.client import chat_form, response_of
+from relay.protocols.responses.client_stream import ResponsesFromChat
+from relay.protocols.responses.replay import events_of
+from relay.protocols.responses.stream import ResponsesStream
+from relay.protocols.responses.tools import ToolNames
+from relay.protocols.responses.upstream import completion_of, responses_form
+from relay.protocols.responses.upstream_stream import ChatFromResponses
+from relay.protocols.usage import Usage
 
 _MEMBERS = (
     "type", "role", "content", "text", "tool_calls", "function", "id", "name", "arguments", "output", "call_id", "image_url", "choices", "delta", "item", "response", "usage",

@@ -11,9 +11,9 @@ import pytest
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
 from relay.gateway import reset
 from relay.gateway.failure import classify, find_rule
+from relay.protocols.errors import read_error
 from relay.providers.failures import FailureClass as C
 from relay.providers.failures import Rule, rules_of, vendors
-from relay.wire.upstream_error import read_error
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
 

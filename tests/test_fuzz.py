@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.wire.chat import parse_chat_answer, parse_chat_request
-from relay.wire.fields import BadRequest
-from relay.wire.sse import ChatStream, split_events
+from relay.protocols.chat_completions.request import parse_chat_answer, parse_chat_request
+from relay.protocols.fields import BadRequest
+from relay.protocols.sse import ChatStream, split_events
 from tests.conftest import Portal
 from tests.server import Server
 

@@ -14,8 +14,8 @@ from relay.gateway.breaker import GRACE, IN_A_ROW, PROBE_SECONDS, Breaker
 from relay.gateway.failure import Failure
 from relay.gateway.pick import Live, Standing, Strategy, Wish, explain, pick
 from relay.gateway.snapshot import ChannelView, KeyView, PoolView, Route, Timeouts
+from relay.protocols.chat_completions.request import conversation, parse_chat_request
 from relay.providers.failures import FailureClass as C
-from relay.wire.chat import conversation, parse_chat_request
 
 WISH = Wish(7)
 NOW = 1_800_000_000.0

@@ -15,7 +15,7 @@ from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
 from relay.billing.count import estimate_prompt
 from relay.gateway.guard import AddressGuard
-from relay.wire.usage import Usage, parse_chat_usage
+from relay.protocols.usage import Usage, parse_chat_usage
 
 # -- addresses and URLs ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from relay.wire.form import Form, parse_form
+from relay.protocols.multipart import Form, parse_form
 
 Script = Callable[["Call"], Awaitable[None]]
 

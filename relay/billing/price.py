@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.wire.usage import Usage
+from relay.protocols.usage import Usage
 
 PER: Final = 1_000_000  # tokens that a token price is for
 ONE: Final = 1_000_000  # multipliers are parts per million

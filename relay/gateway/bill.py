@@ -12,7 +12,7 @@ from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.funds import Funds, Promise
 from relay.gateway.pick import Candidate
 from relay.gateway.snapshot import Caller, ModelView, Route
-from relay.wire.usage import Usage
+from relay.protocols.usage import Usage
 
 STREAM_STEP: Final = 4096  # tokens of answer that are paid for ahead, in streams that name no limit
 ASSUMED_OUTPUT: Final = 32_768  # tokens of a plain answer of a model whose limit is not known

@@ -26,16 +26,16 @@ from relay.gateway.serve import Job, check_end, invalid, refused_parameter, rela
 from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, Codec, EventStream, Pump
+from relay.protocols.chat_completions.request import ChatAnswer, ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
+from relay.protocols.fields import BadRequest
+from relay.protocols.responses import upstream as chat_over_responses
+from relay.protocols.responses.request import ResponsesAnswer, parse_responses_answer
+from relay.protocols.responses.stream import ResponsesStream
+from relay.protocols.responses.upstream import ResponsesForm, responses_form
+from relay.protocols.responses.upstream_stream import ChatFromResponses
+from relay.protocols.sse import ChatStream, text_units
 from relay.providers import parameters
 from relay.providers.failures import FailureClass
-from relay.wire import chat_over_responses
-from relay.wire.chat import ChatAnswer, ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
-from relay.wire.chat_over_responses import ResponsesForm, responses_form
-from relay.wire.chat_over_responses_stream import ChatFromResponses
-from relay.wire.fields import BadRequest
-from relay.wire.responses import ResponsesAnswer, parse_responses_answer
-from relay.wire.responses_stream import ResponsesStream
-from relay.wire.sse import ChatStream, text_units
 
 ENDPOINT: Final = "chat.completions"
 _RESPONSES: Final = "responses"

@@ -26,9 +26,9 @@ from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer
 from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
-from relay.wire.compaction import ASK, INSTRUCTIONS, compaction_object
-from relay.wire.responses import ResponsesRequest, for_another_store, user_item
-from relay.wire.usage import Usage, parse_responses_usage
+from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
+from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
+from relay.protocols.usage import Usage, parse_responses_usage
 
 _COMPACT: Final = "responses.compact"
 _COUNT: Final = "responses.input_tokens"

@@ -19,8 +19,8 @@ from relay.errors import (
     UpstreamRefused,
 )
 from relay.gateway import reset
+from relay.protocols.errors import UpstreamError, read_error
 from relay.providers.failures import FailureClass, Rule, rules_of
-from relay.wire.upstream_error import UpstreamError, read_error
 
 KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
 _DETAIL: Final = 300

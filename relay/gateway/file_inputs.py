@@ -17,7 +17,7 @@ from relay import files
 from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
 from relay.models import Upload
-from relay.wire.fields import BadRequest, Fields, unsupported
+from relay.protocols.fields import BadRequest, Fields, unsupported
 
 _MOST_TEXT: Final = 1_000_000  # bytes of a file that is put in as text; a longer one is refused, never cut
 _TEXTUAL: Final = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/csv", "application/x-ndjson", "application/jsonl")

@@ -30,16 +30,16 @@ from relay.gateway.serve import Job, check_end, invalid, refused_parameter, rela
 from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, Codec
+from relay.protocols.chat_completions.request import conversation
+from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
+from relay.protocols.multipart import Form, Part, parse_form
+from relay.protocols.passthrough import requests as wire
+from relay.protocols.passthrough.requests import Asked, Reader
+from relay.protocols.passthrough.stream import ByteStream, TypedStream
+from relay.protocols.sse import ChatStream, text_units
+from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.transport.transport import Pieces
-from relay.wire import passthrough as wire
-from relay.wire.chat import conversation
-from relay.wire.fields import BadRequest, Fields, as_object, read_fields, read_model
-from relay.wire.form import Form, Part, parse_form
-from relay.wire.passthrough import Asked, Reader
-from relay.wire.sse import ChatStream, text_units
-from relay.wire.typed_stream import ByteStream, TypedStream
-from relay.wire.usage import Usage
 
 _BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
 _MOST_SECONDS: Final = 24 * 3600

@@ -36,10 +36,10 @@ from relay.gateway.serve import Job, serve
 from relay.gateway.snapshot import Caller, CallerState, ChannelView
 from relay.gateway.store import store
 from relay.models.fields import box
+from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
+from relay.protocols.usage import Usage
 from relay.providers.failures import FailureClass
 from relay.transport.transport import NotPermitted, UpstreamTransport
-from relay.wire.realtime import Used, error_event, read_used, session_update, transcription_model
-from relay.wire.usage import Usage
 
 logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "realtime"

@@ -17,8 +17,8 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.store import store
 from relay.models import UploadSession
-from relay.wire.fields import BadRequest
-from relay.wire.form import boundary_of, disposition
+from relay.protocols.fields import BadRequest
+from relay.protocols.multipart import boundary_of, disposition
 
 _BLOCK: Final = 1 << 20  # bytes that are written at once
 _LEAST_FORM: Final = 1024  # bytes of a form that are not the file, at most; what is held free is corrected as the file arrives

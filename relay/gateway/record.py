@@ -28,7 +28,7 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.failure import Failure
 from relay.gateway.funds import Funds
 from relay.gateway.pick import Candidate
-from relay.wire.usage import Usage
+from relay.protocols.usage import Usage
 
 NO_UNITS: Final = Usage()
 

@@ -24,8 +24,8 @@ from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, EventStream
 from relay.gateway.turn import Turn, answer_turn, read_turn
-from relay.wire.replay import events_of
-from relay.wire.responses_over_chat import response_object
+from relay.protocols.responses.client import response_object
+from relay.protocols.responses.replay import events_of
 
 logger: Final = logging.getLogger(__name__)
 _FORGET_SECONDS: Final = 10.0

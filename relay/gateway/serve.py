@@ -26,8 +26,8 @@ from relay.gateway.route import Trial, route
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
-from relay.wire.fields import BadRequest
-from relay.wire.usage import Usage
+from relay.protocols.fields import BadRequest
+from relay.protocols.usage import Usage
 
 logger: Final = logging.getLogger(__name__)
 NO_UNITS: Final = Usage()

@@ -17,7 +17,7 @@ from relay.gateway.bill import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.failure import Failure, stream_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
-from relay.wire.usage import Usage
+from relay.protocols.usage import Usage
 
 if TYPE_CHECKING:
     from relay.gateway.route import Trial

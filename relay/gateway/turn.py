@@ -31,19 +31,19 @@ from relay.gateway.snapshot import Caller, ChannelView
 from relay.gateway.store import store
 from relay.gateway.stream import Answer, Codec
 from relay.models import Conversation, ConversationItem, StoredResponse
+from relay.protocols.chat_completions.request import conversation
+from relay.protocols.fields import BadRequest
+from relay.protocols.responses import client as responses_over_chat
+from relay.protocols.responses.client import ChatForm, chat_form, response_object, response_of
+from relay.protocols.responses.client_stream import ResponsesFromChat
+from relay.protocols.responses.compaction import opened
+from relay.protocols.responses.request import ResponsesRequest, for_another_store, parse_responses_request
+from relay.protocols.responses.stream import ResponsesStream
+from relay.protocols.responses.tools import ToolNames
+from relay.protocols.responses.usage_forms import whole_usage
+from relay.protocols.sse import text_units
+from relay.protocols.usage import Usage
 from relay.providers import parameters
-from relay.wire import responses_over_chat
-from relay.wire.chat import conversation
-from relay.wire.compaction import opened
-from relay.wire.fields import BadRequest
-from relay.wire.responses import ResponsesRequest, for_another_store, parse_responses_request
-from relay.wire.responses_over_chat import ChatForm, chat_form, response_object, response_of
-from relay.wire.responses_over_chat_stream import ResponsesFromChat
-from relay.wire.responses_stream import ResponsesStream
-from relay.wire.sse import text_units
-from relay.wire.tools import ToolNames
-from relay.wire.usage import Usage
-from relay.wire.usage_forms import whole_usage
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, objects_of
-from relay.wire.fields import BadRequest, Fields, as_object, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
-from relay.wire.usage import Usage, parse_chat_usage, present
+from relay.protocols.fields import BadRequest, Fields, as_object, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
+from relay.protocols.usage import Usage, parse_chat_usage, present
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
 

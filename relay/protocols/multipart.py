@@ -10,7 +10,7 @@ from typing import Final
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from relay.wire.fields import BadRequest
+from relay.protocols.fields import BadRequest
 
 _MOST_PARTS: Final = 500
 _MOST_TEXT: Final = 1 << 20  # bytes of a field that is read as text

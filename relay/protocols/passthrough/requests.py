@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.wire.fields import BadRequest, Fields
-from relay.wire.sse import token_units
-from relay.wire.usage import Usage, parse_chat_usage, parse_responses_usage, present
+from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.sse import token_units
+from relay.protocols.usage import Usage, parse_chat_usage, parse_responses_usage, present
 
 Values = Mapping[str, object]
 NO_UNITS: Final = Usage()

@@ -1,6 +1,6 @@
 """A client of chat completions at an upstream that speaks responses only: the request, and the whole answer. Pure.
 
-The stream is in `relay.wire.chat_over_responses_stream`.
+The stream is in `relay.protocols.responses.upstream_stream`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
-from relay.wire.fields import BadRequest, unsupported
-from relay.wire.tools import functions_as_tools, response_tool_choice, response_tools
-from relay.wire.usage_forms import chat_usage
+from relay.protocols.fields import BadRequest, unsupported
+from relay.protocols.responses.tools import functions_as_tools, response_tool_choice, response_tools
+from relay.protocols.responses.usage_forms import chat_usage
 
 _SAME: Final = (
     "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier", "metadata",

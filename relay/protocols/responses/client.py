@@ -1,6 +1,6 @@
 """A client of /v1/responses at an upstream that speaks chat completions: the request, and the whole answer. Pure.
 
-The stream is in `relay.wire.responses_over_chat_stream`. What chat cannot do is refused with a 422 that names it when it would change the answer;
+The stream is in `relay.protocols.responses.client_stream`. What chat cannot do is refused with a 422 that names it when it would change the answer;
 what only bears on comfort is left out and said in the list of dropped parameters.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
-from relay.wire.fields import BadRequest, unsupported
-from relay.wire.tools import ToolNames, chat_tool_choice, chat_tools, custom_arguments
-from relay.wire.usage_forms import responses_usage
+from relay.protocols.fields import BadRequest, unsupported
+from relay.protocols.responses.tools import ToolNames, chat_tool_choice, chat_tools, custom_arguments
+from relay.protocols.responses.usage_forms import responses_usage
 
 # Members that mean the same on both sides.
 _SAME: Final = ("temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "prompt_cache_key", "service_tier", "prompt_cache_retention", "prompt_cache_options")

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
-from relay.wire.codec import EventCodec
-from relay.wire.events import payload
-from relay.wire.sse import token_units
-from relay.wire.usage import Usage, parse_responses_usage, present
+from relay.protocols.codec import EventCodec
+from relay.protocols.events import payload
+from relay.protocols.sse import token_units
+from relay.protocols.usage import Usage, parse_responses_usage, present
 
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')

@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.wire.codec import EventCodec
-from relay.wire.events import payload, typed_event
-from relay.wire.responses_over_chat_stream import error_event
-from relay.wire.sse import token_units
-from relay.wire.usage import parse_responses_usage, present
+from relay.protocols.codec import EventCodec
+from relay.protocols.events import payload, typed_event
+from relay.protocols.responses.client_stream import error_event
+from relay.protocols.sse import token_units
+from relay.protocols.usage import parse_responses_usage, present
 
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
-from relay.wire.usage import Usage, parse_chat_usage, present
+from relay.protocols.usage import Usage, parse_chat_usage, present
 
 # A line ends with CR LF, LF or CR; an event ends with an empty line. CR LF CR at the end of a buffer is no end yet: its LF may follow.
 _EOL: Final = rb"(?:\r\n|\n|\r(?!\n))"

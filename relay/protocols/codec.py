@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.wire.events import EventReader, TooLarge
-from relay.wire.usage import Usage
+from relay.protocols.events import EventReader, TooLarge
+from relay.protocols.usage import Usage
 
 OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
-from relay.wire.fields import unsupported
+from relay.protocols.fields import unsupported
 
 _JOINT: Final = "__"
 _CUSTOM_PARAMETERS: Final[Json] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"], "additionalProperties": False}

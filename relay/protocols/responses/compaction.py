@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.wire.responses import user_item
+from relay.protocols.responses.request import user_item
 
 _MARK: Final = "airelays-summary."  # what we wrote; anything else is an upstream's own, and opaque
 INSTRUCTIONS: Final = (

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
-from relay.wire.chat_over_responses import call_of, finish_of, nested_annotations
-from relay.wire.codec import EventCodec
-from relay.wire.events import payload
-from relay.wire.sse import token_units
-from relay.wire.usage import parse_responses_usage
-from relay.wire.usage_forms import chat_usage
+from relay.protocols.codec import EventCodec
+from relay.protocols.events import payload
+from relay.protocols.responses.upstream import call_of, finish_of, nested_annotations
+from relay.protocols.responses.usage_forms import chat_usage
+from relay.protocols.sse import token_units
+from relay.protocols.usage import parse_responses_usage
 
 DONE: Final = b"data: [DONE]\n\n"
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))

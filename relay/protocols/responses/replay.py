@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from portal.lib.json import Json, encode, objects_of, text_of
-from relay.wire.events import typed_event
+from relay.protocols.events import typed_event
 
 
 class Say(Protocol):

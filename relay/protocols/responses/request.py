@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, text_of
-from relay.wire.fields import BadRequest, Fields, absent, optional_bool, read, read_fields, read_model, string, token_limit
-from relay.wire.usage import Usage, parse_responses_usage, present
+from relay.protocols.fields import BadRequest, Fields, absent, optional_bool, read, read_fields, read_model, string, token_limit
+from relay.protocols.usage import Usage, parse_responses_usage, present
 
 _OURS: Final = ("previous_response_id", "conversation", "background")  # what the portal may do in the upstream's place
 

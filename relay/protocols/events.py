@@ -1,10 +1,10 @@
-"""Server-sent events one by one, for streams whose events must be understood. `relay.wire.sse` is for those that pass through."""
+"""Server-sent events one by one, for streams whose events must be understood. `relay.protocols.sse` is for those that pass through."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from relay.wire.sse import event_data, last_boundary, split_events
+from relay.protocols.sse import event_data, last_boundary, split_events
 
 LARGEST_EVENT: Final = 64 * 1024 * 1024  # bytes; an image may be in it
 
