@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from relay.providers.failures import FailureClass
-from relay.providers.table import CHOICES
+from relay.providers.vendors import CHOICES
 
 APPS = ("accounts", "relay")
 THEME = (

@@ -15,7 +15,7 @@ from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 from relay.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from relay.upstream_keys import postpone, put_back, take_out, tell_staff
 
 _MOST_NAMES = 30

@@ -19,7 +19,6 @@ from django.utils.translation import gettext_noop
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
-from relay.gateway.failure import Failure, classify
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.protocols.chat_completions.request import ChatAnswer, parse_chat_answer
 from relay.protocols.errors import read_error
@@ -27,9 +26,10 @@ from relay.protocols.responses.request import parse_responses_answer, user_item
 from relay.protocols.responses.upstream_stream import ChatFromResponses
 from relay.protocols.sse import ChatStream
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
+from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
-from relay.providers.table import PROVIDERS, served
+from relay.providers.vendors import PROVIDERS, served
 from relay.transport.transport import USER_AGENT, ConnectRefused, Upstreams
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from portal.lib import clock
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from relay.upstream_urls import refusal_of
 
 UP, COOLING, DOWN, OFF = "up", "cooling", "down", "off"

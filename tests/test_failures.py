@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
-from relay.gateway import reset
-from relay.gateway.failure import classify, find_rule
 from relay.protocols.errors import read_error
+from relay.providers import retry_after as reset
+from relay.providers.classify import classify, find_rule
 from relay.providers.failures import FailureClass as C
 from relay.providers.failures import Rule, rules_of, vendors
 

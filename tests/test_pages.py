@@ -24,7 +24,7 @@ from bench.pages import EVERY, ids
 from bench.tour import trouble
 from relay import rollup
 from relay.models import Channel, Model, Token, UsageRecord
-from relay.providers.table import CHOICES
+from relay.providers.vendors import CHOICES
 
 MOST = 45
 """Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from relay.providers.parameters import PARAMETERS, apply, check_policy, policy_of, refused
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from tests.conftest import Portal, ask
 from tests.server import Server
 

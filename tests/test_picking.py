@@ -11,10 +11,10 @@ import pytest
 
 from relay.errors import UpstreamFailed
 from relay.gateway.breaker import GRACE, IN_A_ROW, PROBE_SECONDS, Breaker
-from relay.gateway.failure import Failure
 from relay.gateway.pick import Live, Standing, Strategy, Wish, explain, pick
 from relay.gateway.snapshot import ChannelView, KeyView, PoolView, Route, Timeouts
 from relay.protocols.chat_completions.request import conversation, parse_chat_request
+from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 
 WISH = Wish(7)

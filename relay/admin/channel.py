@@ -25,7 +25,7 @@ from relay.channel_models import add_models, copy_channel
 from relay.checkup import test_channel, test_model
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
 from relay.probe import ProbeResult, fetch_models
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from relay.upstream_keys import put_back
 
 _TESTS_AT_ONCE = 10

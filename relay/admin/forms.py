@@ -13,7 +13,7 @@ from portal.lib import money, net
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import check_policy
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from relay.upstream_urls import check_typed_url
 
 

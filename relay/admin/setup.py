@@ -28,7 +28,7 @@ from relay.channel_models import add_models
 from relay.checkup import test_channel
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.probe import fetch_models
-from relay.providers.table import PROVIDERS
+from relay.providers.vendors import PROVIDERS
 from relay.upstream_urls import check_typed_url
 
 

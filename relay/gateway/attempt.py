@@ -13,8 +13,8 @@ import httpx
 from relay.errors import RelayError, RequestEnded, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.bill import spent
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
-from relay.gateway.failure import Failure, classify
 from relay.gateway.pick import Candidate
+from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass, Rule
 from relay.transport.transport import ConnectRefused, Pieces, UpstreamResponse, post
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from relay.gateway.failure import Failure
+from relay.providers.classify import Failure
 from relay.providers.failures import BY_WORD, FailureClass, Scope
 
 Place = tuple[int, int, int]

@@ -16,7 +16,6 @@ from relay.billing.documents import Statement
 from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
 from relay.gateway.exchange import Exchange
-from relay.gateway.failure import Failure, classify
 from relay.gateway.file_inputs import expand
 from relay.gateway.pick import Candidate
 from relay.gateway.record import COMPLETED, Record
@@ -35,6 +34,7 @@ from relay.protocols.responses.upstream import ResponsesForm, responses_form
 from relay.protocols.responses.upstream_stream import ChatFromResponses
 from relay.protocols.sse import ChatStream, text_units
 from relay.providers import parameters
+from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
 
 ENDPOINT: Final = "chat.completions"

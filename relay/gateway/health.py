@@ -14,11 +14,11 @@ from relay import cooldowns
 from relay.cooldowns import Open, Place
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
 from relay.gateway.breaker import Cell, Cooling
-from relay.gateway.failure import KEYS_MESSAGE, Failure, public_error
 from relay.gateway.pick import Candidate, Live, Standing, Wish, explain
 from relay.gateway.snapshot import ChannelView, Route
 from relay.gateway.store import store
 from relay.models.notice import NoticeKind
+from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass
 from relay.upstream_keys import take_out, tell_staff
 

@@ -23,7 +23,7 @@ from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, K
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of
-from relay.providers.table import FAMILIES, PROVIDERS, served
+from relay.providers.vendors import FAMILIES, PROVIDERS, served
 from relay.transport.transport import request_headers
 
 logger: Final = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer
 from relay.gateway.exchange import Exchange
-from relay.gateway.failure import classify
 from relay.gateway.pick import Candidate
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
@@ -39,6 +38,7 @@ from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import ChatStream, text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
+from relay.providers.classify import classify
 from relay.transport.transport import Pieces
 
 _BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short

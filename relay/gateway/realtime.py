@@ -27,7 +27,6 @@ from relay.gateway.attempt import ended_error
 from relay.gateway.bill import Bill
 from relay.gateway.errand import Errand
 from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
-from relay.gateway.failure import Failure, classify
 from relay.gateway.pick import Candidate
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
 from relay.gateway.route import Trial
@@ -38,6 +37,7 @@ from relay.gateway.store import store
 from relay.models.fields import box
 from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
 from relay.protocols.usage import Usage
+from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
 from relay.transport.transport import NotPermitted, UpstreamTransport
 

@@ -25,10 +25,10 @@ from relay.errors import (
 )
 from relay.gateway.bill import Bill
 from relay.gateway.exchange import Exchange
-from relay.gateway.failure import Failure
 from relay.gateway.funds import Funds
 from relay.gateway.pick import Candidate
 from relay.protocols.usage import Usage
+from relay.providers.classify import Failure
 
 NO_UNITS: Final = Usage()
 

@@ -13,7 +13,6 @@ from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited, Upstre
 from relay.gateway.attempt import from_interrupt
 from relay.gateway.breaker import Cell
 from relay.gateway.exchange import Ended, Exchange
-from relay.gateway.failure import Failure
 from relay.gateway.gate import Entry
 from relay.gateway.health import Health
 from relay.gateway.limits import Verdict
@@ -21,6 +20,7 @@ from relay.gateway.pick import Candidate, Pair, Wish, pick
 from relay.gateway.record import Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot import Caller, ChannelView, ModelView, Route
+from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 
 # Which failure the client hears of when several channels failed in different ways: the one that says most about when to come back.

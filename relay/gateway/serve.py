@@ -39,7 +39,7 @@ Fit = Callable[[ChannelView], RelayError | None]
 class Job:
     """One request as the gateway sees it.
 
-    `endpoint`: its name in records, of `relay.providers.table.PATHS`. `prompt_tokens`: an estimate. `output_limit`: tokens of each of `choices`
+    `endpoint`: its name in records, of `relay.providers.vendors.PATHS`. `prompt_tokens`: an estimate. `output_limit`: tokens of each of `choices`
     answers, None: it names no limit. `units`: what is known beforehand of images, characters and milliseconds. `exact`: the estimate cannot be
     lowered by asking for less, so it must be covered. `fit`: why a channel cannot serve it, None when it can. `prefer`: where it belongs.
     """

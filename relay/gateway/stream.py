@@ -15,9 +15,9 @@ from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt
 from relay.gateway.bill import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
-from relay.gateway.failure import Failure, stream_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.protocols.usage import Usage
+from relay.providers.classify import Failure, stream_error
 
 if TYPE_CHECKING:
     from relay.gateway.route import Trial

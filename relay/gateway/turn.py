@@ -20,7 +20,6 @@ from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer, whole_completion, whole_response
 from relay.gateway.exchange import Exchange
-from relay.gateway.failure import Failure
 from relay.gateway.file_inputs import expand_items
 from relay.gateway.pick import Candidate, Pair
 from relay.gateway.record import COMPLETED, Record
@@ -44,6 +43,7 @@ from relay.protocols.responses.usage_forms import whole_usage
 from relay.protocols.sse import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
+from relay.providers.classify import Failure
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"

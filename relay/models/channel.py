@@ -12,7 +12,7 @@ from accounts.models import ChangeTracked, Limited
 from portal.lib.crypto import mask
 from relay.models.fields import box
 from relay.models.pool import Pool
-from relay.providers.table import CHOICES, PROVIDERS
+from relay.providers.vendors import CHOICES, PROVIDERS
 
 
 def provider_choices() -> list[tuple[str, str]]:

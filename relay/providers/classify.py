@@ -18,8 +18,8 @@ from relay.errors import (
     UpstreamRateLimited,
     UpstreamRefused,
 )
-from relay.gateway import reset
 from relay.protocols.errors import UpstreamError, read_error
+from relay.providers import retry_after as reset
 from relay.providers.failures import FailureClass, Rule, rules_of
 
 KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
@@ -75,7 +75,7 @@ def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float)
 def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str = "", extra: Sequence[Rule] = (), now: float | None = None, inside_200: bool = False) -> Failure:
     """The meaning of an answer that is not a completion: any status of 300 and more, or, `inside_200`, an error object in a 200.
 
-    `provider`: the vendor's key in `relay.providers.table`. `extra`: the administrator's rules. `now`: seconds since 1970.
+    `provider`: the vendor's key in `relay.providers.vendors`. `extra`: the administrator's rules. `now`: seconds since 1970.
     """
     now = time.time() if now is None else now
     error = read_error(body)
