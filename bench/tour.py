@@ -53,8 +53,8 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     from accounts.models import AuditEvent, User
     from bench.pages import ids
     from portal.setup import first_run
-    from relay import redemption
-    from relay.billing import ledger
+    from relay.billing import redemption
+    from relay.billing.ledger import requests as ledger
     from tests.server import serving
 
     call_command("migrate", verbosity=0)
@@ -79,7 +79,7 @@ def trouble() -> None:
     """What a portal has on an ordinary day: a key that its upstream no longer takes, a channel that is left alone for a while, books that were proven."""
     from portal.lib import clock
     from relay import cooldowns, upstream_keys
-    from relay.billing import proofs
+    from relay.billing.ledger import proofs
     from relay.models import Channel
 
     now = clock.now().timestamp()

@@ -10,8 +10,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import LIMIT_FIELDS
+from relay.billing.price_import import seed
 from relay.models import Channel, ChannelModel, Model
-from relay.price_import import seed
 
 GPT_FAMILY: Final = "gpt-4-gizmo-"
 _GPT_ID: Final = re.compile(r"(?:^|/)(g-[A-Za-z0-9]{6,40})(?=$|[-/?#])")

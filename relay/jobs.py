@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from portal.lib import clock
 from portal.lib.redact import redact
 from relay import checkup
-from relay.billing import proofs
+from relay.billing.ledger import proofs
 from relay.models import ApiKey, Channel, JobFault, Lease
 from relay.upstream_keys import postpone
 

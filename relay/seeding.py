@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from accounts.models import User
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest
-from relay.billing.history import History, insert
-from relay.billing.writer import COLUMNS
+from relay.billing.ledger.backfill import History, insert
+from relay.billing.ledger.writer import COLUMNS
 from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPrice, Token, UsageRecord
 from relay.models.incident import Severity
 from relay.models.token import make_secret

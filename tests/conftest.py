@@ -106,7 +106,7 @@ class Portal:
 
     def user(self, **options: Any) -> Any:
         from accounts.models import User
-        from relay.billing import ledger
+        from relay.billing.ledger import requests as ledger
 
         balance = options.pop("balance", None)
         user = User.objects.create_user(self.name("user"), **options)

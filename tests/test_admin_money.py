@@ -21,9 +21,10 @@ from django.test import Client
 from accounts.models import AuditEvent, User
 from portal.lib import clock
 from portal.lib.money import NANO
-from relay.billing import ledger, proofs
+from relay.billing.ledger import proofs
+from relay.billing.ledger import requests as ledger
+from relay.billing.redemption import create_codes
 from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
-from relay.redemption import create_codes
 from relay.tokens import create_token
 from tests.conftest import People, Portal
 from tests.server import Server

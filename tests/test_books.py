@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from portal.lib.money import NANO
-from relay.billing import ledger
-from relay.billing.verify import verify
-from relay.billing.writer import UsageWriter, writer
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.verify import verify
+from relay.billing.ledger.writer import UsageWriter, writer
+from relay.billing.redemption import create_codes, find_code
 from relay.models import Budget, LedgerAccount, ModelPrice, RedemptionBatch, Token
 from relay.models.token import digest_of
-from relay.redemption import create_codes, find_code
 from tests.conftest import Portal, ask
 from tests.upstream import Call, chunk, hello
 

@@ -14,13 +14,13 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from portal.lib.money import NANO
-from relay.billing import ledger
-from relay.billing.books import Books
-from relay.billing.ledger_lines import Charge, Scope
-from relay.billing.verify import verify
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.lines import Charge, Scope
+from relay.billing.ledger.sql import Books
+from relay.billing.ledger.verify import verify
+from relay.billing.redemption import create_codes, find_code
 from relay.models import LedgerAccount, LedgerEntry, RedemptionBatch, RedemptionCode, Reservation, Token
 from relay.models.ledger import Immutable
-from relay.redemption import create_codes, find_code
 from relay.tokens import create_token
 from tests.conftest import People, Portal
 

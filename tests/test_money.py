@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing import ledger
-from relay.billing.verify import verify
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.verify import verify
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
@@ -390,8 +390,8 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
 
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
-    from relay.billing.ledger_lines import Charge, Scope
-    from relay.billing.writer import COLUMNS, ReserveOrder, Settlement, UsageWriter, _Record, _Reserve
+    from relay.billing.ledger.lines import Charge, Scope
+    from relay.billing.ledger.writer import COLUMNS, ReserveOrder, Settlement, UsageWriter, _Record, _Reserve
 
     user = live.user(balance=NANO)
     token = Token.objects.get(digest=digest_of(live.token(user)))
@@ -420,7 +420,7 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
 async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from relay.billing.ledger_lines import Reserved
+    from relay.billing.ledger.lines import Reserved
     from relay.gateway import funds as module
     from relay.gateway.exchange import Exchange
 

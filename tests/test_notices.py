@@ -18,10 +18,10 @@ from django.test import Client
 
 from portal.lib import clock
 from portal.lib.money import NANO
-from relay import notices
-from relay.billing import ledger
-from relay.billing.books import Books
-from relay.billing.ledger_lines import Charge, Scope
+from relay.billing import notices
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.lines import Charge, Scope
+from relay.billing.ledger.sql import Books
 from relay.models import Budget, Notice, NoticeSettings
 from relay.tokens import create_token
 from tests.conftest import People
@@ -242,7 +242,7 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
 
 
 def test_redeeming_is_told(people: People) -> None:
-    from relay.redemption import create_codes
+    from relay.billing.redemption import create_codes
 
     client = Client()
     client.force_login(people.owner)

@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from relay.billing.price_import import proposals, seed
 from relay.models import Channel, ChannelModel, Model, ModelPrice
-from relay.price_import import proposals, seed
 
 
 def run(*arguments: str) -> str:

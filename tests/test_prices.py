@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from portal.lib import money
 from portal.lib.days import Days, bounds
-from relay.billing.price import ONE, Price, PriceList, affordable_output, ceiling, cost
+from relay.billing.prices import ONE, Price, PriceList, affordable_output, ceiling, cost
 from relay.gateway.bill import fallback_price
 from relay.protocols.usage import Usage, parse_chat_usage, parse_gemini_usage, parse_messages_usage
 

@@ -13,7 +13,7 @@ from portal import env
 from portal.lib import crypto, net
 from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
-from relay.billing.count import estimate_prompt
+from relay.billing.estimate import estimate_prompt
 from relay.gateway.guard import AddressGuard
 from relay.protocols.usage import Usage, parse_chat_usage
 

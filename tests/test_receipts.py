@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing import ledger
+from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Token
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from portal.lib import clock
 from relay import rollup
-from relay.billing.verify import verify
+from relay.billing.ledger.verify import verify
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 from relay.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total
 from relay.tokens import create_token

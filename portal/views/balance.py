@@ -18,11 +18,11 @@ from accounts.models import AuditEvent
 from accounts.throttle import too_many
 from portal.lib import money, net
 from portal.views.scope import entries_of, notices_of, signed_in_user
-from relay import notices
-from relay.billing import ledger
+from relay.billing import notices
+from relay.billing.ledger import requests as ledger
+from relay.billing.redemption import find_code
 from relay.models import NoticeSettings
 from relay.receipts import lines_of
-from relay.redemption import find_code
 from relay.upstream_urls import check_typed_url
 
 GUESSES = "10/h"

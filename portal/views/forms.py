@@ -11,7 +11,7 @@ from accounts.models import User
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
 from portal.views.scope import models_of
-from relay.billing import ledger
+from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Model, Token
 from relay.models.token import Purpose
 

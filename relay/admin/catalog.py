@@ -18,8 +18,8 @@ from unfold.admin import TabularInline
 from accounts.admin.base import BaseAdmin, action, address, display
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock, money
-from relay import price_import
 from relay.admin.forms import ModelForm
+from relay.billing import price_import
 from relay.channel_models import GPT_FAMILY, add_gpt, gpt_channels, gpt_id
 from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPrice
 

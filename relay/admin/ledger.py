@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
 from portal.lib import money
-from relay.billing import proofs
+from relay.billing.ledger import proofs
 from relay.models import BooksProof, LedgerAccount, LedgerEntry
 from relay.models.budget import PERIOD_WORDS
 

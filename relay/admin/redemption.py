@@ -19,8 +19,8 @@ from accounts.admin.base import BaseAdmin, action, address, display
 from accounts.models import AuditEvent
 from portal.lib import money
 from portal.lib.crypto import Undecryptable
+from relay.billing.redemption import MOST, codes_of, create_codes
 from relay.models import RedemptionBatch
-from relay.redemption import MOST, codes_of, create_codes
 
 
 class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

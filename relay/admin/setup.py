@@ -21,9 +21,10 @@ from accounts.admin.base import address
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
-from relay import price_import, tokens
+from relay import tokens
 from relay.admin.forms import key_lines
-from relay.billing import ledger
+from relay.billing import price_import
+from relay.billing.ledger import requests as ledger
 from relay.channel_models import add_models
 from relay.checkup import test_channel
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token

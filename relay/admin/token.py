@@ -16,7 +16,7 @@ from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay import tokens
 from relay.admin.forms import TokenForm
-from relay.billing import ledger
+from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Token, UsageRecord
 from relay.models.token import STATES, make_secret
 from relay.receipts import quota_accounts

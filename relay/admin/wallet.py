@@ -25,7 +25,7 @@ from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.view_as import may_view_as
 from portal.lib import money
-from relay.billing import ledger
+from relay.billing.ledger import requests as ledger
 from relay.geekai import make_bundle
 from relay.models import Budget, LedgerAccount, ModelPermission
 

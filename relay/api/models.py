@@ -11,7 +11,7 @@ from portal.lib.money import plain
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.api.respond import json_response
-from relay.billing.price import ONE
+from relay.billing.prices import ONE
 from relay.errors import ModelNotFound
 from relay.gateway.access import usable_models
 from relay.gateway.snapshot import ModelView

@@ -16,8 +16,8 @@ from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
 from relay import batches
 from relay.batch_file import ENDPOINTS, Line, Parsed, answer_line
-from relay.billing.documents import Statement, insert
-from relay.billing.price import ONE
+from relay.billing.ledger.rows import Statement, insert
+from relay.billing.prices import ONE
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
 from relay.gateway.chat import chat_completions
 from relay.gateway.conversations import metadata_of

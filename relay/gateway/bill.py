@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 from portal.lib import money
-from relay.billing.price import Price, PriceList, affordable_output, ceiling, cost
+from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.funds import Funds, Promise

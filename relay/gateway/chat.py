@@ -11,8 +11,8 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
-from relay.billing.count import estimate_prompt
-from relay.billing.documents import Statement
+from relay.billing.estimate import estimate_prompt
+from relay.billing.ledger.rows import Statement
 from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
 from relay.gateway.exchange import Exchange

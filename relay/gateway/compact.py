@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay import kept
-from relay.billing.count import estimate_prompt
+from relay.billing.estimate import estimate_prompt
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access import permitted_model
 from relay.gateway.attempt import open_upstream

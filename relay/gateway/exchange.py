@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from portal.lib.ids import time_ordered_hex
-from relay.billing.documents import Statement
-from relay.billing.price import ONE
+from relay.billing.ledger.rows import Statement
+from relay.billing.prices import ONE
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot import Caller
 

@@ -18,10 +18,10 @@ from typing import Final
 from portal.lib import money
 from portal.lib.days import Days
 from portal.lib.processes import new_owner
-from relay.billing.documents import Statement
-from relay.billing.ledger import LEASE_SECONDS
-from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
-from relay.billing.writer import ReserveOrder, Row, Settlement, writer
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.ledger.requests import LEASE_SECONDS
+from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.writer import ReserveOrder, Row, Settlement, writer
 from relay.errors import InsufficientQuota
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot import Caller

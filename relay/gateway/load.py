@@ -15,8 +15,8 @@ from accounts.consistent import one_state
 from accounts.models import GroupSettings, Limited, User
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
-from relay.billing.ledger_lines import BudgetLine
-from relay.billing.price import ONE, Price, PriceList
+from relay.billing.ledger.lines import BudgetLine
+from relay.billing.prices import ONE, Price, PriceList
 from relay.catalogue import own_remedies
 from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import encode
-from relay.billing.count import estimate_text
+from relay.billing.estimate import estimate_text
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer

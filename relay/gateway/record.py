@@ -1,4 +1,4 @@
-"""The usage record of one request, while it grows. Becomes a row of `relay.billing.writer` once."""
+"""The usage record of one request, while it grows. Becomes a row of `relay.billing.ledger.writer` once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from portal.lib.json import encode
-from relay.billing.count import estimate_text
-from relay.billing.documents import Statement
-from relay.billing.writer import Row
+from relay.billing.estimate import estimate_text
+from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.writer import Row
 from relay.errors import (
     InsufficientQuota,
     InvalidRequest,

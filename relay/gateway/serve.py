@@ -14,7 +14,7 @@ from urllib.parse import quote
 from django.http.response import HttpResponseBase
 
 from portal.lib.money import plain
-from relay.billing.writer import writer
+from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, InvalidRequest, RelayError, UnsupportedParameter
 from relay.gateway.access import check_purpose, permitted_model
 from relay.gateway.attempt import ended_error

@@ -10,8 +10,8 @@ from typing import Final
 import httpx
 
 from portal.lib.net import Address, Allowance, Network, inside
-from relay.billing.ledger_lines import BudgetLine
-from relay.billing.price import ONE, PriceList
+from relay.billing.ledger.lines import BudgetLine
+from relay.billing.prices import ONE, PriceList
 from relay.gateway.limits import Check, Limits, Subject, checks
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
-from relay.billing.documents import Statement
+from relay.billing.ledger.rows import Statement
 from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt
 from relay.gateway.bill import Meter

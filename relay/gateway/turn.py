@@ -14,8 +14,8 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay import kept
-from relay.billing.count import estimate_prompt
-from relay.billing.documents import Moment, Statement, insert, update
+from relay.billing.estimate import estimate_prompt
+from relay.billing.ledger.rows import Moment, Statement, insert, update
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer, whole_completion, whole_response

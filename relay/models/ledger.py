@@ -1,4 +1,4 @@
-"""The books: who has how much, and every movement that made it so. Written by `relay.billing.ledger` alone."""
+"""The books: who has how much, and every movement that made it so. Written by `relay.billing.ledger.requests` alone."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _SILENT: Final = timedelta(seconds=45)
 
 
 class BooksProof(models.Model):
-    """One proof of the books: what was read, and what did not add up. Amounts in nano-USD. Written by `relay.billing.proofs` alone."""
+    """One proof of the books: what was read, and what did not add up. Amounts in nano-USD. Written by `relay.billing.ledger.proofs` alone."""
 
     began_at = models.DateTimeField(auto_now_add=True)
     seen_at = models.DateTimeField(auto_now_add=True, help_text="When the process that makes it was last heard of.")

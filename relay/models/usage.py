@@ -49,7 +49,7 @@ class Billing(models.TextChoices):
 
 
 class UsageRecord(models.Model):
-    """One immutable row per request that reached routing, written by `relay.billing.writer` before the answer's last bytes go out.
+    """One immutable row per request that reached routing, written by `relay.billing.ledger.writer` before the answer's last bytes go out.
 
     Relations carry no database constraint: a row outlives what it names. Token classes follow OpenAI's counting: cached and cache-write
     tokens are part of the input, reasoning tokens part of the output.

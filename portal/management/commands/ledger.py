@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.lib import money
 from portal.lib.processes import is_dead
-from relay.billing import ledger, proofs
-from relay.billing.verify import verify
+from relay.billing.ledger import proofs
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.verify import verify
 from relay.models import BooksProof
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from relay.billing.price_import import apply, proposals
 from relay.models import Model
-from relay.price_import import apply, proposals
 
 
 class Command(BaseCommand):

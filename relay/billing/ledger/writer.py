@@ -20,10 +20,10 @@ from typing import Any, Final
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
-from relay.billing import ledger
-from relay.billing.books import Books, begin, rollback, unhurried
-from relay.billing.documents import Statement
-from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.ledger import requests as ledger
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.sql import Books, begin, rollback, unhurried
 from relay.errors import RelayUnavailable
 from relay.models import UsageRecord
 

@@ -13,7 +13,7 @@ from django.db import connection
 
 from portal.lib import clock
 from portal.lib.redact import redact
-from relay.billing.verify import Report, verify
+from relay.billing.ledger.verify import Report, verify
 from relay.models import BooksProof, LedgerEntry
 
 _KEPT: Final = 60

@@ -1,8 +1,8 @@
 """The only place that writes balances: wallets, quotas, budgets, and the entries that explain them.
 
-(`relay.billing.history` writes both for made-up use, in a portal that has none yet.)
+(`relay.billing.ledger.backfill` writes both for made-up use, in a portal that has none yet.)
 
-Every figure of an account is the sum of its entries (`relay.billing.verify` computes them again), and both are written in one transaction:
+Every figure of an account is the sum of its entries (`relay.billing.ledger.verify` computes them again), and both are written in one transaction:
 
     granted   what was put in: top-ups, codes, a starting balance; for quotas and budgets the limit itself
     used      usage entries
@@ -29,8 +29,8 @@ from accounts.models import Change, User
 from accounts.models.change import announce
 from portal.lib import money
 from portal.lib.days import Days, bounds
-from relay.billing.books import Books, Entry
-from relay.billing.ledger_lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
+from relay.billing.ledger.sql import Books, Entry
 from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from django.db import connection, models
 from django.db.models.constants import OnConflict
 
-from relay.billing.books import Books
+from relay.billing.ledger.sql import Books
 
 
 @dataclass(frozen=True, slots=True)

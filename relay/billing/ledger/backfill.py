@@ -1,7 +1,7 @@
 """Past movements of money, with the accounts that they add up to: what `relay.seeding` has spent in a portal that is new.
 
 Users and tokens must have no accounts yet. Entries are written as they come, accounts at the end, so that every figure of an account is
-the sum of its entries, as `relay.billing.verify` wants it.
+the sum of its entries, as `relay.billing.ledger.verify` wants it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from portal.lib.days import Days
-from relay.billing.books import ENTRY, Entry
+from relay.billing.ledger.sql import ENTRY, Entry
 from relay.models import LedgerAccount
 from relay.models.ledger import EntryKind
 

@@ -28,7 +28,7 @@ from accounts.models import User
 from accounts.preferences import speaking_to
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
-from relay.billing import ledger
+from relay.billing.ledger import requests as ledger
 from relay.models import AllowedUpstream, LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
