@@ -78,8 +78,9 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
 def trouble() -> None:
     """What a portal has on an ordinary day: a key that its upstream no longer takes, a channel that is left alone for a while, books that were proven."""
     from portal.lib import clock
-    from relay import cooldowns, upstream_keys
     from relay.billing.ledger import proofs
+    from relay.channels import cooldowns
+    from relay.channels import keys as upstream_keys
     from relay.models import Channel
 
     now = clock.now().timestamp()

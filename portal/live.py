@@ -14,7 +14,7 @@ from django.urls import path
 from accounts.models import User
 from accounts.preferences import reader_of
 from accounts.second_factor import satisfied
-from relay import standing
+from relay.channels import status as standing
 from relay.gateway import roster
 from relay.models import UsageRecord
 from relay.running import Running, lines

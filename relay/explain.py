@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from portal.lib import clock, money
-from relay import cooldowns
+from relay.channels import cooldowns
 from relay.gateway import load
 from relay.gateway.access import find_model
 from relay.gateway.breaker import Cooling

@@ -18,10 +18,10 @@ from django.db.models import F, Q
 
 from portal.lib import clock
 from portal.lib.redact import redact
-from relay import checkup
 from relay.billing.ledger import proofs
+from relay.channels import health_checks as checkup
+from relay.channels.keys import postpone
 from relay.models import ApiKey, Channel, JobFault, Lease
-from relay.upstream_keys import postpone
 
 logger: Final = logging.getLogger(__name__)
 LEASE: Final = "jobs"

@@ -276,7 +276,7 @@ def test_list_prices_are_taken_after_being_shown(staff: Client) -> None:
 
 
 def test_models_added_to_a_channel_are_priced_where_the_price_is_known(staff: Client) -> None:
-    from relay.channel_models import add_models
+    from relay.channels.models import add_models
 
     channel = Channel.objects.create(name="OpenAI", provider="openai")
     add_models(channel, [("gpt-4o", ""), ("strange", "")])

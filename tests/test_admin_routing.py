@@ -10,8 +10,8 @@ from django.test import Client
 
 from accounts.models import AuditEvent, Change
 from portal.lib import clock
+from relay.channels.keys import take_out
 from relay.models import ApiKey, Channel, ChannelModel, Cooldown, FailureRule, Model, Pool
-from relay.upstream_keys import take_out
 from tests.conftest import People
 
 

@@ -156,7 +156,7 @@ def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: Peopl
 
 
 def test_everyone_is_told_in_their_own_language(people: People) -> None:
-    from relay.upstream_keys import tell_staff
+    from relay.channels.keys import tell_staff
 
     people.owner.language = people.staff.language = "zh-hans"
     people.owner.save(update_fields=["language"])

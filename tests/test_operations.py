@@ -257,7 +257,7 @@ def test_the_command_does_what_is_due_and_tells_it(live: Portal) -> None:
 
 
 def test_a_test_asks_for_the_model_that_the_channel_names(live: Portal) -> None:
-    from relay.checkup import test_channel as run_test
+    from relay.channels.health_checks import test_channel as run_test
 
     channel = live.channel(test_model=live.name("chat"))
     embedding = live.model(channels=[channel])
@@ -266,7 +266,7 @@ def test_a_test_asks_for_the_model_that_the_channel_names(live: Portal) -> None:
 
 
 def test_a_test_knows_the_administrators_rules(live: Portal) -> None:
-    from relay.checkup import test_channel as run_test
+    from relay.channels.health_checks import test_channel as run_test
     from relay.models import FailureRule
 
     async def odd(call: Call) -> None:
@@ -294,7 +294,7 @@ def test_one_runner_acts(live: Portal) -> None:
 
 
 def test_staff_hear_when_an_upstreams_models_change(live: Portal) -> None:
-    from relay.checkup import refresh_models
+    from relay.channels.health_checks import refresh_models
     from relay.models import ChannelModel, Notice
 
     live.user(is_staff=True, is_superuser=True)
@@ -332,7 +332,7 @@ def test_staff_hear_when_an_upstreams_models_change(live: Portal) -> None:
     ],
 )
 def test_balances_where_the_vendor_tells_them(live: Portal, provider: str, path: str, answer: object, expected: str) -> None:
-    from relay.checkup import refresh_balances
+    from relay.channels.health_checks import refresh_balances
 
     asked: list[str] = []
 

@@ -544,7 +544,7 @@ def test_the_status_page_is_for_whom_the_setting_says(people: People, settings: 
     ("https://evil.example/g/g-2fkFE8rbu", None), ("https://chatgpt.com/", None), ("hello", None),
 ])  # fmt: skip
 def test_links_to_gpts(link: str, found: str | None) -> None:
-    from relay.channel_models import gpt_id
+    from relay.channels.models import gpt_id
 
     assert gpt_id(link) == found
 

@@ -277,7 +277,7 @@ def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, serve
     assert {response.status_code for response in found} == {200}
     row = _until(lambda: Cooldown.objects.filter(channel=first).first())
     assert row.kind == "key_dead" and ApiKey.objects.get(channel=first).auto_disabled == ""
-    from relay import cooldowns
+    from relay.channels import cooldowns
 
     cooldowns.end([row], None, None)
     assert server.post(token, ask(model)).status_code == 200
@@ -404,7 +404,7 @@ def test_what_one_worker_learns_the_others_know_within_a_second(live: Portal, se
     with serving(tmp_path / "log") as restarted:
         assert restarted.post(token, ask(model)).headers["x-relay-attempts"] == "1", "a restart forgets nothing"
         row = Cooldown.objects.get(channel=first)
-        from relay import cooldowns
+        from relay.channels import cooldowns
 
         cooldowns.end([row], None, None)
         assert restarted.post(token, ask(model)).headers["x-relay-attempts"] == "2"

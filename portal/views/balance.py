@@ -21,9 +21,9 @@ from portal.views.scope import entries_of, notices_of, signed_in_user
 from relay.billing import notices
 from relay.billing.ledger import requests as ledger
 from relay.billing.redemption import find_code
+from relay.channels.urls import check_typed_url
 from relay.models import NoticeSettings
 from relay.receipts import lines_of
-from relay.upstream_urls import check_typed_url
 
 GUESSES = "10/h"
 

@@ -19,14 +19,14 @@ from accounts.admin.base import BaseAdmin, action, address, display, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay import standing
 from relay.admin.forms import ApiKeyForm, ChannelForm
-from relay.channel_models import add_models, copy_channel
-from relay.checkup import test_channel, test_model
+from relay.channels import status as standing
+from relay.channels.health_checks import test_channel, test_model
+from relay.channels.keys import put_back
+from relay.channels.models import add_models, copy_channel
+from relay.channels.probe import ProbeResult, fetch_models
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
-from relay.probe import ProbeResult, fetch_models
 from relay.providers.vendors import PROVIDERS
-from relay.upstream_keys import put_back
 
 _TESTS_AT_ONCE = 10
 _RECENT = 2000

@@ -10,11 +10,11 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 
 from accounts.models import LIMIT_FIELDS
 from portal.lib import money, net
+from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import check_policy
 from relay.providers.vendors import PROVIDERS
-from relay.upstream_urls import check_typed_url
 
 
 def lines(text: str) -> list[str]:

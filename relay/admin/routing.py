@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, display, moment
 from portal.lib import clock
-from relay import cooldowns
+from relay.channels import cooldowns
 from relay.models import Cooldown, FailureRule, Pool
 from relay.providers.failures import BY_WORD
 

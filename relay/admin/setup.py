@@ -25,12 +25,12 @@ from relay import tokens
 from relay.admin.forms import key_lines
 from relay.billing import price_import
 from relay.billing.ledger import requests as ledger
-from relay.channel_models import add_models
-from relay.checkup import test_channel
+from relay.channels.health_checks import test_channel
+from relay.channels.models import add_models
+from relay.channels.probe import fetch_models
+from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
-from relay.probe import fetch_models
 from relay.providers.vendors import PROVIDERS
-from relay.upstream_urls import check_typed_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from portal.lib import clock
-from relay import cooldowns
-from relay.cooldowns import Open, Place
+from relay.channels import cooldowns
+from relay.channels.cooldowns import Open, Place
+from relay.channels.keys import take_out, tell_staff
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
 from relay.gateway.breaker import Cell, Cooling
 from relay.gateway.pick import Candidate, Live, Standing, Wish, explain
@@ -20,7 +21,6 @@ from relay.gateway.store import store
 from relay.models.notice import NoticeKind
 from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass
-from relay.upstream_keys import take_out, tell_staff
 
 logger: Final = logging.getLogger(__name__)
 _BELIEVED: Final = 3600.0  # seconds

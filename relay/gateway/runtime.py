@@ -17,9 +17,9 @@ from django.db import Error as DatabaseError
 from accounts.models import Change
 from portal.env import Config
 from portal.lib.processes import is_dead
-from relay import cooldowns
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.writer import writer
+from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
 from relay.gateway.bill import fallback_price
 from relay.gateway.exchange import Exchange, Interrupt

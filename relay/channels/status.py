@@ -11,10 +11,10 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from portal.lib import clock
+from relay.channels.urls import refusal_of
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
 from relay.providers.vendors import PROVIDERS
-from relay.upstream_urls import refusal_of
 
 UP, COOLING, DOWN, OFF = "up", "cooling", "down", "off"
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_noop
 from accounts.models import AuditEvent
 from accounts.preferences import speaking_to
 from portal.lib import clock
-from relay import cooldowns
+from relay.channels import cooldowns
 from relay.models import ApiKey, ChannelEvent, Notice
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind

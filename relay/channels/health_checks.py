@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
+from relay.channels.keys import postpone, put_back, take_out, tell_staff
+from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
-from relay.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
 from relay.providers.vendors import PROVIDERS
-from relay.upstream_keys import postpone, put_back, take_out, tell_staff
 
 _MOST_NAMES = 30
 
