@@ -10,9 +10,9 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 
 from accounts.models import Change, User
 from accounts.models.change import announce
-from relay import files
 from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Channel, Token, Upload
+from relay.storage import files
 
 _WRITES = {"post_add", "post_remove", "post_clear"}
 

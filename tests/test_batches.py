@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from relay.batch_file import parse
+from relay.storage.batch_input import parse
 from tests.conftest import Portal
 from tests.server import Server, serving
 from tests.upstream import Call, completion, hello
@@ -256,8 +256,8 @@ def test_nobody_else_sees_a_batch(sdk: OpenAI, live: Portal, server: Server) -> 
 
 def test_the_admin_cancels_batches(live: Portal, client: Any) -> None:
     from accounts.models import AuditEvent
-    from relay import batches
     from relay.models import Batch
+    from relay.storage import batches
 
     staff, user = live.user(is_staff=True, is_superuser=True), live.user()
     batch = batches.create(user.pk, _token_of(live, user), "/v1/chat/completions", "file-x", None, None)

@@ -117,8 +117,8 @@ def test_pages_of_a_list(sdk: OpenAI) -> None:
 
 def test_a_file_expires(sdk: OpenAI, live: Portal) -> None:
     from portal.lib import clock
-    from relay import files
     from relay.models import Upload
+    from relay.storage import files
 
     made = sdk.files.create(file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600})
     row = Upload.objects.get(file_id=made.id)
@@ -307,9 +307,9 @@ def test_a_kill_in_the_middle_leaves_nothing(django_db_setup: None, tmp_path: Pa
 
 
 def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    from relay import files
     from relay.errors import StorageFull
     from relay.models import Upload
+    from relay.storage import files
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -326,8 +326,8 @@ def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.
 
 
 def test_differences_between_disk_and_records_are_found_and_mended(people: People) -> None:
-    from relay import files
     from relay.models import Upload
+    from relay.storage import files
 
     def make(content: bytes) -> Upload:
         sink = files.Sink(files.begin(people.owner.pk, len(content), "me"))
@@ -355,8 +355,8 @@ def test_differences_between_disk_and_records_are_found_and_mended(people: Peopl
 
 
 def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_commit_callbacks: Any) -> None:
-    from relay import files
     from relay.models import Upload
+    from relay.storage import files
 
     sink = files.Sink(files.begin(people.other.pk, 3, "me"))
     sink.write(b"abc")
@@ -371,8 +371,8 @@ def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_
 
 
 def test_a_file_that_comes_in_parts(sdk: OpenAI, live: Portal) -> None:
-    from relay import files
     from relay.models import Upload
+    from relay.storage import files
 
     made = sdk.uploads.create(bytes=10, filename="b.txt", mime_type="text/plain", purpose="user_data")
     assert made.status == "pending" and made.expires_at > time.time() + 3000
@@ -410,8 +410,8 @@ def test_parts_that_do_not_make_up_the_file(sdk: OpenAI, live: Portal, server: S
 
 def test_an_upload_that_is_forgotten_expires(sdk: OpenAI) -> None:
     from portal.lib import clock
-    from relay import files
     from relay.models import Upload, UploadSession
+    from relay.storage import files
 
     made = sdk.uploads.create(bytes=6, filename="b.txt", mime_type="text/plain", purpose="user_data")
     sdk.uploads.parts.create(made.id, data=b"012")
@@ -541,7 +541,7 @@ def test_a_turn_that_is_gone_on_from_brings_its_files_along(sdk: OpenAI, live: P
 
 
 def stored_for(user: Any, name: str = "mine.txt") -> Any:
-    from relay import files
+    from relay.storage import files
 
     sink = files.Sink(files.begin(user.pk, 3, "me"))
     sink.write(b"abc")
@@ -564,8 +564,8 @@ def test_the_page_of_files_is_ones_own(people: People, client: Any) -> None:
 
 def test_the_admin_lists_files_and_deletes_them_with_their_bytes(people: People, client: Any) -> None:
     from accounts.models import AuditEvent
-    from relay import files
     from relay.models import Upload
+    from relay.storage import files
 
     mine = stored_for(people.owner)
     client.force_login(people.owner)

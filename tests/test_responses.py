@@ -378,8 +378,8 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     from datetime import timedelta
 
     from portal.lib import clock
-    from relay import kept
     from relay.models import StoredResponse
+    from relay.storage import responses as kept
 
     made = sdk.responses.create(model=native[0], input="x")
     row = StoredResponse.objects.get(response_id=made.id)

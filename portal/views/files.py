@@ -13,8 +13,8 @@ from django.views.decorators.http import require_POST
 
 from accounts.models import User
 from portal.views.scope import batches_of, conversations_of, files_of, responses_of
-from relay import files
-from relay.batches import counts_of, why
+from relay.storage import files
+from relay.storage.batches import counts_of, why
 
 _PAGE = 50
 

@@ -7,8 +7,8 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from portal.lib import clock
-from relay import files
 from relay.models import Batch, Conversation, LedgerEntry, Model, ModelPrice, Notice, StoredResponse, Token, Upload, UsageRecord
+from relay.storage import files
 
 _MOVEMENTS = ("starting", "top_up", "deduct", "redeem")
 

@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, address, display
 from accounts.models import AuditEvent
-from relay import batches
 from relay.models import Batch, Conversation, StoredResponse
+from relay.storage import batches
 
 
 class _KeptAdmin(BaseAdmin):

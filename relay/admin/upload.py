@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, address, display
 from accounts.models import AuditEvent
-from relay import files
 from relay.models import Upload
 from relay.models.upload import UploadState
+from relay.storage import files
 
 
 @admin.register(Upload)

@@ -14,8 +14,6 @@ from django.http.response import HttpResponseBase
 
 from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
-from relay import batches
-from relay.batch_file import ENDPOINTS, Line, Parsed, answer_line
 from relay.billing.ledger.rows import Statement, insert
 from relay.billing.prices import ONE
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
@@ -30,6 +28,8 @@ from relay.gateway.snapshot import Caller, CallerState
 from relay.gateway.store import store
 from relay.gateway.uploads import keep_seconds
 from relay.models import Batch, BatchLine, Token
+from relay.storage import batches
+from relay.storage.batch_input import ENDPOINTS, Line, Parsed, answer_line
 
 logger: Final = logging.getLogger(__name__)
 _LOOK: Final = 2.0  # seconds between looks for batches that nobody runs

@@ -10,7 +10,6 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
-from relay import kept
 from relay.billing.estimate import estimate_prompt
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access import permitted_model
@@ -29,6 +28,7 @@ from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
 from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
 from relay.protocols.usage import Usage, parse_responses_usage
+from relay.storage import responses as kept
 
 _COMPACT: Final = "responses.compact"
 _COUNT: Final = "responses.input_tokens"

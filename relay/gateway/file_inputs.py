@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
-from relay import files
 from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
 from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
+from relay.storage import files
 
 _MOST_TEXT: Final = 1_000_000  # bytes of a file that is put in as text; a longer one is refused, never cut
 _TEXTUAL: Final = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/csv", "application/x-ndjson", "application/jsonl")

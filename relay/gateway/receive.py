@@ -10,15 +10,15 @@ from typing import Final
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
-from relay import files
 from relay.errors import InvalidRequest, RelayError
-from relay.files import Sink
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.store import store
 from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
 from relay.protocols.multipart import boundary_of, disposition
+from relay.storage import files
+from relay.storage.files import Sink
 
 _BLOCK: Final = 1 << 20  # bytes that are written at once
 _LEAST_FORM: Final = 1024  # bytes of a form that are not the file, at most; what is held free is corrected as the file arrives

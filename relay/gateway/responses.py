@@ -14,7 +14,6 @@ from django.http.response import HttpResponseBase
 from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
-from relay import kept
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access import permitted_model
 from relay.gateway.errand import Errand, carry_out
@@ -26,6 +25,7 @@ from relay.gateway.stream import Answer, EventStream
 from relay.gateway.turn import Turn, answer_turn, read_turn
 from relay.protocols.responses.client import response_object
 from relay.protocols.responses.replay import events_of
+from relay.storage import responses as kept
 
 logger: Final = logging.getLogger(__name__)
 _FORGET_SECONDS: Final = 10.0

@@ -13,7 +13,6 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
-from relay import kept
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, Statement, insert, update
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
@@ -44,6 +43,7 @@ from relay.protocols.sse import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.storage import responses as kept
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"

@@ -14,7 +14,6 @@ from django.db.models import Sum
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, object_of, text_of
-from relay import files
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
 from relay.gateway.receive import Received, give_up, receive
@@ -24,6 +23,7 @@ from relay.gateway.store import store
 from relay.gateway.stream import Download
 from relay.models import Upload, UploadSession
 from relay.models.upload import Purpose, UploadState
+from relay.storage import files
 
 _PURPOSES: Final = tuple(purpose for purpose in Purpose.values if purpose != Purpose.BATCH_OUTPUT)
 _MOST: Final = 10_000

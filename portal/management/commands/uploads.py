@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from relay import files
+from relay.storage import files
 
 
 class Command(BaseCommand):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from django.db import connection
 
 from portal.lib import clock
-from relay import files, kept
+from relay.storage import files
+from relay.storage import responses as kept
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:

@@ -14,11 +14,11 @@ from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
 from portal.lib.processes import is_dead
-from relay import files
-from relay.batch_file import Line, Parsed, error, parse, unanswered_line
 from relay.errors import RequestTooLarge
 from relay.models import Batch, BatchLine, Upload
 from relay.models.upload import Purpose, UploadState
+from relay.storage import files
+from relay.storage.batch_input import Line, Parsed, error, parse, unanswered_line
 
 logger: Final = logging.getLogger(__name__)
 LEASE: Final = timedelta(seconds=40)
