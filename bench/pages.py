@@ -91,7 +91,7 @@ def ids() -> dict[str, Any]:
 
     from accounts.models import User
     from relay.models import Channel, Model, Token, UsageRecord
-    from relay.seeding import MARK
+    from relay.usage.demo_data import MARK
 
     user = User.objects.filter(username__startswith=MARK).order_by("pk").first()
     assert user is not None  # noqa: S101  # a seeded portal

@@ -19,12 +19,12 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.charts import Bar, bars
 from portal.lib import clock, money
-from relay import rollup
 from relay.catalogue import CODES
 from relay.channels import status as standing
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
-from relay.reports import Scope, Sums, errors, first_token_times, lines
+from relay.usage import rollup
+from relay.usage.reports import Scope, Sums, errors, first_token_times, lines
 
 RANGES: Final = (1, 7, 30)
 _MOST_TODO: Final = 14

@@ -17,7 +17,7 @@ from accounts.second_factor import satisfied
 from relay.channels import status as standing
 from relay.gateway import roster
 from relay.models import UsageRecord
-from relay.running import Running, lines
+from relay.usage.running import Running, lines
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
 _MOST: Final = 50

@@ -115,7 +115,7 @@ def test_a_running_request_is_seen_and_ended_on_another_worker(live: Portal, ser
 
 
 def _rows(client: Client) -> list[dict[str, Any]]:
-    from relay.running import lines
+    from relay.usage.running import lines
 
     client.get("/admin/running/")
     return lines().rows

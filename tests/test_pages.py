@@ -22,9 +22,9 @@ from bench.browser import CHROMIUM
 from bench.page_times import MORE
 from bench.pages import EVERY, ids
 from bench.tour import trouble
-from relay import rollup
 from relay.models import Channel, Model, Token, UsageRecord
 from relay.providers.vendors import CHOICES
+from relay.usage import rollup
 
 MOST = 45
 """Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""

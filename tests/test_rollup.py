@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from portal.lib import clock
-from relay import rollup
 from relay.billing.ledger.verify import verify
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
-from relay.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total
 from relay.tokens import create_token
-from relay.usage_pages import page_of
+from relay.usage import rollup
+from relay.usage.paging import page_of
+from relay.usage.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total
 from tests.conftest import People
 
 
@@ -150,7 +150,7 @@ def test_pages_by_keyset_show_every_request_once(alone: None, people: People) ->
 def test_a_rare_filter_is_searched_in_windows(alone: None, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db.models import Q
 
-    from relay import usage_pages
+    from relay.usage import paging as usage_pages
 
     monkeypatch.setattr(usage_pages, "WINDOW", 5)
     now = clock.now()

@@ -23,7 +23,7 @@ from relay.billing.ledger import requests as ledger
 from relay.billing.redemption import find_code
 from relay.channels.urls import check_typed_url
 from relay.models import NoticeSettings
-from relay.receipts import lines_of
+from relay.usage.receipts import lines_of
 
 GUESSES = "10/h"
 

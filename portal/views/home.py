@@ -20,9 +20,9 @@ from accounts.models import GroupSettings, User
 from portal.charts import Bar, bars
 from portal.lib import money
 from portal.views.scope import models_of, signed_in_user, tokens_of
-from relay import rollup
-from relay.receipts import lines_of
-from relay.reports import Line, Scope, Sums, by_day_and, lines, total
+from relay.usage import rollup
+from relay.usage.receipts import lines_of
+from relay.usage.reports import Line, Scope, Sums, by_day_and, lines, total
 
 DAYS = 30
 _MOST = 6

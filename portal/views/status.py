@@ -16,10 +16,10 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.lib import clock
 from portal.views.scope import models_of
-from relay import rollup
 from relay.channels import status as standing
 from relay.models import ChannelDay, Incident, Model, TallyDay
-from relay.reports import today_ordinal
+from relay.usage import rollup
+from relay.usage.reports import today_ordinal
 
 DAYS = 30
 _MOST = 200

@@ -27,7 +27,7 @@ from portal.views.scope import models_of, signed_in_user, tokens_of
 from portal.views.snippets import snippets
 from relay import tokens
 from relay.models import Token, UsageRecord
-from relay.receipts import lines_of, quota_accounts
+from relay.usage.receipts import lines_of, quota_accounts
 
 REVEALS = "30/h"
 ROWS = 50

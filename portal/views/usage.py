@@ -15,12 +15,12 @@ from django.views.decorators.cache import never_cache
 from portal.live import newest_id, rows_after
 from portal.views.home import DAYS, chart
 from portal.views.scope import signed_in_user, tokens_of, usage_of
-from relay import rollup
 from relay.catalogue import explained
 from relay.models import UsageRecord
-from relay.receipts import entries_of, receipt
-from relay.reports import Scope, beginning_of, csv_pieces, lines, total
-from relay.usage_pages import Page, page_of
+from relay.usage import rollup
+from relay.usage.paging import Page, page_of
+from relay.usage.receipts import entries_of, receipt
+from relay.usage.reports import Scope, beginning_of, csv_pieces, lines, total
 
 ROWS = 50
 

@@ -19,7 +19,7 @@ from relay.admin.forms import TokenForm
 from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Token, UsageRecord
 from relay.models.token import STATES, make_secret
-from relay.receipts import quota_accounts
+from relay.usage.receipts import quota_accounts
 
 
 class TokenBudgetInline(TabularInline):

@@ -15,13 +15,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import ReadOnlyAdmin, action, address
 from accounts.models import AuditEvent, User
 from portal.lib import money
-from relay import rollup
 from relay.catalogue import explained
 from relay.models import Channel, Model, UsageRecord
 from relay.models.usage import EndReason
-from relay.receipts import entries_of, receipt
-from relay.reports import BY, Scope, Sums, beginning_of, csv_pieces, dearest, lines, total
-from relay.usage_pages import page_of
+from relay.usage import rollup
+from relay.usage.paging import page_of
+from relay.usage.receipts import entries_of, receipt
+from relay.usage.reports import BY, Scope, Sums, beginning_of, csv_pieces, dearest, lines, total
 
 _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared

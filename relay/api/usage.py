@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from relay import receipts
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.api.respond import json_response
 from relay.errors import RequestNotFound
 from relay.gateway.snapshot import Caller
 from relay.gateway.store import store
+from relay.usage import receipts
 
 router = Router(auth=token_auth)
 billing = Router(auth=token_auth)

@@ -1,4 +1,4 @@
-"""Sums of usage records by day, so that no page adds up millions of rows. Written by `relay.rollup` alone; all of it can be made again."""
+"""Sums of usage records by day, so that no page adds up millions of rows. Written by `relay.usage.rollup` alone; all of it can be made again."""
 
 from __future__ import annotations
 

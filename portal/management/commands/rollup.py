@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from relay import rollup
+from relay.usage import rollup
 
 
 class Command(BaseCommand):

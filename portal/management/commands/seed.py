@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from relay import rollup
-from relay.seeding import NotEmpty, Plan, seed
+from relay.usage import rollup
+from relay.usage.demo_data import NotEmpty, Plan, seed
 
 
 class Command(BaseCommand):

@@ -1,4 +1,4 @@
-"""Past movements of money, with the accounts that they add up to: what `relay.seeding` has spent in a portal that is new.
+"""Past movements of money, with the accounts that they add up to: what `relay.usage.demo_data` has spent in a portal that is new.
 
 Users and tokens must have no accounts yet. Entries are written as they come, accounts at the end, so that every figure of an account is
 the sum of its entries, as `relay.billing.ledger.verify` wants it.

@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from portal.lib import money
-from relay import rollup
 from relay.models import Channel, ChannelDay, MonthSum, TallyDay, Token, UsageRecord, UserDay
+from relay.usage import rollup
 
 BY: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
 _CHUNK: Final = 1000

@@ -13,9 +13,9 @@ from django.db.models.functions import Cast, Concat
 from accounts.models import User
 from portal.lib import money
 from portal.lib.days import Days, bounds
-from relay import rollup
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
+from relay.usage import rollup
 
 TOKEN_FIELDS = (
     ("input_tokens", "input"), ("cached_input_tokens", "cached_input"), ("cache_write_tokens", "cache_write"), ("output_tokens", "output"),
