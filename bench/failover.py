@@ -29,7 +29,7 @@ call_command("migrate", interactive=False, verbosity=0)
 from accounts.models import User
 from relay.billing import ledger
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 model = Model.objects.create(name="plain", is_open=True)
 ModelPrice.objects.create(model=model, input=Decimal("2.5"), output=10)
 warm = Model.objects.create(name="warm", is_open=True)

@@ -18,7 +18,7 @@ from accounts.models import User  # noqa: E402
 from portal.lib.money import NANO  # noqa: E402
 from relay.billing.ledger import requests as ledger  # noqa: E402
 from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
-from relay.tokens import create_token  # noqa: E402
+from relay.tokens.lifecycle import create_token  # noqa: E402
 
 
 def main(base_url: str) -> str:

@@ -19,7 +19,7 @@ _MODEL = "fault-beside"
 _FREE = """
 from accounts.models import User
 from relay.billing import ledger
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 user = User.objects.create_user("unlimited")
 ledger.set_unlimited(user, True)
 print(create_token(user, "x", actor=None)[1])

@@ -10,7 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import AuditEvent, User
 from relay.models import Channel, ChannelModel, Model, ModelPrice
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 
 ADMIN_NAME = "admin"
 DEMO_MODEL = "demo"

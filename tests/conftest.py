@@ -119,7 +119,7 @@ class Portal:
         return user
 
     def token(self, user: Any = None, **options: Any) -> str:
-        from relay.tokens import create_token
+        from relay.tokens.lifecycle import create_token
 
         return create_token(user or self.user(), self.name("token"), actor=None, **options)[1]
 

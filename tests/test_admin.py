@@ -12,7 +12,7 @@ from accounts.models import AuditEvent, User
 from portal.lib import clock
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, Token, UsageRecord
 from relay.models.token import digest_of
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from tests.conftest import People
 from tests.upstream import Call, Upstream
 

@@ -25,7 +25,7 @@ from relay.billing.ledger import proofs
 from relay.billing.ledger import requests as ledger
 from relay.billing.redemption import create_codes
 from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from tests.conftest import People, Portal
 from tests.server import Server
 from tests.test_admin import NO_BUDGETS

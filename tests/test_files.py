@@ -59,7 +59,7 @@ def manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[
 
 def token_of(small: Any) -> str:
     code = (
-        "import secrets; from accounts.models import User; from relay.tokens import create_token; from relay.billing import ledger; "
+        "import secrets; from accounts.models import User; from relay.tokens.lifecycle import create_token; from relay.billing import ledger; "
         "u = User.objects.create_user('u' + secrets.token_hex(4)); print(create_token(u, 't', actor=None)[1])"
     )
     return manage(small.env, "shell", "-v", "0", "-c", code).stdout.strip().splitlines()[-1]

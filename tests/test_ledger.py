@@ -21,7 +21,7 @@ from relay.billing.ledger.verify import verify
 from relay.billing.redemption import create_codes, find_code
 from relay.models import LedgerAccount, LedgerEntry, RedemptionBatch, RedemptionCode, Reservation, Token
 from relay.models.ledger import Immutable
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from tests.conftest import People, Portal
 
 

@@ -23,7 +23,7 @@ from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.lines import Charge, Scope
 from relay.billing.ledger.sql import Books
 from relay.models import Budget, Notice, NoticeSettings
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from tests.conftest import People
 
 

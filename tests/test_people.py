@@ -31,7 +31,7 @@ from accounts.signals import _SAID
 from portal.lib import clock, net
 from portal.views.scope import usage_of
 from relay.models import ApiKey, Channel, ChannelModel, ErrorText, Model, ModelPermission, ModelPrice, Token, Upload, UsageRecord
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from tests.conftest import People
 
 PORTAL = {

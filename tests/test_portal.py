@@ -11,7 +11,7 @@ from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.models import Model, ModelPermission, Token, UsageRecord
 from relay.models.token import digest_of
-from relay.tokens import create_token, revoke_token
+from relay.tokens.lifecycle import create_token, revoke_token
 from tests.conftest import People
 
 

@@ -28,7 +28,7 @@ call_command("migrate", interactive=False, verbosity=0)
 from accounts.models import User
 from relay.billing import ledger
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 channel = Channel.objects.create(name="Mock", provider="openai", base_url=sys.argv[1])
 key = ApiKey(channel=channel)
 key.set_secret("sk-upstream-0123456789")

@@ -10,7 +10,7 @@ from accounts.models import AuditEvent
 from relay.gateway.passes import SECONDS, digest_in, make_pass
 from relay.models import Model, ModelPermission, Token, UsageRecord
 from relay.models.token import digest_of
-from relay.tokens import revoke_token, rotate_token
+from relay.tokens.lifecycle import revoke_token, rotate_token
 from tests.conftest import Portal, ask
 from tests.server import Server
 from tests.upstream import Call, completion

@@ -14,7 +14,7 @@ from accounts.models import User
 from portal.lib import clock
 from relay.billing.ledger.verify import verify
 from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
-from relay.tokens import create_token
+from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
 from relay.usage.paging import page_of
 from relay.usage.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total

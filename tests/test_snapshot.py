@@ -31,7 +31,7 @@ def statuses(server: Server, token: str, body: dict[str, object]) -> set[int]:
 
 def test_every_worker_follows_within_a_second(live: Portal, tmp_path: Path) -> None:
     from relay.models import Channel, Model, Token
-    from relay.tokens import revoke_token
+    from relay.tokens.lifecycle import revoke_token
 
     channel = live.channel()
     model, user = live.model(channels=[channel]), live.user()

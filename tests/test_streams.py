@@ -273,7 +273,7 @@ def test_never_reading_client_is_cut_off_at_the_total_timeout(server: Server, li
 @pytest.mark.parametrize("how", ["revoke", "disable-user"])
 def test_revoked_token_ends_its_running_stream(server: Server, live: Portal, how: str) -> None:
     from relay.models import Token
-    from relay.tokens import revoke_token
+    from relay.tokens.lifecycle import revoke_token
 
     async def script(call: Call) -> None:
         await two_words(call)

@@ -25,8 +25,8 @@ from accounts.throttle import too_many
 from portal.views.forms import SpendingForm, TokenForm
 from portal.views.scope import models_of, signed_in_user, tokens_of
 from portal.views.snippets import snippets
-from relay import tokens
 from relay.models import Token, UsageRecord
+from relay.tokens import lifecycle as tokens
 from relay.usage.receipts import lines_of, quota_accounts
 
 REVEALS = "30/h"

@@ -21,7 +21,6 @@ from accounts.admin.base import address
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
-from relay import tokens
 from relay.admin.forms import key_lines
 from relay.billing import price_import
 from relay.billing.ledger import requests as ledger
@@ -31,6 +30,7 @@ from relay.channels.probe import fetch_models
 from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.providers.vendors import PROVIDERS
+from relay.tokens import lifecycle as tokens
 
 
 @dataclass(frozen=True, slots=True)

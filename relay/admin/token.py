@@ -14,11 +14,11 @@ from unfold.admin import TabularInline
 from accounts.admin.base import BaseAdmin, UncountedPaginator, action, address, display, moment
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
-from relay import tokens
 from relay.admin.forms import TokenForm
 from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Token, UsageRecord
 from relay.models.token import STATES, make_secret
+from relay.tokens import lifecycle as tokens
 from relay.usage.receipts import quota_accounts
 
 

@@ -26,8 +26,8 @@ from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.billing.ledger import requests as ledger
-from relay.geekai import make_bundle
 from relay.models import Budget, LedgerAccount, ModelPermission
+from relay.tokens.bundles import make_bundle
 
 LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
 

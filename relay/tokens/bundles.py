@@ -12,9 +12,9 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from relay import tokens
 from relay.models import Token
 from relay.models.token import Purpose
+from relay.tokens import lifecycle as tokens
 
 _BUNDLE: Final = (("GeekAI chat", Purpose.CHAT, "chat"), ("GeekAI Dalle3", Purpose.IMAGES, "dalle"), ("GeekAI MidJourney", Purpose.TASKS, "mj"))
 
