@@ -113,7 +113,7 @@ class World:
 
     def crash(self) -> None:
         """The worker dies: what it had not written is lost, nobody gives back what it held; another one takes its place."""
-        from relay.gateway.funds import Funds
+        from relay.gateway.charging.reservations import Funds
         from relay.gateway.runtime import runtime
 
         run = self.loop.run_until_complete(runtime())

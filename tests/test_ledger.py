@@ -113,7 +113,7 @@ def test_owners_that_are_gone_are_told_from_those_that_live() -> None:
     import os
 
     from portal.lib.processes import is_dead, process_start
-    from relay.gateway.funds import Funds
+    from relay.gateway.charging.reservations import Funds
 
     owner = Funds("UTC").owner
     assert not is_dead(owner)

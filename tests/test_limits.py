@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.gateway.limits import Check, Limits, MemoryLimiter, Subject, Verdict, checks
+from relay.gateway.limits.windows import Check, Limits, MemoryLimiter, Subject, Verdict, checks
 from tests.conftest import Portal, ask
 from tests.server import Server, free_port, serving
 from tests.upstream import Call, chunk
@@ -75,7 +75,7 @@ async def both(request: pytest.FixtureRequest) -> Any:
     if request.param == "memory":
         yield Both(MemoryLimiter())
         return
-    from relay.gateway.limits_redis import RedisLimiter
+    from relay.gateway.limits.redis import RedisLimiter
 
     limiter = RedisLimiter(request.getfixturevalue("redis_url"), prefix=f"test:{random.random()}:")
     yield Both(limiter)
@@ -182,7 +182,7 @@ async def test_all_or_nothing(both: Both) -> None:
 
 async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
     """Four hundred random steps: the same verdict, the same rooms, the same waits."""
-    from relay.gateway.limits_redis import RedisLimiter
+    from relay.gateway.limits.redis import RedisLimiter
 
     redis = RedisLimiter(redis_url, prefix=f"test:{random.random()}:")
     memory = MemoryLimiter()
@@ -218,7 +218,7 @@ async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
 
 
 async def test_slots_of_a_killed_worker_come_back(redis_url: str) -> None:
-    from relay.gateway.limits_redis import SLOT_SECONDS, RedisLimiter
+    from relay.gateway.limits.redis import SLOT_SECONDS, RedisLimiter
 
     limiter = RedisLimiter(redis_url, prefix=f"test:{random.random()}:")
     limits = checks((Subject("token:1", "this token", Limits(concurrency=1)),))
@@ -232,7 +232,7 @@ async def test_slots_of_a_killed_worker_come_back(redis_url: str) -> None:
 
 async def test_redis_that_is_away_is_a_clear_error() -> None:
     from relay.errors import RelayUnavailable
-    from relay.gateway.limits_redis import RedisLimiter
+    from relay.gateway.limits.redis import RedisLimiter
 
     limiter = RedisLimiter(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RelayUnavailable, match="Redis"):

@@ -421,7 +421,7 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
     from types import SimpleNamespace
 
     from relay.billing.ledger.lines import Reserved
-    from relay.gateway import funds as module
+    from relay.gateway.charging import reservations as module
     from relay.gateway.exchange import Exchange
 
     released: list[int | None] = []

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from relay.errors import UpstreamFailed
-from relay.gateway.breaker import GRACE, IN_A_ROW, PROBE_SECONDS, Breaker
-from relay.gateway.pick import Live, Standing, Strategy, Wish, explain, pick
-from relay.gateway.snapshot import ChannelView, KeyView, PoolView, Route, Timeouts
+from relay.gateway.routing.circuit_breaker import GRACE, IN_A_ROW, PROBE_SECONDS, Breaker
+from relay.gateway.routing.selection import Live, Standing, Strategy, Wish, explain, pick
+from relay.gateway.snapshot.views import ChannelView, KeyView, PoolView, Route, Timeouts
 from relay.protocols.chat_completions.request import conversation, parse_chat_request
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C

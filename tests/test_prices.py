@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.billing.prices import ONE, Price, PriceList, affordable_output, ceiling, cost
-from relay.gateway.bill import fallback_price
+from relay.gateway.charging.charge import fallback_price
 from relay.protocols.usage import Usage, parse_chat_usage, parse_gemini_usage, parse_messages_usage
 
 M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens

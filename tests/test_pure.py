@@ -14,7 +14,7 @@ from portal.lib import crypto, net
 from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
 from relay.billing.estimate import estimate_prompt
-from relay.gateway.guard import AddressGuard
+from relay.gateway.access.address_block import AddressGuard
 from relay.protocols.usage import Usage, parse_chat_usage
 
 # -- addresses and URLs ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from accounts.models import AuditEvent
-from relay.gateway.passes import SECONDS, digest_in, make_pass
+from relay.gateway.access.short_lived_keys import SECONDS, digest_in, make_pass
 from relay.models import Model, ModelPermission, Token, UsageRecord
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import revoke_token, rotate_token

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.gateway.breaker import OF_THE_LAST
+from relay.gateway.routing.circuit_breaker import OF_THE_LAST
 from tests.conftest import Portal, ask
 from tests.server import Server, free_port, serving
 from tests.upstream import Call, Script, Upstream, chunk, completion, hello

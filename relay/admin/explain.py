@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from relay.explain import Explanation, explain_route
+from relay.gateway.routing.explain import Explanation, explain_route
 from relay.models import Model, Token
 from relay.models.token import STATES
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from django.http import HttpRequest
 
 from relay.api.request import exchange_of
-from relay.gateway.access import identify
-from relay.gateway.snapshot import Caller
+from relay.gateway.access.authentication import identify
+from relay.gateway.snapshot.views import Caller
 
 
 async def token_auth(request: HttpRequest) -> Caller:

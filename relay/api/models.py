@@ -13,9 +13,9 @@ from relay.api.request import exchange_of
 from relay.api.respond import json_response
 from relay.billing.prices import ONE
 from relay.errors import ModelNotFound
-from relay.gateway.access import usable_models
-from relay.gateway.snapshot import ModelView
-from relay.gateway.store import store
+from relay.gateway.access.authentication import usable_models
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import ModelView
 
 router = Router(auth=token_auth)
 

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 import httpx
 
 from relay.errors import RelayError, RequestEnded, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
-from relay.gateway.bill import spent
+from relay.gateway.charging.charge import spent
 from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
-from relay.gateway.pick import Candidate
+from relay.gateway.routing.selection import Candidate
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass, Rule
 from relay.transport.transport import ConnectRefused, Pieces, UpstreamResponse, post

@@ -24,8 +24,8 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.passthrough import pass_through
 from relay.gateway.responses import create_response
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller, CallerState
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, CallerState
 from relay.gateway.uploads import keep_seconds
 from relay.models import Batch, BatchLine, Token
 from relay.storage import batches

@@ -17,13 +17,13 @@ from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.file_inputs import expand
-from relay.gateway.pick import Candidate
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
+from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.serve import Job, check_end, invalid, refused_parameter, relay_headers, serve
-from relay.gateway.snapshot import Caller, ChannelView
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer, Codec, EventStream, Pump
 from relay.protocols.chat_completions.request import ChatAnswer, ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
 from relay.protocols.fields import BadRequest

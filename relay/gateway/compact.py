@@ -12,17 +12,17 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
 from relay.errors import RelayError, UnsupportedEndpoint
-from relay.gateway.access import permitted_model
+from relay.gateway.access.authentication import permitted_model
 from relay.gateway.attempt import open_upstream
 from relay.gateway.chat import garbage
 from relay.gateway.exchange import Exchange
-from relay.gateway.pick import Candidate
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
+from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.serve import Job, relay_headers, serve
-from relay.gateway.snapshot import Caller, ChannelView
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer
 from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import Exchange, Message
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller
+from relay.gateway.snapshot.views import Caller
 from relay.gateway.stream import Answer
 
 logger: Final = logging.getLogger(__name__)

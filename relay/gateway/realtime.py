@@ -22,18 +22,18 @@ from portal.lib.crypto import Undecryptable
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
-from relay.gateway.access import check_address, identify
+from relay.gateway.access.authentication import check_address, identify
 from relay.gateway.attempt import ended_error
-from relay.gateway.bill import Bill
+from relay.gateway.charging.charge import Bill
 from relay.gateway.errand import Errand
 from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
-from relay.gateway.pick import Candidate
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
 from relay.gateway.route import Trial
+from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.serve import Job, serve
-from relay.gateway.snapshot import Caller, CallerState, ChannelView
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, CallerState, ChannelView
 from relay.models.fields import box
 from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
 from relay.protocols.usage import Usage

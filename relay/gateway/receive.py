@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser
 from relay.errors import InvalidRequest, RelayError
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
 from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
 from relay.protocols.multipart import boundary_of, disposition

@@ -23,10 +23,10 @@ from relay.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from relay.gateway.bill import Bill
+from relay.gateway.charging.charge import Bill
+from relay.gateway.charging.reservations import Funds
 from relay.gateway.exchange import Exchange
-from relay.gateway.funds import Funds
-from relay.gateway.pick import Candidate
+from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure
 

@@ -15,12 +15,12 @@ from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
-from relay.gateway.access import permitted_model
+from relay.gateway.access.authentication import permitted_model
 from relay.gateway.errand import Errand, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller
 from relay.gateway.stream import Answer, EventStream
 from relay.gateway.turn import Turn, answer_turn, read_turn
 from relay.protocols.responses.client import response_object

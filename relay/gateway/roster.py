@@ -17,7 +17,7 @@ from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
 from relay.gateway.watch import Watch
 from relay.models import Worker
 

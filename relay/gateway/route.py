@@ -10,16 +10,16 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited, UpstreamTruncated
+from relay.gateway.access.admission import Entry
 from relay.gateway.attempt import from_interrupt
-from relay.gateway.breaker import Cell
 from relay.gateway.exchange import Ended, Exchange
-from relay.gateway.gate import Entry
-from relay.gateway.health import Health
-from relay.gateway.limits import Verdict
-from relay.gateway.pick import Candidate, Pair, Wish, pick
+from relay.gateway.limits.windows import Verdict
 from relay.gateway.record import Record
+from relay.gateway.routing.circuit_breaker import Cell
+from relay.gateway.routing.health import Health
+from relay.gateway.routing.selection import Candidate, Pair, Wish, pick
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller, ChannelView, ModelView, Route
+from relay.gateway.snapshot.views import Caller, ChannelView, ModelView, Route
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 

@@ -21,15 +21,15 @@ from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
-from relay.gateway.bill import fallback_price
+from relay.gateway.access.address_block import guard
+from relay.gateway.access.admission import Gate
+from relay.gateway.charging.charge import fallback_price
+from relay.gateway.charging.reservations import Funds
 from relay.gateway.exchange import Exchange, Interrupt
-from relay.gateway.funds import Funds
-from relay.gateway.gate import Gate
-from relay.gateway.guard import guard
-from relay.gateway.health import Health
 from relay.gateway.roster import Roster
-from relay.gateway.snapshot import CallerState
-from relay.gateway.store import FeedPoller, store
+from relay.gateway.routing.health import Health
+from relay.gateway.snapshot.cache import FeedPoller, store
+from relay.gateway.snapshot.views import CallerState
 from relay.gateway.watch import Watch
 from relay.providers.demo import DemoTransport
 from relay.transport.transport import Upstreams

@@ -13,7 +13,7 @@ from django.utils.http import content_disposition_header
 from relay.billing.ledger.rows import Statement
 from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt
-from relay.gateway.bill import Meter
+from relay.gateway.charging.charge import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.protocols.usage import Usage

@@ -20,13 +20,13 @@ from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.chat import garbage, stream_answer, whole_completion, whole_response
 from relay.gateway.exchange import Exchange
 from relay.gateway.file_inputs import expand_items
-from relay.gateway.pick import Candidate, Pair
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
+from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
 from relay.gateway.serve import Job, check_end, invalid, refused_parameter, relay_headers, serve
-from relay.gateway.snapshot import Caller, ChannelView
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer, Codec
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation

@@ -18,8 +18,8 @@ from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
 from relay.gateway.receive import Received, give_up, receive
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot import Caller
-from relay.gateway.store import store
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller
 from relay.gateway.stream import Download
 from relay.models import Upload, UploadSession
 from relay.models.upload import Purpose, UploadState

@@ -6,7 +6,7 @@ from accounts.models import ChangeTracked
 
 
 class Strategy(models.TextChoices):
-    """How one of several channels of the same priority is chosen. The values are those of `relay.gateway.pick.Strategy`."""
+    """How one of several channels of the same priority is chosen. The values are those of `relay.gateway.routing.selection.Strategy`."""
 
     WEIGHTED = "weighted", "at random, by weight"
     ROUND_ROBIN = "round_robin", "in turn, by weight"

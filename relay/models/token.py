@@ -17,7 +17,7 @@ from relay.models.catalog import Model
 from relay.models.fields import box
 
 TOKEN_LENGTH = 51
-"""Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access`)."""
+"""Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access.authentication`)."""
 STATES: Final = {"active": gettext_noop("active"), "disabled": gettext_noop("disabled"), "expired": gettext_noop("expired"), "revoked": gettext_noop("revoked")}
 """What `Token.state` says, as it is shown."""
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from portal.lib import clock, net
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound, RelayUnavailable, TokenUnusable
-from relay.gateway import load
+from relay.gateway.access.address_block import guard
+from relay.gateway.access.short_lived_keys import PREFIX as PASS_PREFIX
+from relay.gateway.access.short_lived_keys import digest_in
 from relay.gateway.exchange import Exchange
-from relay.gateway.guard import guard
-from relay.gateway.passes import PREFIX as PASS_PREFIX
-from relay.gateway.passes import digest_in
-from relay.gateway.snapshot import Caller, CallerState, ModelView, Snapshot
-from relay.gateway.store import store
+from relay.gateway.snapshot import load
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import Caller, CallerState, ModelView, Snapshot
 from relay.models.token import TOKEN_LENGTH, digest_of
 
 _REFUSAL: Final = "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."

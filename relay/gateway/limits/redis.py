@@ -1,4 +1,4 @@
-"""The limits of `relay.gateway.limits`, counted in Redis for all workers: one round trip when a request begins, one when it ends.
+"""The limits of `relay.gateway.limits.windows`, counted in Redis for all workers: one round trip when a request begins, one when it ends.
 
 A slot (a running request) is a member of a sorted set that expires unless its worker renews it, so that a killed worker's slots come back.
 """
@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.errors import RelayUnavailable
-from relay.gateway.limits import REQUESTS, SLOTS, TOKENS, Check, Verdict, tighter
+from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, Verdict, tighter
 
 logger: Final = logging.getLogger(__name__)
 SLOT_SECONDS: Final = 60.0

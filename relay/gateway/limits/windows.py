@@ -2,7 +2,7 @@
 
 A window slides: what was counted in the window before weighs as much as of that window is still within reach. So 60 requests a minute are
 never 120 within two seconds around the full minute, and a limit costs two numbers. All limits of a request are looked at first, and counted
-only if none of them refuses. `relay.gateway.limits_redis` does the same in Redis, for many workers.
+only if none of them refuses. `relay.gateway.limits.redis` does the same in Redis, for many workers.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from typing import Final
 from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
+from relay.gateway.charging.reservations import Funds, Promise
 from relay.gateway.exchange import Ended, Exchange, Interrupt
-from relay.gateway.funds import Funds, Promise
-from relay.gateway.pick import Candidate
-from relay.gateway.snapshot import Caller, ModelView, Route
+from relay.gateway.routing.selection import Candidate
+from relay.gateway.snapshot.views import Caller, ModelView, Route
 from relay.protocols.usage import Usage
 
 STREAM_STEP: Final = 4096  # tokens of answer that are paid for ahead, in streams that name no limit

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from relay.gateway.breaker import Breaker, Cooling
-from relay.gateway.snapshot import KeyView, Route
+from relay.gateway.routing.circuit_breaker import Breaker, Cooling
+from relay.gateway.snapshot.views import KeyView, Route
 
 T = TypeVar("T")
 Pair = tuple[int, int]

@@ -22,9 +22,9 @@ from accounts.models import Change
 from accounts.models.change import listen
 from portal.lib import clock
 from relay.errors import InvalidRequest, RelayUnavailable, tell
-from relay.gateway import load
-from relay.gateway.guard import guard
-from relay.gateway.snapshot import Caller, Snapshot
+from relay.gateway.access.address_block import guard
+from relay.gateway.snapshot import load
+from relay.gateway.snapshot.views import Caller, Snapshot
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relay.errors import ConcurrencyLimited, RateLimited
 from relay.gateway.exchange import Exchange
-from relay.gateway.limits import SLOTS, Check, MemoryLimiter, Verdict
+from relay.gateway.limits.windows import SLOTS, Check, MemoryLimiter, Verdict
 
 if TYPE_CHECKING:
-    from relay.gateway.limits_redis import RedisLimiter
+    from relay.gateway.limits.redis import RedisLimiter
 
 _RENEW_SECONDS: Final = 15.0
 _KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "requests a day", "slots": "requests at once"}
@@ -89,7 +89,7 @@ class Gate:
 
 
 def _redis_limiter(url: str) -> RedisLimiter:
-    from relay.gateway.limits_redis import RedisLimiter  # the library is loaded only where it is used
+    from relay.gateway.limits.redis import RedisLimiter  # the library is loaded only where it is used
 
     return RedisLimiter(url)
 

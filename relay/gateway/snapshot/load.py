@@ -18,8 +18,8 @@ from portal.lib.crypto import Undecryptable
 from relay.billing.ledger.lines import BudgetLine
 from relay.billing.prices import ONE, Price, PriceList
 from relay.catalogue import own_remedies
-from relay.gateway.limits import Check, Limits, Subject, checks
-from relay.gateway.snapshot import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
+from relay.gateway.limits.windows import Check, Limits, Subject, checks
+from relay.gateway.snapshot.views import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of

@@ -14,10 +14,10 @@ from relay.channels import cooldowns
 from relay.channels.cooldowns import Open, Place
 from relay.channels.keys import take_out, tell_staff
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
-from relay.gateway.breaker import Cell, Cooling
-from relay.gateway.pick import Candidate, Live, Standing, Wish, explain
-from relay.gateway.snapshot import ChannelView, Route
-from relay.gateway.store import store
+from relay.gateway.routing.circuit_breaker import Cell, Cooling
+from relay.gateway.routing.selection import Candidate, Live, Standing, Wish, explain
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
 from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass

@@ -1,4 +1,4 @@
-"""Configuration in memory: immutable views of channels, models and callers. Pure; `relay.gateway.load` fills them from the database."""
+"""Configuration in memory: immutable views of channels, models and callers. Pure; `relay.gateway.snapshot.load` fills them from the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from portal.lib.net import Address, Allowance, Network, inside
 from relay.billing.ledger.lines import BudgetLine
 from relay.billing.prices import ONE, PriceList
-from relay.gateway.limits import Check, Limits, Subject, checks
+from relay.gateway.limits.windows import Check, Limits, Subject, checks
 from relay.providers.failures import Rule
 from relay.providers.parameters import Policy
 
@@ -240,7 +240,7 @@ class Caller:
     budgets: tuple[BudgetLine, ...] = ()
     limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
-    purpose: str = ""  # of relay.gateway.access.PURPOSES; empty: everything
+    purpose: str = ""  # of relay.gateway.access.authentication.PURPOSES; empty: everything
 
     def state(self, now: float) -> CallerState:
         if not self.token_enabled:
