@@ -30,7 +30,7 @@ from relay import jobs  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.consumers import RealtimeConsumer  # noqa: E402
-from relay.gateway import batch  # noqa: E402
+from relay.endpoints import batches as batch  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402

@@ -12,8 +12,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from portal.lib.net import client_ip
+from relay.endpoints.realtime import Handshake, Session, connect, model_of
 from relay.errors import InternalError, RelayError
-from relay.gateway.realtime import Handshake, Session, connect, model_of
 from relay.gateway.runtime import Runtime, runtime
 
 logger: Final = logging.getLogger(__name__)

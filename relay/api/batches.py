@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, json_body
 from relay.api.respond import json_response
-from relay.gateway import batch
+from relay.endpoints import batches as batch
 
 router = Router(auth=token_auth)
 

@@ -8,7 +8,7 @@ from ninja import Router
 
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
-from relay.gateway import chat
+from relay.endpoints.text import chat
 from relay.gateway.runtime import runtime
 
 router = Router(auth=token_auth)

@@ -9,7 +9,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
-from relay.gateway import uploads
+from relay.endpoints.files import files as uploads
 from relay.gateway.runtime import runtime
 
 router = Router(auth=token_auth)

@@ -8,7 +8,7 @@ from ninja import Router
 
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
-from relay.gateway.passthrough import pass_through
+from relay.endpoints.passthrough import pass_through
 from relay.gateway.runtime import runtime
 
 router = Router(auth=token_auth)

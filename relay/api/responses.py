@@ -9,8 +9,9 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
+from relay.endpoints.text import compaction as compact
+from relay.endpoints.text import conversations, responses
 from relay.errors import InvalidRequest
-from relay.gateway import compact, conversations, responses
 from relay.gateway.runtime import runtime
 
 router = Router(auth=token_auth)

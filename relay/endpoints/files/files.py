@@ -14,9 +14,9 @@ from django.db.models import Sum
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, object_of, text_of
+from relay.endpoints.files.form_upload import Received, give_up, receive
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
-from relay.gateway.receive import Received, give_up, receive
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller

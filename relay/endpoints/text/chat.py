@@ -13,10 +13,10 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Statement
+from relay.endpoints.files.file_inputs import expand
 from relay.errors import RelayError, UnsupportedEndpoint, UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream, open_upstream
 from relay.gateway.exchange import Exchange
-from relay.gateway.file_inputs import expand
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
 from relay.gateway.routing.selection import Candidate

@@ -11,10 +11,11 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
+from relay.endpoints.text.chat import garbage
+from relay.endpoints.text.response_turn import Turn, attempt_turn, job_of, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authentication import permitted_model
 from relay.gateway.attempt import open_upstream
-from relay.gateway.chat import garbage
 from relay.gateway.exchange import Exchange
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
@@ -24,7 +25,6 @@ from relay.gateway.serve import Job, relay_headers, serve
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer
-from relay.gateway.turn import Turn, attempt_turn, job_of, read_turn
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
 from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
 from relay.protocols.usage import Usage, parse_responses_usage

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
+from relay.endpoints.text.response_turn import Turn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authentication import permitted_model
 from relay.gateway.errand import Errand, carry_out
@@ -22,7 +23,6 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller
 from relay.gateway.stream import Answer, EventStream
-from relay.gateway.turn import Turn, answer_turn, read_turn
 from relay.protocols.responses.client import response_object
 from relay.protocols.responses.replay import events_of
 from relay.storage import responses as kept

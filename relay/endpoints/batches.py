@@ -16,17 +16,17 @@ from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
 from relay.billing.ledger.rows import Statement, insert
 from relay.billing.prices import ONE
+from relay.endpoints.files.files import keep_seconds
+from relay.endpoints.passthrough import pass_through
+from relay.endpoints.text.chat import chat_completions
+from relay.endpoints.text.conversations import metadata_of
+from relay.endpoints.text.responses import create_response
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
-from relay.gateway.chat import chat_completions
-from relay.gateway.conversations import metadata_of
 from relay.gateway.errand import Errand, carry_out
 from relay.gateway.exchange import Exchange
-from relay.gateway.passthrough import pass_through
-from relay.gateway.responses import create_response
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller, CallerState
-from relay.gateway.uploads import keep_seconds
 from relay.models import Batch, BatchLine, Token
 from relay.storage import batches
 from relay.storage.batch_input import ENDPOINTS, Line, Parsed, answer_line

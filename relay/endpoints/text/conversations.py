@@ -10,11 +10,11 @@ from django.db import IntegrityError
 
 from portal.lib import clock
 from portal.lib.json import Json, decode_object, encode, text_of
+from relay.endpoints.text.response_turn import CONVERSATION_KEEP, keep_for
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller
-from relay.gateway.turn import CONVERSATION_KEEP, keep_for
 from relay.models import Conversation, ConversationItem
 from relay.storage import responses as kept
 

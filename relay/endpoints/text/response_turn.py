@@ -15,11 +15,11 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, Statement, insert, update
+from relay.endpoints.files.file_inputs import expand_items
+from relay.endpoints.text.chat import garbage, stream_answer, whole_completion, whole_response
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
-from relay.gateway.chat import garbage, stream_answer, whole_completion, whole_response
 from relay.gateway.exchange import Exchange
-from relay.gateway.file_inputs import expand_items
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
 from relay.gateway.routing.selection import Candidate, Pair

@@ -17,9 +17,9 @@ from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
+from relay.endpoints.text.chat import garbage, stream_answer
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
-from relay.gateway.chat import garbage, stream_answer
 from relay.gateway.exchange import Exchange
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.route import Trial
