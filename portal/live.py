@@ -15,7 +15,7 @@ from accounts.models import User
 from accounts.preferences import reader_of
 from accounts.second_factor import satisfied
 from relay.channels import status as standing
-from relay.gateway import roster
+from relay.gateway import worker_status as roster
 from relay.models import UsageRecord
 from relay.usage.running import Running, lines
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import address
 from accounts.models import AuditEvent
-from relay.gateway import roster
+from relay.gateway import worker_status as roster
 from relay.usage.running import lines
 
 _REQUEST = re.compile(r"req_[0-9a-f]{32}")

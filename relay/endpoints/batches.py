@@ -22,7 +22,7 @@ from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.conversations import metadata_of
 from relay.endpoints.text.responses import create_response
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
-from relay.gateway.errand import Errand, carry_out
+from relay.gateway.background import Errand, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store

@@ -24,14 +24,14 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.access.authentication import check_address, identify
 from relay.gateway.attempt import ended_error
+from relay.gateway.background import Errand
 from relay.gateway.charging.charge import Bill
-from relay.gateway.errand import Errand
 from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
+from relay.gateway.failover import Trial
+from relay.gateway.pipeline import Job, serve
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
-from relay.gateway.route import Trial
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.serve import Job, serve
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller, CallerState, ChannelView
 from relay.models.fields import box

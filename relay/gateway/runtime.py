@@ -26,11 +26,11 @@ from relay.gateway.access.admission import Gate
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Funds
 from relay.gateway.exchange import Exchange, Interrupt
-from relay.gateway.roster import Roster
 from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import FeedPoller, store
 from relay.gateway.snapshot.views import CallerState
-from relay.gateway.watch import Watch
+from relay.gateway.watchdog import Watch
+from relay.gateway.worker_status import Roster
 from relay.providers.demo import DemoTransport
 from relay.transport.transport import Upstreams
 

@@ -20,7 +20,7 @@ from relay.protocols.usage import Usage
 from relay.providers.classify import Failure, stream_error
 
 if TYPE_CHECKING:
-    from relay.gateway.route import Trial
+    from relay.gateway.failover import Trial
 
 logger: Final = logging.getLogger(__name__)
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))

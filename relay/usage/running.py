@@ -1,4 +1,4 @@
-"""What all workers are serving now, as they have written it down (`relay.gateway.roster`). Synchronous."""
+"""What all workers are serving now, as they have written it down (`relay.gateway.worker_status`). Synchronous."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from accounts.models import User
 from portal.lib import clock
-from relay.gateway import roster
+from relay.gateway import worker_status as roster
 from relay.models import Token
 
 _MOST = 500

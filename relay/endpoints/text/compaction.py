@@ -17,11 +17,11 @@ from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authentication import permitted_model
 from relay.gateway.attempt import open_upstream
 from relay.gateway.exchange import Exchange
+from relay.gateway.failover import Trial
+from relay.gateway.pipeline import Job, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
-from relay.gateway.route import Trial
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.serve import Job, relay_headers, serve
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer

@@ -20,11 +20,11 @@ from relay.endpoints.text.chat import garbage, stream_answer, whole_completion, 
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
+from relay.gateway.failover import Trial
+from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
-from relay.gateway.route import Trial
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
-from relay.gateway.serve import Job, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import Caller, ChannelView
 from relay.gateway.stream import Answer, Codec

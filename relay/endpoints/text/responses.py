@@ -17,7 +17,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.response_turn import Turn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authentication import permitted_model
-from relay.gateway.errand import Errand, carry_out
+from relay.gateway.background import Errand, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store

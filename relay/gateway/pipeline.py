@@ -20,8 +20,8 @@ from relay.gateway.access.authentication import check_purpose, permitted_model
 from relay.gateway.attempt import ended_error
 from relay.gateway.charging.charge import Bill
 from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.failover import Trial, route
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Record, end_reason
-from relay.gateway.route import Trial, route
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store

@@ -18,7 +18,7 @@ from accounts.models.change import announce
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
 from relay.gateway.snapshot.cache import store
-from relay.gateway.watch import Watch
+from relay.gateway.watchdog import Watch
 from relay.models import Worker
 
 WATCHED_SECONDS: Final = 15.0  # after each look
