@@ -27,9 +27,9 @@ from django.conf import settings  # noqa: E402
 from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
 from relay import jobs  # noqa: E402
+from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
-from relay.consumers import RealtimeConsumer  # noqa: E402
 from relay.endpoints import batches as batch  # noqa: E402
 from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402

@@ -61,7 +61,7 @@ def texts() -> list[str]:
 
 def _reference() -> Iterator[str]:
     """What the API reference says of endpoints and their members."""
-    from relay.api.docs import current
+    from relay.api.reference.document import current
 
     for methods in current()["paths"].values():
         for operation in methods.values():

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from relay.api.docs import current
-from relay.api.openapi import operations
-from relay.api.schemas import SHAPES
+from relay.api.reference.document import current
+from relay.api.reference.openapi import operations
+from relay.api.reference.schemas import SHAPES
 from relay.api.urls import api
 from tests.conftest import People, Portal, ask
 from tests.server import Server, serving

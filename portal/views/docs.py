@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from relay.api.docs import current
+from relay.api.reference.document import current
 
 
 def docs(request: HttpRequest) -> HttpResponse:

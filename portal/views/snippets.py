@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from portal.views.context import origin
-from relay.api.docs import current
+from relay.api.reference.document import current
 
 PLACEHOLDER = "sk-…"
 

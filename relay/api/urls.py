@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.urls import path
 from ninja import NinjaAPI
 
-from relay.api import batches, chat, docs, files, models, passthrough, realtime, responses, usage
 from relay.api.errors import on_relay_error
+from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
+from relay.api.reference import document as docs
 from relay.errors import RelayError
 
 api = NinjaAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")

@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Router
 
 from relay.api.auth import token_auth
-from relay.api.openapi import document
+from relay.api.reference.openapi import document
+from relay.api.reference.schemas import Schema
 from relay.api.respond import json_response
-from relay.api.schemas import Schema
 from relay.errors import NotFound
 
 router = Router()

@@ -1,4 +1,4 @@
-"""POST /v1/realtime/client_secrets and /v1/realtime/sessions. The websocket itself is `relay.consumers`."""
+"""POST /v1/realtime/client_secrets and /v1/realtime/sessions. The websocket itself is `relay.api.consumers`."""
 
 from __future__ import annotations
 

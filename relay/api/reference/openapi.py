@@ -1,4 +1,4 @@
-"""The OpenAPI document of /v1, put together from the routers themselves and `relay.api.schemas`."""
+"""The OpenAPI document of /v1, put together from the routers themselves and `relay.api.reference.schemas`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ninja import NinjaAPI
 
-from relay.api.schemas import SHAPES, Schema, Shape
+from relay.api.reference.schemas import SHAPES, Schema, Shape
 
 _TAGS: Final = {
     "models": "Models", "chat": "Text", "completions": "Text", "responses": "Text", "conversations": "Conversations", "embeddings": "Embeddings, moderation, rerank",

@@ -1,4 +1,4 @@
-"""What the endpoints take and give, as JSON Schema. `relay.api.openapi` puts it together with the routers; a test holds them against each other.
+"""What the endpoints take and give, as JSON Schema. `relay.api.reference.openapi` puts it together with the routers; a test holds them against each other.
 
 Requests are described as far as the portal itself looks at them. Other members are allowed: they pass to the upstream.
 """
