@@ -8,9 +8,9 @@ from django.views.generic import RedirectView
 
 from portal import health
 from portal.views import balance, connect, docs, errors, files, home, installation, live, models, playground, status, tokens, usage
-from relay.admin.explain import explain_view
-from relay.admin.running import end_view, running_view
-from relay.admin.setup import setup_view
+from relay.admin.channels.explain import explain_view
+from relay.admin.channels.guide import setup_view
+from relay.admin.records.running import end_view, running_view
 
 urlpatterns = [
     path("admin/login/", home.admin_login),  # before the admin's own, which nothing slows down
