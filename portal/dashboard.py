@@ -19,8 +19,8 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.charts import Bar, bars
 from portal.lib import clock, money
-from relay.catalogue import CODES
 from relay.channels import status as standing
+from relay.error_texts import CODES
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
 from relay.usage import rollup

@@ -346,7 +346,7 @@ def test_websocket_handshake_on_v1_is_answered_426(server: Server) -> None:
 
 
 def test_apps_are_told_the_administrators_remedy_after_the_message(live: Portal, server: Server) -> None:
-    from relay.catalogue import explained, own_remedies
+    from relay.error_texts import explained, own_remedies
     from relay.models import ErrorText
 
     token = live.token()

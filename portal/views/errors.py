@@ -6,7 +6,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from relay.catalogue import WHO, entries
+from relay.error_texts import WHO, entries
 
 
 @login_required

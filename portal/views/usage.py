@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from portal.live import newest_id, rows_after
 from portal.views.home import DAYS, chart
 from portal.views.scope import signed_in_user, tokens_of, usage_of
-from relay.catalogue import explained
+from relay.error_texts import explained
 from relay.models import UsageRecord
 from relay.usage import rollup
 from relay.usage.paging import Page, page_of

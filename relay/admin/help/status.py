@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, display
-from relay.catalogue import WHO, entries
+from relay.error_texts import WHO, entries
 from relay.models import ErrorText, Incident
 
 

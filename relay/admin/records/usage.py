@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import ReadOnlyAdmin, action, address
 from accounts.models import AuditEvent, User
 from portal.lib import money
-from relay.catalogue import explained
+from relay.error_texts import explained
 from relay.models import Channel, Model, UsageRecord
 from relay.models.usage import EndReason
 from relay.usage import rollup

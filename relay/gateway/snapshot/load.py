@@ -17,7 +17,7 @@ from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger.lines import BudgetLine
 from relay.billing.prices import ONE, Price, PriceList
-from relay.catalogue import own_remedies
+from relay.error_texts import own_remedies
 from relay.gateway.limits.windows import Check, Limits, Subject, checks
 from relay.gateway.snapshot.views import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
