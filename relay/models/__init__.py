@@ -1,11 +1,12 @@
-from relay.models.address import AllowedUpstream, BlockedAddress
 from relay.models.batch import Batch, BatchLine
+from relay.models.blocked_address import AllowedUpstream, BlockedAddress
 from relay.models.budget import Budget
 from relay.models.catalog import ChannelModel, Model, ModelPermission
 from relay.models.channel import ApiKey, Channel
+from relay.models.channel_event import ChannelEvent
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
+from relay.models.cooldown import Cooldown, Lease, Worker
 from relay.models.error_text import ErrorText
-from relay.models.event import ChannelEvent
 from relay.models.failure_rule import FailureRule
 from relay.models.incident import Incident
 from relay.models.job_fault import JobFault
@@ -16,7 +17,6 @@ from relay.models.price import ModelPrice
 from relay.models.proof import BooksProof
 from relay.models.redemption import RedemptionBatch, RedemptionCode
 from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
-from relay.models.state import Cooldown, Lease, Worker
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
 from relay.models.usage import UsageRecord
