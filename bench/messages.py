@@ -25,7 +25,7 @@ FOLDERS: Final = ("portal", "accounts", "relay", "templates")
 
 def write_model_texts(target: Path) -> None:
     """What models say of themselves, as a module that the collector reads."""
-    from portal.texts import texts
+    from portal.translations import texts
 
     target.write_text("".join(f"gettext_noop({json.dumps(text, ensure_ascii=False)})\n" for text in texts()), encoding="utf-8")
 

@@ -12,7 +12,7 @@ class PortalConfig(AppConfig):
         from django.contrib import admin
 
         from portal import checks  # noqa: F401  # registers the system checks
-        from portal.texts import translate_models
+        from portal.translations import translate_models
 
         translate_models()
         admin.site.index_title = gettext_lazy("Overview")

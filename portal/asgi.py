@@ -24,8 +24,8 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-from portal.handler import RelayHandler  # noqa: E402
 from portal.live import live_router  # noqa: E402
+from portal.relay_handler import RelayHandler  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402

@@ -1,4 +1,4 @@
-"""Django settings, read top to bottom. Every value that an installation may change comes from `portal.env`."""
+"""Django settings, read top to bottom. Every value that an installation may change comes from `portal.config`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 
-from portal import __version__, database, env
+from portal import __version__, database
+from portal import config as env
 from portal.lib import crypto, net
 
 BASE_DIR = Path(__file__).resolve().parent.parent

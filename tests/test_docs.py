@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.contrib import admin
 
-from portal.env import Config
+from portal.config import Config
 from tests.server import ROOT
 
 DOCS = ROOT / "docs"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from portal import env
+from portal import config as env
 from portal.lib import crypto, net
 from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from accounts.models import Change
-from portal.env import Config
+from portal.config import Config
 from portal.lib.processes import is_dead
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.writer import writer
