@@ -229,8 +229,8 @@ UNFOLD: dict[str, Any] = {
     "SHOW_LANGUAGES": True,
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "ENVIRONMENT": "portal.admin.environment",
-    "DASHBOARD_CALLBACK": "portal.admin.dashboard",
+    "ENVIRONMENT": "portal.admin.site.environment",
+    "DASHBOARD_CALLBACK": "portal.admin.site.dashboard",
     "BORDER_RADIUS": "6px",
     "COLORS": {
         "primary": {
@@ -238,7 +238,7 @@ UNFOLD: dict[str, Any] = {
             "600": "#047862", "700": "#046453", "800": "#075a4f", "900": "#074b42", "950": "#022b27",
         }
     },
-    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "portal.admin.navigation"},
+    "SIDEBAR": {"show_search": True, "show_all_applications": False, "navigation": "portal.admin.site.navigation"},
 }  # fmt: skip
 
 # --- logs ----------------------------------------------------------------------------------------------------------
