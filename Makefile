@@ -18,11 +18,11 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: ## install what is needed, set up on the first run, serve (PORT, HOST, AIRELAYS_DATA_DIR)
-	@$(PYTHON) portal/bootstrap.py run
+	@$(PYTHON) portal/serving/bootstrap.py run
 	@exec $(VENV) manage.py start
 
 dev:
-	@$(PYTHON) portal/bootstrap.py dev
+	@$(PYTHON) portal/serving/bootstrap.py dev
 
 test: dev ## run the test suite (ARGS="-k name" for a part)
 	@$(VENV) -m pytest $(ARGS)
@@ -45,7 +45,7 @@ check: dev ## format, lint, types, import directions, migrations, deployment che
 	$(VENV) -m ruff check .
 	$(VENV) -m mypy
 	.venv/bin/lint-imports --no-cache
-	$(VENV) -m portal.selfcheck
+	$(VENV) -m portal.serving.selfcheck
 	$(VENV) -m pytest -q tests/test_docs.py
 
 format: dev ## format the code

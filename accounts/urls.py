@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from accounts import view_as, views
-from accounts.throttle import throttled
+from accounts.sign_in.throttle import throttled
 
 # Doors that can be tried are counted; they stand before allauth's own entries of the same addresses and names.
 urlpatterns = [

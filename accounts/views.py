@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from accounts.forms import PreferencesForm
 from accounts.models import User
+from accounts.sign_in.forms import PreferencesForm
 
 
 @login_required

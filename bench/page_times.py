@@ -80,7 +80,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
     from accounts.models import User
     from bench.pages import ids
-    from portal.setup import first_run
+    from portal.serving.first_run import first_run
     from relay.models import UsageRecord
     from tests.server import serving
 

@@ -52,7 +52,7 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
 
     from accounts.models import AuditEvent, User
     from bench.pages import ids
-    from portal.setup import first_run
+    from portal.serving.first_run import first_run
     from relay.billing import redemption
     from relay.billing.ledger import requests as ledger
     from tests.server import serving

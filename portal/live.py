@@ -13,7 +13,7 @@ from django.urls import path
 
 from accounts.models import User
 from accounts.preferences import reader_of
-from accounts.second_factor import satisfied
+from accounts.sign_in.second_factor import satisfied
 from relay.channels import status as standing
 from relay.gateway import worker_status as roster
 from relay.models import UsageRecord

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 
-from portal import __version__, database
+from portal import __version__
 from portal import config as env
 from portal.lib import crypto, net
+from portal.serving import database
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -93,7 +94,7 @@ MIDDLEWARE = [
     "accounts.preferences.PreferencesMiddleware",
     "accounts.view_as.ViewAsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "accounts.second_factor.SecondFactorMiddleware",
+    "accounts.sign_in.second_factor.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "portal.middleware.SayWhatIsAway",
 ]
@@ -110,7 +111,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "portal.views.context.site",
+                "portal.pages.shared.context.site",
             ]
         },
     }
@@ -156,11 +157,11 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "account_login"
 MAILS = bool(CONFIG.email_host)
-ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-ACCOUNT_FORMS = {"login": "accounts.forms.LoginForm", "signup": "accounts.forms.SignupForm"}
+ACCOUNT_ADAPTER = "accounts.sign_in.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"login": "accounts.sign_in.forms.LoginForm", "signup": "accounts.sign_in.forms.SignupForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # of those who sign up; accounts.adapter lets in whom staff made
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # of those who sign up; accounts.sign_in.adapter lets in whom staff made
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody is mailed because somebody typed their address here
@@ -171,12 +172,12 @@ ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 600
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_ON_GET = False
-ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}  # accounts.throttle counts these, over all workers where there is Redis
-SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAdapter"
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}  # accounts.sign_in.throttle counts these, over all workers where there is Redis
+SOCIALACCOUNT_ADAPTER = "accounts.sign_in.adapter.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address at a provider does not open an account here; its owner connects the two
 SOCIALACCOUNT_LOGIN_ON_GET = False
 SOCIALACCOUNT_STORE_TOKENS = False
-MFA_ADAPTER = "accounts.adapter.MfaAdapter"
+MFA_ADAPTER = "accounts.sign_in.adapter.MfaAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "AIRelays"
@@ -195,7 +196,7 @@ if not _https:
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
 
 # --- e-mail --------------------------------------------------------------------------------------------------------
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.mail.NoMail"
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.NoMail"
 EMAIL_HOST, EMAIL_PORT = CONFIG.email_host, CONFIG.email_port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.email_user, CONFIG.email_password
 EMAIL_USE_TLS, EMAIL_USE_SSL = CONFIG.email_security == "starttls", CONFIG.email_security == "tls"
@@ -245,8 +246,8 @@ UNFOLD: dict[str, Any] = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "portal.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.logs.TextFormatter"}},
-    "filters": {"refused handshake": {"()": "portal.logs.RefusedHandshake"}},
+    "formatters": {"line": {"()": "portal.serving.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.serving.logs.TextFormatter"}},
+    "filters": {"refused handshake": {"()": "portal.serving.logs.RefusedHandshake"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused handshake"]}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     "loggers": {

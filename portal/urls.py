@@ -6,10 +6,10 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from portal import health
 from portal.admin import installation
 from portal.admin import now as live
-from portal.views import balance, connect, docs, errors, files, home, models, playground, status, tokens, usage
+from portal.pages import balance, connect, docs, errors, files, home, models, playground, status, tokens, usage
+from portal.serving import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide import setup_view
 from relay.admin.records.running import end_view, running_view

@@ -9,7 +9,7 @@ class RelayConfig(AppConfig):
     verbose_name = _("Relay")
 
     def ready(self) -> None:
-        from accounts import outbound
+        from accounts.sign_in import outbound
         from relay import signals
         from relay.models import AllowedUpstream
 

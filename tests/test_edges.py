@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from portal.logs import JsonFormatter, TextFormatter
+from portal.serving.logs import JsonFormatter, TextFormatter
 from relay.gateway.exchange import Exchange, Message
 from tests.conftest import Portal, ask
 from tests.server import Server, serving

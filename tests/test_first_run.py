@@ -81,13 +81,15 @@ def test_busy_port_is_one_sentence_and_nothing_is_made(tmp_path: Path) -> None:
         assert f"port {port} of 127.0.0.1 is in use by another program" in done.stderr and len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "data" / "state.sqlite3").exists()
         for bootstrap_env in ({"AIRELAYS_PORT": port, "AIRELAYS_DATA_DIR": str(tmp_path / "data")},):
-            first = subprocess.run([sys.executable, "portal/bootstrap.py", "run"], cwd=ROOT, env={**os.environ, **bootstrap_env}, capture_output=True, text=True, timeout=60)
+            first = subprocess.run(
+                [sys.executable, "portal/serving/bootstrap.py", "run"], cwd=ROOT, env={**os.environ, **bootstrap_env}, capture_output=True, text=True, timeout=60
+            )
             assert first.returncode == 1 and "Stop the program that uses it" in first.stderr and len(first.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/data", "/dev/null/a/b"])
 def test_unwritable_folder_is_one_sentence(folder: str) -> None:
-    for command in (["manage.py", "start", "--port", str(free_port())], ["portal/bootstrap.py", "run"]):
+    for command in (["manage.py", "start", "--port", str(free_port())], ["portal/serving/bootstrap.py", "run"]):
         env = {**os.environ, "AIRELAYS_DATA_DIR": folder, "AIRELAYS_PORT": str(free_port())}
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode != 0 and len(done.stderr.strip().splitlines()) == 1
@@ -96,7 +98,7 @@ def test_unwritable_folder_is_one_sentence(folder: str) -> None:
 
 @pytest.mark.parametrize("value", ["eighty", "0", "99999"])
 def test_port_that_is_none_is_one_sentence(value: str) -> None:
-    for command, status in ((["manage.py", "check"], 2), (["portal/bootstrap.py", "run"], 1)):
+    for command, status in ((["manage.py", "check"], 2), (["portal/serving/bootstrap.py", "run"], 1)):
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, "AIRELAYS_PORT": value}, capture_output=True, text=True, timeout=60)
         assert done.returncode == status and "PORT" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 

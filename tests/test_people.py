@@ -29,7 +29,7 @@ from accounts.models import AuditEvent, Invitation, User
 from accounts.models.audit import Unchangeable
 from accounts.signals import _SAID
 from portal.lib import clock, net
-from portal.views.scope import usage_of
+from portal.pages.shared.scope import usage_of
 from relay.models import ApiKey, Channel, ChannelModel, ErrorText, Model, ModelPermission, ModelPrice, Token, Upload, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.conftest import People
@@ -498,7 +498,7 @@ def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_st
 
     import requests
 
-    from accounts import outbound
+    from accounts.sign_in import outbound
 
     monkeypatch.setattr(outbound, "allowances", lambda: ())
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))])

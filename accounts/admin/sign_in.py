@@ -19,10 +19,10 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-from accounts import outbound
-from accounts.adapter import seal_secret
 from accounts.admin.base import BaseAdmin, address, display
 from accounts.models import AuditEvent, Invitation
+from accounts.sign_in import outbound
+from accounts.sign_in.adapter import seal_secret
 from portal.lib import net
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):

@@ -17,8 +17,8 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from portal.charts import Bar, bars
 from portal.lib import clock, money
+from portal.pages.shared.charts import Bar, bars
 from relay.channels import status as standing
 from relay.error_texts import CODES
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker

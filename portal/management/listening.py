@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
-from portal.server import CannotListen, check_port
+from portal.serving.uvicorn import CannotListen, check_port
 
 
 class ListeningCommand(BaseCommand):

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Max, Q, Sum
 
-from accounts.consistent import one_state
+from accounts.transactions import one_state
 from portal.lib.days import Days
 from relay.models import ChannelDay, Lease, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 

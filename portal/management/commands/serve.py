@@ -4,8 +4,8 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from portal.management.listening import ListeningCommand
-from portal.server import run
-from portal.setup import migrations_missing
+from portal.serving.first_run import migrations_missing
+from portal.serving.uvicorn import run
 
 
 class Command(ListeningCommand):

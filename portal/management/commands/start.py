@@ -8,10 +8,10 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
-from portal.banner import banner
 from portal.management.listening import ListeningCommand
-from portal.server import run
-from portal.setup import first_run, migrations_missing
+from portal.serving.banner import banner
+from portal.serving.first_run import first_run, migrations_missing
+from portal.serving.uvicorn import run
 
 
 class Command(ListeningCommand):

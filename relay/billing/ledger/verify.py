@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from accounts.consistent import one_state
+from accounts.transactions import one_state
 from portal.lib import money
 from relay.models.ledger import EntryKind
 

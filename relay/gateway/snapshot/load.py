@@ -11,8 +11,8 @@ import httpx
 from django.conf import settings
 from django.db.models import Q
 
-from accounts.consistent import one_state
 from accounts.models import GroupSettings, Limited, User
+from accounts.transactions import one_state
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger.lines import BudgetLine

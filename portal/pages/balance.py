@@ -15,9 +15,9 @@ from django.views.decorators.cache import never_cache
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.throttle import too_many
+from accounts.sign_in.throttle import too_many
 from portal.lib import money, net
-from portal.views.scope import entries_of, notices_of, signed_in_user
+from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
 from relay.billing import notices
 from relay.billing.ledger import requests as ledger
 from relay.billing.redemption import find_code

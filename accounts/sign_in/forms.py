@@ -10,8 +10,8 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from accounts.adapter import check_signup_email
 from accounts.models import User
+from accounts.sign_in.adapter import check_signup_email
 
 
 class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types

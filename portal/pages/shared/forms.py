@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
-from portal.views.scope import models_of
+from portal.pages.shared.scope import models_of
 from relay.billing.ledger import requests as ledger
 from relay.models import Budget, Model, Token
 from relay.models.token import Purpose

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from portal.views.context import origin
+from portal.pages.shared.context import origin
 from relay.api.reference.document import current
 
 PLACEHOLDER = "sk-…"

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.models import User
-from portal.views.scope import batches_of, conversations_of, files_of, responses_of
+from portal.pages.shared.scope import batches_of, conversations_of, files_of, responses_of
 from relay.storage import files
 from relay.storage.batches import counts_of, why
 

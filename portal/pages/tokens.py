@@ -21,10 +21,10 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.throttle import too_many
-from portal.views.forms import SpendingForm, TokenForm
-from portal.views.scope import models_of, signed_in_user, tokens_of
-from portal.views.snippets import snippets
+from accounts.sign_in.throttle import too_many
+from portal.pages.shared.forms import SpendingForm, TokenForm
+from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.snippets import snippets
 from relay.models import Token, UsageRecord
 from relay.tokens import lifecycle as tokens
 from relay.usage.receipts import lines_of, quota_accounts

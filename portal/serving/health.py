@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 
-from portal.setup import migrations_missing
+from portal.serving.first_run import migrations_missing
 from relay.gateway.runtime import current
 
 

@@ -13,8 +13,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 
 from portal.live import newest_id, rows_after
-from portal.views.home import DAYS, chart
-from portal.views.scope import signed_in_user, tokens_of, usage_of
+from portal.pages.home import DAYS, chart
+from portal.pages.shared.scope import signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
 from relay.models import UsageRecord
 from relay.usage import rollup

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from portal.views.scope import priced_models_of, signed_in_user
+from portal.pages.shared.scope import priced_models_of, signed_in_user
 from relay.models.catalog import Ability
 
 ROWS = 60

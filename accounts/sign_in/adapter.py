@@ -17,7 +17,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts.models import Invitation, User
-from accounts.outbound import GuardedSession
+from accounts.sign_in.outbound import GuardedSession
 from portal.lib.crypto import Box, Undecryptable
 
 _INVITATION = "invitation"  # in the session: the code that somebody came with

@@ -4,8 +4,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from portal.views.scope import models_of, signed_in_user
-from portal.views.snippets import sections
+from portal.pages.shared.scope import models_of, signed_in_user
+from portal.pages.shared.snippets import sections
 
 
 @login_required

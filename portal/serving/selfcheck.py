@@ -1,4 +1,4 @@
-"""`python -m portal.selfcheck`: no migration is missing, and the deployment checks are clean under the settings of a production machine."""
+"""`python -m portal.serving.selfcheck`: no migration is missing, and the deployment checks are clean under the settings of a production machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRODUCTION = {
 
 
 def main() -> int:
-    manage = str(Path(__file__).resolve().parent.parent / "manage.py")
+    manage = str(Path(__file__).resolve().parents[2] / "manage.py")
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, **PRODUCTION, "AIRELAYS_DATA_DIR": folder}
         for command in (["makemigrations", "--check", "--dry-run"], ["check", "--deploy", "--fail-level", "WARNING"]):

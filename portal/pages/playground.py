@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
-from portal.views.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from relay.gateway.access.short_lived_keys import make_pass
 
 KEYS = "240/h"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from portal.setup import DEMO_MODEL, FirstRun
-from portal.views.snippets import curl
+from portal.pages.shared.snippets import curl
+from portal.serving.first_run import DEMO_MODEL, FirstRun
 from relay.models import Token
 
 

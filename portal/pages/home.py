@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import GroupSettings, User
-from portal.charts import Bar, bars
 from portal.lib import money
-from portal.views.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.charts import Bar, bars
+from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from relay.usage import rollup
 from relay.usage.receipts import lines_of
 from relay.usage.reports import Line, Scope, Sums, by_day_and, lines, total
