@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from portal.lib import databases as database
 from portal.lib import net
-from portal.serving import database
 
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX = "OPENAI_ENDPOINT_"

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from portal import __version__
 from portal import config as env
 from portal.lib import crypto, net
-from portal.serving import database
+from portal.lib import databases as database
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
