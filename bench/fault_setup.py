@@ -21,7 +21,7 @@ from django.core.management import call_command  # noqa: E402
 
 from accounts.models import User  # noqa: E402
 from portal.lib.money import NANO  # noqa: E402
-from relay.billing.ledger import requests as ledger  # noqa: E402
+from relay.billing.ledger import movements  # noqa: E402
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
 from relay.tokens.lifecycle import create_token  # noqa: E402
 
@@ -36,7 +36,7 @@ def main(file: Path) -> str:
         if entry["spare"]:
             add(model, f"{entry['name']}, spare", wanted["spare"], 0, "broken")
     user = User.objects.create_user("faults")
-    ledger.top_up(user, 1000 * NANO, actor=None, reason="bench")
+    movements.top_up(user, 1000 * NANO, actor=None, reason="bench")
     token, secret = create_token(user, "faults", actor=None)
     token.max_rpm = 1_000_000
     token.save()

@@ -16,7 +16,7 @@ from django.core.management import call_command  # noqa: E402
 
 from accounts.models import User  # noqa: E402
 from portal.lib.money import NANO  # noqa: E402
-from relay.billing.ledger import requests as ledger  # noqa: E402
+from relay.billing.ledger import movements  # noqa: E402
 from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPrice  # noqa: E402
 from relay.tokens.lifecycle import create_token  # noqa: E402
 
@@ -33,11 +33,11 @@ def main(base_url: str) -> str:
         ChannelModel.objects.create(channel=channel, model=model)
         ModelPrice.objects.create(model=model, input=Decimal("2.5"), cached_input=Decimal("1.25"), output=10)
     # Everything that costs something: a balance and a quota that limit, a budget, limits of requests and tokens.
-    ledger.top_up(user, 1_000_000 * NANO, actor=None, reason="bench")
+    movements.top_up(user, 1_000_000 * NANO, actor=None, reason="bench")
     token, secret = create_token(user, "bench", actor=None)
     token.max_rpm, token.max_tpm, token.max_concurrency = 100_000_000, 2_000_000_000, 10_000
     token.save()
-    ledger.set_quota(token, 500_000 * NANO)
+    movements.set_quota(token, 500_000 * NANO)
     Budget.objects.create(token=token, period="month", limit=400_000)
     return secret
 

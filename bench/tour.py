@@ -54,7 +54,7 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     from bench.pages import ids
     from portal.serving.first_run import first_run
     from relay.billing import redemption
-    from relay.billing.ledger import requests as ledger
+    from relay.billing.ledger import movements
     from tests.server import serving
 
     call_command("migrate", verbosity=0)
@@ -65,8 +65,8 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     call_command("seed", password=PASSWORD, requests=requests, stdout=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     known = ids()
     user = User.objects.get(pk=known["user"])
-    ledger.set_unlimited(user, False)
-    ledger.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
+    movements.set_unlimited(user, False)
+    movements.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
     redemption.create_codes("Spring", 10_000_000_000, 20, actor=admin)
     AuditEvent.write("wallet.top-up", admin, user, "203.0.113.9", usd="40", reason="Welcome")
     trouble()

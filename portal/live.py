@@ -15,8 +15,8 @@ from accounts.models import User
 from accounts.preferences import reader_of
 from accounts.sign_in.second_factor import satisfied
 from relay.channels import status as standing
-from relay.gateway import worker_status as roster
 from relay.models import UsageRecord
+from relay.usage import running
 from relay.usage.running import Running, lines
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
@@ -150,7 +150,7 @@ def running_now(user_id: int, look: bool) -> Running | None:
     if not may_end(user_id):
         return None
     if look:
-        roster.look()
+        running.look()
     return lines()
 
 

@@ -24,8 +24,8 @@ from relay.api.paths import relay_path
 from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import Exchange, Receive, Scope, Send
+from relay.gateway.replies import SSE_HEADERS, Answer, EventStream
 from relay.gateway.runtime import runtime
-from relay.gateway.stream import SSE_HEADERS, Answer, EventStream
 
 logger: Final = logging.getLogger(__name__)
 _JSON: Final = (b"content-type", b"application/json")

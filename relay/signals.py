@@ -10,7 +10,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 
 from accounts.models import Change, User
 from accounts.models.change import announce
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import Budget, Channel, Token, Upload
 from relay.storage import files
 
@@ -29,24 +29,24 @@ def connect() -> None:
 
 def _user(instance: User, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
-        ledger.open_wallet(instance)
+        movements.open_wallet(instance)
 
 
 def _token(instance: Token, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
-        ledger.open_quota(instance)
+        movements.open_quota(instance)
 
 
 def _budget(instance: Budget, raw: bool, **_: Any) -> None:
     if not raw:
         with transaction.atomic():
-            ledger.set_budget(instance)
+            movements.set_budget(instance)
             announce(Change.USER, [str(instance.owner_id)])
 
 
 def _budget_lifted(instance: Budget, **_: Any) -> None:
     with transaction.atomic():
-        ledger.lift_budget(instance)
+        movements.lift_budget(instance)
         announce(Change.USER, [str(instance.owner_id)])
 
 

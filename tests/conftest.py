@@ -106,16 +106,16 @@ class Portal:
 
     def user(self, **options: Any) -> Any:
         from accounts.models import User
-        from relay.billing.ledger import requests as ledger
+        from relay.billing.ledger import movements
 
         balance = options.pop("balance", None)
         user = User.objects.create_user(self.name("user"), **options)
         user.password = _password()
         user.save(update_fields=["password"])
         if balance is None:
-            ledger.set_unlimited(user, True)
+            movements.set_unlimited(user, True)
         elif balance:
-            ledger.top_up(user, balance, actor=None, reason="test")
+            movements.top_up(user, balance, actor=None, reason="test")
         return user
 
     def token(self, user: Any = None, **options: Any) -> str:

@@ -21,8 +21,7 @@ from django.test import Client
 from accounts.models import AuditEvent, User
 from portal.lib import clock
 from portal.lib.money import NANO
-from relay.billing.ledger import proofs
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements, proofs
 from relay.billing.redemption import create_codes
 from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
 from relay.tokens.lifecycle import create_token
@@ -107,7 +106,7 @@ def test_money_needs_its_own_right(people: People) -> None:
 
 @pytest.mark.parametrize("path", ["relay/ledgerentry", "relay/ledgeraccount", "relay/notice"])
 def test_the_ledger_is_read_only_in_the_admin(staff: Client, people: People, path: str) -> None:
-    ledger.top_up(people.owner, NANO, actor=None, reason="x")
+    movements.top_up(people.owner, NANO, actor=None, reason="x")
     assert staff.get(f"/admin/{path}/").status_code == 200
     assert staff.get(f"/admin/{path}/add/").status_code == 403
     row = LedgerEntry.objects.first() if path.endswith("entry") else LedgerAccount.objects.first()
@@ -123,7 +122,7 @@ def test_a_list_that_is_not_counted_says_where_it_ends(staff: Client, people: Pe
     from accounts.admin.base import UncountedPaginator
 
     for reason in ("first", "second", "third"):
-        ledger.top_up(people.owner, NANO, actor=people.staff, reason=reason)
+        movements.top_up(people.owner, NANO, actor=people.staff, reason=reason)
     page = staff.get("/admin/relay/ledgerentry/").content.decode()
     assert "3 ledger entries" in page and "3 results" not in page and "of more" not in page
     assert "3 results" in staff.get("/admin/relay/ledgerentry/?kind__exact=top_up").content.decode()
@@ -139,7 +138,7 @@ BOOKS = "/admin/relay/ledgeraccount/verify/"
 
 def test_the_page_of_the_books_shows_the_last_proof(staff: Client, people: People) -> None:
     BooksProof.objects.all().delete()
-    ledger.top_up(people.owner, NANO, actor=None, reason="x")
+    movements.top_up(people.owner, NANO, actor=None, reason="x")
     assert "No proof has been made yet." in staff.get(BOOKS).content.decode()
     proofs.prove(proofs.begin(people.staff)[0])
     page = staff.get(BOOKS).content.decode()
@@ -179,7 +178,7 @@ def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, peop
 
 def test_proofs_are_due_once_a_day(people: People, settings: Any) -> None:
     BooksProof.objects.all().delete()
-    ledger.top_up(people.owner, NANO, actor=None, reason="x")
+    movements.top_up(people.owner, NANO, actor=None, reason="x")
     for hours, is_due in ((23, False), (25, True)):
         with connection.cursor() as cursor:  # the model refuses
             cursor.execute("UPDATE relay_ledgerentry SET at = %s", [clock.now() - timedelta(hours=hours)])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.verify import verify
 from relay.billing.ledger.writer import UsageWriter, writer
@@ -186,13 +187,13 @@ def machine(world: World, counter: dict[str, int]) -> type[RuleBasedStateMachine
 
         @rule(person=people, amount=amounts)
         def tops_up(self, person: int, amount: int) -> None:
-            ledger.top_up(world.users[person], amount, actor=None, reason="random")
+            movements.top_up(world.users[person], amount, actor=None, reason="random")
 
         @rule(person=people, amount=amounts)
         def deducts(self, person: int, amount: int) -> None:
             try:
-                ledger.deduct(world.users[person], amount, actor=None, reason="random")
-            except ledger.NotEnough:
+                movements.deduct(world.users[person], amount, actor=None, reason="random")
+            except movements.NotEnough:
                 pass
 
         @rule(person=people, amount=amounts)
@@ -201,9 +202,9 @@ def machine(world: World, counter: dict[str, int]) -> type[RuleBasedStateMachine
                 self.codes = create_codes("random", amount, 2, actor=None)[1]
             code = find_code(self.codes[0])
             assert code is not None
-            ledger.redeem(code, world.users[person])
-            with pytest.raises(ledger.NotRedeemable):
-                ledger.redeem(code, world.users[person])
+            movements.redeem(code, world.users[person])
+            with pytest.raises(movements.NotRedeemable):
+                movements.redeem(code, world.users[person])
             del self.codes[0]
 
         @rule(price=st.integers(min_value=0, max_value=40))
@@ -220,11 +221,11 @@ def machine(world: World, counter: dict[str, int]) -> type[RuleBasedStateMachine
 
         @rule(person=people, quota=st.one_of(st.none(), amounts))
         def changes_the_quota(self, person: int, quota: int | None) -> None:
-            ledger.set_quota(Token.objects.get(digest=digest_of(world.tokens[person])), quota)
+            movements.set_quota(Token.objects.get(digest=digest_of(world.tokens[person])), quota)
 
         @rule(person=people, unlimited=st.booleans())
         def changes_who_is_unlimited(self, person: int, unlimited: bool) -> None:
-            ledger.set_unlimited(world.users[person], unlimited)
+            movements.set_unlimited(world.users[person], unlimited)
 
         @rule(person=people, period=st.sampled_from(["day", "week", "month"]), limit=st.one_of(st.none(), amounts))
         def changes_a_budget(self, person: int, period: str, limit: int | None) -> None:

@@ -118,7 +118,7 @@ def test_pages_of_a_list(sdk: OpenAI) -> None:
 def test_a_file_expires(sdk: OpenAI, live: Portal) -> None:
     from portal.lib import clock
     from relay.models import Upload
-    from relay.storage import files
+    from relay.storage import files, files_check
 
     made = sdk.files.create(file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600})
     row = Upload.objects.get(file_id=made.id)
@@ -126,7 +126,7 @@ def test_a_file_expires(sdk: OpenAI, live: Portal) -> None:
     Upload.objects.filter(pk=row.pk).update(expires_at=clock.now() - timedelta(seconds=1))
     with pytest.raises(openai.NotFoundError):
         sdk.files.retrieve(made.id)
-    files.sweep()
+    files_check.sweep()
     assert not files.path_of(row.storage_name).exists() and not Upload.objects.filter(pk=row.pk).exists()
     with pytest.raises(openai.BadRequestError):
         sdk.files.create(file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 10})
@@ -327,7 +327,7 @@ def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.
 
 def test_differences_between_disk_and_records_are_found_and_mended(people: People) -> None:
     from relay.models import Upload
-    from relay.storage import files
+    from relay.storage import files, files_check
 
     def make(content: bytes) -> Upload:
         sink = files.Sink(files.begin(people.owner.pk, len(content), "me"))
@@ -343,12 +343,12 @@ def test_differences_between_disk_and_records_are_found_and_mended(people: Peopl
     stray.write_bytes(b"?")
     found = {
         entry.name: entry.what
-        for entry in files.verify(contents=True)[0]
+        for entry in files_check.verify(contents=True)[0]
         if entry.name in {good.storage_name, changed.storage_name, lost.storage_name, short.storage_name, stray.name}
     }
     assert set(found) == {changed.storage_name, lost.storage_name, short.storage_name, stray.name}
     assert "not on the disk" in found[lost.storage_name] and "not recorded" in found[stray.name]
-    files.repair()
+    files_check.repair()
     assert not stray.exists() and set(Upload.objects.values_list("pk", flat=True)) == {good.pk, changed.pk}
     files.remove(changed)
     files.remove(good)
@@ -411,12 +411,12 @@ def test_parts_that_do_not_make_up_the_file(sdk: OpenAI, live: Portal, server: S
 def test_an_upload_that_is_forgotten_expires(sdk: OpenAI) -> None:
     from portal.lib import clock
     from relay.models import Upload, UploadSession
-    from relay.storage import files
+    from relay.storage import files_check
 
     made = sdk.uploads.create(bytes=6, filename="b.txt", mime_type="text/plain", purpose="user_data")
     sdk.uploads.parts.create(made.id, data=b"012")
     UploadSession.objects.filter(upload_id=made.id).update(expires_at=clock.now())
-    files.sweep()
+    files_check.sweep()
     assert not Upload.objects.filter(session__upload_id=made.id).exists()
     assert UploadSession.objects.get(upload_id=made.id).status == "expired"
 

@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.lines import Charge, Scope
 from relay.billing.ledger.sql import Books
@@ -27,13 +28,13 @@ from tests.conftest import People, Portal
 
 @pytest.fixture
 def token(people: People) -> Token:
-    ledger.top_up(people.owner, NANO, actor=people.staff, reason="test")
+    movements.top_up(people.owner, NANO, actor=people.staff, reason="test")
     return create_token(people.owner, "laptop", actor=None)[0]
 
 
 @pytest.fixture
 def scope(token: Token) -> Scope:
-    return Scope(token.user_id, token.pk, ledger.today())
+    return Scope(token.user_id, token.pk, movements.today())
 
 
 def free(scope: Scope) -> int:
@@ -196,9 +197,9 @@ def test_the_command_says_what_it_counted(scope: Scope) -> None:
 
 def test_deductions_leave_reservations_alone(scope: Scope, people: People) -> None:
     reserve(scope, NANO // 2)
-    with pytest.raises(ledger.NotEnough, match=r"\$0.50"):
-        ledger.deduct(people.owner, NANO // 2 + 1, actor=people.staff, reason="too much")
-    ledger.deduct(people.owner, NANO // 2, actor=people.staff, reason="refund")
+    with pytest.raises(movements.NotEnough, match=r"\$0.50"):
+        movements.deduct(people.owner, NANO // 2 + 1, actor=people.staff, reason="too much")
+    movements.deduct(people.owner, NANO // 2, actor=people.staff, reason="refund")
     assert free(scope) == 0 and verify().clean
 
 
@@ -223,12 +224,12 @@ def test_a_code_is_worth_its_amount_once(people: People) -> None:
     assert codes[0] not in json.dumps(list(RedemptionCode.objects.values("sealed", "digest", "hint")))
     code = find_code(f" {codes[0].lower()} ")
     assert code is not None
-    assert ledger.redeem(code, people.owner) == 5 * NANO
+    assert movements.redeem(code, people.owner) == 5 * NANO
     assert LedgerAccount.objects.get(user=people.owner, kind="wallet").granted == 5 * NANO
-    with pytest.raises(ledger.NotRedeemable, match="redeemed already"):
-        ledger.redeem(RedemptionCode.objects.get(pk=code.pk), people.other)
-    with pytest.raises(ledger.NotRedeemable, match="redeemed already"):
-        ledger.redeem(code, people.other)  # a row that was read before
+    with pytest.raises(movements.NotRedeemable, match="redeemed already"):
+        movements.redeem(RedemptionCode.objects.get(pk=code.pk), people.other)
+    with pytest.raises(movements.NotRedeemable, match="redeemed already"):
+        movements.redeem(code, people.other)  # a row that was read before
     assert find_code("nonsense") is None
     assert verify().clean
 
@@ -241,14 +242,14 @@ def test_expired_and_disabled_codes(people: People) -> None:
     batch, codes = create_codes("Old", NANO, 2, actor=None, expires_at=clock.now() - timedelta(days=1))
     code = find_code(codes[0])
     assert code is not None
-    with pytest.raises(ledger.NotRedeemable, match="expired"):
-        ledger.redeem(code, people.owner)
+    with pytest.raises(movements.NotRedeemable, match="expired"):
+        movements.redeem(code, people.owner)
     RedemptionBatch.objects.filter(pk=batch.pk).update(expires_at=None)
     RedemptionCode.objects.filter(batch=batch).update(enabled=False)
     code = find_code(codes[1])
     assert code is not None
-    with pytest.raises(ledger.NotRedeemable, match="no longer valid"):
-        ledger.redeem(code, people.owner)
+    with pytest.raises(movements.NotRedeemable, match="no longer valid"):
+        movements.redeem(code, people.owner)
 
 
 def test_parallel_redemption_credits_one(live: Portal) -> None:
@@ -259,8 +260,8 @@ def test_parallel_redemption_credits_one(live: Portal) -> None:
         try:
             code = find_code(codes[0])
             assert code is not None
-            ledger.redeem(code, user)
-        except ledger.NotRedeemable:
+            movements.redeem(code, user)
+        except movements.NotRedeemable:
             return False
         finally:
             connection.close()
@@ -276,10 +277,10 @@ def test_parallel_redemption_credits_one(live: Portal) -> None:
 def test_quota_and_budget_accounts_follow_what_people_set(token: Token) -> None:
     from relay.models import Budget
 
-    ledger.set_quota(token, 5)
+    movements.set_quota(token, 5)
     account = LedgerAccount.objects.get(token=token, kind="quota")
     assert (account.limited, account.granted) == (True, 5)
-    ledger.set_quota(token, None)
+    movements.set_quota(token, None)
     account.refresh_from_db()
     assert not account.limited
     budget = Budget.objects.create(token=token, period="day", limit=Decimal(1))

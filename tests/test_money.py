@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.verify import verify
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
@@ -140,7 +141,7 @@ def test_a_token_quota_and_budgets_hold_at_the_same_time(live: Portal, server: S
     model = live.model(price=PRICE)
     secret = live.token(user)
     token = Token.objects.get(digest=digest_of(secret))
-    ledger.set_quota(token, 10 * COST)
+    movements.set_quota(token, 10 * COST)
     Budget.objects.create(token=token, period="day", limit=Decimal(5 * COST + COST // 2) / NANO)
     Budget.objects.create(user=user, period="month", limit=Decimal(3 * COST + COST // 2) / NANO)
     for _ in range(3):
@@ -155,10 +156,10 @@ def test_a_token_quota_and_budgets_hold_at_the_same_time(live: Portal, server: S
     budget = Budget.objects.get(token=token)
     budget.limit = Decimal(100)
     budget.save()
-    ledger.set_quota(token, 5 * COST)
+    movements.set_quota(token, 5 * COST)
     refused = server.post(secret, ask(model, max_tokens=7))
     assert refused.status_code == 429 and "quota of this token" in refused.json()["error"]["message"]
-    ledger.set_quota(token, None)
+    movements.set_quota(token, None)
     assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
     settled(user)
     books_balance()
@@ -369,9 +370,9 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
 
         try:
             if number % 2:
-                ledger.top_up(user, 1000, actor=None, reason="test")
+                movements.top_up(user, 1000, actor=None, reason="test")
             else:
-                ledger.deduct(user, 1000, actor=None, reason="test")
+                movements.deduct(user, 1000, actor=None, reason="test")
         finally:
             connection.close()
 
@@ -395,7 +396,7 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
 
     user = live.user(balance=NANO)
     token = Token.objects.get(digest=digest_of(live.token(user)))
-    scope, writer, loop = Scope(user.pk, token.pk, ledger.today()), UsageWriter(), asyncio.new_event_loop()
+    scope, writer, loop = Scope(user.pk, token.pk, movements.today()), UsageWriter(), asyncio.new_event_loop()
     hold, request_id = live.name("hold"), live.name("req_unknown")
     writer._commit([_Reserve(ReserveOrder(hold, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
     values: dict[str, Any] = {

@@ -19,6 +19,7 @@ from django.test import Client
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing import notices
+from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.lines import Charge, Scope
 from relay.billing.ledger.sql import Books
@@ -112,7 +113,7 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
 
 
 def spend(user: Any, token: Any, amount: int) -> None:
-    books, scope = Books(), Scope(user.pk, token.pk, ledger.today())
+    books, scope = Books(), Scope(user.pk, token.pk, movements.today())
     held = ledger.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
     assert held.granted == amount
     ledger.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])
@@ -126,16 +127,16 @@ def test_a_low_balance_is_told_once_until_something_is_added(people: People) -> 
     user = people.owner
     token = create_token(user, "t", actor=None)[0]
     assert notices.find() == 0, "who never had money is not told"
-    ledger.top_up(user, 2 * NANO, actor=None, reason="x")
+    movements.top_up(user, 2 * NANO, actor=None, reason="x")
     assert notices.find() == 0
     spend(user, token, NANO + NANO // 2)
     assert notices.find() == 1 and notices.find() == 0
     assert kinds(user) == ["low_balance Your balance is low: $0.50"]
-    ledger.top_up(user, 100_000, actor=None, reason="x")
+    movements.top_up(user, 100_000, actor=None, reason="x")
     assert notices.find() == 1, "still low after something was added: told again"
     NoticeSettings.objects.create(user=user, low_balance=Decimal("0.10"))
     assert notices.find() == 0
-    ledger.set_unlimited(user, True)
+    movements.set_unlimited(user, True)
     assert notices.find() == 0
     assert not Notice.objects.exclude(user=user).exists()
 
@@ -143,7 +144,7 @@ def test_a_low_balance_is_told_once_until_something_is_added(people: People) -> 
 def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: People) -> None:
     user = people.owner
     token = create_token(user, "laptop", actor=None)[0]
-    ledger.top_up(user, 100 * NANO, actor=None, reason="x")
+    movements.top_up(user, 100 * NANO, actor=None, reason="x")
     Budget.objects.create(token=token, period="month", limit=10)
     spend(user, token, 7 * NANO)
     assert notices.find() == 0
@@ -163,7 +164,7 @@ def test_everyone_is_told_in_their_own_language(people: People) -> None:
     people.staff.save(update_fields=["language"])
     type(people.staff).objects.create_superuser("erin", password="a long password")
     for user in (people.owner, people.other):
-        ledger.top_up(user, NANO, actor=None, reason="x")
+        movements.top_up(user, NANO, actor=None, reason="x")
         token = create_token(user, "laptop", actor=None)[0]
         Budget.objects.create(token=token, period="week", limit=1)
         spend(user, token, NANO * 9 // 10)
@@ -185,7 +186,7 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -
     row = NoticeSettings(user=user, webhook_url=hook.url)
     row.set_secret("whsec_test")
     row.save()
-    ledger.top_up(user, 1000, actor=None, reason="x")
+    movements.top_up(user, 1000, actor=None, reason="x")
     notices.find()
     assert notices.deliver() == 1 and notices.deliver() == 0
     (headers, body), *others = hook.calls
@@ -205,7 +206,7 @@ def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
     row.set_secret("s")
     row.save()
-    ledger.top_up(people.owner, 1000, actor=None, reason="x")
+    movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.find()
     for _ in range(8):
         notices.deliver()
@@ -219,7 +220,7 @@ def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
     row.set_secret("s")
     row.save()
-    ledger.top_up(people.owner, 1000, actor=None, reason="x")
+    movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.find()
     notices.deliver()
     assert not hook.calls and "not a public Internet address" in Notice.objects.get().webhook_state

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import Budget, Token
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
@@ -49,7 +49,7 @@ def test_usage_of_a_token_and_what_limits_it(live: Portal, server: Server) -> No
     user = live.user(balance=3 * COST)
     secret, other = live.token(user), live.token(user)
     token = Token.objects.get(digest=digest_of(secret))
-    ledger.set_quota(token, 2 * COST)
+    movements.set_quota(token, 2 * COST)
     Budget.objects.create(user=user, period="month", limit=Decimal(1))
     model = live.model(price=PRICE)
     assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
@@ -76,6 +76,6 @@ def test_one_apis_clients_read_limits_and_use(live: Portal, server: Server, pref
     assert found["object"] == "billing_subscription" and found["has_payment_method"] is True and found["access_until"] == 0
     assert found["hard_limit_usd"] == found["soft_limit_usd"] == found["system_hard_limit_usd"] == pytest.approx(1.0)
     assert server.get(secret, f"{prefix}/usage?start_date=2026-01-01&end_date=2026-02-01").json() == {"object": "list", "total_usage": 0.00875}
-    ledger.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
+    movements.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
     assert server.get(secret, f"{prefix}/subscription").json()["hard_limit_usd"] == pytest.approx(0.25)
     assert server.get(live.token(), f"{prefix}/subscription").json()["hard_limit_usd"] == 100_000_000

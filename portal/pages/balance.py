@@ -19,7 +19,7 @@ from accounts.sign_in.throttle import too_many
 from portal.lib import money, net
 from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
 from relay.billing import notices
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.billing.redemption import find_code
 from relay.channels.urls import check_typed_url
 from relay.models import NoticeSettings
@@ -55,9 +55,9 @@ def balance(request: HttpRequest) -> HttpResponse:
         code = find_code(request.POST.get("code", ""))
         try:
             if code is None:
-                raise ledger.NotRedeemable(_("This is not a code of this portal. Check it for typing errors."))
-            amount = ledger.redeem(code, user)
-        except ledger.NotRedeemable as error:
+                raise movements.NotRedeemable(_("This is not a code of this portal. Check it for typing errors."))
+            amount = movements.redeem(code, user)
+        except movements.NotRedeemable as error:
             wrong = str(error)
         else:
             AuditEvent.write("code.redeem", user, code, request.META.get("REMOTE_ADDR"), usd=money.plain(amount))

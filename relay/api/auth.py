@@ -4,7 +4,7 @@ from django.http import HttpRequest
 
 from relay.api.request import exchange_of
 from relay.gateway.access.authentication import identify
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 
 
 async def token_auth(request: HttpRequest) -> Caller:

@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 from portal.lib.json import Json, decode_object
 from relay.errors import InvalidRequest
 from relay.gateway.exchange import Exchange, Scope
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 
 
 class RelayRequest(ASGIRequest):

@@ -28,11 +28,12 @@ from accounts.models import User
 from accounts.preferences import speaking_to
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import AllowedUpstream, LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
-from relay.transport.transport import USER_AGENT, Upstreams
+from relay.transport.body import USER_AGENT
+from relay.transport.pool import Upstreams
 
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
@@ -92,7 +93,7 @@ def _low_balances() -> list[Notice]:
 def _budgets() -> list[Notice]:
     found = []
     running = LedgerAccount.objects.filter(
-        kind="budget", limited=True, granted__gt=0, last_day__gte=ledger.today(), used__gte=F("granted") * PERCENTS[0] / 100, user__is_active=True
+        kind="budget", limited=True, granted__gt=0, last_day__gte=movements.today(), used__gte=F("granted") * PERCENTS[0] / 100, user__is_active=True
     )
     for account in running.select_related("user", "token"):
         reached = max(percent for percent in PERCENTS if account.used * 100 >= account.granted * percent)

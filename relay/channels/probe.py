@@ -30,7 +30,9 @@ from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
 from relay.providers.vendors import PROVIDERS, served
-from relay.transport.transport import USER_AGENT, ConnectRefused, Upstreams
+from relay.transport.body import USER_AGENT
+from relay.transport.pool import Upstreams
+from relay.transport.resolver import ConnectRefused
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 _MOST_BYTES: Final = 8 << 20

@@ -26,7 +26,7 @@ from relay.gateway.background import Errand, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, CallerState
+from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine, Token
 from relay.storage import batches
 from relay.storage.batch_input import ENDPOINTS, Line, Parsed, answer_line

@@ -24,12 +24,14 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
 from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
+from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, ChannelView
-from relay.gateway.stream import Answer, Codec
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation
+from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
 from relay.protocols.multipart import Form, Part, parse_form
 from relay.protocols.passthrough import requests as wire
@@ -39,7 +41,7 @@ from relay.protocols.sse import ChatStream, text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import classify
-from relay.transport.transport import Pieces
+from relay.transport.body import Pieces
 
 _BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
 _MOST_SECONDS: Final = 24 * 3600

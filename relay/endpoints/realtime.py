@@ -22,7 +22,8 @@ from portal.lib.crypto import Undecryptable
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
-from relay.gateway.access.authentication import check_address, identify
+from relay.gateway.access.authentication import identify
+from relay.gateway.access.authorization import check_address
 from relay.gateway.attempt import ended_error
 from relay.gateway.background import Errand
 from relay.gateway.charging.charge import Bill
@@ -33,13 +34,15 @@ from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, CallerState, ChannelView
+from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.gateway.snapshot.views import ChannelView
 from relay.models.fields import box
 from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
-from relay.transport.transport import NotPermitted, UpstreamTransport
+from relay.transport.resolver import NotPermitted
+from relay.transport.transport import UpstreamTransport
 
 logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "realtime"

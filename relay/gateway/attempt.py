@@ -16,7 +16,8 @@ from relay.gateway.exchange import Ended, Exchange, Interrupt, timeout_error
 from relay.gateway.routing.selection import Candidate
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass, Rule
-from relay.transport.transport import ConnectRefused, Pieces, UpstreamResponse, post
+from relay.transport.body import Pieces, UpstreamResponse, post
+from relay.transport.resolver import ConnectRefused
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error answer that are looked at
 _ANSWER_LIMIT: Final = 256 * 1024 * 1024

@@ -11,9 +11,9 @@ from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import Exchange, Message
+from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.views import Caller
-from relay.gateway.stream import Answer
+from relay.gateway.snapshot.callers import Caller
 
 logger: Final = logging.getLogger(__name__)
 Work = Callable[[Exchange], Awaitable[HttpResponseBase]]

@@ -12,7 +12,7 @@ from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import Statement
 from relay.billing.prices import ONE
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]

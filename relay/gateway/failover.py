@@ -19,7 +19,8 @@ from relay.gateway.routing.circuit_breaker import Cell
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import Candidate, Pair, Wish, pick
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.views import Caller, ChannelView, ModelView, Route
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView, ModelView, Route
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 

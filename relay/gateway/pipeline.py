@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.money import plain
 from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, InvalidRequest, RelayError, UnsupportedParameter
-from relay.gateway.access.authentication import check_purpose, permitted_model
+from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.attempt import ended_error
 from relay.gateway.charging.charge import Bill
 from relay.gateway.exchange import Exchange, Interrupt
@@ -25,7 +25,8 @@ from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Record, end_re
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, ChannelView
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.fields import BadRequest
 from relay.protocols.usage import Usage
 

@@ -27,12 +27,13 @@ from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Funds
 from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.routing.health import Health
-from relay.gateway.snapshot.cache import FeedPoller, store
-from relay.gateway.snapshot.views import CallerState
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.callers import CallerState
+from relay.gateway.snapshot.change_feed import FeedPoller
 from relay.gateway.watchdog import Watch
 from relay.gateway.worker_status import Roster
 from relay.providers.demo import DemoTransport
-from relay.transport.transport import Upstreams
+from relay.transport.pool import Upstreams
 
 logger: Final = logging.getLogger(__name__)
 _TIDY_SECONDS: Final = 0.5

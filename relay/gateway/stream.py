@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
-
-from django.http.response import HttpResponseBase
-from django.utils.http import content_disposition_header
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 from relay.billing.ledger.rows import Statement
 from relay.errors import InternalError, RelayError, UpstreamTruncated
@@ -16,89 +13,15 @@ from relay.gateway.attempt import Upstream, from_interrupt
 from relay.gateway.charging.charge import Meter
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
-from relay.protocols.usage import Usage
+from relay.protocols.codec import Codec
 from relay.providers.classify import Failure, stream_error
 
 if TYPE_CHECKING:
     from relay.gateway.failover import Trial
 
 logger: Final = logging.getLogger(__name__)
-SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 DONE: Final = b"data: [DONE]\n\n"
-_BLOCK: Final = 256 * 1024  # bytes of a file that are read at once
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
-
-
-class Codec(Protocol):
-    """What a stream's codec must offer: feed it what arrives, send on what comes out.
-
-    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the end marker has
-    come; it is `terminal`, and goes out when the record is on disk. `failed`: the end marker itself says that the answer failed.
-    `mid_event`: what came out so far ends inside an event. `text_units`: a rough number of tokens, 0 when the upstream reports usage.
-    """
-
-    usage: Usage | None
-    error: bytes | None
-    failed: bytes | None
-    done: bool
-    started: bool
-
-    def feed(self, data: bytes) -> bytes: ...
-    def finish(self) -> bytes: ...
-    def delivered_units(self) -> float: ...
-    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes: ...
-    @property
-    def complete(self) -> bool: ...
-    @property
-    def terminal(self) -> bytes: ...
-    @property
-    def mid_event(self) -> bool: ...
-    @property
-    def text_units(self) -> float: ...
-
-
-class Answer(HttpResponseBase):
-    """A whole JSON answer, for the relay handler alone: it has none of the cookies, charsets and header objects of Django's response."""
-
-    streaming = False
-    status_code = 200
-
-    def __init__(self, body: bytes) -> None:
-        # Not the base class's: that took as long as the rest of sending an answer.
-        self.body = body
-
-
-class EventStream(HttpResponseBase):
-    """A response whose body is produced by `pump`. Only the relay handler can send it."""
-
-    streaming = True
-
-    def __init__(self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8") -> None:
-        super().__init__(content_type=content_type)
-        self.pump = pump
-        self.is_events = content_type.startswith("text/event-stream")
-
-
-class Download(EventStream):
-    """A file, read and sent block by block. `read` returns the next block in a thread, empty at the end."""
-
-    def __init__(self, exchange: Exchange, read: Callable[[int], bytes], size: int, filename: str, content_type: str, close: Callable[[], None]) -> None:
-        super().__init__(self._run, content_type)
-        self.is_events = False
-        self._exchange, self._read, self._close = exchange, read, close
-        self.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
-        self.headers["X-Content-Type-Options"] = "nosniff"
-        self.headers["Content-Length"] = str(size)
-
-    async def _run(self) -> None:
-        try:
-            block = await asyncio.to_thread(self._read, _BLOCK)
-            while block:
-                await self._exchange.write(block, mid_event=True)
-                block = await asyncio.to_thread(self._read, _BLOCK)
-            await self._exchange.write_last(b"")
-        finally:
-            self._close()
 
 
 class Pump:

@@ -13,8 +13,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from accounts.models import Change
-from accounts.models.change import announce
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
 from relay.gateway.snapshot.cache import store
@@ -25,7 +23,6 @@ WATCHED_SECONDS: Final = 15.0  # after each look
 _IDLE_SECONDS: Final = 30.0
 _EVERY: Final = 1.0
 _MOST: Final = 300  # requests of one worker that are listed, the oldest first
-GONE_AFTER: Final = 90.0
 
 
 class Roster:
@@ -69,18 +66,3 @@ def _save(worker: str, started: datetime, running: list[dict[str, Any]], state: 
 
 def _remove(worker: str) -> None:
     Worker.objects.filter(name=worker).delete()
-
-
-def look() -> None:
-    """Ask every worker to write down what it is serving, for a while. Synchronous."""
-    announce(Change.WATCH)
-
-
-def end_request(request_id: str) -> None:
-    """Ask every worker to end a request. Synchronous; the worker that serves it does so within a second."""
-    announce(Change.END, [request_id])
-
-
-def workers() -> list[Worker]:
-    """Those that have been seen lately."""
-    return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=GONE_AFTER)).order_by("host", "pid"))

@@ -1,15 +1,17 @@
+from relay.models.allowed_upstream import AllowedUpstream
 from relay.models.batch import Batch, BatchLine
-from relay.models.blocked_address import AllowedUpstream, BlockedAddress
+from relay.models.blocked_address import BlockedAddress
 from relay.models.budget import Budget
 from relay.models.catalog import ChannelModel, Model, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.channel_event import ChannelEvent
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
-from relay.models.cooldown import Cooldown, Lease, Worker
+from relay.models.cooldown import Cooldown
 from relay.models.error_text import ErrorText
 from relay.models.failure_rule import FailureRule
 from relay.models.incident import Incident
 from relay.models.job_fault import JobFault
+from relay.models.lease import Lease
 from relay.models.ledger import LedgerAccount, LedgerEntry, Reservation
 from relay.models.notice import Notice, NoticeSettings
 from relay.models.pool import Pool
@@ -20,6 +22,7 @@ from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, User
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
 from relay.models.usage import UsageRecord
+from relay.models.worker import Worker
 
 __all__ = [
     "AllowedUpstream",

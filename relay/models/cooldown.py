@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
-from datetime import timedelta
-from typing import Final
+from django.db import models
 
-from django.db import IntegrityError, models, transaction
-from django.db.models import Q
-
-from portal.lib import clock
 from relay.models.catalog import Model
 from relay.models.channel import ApiKey, Channel
-
-_ME: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"  # what this process signs its leases with
 
 
 class Cooldown(models.Model):
@@ -39,51 +29,3 @@ class Cooldown(models.Model):
 
     def __str__(self) -> str:
         return self.place
-
-
-class Worker(models.Model):
-    """A worker process that serves, and, while somebody looks, what it is serving."""
-
-    name = models.CharField(max_length=40, unique=True)
-    host = models.CharField(max_length=120)
-    pid = models.PositiveIntegerField()
-    started_at = models.DateTimeField()
-    seen_at = models.DateTimeField(db_index=True)
-    running = models.JSONField(default=list)
-    state = models.JSONField(default=dict)
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return f"{self.host} {self.pid}"
-
-
-class Lease(models.Model):
-    """Who does a kind of work until when, so that one does it however many could."""
-
-    name = models.CharField(max_length=40, unique=True)
-    owner = models.CharField(max_length=60)
-    until = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return self.name
-
-    @classmethod
-    def hold(cls, name: str, seconds: float) -> bool:
-        """Take or keep a lease. False while another process has it. Synchronous."""
-        now = clock.now()
-        until = now + timedelta(seconds=seconds)
-        if cls.objects.filter(Q(until__lt=now) | Q(owner=_ME), name=name).update(owner=_ME, until=until):
-            return True
-        try:
-            with transaction.atomic():
-                _lease, made = cls.objects.get_or_create(name=name, defaults={"owner": _ME, "until": until})
-        except IntegrityError:
-            return False
-        return made
-
-    @classmethod
-    def give_back(cls, name: str) -> None:
-        """Let another process begin at once."""
-        cls.objects.filter(name=name, owner=_ME).delete()

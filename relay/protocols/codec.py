@@ -1,12 +1,17 @@
-"""What the codecs of event streams have in common. Pure. `relay.gateway.stream.Codec` says what the pump asks of one."""
+"""What the codecs of event streams have in common. Pure. `relay.protocols.codec.Codec` says what the pump asks of one."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final, Protocol
+
+from relay.protocols.usage import Usage
+
+if TYPE_CHECKING:
+    pass
+
 from dataclasses import dataclass, field
-from typing import Final
 
 from relay.protocols.events import EventReader, TooLarge
-from relay.protocols.usage import Usage
 
 OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 
@@ -75,3 +80,31 @@ class EventCodec:
     def delivered_units(self) -> float:
         """A rough number of tokens of the text that has come out so far."""
         return self._units
+
+
+class Codec(Protocol):
+    """What a stream's codec must offer: feed it what arrives, send on what comes out.
+
+    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the end marker has
+    come; it is `terminal`, and goes out when the record is on disk. `failed`: the end marker itself says that the answer failed.
+    `mid_event`: what came out so far ends inside an event. `text_units`: a rough number of tokens, 0 when the upstream reports usage.
+    """
+
+    usage: Usage | None
+    error: bytes | None
+    failed: bytes | None
+    done: bool
+    started: bool
+
+    def feed(self, data: bytes) -> bytes: ...
+    def finish(self) -> bytes: ...
+    def delivered_units(self) -> float: ...
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def terminal(self) -> bytes: ...
+    @property
+    def mid_event(self) -> bool: ...
+    @property
+    def text_units(self) -> float: ...

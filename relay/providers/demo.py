@@ -37,7 +37,7 @@ _decoder: Final = msgspec.json.Decoder(_Request)
 
 
 class DemoStream(httpx.AsyncByteStream):
-    """The pieces of an answer. The same interface as `relay.transport.transport.UpstreamStream`."""
+    """The pieces of an answer. The same interface as `relay.transport.body.UpstreamStream`."""
 
     def __init__(self, pieces: list[bytes], pause: float) -> None:
         self._pieces = pieces

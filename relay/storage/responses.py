@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import transaction
-
 from portal.lib import clock
-from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, decode_object, encode, objects_of, text_of
 from portal.lib.processes import is_dead
-from relay.models import Conversation, ConversationItem, StoredResponse
+from relay.models import Conversation, StoredResponse
 
 _MOST_TURNS: Final = 2000
 _WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
@@ -142,41 +139,6 @@ def named(items: Sequence[Json], fresh: str) -> list[Json]:
 
 
 # -- conversations ---------------------------------------------------------------------------------------------------
-
-
-def conversation(user_id: int, conversation_id: str) -> Conversation | None:
-    return Conversation.objects.filter(user=user_id, conversation_id=conversation_id, expires_at__gt=clock.now()).first()
-
-
-def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, keep: timedelta) -> Conversation:
-    now = clock.now()
-    with transaction.atomic():
-        row = Conversation.objects.create(conversation_id=f"conv_{time_ordered_hex()}", user_id=user_id, metadata=encode(metadata).decode(), created_at=now, expires_at=now + keep)
-        add_items(row, items, keep)
-    return row
-
-
-def add_items(row: Conversation, items: Sequence[Json], keep: timedelta) -> list[Json]:
-    """Append items; returns them with their ids. Raises IntegrityError when an id is there already."""
-    whole = named(items, time_ordered_hex())
-    with transaction.atomic():
-        ConversationItem.objects.bulk_create(ConversationItem(conversation=row, item_id=text_of(item, "id")[:120], body=encode(item).decode()) for item in whole)
-        Conversation.objects.filter(pk=row.pk).update(expires_at=clock.now() + keep)
-    return whole
-
-
-def items_of(row: Conversation) -> list[Json]:
-    return [item for body in row.items.values_list("body", flat=True) if (item := decode_object(body)) is not None]
-
-
-def conversation_items(user_id: int, conversation_id: str) -> tuple[int, list[Json]] | None:
-    """Its key in the database, and everything that was said in it."""
-    row = conversation(user_id, conversation_id)
-    return (row.pk, items_of(row)) if row is not None else None
-
-
-def conversation_object(row: Conversation) -> Json:
-    return {"id": row.conversation_id, "object": "conversation", "created_at": int(row.created_at.timestamp()), "metadata": decode_object(row.metadata) or {}}
 
 
 def sweep(now: datetime) -> int:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from django.db import connection
 
 from portal.lib import clock
-from relay.storage import files
+from relay.storage import files_check
 from relay.storage import responses as kept
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
     """One round."""
     try:
-        files.sweep()
+        files_check.sweep()
         if not stopping():
             kept.sweep(clock.now())
             kept.end_orphans()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
-from accounts.models import User
+from accounts.models import Change, User
+from accounts.models.change import announce
 from portal.lib import clock
-from relay.gateway import worker_status as roster
-from relay.models import Token
+from relay.models import Token, Worker
+from relay.usage import running
 
 _MOST = 500
 _FRESH = 4.0  # seconds after which a worker's list is not shown any more
@@ -28,7 +30,7 @@ def lines() -> Running:
     """Queries: 3."""
     now, moment = time.time(), clock.now()
     workers, rows = [], []
-    for worker in roster.workers():
+    for worker in running.workers():
         age = (moment - worker.seen_at).total_seconds()
         workers.append({"name": str(worker), "seen": round(age), **worker.state})
         if age <= _FRESH:
@@ -52,3 +54,21 @@ def lines() -> Running:
 def _age(seconds: float) -> str:
     whole = max(0, int(seconds))
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+GONE_AFTER: Final = 90.0
+
+
+def look() -> None:
+    """Ask every worker to write down what it is serving, for a while. Synchronous."""
+    announce(Change.WATCH)
+
+
+def end_request(request_id: str) -> None:
+    """Ask every worker to end a request. Synchronous; the worker that serves it does so within a second."""
+    announce(Change.END, [request_id])
+
+
+def workers() -> list[Worker]:
+    """Those that have been seen lately."""
+    return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=GONE_AFTER)).order_by("host", "pid"))

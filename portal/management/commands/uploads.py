@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from relay.storage import files
+from relay.storage import files, files_check
 
 
 class Command(BaseCommand):
@@ -17,8 +17,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        repaired = files.repair() if options["what"] == "repair" else 0
-        found, count, size = files.verify(options["contents"])
+        repaired = files_check.repair() if options["what"] == "repair" else 0
+        found, count, size = files_check.verify(options["contents"])
         if options["json"]:
             self.stdout.write(json.dumps({"files": count, "bytes": size, "repaired": repaired, "differences": [{"what": entry.what, "name": entry.name} for entry in found]}))
         else:

@@ -11,7 +11,7 @@ from accounts.models import User
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
 from portal.pages.shared.scope import models_of
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import Budget, Model, Token
 from relay.models.token import Purpose
 
@@ -43,7 +43,7 @@ class SpendingForm(forms.Form):
     def apply(self, token: Token) -> None:
         quota = self.cleaned_data["quota"]
         with transaction.atomic():
-            ledger.set_quota(token, None if quota is None else money.nano(quota))
+            movements.set_quota(token, None if quota is None else money.nano(quota))
             for period in PERIODS:
                 limit, budget = self.cleaned_data[period], token.budgets.filter(period=period).first()
                 if limit is None:

@@ -23,7 +23,7 @@ from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import key_lines
 from relay.billing import price_import
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.channels.health_checks import test_channel
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
@@ -291,9 +291,9 @@ def _user(request: HttpRequest, channel: Channel | None) -> Any:
             user = User.objects.create_user(data["username"], data["email"], data["password"])
             AuditEvent.write("user.add", request.user, user, address(request))
             if data["balance"] is None:
-                ledger.set_unlimited(user, True)
+                movements.set_unlimited(user, True)
             elif data["balance"]:
-                ledger.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
+                movements.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
         messages.success(request, _("%(name)s can sign in now.") % {"name": user})
         response = _on("user", channel)
         response["location"] += ("&" if "?" in response["location"] else "?") + f"user={user.pk}"

@@ -15,7 +15,7 @@ from accounts.admin.base import BaseAdmin, UncountedPaginator, action, address, 
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay.admin.forms import TokenForm
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
 from relay.models.token import STATES, make_secret
 from relay.tokens import lifecycle as tokens
@@ -79,7 +79,7 @@ class TokenAdmin(BaseAdmin):
         super().save_model(request, obj, form, change)
         quota = form.cleaned_data.get("quota")
         if "quota" in form.changed_data:
-            ledger.set_quota(obj, None if quota is None else money.nano(quota))
+            movements.set_quota(obj, None if quota is None else money.nano(quota))
             AuditEvent.write("token.quota", request.user, obj, address(request), usd=None if quota is None else str(quota))
         if not change:
             AuditEvent.write("token.create", request.user, obj, address(request), owner=obj.user.get_username())

@@ -25,7 +25,7 @@ from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.view_as import may_view_as
 from portal.lib import money
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.tokens.bundles import make_bundle
 
@@ -125,15 +125,15 @@ class PayingUserAdmin(UserAdmin):
 
     @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, ledger.top_up)
+        return self._move(request, object_id, movements.top_up)
 
     @action(description=_("Deduct"), url_path="deduct", icon="money_off", permissions=["wallet"])
     def deduct(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return self._move(request, object_id, ledger.deduct)
+        return self._move(request, object_id, movements.deduct)
 
     def _move(self, request: HttpRequest, object_id: Any, move: Any) -> HttpResponse:
         user = get_object_or_404(User, pk=object_id)
-        adds = move is ledger.top_up
+        adds = move is movements.top_up
         form = AmountForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
@@ -141,7 +141,7 @@ class PayingUserAdmin(UserAdmin):
                 with transaction.atomic():
                     move(user, amount, actor=request.user, reason=reason)
                     AuditEvent.write("wallet.top-up" if adds else "wallet.deduct", request.user, user, address(request), usd=money.plain(amount), reason=reason)
-            except ledger.NotEnough as error:
+            except movements.NotEnough as error:
                 form.add_error("amount", str(error))
             else:
                 left = LedgerAccount.objects.get(user=user, kind="wallet").balance
@@ -170,7 +170,7 @@ class PayingUserAdmin(UserAdmin):
             names = {"user": user, "left": left}
             return self.confirm(request, user, title % names, text % names, _("Make unlimited") if limited else _("Limit to the balance"))
         with transaction.atomic():
-            ledger.set_unlimited(user, limited)
+            movements.set_unlimited(user, limited)
             AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, address(request))
         said = _("%(user)s is unlimited now.") if limited else _("%(user)s is limited to the balance now.")
         self.message_user(request, said % {"user": user}, messages.SUCCESS)

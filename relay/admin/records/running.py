@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import address
 from accounts.models import AuditEvent
-from relay.gateway import worker_status as roster
+from relay.usage import running
 from relay.usage.running import lines
 
 _REQUEST = re.compile(r"req_[0-9a-f]{32}")
@@ -29,7 +29,7 @@ def _check(request: HttpRequest) -> None:
 def running_view(request: HttpRequest) -> HttpResponse:
     """The page; its rows come over a websocket, and are there without it when the page is loaded again."""
     _check(request)
-    roster.look()
+    running.look()
     found = lines()
     return render(request, "admin/relay/running.html", {**admin.site.each_context(request), "title": _("Running requests"), "workers": found.workers, "rows": found.rows})
 
@@ -42,7 +42,7 @@ def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
     if request.method == "POST":
         with transaction.atomic():
             AuditEvent.write("request.end", request.user, None, address(request), request_id=request_id)
-            roster.end_request(request_id)
+            running.end_request(request_id)
         said = _("%(id)s is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
         messages.success(request, said % {"id": request_id})
         return redirect("admin-running")

@@ -13,7 +13,7 @@ from relay.api.request import exchange_of
 from relay.api.respond import json_response
 from relay.billing.prices import ONE
 from relay.errors import ModelNotFound
-from relay.gateway.access.authentication import usable_models
+from relay.gateway.access.authorization import usable_models
 from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.views import ModelView
 

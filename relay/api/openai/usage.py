@@ -10,7 +10,7 @@ from relay.api.request import exchange_of
 from relay.api.respond import json_response
 from relay.errors import RequestNotFound
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 from relay.usage import receipts
 
 router = Router(auth=token_auth)

@@ -16,40 +16,21 @@ Locks are taken in one order: the user's wallet, then reservations, then the oth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
-from django.conf import settings
 from django.db import connection, transaction
-from django.db.models.constants import OnConflict
 
-from accounts.models import Change, User
-from accounts.models.change import announce
 from portal.lib import money
-from portal.lib.days import Days, bounds
+from relay.billing.ledger.accounts import _open_budget, open_account
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
 from relay.billing.ledger.sql import Books, Entry
-from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
 LEASE_SECONDS: Final = 60  # how long a reservation outlives its worker's last sign of life
 _COMFORT: Final = 32  # a worker may hold back more than it needs now while that is less than 1/32 of what is left
 
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
-
-
-class NotEnough(Exception):
-    """A deduction takes more than is free. `free` in nano-USD."""
-
-    def __init__(self, free: int) -> None:
-        super().__init__(f"Only {money.show(max(free, 0))} can be taken; the rest is spent or reserved by running requests.")
-        self.free = free
-
-
-class NotRedeemable(Exception):
-    """A code cannot be redeemed. The message says why."""
 
 
 # -- what workers do ---------------------------------------------------------------------------------------------------
@@ -179,155 +160,8 @@ def _entry(books: Books, at: float, kind: str, debit: str, credit: str, amount: 
 # -- accounts ----------------------------------------------------------------------------------------------------------
 
 
-def open_account(
-    books: Books, key: str, kind: str, user_id: int, token_id: int | None = None, *, limited: bool = True, granted: int = 0, used: int = 0, reserved: int = 0,
-    period: str = "", first_day: int = 0, last_day: int = LedgerAccount.FOR_EVER,
-) -> bool:  # fmt: skip
-    """Make an account that is not there yet. True when it was made."""
-    if books.run(f"SELECT 1 FROM relay_ledgeraccount WHERE {books.key} = %s", (key,)).fetchone():  # noqa: S608
-        return False
-    columns = f"{books.key}, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved"
-    insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
-    suffix = connection.ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
-    values = (key, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved)
-    sql = f"{insert} relay_ledgeraccount ({columns}) VALUES ({', '.join(['%s'] * len(values))}) {suffix}"
-    return books.run(sql, values).rowcount == 1
-
-
-def _open_budget(books: Books, user_id: int, token_id: int | None, period: str, day: int, limit: int) -> None:
-    """The account of a budget for the period of a day. What was spent and reserved in it before counts."""
-    first, last = bounds(period, day)
-    whose, values = ("AND token_id = %s", (user_id, first, last, token_id)) if token_id is not None else ("", (user_id, first, last))
-    used = books.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
-    reserved = books.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
-    open_account(
-        books, budget_key(user_id, token_id, period, first), "budget", user_id, token_id, granted=limit, used=int(used[0]), reserved=int(reserved[0]),
-        period=period, first_day=first, last_day=last,
-    )  # fmt: skip
-
-
-def budget_key(user_id: int, token_id: int | None, period: str, first_day: int) -> str:
-    whose = f"token:{token_id}" if token_id is not None else f"user:{user_id}"
-    return f"budget:{whose}:{period}:{first_day}"
-
-
 # -- what people do ----------------------------------------------------------------------------------------------------
 # Each is one transaction, or part of the caller's, and is announced to the workers where they keep something of it in memory.
-
-
-def today() -> int:
-    return Days(settings.TIME_ZONE).of(time.time())
-
-
-def open_wallet(user: User) -> None:
-    """The wallet of a new user: with the starting balance of the settings, or unlimited. Superusers' are unlimited."""
-    starting: str = settings.CONFIG.new_user_balance
-    unlimited = user.is_superuser or starting == "unlimited"
-    with transaction.atomic():
-        books = Books()
-        if open_account(books, f"wallet:{user.pk}", "wallet", user.pk, limited=not unlimited) and not unlimited:
-            amount = money.nano(Decimal(starting))
-            if amount:
-                _grant(books, user.pk, amount, EntryKind.STARTING, "house", None, "Starting balance")
-
-
-def open_quota(token: Token) -> None:
-    """The quota of a new token: unlimited until somebody sets it."""
-    with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{token.user_id}", "wallet", token.user_id)
-        open_account(books, f"quota:{token.pk}", "quota", token.user_id, token.pk, limited=False)
-
-
-def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
-    """Add nano-USD to a wallet."""
-    if amount <= 0:
-        raise ValueError("a top-up is more than nothing")
-    with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-        _grant(books, user.pk, amount, EntryKind.TOP_UP, "funding", actor, reason)
-
-
-def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
-    """Take nano-USD out of a wallet. Raises NotEnough."""
-    if amount <= 0:
-        raise ValueError("a deduction is more than nothing")
-    with transaction.atomic():
-        books = Books()
-        taken = books.run(
-            "UPDATE relay_ledgeraccount SET granted = granted - %s WHERE user_id = %s AND kind = 'wallet' AND granted - used - reserved >= %s", (amount, user.pk, amount)
-        )
-        if taken.rowcount != 1:
-            wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
-            raise NotEnough(wallet.free if wallet else 0)
-        books.write([_human(books, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
-
-
-def redeem(code: RedemptionCode, user: User) -> int:
-    """Credit a code to a wallet, once. Returns nano-USD. Raises NotRedeemable."""
-    with transaction.atomic():
-        books = Books()
-        state = code.state()
-        if state == "open":
-            now = time.time()
-            open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-            books.lock(user.pk)
-            won = books.run(
-                "UPDATE relay_redemptioncode SET redeemed_at = %s, redeemed_by_id = %s WHERE id = %s AND redeemed_at IS NULL AND enabled = %s",
-                (books.at(now), user.pk, code.pk, True),
-            )
-            if won.rowcount == 1:
-                _grant(books, user.pk, code.batch.amount, EntryKind.REDEEM, "codes", user, f"Code {code.hint}")
-                return code.batch.amount
-            state = "redeemed"
-        raise NotRedeemable({"redeemed": "This code has been redeemed already.", "expired": "This code has expired.", "disabled": "This code is no longer valid."}[state])
-
-
-def set_unlimited(user: User, unlimited: bool) -> None:
-    """Whether a user's balance limits what the user may spend."""
-    with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-        books.run("UPDATE relay_ledgeraccount SET limited = %s WHERE user_id = %s AND kind = 'wallet'", (not unlimited, user.pk))
-        announce(Change.USER, [str(user.pk)])
-
-
-def set_quota(token: Token, quota: int | None) -> None:
-    """The most that a token may spend in all, in nano-USD; None: no limit of its own."""
-    with transaction.atomic():
-        books = Books()
-        open_quota(token)
-        books.run("UPDATE relay_ledgeraccount SET limited = %s, granted = %s WHERE token_id = %s AND kind = 'quota'", (quota is not None, quota or 0, token.pk))
-        announce(Change.TOKEN, [token.digest])
-
-
-def set_budget(budget: Budget) -> None:
-    """Put a new or changed budget in force for the period that runs."""
-    books, day = Books(), today()
-    user_id, limit = budget.owner_id, money.nano(budget.limit)
-    open_account(books, f"wallet:{user_id}", "wallet", user_id)
-    books.lock(user_id)
-    _open_budget(books, user_id, budget.token_id, budget.period, day, limit)
-    key = budget_key(user_id, budget.token_id, budget.period, bounds(budget.period, day)[0])
-    books.run(f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {books.key} = %s", (limit, True, key))  # noqa: S608
-
-
-def lift_budget(budget: Budget) -> None:
-    """A budget is taken away: its account limits nothing any more, and keeps its figures."""
-    books = Books()
-    books.lock(budget.owner_id)
-    whose, value = ("token_id = %s", budget.token_id) if budget.token_id is not None else ("token_id IS NULL AND user_id = %s", budget.user_id)
-    books.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {whose}", (False, budget.period, value))  # noqa: S608
-
-
-def _grant(books: Books, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
-    books.run("UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'", (amount, user_id))
-    books.write([_human(books, user_id, kind, source, "wallet", amount, actor, reason)])
-
-
-def _human(books: Books, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> Entry:
-    return (books.at(time.time()), str(kind), debit, credit, amount, 0, user_id, None, today(), "", "", getattr(actor, "pk", None), reason[:200])
 
 
 # -- reservations that nobody looks after ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
 from relay.storage import files

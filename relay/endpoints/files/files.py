@@ -17,10 +17,10 @@ from portal.lib.json import Json, object_of, text_of
 from relay.endpoints.files.form_upload import Received, give_up, receive
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
+from relay.gateway.replies import Download
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller
-from relay.gateway.stream import Download
+from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload, UploadSession
 from relay.models.upload import Purpose, UploadState
 from relay.storage import files

@@ -20,12 +20,15 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
 from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, ChannelView
-from relay.gateway.stream import Answer, Codec, EventStream, Pump
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.stream import Pump
 from relay.protocols.chat_completions.request import ChatAnswer, ChatRequest, completed, conversation, parse_chat_answer, parse_chat_request
+from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
 from relay.protocols.responses import upstream as chat_over_responses
 from relay.protocols.responses.request import ResponsesAnswer, parse_responses_answer

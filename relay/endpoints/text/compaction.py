@@ -14,17 +14,18 @@ from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.chat import garbage
 from relay.endpoints.text.response_turn import Turn, attempt_turn, job_of, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint
-from relay.gateway.access.authentication import permitted_model
+from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
 from relay.gateway.pipeline import Job, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
+from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, ChannelView
-from relay.gateway.stream import Answer
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
 from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
 from relay.protocols.usage import Usage, parse_responses_usage

@@ -14,9 +14,9 @@ from relay.endpoints.text.response_turn import CONVERSATION_KEEP, keep_for
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation, ConversationItem
-from relay.storage import responses as kept
+from relay.storage import conversations
 
 _MOST_ITEMS: Final = 20  # of one request, as OpenAI has it
 
@@ -26,7 +26,7 @@ def _keep(run: Runtime) -> timedelta:
 
 
 def _row(caller: Caller, conversation_id: str) -> Conversation:
-    row = kept.conversation(caller.user_id, conversation_id)
+    row = conversations.conversation(caller.user_id, conversation_id)
     if row is None:
         raise ObjectNotFound(f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.", param="conversation_id")
     return row
@@ -59,12 +59,12 @@ def _items(body: Json, required: bool) -> list[Json]:
 
 async def create(caller: Caller, run: Runtime, body: Json) -> Json:
     items, metadata = _items(body, False), metadata_of(body)
-    row = await store.in_thread(kept.create_conversation, caller.user_id, items, metadata, _keep(run))
-    return kept.conversation_object(row)
+    row = await store.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _keep(run))
+    return conversations.conversation_object(row)
 
 
 async def retrieve(caller: Caller, conversation_id: str) -> Json:
-    return kept.conversation_object(await store.in_thread(_row, caller, conversation_id))
+    return conversations.conversation_object(await store.in_thread(_row, caller, conversation_id))
 
 
 async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
@@ -76,7 +76,7 @@ async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json)
         row.save(update_fields=["metadata", "expires_at"])
         return row
 
-    return kept.conversation_object(await store.in_thread(write))
+    return conversations.conversation_object(await store.in_thread(write))
 
 
 async def delete(caller: Caller, conversation_id: str) -> Json:
@@ -89,7 +89,7 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
 
     def write() -> list[Json]:
         try:
-            return kept.add_items(_row(caller, conversation_id), items, _keep(run))
+            return conversations.add_items(_row(caller, conversation_id), items, _keep(run))
         except IntegrityError:
             raise InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items") from None
 
@@ -97,7 +97,7 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
 
 
 async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
-    return await store.in_thread(lambda: kept.items_of(_row(caller, conversation_id)))
+    return await store.in_thread(lambda: conversations.items_of(_row(caller, conversation_id)))
 
 
 async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
@@ -115,7 +115,7 @@ async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Jso
     def write() -> Json | None:
         row = _row(caller, conversation_id)
         gone, _ = ConversationItem.objects.filter(conversation=row, item_id=item_id).delete()
-        return kept.conversation_object(row) if gone else None
+        return conversations.conversation_object(row) if gone else None
 
     found = await store.in_thread(write)
     if found is None:

@@ -23,13 +23,15 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
 from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
+from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, ChannelView
-from relay.gateway.stream import Answer, Codec
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation
+from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
 from relay.protocols.responses import client as responses_over_chat
 from relay.protocols.responses.client import ChatForm, chat_form, response_object, response_of
@@ -43,6 +45,7 @@ from relay.protocols.sse import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
+from relay.storage import conversations
 from relay.storage import responses as kept
 
 ENDPOINT: Final = "responses"
@@ -179,7 +182,7 @@ async def _recall(turn: Turn) -> None:
         if found.upstream_keeps and found.channel_id is not None:
             turn.known_at = (found.channel_id, found.key_id or 0)
     elif request.conversation_id:
-        said = await store.in_thread(kept.conversation_items, turn.caller.user_id, request.conversation_id)
+        said = await store.in_thread(conversations.conversation_items, turn.caller.user_id, request.conversation_id)
         if said is None:
             message = f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST /v1/conversations."
             raise InvalidRequest(message, code="conversation_not_found", param="conversation")

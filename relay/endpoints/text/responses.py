@@ -16,13 +16,13 @@ from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.response_turn import Turn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
-from relay.gateway.access.authentication import permitted_model
+from relay.gateway.access.authorization import permitted_model
 from relay.gateway.background import Errand, carry_out
 from relay.gateway.exchange import Exchange
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller
-from relay.gateway.stream import Answer, EventStream
+from relay.gateway.snapshot.callers import Caller
 from relay.protocols.responses.client import response_object
 from relay.protocols.responses.replay import events_of
 from relay.storage import responses as kept

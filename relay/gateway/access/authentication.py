@@ -8,14 +8,15 @@ from datetime import timedelta
 from typing import Final
 
 from portal.lib import clock, net
-from relay.errors import AddressBlocked, Forbidden, InvalidToken, ModelNotFound, RelayUnavailable, TokenUnusable
+from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
 from relay.gateway.access.address_block import guard
+from relay.gateway.access.authorization import check_address
 from relay.gateway.access.short_lived_keys import PREFIX as PASS_PREFIX
 from relay.gateway.access.short_lived_keys import digest_in
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.views import Caller, CallerState, ModelView, Snapshot
+from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.token import TOKEN_LENGTH, digest_of
 
 _REFUSAL: Final = "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
@@ -26,16 +27,7 @@ _UNUSABLE: Final = {
 }
 
 
-PURPOSES: Final[Mapping[str, frozenset[str]]] = {
-    "chat": frozenset(("chat", "completions", "responses", "embeddings", "moderations", "rerank")),
-    "images": frozenset(("images",)),
-    "audio": frozenset(("audio", "realtime")),
-    "tasks": frozenset(("tasks",)),
-}
 """What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all."""
-_PREFIX: Final = "openai/"
-_GPT: Final = "g-"  # how OpenAI names GPTs in links; relays serve them as models of their own
-_GPT_MODEL: Final = "gpt-4-gizmo-"
 
 
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
@@ -67,12 +59,6 @@ async def identify(exchange: Exchange) -> Caller:
     return caller
 
 
-def check_address(caller: Caller, ip: str) -> None:
-    """Raises Forbidden when the token is limited to other addresses."""
-    if caller.networks and not caller.may_come_from(net.parse_address(ip)):
-        raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
-
-
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
     verdict = guard.failed(ip, time.time())
     if verdict.blocked_for:
@@ -85,37 +71,3 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
         except RelayUnavailable:
             pass  # this worker blocks the address all the same; the fault is in the log
     return InvalidToken(_REFUSAL)
-
-
-def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
-    """The model of a name: as it is written, as LiteLLM or GeekAI write it, or one of a family such as “gpt-4-gizmo-*”."""
-    model = snapshot.models.get(name)
-    if model is not None:
-        return model
-    if name.startswith(_PREFIX):
-        return find_model(snapshot, name[len(_PREFIX) :])
-    if name.startswith(_GPT):
-        return find_model(snapshot, _GPT_MODEL + name)
-    return snapshot.member(name)
-
-
-def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
-    """The model, if it exists and the caller may use it. Raises ModelNotFound, Forbidden."""
-    model = find_model(snapshot, name)
-    if model is None:
-        shown = name if len(name) <= 100 else name[:99] + "…"
-        raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")
-    if not caller.may_use(model, now):
-        raise Forbidden(f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or choose one from GET /v1/models.", param="model")
-    return model
-
-
-def check_purpose(caller: Caller, family: str) -> None:
-    """Raises Forbidden when the token is for something else. `family`: the first word of an endpoint's name."""
-    if caller.purpose and family not in PURPOSES[caller.purpose]:
-        raise Forbidden(f"This token is for {caller.purpose} only. Use a token that is for everything, or for this.", code="purpose_not_allowed")
-
-
-def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
-    """What the caller may use and some channel serves, in order of name. Families are no names that can be asked for."""
-    return [model for model in snapshot.models.values() if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)]

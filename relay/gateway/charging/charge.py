@@ -11,7 +11,8 @@ from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.reservations import Funds, Promise
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.routing.selection import Candidate
-from relay.gateway.snapshot.views import Caller, ModelView, Route
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ModelView, Route
 from relay.protocols.usage import Usage
 
 STREAM_STEP: Final = 4096  # tokens of answer that are paid for ahead, in streams that name no limit

@@ -24,7 +24,7 @@ from relay.billing.ledger.rows import Statement
 from relay.billing.ledger.writer import ReserveOrder, Row, Settlement, writer
 from relay.errors import InsufficientQuota
 from relay.gateway.exchange import Exchange
-from relay.gateway.snapshot.views import Caller
+from relay.gateway.snapshot.callers import Caller
 
 _WISH: Final = 16  # requests' worth that is held beyond the one that asks
 _IDLE: Final = 1.0

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from portal.lib import clock, money
 from relay.channels import cooldowns
-from relay.gateway.access.authentication import find_model
+from relay.gateway.access.authorization import find_model
 from relay.gateway.routing.circuit_breaker import Cooling
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import Explained, Live, Standing, Wish, explain, strategy_of
 from relay.gateway.runtime import current
 from relay.gateway.snapshot import load
-from relay.gateway.snapshot.views import Caller, ModelView, Route
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, Token
 from relay.models.pool import Strategy
 

@@ -19,12 +19,14 @@ from relay.billing.ledger.lines import BudgetLine
 from relay.billing.prices import ONE, Price, PriceList
 from relay.error_texts import own_remedies
 from relay.gateway.limits.windows import Check, Limits, Subject, checks
-from relay.gateway.snapshot.views import BenchedKey, Caller, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Snapshot, Timeouts
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.snapshot import Snapshot
+from relay.gateway.snapshot.views import BenchedKey, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, Purpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of
 from relay.providers.vendors import FAMILIES, PROVIDERS, served
-from relay.transport.transport import request_headers
+from relay.transport.body import request_headers
 
 logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")

@@ -1,0 +1,65 @@
+"""The forms that an answer to a client takes: a whole body, a stream of events, a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header
+
+from relay.gateway.exchange import Exchange
+
+if TYPE_CHECKING:
+    pass
+
+
+SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+_BLOCK: Final = 256 * 1024  # bytes of a file that are read at once
+
+
+class Answer(HttpResponseBase):
+    """A whole JSON answer, for the relay handler alone: it has none of the cookies, charsets and header objects of Django's response."""
+
+    streaming = False
+    status_code = 200
+
+    def __init__(self, body: bytes) -> None:
+        # Not the base class's: that took as long as the rest of sending an answer.
+        self.body = body
+
+
+class EventStream(HttpResponseBase):
+    """A response whose body is produced by `pump`. Only the relay handler can send it."""
+
+    streaming = True
+
+    def __init__(self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8") -> None:
+        super().__init__(content_type=content_type)
+        self.pump = pump
+        self.is_events = content_type.startswith("text/event-stream")
+
+
+class Download(EventStream):
+    """A file, read and sent block by block. `read` returns the next block in a thread, empty at the end."""
+
+    def __init__(self, exchange: Exchange, read: Callable[[int], bytes], size: int, filename: str, content_type: str, close: Callable[[], None]) -> None:
+        super().__init__(self._run, content_type)
+        self.is_events = False
+        self._exchange, self._read, self._close = exchange, read, close
+        self.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
+        self.headers["X-Content-Type-Options"] = "nosniff"
+        self.headers["Content-Length"] = str(size)
+
+    async def _run(self) -> None:
+        try:
+            block = await asyncio.to_thread(self._read, _BLOCK)
+            while block:
+                await self._exchange.write(block, mid_event=True)
+                block = await asyncio.to_thread(self._read, _BLOCK)
+            await self._exchange.write_last(b"")
+        finally:
+            self._close()

@@ -1,0 +1,38 @@
+"""Addresses outside the public Internet that channels may use."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from accounts.models import ChangeTracked
+from portal.lib.net import Allowance
+
+
+class AllowedUpstream(ChangeTracked):
+    """An address outside the public Internet that channels may use, such as an Ollama on this machine."""
+
+    address = models.CharField(max_length=120, unique=True, help_text="Address, network or host name, with or without a port: 127.0.0.1:11434, 10.0.0.0/8, ollama.lan.")
+    note = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "allowed upstream address"
+        verbose_name_plural = "allowed upstream addresses"
+        ordering = ["address"]
+
+    def __str__(self) -> str:
+        return self.address
+
+    def clean(self) -> None:
+        try:
+            Allowance.parse(self.address)
+        except ValueError as error:
+            raise ValidationError({"address": str(error)}) from error
+
+    @classmethod
+    def allowances(cls) -> tuple[Allowance, ...]:
+        """Everything that is allowed beside the public Internet: what the settings name, and the rows of this table."""
+        lines = [*settings.CONFIG.upstream_allow, *cls.objects.values_list("address", flat=True)]
+        return tuple(Allowance.parse(line) for line in lines)

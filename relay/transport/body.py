@@ -1,0 +1,110 @@
+"""Requests to upstreams and the bodies of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import httpx
+from multidict import CIMultiDict
+
+if TYPE_CHECKING:
+    pass
+
+
+USER_AGENT: Final = "airelays-portal"
+
+
+class UpstreamStream(httpx.AsyncByteStream):
+    """The body of an answer, in pieces as they arrive."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._content = response.content
+
+    async def read(self) -> bytes:
+        """What has arrived, at least one byte; empty at the end of the body. Raises httpx.TransportError."""
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ReadError(str(error)) from error
+
+    def at_end(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self._content.at_eof()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    def close(self) -> None:
+        """Let the connection go: back to the pool when the body was read to its end, closed otherwise. Does not wait."""
+        if self.at_end():
+            self._response.release()
+        else:
+            self._response.close()
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class UpstreamResponse(httpx.Response):
+    """httpx's response with headers that are decoded only when somebody asks for them: a good answer's never are."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._raw_headers = response.raw_headers
+        self._headers: httpx.Headers | None = None
+        super().__init__(response.status, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"})
+        self.content_type = response.headers.get("content-type", "").lower()
+        self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+
+    @property
+    def headers(self) -> httpx.Headers:
+        if self._headers is None:
+            self._headers = httpx.Headers(list(self._raw_headers))
+        return self._headers
+
+    @headers.setter
+    def headers(self, value: httpx.Headers) -> None:
+        """Set once by httpx, to nothing."""
+
+
+Pieces = Sequence[bytes | memoryview]
+
+
+_SLICE: Final = 256 * 1024  # bytes of a large body that are handed to the connection at once
+
+
+class Body(httpx.AsyncByteStream):
+    """A request's body that is in memory, whole or in pieces. A large one is sent slice by slice, so that no second copy of it waits in a buffer."""
+
+    def __init__(self, content: bytes | Pieces) -> None:
+        self.content = content
+        self.size = len(content) if isinstance(content, bytes) else sum(map(len, content))
+
+    def payload(self) -> bytes | AsyncIterator[bytes] | None:
+        """What aiohttp sends; asked for again for each time that it is sent."""
+        if isinstance(self.content, bytes) and self.size <= _SLICE:
+            return self.content or None
+        return self.__aiter__()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in (self.content,) if isinstance(self.content, bytes) else self.content:
+            view = memoryview(piece)
+            for start in range(0, len(view), _SLICE):
+                yield bytes(view[start : start + _SLICE])
+
+
+def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers of every request with one key, made once."""
+    return CIMultiDict({"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth})
+
+
+def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float) -> httpx.Request:
+    """A request for `UpstreamTransport` (and the demo's), without the work that httpx does for requests of unknown make."""
+    stream = Body(body)
+    if not isinstance(body, bytes) or stream.size > _SLICE:
+        headers = {**headers, "content-length": str(stream.size)}
+    extensions = {"timeout": {"connect": connect_timeout}, "headers": headers}
+    return httpx.Request("POST", url, stream=stream, extensions=extensions)

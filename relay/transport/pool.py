@@ -1,0 +1,68 @@
+"""The connections of a process to its upstreams, one pool per proxy."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+
+from portal.lib.net import Allowance
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+from relay.transport.resolver import GuardedResolver
+from relay.transport.transport import UpstreamTransport, _fresh, _reused
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's connection pool, which leaves word whether a request got a connection that had been used before, and gives it a new one when it must have one."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        if _fresh.get():
+            _reused.set(False)
+            return None
+        connection = await super()._get(key, traces)
+        _reused.set(connection is not None)
+        return connection
+
+
+class Upstreams:
+    """The transports of one event loop."""
+
+    def __init__(self, allowed: Callable[[], Sequence[Allowance]], connections: int, ca_file: str = "") -> None:
+        self._allowed, self._connections = allowed, connections
+        self._transports: dict[str, UpstreamTransport] = {}
+        self._ssl = ssl.create_default_context(cafile=ca_file or None)
+        if ca_file:
+            self._ssl.load_default_certs()
+
+    def transport(self, proxy: str = "") -> UpstreamTransport:
+        found = self._transports.get(proxy)
+        if found is None:
+            found = self._transports[proxy] = UpstreamTransport(verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False)
+        return found
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = Connector(
+            resolver=GuardedResolver(self._allowed),
+            limit=self._connections,
+            ssl=self._ssl,
+            ttl_dns_cache=30,
+            keepalive_timeout=30,  # below the idle limit of common servers, so that a kept connection is rarely a dead one
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        )
+
+    async def close(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+        self._transports.clear()
