@@ -61,9 +61,9 @@ def texts() -> list[str]:
 
 def _reference() -> Iterator[str]:
     """What the API reference says of endpoints and their members."""
-    from relay.api.reference.document import current
+    from relay.api.urls import reference
 
-    for methods in current()["paths"].values():
+    for methods in reference()["paths"].values():
         for operation in methods.values():
             yield from (operation["tags"][0], operation["description"])
             for entry in operation.get("parameters", ()):

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.protocols.chat_completions.request import parse_chat_answer, parse_chat_request
+from relay.protocols.chat_completions.answer import parse_chat_answer
+from relay.protocols.chat_completions.request import parse_chat_request
+from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.fields import BadRequest
-from relay.protocols.sse import ChatStream, split_events
+from relay.protocols.sse import split_events
 from tests.conftest import Portal
 from tests.server import Server
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from relay.api.reference.document import current
 from relay.api.reference.openapi import operations
 from relay.api.reference.schemas import SHAPES
-from relay.api.urls import api
+from relay.api.urls import api, reference
 from tests.conftest import People, Portal, ask
 from tests.server import Server, serving
 from tests.upstream import hello
@@ -20,7 +19,7 @@ from tests.upstream import hello
 def test_every_operation_is_described_and_no_other() -> None:
     names = [operation.name for operation in operations(api)]
     assert sorted(names) == sorted(SHAPES) and len(names) == len(set(names))
-    document = current()
+    document = reference()
     assert document["openapi"].startswith("3.1") and len(document["paths"]) > 30
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -30,7 +29,7 @@ def test_every_operation_is_described_and_no_other() -> None:
 
 
 def validator(path: str, method: str) -> Any:
-    schema = current()["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
+    schema = reference()["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
     return Draft202012Validator(schema)
 
 
@@ -50,7 +49,7 @@ def test_answers_are_as_the_document_says(live: Portal, server: Server) -> None:
 
 
 def test_only_with_a_token_unless_the_setting_says_otherwise(live: Portal, server: Server, tmp_path: Path) -> None:
-    assert server.get(live.token(), "/v1/openapi.json").json() == current()
+    assert server.get(live.token(), "/v1/openapi.json").json() == reference()
     assert server.get("sk-wrong", "/v1/openapi.json").status_code == 401
     for setting, status in (("public", 200), ("off", 404)):
         with serving(tmp_path / setting, env={"AIRELAYS_OPENAPI": setting}) as running:

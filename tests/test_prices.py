@@ -14,7 +14,10 @@ from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.billing.prices import ONE, Price, PriceList, affordable_output, ceiling, cost
 from relay.gateway.charging.charge import fallback_price
-from relay.protocols.usage import Usage, parse_chat_usage, parse_gemini_usage, parse_messages_usage
+from relay.protocols.anthropic_messages.usage import parse_messages_usage
+from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.gemini.usage import parse_gemini_usage
+from relay.protocols.usage import Usage
 
 M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
 GPT = Price(input=5 * M // 2, cached_input=M // 4, output=15 * M)

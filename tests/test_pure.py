@@ -15,7 +15,8 @@ from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
 from relay.billing.estimate import estimate_prompt
 from relay.gateway.access.address_block import AddressGuard
-from relay.protocols.usage import Usage, parse_chat_usage
+from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.usage import Usage
 
 # -- addresses and URLs ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from relay.api.reference.document import current
+from relay.api.urls import reference
 
 
 def docs(request: HttpRequest) -> HttpResponse:
@@ -22,7 +22,7 @@ def docs(request: HttpRequest) -> HttpResponse:
     if allowed == "tokens" and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     groups: dict[str, list[dict[str, Any]]] = {}
-    document = current()
+    document = reference()
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             groups.setdefault(_(operation["tags"][0]), []).append(_shown(method, path, operation))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.urls import path
 from ninja import NinjaAPI
 
 from relay.api.errors import on_relay_error
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
-from relay.api.reference import document as docs
+from relay.api.reference.document import router_of
+from relay.api.reference.openapi import document
+from relay.api.reference.schemas import Schema
 from relay.errors import RelayError
 
 api = NinjaAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")
@@ -19,9 +22,13 @@ api.add_router("", responses.router)
 api.add_router("", files.router)
 api.add_router("", batches.router)
 api.add_router("", realtime.router)
-api.add_router("", docs.router)
 api.add_router("", usage.router)
 api.add_router("/dashboard/billing", usage.billing)
-docs.publish(api)
+api.add_router("", router_of(api))
 
 urlpatterns = [path("v1/", api.urls)]
+
+
+def reference() -> Schema:
+    """The OpenAPI document of the API."""
+    return document(api, settings.VERSION)

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from relay.protocols.sse import token_units
+from relay.protocols.token_estimate import token_units
 
 _DATA_URL: Final = re.compile(rb'"data:[^"]*"')
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
@@ -26,5 +26,5 @@ def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = N
 
 
 def estimate_text(units: float) -> int:
-    """Tokens of text that `relay.protocols.sse.token_units` was run over."""
+    """Tokens of text that `relay.protocols.token_estimate.token_units` was run over."""
     return math.ceil(units)

@@ -20,11 +20,11 @@ from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
-from relay.protocols.chat_completions.request import ChatAnswer, parse_chat_answer
+from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
+from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.errors import read_error
 from relay.protocols.responses.request import parse_responses_answer, user_item
 from relay.protocols.responses.upstream_stream import ChatFromResponses
-from relay.protocols.sse import ChatStream
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport

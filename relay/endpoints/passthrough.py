@@ -17,7 +17,7 @@ from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
-from relay.endpoints.text.chat import garbage, stream_answer
+from relay.endpoints.text.answers import garbage, stream_answer
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
@@ -31,13 +31,16 @@ from relay.gateway.snapshot.cache import store
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation
+from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
 from relay.protocols.multipart import Form, Part, parse_form
+from relay.protocols.passthrough import answers
 from relay.protocols.passthrough import requests as wire
-from relay.protocols.passthrough.requests import Asked, Reader
+from relay.protocols.passthrough.answers import Reader
+from relay.protocols.passthrough.requests import Asked
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
-from relay.protocols.sse import ChatStream, text_units
+from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import classify
@@ -73,16 +76,16 @@ _HEARD: Final = "stream response_format"
 SURFACES: Final = {
     surface.endpoint: surface
     for surface in (
-        _surface("completions", wire.ask_completions, wire.read_completion, "prompt max_tokens n best_of stream stream_options"),
-        _surface("embeddings", wire.ask_embeddings, wire.read_embeddings, "input encoding_format"),
-        _surface("moderations", wire.ask_moderations, wire.read_moderation, "input", "omni-moderation-latest"),
-        _surface("images.generations", wire.ask_generation, wire.read_images, _IMAGES, "gpt-image-1"),
-        _surface("images.edits", wire.ask_generation, wire.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
-        _surface("images.variations", wire.ask_images, wire.read_images, _IMAGES, "dall-e-2", "image", True),
-        _surface("audio.speech", wire.ask_speech, wire.read_transcription, "input stream_format"),
-        _surface("audio.transcriptions", _unheard, wire.read_transcription, _HEARD, "", "file", True),
-        _surface("audio.translations", _unheard, wire.read_transcription, _HEARD, "", "file", True),
-        _surface("rerank", wire.ask_rerank, wire.read_rerank, "query documents"),
+        _surface("completions", wire.ask_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _surface("embeddings", wire.ask_embeddings, answers.read_embeddings, "input encoding_format"),
+        _surface("moderations", wire.ask_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
+        _surface("images.generations", wire.ask_generation, answers.read_images, _IMAGES, "gpt-image-1"),
+        _surface("images.edits", wire.ask_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _surface("images.variations", wire.ask_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
+        _surface("audio.speech", wire.ask_speech, answers.read_transcription, "input stream_format"),
+        _surface("audio.transcriptions", _unheard, answers.read_transcription, _HEARD, "", "file", True),
+        _surface("audio.translations", _unheard, answers.read_transcription, _HEARD, "", "file", True),
+        _surface("rerank", wire.ask_rerank, answers.read_rerank, "query documents"),
     )
 }
 

@@ -18,12 +18,10 @@ import aiohttp
 import httpx
 from django.http.response import HttpResponseBase
 
-from portal.lib.crypto import Undecryptable
-from portal.lib.ids import time_ordered_hex
-from portal.lib.json import Json, decode_object, encode, object_of, text_of
-from relay.errors import InvalidRequest, InvalidToken, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
+from portal.lib.json import Json, text_of
+from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.access.authentication import identify
-from relay.gateway.access.authorization import check_address
+from relay.gateway.access.short_lived_keys import SECRET, from_secret
 from relay.gateway.attempt import ended_error
 from relay.gateway.background import Errand
 from relay.gateway.charging.charge import Bill
@@ -34,9 +32,8 @@ from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import store
-from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
-from relay.models.fields import box
 from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure, classify
@@ -48,50 +45,10 @@ logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "realtime"
 _PROMPT: Final = 2000  # tokens of input for which money is held back before each response; what was said before counts again each time
 _ANSWER: Final = 4096  # tokens of a response
-_SECRET: Final = "ek_"  # noqa: S105  # how they begin
-_SECRET_PURPOSE: Final = "realtime-client-secret"  # noqa: S105  # no secret, but what it is for
-_SECRET_SECONDS: Final = (10, 7200, 600)  # least, most, usual
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
 Send = Callable[[str | bytes], Awaitable[None]]
-
-
-# -- short-lived secrets for browsers --------------------------------------------------------------------------------
-
-
-def make_secret(caller: Caller, body: Json, now: float) -> Json:
-    """A secret that stands for the caller's token for a while, bound to a session. It opens nothing but /v1/realtime. Raises InvalidRequest."""
-    session = object_of(body, "session")
-    after = object_of(body, "expires_after")
-    seconds = after.get("seconds", _SECRET_SECONDS[2])
-    if not isinstance(seconds, int) or not _SECRET_SECONDS[0] <= seconds <= _SECRET_SECONDS[1]:
-        raise InvalidRequest(f"The field “expires_after.seconds” must be between {_SECRET_SECONDS[0]} and {_SECRET_SECONDS[1]}.", param="expires_after")
-    expires = int(now) + seconds
-    sealed = box(_SECRET_PURPOSE).seal(encode({"digest": caller.digest, "until": expires, "session": session}).decode())
-    shown: Json = {"type": "realtime", "object": "realtime.session", "id": f"sess_{time_ordered_hex()}", **session}
-    return {"value": _SECRET + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
-
-
-def make_session(caller: Caller, body: Json, now: float) -> Json:
-    """The older form of `make_secret`: the session, with the secret in it. Raises InvalidRequest."""
-    found = make_secret(caller, {"session": body}, now)
-    return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
-
-
-async def _from_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
-    """Raises InvalidToken, Forbidden, RelayUnavailable."""
-    sealed = secret.removeprefix(_SECRET)
-    try:
-        found = decode_object(box(_SECRET_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4))) or {}
-    except (Undecryptable, ValueError):
-        found = {}
-    until = found.get("until")
-    caller = await store.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
-    if caller is None or caller.state(now) is not CallerState.ACTIVE:
-        raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
-    check_address(caller, ip)
-    return caller, object_of(found, "session")
 
 
 # -- the handshake ---------------------------------------------------------------------------------------------------
@@ -130,8 +87,8 @@ class Connected(HttpResponseBase):
 async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
     """Who calls, may they, which upstream: as for any request. Raises RelayError."""
     presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
-    if presented.startswith(_SECRET):
-        exchange.caller, exchange.session = await _from_secret(presented, exchange.wall, exchange.ip)
+    if presented.startswith(SECRET):
+        exchange.caller, exchange.session = await from_secret(presented, exchange.wall, exchange.ip)
         model = text_of(exchange.session, "model") or model
     else:
         exchange.caller = await identify(exchange)

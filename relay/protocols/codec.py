@@ -1,17 +1,12 @@
-"""What the codecs of event streams have in common. Pure. `relay.protocols.codec.Codec` says what the pump asks of one."""
+"""What the codecs of event streams have in common. Pure. `Codec` says what the pump asks of one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
-from relay.protocols.usage import Usage
-
-if TYPE_CHECKING:
-    pass
-
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from relay.protocols.events import EventReader, TooLarge
+from relay.protocols.usage import Usage
 
 OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 

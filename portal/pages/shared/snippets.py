@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from portal.pages.shared.context import origin
-from relay.api.reference.document import current
+from relay.api.urls import reference
 
 PLACEHOLDER = "sk-…"
 
@@ -90,7 +90,7 @@ def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = "demo"
     """Exact settings, app by app."""
     address = origin(request)
     base = f"{address}/v1"
-    speaks_anthropic = any("/messages" in path for path in current()["paths"])
+    speaks_anthropic = any("/messages" in path for path in reference()["paths"])
     return [
         Section(_("Chat apps"), [_geekai(address, token, model, image_model), _open_webui(base, token), _librechat(base, token, model)]),
         Section(_("Editors"), [_cursor(base, token, model), _cline(base, token, model), _continue(base, token, model), _zed(base, model)]),

@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
-from relay.endpoints.realtime import make_secret, make_session
+from relay.gateway.access.short_lived_keys import make_secret, make_session
 
 router = Router(auth=token_auth)
 

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
-from relay.endpoints.text.chat import garbage
+from relay.endpoints.text.answers import garbage
 from relay.endpoints.text.response_turn import Turn, attempt_turn, job_of, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
@@ -28,7 +28,8 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
 from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
-from relay.protocols.usage import Usage, parse_responses_usage
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.usage import Usage
 from relay.storage import responses as kept
 
 _COMPACT: Final = "responses.compact"

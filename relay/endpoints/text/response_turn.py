@@ -16,7 +16,7 @@ from portal.lib.json import Json, decode_object, encode, object_of, objects_of, 
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, Statement, insert, update
 from relay.endpoints.files.file_inputs import expand_items
-from relay.endpoints.text.chat import garbage, stream_answer, whole_completion, whole_response
+from relay.endpoints.text.answers import garbage, stream_answer, whole_completion, whole_response
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
@@ -41,7 +41,7 @@ from relay.protocols.responses.request import ResponsesRequest, for_another_stor
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.usage_forms import whole_usage
-from relay.protocols.sse import text_units
+from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure

@@ -1,6 +1,6 @@
-"""Short-lived keys for the portal's own playground: a browser that is signed in presents one in the place of a token's secret.
+"""Short-lived keys that stand for a token until a moment, and end with it: revoking, disabling or rotating the token makes them worthless.
 
-A key stands for one token until a moment, on /v1, and ends with the token: revoking, disabling or rotating it makes the key worthless.
+The portal's own playground presents one on /v1 in the place of a token's secret; browsers present client secrets on /v1/realtime.
 """
 
 from __future__ import annotations
@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from portal.lib.crypto import Undecryptable
+from portal.lib.ids import time_ordered_hex
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from relay.errors import InvalidRequest, InvalidToken
+from relay.gateway.access.authorization import check_address
+from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.fields import box
 
 PREFIX: Final = "pg_"
 SECONDS: Final = 900
 _PURPOSE: Final = "playground-key"
+SECRET: Final = "ek_"  # noqa: S105  # how client secrets of realtime begin
+_SECRET_PURPOSE: Final = "realtime-client-secret"  # noqa: S105  # no secret, but what it is for
+_SECRET_SECONDS: Final = (10, 7200, 600)  # least, most, usual
 
 
 def make_pass(digest: str, now: float) -> tuple[str, int]:
@@ -30,3 +39,37 @@ def digest_in(presented: str, now: float) -> str:
     except (Undecryptable, ValueError):
         return ""
     return digest if int(until) > now else ""
+
+
+def make_secret(caller: Caller, body: Json, now: float) -> Json:
+    """A secret that stands for the caller's token for a while, bound to a session. It opens nothing but /v1/realtime. Raises InvalidRequest."""
+    session = object_of(body, "session")
+    after = object_of(body, "expires_after")
+    seconds = after.get("seconds", _SECRET_SECONDS[2])
+    if not isinstance(seconds, int) or not _SECRET_SECONDS[0] <= seconds <= _SECRET_SECONDS[1]:
+        raise InvalidRequest(f"The field “expires_after.seconds” must be between {_SECRET_SECONDS[0]} and {_SECRET_SECONDS[1]}.", param="expires_after")
+    expires = int(now) + seconds
+    sealed = box(_SECRET_PURPOSE).seal(encode({"digest": caller.digest, "until": expires, "session": session}).decode())
+    shown: Json = {"type": "realtime", "object": "realtime.session", "id": f"sess_{time_ordered_hex()}", **session}
+    return {"value": SECRET + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
+
+
+def make_session(caller: Caller, body: Json, now: float) -> Json:
+    """The older form of `make_secret`: the session, with the secret in it. Raises InvalidRequest."""
+    found = make_secret(caller, {"session": body}, now)
+    return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
+
+
+async def from_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
+    """Raises InvalidToken, Forbidden, RelayUnavailable."""
+    sealed = secret.removeprefix(SECRET)
+    try:
+        found = decode_object(box(_SECRET_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4))) or {}
+    except (Undecryptable, ValueError):
+        found = {}
+    until = found.get("until")
+    caller = await store.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
+    if caller is None or caller.state(now) is not CallerState.ACTIVE:
+        raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
+    check_address(caller, ip)
+    return caller, object_of(found, "session")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from portal.lib.json import Json, decode_object, encode, objects_of
+from portal.lib.json import encode
 from relay.protocols.fields import BadRequest, Fields, as_object, optional_bool, optional_int, read, read_fields, read_model, token_limit, word
-from relay.protocols.usage import Usage, parse_chat_usage, present
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
 
@@ -103,53 +102,3 @@ def conversation(fields: Fields) -> str:
         if metadata is not None and metadata.user_id:
             return str(metadata.user_id)[:256]
     return word(fields["user"]) if "user" in fields else ""
-
-
-class _Answer(msgspec.Struct):
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-    choices: msgspec.Raw = msgspec.Raw()
-    model: object = None
-
-
-_answer = msgspec.json.Decoder(_Answer)
-
-
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
-    """What the portal needs of a plain answer. `is_error`: a 200 whose body is an error object."""
-
-    usage: Usage | None
-    is_error: bool
-    model: str
-
-
-def parse_chat_answer(body: bytes) -> ChatAnswer | None:
-    """None when the body is no chat completion at all (empty, HTML, cut off)."""
-    try:
-        answer = _answer.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    is_error = present(answer.error)
-    if not is_error and not present(answer.choices):
-        return None
-    usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
-    return ChatAnswer(usage, is_error, answer.model if isinstance(answer.model, str) else "")
-
-
-def completed(body: bytes, created: int) -> bytes:
-    """A plain answer with every member that clients rely on; the same bytes when none is missing. `created`: seconds since 1970, where the upstream does not say."""
-    if b'"logprobs"' in body and b'"refusal"' in body and b'"created"' in body and b'"object"' in body:
-        return body
-    answer = decode_object(body)
-    if answer is None:
-        return body
-    whole: Json = {"id": f"chatcmpl-{created}", "object": "chat.completion", "created": created, "model": "", **answer}
-    for index, choice in enumerate(objects_of(whole, "choices")):
-        choice.setdefault("index", index)
-        choice.setdefault("logprobs", None)
-        message = choice.get("message")
-        if isinstance(message, dict):
-            message.setdefault("content", None)
-            message.setdefault("refusal", None)
-    return encode(whole)

@@ -11,8 +11,9 @@ import msgspec
 from portal.lib.json import encode
 from relay.protocols.codec import EventCodec
 from relay.protocols.events import payload
-from relay.protocols.sse import token_units
-from relay.protocols.usage import Usage, parse_responses_usage, present
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.token_estimate import token_units
+from relay.protocols.usage import Usage, present
 
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')

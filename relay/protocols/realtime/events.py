@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
-from relay.protocols.usage import Usage, parse_responses_usage, present
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.usage import Usage, present
 
 # What is searched for in an event before it is decoded: most events are pieces of audio.
 MARKS: Final = ("response.done", "input_audio_transcription.completed", "session.updated", "session.created")

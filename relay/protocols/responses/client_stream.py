@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from portal.lib.json import Json, decode_object, encode, int_of, json_text, object_of, objects_of, text_of
+from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import EventCodec
 from relay.protocols.events import payload, typed_event
 from relay.protocols.responses.client import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.usage_forms import responses_usage
-from relay.protocols.sse import token_units
-from relay.protocols.usage import parse_chat_usage
+from relay.protocols.token_estimate import token_units
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, text_of
 from relay.protocols.fields import BadRequest, Fields, absent, optional_bool, read, read_fields, read_model, string, token_limit
-from relay.protocols.usage import Usage, parse_responses_usage, present
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.usage import Usage, present
 
 _OURS: Final = ("previous_response_id", "conversation", "background")  # what the portal may do in the upstream's place
 

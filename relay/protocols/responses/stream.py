@@ -17,8 +17,9 @@ from portal.lib.json import Json, decode_object, encode, int_of, object_of, obje
 from relay.protocols.codec import EventCodec
 from relay.protocols.events import payload, typed_event
 from relay.protocols.responses.client_stream import error_event
-from relay.protocols.sse import token_units
-from relay.protocols.usage import parse_responses_usage, present
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.token_estimate import token_units
+from relay.protocols.usage import present
 
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))

@@ -9,9 +9,9 @@ from portal.lib.json import Json, decode_object, encode, int_of, object_of, obje
 from relay.protocols.codec import EventCodec
 from relay.protocols.events import payload
 from relay.protocols.responses.upstream import call_of, finish_of, nested_annotations
+from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.responses.usage_forms import chat_usage
-from relay.protocols.sse import token_units
-from relay.protocols.usage import parse_responses_usage
+from relay.protocols.token_estimate import token_units
 
 DONE: Final = b"data: [DONE]\n\n"
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))

@@ -1,0 +1,29 @@
+"""The `usage` object of Anthropic's Messages API. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from relay.protocols.usage import Usage, count
+
+
+class _MessagesUsage(msgspec.Struct):
+    input_tokens: object = None
+    output_tokens: object = None
+    cache_read_input_tokens: object = None
+    cache_creation_input_tokens: object = None
+
+
+_messages_decoder = msgspec.json.Decoder(_MessagesUsage)
+
+
+def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """The `usage` object of Anthropic's messages, whose `input_tokens` leave out what was read from or written to the cache."""
+    try:
+        found = _messages_decoder.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if found.input_tokens is None and found.output_tokens is None:
+        return None
+    cached, written = count(found.cache_read_input_tokens), count(found.cache_creation_input_tokens)
+    return Usage(input=count(found.input_tokens) + cached + written, cached_input=cached, cache_write=written, output=count(found.output_tokens))

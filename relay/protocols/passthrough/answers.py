@@ -1,0 +1,175 @@
+"""Answers of the endpoints whose bodies pass through: what they used, and the form that clients rely on. Pure."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of
+from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.passthrough.requests import Asked
+from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.usage import Usage, present
+
+
+class _Shape(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+    results: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    duration: object = None
+
+
+_shape: Final = msgspec.json.Decoder(_Shape)
+
+
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A plain answer. `usage` None: it reports none. `is_error`: a 200 with an error object. `body`: what the client gets."""
+
+    body: bytes
+    usage: Usage | None = None
+    is_error: bool = False
+
+
+Reader = Callable[[bytes, Asked], Read | None]
+
+
+def _decoded(body: bytes) -> _Shape | None:
+    try:
+        return _shape.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def read_completion(body: bytes, asked: Asked) -> Read | None:
+    """None, here and below: it is no such answer."""
+    found = _decoded(body)
+    if found is None or not (present(found.choices) or present(found.error)):
+        return None
+    return Read(body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error))
+
+
+def read_embeddings(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.data) or present(found.error)):
+        return None
+    if present(found.error):
+        return Read(body, None, True)
+    usage = parse_chat_usage(found.usage) if present(found.usage) else None
+    return Read(in_encoding(body, found.data, asked.encoding), usage)
+
+
+def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
+    """An answer of embeddings with the vectors as the client wants them: upstreams that do not know base64 write numbers all the same."""
+    head = bytes(memoryview(data)[:4096])
+    at = head.find(b'"embedding"', head.find(b'"embedding"') + 1) if b'"object"' in head[:40] else head.find(b'"embedding":')
+    at = head.find(b'"embedding":') if at < 0 else at
+    value = head[at + 12 :].lstrip(b" :")[:1] if at >= 0 else b""
+    if (value == b"[") == (wanted == "float") or value not in (b"[", b'"'):
+        return body
+    answer = decode_object(body) or {}
+    for entry in objects_of(answer, "data"):
+        vector = entry.get("embedding")
+        if isinstance(vector, list) and wanted == "base64":
+            entry["embedding"] = pack(vector)
+        elif isinstance(vector, str) and wanted == "float":
+            entry["embedding"] = unpack(vector)
+    return encode(answer)
+
+
+def pack(vector: list[object]) -> str:
+    """Numbers as Base64 of 32-bit floats, least significant byte first."""
+    numbers = [float(value) if isinstance(value, (int, float)) else 0.0 for value in vector]
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+def unpack(text: str) -> list[float]:
+    try:
+        raw = base64.b64decode(text)
+    except ValueError:
+        return []
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))
+
+
+def read_moderation(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.results) or present(found.error)):
+        return None
+    usage = parse_chat_usage(found.usage) if present(found.usage) else None
+    return Read(body, usage, present(found.error))
+
+
+def read_images(body: bytes, asked: Asked) -> Read | None:
+    found = _decoded(body)
+    if found is None or not (present(found.data) or present(found.error)):
+        return None
+    if present(found.error):
+        return Read(body, None, True)
+    try:
+        made = len(_raws.decode(found.data))
+    except (msgspec.DecodeError, ValueError):
+        return None
+    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    usage = usage or Usage(input=asked.prompt_tokens)
+    return Read(body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made))
+
+
+def read_transcription(body: bytes, asked: Asked) -> Read | None:
+    """JSON, or, when the client wanted it so, plain text."""
+    if asked.encoding in {"text", "srt", "vtt"}:
+        found = _decoded(body) if body.lstrip().startswith(b"{") else None
+        return Read(body, None, found is not None and present(found.error))
+    found = _decoded(body)
+    if found is None or not (present(found.text) or present(found.error)):
+        return None
+    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
+        usage = Usage(milliseconds=math.ceil(found.duration * 1000))
+    elif usage is not None and not usage.milliseconds:
+        usage = Usage(usage.input, usage.cached_input, output=usage.output, audio_input=usage.audio_input, milliseconds=asked.units.milliseconds)
+    return Read(body, usage, present(found.error))
+
+
+def read_rerank(body: bytes, asked: Asked) -> Read | None:
+    """In Jina's form with Cohere's `meta`, whatever form the upstream's has."""
+    whole = decode(body)
+    if isinstance(whole, list):  # text-embeddings-inference
+        whole = {"results": whole}
+    if not isinstance(whole, dict):
+        return None
+    if whole.get("error"):
+        return Read(body, None, True)
+    results = objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
+    if not results and "results" not in whole:
+        return None
+    usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
+    tokens = int_of(usage, "total_tokens") or int_of(object_of(meta, "tokens"), "input_tokens")
+    ranked = [{**entry, "relevance_score": entry.get("relevance_score", entry.get("score", 0.0))} for entry in results]
+    ranked.sort(key=_score, reverse=True)
+    for entry in ranked:
+        entry.pop("score", None)
+    canonical: Json = {**whole, "results": ranked}
+    canonical.pop("output", None)
+    if tokens and not usage:
+        canonical["usage"] = {"total_tokens": tokens}
+    if not meta:
+        canonical["meta"] = {"billed_units": {"search_units": 1}}
+    return Read(encode(canonical), Usage(input=tokens) if tokens else None)
+
+
+def _score(entry: Json) -> float:
+    found = entry.get("relevance_score")
+    return float(found) if isinstance(found, (int, float)) else 0.0

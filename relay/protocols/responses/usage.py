@@ -1,0 +1,51 @@
+"""The `usage` object of the Responses API, of images, transcriptions and realtime. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from relay.protocols.usage import CEILING, InputDetails, OutputDetails, Usage, count
+
+
+class _ResponsesUsage(msgspec.Struct):
+    """Of responses, images and transcriptions, which differ in what they detail."""
+
+    input_tokens: object = None
+    output_tokens: object = None
+    total_tokens: object = None
+    seconds: object = None  # whisper is billed by time
+    input_tokens_details: InputDetails | None = None
+    input_token_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
+    output_token_details: OutputDetails | None = None
+
+
+_responses_decoder = msgspec.json.Decoder(_ResponsesUsage)
+
+
+def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
+    """The `usage` object of a response, an image, a transcription or a realtime response, or None when it is no object with counts."""
+    try:
+        found = _responses_decoder.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if found.input_tokens is None and found.output_tokens is None and found.seconds is None and found.total_tokens is None:
+        return None
+    into = found.input_tokens_details or found.input_token_details or InputDetails()
+    out = found.output_tokens_details or found.output_token_details or OutputDetails()
+    total_in, total_out = count(found.input_tokens), count(found.output_tokens)
+    if found.input_tokens is None and found.output_tokens is None:
+        total_in = count(found.total_tokens)
+    cached = min(count(into.cached_tokens), total_in)
+    seconds = found.seconds if isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool) else 0
+    return Usage(
+        input=total_in,
+        cached_input=cached,
+        cache_write=min(count(into.cache_write_tokens), total_in - cached),
+        output=total_out,
+        reasoning=min(count(out.reasoning_tokens), total_out),
+        audio_input=min(count(into.audio_tokens), total_in),
+        audio_output=min(count(out.audio_tokens), total_out),
+        image_input=min(count(into.image_tokens), total_in),
+        milliseconds=count(seconds * 1000) if 0 <= seconds < CEILING else 0,
+    )
