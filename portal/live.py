@@ -8,19 +8,13 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
-from django.template.loader import render_to_string
 from django.urls import path
 
-from accounts.models import User
 from accounts.preferences import reader_of
-from accounts.sign_in.second_factor import satisfied
-from relay.channels import status as standing
-from relay.models import UsageRecord
-from relay.usage import running
-from relay.usage.running import Running, lines
+from portal.admin.now import channels_now, may_end, running_now
+from portal.pages.usage import newest_id, rows_after
 
 _POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
-_MOST: Final = 50
 _CHANNELS_EVERY: Final = 2.0
 _LOOK_EVERY: Final = 8  # rounds; workers write their lists down for 15 seconds after each look
 
@@ -55,20 +49,6 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             if rows:
                 last = rows[-1]["id"]
                 await self.send_json({"rows": rows})  # type: ignore[no-untyped-call]
-
-
-def newest_id() -> int:
-    return UsageRecord.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-
-
-def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] | None:
-    """Records with a higher id, oldest first, of one user or of all, with their rows of the page. None when the user has been disabled meanwhile."""
-    if not User.objects.filter(pk=user_id, is_active=True).exists():
-        return None
-    query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
-    if not everyone:
-        query = query.filter(user_id=user_id)
-    return [{"id": row.pk, "request_id": row.request_id, "model": row.model, "html": render_to_string("portal/usage_row.html", {"row": row})} for row in query[:_MOST]]
 
 
 class RunningConsumer(AsyncJsonWebsocketConsumer):
@@ -130,28 +110,6 @@ class ChannelsConsumer(AsyncJsonWebsocketConsumer):
                 before = found
                 await self.send_json({"channels": found})  # type: ignore[no-untyped-call]
             await asyncio.sleep(_CHANNELS_EVERY)
-
-
-def channels_now(user_id: int) -> list[dict[str, Any]] | None:
-    """How channels stand. None when the user may not see it."""
-    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
-    if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
-        return None
-    return [one.as_json() for one in standing.channels()]
-
-
-def may_end(user_id: int) -> bool:
-    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
-    return user is not None and user.has_perm("relay.end_request") and satisfied(user)
-
-
-def running_now(user_id: int, look: bool) -> Running | None:
-    """None when the user may not see it any more."""
-    if not may_end(user_id):
-        return None
-    if look:
-        running.look()
-    return lines()
 
 
 live_router = URLRouter(

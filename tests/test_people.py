@@ -364,7 +364,7 @@ def test_half_a_sign_in_opens_nothing_and_the_second_factor_is_kept_encrypted(pe
 
 
 def test_staff_without_a_second_factor_stay_outside_where_it_is_demanded(people: People, settings: Any) -> None:
-    from portal.live import channels_now
+    from portal.admin.now import channels_now
 
     with_config(settings, staff_mfa=True)
     answer = client(people.staff).get("/admin/relay/channel/")

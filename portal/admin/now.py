@@ -1,12 +1,18 @@
-"""What the websockets of the admin tell, for browsers behind something that blocks websockets."""
+"""The present state of channels and running requests: read here for websockets, and served here for browsers behind something that blocks them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 
-from portal.live import channels_now, running_now
+from accounts.models import User
+from accounts.sign_in.second_factor import satisfied
+from relay.channels import status as standing
+from relay.usage.running import Running, lines
+from relay.usage.running import look as ask_workers
 
 
 @never_cache
@@ -23,3 +29,25 @@ def running(request: HttpRequest) -> HttpResponse:
     if found is None:
         raise PermissionDenied
     return JsonResponse({"workers": found.workers, "rows": found.rows})
+
+
+def channels_now(user_id: int) -> list[dict[str, Any]] | None:
+    """How channels stand. None when the user may not see it."""
+    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
+    if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
+        return None
+    return [one.as_json() for one in standing.channels()]
+
+
+def may_end(user_id: int) -> bool:
+    user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
+    return user is not None and user.has_perm("relay.end_request") and satisfied(user)
+
+
+def running_now(user_id: int, look: bool) -> Running | None:
+    """None when the user may not see it any more."""
+    if not may_end(user_id):
+        return None
+    if look:
+        ask_workers()
+    return lines()

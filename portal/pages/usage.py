@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
@@ -10,9 +10,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 
-from portal.live import newest_id, rows_after
+from accounts.models import User
 from portal.pages.home import DAYS, chart
 from portal.pages.shared.scope import signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
@@ -23,6 +24,7 @@ from relay.usage.receipts import entries_of, receipt
 from relay.usage.reports import Scope, beginning_of, csv_pieces, lines, total
 
 ROWS = 50
+_MOST: Final = 50
 
 
 @login_required
@@ -100,3 +102,17 @@ def export(request: HttpRequest) -> HttpResponseBase:
     response = StreamingHttpResponse(csv_pieces(rows, staff=False), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="usage.csv"'
     return response
+
+
+def newest_id() -> int:
+    return UsageRecord.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] | None:
+    """Records with a higher id, oldest first, of one user or of all, with their rows of the page. None when the user has been disabled meanwhile."""
+    if not User.objects.filter(pk=user_id, is_active=True).exists():
+        return None
+    query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
+    if not everyone:
+        query = query.filter(user_id=user_id)
+    return [{"id": row.pk, "request_id": row.request_id, "model": row.model, "html": render_to_string("portal/usage_row.html", {"row": row})} for row in query[:_MOST]]
