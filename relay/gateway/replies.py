@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-
-
 _BLOCK: Final = 256 * 1024  # bytes of a file that are read at once
 
 

@@ -71,8 +71,6 @@ class UpstreamResponse(httpx.Response):
 
 
 Pieces = Sequence[bytes | memoryview]
-
-
 _SLICE: Final = 256 * 1024  # bytes of a large body that are handed to the connection at once
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from relay.gateway.routing.explain import Explanation, explain_route
+from relay.gateway.runtime import current
 from relay.models import Model, Token
 from relay.models.token import STATES
 
@@ -69,4 +70,5 @@ def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
         token = Token.objects.filter(user=user, pk=int(asked["token"])).first() if asked["token"].isdecimal() and len(asked["token"]) < 19 else None
         if token is None:
             return None, str(_("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]})
-    return explain_route(user, token, asked["model"]), ""
+    serving = current()
+    return explain_route(user, token, asked["model"], serving.health.live if serving is not None else None), ""

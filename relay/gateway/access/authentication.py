@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
+from accounts.models import Change
 from portal.lib import clock, net
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
 from relay.gateway.access.address_block import guard
@@ -25,9 +26,6 @@ _UNUSABLE: Final = {
     CallerState.TOKEN_DISABLED: ("token_disabled", "This token is disabled. Enable it on the portal, or use another one."),
     CallerState.USER_DISABLED: ("token_disabled", "The account that this token belongs to is disabled. Ask the portal's administrator."),
 }
-
-
-"""What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all."""
 
 
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
@@ -71,3 +69,12 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
         except RelayUnavailable:
             pass  # this worker blocks the address all the same; the fault is in the log
     return InvalidToken(_REFUSAL)
+
+
+def read_blocks() -> None:
+    """Take over the blocked addresses that all workers share through the database. Synchronous."""
+    guard.replace(load.load_blocks(clock.now()))
+
+
+store.on_reload(read_blocks)
+store.on(Change.ADDRESS, lambda _: read_blocks())

@@ -11,20 +11,15 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView
 
+# What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all.
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "chat": frozenset(("chat", "completions", "responses", "embeddings", "moderations", "rerank")),
     "images": frozenset(("images",)),
     "audio": frozenset(("audio", "realtime")),
     "tasks": frozenset(("tasks",)),
 }
-
-
 _PREFIX: Final = "openai/"
-
-
 _GPT: Final = "g-"  # how OpenAI names GPTs in links; relays serve them as models of their own
-
-
 _GPT_MODEL: Final = "gpt-4-gizmo-"
 
 

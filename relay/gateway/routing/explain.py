@@ -19,7 +19,6 @@ from relay.gateway.access.authorization import find_model
 from relay.gateway.routing.circuit_breaker import Cooling
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import Explained, Live, Standing, Wish, explain, strategy_of
-from relay.gateway.runtime import current
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
@@ -67,8 +66,8 @@ class Explanation:
         return asdict(self)
 
 
-def explain_route(user: User, token: Token | None, model_name: str) -> Explanation:
-    """Where a request of `user` (with `token`, or with one that limits nothing) for a model would go now."""
+def explain_route(user: User, token: Token | None, model_name: str, seen: Live | None = None) -> Explanation:
+    """Where a request of `user` (with `token`, or with one that limits nothing) for a model would go now. `seen`: what this process, if it serves, has seen of channels."""
     now = clock.now()
     snapshot = load.load_snapshot()
     caller = load.caller_of(token) if token is not None else load.caller_of_user(user)
@@ -85,7 +84,7 @@ def explain_route(user: User, token: Token | None, model_name: str) -> Explanati
         obstacles += _permission(user, row, now)
         if caller.models is not None and row.pk not in caller.models:
             obstacles.append(_("The token “%(token)s” is limited to other models. Add this one to its allowed models, or leave the list empty.") % {"token": token})
-        lines, serves = _lines(row, view, caller, now)
+        lines, serves = _lines(row, view, caller, now, seen)
         if serves is None:
             obstacles.append(_("No channel can serve it now; the table says why for each.") if lines else _("No channel serves it. Add it to a channel's models."))
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
@@ -154,13 +153,13 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
     return [f"{said} {remedy}"]
 
 
-def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime) -> tuple[list[Line], str | None]:
+def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None) -> tuple[list[Line], str | None]:
     """Every channel that has the model in its list, and which serves now."""
     found: list[Line] = []
     serves: str | None = None
     routes = caller.routes(view) if view is not None else ()
     wish = Wish(row.pk, row.strategy, settings.CONFIG.routing_strategy)
-    explained = explain(routes, _live(), wish, now.timestamp())
+    explained = explain(routes, _live(seen), wish, now.timestamp())
     top = [line.route for line in explained if line.standing in {Standing.NEXT, Standing.READY}]
     how = _(Strategy(strategy_of(top, wish).value).label) if top else ""
     for line in explained:
@@ -237,16 +236,14 @@ def _money(user: User, token: Token | None) -> list[str]:
     return found
 
 
-def _live() -> Live:
-    """The circuits that workers have told each other, and what else this process has seen of channels, if it serves."""
+def _live(seen: Live | None) -> Live:
+    """The circuits that workers have told each other, and what else this process has seen of channels."""
     health = Health("")
     for place, state in cooldowns.read_all().items():
         health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
         health.live.breaker.cells[place].foreign = False  # its own time is what people want to know
-    running = current()
-    if running is None:
+    if seen is None:
         return health.live
-    seen = running.health.live
     return Live(health.live.breaker, seen.in_flight, seen.latency, seen.turns)
 
 

@@ -19,9 +19,7 @@ from django.db import Error as DatabaseError
 
 from accounts.models import Change
 from accounts.models.change import listen
-from portal.lib import clock
 from relay.errors import InvalidRequest, RelayUnavailable, tell
-from relay.gateway.access.address_block import guard
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
@@ -48,6 +46,7 @@ class Store:
         self._threads = ThreadPoolExecutor(2, "airelays-load")
         self._slow_threads = ThreadPoolExecutor(4, "airelays-files")
         self._dropped: list[Callable[[str, int], None]] = []
+        self._reloaded: list[Callable[[], None]] = []
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
         listen(self.apply)
 
@@ -58,6 +57,10 @@ class Store:
     def on(self, topic: str, callback: Callable[[str], None]) -> None:
         """Call `callback(key)`, in any thread, for every change of a topic that is none of configuration."""
         self._listeners.setdefault(topic, []).append(callback)
+
+    def on_reload(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` in whatever thread has just read the whole configuration again."""
+        self._reloaded.append(callback)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -115,7 +118,8 @@ class Store:
         with self._reading:
             self._snapshot = load.load_snapshot()
             tell(self._snapshot.remedies)
-            guard.replace(load.load_blocks(clock.now()))
+            for callback in self._reloaded:
+                callback()
 
     def apply(self, topic: str, key: str) -> None:
         """Take note of one row of the change feed."""
@@ -134,8 +138,6 @@ class Store:
                 for digest in [digest for digest, caller in self._callers.items() if caller.user_id == user]:
                     del self._callers[digest]
             self._tell("", user)
-        elif topic == Change.ADDRESS:
-            guard.replace(load.load_blocks(clock.now()))
         for callback in self._listeners.get(topic, ()):
             callback(key)
 

@@ -13,8 +13,6 @@ from portal.lib import clock
 from relay.gateway.snapshot.cache import Store, logger
 
 _GAP_SECONDS: Final = 60.0
-
-
 _KEEP: Final = timedelta(days=1)
 
 

@@ -14,8 +14,6 @@ from relay.gateway.snapshot.views import GroupView, ModelView
 from relay.providers.failures import Rule
 
 _MOST_TERMS: Final = 50_000
-
-
 _MOST_MEMBERS: Final = 5_000
 
 

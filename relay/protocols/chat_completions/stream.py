@@ -18,21 +18,13 @@ from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage, present
 
 _INTEREST: Final = re.compile(rb'"usage"\s*:\s*\{|"error"\s*:\s*["{]|\[DONE\]')
-
-
 _INTEREST_WITH_FINISH: Final = re.compile(_INTEREST.pattern + rb'|"finish_reason"\s*:\s*"')
-
-
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
 
 # An unfinished event is held until its end comes, since it may turn out to be the usage chunk. Larger ones pass through as they arrive.
 HOLD_LIMIT: Final = 64 * 1024
-
-
 TAIL_LIMIT: Final = 4096
-
-
 UNCOUNTED_LIMIT: Final = 32 * 1024  # text is counted in lumps, and not at all in a short stream whose upstream reports usage
 
 

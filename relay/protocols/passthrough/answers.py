@@ -30,8 +30,6 @@ class _Shape(msgspec.Struct):
 
 
 _shape: Final = msgspec.json.Decoder(_Shape)
-
-
 _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
