@@ -31,25 +31,25 @@ from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.endpoints import batches as batch  # noqa: E402
-from relay.gateway.exchange import Receive, Scope, Send  # noqa: E402
+from relay.gateway.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
 from relay.usage import rollup  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
-Runtime.chores = {
+Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,
     "ending what is kept": retention.work,
     **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {}),
 }
-Runtime.companions = (batch.work,)
+Runtime.background_tasks = (batch.work,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 
-async def http(scope: Scope, receive: Receive, send: Send) -> None:
+async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     if path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and scope["method"] == "POST"):
         await relay(scope, receive, send)
@@ -57,7 +57,7 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         await pages(scope, receive, send)
 
 
-async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = relay_path(scope["path"])
     if path is None:
         await live_pages(scope, receive, send)
@@ -96,7 +96,7 @@ def _watch_for_stop_signals(run: Runtime) -> None:
             signal.signal(number, handle)
 
 
-async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+async def lifespan(scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Start before the first request, flush after the last."""
     while True:
         message: Any = await receive()

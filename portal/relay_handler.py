@@ -23,7 +23,7 @@ from relay.api.errors import error_response, unknown_route, wrong_method
 from relay.api.paths import relay_path
 from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
-from relay.gateway.exchange import Exchange, Receive, Scope, Send
+from relay.gateway.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.replies import SSE_HEADERS, Answer, EventStream
 from relay.gateway.runtime import runtime
 
@@ -45,7 +45,7 @@ class RelayHandler(ASGIHandler):
         self._resolver = get_resolver(settings.RELAY_URLCONF)
         self._fixed: dict[str, ResolverMatch] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # messages are mutable mappings here
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # messages are mutable mappings here
         headers = scope["headers"]
         peer = (scope.get("client") or ("", 0))[0]
         ip = peer
@@ -56,7 +56,7 @@ class RelayHandler(ASGIHandler):
         run = None
         try:
             run = await runtime()
-            run.watch.add(exchange)
+            run.watchdog.add(exchange)
             response = await self._respond(exchange, scope)
             await self._send(exchange, response, send)
         except RelayError as error:
@@ -67,9 +67,9 @@ class RelayHandler(ASGIHandler):
             # The client left, or takes no more of its answer: there is nobody to tell, and the server closes the connection.
         finally:
             if run is not None:
-                run.watch.remove(exchange)
+                run.watchdog.remove(exchange)
 
-    async def _respond(self, exchange: Exchange, scope: Scope) -> HttpResponseBase:
+    async def _respond(self, exchange: Exchange, scope: AsgiScope) -> HttpResponseBase:
         method, path = scope["method"], relay_path(scope["path"]) or scope["path"]
         if method == "OPTIONS":
             preflight = HttpResponse(status=204, headers={"allow": "GET, POST, OPTIONS"})

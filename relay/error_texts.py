@@ -16,7 +16,7 @@ from relay.models import ErrorText
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ErrorDescription:
     """`who`: who can mend it: "you" (the app or its user), "portal" (who runs it), "upstream"."""
 
     code: str
@@ -77,25 +77,25 @@ def own_remedies() -> dict[str, str]:
     return {code: " ".join(texts) for code, texts in found.items()}
 
 
-def entries() -> list[Entry]:
+def entries() -> list[ErrorDescription]:
     """The whole catalogue in the active language. One query."""
     language = (get_language() or "en").lower()
     own = {row.code: row for row in ErrorText.objects.filter(language=language)}
     found = [_entry(*row, own.pop(row[0], None)) for row in _BUILT_IN]
-    return found + [Entry(code, 0, "upstream", row.meaning, row.remedy, True) for code, row in sorted(own.items())]
+    return found + [ErrorDescription(code, 0, "upstream", row.meaning, row.remedy, True) for code, row in sorted(own.items())]
 
 
-def explained(code: str) -> Entry | None:
+def explained(code: str) -> ErrorDescription | None:
     """One code, None when nothing is known of it."""
     language = (get_language() or "en").lower()
     own = ErrorText.objects.filter(code=code, language=language).first()
     built_in = next((row for row in _BUILT_IN if row[0] == code), None)
     if built_in is None:
-        return Entry(code, 0, "upstream", own.meaning, own.remedy, True) if own is not None else None
+        return ErrorDescription(code, 0, "upstream", own.meaning, own.remedy, True) if own is not None else None
     return _entry(*built_in, own)
 
 
-def _entry(code: str, status: int, who: str, meaning: Any, remedy: Any, own: ErrorText | None) -> Entry:
+def _entry(code: str, status: int, who: str, meaning: Any, remedy: Any, own: ErrorText | None) -> ErrorDescription:
     if own is None:
-        return Entry(code, status, who, str(meaning), str(remedy))
-    return Entry(code, status, who, own.meaning or str(meaning), own.remedy or str(remedy), True)
+        return ErrorDescription(code, status, who, str(meaning), str(remedy))
+    return ErrorDescription(code, status, who, own.meaning or str(meaning), own.remedy or str(remedy), True)

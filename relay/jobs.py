@@ -29,7 +29,7 @@ LEASE_SECONDS: Final = 150.0  # longer than one test may take
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScheduledJob:
     """One piece of work that is due. `run` returns what came of it, in words."""
 
     name: str
@@ -74,7 +74,7 @@ def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
     return done
 
 
-def _failed(job: Job, error: Exception) -> None:
+def _failed(job: ScheduledJob, error: Exception) -> None:
     """The front page of the admin tells of it until the work succeeds."""
     fault, made = JobFault.objects.get_or_create(name=job.name, subject=job.subject[:120], defaults={"text": redact(f"{type(error).__name__}: {error}")[:300]})
     if not made:
@@ -92,21 +92,21 @@ def give_back() -> None:
     Lease.give_back(LEASE)
 
 
-def due() -> Iterator[Job]:
+def due() -> Iterator[ScheduledJob]:
     """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
     now = clock.now()
     if proofs.due():
-        yield Job("proof of the books", "the ledger", _prove)
+        yield ScheduledJob("proof of the books", "the ledger", _prove)
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
-        yield Job("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
+        yield ScheduledJob("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
     for channel in Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True)):
         minutes = channel.test_every if channel.test_every is not None else settings.CONFIG.probe_minutes
         if minutes and (channel.tested_at is None or channel.tested_at <= now - timedelta(minutes=minutes)):
-            yield Job("test", str(channel), _test(channel))
+            yield ScheduledJob("test", str(channel), _test(channel))
     if settings.CONFIG.refresh_hours:
         before = now - timedelta(hours=settings.CONFIG.refresh_hours)
         for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider="demo"):
-            yield Job("model list and balance", str(channel), _refresh(channel))
+            yield ScheduledJob("model list and balance", str(channel), _refresh(channel))
 
 
 def _prove() -> str:

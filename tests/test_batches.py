@@ -120,11 +120,11 @@ def test_the_batch_price(live: Portal, upstream: Any, tmp_path: Path) -> None:
 def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> None:
     from relay.models import Batch
 
-    gate = asyncio.Event()
+    admission = asyncio.Event()
 
     async def script(call: Call) -> None:
         if live.upstream.count(model) > 3:
-            await gate.wait()
+            await admission.wait()
         await call.reply(200, completion())
 
     model = live.model(script)
@@ -139,7 +139,7 @@ def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> N
         while Batch.objects.get(batch_id=batch.id).lease_until == before:
             assert time.monotonic() < until
             time.sleep(0.05)
-    live.upstream._loop.call_soon_threadsafe(gate.set)
+    live.upstream._loop.call_soon_threadsafe(admission.set)
     done = wait_for(sdk, batch.id)
     assert done.status == "cancelled" and 3 <= done.request_counts.completed < 20
     assert done.request_counts.completed + done.request_counts.failed == 40

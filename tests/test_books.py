@@ -81,7 +81,7 @@ class World:
         from relay.gateway.runtime import runtime
 
         run = await runtime()
-        run.health.live.breaker.cells.clear()  # this is about money: every channel is asked, whatever it did before
+        run.health.live.breaker.circuits.clear()  # this is about money: every channel is asked, whatever it did before
         body = json.dumps(ask(self.models[model], stream=stream, **({"max_tokens": limit} if limit else {}))).encode()
         scope = {
             "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http",
@@ -98,7 +98,7 @@ class World:
             return {"type": "http.request", "body": body, "more_body": False}
 
         def go_away() -> None:
-            for exchange in list(run.watch.running):
+            for exchange in list(run.watchdog.running):
                 exchange.interrupt(Interrupt.CLIENT_GONE)
 
         async def send(message: Any) -> None:
@@ -114,12 +114,12 @@ class World:
 
     def crash(self) -> None:
         """The worker dies: what it had not written is lost, nobody gives back what it held; another one takes its place."""
-        from relay.gateway.charging.reservations import Funds
+        from relay.gateway.charging.reservations import Reservations
         from relay.gateway.runtime import runtime
 
         run = self.loop.run_until_complete(runtime())
-        abandoned = run.funds.owner
-        run.funds = Funds("UTC")
+        abandoned = run.reservations.owner
+        run.reservations = Reservations("UTC")
         self.settle()
         assert verify().clean, "after the crash, before the sweep"
         ledger.sweep(time.time(), lambda owner: owner == abandoned)
@@ -181,9 +181,9 @@ def machine(world: World, counter: dict[str, int]) -> type[RuleBasedStateMachine
             from relay.gateway.runtime import runtime
 
             run = world.loop.run_until_complete(runtime())
-            for hold in run.funds._holds.values():
-                hold.used_at -= 10
-            run.funds.tidy()
+            for reservation in run.reservations._reservations.values():
+                reservation.used_at -= 10
+            run.reservations.tidy()
 
         @rule(person=people, amount=amounts)
         def tops_up(self, person: int, amount: int) -> None:

@@ -16,8 +16,8 @@ from django.db import IntegrityError, connection, transaction
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
-from relay.billing.ledger.lines import Charge, Scope
-from relay.billing.ledger.sql import Books
+from relay.billing.ledger.lines import Charge, SpendScope
+from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import verify
 from relay.billing.redemption import create_codes, find_code
 from relay.models import LedgerAccount, LedgerEntry, RedemptionBatch, RedemptionCode, Reservation, Token
@@ -33,11 +33,11 @@ def token(people: People) -> Token:
 
 
 @pytest.fixture
-def scope(token: Token) -> Scope:
-    return Scope(token.user_id, token.pk, movements.today())
+def scope(token: Token) -> SpendScope:
+    return SpendScope(token.user_id, token.pk, movements.today())
 
 
-def free(scope: Scope) -> int:
+def free(scope: SpendScope) -> int:
     return LedgerAccount.objects.get(user=scope.user_id, kind="wallet").free
 
 
@@ -45,7 +45,7 @@ def charge(cost: int, covered: int, request_id: str = "req_1", house: bool = Fal
     return Charge(request_id, cost, covered, house, time.time())
 
 
-def record(scope: Scope, request_id: str, cost: int, shortfall: int = 0) -> None:
+def record(scope: SpendScope, request_id: str, cost: int, shortfall: int = 0) -> None:
     """The usage record that belongs to a charge made by hand."""
     from portal.lib import clock
     from relay.models import UsageRecord
@@ -56,54 +56,54 @@ def record(scope: Scope, request_id: str, cost: int, shortfall: int = 0) -> None
     )  # fmt: skip
 
 
-def reserve(scope: Scope, need: int, wish: int = 0, minimum: int | None = None, hold: str = "h" * 32) -> Any:
-    return ledger.reserve(Books(), hold, "host:1:2:x", scope, (), need, wish, need if minimum is None else minimum, time.time())
+def reserve(scope: SpendScope, need: int, headroom: int = 0, minimum: int | None = None, reservation: str = "h" * 32) -> Any:
+    return ledger.reserve(LedgerSql(), reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum, time.time())
 
 
-def test_reserve_settle_release(scope: Scope) -> None:
+def test_reserve_settle_release(scope: SpendScope) -> None:
     assert reserve(scope, 1000).granted == 1000
     assert free(scope) == NANO - 1000
-    assert ledger.settle(Books(), "h" * 32, scope, [charge(300, 1000)])[0].from_hold == 300
+    assert ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].from_reservation == 300
     record(scope, "req_1", 300)
-    assert ledger.release(Books(), "h" * 32, scope, None, time.time()) == 700
+    assert ledger.release(LedgerSql(), "h" * 32, scope, None, time.time()) == 700
     assert free(scope) == NANO - 300
     assert verify().clean
 
 
-def test_more_is_held_only_where_there_is_plenty(scope: Scope) -> None:
+def test_more_is_held_only_where_there_is_plenty(scope: SpendScope) -> None:
     assert reserve(scope, 1000, 16_000).granted == 17_000
     near = reserve(scope, NANO // 2, 16 * NANO // 2)
-    assert near.lean and near.granted == NANO // 2
+    assert near.tight and near.granted == NANO // 2
     rest = reserve(scope, NANO, minimum=1)
     assert rest.granted == NANO - NANO // 2 - 17_000 and rest.free == 0
     assert reserve(scope, 1).granted == 0
     assert verify().clean
 
 
-def test_a_charge_takes_what_is_there_and_never_more(scope: Scope) -> None:
+def test_a_charge_takes_what_is_there_and_never_more(scope: SpendScope) -> None:
     reserve(scope, NANO // 2)
-    outcome = ledger.settle(Books(), "h" * 32, scope, [charge(3 * NANO, NANO // 2)])[0]
-    assert (outcome.from_hold, outcome.shortfall) == (NANO // 2, 2 * NANO)
+    outcome = ledger.settle(LedgerSql(), "h" * 32, scope, [charge(3 * NANO, NANO // 2)])[0]
+    assert (outcome.from_reservation, outcome.shortfall) == (NANO // 2, 2 * NANO)
     record(scope, "req_1", 3 * NANO, 2 * NANO)
     assert free(scope) == 0
     assert [entry.kind for entry in LedgerEntry.objects.filter(request_id="req_1").order_by("id")] == ["usage", "shortfall"]
     assert verify().clean
 
 
-def test_a_reservation_that_was_swept_does_not_free_the_request(scope: Scope) -> None:
+def test_a_reservation_that_was_swept_does_not_free_the_request(scope: SpendScope) -> None:
     """A worker that was thought dead finishes all the same: it is charged from what is free."""
     reserve(scope, 1000)
     assert ledger.sweep(time.time() + 1000) == 1
-    assert ledger.settle(Books(), "h" * 32, scope, [charge(300, 1000)])[0].shortfall == 0
+    assert ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].shortfall == 0
     record(scope, "req_1", 300)
     assert free(scope) == NANO - 300
     assert verify().clean
 
 
-def test_the_sweeper_takes_only_what_nobody_looks_after(scope: Scope) -> None:
+def test_the_sweeper_takes_only_what_nobody_looks_after(scope: SpendScope) -> None:
     reserve(scope, 1000)
     assert ledger.sweep(time.time()) == 0
-    ledger.prolong(Books(), "host:1:2:x", time.time() + 500)
+    ledger.prolong(LedgerSql(), "host:1:2:x", time.time() + 500)
     assert ledger.sweep(time.time() + 400) == 0
     assert ledger.sweep(time.time(), lambda owner: owner.startswith("host:1:")) == 1
     assert free(scope) == NANO and not Reservation.objects.exists()
@@ -114,9 +114,9 @@ def test_owners_that_are_gone_are_told_from_those_that_live() -> None:
     import os
 
     from portal.lib.processes import is_dead, process_start
-    from relay.gateway.charging.reservations import Funds
+    from relay.gateway.charging.reservations import Reservations
 
-    owner = Funds("UTC").owner
+    owner = Reservations("UTC").owner
     assert not is_dead(owner)
     here = owner.partition(":")[0]
     assert is_dead(f"{here}:{os.getpid()}:1:abcd"), "the number of a process that ended is used again by another"
@@ -125,7 +125,7 @@ def test_owners_that_are_gone_are_told_from_those_that_live() -> None:
     assert process_start(os.getpid()).isdigit()
 
 
-def test_rows_cannot_be_changed_or_deleted(scope: Scope) -> None:
+def test_rows_cannot_be_changed_or_deleted(scope: SpendScope) -> None:
     entry = LedgerEntry.objects.first()
     assert entry is not None
     entry.amount = 5
@@ -145,7 +145,7 @@ def test_rows_cannot_be_changed_or_deleted(scope: Scope) -> None:
 @pytest.mark.parametrize(
     "sql", ["UPDATE relay_ledgeraccount SET used = granted + 1 WHERE kind = 'wallet'", "UPDATE relay_ledgeraccount SET reserved = -1", "UPDATE relay_ledgerentry SET amount = -1"]
 )
-def test_the_database_itself_refuses_negative_figures(scope: Scope, sql: str) -> None:
+def test_the_database_itself_refuses_negative_figures(scope: SpendScope, sql: str) -> None:
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql)
 
@@ -168,9 +168,9 @@ def test_the_database_itself_refuses_negative_figures(scope: Scope, sql: str) ->
         ("UPDATE relay_usagerecord SET cost = cost + 1", "what was charged"),
     ],
 )
-def test_verify_finds_what_was_tampered_with(scope: Scope, sql: str, found: str) -> None:
+def test_verify_finds_what_was_tampered_with(scope: SpendScope, sql: str, found: str) -> None:
     reserve(scope, 1000)
-    ledger.settle(Books(), "h" * 32, scope, [charge(300, 1000)])
+    ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])
     record(scope, "req_1", 300)
     assert verify().clean
     with connection.cursor() as cursor:
@@ -182,7 +182,7 @@ def test_verify_finds_what_was_tampered_with(scope: Scope, sql: str, found: str)
     assert stopped.value.code == 1
 
 
-def test_the_command_says_what_it_counted(scope: Scope) -> None:
+def test_the_command_says_what_it_counted(scope: SpendScope) -> None:
     out = StringIO()
     call_command("ledger", "verify", stdout=out)
     assert "The books balance." in out.getvalue()
@@ -195,7 +195,7 @@ def test_the_command_says_what_it_counted(scope: Scope) -> None:
     assert "given back" in out.getvalue()
 
 
-def test_deductions_leave_reservations_alone(scope: Scope, people: People) -> None:
+def test_deductions_leave_reservations_alone(scope: SpendScope, people: People) -> None:
     reserve(scope, NANO // 2)
     with pytest.raises(movements.NotEnough, match=r"\$0.50"):
         movements.deduct(people.owner, NANO // 2 + 1, actor=people.staff, reason="too much")

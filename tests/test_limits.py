@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.gateway.limits.windows import Check, Limits, MemoryLimiter, Subject, Verdict, checks
+from relay.gateway.limits.windows import Check, Limits, LimitVerdict, MemoryLimiter, Subject, checks
 from tests.conftest import Portal, ask
 from tests.server import Server, free_port, serving
 from tests.upstream import Call, chunk
@@ -33,7 +33,7 @@ class Both:
         self.limiter = limiter
         self.now = 1_700_000_000.0
 
-    async def acquire(self, limits: Limits, tokens: int = 0, slot: str = "a", key: str = "token:1") -> Verdict:
+    async def acquire(self, limits: Limits, tokens: int = 0, slot: str = "a", key: str = "token:1") -> LimitVerdict:
         wanted = checks((Subject(key, "this token", limits),))
         found = self.limiter.acquire(wanted, tokens, slot, self.now)
         return await found if asyncio.iscoroutine(found) else found  # type: ignore[no-any-return]

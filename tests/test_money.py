@@ -391,21 +391,21 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
 
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
-    from relay.billing.ledger.lines import Charge, Scope
+    from relay.billing.ledger.lines import Charge, SpendScope
     from relay.billing.ledger.writer import COLUMNS, ReserveOrder, Settlement, UsageWriter, _Record, _Reserve
 
     user = live.user(balance=NANO)
     token = Token.objects.get(digest=digest_of(live.token(user)))
-    scope, writer, loop = Scope(user.pk, token.pk, movements.today()), UsageWriter(), asyncio.new_event_loop()
-    hold, request_id = live.name("hold"), live.name("req_unknown")
-    writer._commit([_Reserve(ReserveOrder(hold, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
+    scope, writer, loop = SpendScope(user.pk, token.pk, movements.today()), UsageWriter(), asyncio.new_event_loop()
+    reservation, request_id = live.name("hold"), live.name("req_unknown")
+    writer._commit([_Reserve(ReserveOrder(reservation, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
     values: dict[str, Any] = {
         "request_id": request_id, "started_at": time.time(), "user_id": user.pk, "token_id": token.pk, "model": "m", "endpoint": "e", "streamed": False, "status": 200,
         "end_reason": "completed", "usage_source": "reported", "cost": 400, "attempt_log": "[]", "price_multiplier": 1_000_000, "payer": "wallet", "billing": "usage",
     }  # fmt: skip
     text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
     row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
-    record = _Record(row, Settlement(hold, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
+    record = _Record(row, Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
     from django.db import connection
 
     if connection.vendor == "sqlite":
@@ -442,15 +442,15 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
             loop.call_soon(answer)
             return future
 
-        def release(self, hold: str, scope: Any, amount: int | None = None) -> None:
+        def release(self, reservation: str, scope: Any, amount: int | None = None) -> None:
             released.append(amount)
 
     monkeypatch.setattr(module, "writer", Writer())
-    funds = module.Funds("UTC")
+    reservations = module.Reservations("UTC")
     exchange = Exchange({"headers": []}, None, None, "127.0.0.1")  # type: ignore[arg-type]
     caller: Any = SimpleNamespace(user_id=1, token_id=2, limited=True, house=False, budgets=())
-    task = asyncio.ensure_future(funds.reserve(exchange, caller, 1000, 10))
+    task = asyncio.ensure_future(reservations.reserve(exchange, caller, 1000, 10))
     with pytest.raises(asyncio.CancelledError):
         await task
-    (hold,) = funds._holds.values()
-    assert (hold.promised, hold.running, hold.asking, hold.amount) == (0, 0, 0, 0) and released == [1000]
+    (reservation,) = reservations._reservations.values()
+    assert (reservation.granted, reservation.running, reservation.asking, reservation.amount) == (0, 0, 0, 0) and released == [1000]

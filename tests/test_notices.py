@@ -21,8 +21,8 @@ from portal.lib.money import NANO
 from relay.billing import notices
 from relay.billing.ledger import movements
 from relay.billing.ledger import requests as ledger
-from relay.billing.ledger.lines import Charge, Scope
-from relay.billing.ledger.sql import Books
+from relay.billing.ledger.lines import Charge, SpendScope
+from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
 from tests.conftest import People
@@ -113,7 +113,7 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
 
 
 def spend(user: Any, token: Any, amount: int) -> None:
-    books, scope = Books(), Scope(user.pk, token.pk, movements.today())
+    books, scope = LedgerSql(), SpendScope(user.pk, token.pk, movements.today())
     held = ledger.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
     assert held.granted == amount
     ledger.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])

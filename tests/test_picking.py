@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from relay.errors import UpstreamFailed
-from relay.gateway.routing.circuit_breaker import GRACE, IN_A_ROW, PROBE_SECONDS, Breaker
-from relay.gateway.routing.selection import Live, Standing, Strategy, Wish, explain, pick
+from relay.gateway.routing.circuit_breaker import GRACE, IN_A_ROW, PROBE_SECONDS, CircuitBreaker
+from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, Strategy, explain, pick
 from relay.gateway.snapshot.views import ChannelView, KeyView, PoolView, Route, Timeouts
 from relay.protocols.chat_completions.request import conversation, parse_chat_request
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 
-WISH = Wish(7)
+WISH = RoutePreference(7)
 NOW = 1_800_000_000.0
 
 
@@ -27,16 +27,16 @@ def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refu
     return Route(ChannelView(number, str(number), "openai", urls, views, priority, weight, frozenset(), "", True, True, times, refusal, **more), "m")
 
 
-def choose(routes: list[Route], live: Live | None = None, wish: Wish = WISH, number: float = 0.0, now: float = NOW) -> int | None:
-    found = pick(routes, set(), live or Live(), wish, now, lambda: number)
+def choose(routes: list[Route], live: Live | None = None, preference: RoutePreference = WISH, number: float = 0.0, now: float = NOW) -> int | None:
+    found = pick(routes, set(), live or Live(), preference, now, lambda: number)
     return found.route.channel.id if found else None
 
 
 def share(routes: list[Route], times: int, **options: Any) -> Counter[int]:
     source = random.Random(7)
     live = options.pop("live", None) or Live()
-    wish = options.pop("wish", WISH)
-    return Counter(found.route.channel.id for _ in range(times) if (found := pick(routes, set(), live, wish, NOW, source.random)))
+    preference = options.pop("wish", WISH)
+    return Counter(found.route.channel.id for _ in range(times) if (found := pick(routes, set(), live, preference, NOW, source.random)))
 
 
 def failure(kind: C, wait: float | None = None, **more: Any) -> Failure:
@@ -62,50 +62,50 @@ def test_weighted_follows_the_weights() -> None:
 
 
 def test_round_robin_takes_turns_by_weight_and_smoothly() -> None:
-    routes, live, wish = [channel(1, weight=1), channel(2, weight=3)], Live(), Wish(7, Strategy.ROUND_ROBIN)
-    order = [choose(routes, live, wish) for _ in range(8)]
+    routes, live, preference = [channel(1, weight=1), channel(2, weight=3)], Live(), RoutePreference(7, Strategy.ROUND_ROBIN)
+    order = [choose(routes, live, preference) for _ in range(8)]
     assert Counter(order) == {2: 6, 1: 2} and order[:4].count(1) == 1
 
 
 def test_least_in_flight_takes_the_idlest_by_weight() -> None:
-    live, wish = Live(), Wish(7, Strategy.LEAST_IN_FLIGHT)
+    live, preference = Live(), RoutePreference(7, Strategy.LEAST_IN_FLIGHT)
     routes = [channel(1, weight=1), channel(2, weight=4)]
     for _ in range(3):
         live.begin(2)
     live.begin(1)
-    assert choose(routes, live, wish) == 2, "3 of 4 is less than 1 of 1"
+    assert choose(routes, live, preference) == 2, "3 of 4 is less than 1 of 1"
     live.end(1)
-    assert choose(routes, live, wish) == 1
+    assert choose(routes, live, preference) == 1
     for _ in range(3):
         live.end(2)
     assert not live.in_flight
 
 
 def test_lowest_latency_measures_everybody_then_takes_the_fastest_and_looks_again_now_and_then() -> None:
-    live, wish = Live(), Wish(7, Strategy.LOWEST_LATENCY)
+    live, preference = Live(), RoutePreference(7, Strategy.LOWEST_LATENCY)
     routes = [channel(1), channel(2)]
     live.measured(1, 7, 0.1)
-    assert choose(routes, live, wish) == 2, "not measured yet"
+    assert choose(routes, live, preference) == 2, "not measured yet"
     live.measured(2, 7, 0.5)
-    found = share(routes, 2000, live=live, wish=wish)
+    found = share(routes, 2000, live=live, preference=preference)
     assert found[1] > 1900 and found[2] > 20
     for _ in range(30):
         live.measured(1, 7, 2.0)
-    assert choose(routes, live, wish, 0.9) == 2
+    assert choose(routes, live, preference, 0.9) == 2
     live.measured(1, 8, 0.1)
-    assert choose(routes, live, wish, 0.9) == 2, "another model says nothing"
+    assert choose(routes, live, preference, 0.9) == 2, "another model says nothing"
 
 
 def test_the_models_strategy_stands_before_the_pools_and_that_before_the_installations() -> None:
     pool = PoolView(1, "p", Strategy.ROUND_ROBIN)
     routes = [channel(1, pool=pool), channel(2, pool=pool)]
     live = Live()
-    assert [choose(routes, live, Wish(7)) for _ in range(4)] == [1, 2, 1, 2]
-    assert [choose(routes, live, Wish(7, Strategy.WEIGHTED)) for _ in range(4)] == [1, 1, 1, 1]
+    assert [choose(routes, live, RoutePreference(7)) for _ in range(4)] == [1, 2, 1, 2]
+    assert [choose(routes, live, RoutePreference(7, Strategy.WEIGHTED)) for _ in range(4)] == [1, 1, 1, 1]
     mixed = [channel(1, pool=pool), channel(3)]
-    assert [choose(mixed, live, Wish(7)) for _ in range(4)] == [1, 1, 1, 1], "not all of one pool"
+    assert [choose(mixed, live, RoutePreference(7)) for _ in range(4)] == [1, 1, 1, 1], "not all of one pool"
     live = Live()
-    assert [choose([channel(1), channel(3)], live, Wish(7, default=Strategy.ROUND_ROBIN)) for _ in range(4)] == [1, 3, 1, 3]
+    assert [choose([channel(1), channel(3)], live, RoutePreference(7, default=Strategy.ROUND_ROBIN)) for _ in range(4)] == [1, 3, 1, 3]
 
 
 def test_keys_at_random_and_in_turn() -> None:
@@ -122,8 +122,8 @@ def test_a_conversation_keeps_its_channel_and_key_and_comes_back_to_it() -> None
     routes = [channel(number, keys=3, weight=weight) for number, weight in ((1, 1), (2, 1), (3, 2))]
     homes = {}
     for talk in range(600):
-        wish = Wish(7, Strategy.ROUND_ROBIN, conversation=f"talk {talk}")
-        found = {one.pair for _ in range(3) if (one := pick(routes, set(), Live(), wish, NOW, random.random))}
+        preference = RoutePreference(7, Strategy.ROUND_ROBIN, conversation=f"talk {talk}")
+        found = {one.pair for _ in range(3) if (one := pick(routes, set(), Live(), preference, NOW, random.random))}
         assert len(found) == 1
         homes[talk] = found.pop()
     spread = Counter(channel for channel, _ in homes.values())
@@ -132,14 +132,14 @@ def test_a_conversation_keeps_its_channel_and_key_and_comes_back_to_it() -> None
     live.breaker.failed(3, 30, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
     moved = 0
     for talk, home in homes.items():
-        wish = Wish(7, conversation=f"talk {talk}")
-        away = pick(routes, set(), live, wish, NOW, random.random)
+        preference = RoutePreference(7, conversation=f"talk {talk}")
+        away = pick(routes, set(), live, preference, NOW, random.random)
         assert away is not None
         if home[0] != 3:
             assert away.pair == home, "the others stay where they are"
         else:
             moved += away.route.channel.id != 3
-        again = pick(routes, set(), Live(), wish, NOW, random.random)
+        again = pick(routes, set(), Live(), preference, NOW, random.random)
         assert again is not None and again.pair == home
     assert moved == spread[3]
 
@@ -165,15 +165,15 @@ def test_a_pinned_channel_is_asked_even_while_it_cools_down_and_no_other_is() ->
     routes = [channel(1), channel(2, priority=9)]
     live = Live()
     live.breaker.failed(1, 10, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
-    assert choose(routes, live, Wish(7, pinned=1)) == 1
-    assert choose(routes, live, Wish(7, pinned=3)) is None
+    assert choose(routes, live, RoutePreference(7, pinned=1)) == 1
+    assert choose(routes, live, RoutePreference(7, pinned=3)) is None
 
 
 # -- circuits ----------------------------------------------------------------------------------------------------------
 
 
 def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for index in range(IN_A_ROW):
         assert breaker.blocked(1, 10, 7, NOW) is None
         assert breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index) is (index == IN_A_ROW - 1)
@@ -201,7 +201,7 @@ def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -
 
 
 def test_streams_that_begin_and_break_open_it_too() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     opened = []
     for _ in range(7):
         breaker.succeeded(1, 10, 7, NOW)
@@ -210,7 +210,7 @@ def test_streams_that_begin_and_break_open_it_too() -> None:
 
 
 def test_most_of_the_last_ten_open_it_and_a_third_do_not() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for index in range(300):
         if index % 3:
             breaker.succeeded(1, 10, 7, NOW)
@@ -231,11 +231,11 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert live.breaker.blocked(1, 10, 7, NOW) is not None
     assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
-    assert explain(routes, live, WISH, NOW)[0].standing is Standing.NEXT
+    assert explain(routes, live, WISH, NOW)[0].standing is RouteStatus.NEXT
     for _ in range(5):
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert choose(routes, live) is None, "ten of ten"
-    assert explain(routes, live, WISH, NOW)[0].standing is Standing.COOLING
+    assert explain(routes, live, WISH, NOW)[0].standing is RouteStatus.COOLING
     for kind in (C.RATE, C.OVERLOAD, C.TRANSIENT):
         live = Live()
         live.breaker.failed(1, 10, 7, failure(kind, wait=9.0), NOW, NOW)
@@ -257,14 +257,14 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
 
 
 def test_rare_failures_open_nothing_and_are_forgotten() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for index in range(50):
         assert not breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index)
         for _ in range(9):
             breaker.succeeded(1, 10, 7, NOW + index)
     for _ in range(10):
         breaker.succeeded(1, 10, 7, NOW + 60)
-    assert not breaker.cells
+    assert not breaker.circuits
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_rare_failures_open_nothing_and_are_forgotten() -> None:
     ],
 )  # fmt: skip
 def test_each_class_opens_its_own_scope_at_once(kind: C, blocks_other_key: bool, blocks_other_model: bool, seconds: float) -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert breaker.failed(1, 10, 7, failure(kind), NOW, NOW)
     found = breaker.blocked(1, 10, 7, NOW)
     assert found is not None and found.until == NOW + seconds
@@ -286,18 +286,18 @@ def test_each_class_opens_its_own_scope_at_once(kind: C, blocks_other_key: bool,
 
 @pytest.mark.parametrize("kind", [C.CLIENT, C.CONTENT, C.TOO_LARGE, C.FULL, C.ENDED])
 def test_what_is_not_the_channels_fault_is_not_held_against_it(kind: C) -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(20):
         assert not breaker.failed(1, 10, 7, failure(kind, wait=9.0), NOW, NOW)
-    assert not breaker.cells and not breaker.changed
+    assert not breaker.circuits and not breaker.changed
 
 
 def test_the_upstreams_own_time_counts_and_grows_only_without_one() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.failed(1, 10, 7, failure(C.RATE, wait=17.5), NOW, NOW)
     found = breaker.blocked(1, 10, 7, NOW)
     assert found is not None and found.until == NOW + 17.5
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     moment, waits = NOW, []
     for _ in range(9):
         breaker.failed(1, 10, 7, failure(C.RATE), moment, moment)
@@ -309,7 +309,7 @@ def test_the_upstreams_own_time_counts_and_grows_only_without_one() -> None:
 
 
 def test_what_was_under_way_when_it_opened_neither_lengthens_nor_closes_it() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW + 1)
     for _ in range(20):
         breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW + 1.5)
@@ -322,7 +322,7 @@ def test_what_was_under_way_when_it_opened_neither_lengthens_nor_closes_it() -> 
 
 
 def test_an_address_that_nobody_answers_at_is_closed_at_once_for_all_keys_and_models() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     assert breaker.failed(1, 10, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
     assert breaker.blocked(1, 11, 8, NOW) is not None
     breaker.succeeded(1, 11, 8, NOW + 5)
@@ -330,7 +330,7 @@ def test_an_address_that_nobody_answers_at_is_closed_at_once_for_all_keys_and_mo
 
 
 def test_another_workers_circuit_holds_here_and_its_owner_probes_first() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.take_over((1, 0, 0), NOW, NOW + 10, "transient", "refused", 1)
     assert breaker.blocked(1, 10, 7, NOW + 10 + GRACE / 2) is not None
     assert breaker.blocked(1, 10, 7, NOW + 10 + GRACE) is None
@@ -342,13 +342,13 @@ def test_another_workers_circuit_holds_here_and_its_owner_probes_first() -> None
 
 
 def test_a_circuit_that_nobody_asked_for_is_forgotten() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
     breaker.changed.clear()
     breaker.forget(NOW + 300)
-    assert breaker.cells
+    assert breaker.circuits
     breaker.forget(NOW + 1000)
-    assert not breaker.cells and breaker.changed == {(1, 10, 7)}
+    assert not breaker.circuits and breaker.changed == {(1, 10, 7)}
 
 
 # -- explaining --------------------------------------------------------------------------------------------------------
@@ -362,9 +362,9 @@ def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None
     live.breaker.failed(6, 61, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     for _ in range(5):
         lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain(routes, live, WISH, NOW)}
-        said = next(pair for pair, line in lines.items() if line.standing is Standing.NEXT)
+        said = next(pair for pair, line in lines.items() if line.standing is RouteStatus.NEXT)
         found = pick(routes, set(), live, WISH, NOW, lambda: 0.0)
         assert found is not None and found.pair == said
-    assert lines[3, 30].standing is Standing.STANDBY and lines[4, 0].standing is Standing.REFUSED and lines[5, 0].standing is Standing.NO_KEY
+    assert lines[3, 30].standing is RouteStatus.STANDBY and lines[4, 0].standing is RouteStatus.REFUSED and lines[5, 0].standing is RouteStatus.NO_KEY
     cooling = lines[6, 61].cooling
-    assert lines[6, 61].standing is Standing.COOLING and cooling is not None and cooling.until == NOW + 9
+    assert lines[6, 61].standing is RouteStatus.COOLING and cooling is not None and cooling.until == NOW + 9

@@ -14,7 +14,7 @@ from portal.lib import crypto, net
 from portal.lib.redact import clean_upstream_message, redact
 from relay.api.paths import relay_path
 from relay.billing.estimate import estimate_prompt
-from relay.gateway.access.address_block import AddressGuard
+from relay.gateway.access.address_block import AddressBlock
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.usage import Usage
 
@@ -138,15 +138,15 @@ def test_upstream_messages_lose_hosts_accounts_and_length() -> None:
 
 
 def test_guard_of_addresses_counts_in_a_window_and_forgets() -> None:
-    guard = AddressGuard(3, 60, 100)
-    assert [guard.failed("1.2.3.4", at).new_block for at in (0, 10, 80)] == [False, False, False], "old failures do not count"
-    assert guard.failed("1.2.3.4", 81).new_block is False
-    assert guard.failed("1.2.3.4", 82).new_block is True
-    assert guard.failed("1.2.3.4", 83).blocked_for == 99
-    assert guard.failed("5.6.7.8", 83).blocked_for == 0
-    assert guard.failed("1.2.3.4", 200).blocked_for == 0
-    guard.failed("2001:db8::1", 0), guard.failed("2001:db8::2", 0)
-    assert guard.failed("2001:db8::3", 0).new_block, "one /64 is one address"
+    address_block = AddressBlock(3, 60, 100)
+    assert [address_block.failed("1.2.3.4", at).new_block for at in (0, 10, 80)] == [False, False, False], "old failures do not count"
+    assert address_block.failed("1.2.3.4", 81).new_block is False
+    assert address_block.failed("1.2.3.4", 82).new_block is True
+    assert address_block.failed("1.2.3.4", 83).blocked_for == 99
+    assert address_block.failed("5.6.7.8", 83).blocked_for == 0
+    assert address_block.failed("1.2.3.4", 200).blocked_for == 0
+    address_block.failed("2001:db8::1", 0), address_block.failed("2001:db8::2", 0)
+    assert address_block.failed("2001:db8::3", 0).new_block, "one /64 is one address"
 
 
 # -- configuration -----------------------------------------------------------------------------------------------------

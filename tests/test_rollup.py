@@ -17,7 +17,7 @@ from relay.models import ChannelDay, MonthSum, RollupMark, TallyDay, UsageRecord
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
 from relay.usage.paging import page_of
-from relay.usage.reports import Scope, dearest, errors, first_token_times, lines, today_ordinal, total
+from relay.usage.reports import ReportScope, dearest, errors, first_token_times, lines, today_ordinal, total
 from tests.conftest import People
 
 
@@ -42,11 +42,11 @@ def test_each_request_is_counted_once(alone: None, people: People) -> None:
         record(number, people.owner)
     record(6, people.owner, status=502, end_reason="upstream_error", error_code="upstream_error", cost=0, first_token_ms=None)
     assert rollup.catch_up() == 0 and rollup.catch_up() == 0
-    sums = total(Scope.days(1, user=people.owner.pk))
+    sums = total(ReportScope.days(1, user=people.owner.pk))
     assert (sums.requests, sums.failed, sums.faults, sums.input, sums.cached, sums.output, sums.cost, sums.upstream_cost) == (6, 1, 1, 60, 24, 18, 5000, 2400)
-    assert total(Scope.days(1)).requests == 6 and rollup.differences() == []
-    assert errors(Scope.days(1)) == [("upstream_error", "upstream_error", 1)]
-    assert rollup.percentile(first_token_times(Scope.days(1)), 0.5) == pytest.approx(100, rel=0.1)
+    assert total(ReportScope.days(1)).requests == 6 and rollup.differences() == []
+    assert errors(ReportScope.days(1)) == [("upstream_error", "upstream_error", 1)]
+    assert rollup.percentile(first_token_times(ReportScope.days(1)), 0.5) == pytest.approx(100, rel=0.1)
 
 
 def test_what_becomes_visible_late_is_counted_then(alone: None, people: People) -> None:
@@ -58,7 +58,7 @@ def test_what_becomes_visible_late_is_counted_then(alone: None, people: People) 
     assert RollupMark.objects.get().gaps[0][:2] == [first.pk + 1, first.pk + 4]
     record(3, people.owner, pk=first.pk + 3)
     rollup.catch_up()
-    assert total(Scope.days(1, user=people.owner.pk)).requests == 3
+    assert total(ReportScope.days(1, user=people.owner.pk)).requests == 3
     assert [gap[:2] for gap in RollupMark.objects.get().gaps] == [[first.pk + 1, first.pk + 2], [first.pk + 4, first.pk + 4]]
     assert rollup.differences() == []
 
@@ -94,7 +94,7 @@ def test_a_wrong_sum_is_found_and_made_right(alone: None, people: People) -> Non
     with pytest.raises(CommandError, match="differ"):
         call_command("rollup", "verify")
     call_command("rollup", "rebuild")
-    assert total(Scope.days(1, user=people.owner.pk)).cost == 1000 and rollup.differences() == []
+    assert total(ReportScope.days(1, user=people.owner.pk)).cost == 1000 and rollup.differences() == []
 
 
 def test_reports_by_everything(alone: None, people: People) -> None:
@@ -103,11 +103,11 @@ def test_reports_by_everything(alone: None, people: People) -> None:
     record(2, people.owner, token=token, model="b", cost=7, started_at=clock.now() - timedelta(days=2))
     record(3, people.other, model="b", cost=11)
     rollup.catch_up()
-    assert [(line.label, line.sums.cost) for line in lines(Scope.days(7), "model")] == [("b", 18), ("a", 5)]
-    assert [(line.label, line.sums.cost) for line in lines(Scope.days(1), "model")] == [("b", 11), ("a", 5)]
-    assert [line.sums.requests for line in lines(Scope.days(7, user=people.owner.pk), "day")] == [1, 1]
-    assert [(line.label, line.sums.cost) for line in lines(Scope.days(7, user=people.owner.pk), "token")] == [("laptop (alice)", 12)]
-    assert [line.label for line in lines(Scope.days(7, user=people.owner.pk), "channel")] == ["no channel"]
+    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(7), "model")] == [("b", 18), ("a", 5)]
+    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(1), "model")] == [("b", 11), ("a", 5)]
+    assert [line.sums.requests for line in lines(ReportScope.days(7, user=people.owner.pk), "day")] == [1, 1]
+    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(7, user=people.owner.pk), "token")] == [("laptop (alice)", 12)]
+    assert [line.label for line in lines(ReportScope.days(7, user=people.owner.pk), "channel")] == ["no channel"]
     month = rollup.month_of(today_ordinal())
     assert {line.label: line.sums.cost for line in dearest("user", month)}["bob"] == 11
     assert MonthSum.objects.filter(kind="token", subject=token.pk).exists()

@@ -96,12 +96,12 @@ def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Porta
 
 def test_feed_row_that_becomes_visible_late_is_not_missed() -> None:
     """On databases where a lower id may commit after a higher one, the gap is asked for again."""
-    from relay.gateway.snapshot.cache import Store
+    from relay.gateway.snapshot.cache import SnapshotCache
     from relay.gateway.snapshot.change_feed import FeedPoller
 
     applied: list[tuple[str, str]] = []
 
-    class Recording(Store):
+    class Recording(SnapshotCache):
         def apply(self, topic: str, key: str) -> None:
             applied.append((topic, key))
 

@@ -24,7 +24,7 @@ from relay.error_texts import CODES
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
 from relay.usage import rollup
-from relay.usage.reports import Scope, Sums, errors, first_token_times, lines
+from relay.usage.reports import ReportScope, ReportSums, errors, first_token_times, lines
 
 RANGES: Final = (1, 7, 30)
 _MOST_TODO: Final = 14
@@ -66,11 +66,11 @@ class Board:
     days: int
     figures: list[Figure]
     chart: list[Bar]
-    table: list[tuple[str, Sums]]
+    table: list[tuple[str, ReportSums]]
     errors: list[ErrorLine]
     todo: list[Todo]
     more: int
-    channels: list[standing.Standing]
+    channels: list[standing.ChannelStatus]
     behind: int
     money: bool
     setup: bool = False
@@ -81,10 +81,10 @@ def board(days: int, with_money: bool) -> Board:
     """Queries: at most 30, none of which looks at single requests but those not added up yet."""
     behind = rollup.catch_up()
     days = days if days in RANGES else 1
-    month = {line.key.toordinal(): line.sums for line in lines(Scope.days(30), "day")}
-    scope = Scope.days(days)
-    sums = sum((month[day] for day in month if day >= scope.first), Sums())
-    shown = [(day, month.get(day, Sums())) for day in range(scope.last - 29, scope.last + 1)]
+    month = {line.key.toordinal(): line.sums for line in lines(ReportScope.days(30), "day")}
+    scope = ReportScope.days(days)
+    sums = sum((month[day] for day in month if day >= scope.first), ReportSums())
+    shown = [(day, month.get(day, ReportSums())) for day in range(scope.last - 29, scope.last + 1)]
     titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
     channels = standing.channels()
     todo = _todo(channels, with_money)
@@ -108,7 +108,7 @@ def running_now() -> int:
     return sum(int(worker.state.get("running", 0)) for worker in Worker.objects.filter(seen_at__gte=clock.now() - _GONE_AFTER))
 
 
-def _figures(scope: Scope, sums: Sums, with_money: bool) -> list[Figure]:
+def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Figure]:
     times = first_token_times(scope)
     half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
     usage = reverse("admin:relay_usagerecord_changelist")
@@ -140,7 +140,7 @@ def _compact(count: int) -> str:
     return f"{count:,}"
 
 
-def _errors(scope: Scope) -> list[ErrorLine]:
+def _errors(scope: ReportScope) -> list[ErrorLine]:
     found = errors(scope)
     whole = sum(count for _reason, _code, count in found) or 1
     labels = dict(EndReason.choices)
@@ -156,7 +156,7 @@ def _errors(scope: Scope) -> list[ErrorLine]:
 # -- what needs a person -----------------------------------------------------------------------------------------------
 
 
-def _todo(channels: list[standing.Standing], with_money: bool) -> list[Todo]:
+def _todo(channels: list[standing.ChannelStatus], with_money: bool) -> list[Todo]:
     """The gravest first."""
     found = [*(_of_books() if with_money else ()), *_of_channels(channels), *_of_models(), *_of_setup()]
     return sorted(found, key=lambda item: not item.grave)
@@ -173,7 +173,7 @@ def _of_books() -> list[Todo]:
     return [Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)]
 
 
-def _of_channels(channels: list[standing.Standing]) -> list[Todo]:
+def _of_channels(channels: list[standing.ChannelStatus]) -> list[Todo]:
     found = []
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])

@@ -22,7 +22,7 @@ from portal.pages.shared.charts import Bar, bars
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from relay.usage import rollup
 from relay.usage.receipts import lines_of
-from relay.usage.reports import Line, Scope, Sums, by_day_and, lines, total
+from relay.usage.reports import ReportLine, ReportScope, ReportSums, by_day_and, lines, total
 
 DAYS = 30
 _MOST = 6
@@ -38,10 +38,10 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OverviewRow:
     """One line of a chart of small multiples: a model or a token, its sums, its days."""
 
-    line: Line
+    line: ReportLine
     name: str
     bars: list[Bar]
 
@@ -52,25 +52,25 @@ class Chart:
 
     of_cost: bool
     bars: list[Bar]
-    days: list[Line]
+    days: list[ReportLine]
     first: date
 
 
-def chart(scope: Scope) -> Chart:
+def chart(scope: ReportScope) -> Chart:
     of_day = {line.key: line for line in lines(scope, "day")}
     days = [date.fromordinal(day) for day in range(scope.first, scope.last + 1)]
-    sums = [of_day[day].sums if day in of_day else Sums() for day in days]
+    sums = [of_day[day].sums if day in of_day else ReportSums() for day in days]
     of_cost = any(one.cost for one in sums)
     titles = [day_title(day, one) for day, one in zip(days, sums, strict=True)]
     return Chart(of_cost, bars([one.cost if of_cost else one.requests for one in sums], titles), [of_day[day] for day in reversed(days) if day in of_day], days[0])
 
 
-def day_title(day: date, sums: Sums) -> str:
+def day_title(day: date, sums: ReportSums) -> str:
     requests = ngettext("%(n)d request", "%(n)d requests", sums.requests) % {"n": sums.requests}
     return f"{formats.date_format(day, 'SHORT_DATE_FORMAT')}: {money.show(sums.cost)}, {requests}"
 
 
-def small_multiples(scope: Scope, by: str, of_cost: bool) -> list[Row]:
+def small_multiples(scope: ReportScope, by: str, of_cost: bool) -> list[OverviewRow]:
     """The dearest models or tokens, each with a small chart of its days, all to the same scale."""
     found = by_day_and(scope, by, _MOST)
     top = max((max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0)
@@ -78,7 +78,7 @@ def small_multiples(scope: Scope, by: str, of_cost: bool) -> list[Row]:
     for line, days in found:
         titles = [day_title(date.fromordinal(scope.first + offset), one) for offset, one in enumerate(days)]
         name = line.label.rpartition(" (")[0] or line.label if by == "token" else line.label
-        rows.append(Row(line, name, bars([one.cost if of_cost else one.requests for one in days], titles, top=top, height=24)))
+        rows.append(OverviewRow(line, name, bars([one.cost if of_cost else one.requests for one in days], titles, top=top, height=24)))
     return rows
 
 
@@ -103,13 +103,13 @@ def limits_of(user: User) -> list[tuple[str, int]]:
 def home(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
     behind = rollup.catch_up()
-    scope = Scope.days(DAYS, user=user.pk)
+    scope = ReportScope.days(DAYS, user=user.pk)
     accounts = lines_of(user.pk, None, time.time())
     days = chart(scope)
     context = {
         "wallet": next((line for line in accounts if line.kind == "wallet"), None),
         "budgets": [line for line in accounts if line.kind == "budget"],
-        "today": total(Scope.days(1, user=user.pk)),
+        "today": total(ReportScope.days(1, user=user.pk)),
         "totals": total(scope),
         "limits": limits_of(user),
         "chart": days,

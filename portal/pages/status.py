@@ -34,7 +34,7 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StatusLine:
     model: Model
     state: str
     days: list[Day]
@@ -64,7 +64,7 @@ def status(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/status.html", context)
 
 
-def _lines(models: list[Model]) -> list[Line]:
+def _lines(models: list[Model]) -> list[StatusLine]:
     today = today_ordinal()
     first = today - DAYS + 1
     names = [model.name for model in models]
@@ -83,7 +83,7 @@ def _lines(models: list[Model]) -> list[Line]:
         requests, faults = sum(one[0] for one in mine.values()), sum(one[1] for one in mine.values())
         share = f"{100 * (requests - faults) / requests:.2f} %" if requests else "—"
         days = [_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
-        found.append(Line(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5)))
+        found.append(StatusLine(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5)))
     return found
 
 

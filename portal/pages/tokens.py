@@ -22,7 +22,7 @@ from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
 from accounts.sign_in.throttle import too_many
-from portal.pages.shared.forms import SpendingForm, TokenForm
+from portal.pages.shared.forms import OwnTokenForm, SpendingForm
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
 from relay.models import Token, UsageRecord
@@ -38,7 +38,7 @@ def _ip(request: HttpRequest) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """A line of the list. Amounts in nano-USD."""
 
     token: Token
@@ -60,7 +60,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
     )  # fmt: skip
     page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
     listed: list[Any] = list(page)
-    rows = [Row(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used) for token in listed]
+    rows = [TokenRow(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used) for token in listed]
     return render(request, "portal/tokens.html", {"rows": rows, "page": page, "here": "tokens"})
 
 
@@ -68,7 +68,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 def token_new(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
-    form = TokenForm(user, request.POST or None)
+    form = OwnTokenForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
         token, secret = tokens.create_token(

@@ -21,7 +21,7 @@ from relay.models import UsageRecord
 from relay.usage import rollup
 from relay.usage.paging import Page, page_of
 from relay.usage.receipts import entries_of, receipt
-from relay.usage.reports import Scope, beginning_of, csv_pieces, lines, total
+from relay.usage.reports import ReportScope, beginning_of, csv_pieces, lines, total
 
 ROWS = 50
 _MOST: Final = 50
@@ -32,7 +32,7 @@ def usage(request: HttpRequest) -> HttpResponse:
     """My usage of the last 30 days: by day, by model, by token, and the latest requests, filtered and paged by id."""
     user = signed_in_user(request)
     behind = rollup.catch_up()
-    scope = Scope.days(DAYS, user=user.pk)
+    scope = ReportScope.days(DAYS, user=user.pk)
     chosen, page = _page(request, usage_of(user).filter(started_at__gte=beginning_of(scope.first)))
     per_model = lines(scope, "model")
     context = {

@@ -37,7 +37,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         exchange = self.exchange = Handshake(self.scope, peer)
         exchange.task = asyncio.current_task()
         self.run = await runtime()
-        self.run.watch.add(exchange)
+        self.run.watchdog.add(exchange)
         try:
             query = dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
             connected = await connect(exchange, self.run, model_of(query))
@@ -82,7 +82,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
 
     def _over(self) -> None:
         if self.exchange is not None:
-            self.run.watch.remove(self.exchange)
+            self.run.watchdog.remove(self.exchange)
             self.exchange = None
 
     async def _refuse(self, error: RelayError) -> NoReturn:

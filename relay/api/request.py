@@ -12,14 +12,14 @@ from django.utils.functional import cached_property
 
 from portal.lib.json import Json, decode_object
 from relay.errors import InvalidRequest
-from relay.gateway.exchange import Exchange, Scope
+from relay.gateway.exchange import AsgiScope, Exchange
 from relay.gateway.snapshot.callers import Caller
 
 
 class RelayRequest(ASGIRequest):
     """Carries the exchange. META, cookies and query are made when somebody asks for them; the body is read through the exchange."""
 
-    def __init__(self, scope: Scope, path: str, exchange: Exchange) -> None:
+    def __init__(self, scope: AsgiScope, path: str, exchange: Exchange) -> None:
         self.scope = scope
         self.path = self.path_info = path
         self.script_name = ""

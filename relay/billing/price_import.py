@@ -13,7 +13,7 @@ from django.db import transaction
 from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.models import Channel, Model, ModelPrice
-from relay.models.price import CLASSES, Purpose
+from relay.models.price import CLASSES, PricePurpose
 
 SOURCE: Final = "genai-prices"
 # Our class: theirs.
@@ -36,7 +36,7 @@ _ZERO: Final = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedPrice:
     """One tier of a list price: USD by class."""
 
     above_tokens: int
@@ -50,8 +50,8 @@ class Proposal:
     model: Model
     vendor: str
     name: str
-    old: tuple[Row, ...]
-    new: tuple[Row, ...]
+    old: tuple[ListedPrice, ...]
+    new: tuple[ListedPrice, ...]
 
     def lines(self) -> list[str]:
         """The difference in words, a line for each class that differs."""
@@ -91,11 +91,11 @@ def proposals(models: Iterable[Model] | None = None) -> tuple[list[Proposal], li
     return found, unknown
 
 
-def in_force(model: Model, now: datetime) -> tuple[Row, ...]:
+def in_force(model: Model, now: datetime) -> tuple[ListedPrice, ...]:
     """What users of a model pay now."""
-    rows = list(ModelPrice.objects.filter(model=model, channel=None, purpose=Purpose.SALE, valid_from__lte=now).order_by("-valid_from", "above_tokens"))
+    rows = list(ModelPrice.objects.filter(model=model, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now).order_by("-valid_from", "above_tokens"))
     newest = [row for row in rows if row.valid_from == rows[0].valid_from]
-    return tuple(Row(row.above_tokens, {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None}) for row in newest)
+    return tuple(ListedPrice(row.above_tokens, {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None}) for row in newest)
 
 
 def apply(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
@@ -133,7 +133,7 @@ def _find(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
     return None
 
 
-def _rows(entry: Any, now: datetime) -> tuple[Row, ...]:
+def _rows(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
     prices = entry.get_prices(now)
     base: dict[str, Decimal] = {}
     tiers: dict[int, dict[str, Decimal]] = {}
@@ -155,4 +155,4 @@ def _rows(entry: Any, now: datetime) -> tuple[Row, ...]:
     for classes in (base, *tiers.values()):
         classes.setdefault("input", base.get("input", _ZERO))
         classes.setdefault("output", base.get("output", _ZERO))
-    return (Row(0, base), *(Row(start, {**base, **classes}) for start, classes in sorted(tiers.items())))
+    return (ListedPrice(0, base), *(ListedPrice(start, {**base, **classes}) for start, classes in sorted(tiers.items())))

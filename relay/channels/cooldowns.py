@@ -14,7 +14,7 @@ from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, Cooldown, Model
 
-Place = tuple[int, int, int]
+CooldownPlace = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class Open:
     worker: str = ""
 
 
-def name_of(place: Place) -> str:
+def name_of(place: CooldownPlace) -> str:
     return "{}:{}:{}".format(*place)
 
 
-def place_of(name: str) -> Place:
+def place_of(name: str) -> CooldownPlace:
     """Raises ValueError."""
     channel, key, model = (int(part) for part in name.split(":"))
     return channel, key, model
 
 
-def save(changes: Iterable[tuple[Place, Open | None]], worker: str) -> None:
+def save(changes: Iterable[tuple[CooldownPlace, Open | None]], worker: str) -> None:
     """Write what this worker's circuits have become, None: closed, and tell the others."""
     changes = list(changes)
     with transaction.atomic():
@@ -65,7 +65,7 @@ def save(changes: Iterable[tuple[Place, Open | None]], worker: str) -> None:
         announce(Change.COOLDOWN, [name_of(place) for place, _ in changes])
 
 
-def what_of(place: Place) -> str:
+def what_of(place: CooldownPlace) -> str:
     """What a circuit belongs to, in words, by its numbers."""
     _, key, model = place
     parts = [f"key {key}" if key else "", f"model {model}" if model else ""]
@@ -77,7 +77,7 @@ def read(name: str) -> Open | None:
     return _open(row) if row is not None else None
 
 
-def read_all() -> dict[Place, Open]:
+def read_all() -> dict[CooldownPlace, Open]:
     """What is open now. Rows of circuits whose time came long ago are removed."""
     Cooldown.objects.filter(until__lt=datetime.fromtimestamp(clock.now().timestamp() - 3600, UTC)).delete()
     return {place_of(row.place): _open(row) for row in Cooldown.objects.all()}

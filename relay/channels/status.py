@@ -20,7 +20,7 @@ UP, COOLING, DOWN, OFF = "up", "cooling", "down", "off"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ChannelStatus:
     """`state`: up, cooling (back by itself), down (needs a person), off (disabled by one). `until`: ISO 8601, when something is tried again."""
 
     id: int
@@ -34,7 +34,7 @@ class Standing:
         return asdict(self)
 
 
-def channels() -> list[Standing]:
+def channels() -> list[ChannelStatus]:
     """Every channel, in the order of use. Queries: 5."""
     now = clock.now()
     allowed = AllowedUpstream.allowances()
@@ -50,9 +50,9 @@ def channels() -> list[Standing]:
     return [_channel(row, cooling.get(row.pk, []), out.get(row.pk, []), allowed) for row in rows]
 
 
-def _channel(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: Any) -> Standing:
-    def stands(state: str, word: str, text: str, until: str | None = None) -> Standing:
-        return Standing(channel.pk, channel.name, state, word, text, until)
+def _channel(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: Any) -> ChannelStatus:
+    def stands(state: str, word: str, text: str, until: str | None = None) -> ChannelStatus:
+        return ChannelStatus(channel.pk, channel.name, state, word, text, until)
 
     if not channel.enabled:
         return stands(OFF, _("disabled"), _("Disabled by a person."))

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
-from relay.billing.ledger.rows import Statement, insert
+from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
 from relay.endpoints.files.files import keep_seconds
 from relay.endpoints.passthrough import pass_through
@@ -22,14 +22,14 @@ from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.conversations import metadata_of
 from relay.endpoints.text.responses import create_response
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
-from relay.gateway.background import Errand, carry_out
+from relay.gateway.background import BackgroundRequest, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine, Token
 from relay.storage import batches
-from relay.storage.batch_input import ENDPOINTS, Line, Parsed, answer_line
+from relay.storage.batch_input import ENDPOINTS, BatchInputLine, Parsed, answer_line
 
 logger: Final = logging.getLogger(__name__)
 _LOOK: Final = 2.0  # seconds between looks for batches that nobody runs
@@ -57,10 +57,10 @@ async def create(caller: Caller, body: Json) -> Json:
     metadata = metadata_of(body) if body.get("metadata") is not None else None
     after = object_of(body, "output_expires_after")
     keep = keep_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
-    batch = await store.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, keep)
+    batch = await snapshot_cache.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, keep)
     if _wake is not None:
         _wake.set()
-    return await store.in_thread(batches.batch_object, batch)
+    return await snapshot_cache.in_thread(batches.batch_object, batch)
 
 
 def _find(user_id: int, batch_id: str) -> Batch:
@@ -72,7 +72,7 @@ def _find(user_id: int, batch_id: str) -> Batch:
 
 async def retrieve(caller: Caller, batch_id: str) -> Json:
     """Raises ObjectNotFound, RelayUnavailable."""
-    return await store.in_thread(lambda: batches.batch_object(_find(caller.user_id, batch_id)))
+    return await snapshot_cache.in_thread(lambda: batches.batch_object(_find(caller.user_id, batch_id)))
 
 
 async def cancel(caller: Caller, batch_id: str) -> Json:
@@ -85,7 +85,7 @@ async def cancel(caller: Caller, batch_id: str) -> Json:
         batches.cancel(batch)
         return batches.batch_object(batch)
 
-    found = await store.in_thread(write)
+    found = await snapshot_cache.in_thread(write)
     if _wake is not None:
         _wake.set()
     return found
@@ -107,7 +107,7 @@ async def list_batches(caller: Caller, query: Mapping[str, str]) -> Json:
             "object": "list", "data": shown, "first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None, "has_more": len(found) > len(shown),
         }  # fmt: skip
 
-    return await store.in_thread(read)
+    return await snapshot_cache.in_thread(read)
 
 
 # -- working them off ------------------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ async def work(run: Runtime) -> None:
         while True:
             try:
                 if not run.stopping and len(running) < _AT_ONCE:
-                    for batch in await store.in_thread(batches.claim, run.funds.owner, _AT_ONCE - len(running), set(running)):
-                        task = running[batch.pk] = asyncio.ensure_future(_run_batch(run, batch, run.funds.owner, slots))
+                    for batch in await snapshot_cache.in_thread(batches.claim, run.reservations.owner, _AT_ONCE - len(running), set(running)):
+                        task = running[batch.pk] = asyncio.ensure_future(_run_batch(run, batch, run.reservations.owner, slots))
                         task.add_done_callback(partial(_over, running, batch.pk))
             except RelayUnavailable:
                 pass  # it is in the log
@@ -148,9 +148,9 @@ def _over(running: dict[int, asyncio.Task[None]], pk: int, task: asyncio.Task[No
 
 async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Semaphore) -> None:
     """From wherever it stands to its end."""
-    parsed: Parsed = await store.aside(batches.read_input, batch)
+    parsed: Parsed = await snapshot_cache.aside(batches.read_input, batch)
     if batch.status == Batch.Status.VALIDATING:
-        await store.in_thread(batches.begin, batch, parsed)
+        await snapshot_cache.in_thread(batches.begin, batch, parsed)
     if batch.status in Batch.ENDED:
         return
     state = _State(batch, owner)
@@ -159,11 +159,11 @@ async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Sema
         if batch.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed, slots)
         if run.stopping or state.lost:
-            await store.in_thread(batches.let_go, batch, owner)
+            await snapshot_cache.in_thread(batches.let_go, batch, owner)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # the input file has been deleted meanwhile
         while True:
-            if await store.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
+            if await snapshot_cache.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
                 break
             await asyncio.sleep(_ROOM_PAUSE)  # until somebody, here or elsewhere, makes room for the files
     except (RelayUnavailable, StorageFull):
@@ -199,7 +199,7 @@ async def _keep(state: _State) -> None:
     """Renew the lease, and notice when the batch is to end."""
     while True:
         try:
-            status = await store.in_thread(batches.renew, state.batch, state.owner)
+            status = await snapshot_cache.in_thread(batches.renew, state.batch, state.owner)
             state.lost = status is None
             state.status = status or state.status
         except RelayUnavailable:
@@ -209,7 +209,7 @@ async def _keep(state: _State) -> None:
 
 async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asyncio.Semaphore) -> None:
     """Make every request that has no outcome yet."""
-    known = await store.in_thread(batches.done, state.batch)
+    known = await snapshot_cache.in_thread(batches.done, state.batch)
     waiting = iter([line for line in parsed.lines if line.number not in known])
 
     async def worker() -> None:
@@ -222,40 +222,40 @@ async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asynci
     await asyncio.gather(*(worker() for _ in range(run.config.batch_concurrency)))
 
 
-async def _answer(run: Runtime, state: _State, line: Line) -> None:
+async def _answer(run: Runtime, state: _State, line: BatchInputLine) -> None:
     """One request, tried again while what fails may pass."""
     pause = 1.0
     for attempt in range(_TRIES):
         outcome = await _try(run, state, line)
         if outcome is None:
             return
-        errand, status, body, error = outcome
+        background, status, body, error = outcome
         passing = status in _PASSING and (error is None or error.retry is not False) and attempt < _TRIES - 1
         if isinstance(error, Stopping) or (passing and not state.going):
             return  # it is no outcome; whoever goes on with the batch makes the request
         if not passing:
-            await store.in_thread(batches.write_failure, state.batch, line.number, answer_line(line, errand.request_id, status, body))
+            await snapshot_cache.in_thread(batches.write_failure, state.batch, line.number, answer_line(line, background.request_id, status, body))
             return
         wait = error.retry_after if error is not None and error.retry_after is not None else pause
         await asyncio.sleep(min(max(wait, 0.05), _LONGEST_PAUSE))
         pause *= 2
 
 
-async def _try(run: Runtime, state: _State, line: Line) -> tuple[Errand, int, bytes, RelayError | None] | None:
+async def _try(run: Runtime, state: _State, line: BatchInputLine) -> tuple[BackgroundRequest, int, bytes, RelayError | None] | None:
     """None when it was answered; its line is on disk then."""
     caller = await _caller(state.batch)
     if caller is None:
         body = b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error","param":null,"code":"token_disabled"}}'
-        return Errand(_NOBODY, b""), 401, body, None
-    errand = Errand(caller, line.body)
-    errand.price_factor = int(Decimal(run.config.batch_price) * ONE)
-    errand.total_at = time.monotonic() + run.config.total_timeout
-    errand.keep = partial(_line_written, state.batch.pk, line, errand.request_id)
-    status, body, error = await carry_out(run, errand, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
-    return None if status == 200 and error is None else (errand, status, body, error)
+        return BackgroundRequest(_NOBODY, b""), 401, body, None
+    background = BackgroundRequest(caller, line.body)
+    background.price_factor = int(Decimal(run.config.batch_price) * ONE)
+    background.total_at = time.monotonic() + run.config.total_timeout
+    background.keep = partial(_line_written, state.batch.pk, line, background.request_id)
+    status, body, error = await carry_out(run, background, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
+    return None if status == 200 and error is None else (background, status, body, error)
 
 
-def _line_written(batch_pk: int, line: Line, request_id: str, status: int, body: bytes) -> list[Statement]:
+def _line_written(batch_pk: int, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
     """The outcome of a line, in the commit that charges for it."""
     return [insert(BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body))]
 
@@ -276,6 +276,6 @@ async def _caller(batch: Batch) -> Caller | None:
     token_id = batch.token_id
     if token_id is None:
         return None
-    digest = await store.in_thread(lambda: Token.objects.filter(pk=token_id).values_list("digest", flat=True).first())
-    caller = (store.cached(digest) or await store.caller(digest)) if digest else None
+    digest = await snapshot_cache.in_thread(lambda: Token.objects.filter(pk=token_id).values_list("digest", flat=True).first())
+    caller = (snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)) if digest else None
     return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None

@@ -22,12 +22,12 @@ from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
-from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
+from relay.gateway.pipeline import GatewayRequest, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation
@@ -37,7 +37,7 @@ from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, r
 from relay.protocols.multipart import Form, Part, parse_form
 from relay.protocols.passthrough import answers
 from relay.protocols.passthrough import requests as wire
-from relay.protocols.passthrough.answers import Reader
+from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.requests import Asked
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.token_estimate import text_units
@@ -56,14 +56,14 @@ class Surface:
 
     endpoint: str
     ask: Callable[[wire.Values], Asked]
-    read: Reader
+    read: AnswerReader
     members: frozenset[str]
     model: str = ""
     files: tuple[str, ...] = ()
     form: bool = False
 
 
-def _surface(endpoint: str, ask: Callable[[wire.Values], Asked], read: Reader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
+def _surface(endpoint: str, ask: Callable[[wire.Values], Asked], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
     return Surface(endpoint, ask, read, frozenset(members.split()), model, tuple(files.split()), form)
 
 
@@ -133,7 +133,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
     except BadRequest as bad:
         raise invalid(bad) from None
     asked = request.asked
-    job = Job(
+    job = GatewayRequest(
         endpoint=endpoint,
         model=request.model,
         fit=partial(_fit, run, request),
@@ -208,7 +208,7 @@ async def _attempt(exchange: Exchange, run: Runtime, request: _Request, record: 
     body, record.dropped = request.upstream_body(channel, candidate.route.upstream_name, channel.stream_usage)
     record.sent = True
     content_type = request.content_type if request.form is not None else ""
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, store.snapshot.rules, surface.endpoint, content_type)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, snapshot_cache.snapshot.rules, surface.endpoint, content_type)
     try:
         codec = _codec(request, channel, upstream)
         if codec is not None:
@@ -251,14 +251,14 @@ async def _plain(exchange: Exchange, run: Runtime, request: _Request, candidate:
     if answer is None:
         raise garbage(upstream, text, f"an answer of {surface.endpoint}")
     if answer.is_error or surface.endpoint == "audio.speech":  # speech that is JSON
-        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+        raise classify(200, {}, text, candidate.route.channel.provider, snapshot_cache.snapshot.rules, inside_200=True)
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
     units = 0.0
     if answer.usage is None and surface.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
         units = text_units(text) if text.lstrip().startswith(b"{") else len(text) / 4
-    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=float(estimate_text(units)), documents=exchange.kept(200, answer.body)))
+    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=float(estimate_text(units)), rows=exchange.kept(200, answer.body)))
     relay_headers(exchange, run, candidate, record, cost=True)
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
         return Answer(answer.body)

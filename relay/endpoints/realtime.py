@@ -23,15 +23,15 @@ from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, Upstre
 from relay.gateway.access.authentication import identify
 from relay.gateway.access.short_lived_keys import SECRET, from_secret
 from relay.gateway.attempt import ended_error
-from relay.gateway.background import Errand
-from relay.gateway.charging.charge import Bill
-from relay.gateway.exchange import Ended, Exchange, Interrupt, Scope
+from relay.gateway.background import BackgroundRequest
+from relay.gateway.charging.charge import RequestCharge
+from relay.gateway.exchange import AsgiScope, Ended, Exchange, Interrupt
 from relay.gateway.failover import Trial
-from relay.gateway.pipeline import Job, serve
+from relay.gateway.pipeline import GatewayRequest, serve
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
@@ -48,18 +48,18 @@ _ANSWER: Final = 4096  # tokens of a response
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
-Send = Callable[[str | bytes], Awaitable[None]]
+SendFrame = Callable[[str | bytes], Awaitable[None]]
 
 
 # -- the handshake ---------------------------------------------------------------------------------------------------
 
 
-class Handshake(Errand):
+class Handshake(BackgroundRequest):
     """The request that asks for a connection, as an exchange without a body."""
 
     __slots__ = ("session",)
 
-    def __init__(self, scope: Scope, ip: str) -> None:
+    def __init__(self, scope: AsgiScope, ip: str) -> None:
         super().__init__(_NOBODY, b"")
         self.caller = None
         self.ip = ip
@@ -94,7 +94,7 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
         exchange.caller = await identify(exchange)
     if not model:
         raise InvalidRequest("Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model")
-    job = Job(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
+    job = GatewayRequest(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
     found = await serve(exchange, exchange.caller, run, job, partial(_attempt, exchange, run))
     return cast(Connected, found)  # what the attempt returns
 
@@ -122,7 +122,7 @@ async def _attempt(exchange: Exchange, run: Runtime, record: Record, candidate: 
     except asyncio.CancelledError as cancelled:
         raise exchange.explain(cancelled) from None
     except aiohttp.WSServerHandshakeError as refused:
-        failure = classify(refused.status, httpx.Headers(list((refused.headers or {}).items())), b"", channel.provider, store.snapshot.rules)
+        failure = classify(refused.status, httpx.Headers(list((refused.headers or {}).items())), b"", channel.provider, snapshot_cache.snapshot.rules)
         if refused.status in {404, 405, 426, 501}:
             error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
             raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=ENDPOINT) from None
@@ -148,7 +148,7 @@ async def _attempt(exchange: Exchange, run: Runtime, record: Record, candidate: 
 class Session:
     """One connection: frames both ways, and the books of it."""
 
-    def __init__(self, exchange: Handshake, run: Runtime, connected: Connected, send: Send) -> None:
+    def __init__(self, exchange: Handshake, run: Runtime, connected: Connected, send: SendFrame) -> None:
         self.exchange, self.run, self.socket, self.send = exchange, run, connected.socket, send
         self.candidate, self.record, self.trial = connected.candidate, connected.record, connected.trial
         self.model = connected.record.model
@@ -235,18 +235,18 @@ class Session:
         """What was said was written down by a model of its own, which is priced by itself if it is known here, and as the session's otherwise."""
         if usage is None:
             return
-        snapshot, caller = store.snapshot, _caller(self.exchange)
+        snapshot, caller = snapshot_cache.snapshot, _caller(self.exchange)
         model = snapshot.models.get(self.transcription) or snapshot.models.get(self.model)
         if model is None or (not model.priced and self.run.fallback_price is None):
             logger.warning("the transcription of a realtime session has no price: %s", self.transcription)
             model = snapshot.models.get(self.model)
             if model is None:
                 return
-        exchange = Errand(caller, b"")
+        exchange = BackgroundRequest(caller, b"")
         exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
-        bill = Bill(self.run.funds, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
-        await bill.reserve(exchange, usage.input, usage.output, 1, False, usage)
-        record = Record(exchange, self.run.funds, ENDPOINT, self.transcription or model.name, True, usage.input, bill)
+        charge = RequestCharge(self.run.reservations, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
+        await charge.reserve(exchange, usage.input, usage.output, 1, False, usage)
+        record = Record(exchange, self.run.reservations, ENDPOINT, self.transcription or model.name, True, usage.input, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
         try:
             await self.exchange.committed(record.submit(COMPLETED, 200, usage))
@@ -256,7 +256,7 @@ class Session:
 
     async def _go_on(self) -> None:
         """Make sure that the next response may be made and can be paid for. Raises RelayError."""
-        exchange, run, snapshot = self.exchange, self.run, store.snapshot
+        exchange, run, snapshot = self.exchange, self.run, snapshot_cache.snapshot
         caller = _caller(exchange)
         exchange.renew()
         model = snapshot.models.get(self.model)
@@ -265,13 +265,13 @@ class Session:
         terms = snapshot.terms(caller)
         wanted = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]  # the connection itself holds its place until it ends
         if wanted:
-            await run.gate.admit(exchange, wanted, _PROMPT)
-        bill = Bill(run.funds, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
-        await bill.reserve(exchange, _PROMPT, _ANSWER, 1, True)
+            await run.admission.admit(exchange, wanted, _PROMPT)
+        charge = RequestCharge(run.reservations, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
+        await charge.reserve(exchange, _PROMPT, _ANSWER, 1, True)
         before = self.record
-        self.record = record = Record(exchange, run.funds, ENDPOINT, self.model, True, _PROMPT, bill)
+        self.record = record = Record(exchange, run.reservations, ENDPOINT, self.model, True, _PROMPT, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, before.upstream_model, [*before.attempts]
-        exchange.sketch = record.sketch
+        exchange.progress = record.progress
 
     def _close_books(self, reason: str, error: RelayError | None = None) -> None:
         """The connection is over: what was held back for a response that was not made is given back, and the record says how it ended."""

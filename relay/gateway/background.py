@@ -19,7 +19,7 @@ logger: Final = logging.getLogger(__name__)
 Work = Callable[[Exchange], Awaitable[HttpResponseBase]]
 
 
-class Errand(Exchange):
+class BackgroundRequest(Exchange):
     """An exchange whose body is given, and whose answer nobody waits for on a connection."""
 
     __slots__ = ("_body",)
@@ -46,12 +46,12 @@ async def _nowhere(_: Message) -> None:
     return
 
 
-async def carry_out(run: Runtime, errand: Errand, work: Work) -> tuple[int, bytes, RelayError | None]:
+async def carry_out(run: Runtime, background: BackgroundRequest, work: Work) -> tuple[int, bytes, RelayError | None]:
     """Status and body of the answer, and the error, if it is one. Raises CancelledError when it is ended with the process."""
-    errand.task = asyncio.current_task()
-    run.watch.add(errand)
+    background.task = asyncio.current_task()
+    run.watchdog.add(background)
     try:
-        response = await work(errand)
+        response = await work(background)
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
@@ -59,8 +59,8 @@ async def carry_out(run: Runtime, errand: Errand, work: Work) -> tuple[int, byte
     except asyncio.CancelledError:
         raise
     except Exception:
-        logger.exception("an errand failed", extra={"request_id": errand.request_id})
+        logger.exception("an errand failed", extra={"request_id": background.request_id})
         fault = InternalError()
         return fault.wire_status, fault.body(), fault
     finally:
-        run.watch.remove(errand)
+        run.watchdog.remove(background)

@@ -9,13 +9,13 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from portal.lib.ids import time_ordered_hex
-from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
 from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot.callers import Caller
 
 T = TypeVar("T")
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -62,7 +62,7 @@ class Exchange:
     `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
     `at_end`: called when the exchange is over, whatever became of it. `must_end`: why it shall end at its next step, None while it may go on.
     `pinned`: the channel that the token names, 0 for none. `price_factor`: parts per million of the price. `keep`: makes what is written
-    together with the record of a whole answer, from its status and body. `sketch`: says what the request is doing, for people who look.
+    together with the record of a whole answer, from its status and body. `progress`: says what the request is doing, for people who look.
     """
 
     __slots__ = (
@@ -80,10 +80,10 @@ class Exchange:
         "must_end",
         "pinned",
         "price_factor",
+        "progress",
         "quiet_since",
         "reply_headers",
         "request_id",
-        "sketch",
         "started",
         "streaming",
         "task",
@@ -96,7 +96,7 @@ class Exchange:
         "wall",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, ip: str) -> None:
+    def __init__(self, scope: AsgiScope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()
         self.wall = time.time()
         self.request_id = "req_" + time_ordered_hex()
@@ -112,8 +112,8 @@ class Exchange:
         self.must_end: Interrupt | None = None
         self.pinned = 0
         self.price_factor = ONE
-        self.keep: Callable[[int, bytes], Sequence[Statement]] | None = None
-        self.sketch: Callable[[], dict[str, Any]] | None = None
+        self.keep: Callable[[int, bytes], Sequence[RowWrite]] | None = None
+        self.progress: Callable[[], dict[str, Any]] | None = None
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0
         self.quiet_since = 0.0
@@ -218,7 +218,7 @@ class Exchange:
         """The price multiplier, in parts per million."""
         return of_caller if self.price_factor == ONE else of_caller * self.price_factor // ONE
 
-    def kept(self, status: int, body: bytes) -> Sequence[Statement]:
+    def kept(self, status: int, body: bytes) -> Sequence[RowWrite]:
         return self.keep(status, body) if self.keep is not None else ()
 
     # -- interruption ------------------------------------------------------------------------------------------------

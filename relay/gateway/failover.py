@@ -10,14 +10,14 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited, UpstreamTruncated
-from relay.gateway.access.admission import Entry
+from relay.gateway.access.admission import AdmissionEntry
 from relay.gateway.attempt import from_interrupt
 from relay.gateway.exchange import Ended, Exchange
-from relay.gateway.limits.windows import Verdict
+from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
-from relay.gateway.routing.circuit_breaker import Cell
+from relay.gateway.routing.circuit_breaker import Circuit
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Candidate, Pair, Wish, pick
+from relay.gateway.routing.selection import Candidate, Pair, RoutePreference, pick
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, ModelView, Route
@@ -42,7 +42,7 @@ class Trial:
         channel, key = candidate.pair
         live = health.live
         live.begin(channel)
-        self._probed: Sequence[Cell] = live.breaker.enter(channel, key, model, began) if live.breaker.cells else ()
+        self._probed: Sequence[Circuit] = live.breaker.enter(channel, key, model, began) if live.breaker.circuits else ()
 
     def answered(self) -> None:
         """The answer began."""
@@ -99,11 +99,11 @@ async def route(
     if exchange.pinned:
         _check_pin(exchange.pinned, [one.channel for one in routes], model.name)
     talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
-    wish = Wish(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned, prefer)
-    answer, failures = await _try_all(exchange, run, routes, wish, record, attempt, fit)
+    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned, prefer)
+    answer, failures = await _try_all(exchange, run, routes, preference, record, attempt, fit)
     if answer is not None:
         return answer
-    error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, wish)
+    error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, preference)
     del failures
     try:
         raise error
@@ -112,7 +112,7 @@ async def route(
 
 
 async def _try_all(
-    exchange: Exchange, run: Runtime, routes: Sequence[Route], wish: Wish, record: Record, attempt: Attempt, fit: Fit
+    exchange: Exchange, run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, attempt: Attempt, fit: Fit
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or every failure."""
     config, health = run.config, run.health
@@ -122,14 +122,14 @@ async def _try_all(
         now = time.time()
         if failures and now - exchange.wall > config.retry_seconds:
             break
-        candidate = pick(routes, tried, health.live, wish, now, random.random)
+        candidate = pick(routes, tried, health.live, preference, now, random.random)
         if candidate is None:
             break
         tried.add(candidate.pair)
         channel = candidate.route.channel
-        entry: Entry | None = None
+        entry: AdmissionEntry | None = None
         if channel.checks or candidate.key.checks:
-            entry = await run.gate.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, f"{exchange.request_id}:{channel.id}:{candidate.key.id}")
+            entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, f"{exchange.request_id}:{channel.id}:{candidate.key.id}")
             if entry.verdict.refused is not None:
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)
@@ -138,7 +138,7 @@ async def _try_all(
         record.begin_attempt(candidate)
         began = time.monotonic()
         exchange.total_at = exchange.started + channel.timeouts.total
-        trial = Trial(health, candidate, wish.model, now)
+        trial = Trial(health, candidate, preference.model, now)
         exchange.at_end.append(trial.over)
         try:
             return await attempt(candidate, trial), failures
@@ -175,7 +175,7 @@ def _may_go_on(failure: Failure, channel: ChannelView) -> bool:
     return failure.kind.retry
 
 
-def _full(verdict: Verdict) -> Failure:
+def _full(verdict: LimitVerdict) -> Failure:
     """A channel or key that is at a limit of its own."""
     kind = verdict.refused.kind if verdict.refused is not None else ""
     message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."

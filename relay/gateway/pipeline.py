@@ -18,13 +18,13 @@ from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, InvalidRequest, RelayError, UnsupportedParameter
 from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.attempt import ended_error
-from relay.gateway.charging.charge import Bill
+from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.failover import Trial, route
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Record, end_reason
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.fields import BadRequest
@@ -37,7 +37,7 @@ Fit = Callable[[ChannelView], RelayError | None]
 
 
 @dataclass(slots=True)
-class Job:
+class GatewayRequest:
     """One request as the gateway sees it.
 
     `endpoint`: its name in records, of `relay.providers.vendors.PATHS`. `prompt_tokens`: an estimate. `output_limit`: tokens of each of `choices`
@@ -58,25 +58,25 @@ class Job:
     prefer: Pair | None = None
 
 
-async def serve(exchange: Exchange, caller: Caller, run: Runtime, job: Job, attempt: Attempt) -> HttpResponseBase:
+async def serve(exchange: Exchange, caller: Caller, run: Runtime, job: GatewayRequest, attempt: Attempt) -> HttpResponseBase:
     """Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
     check_end(exchange)
-    snapshot = store.snapshot
+    snapshot = snapshot_cache.snapshot
     check_purpose(caller, job.endpoint.partition(".")[0])
     model = permitted_model(caller, snapshot, job.model, exchange.wall)
     writer.admit()
     terms = snapshot.terms(caller)
-    bill = Bill(run.funds, caller, model, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall)
+    charge = RequestCharge(run.reservations, caller, model, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall)
     prompt_tokens = job.prompt_tokens
     limits = terms.checks + model.checks if model.checks else terms.checks
     if limits:
-        await run.gate.admit(exchange, limits, prompt_tokens + (job.output_limit or 0) * job.choices)
+        await run.admission.admit(exchange, limits, prompt_tokens + (job.output_limit or 0) * job.choices)
         exchange.tokens_used = 0  # until something is
-    await bill.reserve(exchange, prompt_tokens, job.output_limit, job.choices, job.stream, job.units, job.exact)
+    await charge.reserve(exchange, prompt_tokens, job.output_limit, job.choices, job.stream, job.units, job.exact)
     check_end(exchange)  # while it waited for money
-    record = Record(exchange, run.funds, job.endpoint, model.name, job.stream, prompt_tokens, bill)
+    record = Record(exchange, run.reservations, job.endpoint, model.name, job.stream, prompt_tokens, charge)
     record.units = job.units
-    exchange.sketch = record.sketch
+    exchange.progress = record.progress
     try:
         return await route(exchange, caller, run, model, record, job.conversation, partial(attempt, record), job.fit, job.prefer)
     except RelayError as error:
@@ -126,7 +126,7 @@ def relay_headers(exchange: Exchange, run: Runtime, candidate: Candidate, record
             (b"x-relay-overhead-ms", b"%.1f" % own),
         )
         if cost:
-            exchange.reply_headers.append((b"x-relay-cost-usd", plain(record.bill.cost).encode()))
+            exchange.reply_headers.append((b"x-relay-cost-usd", plain(record.charge.cost).encode()))
 
 
 _MOST_NAMES: Final = 2048  # characters

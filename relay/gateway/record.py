@@ -9,8 +9,8 @@ from typing import Final
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
-from relay.billing.ledger.rows import Statement
-from relay.billing.ledger.writer import Row
+from relay.billing.ledger.rows import RowWrite
+from relay.billing.ledger.writer import UsageRow
 from relay.errors import (
     InsufficientQuota,
     InvalidRequest,
@@ -23,8 +23,8 @@ from relay.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from relay.gateway.charging.charge import Bill
-from relay.gateway.charging.reservations import Funds
+from relay.gateway.charging.charge import RequestCharge
+from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import Usage
@@ -61,12 +61,12 @@ class Record:
     """
 
     __slots__ = (
-        "_funds", "attempts", "bill", "candidate", "delivered", "dropped", "endpoint", "estimate", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
+        "_reservations", "attempts", "candidate", "charge", "delivered", "dropped", "endpoint", "estimate", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
         "streamed", "submitted", "units", "upstream_model",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, funds: Funds, endpoint: str, model: str, streamed: bool, prompt_tokens: int, bill: Bill) -> None:
-        self._funds, self.bill, self.prompt_tokens = funds, bill, prompt_tokens
+    def __init__(self, exchange: Exchange, reservations: Reservations, endpoint: str, model: str, streamed: bool, prompt_tokens: int, charge: RequestCharge) -> None:
+        self._reservations, self.charge, self.prompt_tokens = reservations, charge, prompt_tokens
         self.exchange, self.endpoint, self.model, self.streamed = exchange, endpoint, model, streamed
         self.candidate: Candidate | None = None
         self.upstream_model = ""
@@ -79,7 +79,7 @@ class Record:
         self.units = NO_UNITS
         self.estimate: Usage | None = None
 
-    def sketch(self) -> dict[str, object]:
+    def progress(self) -> dict[str, object]:
         """What the request is doing now, for people who look. JSON values; seconds since 1970."""
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return {
@@ -119,12 +119,12 @@ class Record:
         detail: str = "",
         text_units: float = 0.0,
         wait: bool = True,
-        documents: Sequence[Statement] = (),
+        rows: Sequence[RowWrite] = (),
     ) -> asyncio.Future[None] | None:
         """Hand the record to the writer. Without `usage`, what reached the client is counted here and marked as estimated.
 
         The error's public message goes into the record, which its user sees; `detail`, which may name an upstream, into the list of
-        attempts, which only staff see. `documents` are written in the same commit.
+        attempts, which only staff see. `rows` are written in the same commit.
         """
         if self.submitted:
             return None
@@ -141,13 +141,13 @@ class Record:
                 source = "estimated"
             else:
                 usage, source = Usage(), "none"
-        exchange, bill = self.exchange, self.bill
+        exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
-        bill.finish(self.candidate, usage, source, reason != COMPLETED, reason == INTERNAL)
+        charge.finish(self.candidate, usage, source, reason != COMPLETED, reason == INTERNAL)
         row = self._row(reason, status, usage, source, error)
-        return self._funds.submit(row, bill.promise, bill.cost, exchange.request_id, exchange.wall, wait, documents)
+        return self._reservations.submit(row, charge.grant, charge.cost, exchange.request_id, exchange.wall, wait, rows)
 
-    def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> Row:
+    def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> UsageRow:
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return (
             exchange.request_id,
@@ -182,12 +182,12 @@ class Record:
             len(self.attempts),
             encode(self.attempts).decode(),
             exchange.ip[:45],
-            self.bill.price_id,
-            self.bill.multiplier,
-            self.bill.cost,
+            self.charge.price_id,
+            self.charge.multiplier,
+            self.charge.cost,
             0,
-            self.bill.upstream_cost,
-            self.bill.reserved,
-            self.bill.payer,
-            self.bill.billing,
+            self.charge.upstream_cost,
+            self.charge.reserved,
+            self.charge.payer,
+            self.charge.billing,
         )

@@ -21,17 +21,17 @@ from relay.billing.ledger import requests as ledger
 from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
-from relay.gateway.access.address_block import guard
-from relay.gateway.access.admission import Gate
+from relay.gateway.access.address_block import address_block
+from relay.gateway.access.admission import Admission
 from relay.gateway.charging.charge import fallback_price
-from relay.gateway.charging.reservations import Funds
+from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.routing.health import Health
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import CallerState
 from relay.gateway.snapshot.change_feed import FeedPoller
-from relay.gateway.watchdog import Watch
-from relay.gateway.worker_status import Roster
+from relay.gateway.watchdog import Watchdog
+from relay.gateway.worker_status import WorkerStatus
 from relay.providers.demo import DemoTransport
 from relay.transport.pool import Upstreams
 
@@ -40,38 +40,38 @@ _TIDY_SECONDS: Final = 0.5
 _SWEEP_SECONDS: Final = 15.0
 
 
-Chore = Callable[[Callable[[], bool]], None]
-Companion = Callable[["Runtime"], Coroutine[Any, Any, None]]
+PeriodicTask = Callable[[Callable[[], bool]], None]
+BackgroundTask = Callable[["Runtime"], Coroutine[Any, Any, None]]
 
 
 class Runtime:
-    """Belongs to one event loop. `chores`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop.
+    """Belongs to one event loop. `periodic_tasks`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop.
 
-    `companions`: work that goes on beside the requests on the event loop, given by the entry point, too.
+    `background_tasks`: work that goes on beside the requests on the event loop, given by the entry point, too.
     """
 
-    chores: Mapping[str, Chore] = {}
-    companions: Sequence[Companion] = ()
+    periodic_tasks: Mapping[str, PeriodicTask] = {}
+    background_tasks: Sequence[BackgroundTask] = ()
 
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
         config = self.config
-        guard.configure(config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds)
-        self.watch = Watch(config.keepalive_seconds)
-        self.upstreams = Upstreams(lambda: store.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
+        address_block.configure(config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds)
+        self.watchdog = Watchdog(config.keepalive_seconds)
+        self.upstreams = Upstreams(lambda: snapshot_cache.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
         self.demo = DemoTransport()
-        self.funds = Funds(config.time_zone)
-        self.gate = Gate(config.redis_url, self.watch.spawn)
+        self.reservations = Reservations(config.time_zone)
+        self.admission = Admission(config.redis_url, self.watchdog.spawn)
         self.health = Health(secrets.token_hex(6))
-        self.roster = Roster(self.health.worker, self.watch)
+        self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
         self._keeper: asyncio.Task[None] | None = None
-        self._companions: list[asyncio.Task[None]] = []
-        self._chores: dict[str, asyncio.Task[None]] = {}
+        self._background_tasks: list[asyncio.Task[None]] = []
+        self._periodic_tasks: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
         self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
         self._loop = asyncio.get_running_loop()
-        self._poller = FeedPoller(store, config.feed_poll_seconds)
+        self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
         self._started = False
         self._starting = asyncio.Lock()
 
@@ -86,17 +86,17 @@ class Runtime:
                 logger.error("the configuration cannot be read: %s", error)
                 raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
             writer.start()
-            store.on_drop(self._on_drop)
-            store.on(Change.COOLDOWN, self._on_cooldown)
-            store.on(Change.WATCH, self._on_watch)
-            store.on(Change.END, self._on_end)
+            snapshot_cache.on_drop(self._on_drop)
+            snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)
+            snapshot_cache.on(Change.WATCH, self._on_watch)
+            snapshot_cache.on(Change.END, self._on_end)
             try:
-                for place, state in (await store.in_thread(cooldowns.read_all)).items():
+                for place, state in (await snapshot_cache.in_thread(cooldowns.read_all)).items():
                     self.health.take_over(cooldowns.name_of(place), state)
             except RelayUnavailable:
                 pass  # it is in the log; this worker learns for itself what fails
             self._keeper = asyncio.ensure_future(self._keep_house())
-            self._companions = [asyncio.ensure_future(companion(self)) for companion in self.companions]
+            self._background_tasks = [asyncio.ensure_future(task(self)) for task in self.background_tasks]
             self._started = True
 
     async def _keep_house(self) -> None:
@@ -104,15 +104,15 @@ class Runtime:
         sweep_at = 0.0
         while True:
             try:
-                self.funds.tidy()
-                self.gate.tidy()
+                self.reservations.tidy()
+                self.admission.tidy()
                 now = time.monotonic()
                 await self.health.flush()
-                await self.roster.publish(self.stopping)
+                await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
-                    swept = await store.in_thread(ledger.sweep, time.time(), is_dead)
-                    self._do_chores()
+                    swept = await snapshot_cache.in_thread(ledger.sweep, time.time(), is_dead)
+                    self._run_periodic_tasks()
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)
             except RelayUnavailable:
@@ -121,20 +121,20 @@ class Runtime:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
 
-    def _do_chores(self) -> None:
+    def _run_periodic_tasks(self) -> None:
         """Begin each chore, unless its round before still runs: a mail server may be slow, and nobody waits for it."""
-        for name, chore in self.chores.items():
-            running = self._chores.get(name)
+        for name, task in self.periodic_tasks.items():
+            running = self._periodic_tasks.get(name)
             if running is None or running.done():
-                self._chores[name] = asyncio.ensure_future(self._do(name, chore))
+                self._periodic_tasks[name] = asyncio.ensure_future(self._do(name, task))
 
-    async def _do(self, name: str, chore: Chore) -> None:
+    async def _do(self, name: str, task: PeriodicTask) -> None:
         """In a thread that a stop does not wait for: it may be testing an upstream that takes a minute."""
         over = asyncio.Event()
 
         def work() -> None:
             try:
-                chore(lambda: self.stopping)
+                task(lambda: self.stopping)
             except Exception:
                 logger.exception("%s failed; the next round tries again", name)
             finally:
@@ -157,7 +157,7 @@ class Runtime:
 
     def _end_all(self) -> None:
         """The time that running requests had is over: each ends with an error that says so. Those that are between two waits do so at the next."""
-        for exchange in list(self.watch.running):
+        for exchange in list(self.watchdog.running):
             exchange.end(Interrupt.STOPPING)
 
     def tells(self, exchange: Exchange) -> bool:
@@ -173,20 +173,20 @@ class Runtime:
         self.stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
-        for companion in self._companions:
-            companion.cancel()
-        await asyncio.gather(*self._companions, return_exceptions=True)
-        await self.watch.end_tasks()
+        for task in self._background_tasks:
+            task.cancel()
+        await asyncio.gather(*self._background_tasks, return_exceptions=True)
+        await self.watchdog.end_tasks()
         await asyncio.to_thread(self._poller.stop)
         try:
             await self.health.flush()
-            await self.roster.leave()
+            await self.worker_status.leave()
         except RelayUnavailable:
             pass  # the fault is in the log
-        self.funds.close_all()
+        self.reservations.close_all()
         await asyncio.to_thread(writer.close)
         await self.upstreams.close()
-        await self.gate.close()
+        await self.admission.close()
 
     @property
     def position(self) -> int:
@@ -203,10 +203,10 @@ class Runtime:
         self._soon(lambda: self._recheck(digest, user_id))
 
     def _recheck(self, digest: str, user_id: int) -> None:
-        for exchange in self.watch.running:
+        for exchange in self.watchdog.running:
             caller = exchange.caller
             if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
-                self.watch.spawn(self._end_if_revoked(exchange, caller.digest))
+                self.watchdog.spawn(self._end_if_revoked(exchange, caller.digest))
 
     # -- what other workers and people say ---------------------------------------------------------------------------
 
@@ -216,13 +216,13 @@ class Runtime:
         self._soon(lambda: self.health.take_over(name, state))
 
     def _on_watch(self, _: str) -> None:
-        self._soon(self.roster.watched)
+        self._soon(self.worker_status.watched)
 
     def _on_end(self, request_id: str) -> None:
         self._soon(lambda: self._end(request_id))
 
     def _end(self, request_id: str) -> None:
-        for exchange in self.watch.running:
+        for exchange in self.watchdog.running:
             if exchange.request_id == request_id:
                 exchange.end(Interrupt.KILLED)
 
@@ -233,7 +233,7 @@ class Runtime:
             logger.debug("a change came after the stop")
 
     async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
-        caller = await store.caller(digest)
+        caller = await snapshot_cache.caller(digest)
         if caller is None or caller.state(exchange.wall) not in {CallerState.ACTIVE, CallerState.EXPIRED}:
             exchange.end(Interrupt.REVOKED)
 

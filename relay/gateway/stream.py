@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamTruncated
 from relay.gateway.attempt import Upstream, from_interrupt
 from relay.gateway.charging.charge import Meter
@@ -37,15 +37,15 @@ class Pump:
         primed: list[bytes],
         cutting_off: Callable[[], bool],
         meter: Meter | None,
-        documents: Callable[[], Sequence[Statement]] | None = None,
+        rows: Callable[[], Sequence[RowWrite]] | None = None,
         ending: bytes | None = None,
     ) -> None:
-        """`documents`: what is written together with the record of a whole answer. `ending`: what goes out at the end in place of a marker that is missing."""
+        """`rows`: what is written together with the record of a whole answer. `ending`: what goes out at the end in place of a marker that is missing."""
         self._exchange, self._upstream, self._codec, self._record, self._trial = exchange, upstream, codec, record, trial
         self._primed = primed
         self._cutting_off = cutting_off
         self._meter = meter
-        self._documents = documents
+        self._rows = rows
         self._ending = DONE if ending is None else ending
 
     async def run(self) -> None:
@@ -79,8 +79,8 @@ class Pump:
             if broke:
                 self._trial.broke(detail)
             reason = COMPLETED if error is None else end_reason(error)
-            documents = self._documents() if self._documents is not None and codec.done else ()
-            future = record.submit(reason, 200, codec.usage, error, detail, codec.text_units, documents=documents)
+            rows = self._rows() if self._rows is not None and codec.done else ()
+            future = record.submit(reason, 200, codec.usage, error, detail, codec.text_units, rows=rows)
             try:
                 await exchange.committed(future)
             except RelayError as unavailable:

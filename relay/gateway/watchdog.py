@@ -16,7 +16,7 @@ TICK: Final = 0.25
 _QUICK: Final = 0.1  # a request younger than this needs nobody to listen for its client's leaving
 
 
-class Watch:
+class Watchdog:
     """The running requests of one event loop."""
 
     def __init__(self, keepalive: float = 15.0) -> None:
@@ -35,7 +35,7 @@ class Watch:
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # these know the exchange: without this it would live until the next garbage collection
-        exchange.sketch = exchange.keep = None
+        exchange.progress = exchange.keep = None
         if exchange.listener is not None:
             exchange.listener.cancel()
         exchange.listener = exchange.task = None

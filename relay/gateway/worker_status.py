@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from portal.lib import clock
 from portal.lib.processes import open_files, resident_bytes
-from relay.gateway.snapshot.cache import store
-from relay.gateway.watchdog import Watch
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.watchdog import Watchdog
 from relay.models import Worker
 
 WATCHED_SECONDS: Final = 15.0  # after each look
@@ -25,11 +25,11 @@ _EVERY: Final = 1.0
 _MOST: Final = 300  # requests of one worker that are listed, the oldest first
 
 
-class Roster:
+class WorkerStatus:
     """Belongs to one event loop."""
 
-    def __init__(self, worker: str, watch: Watch) -> None:
-        self._worker, self._watch = worker, watch
+    def __init__(self, worker: str, watchdog: Watchdog) -> None:
+        self._worker, self._watchdog = worker, watchdog
         self._started = datetime.now(UTC)
         self._watched_until = self._next = 0.0
 
@@ -47,13 +47,13 @@ class Roster:
             return
         looked_at = now < self._watched_until
         self._next = now + (_EVERY if looked_at else _IDLE_SECONDS)
-        running = sorted(self._watch.running, key=lambda exchange: exchange.started)
-        listed = [exchange.sketch() for exchange in running[:_MOST] if exchange.sketch is not None] if looked_at else []
+        running = sorted(self._watchdog.running, key=lambda exchange: exchange.started)
+        listed = [exchange.progress() for exchange in running[:_MOST] if exchange.progress is not None] if looked_at else []
         state = {"running": len(running), "stopping": stopping, "tasks": len(asyncio.all_tasks()), "files": open_files(), "rss_mib": round(resident_bytes() / 1_048_576, 1)}
-        await store.in_thread(_save, self._worker, self._started, listed, state)
+        await snapshot_cache.in_thread(_save, self._worker, self._started, listed, state)
 
     async def leave(self) -> None:
-        await store.in_thread(_remove, self._worker)
+        await snapshot_cache.in_thread(_remove, self._worker)
 
 
 def _save(worker: str, started: datetime, running: list[dict[str, Any]], state: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def _usd(name: str, required: bool = False) -> models.DecimalField[Any, Any]:
     return models.DecimalField(name, max_digits=18, decimal_places=9, validators=[MinValueValidator(Decimal(0))], **default)
 
 
-class Purpose(models.TextChoices):
+class PricePurpose(models.TextChoices):
     SALE = "sale", "what users pay"
     COST = "cost", "what the channel's upstream charges"
 
@@ -37,7 +37,7 @@ class ModelPrice(ChangeTracked):
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="prices")
     channel = models.ForeignKey(Channel, null=True, blank=True, on_delete=models.CASCADE, related_name="prices", help_text="Only when this channel serves. Empty: for all.")
-    purpose = models.CharField(max_length=4, choices=Purpose.choices, default=Purpose.SALE)
+    purpose = models.CharField(max_length=4, choices=PricePurpose.choices, default=PricePurpose.SALE)
     valid_from = models.DateTimeField(default=clock.now, db_index=True)
     above_tokens = models.PositiveIntegerField(
         "for prompts longer than", default=0, help_text="Tokens. 0: every prompt. Longer ones are billed by the row with the largest number below their length."
@@ -70,7 +70,7 @@ class ModelPrice(ChangeTracked):
         return self.pk is not None and self.valid_from <= clock.now()
 
     def clean(self) -> None:
-        if self.purpose == Purpose.COST and self.channel is None:
+        if self.purpose == PricePurpose.COST and self.channel is None:
             raise ValidationError({"channel": "What an upstream charges belongs to a channel: choose one."})
         same = ModelPrice.objects.filter(model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=self.above_tokens)
         if same.exclude(pk=self.pk).exists():

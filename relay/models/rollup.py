@@ -9,7 +9,7 @@ from relay.models.channel import Channel
 from relay.models.token import Token
 
 
-class Sums(models.Model):
+class UsageSums(models.Model):
     """Amounts in nano-USD. `failed`: ended otherwise than well, `faults`: of these, what was the portal's or an upstream's doing."""
 
     requests = models.BigIntegerField(default=0)
@@ -25,7 +25,7 @@ class Sums(models.Model):
         abstract = True
 
 
-class UserDay(Sums):
+class UserDay(UsageSums):
     """What a token used of a model on a day of the portal's time zone (an ordinal, `date.toordinal()`)."""
 
     day = models.IntegerField()
@@ -41,7 +41,7 @@ class UserDay(Sums):
         return f"{self.day} {self.user_id} {self.token_id} {self.model}"
 
 
-class ChannelDay(Sums):
+class ChannelDay(UsageSums):
     """What a channel (0: none) served of a model on a day."""
 
     day = models.IntegerField()
@@ -55,7 +55,7 @@ class ChannelDay(Sums):
         return f"{self.day} {self.channel_id} {self.model}"
 
 
-class MonthSum(Sums):
+class MonthSum(UsageSums):
     """What a user or a token used in a month (`year * 12 + month - 1`), so that the dearest of tens of thousands are found by an index."""
 
     kind = models.CharField(max_length=5, help_text="user or token")

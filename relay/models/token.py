@@ -22,7 +22,7 @@ STATES: Final = {"active": gettext_noop("active"), "disabled": gettext_noop("dis
 """What `Token.state` says, as it is shown."""
 
 
-class Purpose(models.TextChoices):
+class TokenPurpose(models.TextChoices):
     """What a token is for: which endpoints it opens. The list of models and the own usage are open to all."""
 
     ALL = "", _("everything")
@@ -55,7 +55,7 @@ class Token(ChangeTracked, Limited):
     hint = models.CharField("token", max_length=24, editable=False)
     sealed = models.TextField(blank=True, editable=False)
     enabled = models.BooleanField(default=True)
-    purpose = models.CharField(max_length=8, choices=Purpose.choices, blank=True, default="", help_text="Which endpoints it opens. The list of models is open to all.")
+    purpose = models.CharField(max_length=8, choices=TokenPurpose.choices, blank=True, default="", help_text="Which endpoints it opens. The list of models is open to all.")
     expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: never expires.")
     models_allowed = models.ManyToManyField(
         Model, blank=True, related_name="tokens", verbose_name="allowed models", help_text="Only these models. Empty: every model its owner may use."

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 
 
-class Purpose(models.TextChoices):
+class UploadPurpose(models.TextChoices):
     """What a file is for, in OpenAI's words."""
 
     ASSISTANTS = "assistants"

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 
-class Scope(Enum):
+class CooldownScope(Enum):
     """What a failure takes out of service for a while. Values: which of (channel, key, model) are named."""
 
     NOTHING = (False, False, False)
@@ -29,25 +29,25 @@ class FailureClass(Enum):
     seconds without a hint from the upstream, doubled each time in a row up to the longest. `counted`: it takes several to open the circuit.
     """
 
-    CLIENT = ("client", "the request is at fault", False, Scope.NOTHING)
-    CONTENT = ("content", "refused by a content filter", False, Scope.NOTHING)  # asking elsewhere would go around somebody's policy
-    TOO_LARGE = ("too_large", "too large for the limits of this key", True, Scope.NOTHING)
-    KEY_DEAD = ("key_dead", "the key is not accepted", True, Scope.KEY, 30.0, 300.0)
-    KEY_FORBIDDEN_MODEL = ("key_forbidden_model", "the key may not use this model", True, Scope.PAIR, 3600.0, 3600.0)
-    BILLING = ("billing", "the account behind the key has no money", True, Scope.KEY, 60.0, 600.0)
-    RATE = ("rate", "rate limit", True, Scope.PAIR, 5.0, 300.0)
-    QUOTA_WINDOW = ("quota_window", "quota of a day, week or month used up", True, Scope.PAIR, 3600.0, 3600.0)
-    OVERLOAD = ("overload", "overloaded", True, Scope.CHANNEL_MODEL, 10.0, 60.0)
-    TRANSIENT = ("transient", "failed", True, Scope.PAIR, 2.0, 120.0, True)
-    UNANSWERED = ("unanswered", "the connection broke before an answer", True, Scope.PAIR, 2.0, 120.0, True)  # it may have been billed
-    TIMEOUT = ("timeout", "no answer in time", False, Scope.PAIR, 2.0, 120.0, True)  # it may have been billed
-    STREAM_BROKEN = ("stream_broken", "the answer broke off", False, Scope.PAIR, 2.0, 120.0, True)
-    CONFIG = ("config", "the channel's address or settings are wrong", True, Scope.CHANNEL, 30.0, 300.0)
-    NO_API = ("no_api", "the upstream does not have this API", True, Scope.NOTHING)
-    FULL = ("full", "at a limit set here", True, Scope.NOTHING)
-    ENDED = ("ended", "ended by the portal or its time limit", False, Scope.NOTHING)
+    CLIENT = ("client", "the request is at fault", False, CooldownScope.NOTHING)
+    CONTENT = ("content", "refused by a content filter", False, CooldownScope.NOTHING)  # asking elsewhere would go around somebody's policy
+    TOO_LARGE = ("too_large", "too large for the limits of this key", True, CooldownScope.NOTHING)
+    KEY_DEAD = ("key_dead", "the key is not accepted", True, CooldownScope.KEY, 30.0, 300.0)
+    KEY_FORBIDDEN_MODEL = ("key_forbidden_model", "the key may not use this model", True, CooldownScope.PAIR, 3600.0, 3600.0)
+    BILLING = ("billing", "the account behind the key has no money", True, CooldownScope.KEY, 60.0, 600.0)
+    RATE = ("rate", "rate limit", True, CooldownScope.PAIR, 5.0, 300.0)
+    QUOTA_WINDOW = ("quota_window", "quota of a day, week or month used up", True, CooldownScope.PAIR, 3600.0, 3600.0)
+    OVERLOAD = ("overload", "overloaded", True, CooldownScope.CHANNEL_MODEL, 10.0, 60.0)
+    TRANSIENT = ("transient", "failed", True, CooldownScope.PAIR, 2.0, 120.0, True)
+    UNANSWERED = ("unanswered", "the connection broke before an answer", True, CooldownScope.PAIR, 2.0, 120.0, True)  # it may have been billed
+    TIMEOUT = ("timeout", "no answer in time", False, CooldownScope.PAIR, 2.0, 120.0, True)  # it may have been billed
+    STREAM_BROKEN = ("stream_broken", "the answer broke off", False, CooldownScope.PAIR, 2.0, 120.0, True)
+    CONFIG = ("config", "the channel's address or settings are wrong", True, CooldownScope.CHANNEL, 30.0, 300.0)
+    NO_API = ("no_api", "the upstream does not have this API", True, CooldownScope.NOTHING)
+    FULL = ("full", "at a limit set here", True, CooldownScope.NOTHING)
+    ENDED = ("ended", "ended by the portal or its time limit", False, CooldownScope.NOTHING)
 
-    def __init__(self, word: str, text: str, retry: bool, scope: Scope, cooldown: float = 0.0, longest: float = 0.0, counted: bool = False) -> None:
+    def __init__(self, word: str, text: str, retry: bool, scope: CooldownScope, cooldown: float = 0.0, longest: float = 0.0, counted: bool = False) -> None:
         self.word, self.text, self.retry, self.scope = word, text, retry, scope
         self.cooldown, self.longest, self.counted = cooldown, longest, counted
 

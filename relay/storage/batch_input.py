@@ -17,7 +17,7 @@ _MOST_NAME: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchInputLine:
     """One request. `number` from 1."""
 
     number: int
@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    lines: tuple[Line, ...]
+    lines: tuple[BatchInputLine, ...]
     model: str
     errors: tuple[Json, ...]
 
@@ -39,7 +39,7 @@ def error(code: str, message: str, line: int | None = None, param: str | None = 
 
 def parse(content: bytes, endpoint: str) -> Parsed:
     """The lines of a file for one endpoint."""
-    lines: list[Line] = []
+    lines: list[BatchInputLine] = []
     errors: list[Json] = []
     names: set[str] = set()
     model = ""
@@ -59,7 +59,7 @@ def parse(content: bytes, endpoint: str) -> Parsed:
         body = object_of(found, "body")
         names.add(text_of(found, "custom_id"))
         model = model or text_of(body, "model")
-        lines.append(Line(number, text_of(found, "custom_id"), encode(body)))
+        lines.append(BatchInputLine(number, text_of(found, "custom_id"), encode(body)))
     if not lines and not errors:
         errors.append(error("empty_file", "The file has no requests: write one JSON object a line."))
     return Parsed(tuple(lines), model[:120], tuple(errors))
@@ -85,13 +85,13 @@ def _wrong(found: Json | None, endpoint: str, names: set[str]) -> Json | None:
     return None
 
 
-def answer_line(line: Line, request_id: str, status: int, body: bytes) -> str:
+def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes) -> str:
     """A line of the output file, or of the error file."""
     shown = decode_object(body)
     response: Json = {"status_code": status, "request_id": request_id, "body": shown if shown is not None else body.decode("utf-8", "replace")}
     return encode({"id": f"batch_req_{request_id.removeprefix('req_')}", "custom_id": line.custom_id, "response": response, "error": None}).decode()
 
 
-def unanswered_line(line: Line, code: str, message: str) -> str:
+def unanswered_line(line: BatchInputLine, code: str, message: str) -> str:
     """A line of the error file for a request that was never made."""
     return encode({"id": f"batch_req_{line.number:08d}", "custom_id": line.custom_id, "response": None, "error": {"code": code, "message": message}}).decode()

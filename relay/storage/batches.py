@@ -16,9 +16,9 @@ from portal.lib.json import Json, decode, encode
 from portal.lib.processes import is_dead
 from relay.errors import RequestTooLarge
 from relay.models import Batch, BatchLine, Upload
-from relay.models.upload import Purpose, UploadState
+from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
-from relay.storage.batch_input import Line, Parsed, error, parse, unanswered_line
+from relay.storage.batch_input import BatchInputLine, Parsed, error, parse, unanswered_line
 
 logger: Final = logging.getLogger(__name__)
 LEASE: Final = timedelta(seconds=40)
@@ -116,7 +116,7 @@ def read_input(batch: Batch) -> Parsed:
     if upload is None:
         message = f"There is no file “{batch.input_file_id}” of your account. Upload the requests with POST /v1/files and the purpose batch."
         return Parsed((), "", (error("file_not_found", message, param="input_file_id"),))
-    if upload.purpose != Purpose.BATCH:
+    if upload.purpose != UploadPurpose.BATCH:
         return Parsed((), "", (error("invalid_purpose", f"The file “{upload.filename}” was uploaded for {upload.purpose}; a batch needs one for batch.", param="input_file_id"),))
     return parse(files.path_of(upload.storage_name).read_bytes(), batch.endpoint)
 
@@ -139,7 +139,7 @@ def write_failure(batch: Batch, number: int, body: str) -> None:
     BatchLine.objects.get_or_create(batch=batch, number=number, defaults={"ok": False, "body": body})
 
 
-def finish(batch: Batch, lines: tuple[Line, ...], outcome: str, owner: str, errors: Sequence[Json] = ()) -> bool:
+def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner: str, errors: Sequence[Json] = ()) -> bool:
     """Write the two files and end the batch. `outcome`: the status that it ends with; `errors`: why, if it has failed. False when there is no room for the files yet."""
     batch.refresh_from_db()
     if batch.status in Batch.ENDED:
@@ -198,7 +198,7 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
                 files.grow(sink.upload, max(sink.size + len(data), 2 * sink.upload.size, files.MIB))
             sink.write(data)
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
-        sink.keep(UploadState.STORED, name, Purpose.BATCH_OUTPUT, "application/jsonl", expires)
+        sink.keep(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
         return True
     finally:
         sink.close()

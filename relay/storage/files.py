@@ -36,7 +36,7 @@ MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class StorageRoom:
     """What may be stored. Bytes."""
 
     one: int
@@ -44,9 +44,9 @@ class Room:
     user: int
 
 
-def room() -> Room:
+def room() -> StorageRoom:
     config = settings.CONFIG
-    return Room(config.max_upload_bytes, config.max_total_upload_bytes, config.max_user_upload_bytes)
+    return StorageRoom(config.max_upload_bytes, config.max_total_upload_bytes, config.max_user_upload_bytes)
 
 
 def folder() -> Path:

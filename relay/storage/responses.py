@@ -18,7 +18,7 @@ RUNNING: Final = ("queued", "in_progress")
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class StoredTurn:
     """What a next turn must know of the one that it names. `items`: everything that was said, this turn included."""
 
     response_id: str
@@ -33,7 +33,7 @@ def live(user_id: int, response_id: str) -> StoredResponse | None:
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
 
 
-def turn(user_id: int, response_id: str) -> Turn | None:
+def turn(user_id: int, response_id: str) -> StoredTurn | None:
     """The turn and what came before it, None when it is not (or no longer) kept for this user."""
     row = newest = live(user_id, response_id)
     if row is None or newest is None:
@@ -47,7 +47,7 @@ def turn(user_id: int, response_id: str) -> Turn | None:
     items: list[Json] = []
     for found in reversed(rows):
         items += [*input_of(found), *output_of(found)]
-    return Turn(response_id, newest.channel_id, newest.api_key_id, newest.upstream_keeps, newest.status in RUNNING, items)
+    return StoredTurn(response_id, newest.channel_id, newest.api_key_id, newest.upstream_keeps, newest.status in RUNNING, items)
 
 
 def input_of(row: StoredResponse) -> list[Json]:

@@ -13,14 +13,14 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from relay.models import Token
-from relay.models.token import Purpose
+from relay.models.token import TokenPurpose
 from relay.tokens import lifecycle as tokens
 
-_BUNDLE: Final = (("GeekAI chat", Purpose.CHAT, "chat"), ("GeekAI Dalle3", Purpose.IMAGES, "dalle"), ("GeekAI MidJourney", Purpose.TASKS, "mj"))
+_BUNDLE: Final = (("GeekAI chat", TokenPurpose.CHAT, "chat"), ("GeekAI Dalle3", TokenPurpose.IMAGES, "dalle"), ("GeekAI MidJourney", TokenPurpose.TASKS, "mj"))
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BundleRow:
     """What is pasted into one API-KEY of GeekAI."""
 
     token: Token
@@ -30,12 +30,12 @@ class Row:
     note: str = ""
 
 
-def make_bundle(user: User, origin: str, *, actor: Any, ip: str | None = None) -> list[Row]:
+def make_bundle(user: User, origin: str, *, actor: Any, ip: str | None = None) -> list[BundleRow]:
     """Three tokens. Their secrets are in what is returned, and nowhere else in clear."""
     rows = []
     with transaction.atomic():
         for name, purpose, kind in _BUNDLE:
             token, secret = tokens.create_token(user, name, actor=actor, ip=ip, purpose=purpose)
-            note = _("This version of the portal serves no Midjourney yet: the token is refused until it does.") if purpose == Purpose.TASKS else ""
-            rows.append(Row(token, kind, origin, secret, note))
+            note = _("This version of the portal serves no Midjourney yet: the token is refused until it does.") if purpose == TokenPurpose.TASKS else ""
+            rows.append(BundleRow(token, kind, origin, secret, note))
     return rows

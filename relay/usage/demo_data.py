@@ -80,24 +80,24 @@ def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: No
     tokens = _tokens(plan, people, chance)
     progress("tokens", len(tokens))
     made = 0
-    books = History(TOP_UP)
+    db = History(TOP_UP)
     unlimited = {user.pk for number, user in enumerate(people) if number % 3 == 2}
     begin = clock.now() - timedelta(days=plan.days)
     for user in people:
         if user.pk not in unlimited:
-            books.top_up(user.pk, begin)
+            db.top_up(user.pk, begin)
     for rows in _chunks(plan, tokens, models, chance, unlimited):
         for row in rows:
             if row[_COST]:
-                books.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
+                db.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
         with transaction.atomic():
             insert(UsageRecord._meta.db_table, COLUMNS, rows)
-            books.write()
+            db.write()
         made += len(rows)
         progress("requests", made)
     with transaction.atomic():
-        books.write()
-        books.close([(user.pk, user.pk not in unlimited) for user in people], tokens)
+        db.write()
+        db.close([(user.pk, user.pk not in unlimited) for user in people], tokens)
     if connection.vendor in {"sqlite", "postgresql"}:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")

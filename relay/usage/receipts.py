@@ -91,7 +91,7 @@ def quota_accounts() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReceiptLine:
     """One thing that limits spending, in nano-USD. `ends_at` None: for good."""
 
     kind: str
@@ -104,7 +104,7 @@ class Line:
     ends_at: datetime | None
 
 
-def lines_of(user_id: int, token_id: int | None, now: float) -> list[Line]:
+def lines_of(user_id: int, token_id: int | None, now: float) -> list[ReceiptLine]:
     """Wallet, quota and running budgets of a user and (unless None) of one token."""
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
@@ -117,14 +117,14 @@ def lines_of(user_id: int, token_id: int | None, now: float) -> list[Line]:
         scope = "token" if budget.token_id is not None else "user"
         if (scope, budget.period) not in have:
             limit = money.nano(budget.limit)
-            found.append(Line("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
+            found.append(ReceiptLine("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
     return found
 
 
-def _line(row: LedgerAccount, days: Days, now: float) -> Line:
+def _line(row: LedgerAccount, days: Days, now: float) -> ReceiptLine:
     ends = datetime.fromtimestamp(days.end_of(row.period, now), UTC) if row.period else None
     limit = row.granted if row.limited else None
-    return Line(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
+    return ReceiptLine(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
 
 
 def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ReportSums:
     """Amounts in nano-USD. `cost`: what was charged; `margin`: that less what upstreams charge; `faults`: failures that were not the client's."""
 
     requests: int = 0
@@ -46,19 +46,19 @@ class Sums:
     def margin(self) -> int:
         return self.cost - self.upstream_cost
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+    def __add__(self, other: ReportSums) -> ReportSums:
+        return ReportSums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     key: Any
     label: str
-    sums: Sums
+    sums: ReportSums
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ReportScope:
     """Which records are meant: days of the portal's calendar (ordinals, both included) and, unless None, whose, through what, for what."""
 
     first: int
@@ -69,7 +69,7 @@ class Scope:
     model: str | None = None
 
     @classmethod
-    def days(cls, count: int, **chosen: Any) -> Scope:
+    def days(cls, count: int, **chosen: Any) -> ReportScope:
         """The last days, today included."""
         today = today_ordinal()
         return cls(today - count + 1, today, **chosen)
@@ -103,52 +103,52 @@ def since(days: int) -> tuple[date, datetime]:
     return date.fromordinal(first), beginning_of(first)
 
 
-def total(scope: Scope) -> Sums:
+def total(scope: ReportScope) -> ReportSums:
     rows, daily = scope.rows()
     return _sums(rows.aggregate(**_DAILY)) if daily else _of_records(rows, "")[0].sums
 
 
-def lines(scope: Scope, by: str) -> list[Line]:
+def lines(scope: ReportScope, by: str) -> list[ReportLine]:
     """Sums of each day (oldest first), or of each model, token, channel or user (dearest first, at most 200)."""
     rows, daily = scope.rows(by)
     if not daily:
         return _of_records(rows, by)
     if by == "day":
         found = rows.values("day").annotate(**_DAILY).order_by("day")
-        return [Line(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
+        return [ReportLine(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
     column = by if by == "model" else f"{by}_id"
     grouped = [dict(row) for row in rows.values(column).annotate(**_DAILY).order_by("-sum_charged", "-sum_requests")[:_MOST]]
     names = _names(by, [row[column] for row in grouped])
-    return [Line(row[column], names[row[column]], _sums(row)) for row in grouped]
+    return [ReportLine(row[column], names[row[column]], _sums(row)) for row in grouped]
 
 
-def dearest(by: str, month: int) -> list[Line]:
+def dearest(by: str, month: int) -> list[ReportLine]:
     """The 200 users or tokens that were charged most in a month of `rollup.month_of`. An index has them in order."""
     rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MOST])
     names = _names(by, [row.subject for row in rows])
-    found = [Line(row.subject, names[row.subject], Sums(*(getattr(row, name) for name in _COLUMNS_OF_DAYS))) for row in rows]
+    found = [ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _COLUMNS_OF_DAYS))) for row in rows]
     return sorted(found, key=lambda line: (-line.sums.cost, -line.sums.requests))
 
 
-def by_day_and(scope: Scope, by: str, most: int) -> list[tuple[Line, list[Sums]]]:
+def by_day_and(scope: ReportScope, by: str, most: int) -> list[tuple[ReportLine, list[ReportSums]]]:
     """The dearest models or tokens, each with its sums of every day of the scope. Two queries."""
     found = lines(scope, by)[:most]
     rows, _daily = scope.rows(by)
     column = by if by == "model" else f"{by}_id"
-    table: dict[Any, dict[int, Sums]] = {line.key: {} for line in found}
+    table: dict[Any, dict[int, ReportSums]] = {line.key: {} for line in found}
     for row in rows.filter(**{f"{column}__in": list(table)}).values(column, "day").annotate(**_DAILY):
         table[row[column]][row["day"]] = _sums(dict(row))
-    nothing = Sums()
+    nothing = ReportSums()
     return [(line, [table[line.key].get(day, nothing) for day in range(scope.first, scope.last + 1)]) for line in found]
 
 
-def errors(scope: Scope) -> list[tuple[str, str, int]]:
+def errors(scope: ReportScope) -> list[tuple[str, str, int]]:
     """(how it ended, error code, how often) of failed requests, most frequent first."""
     rows = TallyDay.objects.filter(kind="error", day__gte=scope.first, day__lte=scope.last).values("value").annotate(n=Sum("count")).order_by("-n")[:20]
     return [(row["value"].partition(":")[0], row["value"].partition(":")[2], row["n"]) for row in rows]
 
 
-def first_token_times(scope: Scope) -> dict[int, int]:
+def first_token_times(scope: ReportScope) -> dict[int, int]:
     """Counts by class of first-token time, of `rollup.percentile`."""
     rows = TallyDay.objects.filter(kind="first", day__gte=scope.first, day__lte=scope.last)
     if scope.model is not None:
@@ -177,11 +177,11 @@ _COLUMNS_OF_DAYS: Final = ("requests", "failed", "faults", "input", "cached", "o
 _DAILY: Final[dict[str, Any]] = {f"sum_{name}": Sum(name) for name in _COLUMNS_OF_DAYS}
 
 
-def _sums(row: dict[str, Any]) -> Sums:
-    return Sums(*(int(row[f"sum_{name}"] or 0) for name in _COLUMNS_OF_DAYS))
+def _sums(row: dict[str, Any]) -> ReportSums:
+    return ReportSums(*(int(row[f"sum_{name}"] or 0) for name in _COLUMNS_OF_DAYS))
 
 
-def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[Line]:
+def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
     """The same from the records, for what the daily sums do not tell apart."""
     zone = timezone.get_default_timezone()
     table: dict[Any, list[int]] = {}
@@ -195,12 +195,12 @@ def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[Line]:
         for index, value in enumerate(values):
             sums[index] += value
     if not by:
-        return [Line("", "", Sums(*table.get("", ())))]
+        return [ReportLine("", "", ReportSums(*table.get("", ())))]
     if by == "day":
-        return [Line(key, day_label(key.toordinal()), Sums(*table[key])) for key in sorted(table)]
+        return [ReportLine(key, day_label(key.toordinal()), ReportSums(*table[key])) for key in sorted(table)]
     order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:_MOST]
     called = _names(by, order)
-    return [Line(key, called[key], Sums(*table[key])) for key in order]
+    return [ReportLine(key, called[key], ReportSums(*table[key])) for key in order]
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from portal.lib.days import PERIODS
 from portal.pages.shared.scope import models_of
 from relay.billing.ledger import movements
 from relay.models import Budget, Model, Token
-from relay.models.token import Purpose
+from relay.models.token import TokenPurpose
 
 _VALIDITY = [("", _("Never expires")), ("1", _("1 day")), ("7", _("7 days")), ("30", _("30 days")), ("90", _("90 days")), ("365", _("1 year"))]
 
@@ -56,11 +56,11 @@ class SpendingForm(forms.Form):
                     budget.save()
 
 
-class TokenForm(forms.Form):
+class OwnTokenForm(forms.Form):
     """A new token of the signed-in user."""
 
     name = forms.CharField(label=_("Name"), max_length=60, help_text=_("For you, to tell your tokens apart: the app or the machine that will use it."))
-    purpose = forms.ChoiceField(choices=Purpose.choices, required=False, label=_("For"), help_text=_("Which endpoints it opens. The list of models is open to all."))
+    purpose = forms.ChoiceField(choices=TokenPurpose.choices, required=False, label=_("For"), help_text=_("Which endpoints it opens. The list of models is open to all."))
     validity = forms.ChoiceField(choices=_VALIDITY, required=False, label=_("Valid for"))
     models_allowed: forms.ModelMultipleChoiceField[Model] = forms.ModelMultipleChoiceField(
         queryset=Model.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Models"), help_text=_("Tick none to allow every model you may use.")

@@ -182,7 +182,7 @@ class ChannelAdmin(BaseAdmin):
     @display(description=_("state"))
     def state(self, channel: Any) -> str:
         """As on the front page, and as live."""
-        found: standing.Standing | None = getattr(channel, "standing", None)
+        found: standing.ChannelStatus | None = getattr(channel, "standing", None)
         if found is None:
             return "—"
         return format_html('<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>', found.id, found.state, found.text, found.word)

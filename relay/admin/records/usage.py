@@ -21,7 +21,7 @@ from relay.models.usage import EndReason
 from relay.usage import rollup
 from relay.usage.paging import page_of
 from relay.usage.receipts import entries_of, receipt
-from relay.usage.reports import BY, Scope, Sums, beginning_of, csv_pieces, dearest, lines, total
+from relay.usage.reports import BY, ReportScope, ReportSums, beginning_of, csv_pieces, dearest, lines, total
 
 _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared
@@ -81,7 +81,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         by = by if by in BY else "day"
         days, chosen = _days(request), _numbers(request)
         behind = rollup.catch_up()
-        scope = Scope.days(days, **chosen)
+        scope = ReportScope.days(days, **chosen)
         many = by in {"user", "token"} and not chosen  # there may be tens of thousands: compared month by month
         month = _month(request, rollup.month_of(scope.last))
         sums = _month_total(month) if many else total(scope)
@@ -97,7 +97,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
         """The records of the last days as CSV, streamed. Takes the filters of the list and of the report."""
         days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
-        rows = rows.filter(started_at__gte=beginning_of(Scope.days(days).first))
+        rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, address(request), days=days, **chosen)
         response = StreamingHttpResponse(csv_pieces(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
@@ -148,10 +148,10 @@ def _months(latest: int) -> list[tuple[int, str]]:
     return [(month, formats.date_format(date(month // 12, month % 12 + 1, 1), "YEAR_MONTH_FORMAT")) for month in range(latest, latest - _MONTHS, -1)]
 
 
-def _month_total(month: int) -> Sums:
+def _month_total(month: int) -> ReportSums:
     first = date(month // 12, month % 12 + 1, 1).toordinal()
     after = date((month + 1) // 12, (month + 1) % 12 + 1, 1).toordinal()
-    return total(Scope(first, after - 1))
+    return total(ReportScope(first, after - 1))
 
 
 def _numbers(request: HttpRequest) -> dict[str, Any]:

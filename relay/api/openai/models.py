@@ -14,7 +14,7 @@ from relay.api.respond import json_response
 from relay.billing.prices import ONE
 from relay.errors import ModelNotFound
 from relay.gateway.access.authorization import usable_models
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView
 
 router = Router(auth=token_auth)
@@ -25,8 +25,8 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     """The models that this token may use."""
     exchange = exchange_of(request)
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
-    terms = store.snapshot.terms(exchange.caller)
-    data = [model_object(model, terms.multiplier, exchange.wall) for model in usable_models(exchange.caller, store.snapshot, exchange.wall)]
+    terms = snapshot_cache.snapshot.terms(exchange.caller)
+    data = [model_object(model, terms.multiplier, exchange.wall) for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall)]
     ids = [entry["id"] for entry in data]
     return json_response({"object": "list", "data": data, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None})
 
@@ -36,9 +36,9 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token may not use is not found."""
     exchange = exchange_of(request)
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
-    for model in usable_models(exchange.caller, store.snapshot, exchange.wall):
+    for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall):
         if model.name == name:
-            return json_response(model_object(model, store.snapshot.terms(exchange.caller).multiplier, exchange.wall))
+            return json_response(model_object(model, snapshot_cache.snapshot.terms(exchange.caller).multiplier, exchange.wall))
     raise ModelNotFound(f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that are.", param="model")
 
 

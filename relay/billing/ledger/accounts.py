@@ -6,33 +6,33 @@ from django.db import connection
 from django.db.models.constants import OnConflict
 
 from portal.lib.days import bounds
-from relay.billing.ledger.sql import Books
+from relay.billing.ledger.sql import LedgerSql
 from relay.models import LedgerAccount
 
 
 def open_account(
-    books: Books, key: str, kind: str, user_id: int, token_id: int | None = None, *, limited: bool = True, granted: int = 0, used: int = 0, reserved: int = 0,
+    db: LedgerSql, key: str, kind: str, user_id: int, token_id: int | None = None, *, limited: bool = True, granted: int = 0, used: int = 0, reserved: int = 0,
     period: str = "", first_day: int = 0, last_day: int = LedgerAccount.FOR_EVER,
 ) -> bool:  # fmt: skip
     """Make an account that is not there yet. True when it was made."""
-    if books.run(f"SELECT 1 FROM relay_ledgeraccount WHERE {books.key} = %s", (key,)).fetchone():  # noqa: S608
+    if db.run(f"SELECT 1 FROM relay_ledgeraccount WHERE {db.key} = %s", (key,)).fetchone():  # noqa: S608
         return False
-    columns = f"{books.key}, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved"
+    columns = f"{db.key}, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved"
     insert = connection.ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = connection.ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
     values = (key, kind, user_id, token_id, period, first_day, last_day, limited, granted, used, reserved)
     sql = f"{insert} relay_ledgeraccount ({columns}) VALUES ({', '.join(['%s'] * len(values))}) {suffix}"
-    return books.run(sql, values).rowcount == 1
+    return db.run(sql, values).rowcount == 1
 
 
-def _open_budget(books: Books, user_id: int, token_id: int | None, period: str, day: int, limit: int) -> None:
+def _open_budget(db: LedgerSql, user_id: int, token_id: int | None, period: str, day: int, limit: int) -> None:
     """The account of a budget for the period of a day. What was spent and reserved in it before counts."""
     first, last = bounds(period, day)
     whose, values = ("AND token_id = %s", (user_id, first, last, token_id)) if token_id is not None else ("", (user_id, first, last))
-    used = books.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
-    reserved = books.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
+    used = db.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
+    reserved = db.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s {whose}", values).fetchone()  # noqa: S608
     open_account(
-        books, budget_key(user_id, token_id, period, first), "budget", user_id, token_id, granted=limit, used=int(used[0]), reserved=int(reserved[0]),
+        db, budget_key(user_id, token_id, period, first), "budget", user_id, token_id, granted=limit, used=int(used[0]), reserved=int(reserved[0]),
         period=period, first_day=first, last_day=last,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from portal.lib.days import Days
-from relay.billing.ledger.sql import ENTRY, Entry
+from relay.billing.ledger.sql import ENTRY, EntryValues
 from relay.models import LedgerAccount
 from relay.models.ledger import EntryKind
 
@@ -26,7 +26,7 @@ class History:
     """`amount`: nano-USD of one top-up, which a limited wallet gets whenever it has too little for a request."""
 
     def __init__(self, amount: int) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[EntryValues] = []
         self._amount = amount
         self._days = Days(settings.TIME_ZONE)
         self._granted: dict[int, int] = defaultdict(int)

@@ -15,7 +15,7 @@ class BudgetLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class SpendScope:
     """Who is spending: the accounts that a request moves."""
 
     user_id: int
@@ -32,7 +32,7 @@ class Reserved:
     """The outcome of a reservation, in nano-USD.
 
     `granted`: how much was added, 0 when not even the minimum was there. `free`: what is left beyond it in the tightest account, whose
-    `kind` and `period` are named, and whose `balance` includes what is reserved. `lean`: the account is near its end.
+    `kind` and `period` are named, and whose `balance` includes what is reserved. `tight`: the account is near its end.
     """
 
     granted: int
@@ -40,7 +40,7 @@ class Reserved:
     balance: int
     kind: str
     period: str
-    lean: bool
+    tight: bool
 
 
 @dataclass(slots=True)
@@ -58,5 +58,5 @@ class Charge:
 class Charged:
     """What a charge came to: taken from the reservation, and not covered by anything."""
 
-    from_hold: int
+    from_reservation: int
     shortfall: int

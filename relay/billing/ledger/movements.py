@@ -14,7 +14,7 @@ from accounts.models.change import announce
 from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.billing.ledger.accounts import _open_budget, budget_key, open_account
-from relay.billing.ledger.sql import Books, Entry
+from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
@@ -40,19 +40,19 @@ def open_wallet(user: User) -> None:
     starting: str = settings.CONFIG.new_user_balance
     unlimited = user.is_superuser or starting == "unlimited"
     with transaction.atomic():
-        books = Books()
-        if open_account(books, f"wallet:{user.pk}", "wallet", user.pk, limited=not unlimited) and not unlimited:
+        db = LedgerSql()
+        if open_account(db, f"wallet:{user.pk}", "wallet", user.pk, limited=not unlimited) and not unlimited:
             amount = money.nano(Decimal(starting))
             if amount:
-                _grant(books, user.pk, amount, EntryKind.STARTING, "house", None, "Starting balance")
+                _grant(db, user.pk, amount, EntryKind.STARTING, "house", None, "Starting balance")
 
 
 def open_quota(token: Token) -> None:
     """The quota of a new token: unlimited until somebody sets it."""
     with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{token.user_id}", "wallet", token.user_id)
-        open_account(books, f"quota:{token.pk}", "quota", token.user_id, token.pk, limited=False)
+        db = LedgerSql()
+        open_account(db, f"wallet:{token.user_id}", "wallet", token.user_id)
+        open_account(db, f"quota:{token.pk}", "quota", token.user_id, token.pk, limited=False)
 
 
 def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
@@ -60,9 +60,9 @@ def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
     if amount <= 0:
         raise ValueError("a top-up is more than nothing")
     with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-        _grant(books, user.pk, amount, EntryKind.TOP_UP, "funding", actor, reason)
+        db = LedgerSql()
+        open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
+        _grant(db, user.pk, amount, EntryKind.TOP_UP, "funding", actor, reason)
 
 
 def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
@@ -70,31 +70,31 @@ def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
     if amount <= 0:
         raise ValueError("a deduction is more than nothing")
     with transaction.atomic():
-        books = Books()
-        taken = books.run(
+        db = LedgerSql()
+        taken = db.run(
             "UPDATE relay_ledgeraccount SET granted = granted - %s WHERE user_id = %s AND kind = 'wallet' AND granted - used - reserved >= %s", (amount, user.pk, amount)
         )
         if taken.rowcount != 1:
             wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
             raise NotEnough(wallet.free if wallet else 0)
-        books.write([_human(books, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
+        db.write([_human(db, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
 
 
 def redeem(code: RedemptionCode, user: User) -> int:
     """Credit a code to a wallet, once. Returns nano-USD. Raises NotRedeemable."""
     with transaction.atomic():
-        books = Books()
+        db = LedgerSql()
         state = code.state()
         if state == "open":
             now = time.time()
-            open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-            books.lock(user.pk)
-            won = books.run(
+            open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
+            db.lock(user.pk)
+            won = db.run(
                 "UPDATE relay_redemptioncode SET redeemed_at = %s, redeemed_by_id = %s WHERE id = %s AND redeemed_at IS NULL AND enabled = %s",
-                (books.at(now), user.pk, code.pk, True),
+                (db.at(now), user.pk, code.pk, True),
             )
             if won.rowcount == 1:
-                _grant(books, user.pk, code.batch.amount, EntryKind.REDEEM, "codes", user, f"Code {code.hint}")
+                _grant(db, user.pk, code.batch.amount, EntryKind.REDEEM, "codes", user, f"Code {code.hint}")
                 return code.batch.amount
             state = "redeemed"
         raise NotRedeemable({"redeemed": "This code has been redeemed already.", "expired": "This code has expired.", "disabled": "This code is no longer valid."}[state])
@@ -103,44 +103,44 @@ def redeem(code: RedemptionCode, user: User) -> int:
 def set_unlimited(user: User, unlimited: bool) -> None:
     """Whether a user's balance limits what the user may spend."""
     with transaction.atomic():
-        books = Books()
-        open_account(books, f"wallet:{user.pk}", "wallet", user.pk)
-        books.run("UPDATE relay_ledgeraccount SET limited = %s WHERE user_id = %s AND kind = 'wallet'", (not unlimited, user.pk))
+        db = LedgerSql()
+        open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
+        db.run("UPDATE relay_ledgeraccount SET limited = %s WHERE user_id = %s AND kind = 'wallet'", (not unlimited, user.pk))
         announce(Change.USER, [str(user.pk)])
 
 
 def set_quota(token: Token, quota: int | None) -> None:
     """The most that a token may spend in all, in nano-USD; None: no limit of its own."""
     with transaction.atomic():
-        books = Books()
+        db = LedgerSql()
         open_quota(token)
-        books.run("UPDATE relay_ledgeraccount SET limited = %s, granted = %s WHERE token_id = %s AND kind = 'quota'", (quota is not None, quota or 0, token.pk))
+        db.run("UPDATE relay_ledgeraccount SET limited = %s, granted = %s WHERE token_id = %s AND kind = 'quota'", (quota is not None, quota or 0, token.pk))
         announce(Change.TOKEN, [token.digest])
 
 
 def set_budget(budget: Budget) -> None:
     """Put a new or changed budget in force for the period that runs."""
-    books, day = Books(), today()
+    db, day = LedgerSql(), today()
     user_id, limit = budget.owner_id, money.nano(budget.limit)
-    open_account(books, f"wallet:{user_id}", "wallet", user_id)
-    books.lock(user_id)
-    _open_budget(books, user_id, budget.token_id, budget.period, day, limit)
+    open_account(db, f"wallet:{user_id}", "wallet", user_id)
+    db.lock(user_id)
+    _open_budget(db, user_id, budget.token_id, budget.period, day, limit)
     key = budget_key(user_id, budget.token_id, budget.period, bounds(budget.period, day)[0])
-    books.run(f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {books.key} = %s", (limit, True, key))  # noqa: S608
+    db.run(f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s", (limit, True, key))  # noqa: S608
 
 
 def lift_budget(budget: Budget) -> None:
     """A budget is taken away: its account limits nothing any more, and keeps its figures."""
-    books = Books()
-    books.lock(budget.owner_id)
+    db = LedgerSql()
+    db.lock(budget.owner_id)
     whose, value = ("token_id = %s", budget.token_id) if budget.token_id is not None else ("token_id IS NULL AND user_id = %s", budget.user_id)
-    books.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {whose}", (False, budget.period, value))  # noqa: S608
+    db.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {whose}", (False, budget.period, value))  # noqa: S608
 
 
-def _grant(books: Books, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
-    books.run("UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'", (amount, user_id))
-    books.write([_human(books, user_id, kind, source, "wallet", amount, actor, reason)])
+def _grant(db: LedgerSql, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
+    db.run("UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'", (amount, user_id))
+    db.write([_human(db, user_id, kind, source, "wallet", amount, actor, reason)])
 
 
-def _human(books: Books, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> Entry:
-    return (books.at(time.time()), str(kind), debit, credit, amount, 0, user_id, None, today(), "", "", getattr(actor, "pk", None), reason[:200])
+def _human(db: LedgerSql, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> EntryValues:
+    return (db.at(time.time()), str(kind), debit, credit, amount, 0, user_id, None, today(), "", "", getattr(actor, "pk", None), reason[:200])

@@ -23,8 +23,8 @@ from django.db import connection, transaction
 
 from portal.lib import money
 from relay.billing.ledger.accounts import _open_budget, open_account
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
-from relay.billing.ledger.sql import Books, Entry
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
+from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models.ledger import EntryKind
 
 LEASE_SECONDS: Final = 60  # how long a reservation outlives its worker's last sign of life
@@ -36,108 +36,108 @@ _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_
 # -- what workers do ---------------------------------------------------------------------------------------------------
 
 
-def reserve(books: Books, hold: str, owner: str, scope: Scope, budgets: Sequence[BudgetLine], need: int, wish: int, minimum: int, now: float) -> Reserved:
-    """Hold back `need` nano-USD in every account of the scope, `wish` more where there is plenty, or what there is from `minimum` up."""
-    tightest = _tightest(books, scope, budgets)
+def reserve(db: LedgerSql, reservation: str, owner: str, scope: SpendScope, budgets: Sequence[BudgetLine], need: int, headroom: int, minimum: int, now: float) -> Reserved:
+    """Hold back `need` nano-USD in every account of the scope, `headroom` more where there is plenty, or what there is from `minimum` up."""
+    tightest = _tightest(db, scope, budgets)
     if tightest is None:  # nothing is limited any more
         return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
     free, balance, kind, period = tightest
-    lean = free < _COMFORT * (need + wish)
-    amount = need if lean else need + wish
+    tight = free < _COMFORT * (need + headroom)
+    amount = need if tight else need + headroom
     if amount > free:
         amount = free if free >= minimum and free > 0 else 0
     if amount:
         expires = int(now) + LEASE_SECONDS
-        grown = books.run("UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s", (amount, expires, hold))
+        grown = db.run("UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s", (amount, expires, reservation))
         if grown.rowcount == 0:
             columns = "id, owner, user_id, token_id, day, amount, expires_at"
-            values = (hold, owner, scope.user_id, scope.token_id, scope.day, amount, expires)
-            books.run(f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)", values)  # noqa: S608
-        books.run(f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}", (amount, *scope.values))  # noqa: S608
-        books.write([_entry(books, now, EntryKind.RESERVE, "wallet", "held", amount, scope, reservation=hold)])
-    return Reserved(amount, free - amount, balance, kind, period, lean)
+            values = (reservation, owner, scope.user_id, scope.token_id, scope.day, amount, expires)
+            db.run(f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)", values)  # noqa: S608
+        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}", (amount, *scope.values))  # noqa: S608
+        db.write([_entry(db, now, EntryKind.RESERVE, "wallet", "held", amount, scope, reservation=reservation)])
+    return Reserved(amount, free - amount, balance, kind, period, tight)
 
 
-def settle(books: Books, hold: str, scope: Scope, charges: Sequence[Charge], careful: bool = False) -> list[Charged]:
+def settle(db: LedgerSql, reservation: str, scope: SpendScope, charges: Sequence[Charge], careful: bool = False) -> list[Charged]:
     """Charge finished requests of one scope. `careful` takes each on its own and only what is there."""
     total = sum(charge.cost for charge in charges)
-    covered = not careful and all(charge.cost <= charge.covered or (charge.house and not hold) for charge in charges)
-    if covered and (not hold or books.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s AND amount >= %s", (total, hold, total)).rowcount == 1):
+    covered = not careful and all(charge.cost <= charge.covered or (charge.house and not reservation) for charge in charges)
+    if covered and (not reservation or db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s AND amount >= %s", (total, reservation, total)).rowcount == 1):
         house = sum(charge.cost for charge in charges if charge.house)
-        _spend(books, scope, total, total if hold else 0, house)
-        books.write([_usage(books, scope, charge, charge.cost, charge.cost if hold else 0, hold) for charge in charges if charge.cost])
-        return [Charged(charge.cost if hold else 0, 0) for charge in charges]
-    return [_settle_one(books, hold, scope, charge) for charge in charges]
+        _spend(db, scope, total, total if reservation else 0, house)
+        db.write([_usage(db, scope, charge, charge.cost, charge.cost if reservation else 0, reservation) for charge in charges if charge.cost])
+        return [Charged(charge.cost if reservation else 0, 0) for charge in charges]
+    return [_settle_one(db, reservation, scope, charge) for charge in charges]
 
 
-def _settle_one(books: Books, hold: str, scope: Scope, charge: Charge) -> Charged:
-    row = books.run("SELECT amount FROM relay_reservation WHERE id = %s", (hold,)).fetchone() if hold else None
-    wallet = books.run("SELECT limited FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (scope.user_id,)).fetchone()
+def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Charge) -> Charged:
+    row = db.run("SELECT amount FROM relay_reservation WHERE id = %s", (reservation,)).fetchone() if reservation else None
+    wallet = db.run("SELECT limited FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (scope.user_id,)).fetchone()
     if wallet is not None and not wallet[0]:  # made unlimited while the request ran
         charge = Charge(charge.request_id, charge.cost, charge.covered, True, charge.at)
     held = min(charge.cost, charge.covered, row[0] if row else 0)
-    tightest = _tightest(books, scope, ())
+    tightest = _tightest(db, scope, ())
     rest = charge.cost - held
     paid = held + (rest if tightest is None else max(0, min(rest, tightest[0])))
     shortfall = charge.cost - paid
     if held:
-        books.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (held, hold))
-    _spend(books, scope, paid, held, paid if charge.house else 0)
-    entries = [_usage(books, scope, charge, paid, held, hold)] if paid else []
+        db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (held, reservation))
+    _spend(db, scope, paid, held, paid if charge.house else 0)
+    entries = [_usage(db, scope, charge, paid, held, reservation)] if paid else []
     if shortfall:
-        entries.append(_entry(books, charge.at, EntryKind.SHORTFALL, "house", "revenue", shortfall, scope, request_id=charge.request_id))
-    books.write(entries)
+        entries.append(_entry(db, charge.at, EntryKind.SHORTFALL, "house", "revenue", shortfall, scope, request_id=charge.request_id))
+    db.write(entries)
     return Charged(held, shortfall)
 
 
-def write_off(books: Books, scope: Scope, charge: Charge) -> Charged:
+def write_off(db: LedgerSql, scope: SpendScope, charge: Charge) -> Charged:
     """The last resort for a charge that the database refuses: the portal bears all of it."""
-    books.write([_entry(books, charge.at, EntryKind.SHORTFALL, "house", "revenue", charge.cost, scope, request_id=charge.request_id)])
+    db.write([_entry(db, charge.at, EntryKind.SHORTFALL, "house", "revenue", charge.cost, scope, request_id=charge.request_id)])
     return Charged(0, charge.cost)
 
 
-def release(books: Books, hold: str, scope: Scope, amount: int | None, now: float) -> int:
+def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | None, now: float) -> int:
     """Give back a part of a reservation, or (None) all that is left of it, which ends it. Returns how much."""
-    row = books.run(f"SELECT amount FROM relay_reservation WHERE id = %s{'' if books.sqlite else ' FOR UPDATE'}", (hold,)).fetchone()  # noqa: S608
+    row = db.run(f"SELECT amount FROM relay_reservation WHERE id = %s{'' if db.sqlite else ' FOR UPDATE'}", (reservation,)).fetchone()  # noqa: S608
     if row is None:
         return 0
     back: int = row[0] if amount is None else min(row[0], amount)
     if amount is None:
-        books.run("DELETE FROM relay_reservation WHERE id = %s", (hold,))
+        db.run("DELETE FROM relay_reservation WHERE id = %s", (reservation,))
     else:
-        books.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (back, hold))
+        db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (back, reservation))
     if back:
-        books.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (back, *scope.values))  # noqa: S608
-        books.write([_entry(books, now, EntryKind.RELEASE, "held", "wallet", back, scope, reservation=hold)])
+        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (back, *scope.values))  # noqa: S608
+        db.write([_entry(db, now, EntryKind.RELEASE, "held", "wallet", back, scope, reservation=reservation)])
     return back
 
 
-def prolong(books: Books, owner: str, now: float) -> None:
+def prolong(db: LedgerSql, owner: str, now: float) -> None:
     """A worker's sign of life: its reservations stay."""
-    books.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + LEASE_SECONDS, owner))
+    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + LEASE_SECONDS, owner))
 
 
-def _tightest(books: Books, scope: Scope, budgets: Sequence[BudgetLine]) -> tuple[int, int, str, str] | None:
+def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -> tuple[int, int, str, str] | None:
     """(free, balance, kind, period) of the limited account with the least left, None when none is limited. Makes accounts that are missing."""
     sql = f"SELECT kind, period, token_id, limited, granted, used, reserved FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
-    rows = books.run(sql, scope.values).fetchall()
+    rows = db.run(sql, scope.values).fetchall()
     have = {(row[0], row[1], row[2]) for row in rows}
     wanted = {("budget", line.period, line.token_id): line.limit for line in budgets}
     missing = [key for key in wanted if key not in have]
     if ("wallet", "", None) not in have or ("quota", "", scope.token_id) not in have or missing:
-        open_account(books, f"wallet:{scope.user_id}", "wallet", scope.user_id)
-        books.lock(scope.user_id)
-        open_account(books, f"quota:{scope.token_id}", "quota", scope.user_id, scope.token_id, limited=False)
+        open_account(db, f"wallet:{scope.user_id}", "wallet", scope.user_id)
+        db.lock(scope.user_id)
+        open_account(db, f"quota:{scope.token_id}", "quota", scope.user_id, scope.token_id, limited=False)
         for _, period, token_id in missing:
             owner, value = ("token_id", token_id) if token_id is not None else ("user_id", scope.user_id)
-            if books.run(f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s", (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
-                _open_budget(books, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
-        rows = books.run(sql, scope.values).fetchall()
+            if db.run(f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s", (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
+                _open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
+        rows = db.run(sql, scope.values).fetchall()
     found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1]) for row in rows if row[3]]
     return min(found) if found else None
 
 
-def _spend(books: Books, scope: Scope, amount: int, held: int, house: int) -> None:
+def _spend(db: LedgerSql, scope: SpendScope, amount: int, held: int, house: int) -> None:
     if not amount:
         return
     sql = f"UPDATE relay_ledgeraccount SET used = used + %s, reserved = reserved - %s WHERE {_SCOPE}"  # noqa: S608
@@ -145,16 +145,16 @@ def _spend(books: Books, scope: Scope, amount: int, held: int, house: int) -> No
     if house:  # what the portal pays for an unlimited wallet goes in and out at once
         sql = sql.replace(" WHERE", ", granted = granted + CASE WHEN kind = 'wallet' THEN %s ELSE 0 END WHERE", 1)
         values = (amount, held, house, *scope.values)
-    books.run(sql, values)
+    db.run(sql, values)
 
 
-def _usage(books: Books, scope: Scope, charge: Charge, amount: int, held: int, hold: str) -> Entry:
+def _usage(db: LedgerSql, scope: SpendScope, charge: Charge, amount: int, held: int, reservation: str) -> EntryValues:
     debit = "house" if charge.house else "held" if held else "wallet"
-    return _entry(books, charge.at, EntryKind.USAGE, debit, "revenue", amount, scope, held, charge.request_id, hold if held else "")
+    return _entry(db, charge.at, EntryKind.USAGE, debit, "revenue", amount, scope, held, charge.request_id, reservation if held else "")
 
 
-def _entry(books: Books, at: float, kind: str, debit: str, credit: str, amount: int, scope: Scope, held: int = 0, request_id: str = "", reservation: str = "") -> Entry:
-    return (books.at(at), str(kind), debit, credit, amount, held, scope.user_id, scope.token_id, scope.day, request_id, reservation, None, "")
+def _entry(db: LedgerSql, at: float, kind: str, debit: str, credit: str, amount: int, scope: SpendScope, held: int = 0, request_id: str = "", reservation: str = "") -> EntryValues:
+    return (db.at(at), str(kind), debit, credit, amount, held, scope.user_id, scope.token_id, scope.day, request_id, reservation, None, "")
 
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
@@ -171,15 +171,15 @@ def sweep(now: float, is_dead: Callable[[str], bool] | None = None) -> int:
     """Give back what workers held that are gone: whose lease has run out, or of whom `is_dead(owner)` is sure. Returns how many."""
     rows = connection_rows("SELECT id, user_id, token_id, day, owner, expires_at FROM relay_reservation")
     count = 0
-    for hold, user_id, token_id, day, owner, expires in rows:
+    for reservation, user_id, token_id, day, owner, expires in rows:
         if expires < now or (is_dead is not None and is_dead(owner)):
             with transaction.atomic():
-                books = Books()
-                books.lock(user_id)
-                current = books.run("SELECT expires_at FROM relay_reservation WHERE id = %s", (hold,)).fetchone()
+                db = LedgerSql()
+                db.lock(user_id)
+                current = db.run("SELECT expires_at FROM relay_reservation WHERE id = %s", (reservation,)).fetchone()
                 if current is None or current[0] != expires:
                     continue  # ended or prolonged meanwhile
-                release(books, hold, Scope(user_id, token_id, day), None, now)
+                release(db, reservation, SpendScope(user_id, token_id, day), None, now)
                 count += 1
     return count
 

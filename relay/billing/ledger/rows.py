@@ -9,7 +9,7 @@ from functools import lru_cache
 from django.db import connection, models
 from django.db.models.constants import OnConflict
 
-from relay.billing.ledger.sql import Books
+from relay.billing.ledger.sql import LedgerSql
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class RowWrite:
     """A new row, or, with `pk`, changes of one. `replace`: columns by which older rows are told that go first."""
 
     table: type[models.Model]
@@ -29,25 +29,25 @@ class Statement:
     replace: tuple[str, ...] = ()
     pk: int | None = None
 
-    def run(self, books: Books) -> None:
-        values = [books.at(value.seconds) if isinstance(value, Moment) else value for value in self.values]
+    def run(self, db: LedgerSql) -> None:
+        values = [db.at(value.seconds) if isinstance(value, Moment) else value for value in self.values]
         if self.pk is not None:
-            books.run(_update_sql(self.table, self.columns), [*values, self.pk])
+            db.run(_update_sql(self.table, self.columns), [*values, self.pk])
             return
         if self.replace:
             keys = [values[self.columns.index(name)] for name in self.replace]
-            books.run(_delete_sql(self.table, self.replace), keys)
-        books.run(_insert_sql(self.table, self.columns), values)
+            db.run(_delete_sql(self.table, self.replace), keys)
+        db.run(_insert_sql(self.table, self.columns), values)
 
 
-def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> Statement:
+def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> RowWrite:
     """A new row. One that is there already stays; `replace`: names by which an older one is told, which then goes."""
-    return Statement(table, tuple(values), tuple(values.values()), tuple(replace))
+    return RowWrite(table, tuple(values), tuple(values.values()), tuple(replace))
 
 
-def update(table: type[models.Model], pk: int, **values: object) -> Statement:
+def update(table: type[models.Model], pk: int, **values: object) -> RowWrite:
     """Changes of a row, if it is still there."""
-    return Statement(table, tuple(values), tuple(values.values()), pk=pk)
+    return RowWrite(table, tuple(values), tuple(values.values()), pk=pk)
 
 
 @lru_cache(maxsize=32)

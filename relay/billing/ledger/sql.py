@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 ENTRY: Final = ("at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id", "reason")
-Entry = tuple[Any, ...]
+EntryValues = tuple[Any, ...]
 
 
 class Result(Protocol):
@@ -22,7 +22,7 @@ class Result(Protocol):
     def fetchall(self) -> list[Any]: ...
 
 
-class Books:
+class LedgerSql:
     """Runs the ledger's statements on Django's connection of this thread, inside a transaction that the caller has opened."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Books:
         cursor.execute(sql, values)
         return cursor
 
-    def write(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[EntryValues]) -> None:
         if not entries:
             return
         if self.sqlite:
@@ -79,36 +79,36 @@ class Books:
             self.run("SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)).fetchall()
 
 
-def begin(books: Books) -> None:
-    books.run("BEGIN IMMEDIATE" if books.sqlite else "BEGIN")
+def begin(db: LedgerSql) -> None:
+    db.run("BEGIN IMMEDIATE" if db.sqlite else "BEGIN")
 
 
 @contextmanager
-def unhurried(books: Books) -> Iterator[None]:
+def unhurried(db: LedgerSql) -> Iterator[None]:
     """For commits that need not survive a power cut: a reservation that is lost with its request is no loss. Saves the wait for the disk.
 
     A later commit of a record makes them durable, too, since both go into one log.
     """
-    if books.sqlite and settings.CONFIG.sqlite_sync == "full":
-        books.run("PRAGMA synchronous = NORMAL")
+    if db.sqlite and settings.CONFIG.sqlite_sync == "full":
+        db.run("PRAGMA synchronous = NORMAL")
         try:
             yield
         finally:
-            books.run("PRAGMA synchronous = FULL")
+            db.run("PRAGMA synchronous = FULL")
     elif connection.vendor == "postgresql":
-        books.run("SET synchronous_commit = off")
+        db.run("SET synchronous_commit = off")
         try:
             yield
         finally:
-            books.run("RESET synchronous_commit")
+            db.run("RESET synchronous_commit")
     else:
         yield
 
 
-def rollback(books: Books) -> None:
+def rollback(db: LedgerSql) -> None:
     """End a failed transaction, as far as there still is a connection to end it on."""
     try:
-        if not books.sqlite or connection.connection.in_transaction:
-            books.run("ROLLBACK")
+        if not db.sqlite or connection.connection.in_transaction:
+            db.run("ROLLBACK")
     except Exception:
         connection.close()

@@ -149,13 +149,13 @@ def _verify(progress: Callable[[str], None]) -> Report:
     both = heapq.merge(((row[0], 0, row) for row in entries), ((row[0], 1, row) for row in accounts), key=itemgetter(0, 1))
     for user, rows in groupby(both, itemgetter(0)):
         seen.add(user)
-        books = _Books()
+        db = _Books()
         for _user, kind, row in rows:  # the entries come first
             if kind == 0:
-                _enter(report, totals, books, row)
+                _enter(report, totals, db, row)
             else:
-                _account(report, books, row)
-        _user_of(report, user, books, held.pop(user, {}), told.get(user, (0, 0)))
+                _account(report, db, row)
+        _user_of(report, user, db, held.pop(user, {}), told.get(user, (0, 0)))
     for user in held:
         _user_of(report, user, _Books(wallet=True), held[user], (0, 0))
     for user, (cost, shortfall) in told.items():
@@ -165,7 +165,7 @@ def _verify(progress: Callable[[str], None]) -> Report:
     return report
 
 
-def _enter(report: Report, totals: dict[str, int], books: _Books, row: Any) -> None:
+def _enter(report: Report, totals: dict[str, int], db: _Books, row: Any) -> None:
     user, token, day, kind, debit, credit, amount, held, count = row
     amount = int(amount)
     report.entries += count
@@ -174,33 +174,33 @@ def _enter(report: Report, totals: dict[str, int], books: _Books, row: Any) -> N
     debits, right_credit = _RULES.get(kind, (frozenset(), ""))
     if debit not in debits or credit != right_credit:
         report.differences.append(Difference(f"user {user}", f"entries “{kind}” from {debit} to {credit}, which do not exist,", amount, 0))
-    books.enter(token, day, kind, debit, amount, int(held))
+    db.enter(token, day, kind, debit, amount, int(held))
 
 
-def _account(report: Report, books: _Books, row: Any) -> None:
+def _account(report: Report, db: _Books, row: Any) -> None:
     _user, token, kind, first, last, key, granted, used, reserved = row
     report.accounts += 1
-    mine = [sums for (of_token, day), sums in books.of_day.items() if first <= day <= last and (token is None or token == of_token)]
+    mine = [sums for (of_token, day), sums in db.of_day.items() if first <= day <= last and (token is None or token == of_token)]
     _compare(report, key, "used", used, sum(sums.used for sums in mine))
     _compare(report, key, "reserved", reserved, sum(sums.reserved for sums in mine))
     if kind == "wallet":
-        books.wallet = True
-        _compare(report, key, "granted", granted, books.granted)
+        db.wallet = True
+        _compare(report, key, "granted", granted, db.granted)
         if granted - used < 0:
             report.differences.append(Difference(key, "the balance, which must not be negative,", granted - used, 0))
 
 
-def _user_of(report: Report, user: int, books: _Books, held: dict[tuple[int | None, int], int], told: tuple[int, int]) -> None:
+def _user_of(report: Report, user: int, db: _Books, held: dict[tuple[int | None, int], int], told: tuple[int, int]) -> None:
     """What concerns a user as a whole: reservations, the wallet's being there, and what usage records tell."""
-    if not books.wallet and books.of_day:
-        report.differences.append(Difference(f"user {user}", "a wallet, which is missing: granted", 0, books.granted))
-    for token, day in books.of_day.keys() | held.keys():
+    if not db.wallet and db.of_day:
+        report.differences.append(Difference(f"user {user}", "a wallet, which is missing: granted", 0, db.granted))
+    for token, day in db.of_day.keys() | held.keys():
         if token is not None:
-            should_be = books.of_day[token, day].reserved if (token, day) in books.of_day else 0
+            should_be = db.of_day[token, day].reserved if (token, day) in db.of_day else 0
             _compare(report, f"reservations of token {token} on day {day}", "what is held", held.get((token, day), 0), should_be)
     cost, shortfall = told
-    _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, books.paid)
-    _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, books.short)
+    _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, db.paid)
+    _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, db.short)
 
 
 def _rows(sql: str) -> Iterator[Any]:

@@ -21,9 +21,9 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
 from relay.billing.ledger import requests as ledger
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, Scope
-from relay.billing.ledger.rows import Statement
-from relay.billing.ledger.sql import Books, begin, rollback, unhurried
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
+from relay.billing.ledger.rows import RowWrite
+from relay.billing.ledger.sql import LedgerSql, begin, rollback, unhurried
 from relay.errors import RelayUnavailable
 from relay.models import UsageRecord
 
@@ -42,15 +42,15 @@ _BATCH: Final = 500
 _LINGER: Final = 0.001  # seconds; under load it is regained several times over in work that is not done
 _BACKLOG: Final = 20_000  # records that may wait for a database that is away; beyond it new requests are refused
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
-Row = tuple[Any, ...]
+UsageRow = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class Settlement:
-    """What a record's request is charged. `hold`: the reservation it is charged to, empty when it needs none."""
+    """What a record's request is charged. `reservation`: the reservation it is charged to, empty when it needs none."""
 
-    hold: str
-    scope: Scope
+    reservation: str
+    scope: SpendScope
     charge: Charge
     on_settled: Callable[[Charged | None], None]  # called on the event loop; None: it could not be charged to the reservation
 
@@ -59,11 +59,11 @@ class Settlement:
 class _Record:
     """A usage record, and what it costs."""
 
-    row: Row
+    row: UsageRow
     settlement: Settlement | None
     future: asyncio.Future[None] | None
     loop: asyncio.AbstractEventLoop
-    documents: Sequence[Statement] = ()
+    rows: Sequence[RowWrite] = ()
     charged: Charged | None = None
 
 
@@ -71,12 +71,12 @@ class _Record:
 class ReserveOrder:
     """What `ledger.reserve` is asked."""
 
-    hold: str
+    reservation: str
     owner: str
-    scope: Scope
+    scope: SpendScope
     budgets: Sequence[BudgetLine]
     need: int
-    wish: int
+    headroom: int
     minimum: int
 
 
@@ -93,8 +93,8 @@ class _Reserve:
 class _Release:
     """Give back `amount` of a reservation; None: all of it, which ends it."""
 
-    hold: str
-    scope: Scope
+    reservation: str
+    scope: SpendScope
     amount: int | None
 
 
@@ -110,7 +110,7 @@ _Work = _Record | _Reserve | _Release | _Prolong
 class _OfUser:
     """The part of a batch that concerns one user."""
 
-    settlements: dict[tuple[str, Scope], list[_Record]] = field(default_factory=dict)
+    settlements: dict[tuple[str, SpendScope], list[_Record]] = field(default_factory=dict)
     releases: list[_Release] = field(default_factory=list)
     reserves: list[_Reserve] = field(default_factory=list)
 
@@ -126,7 +126,7 @@ class UsageWriter:
         self._failing_since = 0.0
         self.faults = 0  # grows whenever reservations may differ from what was asked
         self._sql = ""
-        self._books: Books | None = None
+        self._db: LedgerSql | None = None
         self._stopping = False
 
     def admit(self) -> None:
@@ -134,14 +134,14 @@ class UsageWriter:
         if self._failing_since and (self._pending > _BACKLOG or time.monotonic() - self._failing_since > 1.0):
             raise RelayUnavailable("The portal cannot write to its database. Try again in a few seconds.", retry_after=5)
 
-    def submit(self, row: Row, settlement: Settlement | None = None, wait: bool = True, documents: Sequence[Statement] = ()) -> asyncio.Future[None] | None:
+    def submit(self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
         """Queue a record (values in the order of COLUMNS, `started_at` in seconds since 1970), what it costs, and what is written with it.
 
         All are kept from here on, whether or not somebody awaits the future, which is done when they are on disk.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future() if wait else None
-        self._put(_Record(row, settlement, future, loop, documents))
+        self._put(_Record(row, settlement, future, loop, rows))
         return future
 
     def reserve(self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]) -> asyncio.Future[Reserved]:
@@ -154,9 +154,9 @@ class UsageWriter:
         self._put(_Reserve(order, future, loop, on_reserved))
         return future
 
-    def release(self, hold: str, scope: Scope, amount: int | None = None) -> None:
+    def release(self, reservation: str, scope: SpendScope, amount: int | None = None) -> None:
         """Give back a part of a reservation, or all that is left of it."""
-        self._put(_Release(hold, scope, amount))
+        self._put(_Release(reservation, scope, amount))
 
     def prolong(self, owner: str) -> None:
         """Keep this worker's reservations alive."""
@@ -253,7 +253,7 @@ class UsageWriter:
 
     def _rescue(self, work: _Work, error: Exception) -> None:
         """A single piece of work that the database refuses: a record is charged with care, or not at all, but never lost."""
-        if isinstance(work, _Record) and (work.settlement is not None or work.documents):
+        if isinstance(work, _Record) and (work.settlement is not None or work.rows):
             for way in ("careful", "write-off"):
                 try:
                     self._commit([work], False, way)
@@ -269,61 +269,61 @@ class UsageWriter:
     def _commit(self, batch: Sequence[_Work], again: bool, way: str = "") -> None:
         """Write all of a batch in one transaction. Raises what the database raises; nothing is written then."""
         connection.ensure_connection()
-        if self._books is None:
-            self._books, self._sql = Books(), _insert_statement()
-        books = self._books
+        if self._db is None:
+            self._db, self._sql = LedgerSql(), _insert_statement()
+        db = self._db
         records = [work for work in batch if isinstance(work, _Record)]
         if again and records:
             written = self._already_written(records)
             records = [record for record in records if record.row[0] not in written]
-        if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].documents:
-            self._insert(books, [self._values(books, records[0].row)])  # a single statement is a transaction of its own, and saves a third of the time
+        if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].rows:
+            self._insert(db, [self._values(db, records[0].row)])  # a single statement is a transaction of its own, and saves a third of the time
             return
-        with unhurried(books) if not records else nullcontext():
-            self._transaction(books, batch, records, way)
+        with unhurried(db) if not records else nullcontext():
+            self._transaction(db, batch, records, way)
 
-    def _transaction(self, books: Books, batch: Sequence[_Work], records: Sequence[_Record], way: str) -> None:
-        begin(books)
+    def _transaction(self, db: LedgerSql, batch: Sequence[_Work], records: Sequence[_Record], way: str) -> None:
+        begin(db)
         try:
             users = _by_user(batch, records)
             now = time.time()
             for user_id in sorted(users):
-                self._settle_user(books, user_id, users[user_id], now, way)
+                self._settle_user(db, user_id, users[user_id], now, way)
             for work in batch:
                 if isinstance(work, _Prolong):
-                    ledger.prolong(books, work.owner, now)
+                    ledger.prolong(db, work.owner, now)
             if records:
-                self._insert(books, [self._values(books, _with_shortfall(record)) for record in records])
-                for document in () if way else [one for record in records for one in record.documents]:
-                    document.run(books)
-            books.run("COMMIT")
+                self._insert(db, [self._values(db, _with_shortfall(record)) for record in records])
+                for document in () if way else [one for record in records for one in record.rows]:
+                    document.run(db)
+            db.run("COMMIT")
         except BaseException:
-            rollback(books)
+            rollback(db)
             raise
 
-    def _settle_user(self, books: Books, user_id: int, work: _OfUser, now: float, way: str) -> None:
-        books.lock(user_id)
-        for (hold, scope), records in work.settlements.items():
+    def _settle_user(self, db: LedgerSql, user_id: int, work: _OfUser, now: float, way: str) -> None:
+        db.lock(user_id)
+        for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
             written_off = way == "write-off"
-            charged = [ledger.write_off(books, scope, charge) for charge in charges] if written_off else ledger.settle(books, hold, scope, charges, careful=bool(way))
+            charged = [ledger.write_off(db, scope, charge) for charge in charges] if written_off else ledger.settle(db, reservation, scope, charges, careful=bool(way))
             for record, outcome in zip(records, charged, strict=True):
                 record.charged = outcome
         for release in work.releases:
-            ledger.release(books, release.hold, release.scope, release.amount, now)
+            ledger.release(db, release.reservation, release.scope, release.amount, now)
         for reserve in work.reserves:
             order = reserve.order
-            reserve.result = ledger.reserve(books, order.hold, order.owner, order.scope, order.budgets, order.need, order.wish, order.minimum, now)
+            reserve.result = ledger.reserve(db, order.reservation, order.owner, order.scope, order.budgets, order.need, order.headroom, order.minimum, now)
 
     def _already_written(self, records: Sequence[_Record]) -> set[str]:
         ids = [record.row[0] for record in records]
         return set(UsageRecord.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
 
-    def _values(self, books: Books, row: Row) -> Row:
-        return (*row[:_STARTED_AT], books.at(row[_STARTED_AT]), *row[_STARTED_AT + 1 :])
+    def _values(self, db: LedgerSql, row: UsageRow) -> UsageRow:
+        return (*row[:_STARTED_AT], db.at(row[_STARTED_AT]), *row[_STARTED_AT + 1 :])
 
-    def _insert(self, books: Books, rows: Sequence[Row]) -> None:
-        if books.sqlite:
+    def _insert(self, db: LedgerSql, rows: Sequence[UsageRow]) -> None:
+        if db.sqlite:
             with connection.wrap_database_errors:
                 connection.connection.executemany(self._sql, rows)
             return
@@ -370,7 +370,7 @@ def _by_user(batch: Iterable[_Work], records: Iterable[_Record]) -> dict[int, _O
         if record.settlement is not None:
             settlement = record.settlement
             of_user = users.get(settlement.scope.user_id) or users.setdefault(settlement.scope.user_id, _OfUser())
-            of_user.settlements.setdefault((settlement.hold, settlement.scope), []).append(record)
+            of_user.settlements.setdefault((settlement.reservation, settlement.scope), []).append(record)
     for work in batch:
         if isinstance(work, _Release):
             users.setdefault(work.scope.user_id, _OfUser()).releases.append(work)
@@ -379,7 +379,7 @@ def _by_user(batch: Iterable[_Work], records: Iterable[_Record]) -> dict[int, _O
     return users
 
 
-def _with_shortfall(record: _Record) -> Row:
+def _with_shortfall(record: _Record) -> UsageRow:
     if record.charged is None or not record.charged.shortfall:
         return record.row
     return (*record.row[:_SHORTFALL], record.charged.shortfall, *record.row[_SHORTFALL + 1 :])

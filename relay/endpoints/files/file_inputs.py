@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
@@ -69,7 +69,7 @@ async def expand_parts(holders: Sequence[Json], where: str, caller: Caller) -> N
             if isinstance(content, list):
                 parts += [(f"{where}[{index}].{member}[{number}]", part) for number, part in enumerate(content) if isinstance(part, dict)]
     wanted = {file_id for _, part in parts for inner in (part, object_of(part, "file"), object_of(part, "image_url")) if (file_id := text_of(inner, "file_id"))}
-    found = await store.aside(_read, caller.user_id, sorted(wanted)) if wanted else {}
+    found = await snapshot_cache.aside(_read, caller.user_id, sorted(wanted)) if wanted else {}
     if found or any(b'"file_data"' in encode(part) for _, part in parts):
         await asyncio.to_thread(_put_in_all, parts, found)
     elif wanted:

@@ -19,13 +19,13 @@ from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
 from relay.gateway.replies import Download
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload, UploadSession
-from relay.models.upload import Purpose, UploadState
+from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
 
-_PURPOSES: Final = tuple(purpose for purpose in Purpose.values if purpose != Purpose.BATCH_OUTPUT)
+_PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose != UploadPurpose.BATCH_OUTPUT)
 _MOST: Final = 10_000
 _KEEP: Final = (3600, 2_592_000)  # seconds of expires_after
 _SESSION: Final = timedelta(hours=1)
@@ -86,7 +86,7 @@ async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
-        upload = await store.aside(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
+        upload = await snapshot_cache.aside(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
         return file_object(upload)
     finally:
         await give_up(received.sink)
@@ -118,11 +118,11 @@ def _list(user_id: int, query: Mapping[str, str]) -> Json:
 
 
 async def list_files(caller: Caller, query: Mapping[str, str]) -> Json:
-    return await store.in_thread(_list, caller.user_id, query)
+    return await snapshot_cache.in_thread(_list, caller.user_id, query)
 
 
 async def _find(caller: Caller, file_id: str) -> Upload:
-    upload = await store.in_thread(files.find, caller.user_id, file_id)
+    upload = await snapshot_cache.in_thread(files.find, caller.user_id, file_id)
     if upload is None:
         raise _unknown(file_id)
     return upload
@@ -146,7 +146,7 @@ async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
 
 async def delete(caller: Caller, file_id: str) -> Json:
     upload = await _find(caller, file_id)
-    await store.aside(files.remove, upload)
+    await snapshot_cache.aside(files.remove, upload)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
@@ -182,7 +182,7 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
             created_at=now, expires_at=now + _SESSION,
         )  # fmt: skip
 
-    return upload_object(await store.in_thread(write))
+    return upload_object(await snapshot_cache.in_thread(write))
 
 
 def _session(user_id: int, upload_id: str) -> UploadSession:
@@ -203,10 +203,10 @@ def _pending(user_id: int, upload_id: str) -> UploadSession:
 
 async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: str) -> Json:
     """Store one part."""
-    session = await store.in_thread(_pending, caller.user_id, upload_id)
+    session = await snapshot_cache.in_thread(_pending, caller.user_id, upload_id)
     received = await receive(exchange, run, "data", caller.user_id, session)
     try:
-        part = await store.aside(_keep_part, session, received)
+        part = await snapshot_cache.aside(_keep_part, session, received)
         return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
     finally:
         await give_up(received.sink)
@@ -235,7 +235,7 @@ def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str],
         raise InvalidRequest(f"There is no part “{missing[:64]}” in this upload.", param="part_ids")
     if len(set(part_ids)) != len(part_ids):
         raise InvalidRequest("A part is named twice.", param="part_ids")
-    outcome = files.join(session, [known[part_id] for part_id in part_ids], md5, run.funds.owner)
+    outcome = files.join(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
     if isinstance(outcome, str):
         raise InvalidRequest(outcome, code="upload_mismatch")
     files.drop_parts(session)
@@ -248,7 +248,7 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
-    return await store.aside(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
+    return await snapshot_cache.aside(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
 
 
 def _cancel(user_id: int, upload_id: str) -> Json:
@@ -262,4 +262,4 @@ def _cancel(user_id: int, upload_id: str) -> Json:
 
 async def cancel_upload(caller: Caller, upload_id: str) -> Json:
     """Give an upload up."""
-    return await store.aside(_cancel, caller.user_id, upload_id)
+    return await snapshot_cache.aside(_cancel, caller.user_id, upload_id)

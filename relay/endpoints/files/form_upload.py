@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser
 from relay.errors import InvalidRequest, RelayError
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
 from relay.protocols.multipart import boundary_of, disposition
@@ -116,7 +116,7 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
     most = files.room().one
     announced = exchange.announced_length
     if announced is not None and announced > most + _MOST_FIELDS:
-        await store.in_thread(files.check_one, announced)
+        await snapshot_cache.in_thread(files.check_one, announced)
     held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
     exchange.total_at = exchange.started + run.config.total_timeout
     sink = await _begin(run, user_id, min(held, most), session)
@@ -133,18 +133,18 @@ async def _begin(run: Runtime, user_id: int, held: int, session: UploadSession |
     """Hold room and open the file. A client that leaves in this moment must not leave room held behind it."""
 
     def open_sink() -> Sink:
-        upload = files.begin(user_id, held, run.funds.owner, session)
+        upload = files.begin(user_id, held, run.reservations.owner, session)
         try:
             return Sink(upload)
         except BaseException:
             files.remove(upload)
             raise
 
-    work = asyncio.ensure_future(store.aside(open_sink))
+    work = asyncio.ensure_future(snapshot_cache.aside(open_sink))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        run.watch.spawn(_abandon(work))
+        run.watchdog.spawn(_abandon(work))
         raise
 
 
@@ -163,7 +163,7 @@ async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> N
             machine.write(piece)
             waiting = sum(map(len, parser.data))
             if sink.size + waiting > most:
-                await store.in_thread(files.check_one, sink.size + waiting)
+                await snapshot_cache.in_thread(files.check_one, sink.size + waiting)
             if waiting >= _BLOCK:
                 await _write(parser, sink, waiting, most)
         machine.finalize()
@@ -180,11 +180,11 @@ async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
     data = b"".join(parser.data)
     parser.data.clear()
     if sink.size + len(data) > sink.upload.size:
-        await store.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
+        await snapshot_cache.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
     if data:
-        await store.aside(sink.write, data)
+        await snapshot_cache.aside(sink.write, data)
 
 
 async def give_up(sink: Sink) -> None:
     """Remove what was not kept, even when the request itself is being cancelled."""
-    await asyncio.shield(store.aside(sink.close))
+    await asyncio.shield(snapshot_cache.aside(sink.close))

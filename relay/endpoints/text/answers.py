@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from portal.lib.json import Json, decode_object, encode
-from relay.billing.ledger.rows import Statement
+from relay.billing.ledger.rows import RowWrite
 from relay.errors import UpstreamFailed
 from relay.gateway.attempt import GARBAGE, Upstream
 from relay.gateway.exchange import Exchange
@@ -15,7 +15,7 @@ from relay.gateway.record import Record
 from relay.gateway.replies import EventStream
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.stream import Pump
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
 from relay.protocols.codec import Codec
@@ -33,7 +33,7 @@ async def whole_completion(candidate: Candidate, upstream: Upstream) -> tuple[Ch
     if answer is None:
         raise garbage(upstream, text, "a chat completion")
     if answer.is_error:
-        raise classify(200, {}, text, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+        raise classify(200, {}, text, candidate.route.channel.provider, snapshot_cache.snapshot.rules, inside_200=True)
     return answer, text
 
 
@@ -42,7 +42,7 @@ async def whole_response(candidate: Candidate, upstream: Upstream) -> tuple[Json
 
     None: it is one, but something in it (half of a surrogate pair, say) cannot be decoded; its bytes can still be passed on.
     """
-    provider, rules = candidate.route.channel.provider, store.snapshot.rules
+    provider, rules = candidate.route.channel.provider, snapshot_cache.snapshot.rules
     text = await upstream.read_all()
     upstream.close()
     if "text/event-stream" in upstream.content_type or text.lstrip()[:6] in (b"event:", b"data: "):
@@ -60,7 +60,7 @@ def _from_stream(text: bytes, provider: str) -> bytes:
     codec.feed(text)
     codec.finish()
     if codec.error is not None:
-        raise classify(200, {}, codec.error, provider, store.snapshot.rules, inside_200=True)
+        raise classify(200, {}, codec.error, provider, snapshot_cache.snapshot.rules, inside_200=True)
     return encode(codec.final) if codec.final is not None else b""
 
 
@@ -80,7 +80,7 @@ async def stream_answer(
     codec: Codec,
     output_limit: int | None,
     content_type: str = "",
-    documents: Callable[[], Sequence[Statement]] | None = None,
+    rows: Callable[[], Sequence[RowWrite]] | None = None,
     ending: bytes | None = None,
 ) -> EventStream:
     """Wait for the first event, which decides about the status, then hand over to the pump. `content_type`: of what is no stream of events."""
@@ -93,7 +93,7 @@ async def stream_answer(
         if not data:
             break
     if codec.error is not None and not codec.started:
-        raise classify(200, {}, codec.error, candidate.route.channel.provider, store.snapshot.rules, inside_200=True)
+        raise classify(200, {}, codec.error, candidate.route.channel.provider, snapshot_cache.snapshot.rules, inside_200=True)
     if not codec.started:
         detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
@@ -101,6 +101,6 @@ async def stream_answer(
     record.mark_first_token()
     record.end_attempt(candidate, began)
     record.delivered = codec.delivered_units
-    pump = Pump(exchange, upstream, codec, record, trial, primed, run.cutting_off, record.bill.meter(exchange, output_limit), documents, ending)
+    pump = Pump(exchange, upstream, codec, record, trial, primed, run.cutting_off, record.charge.meter(exchange, output_limit), rows, ending)
     relay_headers(exchange, run, candidate, record)
     return EventStream(pump.run, content_type) if content_type else EventStream(pump.run)

@@ -17,12 +17,12 @@ from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
-from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
+from relay.gateway.pipeline import GatewayRequest, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.answer import completed, parse_chat_answer
@@ -51,7 +51,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         raise invalid(bad) from None
     if expanded is not None:
         request = ChatRequest(encode(expanded), expanded, request.model, request.stream, request.include_usage, request.choices, request.output_limit)
-    job = Job(
+    job = GatewayRequest(
         endpoint=ENDPOINT,
         model=request.model,
         fit=partial(_fit, run, request),
@@ -95,11 +95,11 @@ async def _attempt(exchange: Exchange, run: Runtime, request: ChatRequest, recor
     legacy = False
     if native:
         fields, record.dropped = parameters.apply(channel.policy(ENDPOINT), request.fields, channel.strips_nulls)
-        body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage, record.bill.clamp, channel.output_field, fields)
+        body = request.upstream_body(candidate.route.upstream_name, channel.stream_usage, record.charge.clamp, channel.output_field, fields)
     else:
         body, legacy, record.dropped = _responses_body(request, candidate, record)
     record.sent = True
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, store.snapshot.rules, ENDPOINT if native else _RESPONSES)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, snapshot_cache.snapshot.rules, ENDPOINT if native else _RESPONSES)
     try:
         if request.stream:
             codec: Codec
@@ -120,8 +120,8 @@ def _responses_body(request: ChatRequest, candidate: Candidate, record: Record) 
     channel = candidate.route.channel
     form = _converted(request, channel)
     form.body["model"] = candidate.route.upstream_name
-    if record.bill.clamp is not None:
-        form.body["max_output_tokens"] = max(record.bill.clamp, channel.least_output)
+    if record.charge.clamp is not None:
+        form.body["max_output_tokens"] = max(record.charge.clamp, channel.least_output)
     if request.stream:
         form.body["stream"] = True
     dropped = [*form.dropped, *parameters.apply_to(channel.policy(_RESPONSES), form.body)]
@@ -135,7 +135,7 @@ async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record:
     record.end_attempt(candidate, began)
     units = 0.0 if answer.usage else text_units(text)
     text = completed(text, int(exchange.wall))
-    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units, documents=exchange.kept(200, text)))
+    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=units, rows=exchange.kept(200, text)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(text)
 
@@ -154,6 +154,6 @@ async def _plain_converted(
     body = encode(completion)
     found = parse_chat_answer(body)
     usage = found.usage if found else None
-    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), documents=exchange.kept(200, body)))
+    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), rows=exchange.kept(200, body)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(body)

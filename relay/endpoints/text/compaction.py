@@ -12,18 +12,18 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.answers import garbage
-from relay.endpoints.text.response_turn import Turn, attempt_turn, job_of, read_turn
+from relay.endpoints.text.response_turn import ResponseTurn, attempt_turn, job_of, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
-from relay.gateway.pipeline import Job, relay_headers, serve
+from relay.gateway.pipeline import GatewayRequest, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
@@ -40,7 +40,7 @@ _SUMMARY_TOKENS: Final = 4096
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """How many tokens a request would have. Costs nothing. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
-    model = permitted_model(caller, store.snapshot, turn.request.model, exchange.wall)
+    model = permitted_model(caller, snapshot_cache.snapshot, turn.request.model, exchange.wall)
     able = {route.channel.id for route in caller.routes(model) if _speaks(run, _COUNT, route.channel)}
     if not able:
         return _counted(turn)
@@ -54,7 +54,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         await exchange.committed(record.submit(COMPLETED, 200))  # it was thought to count, and has just said that it does not
         return _counted(turn)
 
-    return await serve(exchange, caller, run, Job(_COUNT, turn.request.model, fit, prefer=turn.known_at), attempt)
+    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.request.model, fit, prefer=turn.known_at), attempt)
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -78,23 +78,23 @@ def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
     return run.health.speaks(channel, api) and run.health.speaks(channel, "responses")
 
 
-def _counted(turn: Turn) -> Answer:
+def _counted(turn: ResponseTurn) -> Answer:
     """What is estimated here."""
     tokens = estimate_prompt(encode([*turn.before, *turn.sent]) + bytes(turn.request.fields.get("instructions", b"")), turn.request.fields.get("tools"))
     return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
-def _summary(turn: Turn) -> Turn:
+def _summary(turn: ResponseTurn) -> ResponseTurn:
     """The turn in which the model itself writes the summary, for upstreams that do not compact."""
     own: Json = {"model": turn.request.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
     items = [*for_another_store(turn.before), *turn.sent, user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.request.model, False, False, False, "", "", _SUMMARY_TOKENS)
-    return Turn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
+    return ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
 
 
-async def _ask(exchange: Exchange, run: Runtime, turn: Turn, api: str, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+async def _ask(exchange: Exchange, run: Runtime, turn: ResponseTurn, api: str, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
     """Have the upstream do it."""
     began = time.monotonic()
     channel = candidate.route.channel
@@ -102,7 +102,7 @@ async def _ask(exchange: Exchange, run: Runtime, turn: Turn, api: str, record: R
     fields["model"] = msgspec.Raw(encode(candidate.route.upstream_name))
     fields["input"] = msgspec.Raw(encode([*for_another_store(turn.before), *turn.sent]))
     record.sent = api == _COMPACT
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, encode(fields), store.snapshot.rules, api)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, encode(fields), snapshot_cache.snapshot.rules, api)
     try:
         text = await upstream.read_all()
     finally:
@@ -116,6 +116,6 @@ async def _ask(exchange: Exchange, run: Runtime, turn: Turn, api: str, record: R
     usage: Usage | None = None
     if api == _COMPACT:
         usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
-    await exchange.committed(record.submit(COMPLETED, 200, usage, documents=exchange.kept(200, text)))
+    await exchange.committed(record.submit(COMPLETED, 200, usage, rows=exchange.kept(200, text)))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(text)

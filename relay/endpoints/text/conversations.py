@@ -13,7 +13,7 @@ from portal.lib.json import Json, decode_object, encode, text_of
 from relay.endpoints.text.response_turn import CONVERSATION_KEEP, keep_for
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation, ConversationItem
 from relay.storage import conversations
@@ -59,12 +59,12 @@ def _items(body: Json, required: bool) -> list[Json]:
 
 async def create(caller: Caller, run: Runtime, body: Json) -> Json:
     items, metadata = _items(body, False), metadata_of(body)
-    row = await store.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _keep(run))
+    row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _keep(run))
     return conversations.conversation_object(row)
 
 
 async def retrieve(caller: Caller, conversation_id: str) -> Json:
-    return conversations.conversation_object(await store.in_thread(_row, caller, conversation_id))
+    return conversations.conversation_object(await snapshot_cache.in_thread(_row, caller, conversation_id))
 
 
 async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
@@ -76,11 +76,11 @@ async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json)
         row.save(update_fields=["metadata", "expires_at"])
         return row
 
-    return conversations.conversation_object(await store.in_thread(write))
+    return conversations.conversation_object(await snapshot_cache.in_thread(write))
 
 
 async def delete(caller: Caller, conversation_id: str) -> Json:
-    await store.in_thread(lambda: _row(caller, conversation_id).delete())
+    await snapshot_cache.in_thread(lambda: _row(caller, conversation_id).delete())
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
@@ -93,11 +93,11 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
         except IntegrityError:
             raise InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items") from None
 
-    return await store.in_thread(write)
+    return await snapshot_cache.in_thread(write)
 
 
 async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
-    return await store.in_thread(lambda: conversations.items_of(_row(caller, conversation_id)))
+    return await snapshot_cache.in_thread(lambda: conversations.items_of(_row(caller, conversation_id)))
 
 
 async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
@@ -105,7 +105,7 @@ async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> J
         found = _row(caller, conversation_id).items.filter(item_id=item_id).values_list("body", flat=True).first()
         return decode_object(found) if found is not None else None
 
-    item = await store.in_thread(read)
+    item = await snapshot_cache.in_thread(read)
     if item is None:
         raise ObjectNotFound(f"There is no item “{item_id[:80]}” in this conversation.", param="item_id")
     return item
@@ -117,7 +117,7 @@ async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Jso
         gone, _ = ConversationItem.objects.filter(conversation=row, item_id=item_id).delete()
         return conversations.conversation_object(row) if gone else None
 
-    found = await store.in_thread(write)
+    found = await snapshot_cache.in_thread(write)
     if found is None:
         raise ObjectNotFound(f"There is no item “{item_id[:80]}” in this conversation.", param="item_id")
     return found

@@ -14,19 +14,19 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.billing.estimate import estimate_prompt
-from relay.billing.ledger.rows import Moment, Statement, insert, update
+from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.files.file_inputs import expand_items
 from relay.endpoints.text.answers import garbage, stream_answer, whole_completion, whole_response
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Upstream, open_upstream
 from relay.gateway.exchange import Exchange
 from relay.gateway.failover import Trial
-from relay.gateway.pipeline import Job, check_end, invalid, refused_parameter, relay_headers, serve
+from relay.gateway.pipeline import GatewayRequest, check_end, invalid, refused_parameter, relay_headers, serve
 from relay.gateway.record import COMPLETED, Record
 from relay.gateway.replies import Answer
 from relay.gateway.routing.selection import Candidate, Pair
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.models import Conversation, ConversationItem, StoredResponse
@@ -55,7 +55,7 @@ _BEFORE: Final = ("previous_response_id", "conversation")
 
 
 @dataclass(slots=True)
-class Turn:
+class ResponseTurn:
     """One turn: the request, what came before it, and how it becomes a request of chat.
 
     `own`: the input as it came, kept as it is; `sent`: the same with files put in. `before`: everything earlier. `known_at`: the channel and
@@ -108,9 +108,9 @@ class Turn:
             found["store"] = True
         return found
 
-    def documents(self, exchange: Exchange, candidate: Candidate, upstream_keeps: bool, response: Json) -> list[Statement]:
+    def rows(self, exchange: Exchange, candidate: Candidate, upstream_keeps: bool, response: Json) -> list[RowWrite]:
         """What is written together with the record: the response, and what was said in its conversation."""
-        found: list[Statement] = []
+        found: list[RowWrite] = []
         channel, key = candidate.pair
         own = kept.named(self.own, exchange.request_id.removeprefix("req_"))
         now = time.time()
@@ -143,14 +143,14 @@ class Turn:
         return found
 
 
-async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Turn:
+async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> ResponseTurn:
     """The request with everything that belongs to it. Raises RelayError."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
         request = parse_responses_request(body)
         own = request.items()
-        turn = Turn(request, caller, own, own, id=f"resp_{time_ordered_hex()}", created=int(exchange.wall), keep=keep_for(run))
+        turn = ResponseTurn(request, caller, own, own, id=f"resp_{time_ordered_hex()}", created=int(exchange.wall), keep=keep_for(run))
         await _recall(turn)
         turn.sent = _referred(own, turn.before)
         if b'"file_' in body:
@@ -168,11 +168,11 @@ def keep_for(run: Runtime) -> timedelta | None:
     return timedelta(days=run.config.response_keep_days) if run.config.response_keep_days else None
 
 
-async def _recall(turn: Turn) -> None:
+async def _recall(turn: ResponseTurn) -> None:
     """What came before. Raises RelayError."""
     request = turn.request
     if request.previous_id:
-        found = await store.in_thread(kept.turn, turn.caller.user_id, request.previous_id)
+        found = await snapshot_cache.in_thread(kept.turn, turn.caller.user_id, request.previous_id)
         if found is None:
             message = f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send the whole conversation as “input”."
             raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
@@ -182,7 +182,7 @@ async def _recall(turn: Turn) -> None:
         if found.upstream_keeps and found.channel_id is not None:
             turn.known_at = (found.channel_id, found.key_id or 0)
     elif request.conversation_id:
-        said = await store.in_thread(conversations.conversation_items, turn.caller.user_id, request.conversation_id)
+        said = await snapshot_cache.in_thread(conversations.conversation_items, turn.caller.user_id, request.conversation_id)
         if said is None:
             message = f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST /v1/conversations."
             raise InvalidRequest(message, code="conversation_not_found", param="conversation")
@@ -197,17 +197,17 @@ def _referred(items: Sequence[Json], before: Sequence[Json]) -> list[Json]:
     return opened([known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items])
 
 
-async def answer_turn(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
+async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
     return await serve(exchange, turn.caller, run, job_of(run, turn), partial(attempt_turn, exchange, run, turn))
 
 
-def job_of(run: Runtime, turn: Turn) -> Job:
+def job_of(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     """The turn, as the gateway sees it."""
     request = turn.request
     said = bytes(request.fields.get("input", b"")) if not turn.before and turn.sent == turn.own else encode([*turn.before, *turn.sent])
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
-    return Job(
+    return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
         fit=partial(_fit, run, turn),
@@ -219,7 +219,7 @@ def job_of(run: Runtime, turn: Turn) -> Job:
     )
 
 
-def _fit(run: Runtime, turn: Turn, channel: ChannelView) -> RelayError | None:
+def _fit(run: Runtime, turn: ResponseTurn, channel: ChannelView) -> RelayError | None:
     """Why a channel cannot serve this turn, None when it can."""
     fields = turn.request.fields
     if run.health.speaks(channel, ENDPOINT):
@@ -237,7 +237,7 @@ def _fit(run: Runtime, turn: Turn, channel: ChannelView) -> RelayError | None:
     return refused_parameter(name) if name else None
 
 
-async def attempt_turn(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+async def attempt_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
     began = time.monotonic()
     record.sent = True
@@ -258,17 +258,17 @@ async def attempt_turn(exchange: Exchange, run: Runtime, turn: Turn, record: Rec
         else:
             codec = ResponsesFromChat(turn.members, {**turn.ids, **turn.overrides(False)}, names, time_ordered_hex, lambda: int(time.time()), not channel.sends_done)
 
-        def documents() -> Sequence[Statement]:
+        def rows() -> Sequence[RowWrite]:
             final = codec.final if isinstance(codec, (ResponsesStream, ResponsesFromChat)) else None
-            return turn.documents(exchange, candidate, keeps, final) if final is not None else ()
+            return turn.rows(exchange, candidate, keeps, final) if final is not None else ()
 
-        return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, turn.request.output_limit, documents=documents, ending=b"")
+        return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, turn.request.output_limit, rows=rows, ending=b"")
     except BaseException:
         upstream.close()
         raise
 
 
-def _completed(turn: Turn, native: bool, response: Json) -> Json:
+def _completed(turn: ResponseTurn, native: bool, response: Json) -> Json:
     """A response with everything that OpenAI's have, and with what only the portal knows."""
     whole = response_object(turn.members, turn.ids, turn.request.model, [], None, "in_progress")
     given = {name: value for name, value in response.items() if value is not None or name not in whole or whole[name] is None}
@@ -280,12 +280,12 @@ def _completed(turn: Turn, native: bool, response: Json) -> Json:
     return {**whole, **given, **turn.overrides(native)}
 
 
-async def _open_native(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate) -> tuple[Upstream, bool, bool]:
+async def _open_native(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate) -> tuple[Upstream, bool, bool]:
     """The upstream's answer; whether the upstream keeps it; whether it lacks what the client has asked for."""
     channel, request = candidate.route.channel, turn.request
     stores = channel.stores and not turn.forced_id and turn.keep is not None
     fields, dropped = parameters.apply(channel.policy(ENDPOINT), request.fields, channel.strips_nulls)
-    clamp = max(record.bill.clamp, channel.least_output) if record.bill.clamp is not None else None
+    clamp = max(record.charge.clamp, channel.least_output) if record.charge.clamp is not None else None
     known = turn.known_at == candidate.pair and not turn.conversation_pk
     transport = run.transport(channel.provider, channel.proxy)
     while True:
@@ -297,7 +297,7 @@ async def _open_native(exchange: Exchange, run: Runtime, turn: Turn, record: Rec
         body = request.upstream_body(candidate.route.upstream_name, items, stores, clamp, fields, request.stream, known)
         record.dropped = [name for name in dropped if name not in _BEFORE]
         try:
-            upstream = await open_upstream(exchange, transport, candidate, body, store.snapshot.rules, ENDPOINT)
+            upstream = await open_upstream(exchange, transport, candidate, body, snapshot_cache.snapshot.rules, ENDPOINT)
         except Failure as failure:
             if known and failure.status in {400, 404} and "previous_response" in f"{failure.error.wire_code} {failure.error.message} {failure.detail}":
                 known = False  # it has forgotten; what it knew is known here, too
@@ -307,20 +307,20 @@ async def _open_native(exchange: Exchange, run: Runtime, turn: Turn, record: Rec
         return upstream, stores and request.store, untold or turn.forced_id or (request.store and turn.keep is not None and not stores)
 
 
-async def _open_chat(exchange: Exchange, run: Runtime, turn: Turn, record: Record, candidate: Candidate) -> tuple[Upstream, ToolNames]:
+async def _open_chat(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate) -> tuple[Upstream, ToolNames]:
     channel = candidate.route.channel
     form = turn.form(channel.output_field)
     body: Json = {**form.body, "model": candidate.route.upstream_name}
-    if record.bill.clamp is not None:
-        body[channel.output_field] = record.bill.clamp
+    if record.charge.clamp is not None:
+        body[channel.output_field] = record.charge.clamp
     record.dropped = [*form.dropped, *parameters.apply_to(channel.policy(_CHAT), body)]
     data = responses_over_chat.body_of(ChatForm(body, form.names), turn.request.stream, channel.stream_usage)
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, data, store.snapshot.rules, _CHAT)
+    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, data, snapshot_cache.snapshot.rules, _CHAT)
     return upstream, form.names
 
 
 async def _plain(
-    exchange: Exchange, run: Runtime, turn: Turn, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float,
+    exchange: Exchange, run: Runtime, turn: ResponseTurn, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float,
     names: ToolNames | None, keeps: bool, always: bool,
 ) -> HttpResponseBase:  # fmt: skip
     """`names`: what the functions of a chat upstream stand for, None for an upstream that speaks responses."""
@@ -336,8 +336,8 @@ async def _plain(
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    documents = [*(turn.documents(exchange, candidate, keeps, response) if response is not None else ()), *exchange.kept(200, body)]
-    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), documents=documents))
+    rows = [*(turn.rows(exchange, candidate, keeps, response) if response is not None else ()), *exchange.kept(200, body)]
+    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), rows=rows))
     relay_headers(exchange, run, candidate, record, cost=True)
     return Answer(body)
 
@@ -351,7 +351,7 @@ def _lacking(response: Json) -> bool:
     )
 
 
-async def _converted(turn: Turn, candidate: Candidate, upstream: Upstream, names: ToolNames) -> tuple[Json, Usage | None]:
+async def _converted(turn: ResponseTurn, candidate: Candidate, upstream: Upstream, names: ToolNames) -> tuple[Json, Usage | None]:
     answer, text = await whole_completion(candidate, upstream)
     completion = decode_object(text)
     if completion is None:

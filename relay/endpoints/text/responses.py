@@ -14,14 +14,14 @@ from django.http.response import HttpResponseBase
 from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
-from relay.endpoints.text.response_turn import Turn, answer_turn, read_turn
+from relay.endpoints.text.response_turn import ResponseTurn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
-from relay.gateway.background import Errand, carry_out
+from relay.gateway.background import BackgroundRequest, carry_out
 from relay.gateway.exchange import Exchange
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.responses.client import response_object
 from relay.protocols.responses.replay import events_of
@@ -43,42 +43,42 @@ async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> H
 # -- in the background -----------------------------------------------------------------------------------------------
 
 
-async def _begin(exchange: Exchange, run: Runtime, turn: Turn) -> HttpResponseBase:
+async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
     """Answer with a response that is queued, and make it. Raises RelayError."""
     request, caller = turn.request, turn.caller
     if request.stream:
         raise UnsupportedParameter("A response is made in the background or streamed, not both at once: leave “stream” or “background” out.", param="background")
     if turn.keep is None:
         raise UnsupportedParameter("This portal keeps no responses, so that none can be made in the background. Leave “background” out.", param="background")
-    permitted_model(caller, store.snapshot, request.model, exchange.wall)
+    permitted_model(caller, snapshot_cache.snapshot, request.model, exchange.wall)
     turn.forced_id = True
     queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, "queued")
-    errand = Errand(caller, request.body)
-    errand.pinned, errand.ip, errand.client_id = exchange.pinned, exchange.ip, exchange.client_id
-    own = kept.named(turn.own, errand.request_id.removeprefix("req_"))
-    await store.in_thread(kept.begin, caller.user_id, queued, own, errand.request_id, run.funds.owner, request.previous_id, request.conversation_id, turn.keep)
-    run.watch.spawn(_make(run, errand, turn))
+    background = BackgroundRequest(caller, request.body)
+    background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
+    own = kept.named(turn.own, background.request_id.removeprefix("req_"))
+    await snapshot_cache.in_thread(kept.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.keep)
+    run.watchdog.spawn(_make(run, background, turn))
     return Answer(encode(queued))
 
 
-async def _make(run: Runtime, errand: Errand, turn: Turn) -> None:
+async def _make(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
     user = turn.caller.user_id
     try:
-        await store.in_thread(kept.set_running, user, turn.id)
-        _, _, error = await carry_out(run, errand, partial(answer_turn, run=run, turn=turn))
+        await snapshot_cache.in_thread(kept.set_running, user, turn.id)
+        _, _, error = await carry_out(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
-            await store.in_thread(kept.failed, user, turn.id, error.message, error.wire_code or "server_error")
+            await snapshot_cache.in_thread(kept.failed, user, turn.id, error.message, error.wire_code or "server_error")
     except RelayError:
         logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:
     """End a response that is made in the background, on whichever worker. Raises ObjectNotFound, InvalidRequest."""
-    row = await store.in_thread(kept.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(kept.live, caller.user_id, response_id)
     if row is None:
         raise _unknown(response_id)
     if row.status in kept.RUNNING:
-        await store.in_thread(_cancel, row.pk, row.request_id)
+        await snapshot_cache.in_thread(_cancel, row.pk, row.request_id)
     elif not (decode_object(row.body) or {}).get("background"):
         raise InvalidRequest("Only responses that are made in the background can be cancelled. To end a stream, close its connection.", param="response_id")
     return await fetch_response(caller, response_id)
@@ -98,7 +98,7 @@ def _unknown(response_id: str) -> ObjectNotFound:
 
 async def fetch_response(caller: Caller, response_id: str) -> Json:
     """Raises ObjectNotFound, RelayUnavailable."""
-    body = await store.in_thread(_shown, caller.user_id, response_id)
+    body = await snapshot_cache.in_thread(_shown, caller.user_id, response_id)
     if body is None:
         raise _unknown(response_id)
     return decode_object(body) or {}
@@ -137,7 +137,7 @@ async def replay_response(exchange: Exchange, caller: Caller, response_id: str, 
 
 async def input_items(caller: Caller, response_id: str) -> list[Json]:
     """Raises ObjectNotFound, RelayUnavailable."""
-    row = await store.in_thread(kept.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(kept.live, caller.user_id, response_id)
     if row is None:
         raise _unknown(response_id)
     return kept.input_of(row)
@@ -145,17 +145,17 @@ async def input_items(caller: Caller, response_id: str) -> list[Json]:
 
 async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
     """Forget a response, here and where an upstream keeps it. Raises ObjectNotFound, RelayUnavailable."""
-    gone = await store.in_thread(kept.forget, caller.user_id, response_id)
+    gone = await snapshot_cache.in_thread(kept.forget, caller.user_id, response_id)
     if gone is None:
         raise _unknown(response_id)
     if gone.upstream_keeps:
-        run.watch.spawn(_forget_upstream(run, gone, response_id))
+        run.watchdog.spawn(_forget_upstream(run, gone, response_id))
     return {"id": response_id, "object": "response", "deleted": True}
 
 
 async def _forget_upstream(run: Runtime, gone: kept.Forgotten, response_id: str) -> None:
     """Ask the upstream that keeps it to delete it, too. It would do so by itself after its own time."""
-    for model in store.snapshot.models.values():
+    for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:
             channel = route.channel
             key = next((key for key in channel.keys if key.id == (gone.key_id or 0)), None)

@@ -13,7 +13,7 @@ _TRACKED: Final = 100_000  # addresses with recent failures; the oldest is forgo
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BlockVerdict:
     """`blocked_for`: seconds left, 0 when not blocked. `new_block`: this failure began the block."""
 
     blocked_for: float
@@ -21,7 +21,7 @@ class Verdict:
     new_block: bool
 
 
-class AddressGuard:
+class AddressBlock:
     """Counts failures per address in a sliding window. Times are seconds since 1970, given by the caller."""
 
     def __init__(self, attempts: int = 8, window: float = 300.0, block: float = 900.0) -> None:
@@ -33,23 +33,23 @@ class AddressGuard:
     def configure(self, attempts: int, window: float, block: float) -> None:
         self.attempts, self.window, self.block = attempts, window, block
 
-    def failed(self, ip: str, now: float) -> Verdict:
+    def failed(self, ip: str, now: float) -> BlockVerdict:
         """Note a bad token. The attempt that reaches the limit is still answered 401; the next ones are blocked."""
         key = block_key(ip)
         with self._lock:
             until = self._blocked.get(key, 0.0)
             if until > now:
-                return Verdict(until - now, 0, False)
+                return BlockVerdict(until - now, 0, False)
             self._blocked.pop(key, None)
             recent = [at for at in self._failures.pop(key, ()) if at > now - self.window]
             recent.append(now)
             if len(recent) >= self.attempts:
                 self._blocked[key] = now + self.block
-                return Verdict(0.0, len(recent), True)
+                return BlockVerdict(0.0, len(recent), True)
             self._failures[key] = recent
             while len(self._failures) > _TRACKED:
                 self._failures.popitem(last=False)
-            return Verdict(0.0, len(recent), False)
+            return BlockVerdict(0.0, len(recent), False)
 
     def succeeded(self, ip: str) -> None:
         """A valid token clears the count of its address."""
@@ -65,4 +65,4 @@ class AddressGuard:
             self._blocked = dict(blocked)
 
 
-guard: Final = AddressGuard()
+address_block: Final = AddressBlock()

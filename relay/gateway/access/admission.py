@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relay.errors import ConcurrencyLimited, RateLimited
 from relay.gateway.exchange import Exchange
-from relay.gateway.limits.windows import SLOTS, Check, MemoryLimiter, Verdict
+from relay.gateway.limits.windows import SLOTS, Check, LimitVerdict, MemoryLimiter
 
 if TYPE_CHECKING:
     from relay.gateway.limits.redis import RedisLimiter
@@ -19,12 +19,12 @@ _KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "r
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class AdmissionEntry:
     """Something that was counted, until it is left."""
 
-    gate: Gate
+    admission: Admission
     exchange: Exchange
-    verdict: Verdict
+    verdict: LimitVerdict
     wanted: Sequence[Check]
     tokens: int
     slot: str
@@ -34,16 +34,16 @@ class Entry:
         """The exchange has ended: what it used is counted."""
         if not self.over:
             self.over = True
-            self.gate.left(self, self.exchange.tokens_used)
+            self.admission.left(self, self.exchange.tokens_used)
 
     def cancel(self) -> None:
         """It came to nothing: only that there was a request stays counted."""
         if not self.over:
             self.over = True
-            self.gate.left(self, 0)
+            self.admission.left(self, 0)
 
 
-class Gate:
+class Admission:
     """The limits of one worker: counted in memory, or in Redis where workers share them."""
 
     def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
@@ -62,15 +62,15 @@ class Gate:
             raise refused
         exchange.reply_headers += headers
 
-    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> Entry:
+    async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
         """Count a request, or an attempt at a channel, until its entry is left, or the exchange ends."""
         verdict = self._memory.acquire(wanted, tokens, slot, exchange.wall) if self.redis is None else await self.redis.acquire(wanted, tokens, slot)
-        entry = Entry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
+        entry = AdmissionEntry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
         if not entry.over:
             exchange.at_end.append(entry.leave)
         return entry
 
-    def left(self, entry: Entry, used: int | None) -> None:
+    def left(self, entry: AdmissionEntry, used: int | None) -> None:
         """Free the slots of an entry and count its real tokens."""
         if self.redis is None:
             self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, time.time())
@@ -103,7 +103,7 @@ def refusal(check: Check, retry_after: float) -> RateLimited:
     return RateLimited(text, retry_after=retry_after)
 
 
-def rate_headers(verdict: Verdict) -> list[tuple[bytes, bytes]]:
+def rate_headers(verdict: LimitVerdict) -> list[tuple[bytes, bytes]]:
     """`x-ratelimit-…`, as OpenAI writes them."""
     found: list[tuple[bytes, bytes]] = []
     left = verdict.requests

@@ -10,13 +10,13 @@ from typing import Final
 from accounts.models import Change
 from portal.lib import clock, net
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
-from relay.gateway.access.address_block import guard
+from relay.gateway.access.address_block import address_block
 from relay.gateway.access.authorization import check_address
 from relay.gateway.access.short_lived_keys import PREFIX as PASS_PREFIX
 from relay.gateway.access.short_lived_keys import digest_in
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot import load
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.token import TOKEN_LENGTH, digest_of
 
@@ -43,10 +43,10 @@ async def identify(exchange: Exchange) -> Caller:
     if len(secret) > TOKEN_LENGTH and secret[TOKEN_LENGTH] == "-" and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal() and len(pin) < 19:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
     digest = digest_in(secret, exchange.wall) if secret.startswith(PASS_PREFIX) else digest_of(secret)
-    caller = store.cached(digest) or await store.caller(digest)
+    caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is None:
         raise await _refuse(exchange.ip)
-    guard.succeeded(exchange.ip)
+    address_block.succeeded(exchange.ip)
     state = caller.state(exchange.wall)
     if state is not CallerState.ACTIVE:
         code, message = _UNUSABLE[state]
@@ -58,14 +58,14 @@ async def identify(exchange: Exchange) -> Caller:
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
-    verdict = guard.failed(ip, time.time())
+    verdict = address_block.failed(ip, time.time())
     if verdict.blocked_for:
         message = "Too many invalid tokens came from this address. Correct the token and try again after the time in Retry-After; a valid token works at once."
         return AddressBlocked(message, retry_after=verdict.blocked_for)
     if verdict.new_block:
-        until = clock.now() + timedelta(seconds=guard.block)
+        until = clock.now() + timedelta(seconds=address_block.block)
         try:
-            await store.in_thread(load.save_block, net.block_key(ip), verdict.failures, until)
+            await snapshot_cache.in_thread(load.save_block, net.block_key(ip), verdict.failures, until)
         except RelayUnavailable:
             pass  # this worker blocks the address all the same; the fault is in the log
     return InvalidToken(_REFUSAL)
@@ -73,8 +73,8 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
 
 def read_blocks() -> None:
     """Take over the blocked addresses that all workers share through the database. Synchronous."""
-    guard.replace(load.load_blocks(clock.now()))
+    address_block.replace(load.load_blocks(clock.now()))
 
 
-store.on_reload(read_blocks)
-store.on(Change.ADDRESS, lambda _: read_blocks())
+snapshot_cache.on_reload(read_blocks)
+snapshot_cache.on(Change.ADDRESS, lambda _: read_blocks())

@@ -12,7 +12,7 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.errors import InvalidRequest, InvalidToken
 from relay.gateway.access.authorization import check_address
-from relay.gateway.snapshot.cache import store
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.fields import box
 
@@ -68,7 +68,7 @@ async def from_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
     except (Undecryptable, ValueError):
         found = {}
     until = found.get("until")
-    caller = await store.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
+    caller = await snapshot_cache.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
     if caller is None or caller.state(now) is not CallerState.ACTIVE:
         raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
     check_address(caller, ip)

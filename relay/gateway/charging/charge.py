@@ -8,7 +8,7 @@ from typing import Final
 from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
-from relay.gateway.charging.reservations import Funds, Promise
+from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
@@ -33,34 +33,34 @@ def fallback_price(setting: str) -> Price | None:
     return Price(input=into, output=out)
 
 
-class Bill:
+class RequestCharge:
     """`reserved`, `cost`, `upstream_cost`: nano-USD. `billing`: a value of relay.models.usage.Billing."""
 
     __slots__ = (
         "_caller",
         "_fallback",
-        "_funds",
         "_model",
         "_need",
         "_now",
         "_prompt_cost",
+        "_reservations",
         "_worst",
         "billing",
         "clamp",
         "cost",
+        "grant",
         "multiplier",
         "price_id",
-        "promise",
         "upstream_cost",
     )
 
-    def __init__(self, funds: Funds, caller: Caller, model: ModelView, multiplier: int, fallback: Price | None, now: float) -> None:
+    def __init__(self, reservations: Reservations, caller: Caller, model: ModelView, multiplier: int, fallback: Price | None, now: float) -> None:
         """Raises ModelNotPriced."""
         if fallback is None and not model.priced:
             raise ModelNotPriced(f"The model “{model.name}” has no price yet, so it cannot be used. Ask the portal's administrator to set one.", param="model")
-        self._funds, self._caller, self._model, self._fallback, self._now = funds, caller, model, fallback, now
+        self._reservations, self._caller, self._model, self._fallback, self._now = reservations, caller, model, fallback, now
         self.multiplier = multiplier
-        self.promise: Promise | None = None
+        self.grant: Grant | None = None
         self.clamp: int | None = None
         self.cost = self.upstream_cost = 0
         self.price_id: int | None = None
@@ -103,7 +103,7 @@ class Bill:
             raise ModelNotPriced(f"The model “{self._model.name}” has no price yet, so it cannot be used. Ask the portal's administrator to set one.", param="model")
         if not caller.limited:
             self._worst = own[0]
-            self.promise = await self._funds.reserve(exchange, caller, 0, 0)
+            self.grant = await self._reservations.reserve(exchange, caller, 0, 0)
             return
         longest = self._model.max_output_tokens
         limit = min(limit, longest) if limit is not None and longest is not None else limit
@@ -115,16 +115,16 @@ class Bill:
         self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _LEAST_OUTPUT) * choices, multiplier, units)
         minimum = self._need if exact else min(self._need, least)
-        self.promise = promise = await self._funds.reserve(exchange, self._caller, self._need, minimum)
-        exchange.at_end.append(promise.drop)  # whatever happens, nothing stays promised
-        if promise.hold is not None and promise.amount < self._need:
-            affordable = affordable_output(self._worst, promise.amount - self._prompt_cost, self.multiplier, choices)
+        self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum)
+        exchange.at_end.append(grant.drop)  # whatever happens, nothing stays promised
+        if grant.reservation is not None and grant.amount < self._need:
+            affordable = affordable_output(self._worst, grant.amount - self._prompt_cost, self.multiplier, choices)
             self.clamp = max(min(assumed, affordable), min(assumed, _LEAST_OUTPUT))
-            self._need = promise.amount
+            self._need = grant.amount
 
     def meter(self, exchange: Exchange, limit: int | None) -> Meter | None:
         """For streams whose length nothing limits: watches that they do not run past what is paid for."""
-        if limit is not None or self.clamp is not None or self.promise is None or self.promise.hold is None:
+        if limit is not None or self.clamp is not None or self.grant is None or self.grant.reservation is None:
             return None
         return Meter(self, exchange)
 
@@ -162,26 +162,26 @@ class Bill:
 class Meter:
     """Follows what a stream has delivered, and holds more money back as it grows."""
 
-    def __init__(self, bill: Bill, exchange: Exchange) -> None:
-        self._bill, self._exchange = bill, exchange
+    def __init__(self, charge: RequestCharge, exchange: Exchange) -> None:
+        self._bill, self._exchange = charge, exchange
         self._covered = self._tokens()
         self._spent = False
 
     def _tokens(self) -> int:
-        promise = self._bill.promise
-        return affordable_output(self._bill._worst, (promise.amount if promise else 0) - self._bill._prompt_cost, self._bill.multiplier)
+        grant = self._bill.grant
+        return affordable_output(self._bill._worst, (grant.amount if grant else 0) - self._bill._prompt_cost, self._bill.multiplier)
 
     async def check(self, delivered: float) -> None:
         """Raises Ended when so many tokens are all that could be paid for."""
         if delivered < 0.8 * self._covered:
             return
-        promise = self._bill.promise
-        if not self._spent and promise is not None:
+        grant = self._bill.grant
+        if not self._spent and grant is not None:
             tokens = STREAM_STEP + max(0, round(delivered) - self._covered)
             more = ceiling(self._bill._worst, 0, tokens, self._bill.multiplier)
-            self._spent = not await self._bill._funds.extend(self._exchange, promise, self._bill._caller.budgets, more)
+            self._spent = not await self._bill._reservations.extend(self._exchange, grant, self._bill._caller.budgets, more)
             self._covered = self._tokens()
-            self._bill._need = promise.amount
+            self._bill._need = grant.amount
         if delivered >= self._covered:
             raise Ended(Interrupt.SPENT)
 

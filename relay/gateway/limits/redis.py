@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.errors import RelayUnavailable
-from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, Verdict, tighter
+from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, LimitVerdict, tighter
 
 logger: Final = logging.getLogger(__name__)
 SLOT_SECONDS: Final = 60.0
@@ -111,7 +111,7 @@ class RedisLimiter:
         self._finish = self._redis.register_script(_FINISH)
         self._slots: dict[str, list[str]] = {}  # slots of this worker and the keys that they are in
 
-    async def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float = -1.0) -> Verdict:
+    async def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float = -1.0) -> LimitVerdict:
         """Count a request against all of its limits, or against none. `now` below 0: Redis' own clock, which all workers share."""
         values: list[str | float] = [repr(now), slot, SLOT_SECONDS]
         for check in wanted:
@@ -121,7 +121,7 @@ class RedisLimiter:
         except (RedisError, OSError) as error:
             logger.error("limits cannot be counted: Redis: %s", error)
             raise RelayUnavailable(_DOWN, retry_after=5) from error
-        verdict, day = Verdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1])), None
+        verdict, day = LimitVerdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1])), None
         for check, text in zip(wanted, found[2:], strict=True):
             if not text:
                 continue

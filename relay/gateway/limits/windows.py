@@ -62,7 +62,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Room:
+class LimitRemaining:
     """What is left of a limit, and the seconds until all of it is back."""
 
     limit: int
@@ -71,13 +71,13 @@ class Room:
 
 
 @dataclass(slots=True)
-class Verdict:
+class LimitVerdict:
     """`refused` None: everything was counted. `requests` and `tokens`: the limits of those kinds that have least left."""
 
     refused: Check | None = None
     retry_after: float = 0.0
-    requests: Room | None = None
-    tokens: Room | None = None
+    requests: LimitRemaining | None = None
+    tokens: LimitRemaining | None = None
 
 
 def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
@@ -112,12 +112,12 @@ def wait(now: float, start: float, current: float, previous: float, window: floa
     return window - elapsed + max(0.0, later)
 
 
-def tighter(found: Room | None, check: Check, used: float, reset: float) -> Room:
+def tighter(found: LimitRemaining | None, check: Check, used: float, reset: float) -> LimitRemaining:
     """Of two rooms the one with less left."""
     remaining = int(check.limit - used)
     if remaining < 0:
         remaining = 0
-    return Room(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
+    return LimitRemaining(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
 
 
 class MemoryLimiter:
@@ -127,9 +127,9 @@ class MemoryLimiter:
         self._windows: dict[str, list[float]] = {}  # start, count, count of the window before
         self._slots: dict[str, int] = {}
 
-    def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> Verdict:
+    def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> LimitVerdict:
         """Count a request that is expected to use so many tokens against all of its limits, or against none."""
-        verdict = Verdict()
+        verdict = LimitVerdict()
         states: list[list[float]] = []
         for check in wanted:
             window = check.window
@@ -149,7 +149,7 @@ class MemoryLimiter:
                 if needed >= verdict.retry_after:
                     verdict.refused, verdict.retry_after = check, needed
         counted = verdict.refused is None
-        day: Room | None = None
+        day: LimitRemaining | None = None
         for check, state in zip(wanted, states, strict=True):
             window, kind = check.window, check.kind
             if not window:

@@ -16,9 +16,9 @@ from accounts.models import User
 from portal.lib import clock, money
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model
-from relay.gateway.routing.circuit_breaker import Cooling
+from relay.gateway.routing.circuit_breaker import OpenCircuit
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Explained, Live, Standing, Wish, explain, strategy_of
+from relay.gateway.routing.selection import Explained, Live, RoutePreference, RouteStatus, explain, strategy_of
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
@@ -26,18 +26,18 @@ from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, To
 from relay.models.pool import Strategy
 
 _STANDING = {
-    Standing.NEXT: gettext_lazy("serves now"),
-    Standing.READY: gettext_lazy("ready"),
-    Standing.STANDBY: gettext_lazy("stands by"),
-    Standing.COOLING: gettext_lazy("left alone"),
-    Standing.REFUSED: gettext_lazy("not used"),
-    Standing.NO_KEY: gettext_lazy("no key"),
-    Standing.OTHER: gettext_lazy("not asked for"),
+    RouteStatus.NEXT: gettext_lazy("serves now"),
+    RouteStatus.READY: gettext_lazy("ready"),
+    RouteStatus.STANDBY: gettext_lazy("stands by"),
+    RouteStatus.COOLING: gettext_lazy("left alone"),
+    RouteStatus.REFUSED: gettext_lazy("not used"),
+    RouteStatus.NO_KEY: gettext_lazy("no key"),
+    RouteStatus.OTHER: gettext_lazy("not asked for"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RouteLine:
     """A channel, or one of its keys. `returns`: when it is tried again, as ISO 8601, None when that needs a person or it is in service."""
 
     channel: str
@@ -60,7 +60,7 @@ class Explanation:
     verdict: str
     serves: str | None
     obstacles: list[str] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[RouteLine] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,7 +74,7 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
     view = find_model(snapshot, model_name)
     row = Model.objects.filter(name=model_name).first() or (Model.objects.filter(pk=view.id).first() if view is not None else None)
-    lines: list[Line] = []
+    lines: list[RouteLine] = []
     serves: str | None = None
     if row is None:
         obstacles.append(_unknown(model_name))
@@ -153,20 +153,20 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
     return [f"{said} {remedy}"]
 
 
-def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None) -> tuple[list[Line], str | None]:
+def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None) -> tuple[list[RouteLine], str | None]:
     """Every channel that has the model in its list, and which serves now."""
-    found: list[Line] = []
+    found: list[RouteLine] = []
     serves: str | None = None
     routes = caller.routes(view) if view is not None else ()
-    wish = Wish(row.pk, row.strategy, settings.CONFIG.routing_strategy)
-    explained = explain(routes, _live(seen), wish, now.timestamp())
-    top = [line.route for line in explained if line.standing in {Standing.NEXT, Standing.READY}]
-    how = _(Strategy(strategy_of(top, wish).value).label) if top else ""
+    preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy)
+    explained = explain(routes, _live(seen), preference, now.timestamp())
+    top = [line.route for line in explained if line.standing in {RouteStatus.NEXT, RouteStatus.READY}]
+    how = _(Strategy(strategy_of(top, preference).value).label) if top else ""
     for line in explained:
-        if line.standing is Standing.NEXT:
+        if line.standing is RouteStatus.NEXT:
             serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}
         found.append(_line(line, how, len({route.channel.id for route in top})))
-        found += [_benched(line.route, key) for key in line.route.channel.benched if line is _first_of(explained, line.route)]
+        found += [_benched(line.route, key) for key in line.route.channel.disabled_keys if line is _first_of(explained, line.route)]
     listed = {route.channel.id for route in routes}
     for served in ChannelModel.objects.filter(model=row).exclude(channel__in=listed).select_related("channel").prefetch_related("channel__groups"):
         channel = served.channel
@@ -179,7 +179,7 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, se
         else:
             reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
             why = _("The channel is reserved for the groups %(groups)s, and the user is in none of them.") % {"groups": reserved}
-        found.append(Line(channel.name, channel.pk, "", _("not used"), why, channel.priority))
+        found.append(RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority))
     return found, serves
 
 
@@ -187,42 +187,42 @@ def _first_of(lines: list[Explained], route: Route) -> Explained:
     return next(line for line in lines if line.route is route)
 
 
-def _line(line: Explained, how: str, rivals: int) -> Line:
+def _line(line: Explained, how: str, rivals: int) -> RouteLine:
     channel = line.route.channel
     returns = None
     why = ""
-    if line.standing is Standing.NEXT and line.cooling is not None:
+    if line.standing is RouteStatus.NEXT and line.cooling is not None:
         why = " ".join((_cooling(line.cooling), _("Nothing else is left, so it is used all the same.")))
-    elif line.standing is Standing.NEXT:
+    elif line.standing is RouteStatus.NEXT:
         if rivals > 1:
             why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {"how": how, "rivals": rivals, "priority": channel.priority}
         else:
             why = _("The only one in service with the highest priority (%(priority)d).") % {"priority": channel.priority}
-    elif line.standing is Standing.READY:
+    elif line.standing is RouteStatus.READY:
         why = _("Of the same priority; takes its share.")
-    elif line.standing is Standing.STANDBY:
+    elif line.standing is RouteStatus.STANDBY:
         why = _("Priority %(priority)d is lower; used when the higher ones fail.") % {"priority": channel.priority}
     elif line.cooling is not None:
         why, returns = _cooling(line.cooling), datetime.fromtimestamp(line.cooling.until, UTC).isoformat(timespec="seconds")
-    elif line.standing is Standing.REFUSED:
+    elif line.standing is RouteStatus.REFUSED:
         why = _("Its address is not permitted: %(why)s. Change it, or let a superuser allow it.") % {"why": channel.refusal}
-    elif line.standing is Standing.NO_KEY:
-        why = _("It has no key in service.") if channel.benched else _("It has no enabled key. Add one.")
-    return Line(channel.name, channel.id, line.key.name if line.key else "", str(_STANDING[line.standing]), why, channel.priority, returns)
+    elif line.standing is RouteStatus.NO_KEY:
+        why = _("It has no key in service.") if channel.disabled_keys else _("It has no enabled key. Add one.")
+    return RouteLine(channel.name, channel.id, line.key.name if line.key else "", str(_STANDING[line.standing]), why, channel.priority, returns)
 
 
-def _cooling(cooling: Cooling) -> str:
+def _cooling(cooling: OpenCircuit) -> str:
     _channel, key, model = cooling.place
     what = _("This key for this model") if key and model else _("This key") if key else _("This model on this channel") if model else _("The channel")
     said = _("%(what)s is being tried again now: %(why)s (%(detail)s).") if cooling.half_open else _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
     return said % {"what": what, "until": _moment(datetime.fromtimestamp(cooling.until, UTC)), "why": _(cooling.kind.text), "detail": cooling.detail}
 
 
-def _benched(route: Route, key: Any) -> Line:
+def _benched(route: Route, key: Any) -> RouteLine:
     when = _moment(datetime.fromtimestamp(key.at, UTC))
     why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {"when": when, "why": key.reason}
     returns = datetime.fromtimestamp(key.next_test, UTC).isoformat(timespec="seconds") if key.next_test else None
-    return Line(route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns)
+    return RouteLine(route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns)
 
 
 def _money(user: User, token: Token | None) -> list[str]:
@@ -241,7 +241,7 @@ def _live(seen: Live | None) -> Live:
     health = Health("")
     for place, state in cooldowns.read_all().items():
         health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
-        health.live.breaker.cells[place].foreign = False  # its own time is what people want to know
+        health.live.breaker.circuits[place].foreign = False  # its own time is what people want to know
     if seen is None:
         return health.live
     return Live(health.live.breaker, seen.in_flight, seen.latency, seen.turns)

@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 
 from portal.lib import clock
 from relay.channels import cooldowns
-from relay.channels.cooldowns import Open, Place
+from relay.channels.cooldowns import CooldownPlace, Open
 from relay.channels.keys import take_out, tell_staff
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
-from relay.gateway.routing.circuit_breaker import Cell, Cooling
-from relay.gateway.routing.selection import Candidate, Live, Standing, Wish, explain
-from relay.gateway.snapshot.cache import store
+from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit
+from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain
+from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
 from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
@@ -84,27 +84,27 @@ class Health:
         breaker = self.live.breaker
         breaker.forget(time.time())
         if breaker.changed:
-            changes = [(place, _open(breaker.cells.get(place))) for place in breaker.changed]
+            changes = [(place, _open(breaker.circuits.get(place))) for place in breaker.changed]
             breaker.changed = set()
             try:
-                await store.in_thread(cooldowns.save, changes, self.worker)
+                await snapshot_cache.in_thread(cooldowns.save, changes, self.worker)
             except BaseException:
                 breaker.changed |= {place for place, _state in changes}
                 raise
         while self._dead:
             key, (kind, reason, wait) = next(iter(self._dead.items()))
-            if await store.in_thread(take_out, key, kind, reason, wait):
+            if await snapshot_cache.in_thread(take_out, key, kind, reason, wait):
                 logger.warning("an upstream key was taken out of service: %s", kind, extra={"api_key": key})
             self._dead.pop(key, None)
         while self._faults:
             channel, (name, detail) = next(iter(self._faults.items()))
-            await store.in_thread(_tell_of_fault, channel, name, detail)
+            await snapshot_cache.in_thread(_tell_of_fault, channel, name, detail)
             self._faults.pop(channel, None)
 
     def take_over(self, name: str, state: Open | None) -> None:
         """Another worker, or a person, has opened or closed a circuit."""
         try:
-            place: Place = cooldowns.place_of(name)
+            place: CooldownPlace = cooldowns.place_of(name)
         except ValueError:
             return
         breaker = self.live.breaker
@@ -116,21 +116,21 @@ class Health:
 
     # -- words -------------------------------------------------------------------------------------------------------
 
-    def nothing_serves(self, name: str, routes: Sequence[Route], wish: Wish) -> RelayError:
+    def nothing_serves(self, name: str, routes: Sequence[Route], preference: RoutePreference) -> RelayError:
         """What the client is told when no channel can even be tried."""
         now = time.time()
-        lines = explain(routes, self.live, wish, now)
-        cooling = [line.cooling for line in lines if line.standing is Standing.COOLING and line.cooling is not None]
+        lines = explain(routes, self.live, preference, now)
+        cooling = [line.cooling for line in lines if line.standing is RouteStatus.COOLING and line.cooling is not None]
         if cooling:
             return _while_cooling(name, cooling, now)
-        if any(route.channel.benched for route in routes):
+        if any(route.channel.disabled_keys for route in routes):
             return CredentialsExhausted(KEYS_MESSAGE)
         nothing = NoAvailableChannel(f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will not help until a channel is enabled.")
         nothing.retry = False
         return nothing
 
 
-def _while_cooling(name: str, cooling: Sequence[Cooling], now: float) -> RelayError:
+def _while_cooling(name: str, cooling: Sequence[OpenCircuit], now: float) -> RelayError:
     wait = max(0.2, min(one.until for one in cooling) - now)
     kinds = {one.kind for one in cooling}
     if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:
@@ -145,8 +145,8 @@ def _while_cooling(name: str, cooling: Sequence[Cooling], now: float) -> RelayEr
     return NoAvailableChannel(f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in Retry-After.", retry_after=wait)
 
 
-def _open(cell: Cell | None) -> Open | None:
-    return Open(cell.since, cell.until, cell.kind, cell.detail, cell.opened, cell.partial) if cell is not None and cell.until else None
+def _open(circuit: Circuit | None) -> Open | None:
+    return Open(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial) if circuit is not None and circuit.until else None
 
 
 def _tell_of_fault(channel: int, name: str, detail: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from relay.gateway.routing.circuit_breaker import Breaker, Cooling
+from relay.gateway.routing.circuit_breaker import CircuitBreaker, OpenCircuit
 from relay.gateway.snapshot.views import KeyView, Route
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Candidate:
 class Live:
     """What a worker has seen: circuits, requests under way by channel, seconds to the first byte by (channel, model), turns of round robin."""
 
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     in_flight: dict[int, int] = field(default_factory=dict)
     latency: dict[tuple[int, int], float] = field(default_factory=dict)
     turns: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Live:
 
 
 @dataclass(slots=True)
-class Wish:
+class RoutePreference:
     """What a request asks of its route. `strategy`: the model's own, empty when it has none; `default`: the installation's.
 
     `conversation`: requests with the same one belong together, empty: with none. `pinned`: a channel, 0: any. `prefer`: the channel and key that
@@ -78,77 +78,79 @@ class Wish:
     prefer: Pair | None = None
 
 
-def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now: float, random: Callable[[], float]) -> Candidate | None:
+def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, preference: RoutePreference, now: float, random: Callable[[], float]) -> Candidate | None:
     """The next (channel, key): of the highest priority, by the strategy; inside a channel a key by weight or in turn.
 
     `tried` pairs and those that cool down are left out, so siblings of a failed channel come before a lower priority. A pinned channel is
     asked even while it cools down; so is one that fails only now and then, when nothing else is left. `random` returns numbers in [0, 1).
     """
-    if len(routes) == 1 and not tried and not live.breaker.cells and not wish.pinned:
+    if len(routes) == 1 and not tried and not live.breaker.circuits and not preference.pinned:
         only = routes[0].channel  # most models of most portals
         if len(only.keys) == 1 and not only.refusal:
             return Candidate(routes[0], only.keys[0])
-    open_routes = _open_routes(routes, tried, live, wish, now)
-    if not open_routes and live.breaker.cells:
-        open_routes = _open_routes(routes, tried, live, wish, now, last_resort=True)
+    open_routes = _open_routes(routes, tried, live, preference, now)
+    if not open_routes and live.breaker.circuits:
+        open_routes = _open_routes(routes, tried, live, preference, now, last_resort=True)
     if not open_routes:
         return None
-    if wish.prefer is not None:
+    if preference.prefer is not None:
         for route, keys in open_routes:
             for key in keys:
-                if (route.channel.id, key.id) == wish.prefer:
+                if (route.channel.id, key.id) == preference.prefer:
                     return Candidate(route, key)
     if len(open_routes) > 1:
         top = max(route.channel.priority for route, _ in open_routes)
         open_routes = [found for found in open_routes if found[0].channel.priority == top]
-    route, keys = open_routes[0] if len(open_routes) == 1 else _choose(open_routes, live, wish, random)
-    return Candidate(route, keys[0] if len(keys) == 1 else _key(route, keys, live, wish, random))
+    route, keys = open_routes[0] if len(open_routes) == 1 else _choose(open_routes, live, preference, random)
+    return Candidate(route, keys[0] if len(keys) == 1 else _key(route, keys, live, preference, random))
 
 
-def _open_routes(routes: Sequence[Route], tried: Set[Pair], live: Live, wish: Wish, now: float, last_resort: bool = False) -> list[tuple[Route, Sequence[KeyView]]]:
+def _open_routes(
+    routes: Sequence[Route], tried: Set[Pair], live: Live, preference: RoutePreference, now: float, last_resort: bool = False
+) -> list[tuple[Route, Sequence[KeyView]]]:
     found: list[tuple[Route, Sequence[KeyView]]] = []
     for route in routes:
-        if route.channel.refusal or (wish.pinned and route.channel.id != wish.pinned):
+        if route.channel.refusal or (preference.pinned and route.channel.id != preference.pinned):
             continue
-        keys = _open_keys(route, tried, live, wish, now, last_resort)
+        keys = _open_keys(route, tried, live, preference, now, last_resort)
         if keys:
             found.append((route, keys))
     return found
 
 
-def _open_keys(route: Route, tried: Set[Pair], live: Live, wish: Wish, now: float, last_resort: bool) -> Sequence[KeyView]:
+def _open_keys(route: Route, tried: Set[Pair], live: Live, preference: RoutePreference, now: float, last_resort: bool) -> Sequence[KeyView]:
     channel = route.channel
     keys: Sequence[KeyView] = channel.keys
     if tried:
         keys = [key for key in keys if (channel.id, key.id) not in tried]
-    if live.breaker.cells and not wish.pinned:
-        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, wish.model, now, last_resort) is None]
+    if live.breaker.circuits and not preference.pinned:
+        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, preference.model, now, last_resort) is None]
     return keys
 
 
-def strategy_of(routes: Sequence[Route], wish: Wish) -> Strategy:
+def strategy_of(routes: Sequence[Route], preference: RoutePreference) -> Strategy:
     """The model's own; else that of the pool that all these channels are of; else the installation's."""
-    if wish.strategy:
-        return Strategy(wish.strategy)
+    if preference.strategy:
+        return Strategy(preference.strategy)
     pool = routes[0].channel.pool
     if pool is not None and all(route.channel.pool == pool for route in routes):
         return Strategy(pool.strategy)
-    return Strategy(wish.default)
+    return Strategy(preference.default)
 
 
-def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, wish: Wish, random: Callable[[], float]) -> tuple[Route, Sequence[KeyView]]:
+def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, preference: RoutePreference, random: Callable[[], float]) -> tuple[Route, Sequence[KeyView]]:
     weights = [route.channel.weight for route, _ in options]
-    if wish.conversation:
-        return options[_rendezvous(wish.conversation, [route.channel.id for route, _ in options], weights)]
-    strategy = strategy_of([route for route, _ in options], wish)
+    if preference.conversation:
+        return options[_rendezvous(preference.conversation, [route.channel.id for route, _ in options], weights)]
+    strategy = strategy_of([route for route, _ in options], preference)
     if strategy is Strategy.ROUND_ROBIN:
         ids = [route.channel.id for route, _ in options]
-        return options[_turn(live.turns.setdefault(("model", wish.model), {}), ids, weights)]
+        return options[_turn(live.turns.setdefault(("model", preference.model), {}), ids, weights)]
     if strategy is Strategy.LEAST_IN_FLIGHT:
         load = [live.in_flight.get(route.channel.id, 0) / weight for (route, _), weight in zip(options, weights, strict=True)]
         return _weighted_of([index for index, value in enumerate(load) if value == min(load)], options, weights, random)
     if strategy is Strategy.LOWEST_LATENCY:
-        seconds = [live.latency.get((route.channel.id, wish.model)) for route, _ in options]
+        seconds = [live.latency.get((route.channel.id, preference.model)) for route, _ in options]
         unknown = [index for index, value in enumerate(seconds) if value is None]
         if unknown:
             return _weighted_of(unknown, options, weights, random)
@@ -162,10 +164,10 @@ def _weighted_of(indices: Sequence[int], options: Sequence[T], weights: Sequence
     return _weighted([options[index] for index in indices], [weights[index] for index in indices], random)
 
 
-def _key(route: Route, keys: Sequence[KeyView], live: Live, wish: Wish, random: Callable[[], float]) -> KeyView:
+def _key(route: Route, keys: Sequence[KeyView], live: Live, preference: RoutePreference, random: Callable[[], float]) -> KeyView:
     weights = [key.weight for key in keys]
-    if wish.conversation:  # vendors keep their prompt caches by account
-        return keys[_rendezvous(wish.conversation, [key.id for key in keys], weights)]
+    if preference.conversation:  # vendors keep their prompt caches by account
+        return keys[_rendezvous(preference.conversation, [key.id for key in keys], weights)]
     if route.channel.key_strategy == Strategy.ROUND_ROBIN:
         return keys[_turn(live.turns.setdefault(("channel", route.channel.id), {}), [key.id for key in keys], weights)]
     return _weighted(keys, weights, random)
@@ -204,7 +206,7 @@ def _rendezvous(conversation: str, ids: Sequence[int], weights: Sequence[int]) -
     return best
 
 
-class Standing(StrEnum):
+class RouteStatus(StrEnum):
     """Where a (channel, key) stands for a model."""
 
     NEXT = "next"
@@ -222,29 +224,29 @@ class Explained:
 
     route: Route
     key: KeyView | None
-    standing: Standing
-    cooling: Cooling | None = None
+    standing: RouteStatus
+    cooling: OpenCircuit | None = None
 
 
-def explain(routes: Sequence[Route], live: Live, wish: Wish, now: float) -> list[Explained]:
+def explain(routes: Sequence[Route], live: Live, preference: RoutePreference, now: float) -> list[Explained]:
     """Every channel and key that could serve, best first: who would, who waits, who is out of service and until when."""
     found: list[Explained] = []
-    chosen = pick(routes, frozenset(), _still(live), wish, now, lambda: 0.0)
+    chosen = pick(routes, frozenset(), _still(live), preference, now, lambda: 0.0)
     for route in sorted(routes, key=lambda route: (-route.channel.priority, route.channel.name)):
         channel = route.channel
-        if channel.refusal or (wish.pinned and channel.id != wish.pinned):
-            found.append(Explained(route, None, Standing.REFUSED if channel.refusal else Standing.OTHER))
+        if channel.refusal or (preference.pinned and channel.id != preference.pinned):
+            found.append(Explained(route, None, RouteStatus.REFUSED if channel.refusal else RouteStatus.OTHER))
         elif not channel.keys:
-            found.append(Explained(route, None, Standing.NO_KEY))
+            found.append(Explained(route, None, RouteStatus.NO_KEY))
         else:
             for key in channel.keys:
-                cooling = None if wish.pinned else live.breaker.blocked(channel.id, key.id, wish.model, now)
+                cooling = None if preference.pinned else live.breaker.blocked(channel.id, key.id, preference.model, now)
                 if chosen is not None and chosen.pair == (channel.id, key.id):
-                    standing = Standing.NEXT  # even while it cools down: the last that is left, and it fails only now and then
+                    standing = RouteStatus.NEXT  # even while it cools down: the last that is left, and it fails only now and then
                 elif cooling is not None:
-                    standing = Standing.COOLING
+                    standing = RouteStatus.COOLING
                 else:
-                    standing = Standing.READY if chosen is not None and channel.priority == chosen.route.channel.priority else Standing.STANDBY
+                    standing = RouteStatus.READY if chosen is not None and channel.priority == chosen.route.channel.priority else RouteStatus.STANDBY
                 found.append(Explained(route, key, standing, cooling))
     return found
 

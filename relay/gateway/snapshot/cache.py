@@ -32,7 +32,7 @@ _CALLERS: Final = 50_000
 _UNKNOWN: Final = 5_000
 
 
-class Store:
+class SnapshotCache:
     """The snapshot and the cache of callers. Methods may be called from any thread."""
 
     def __init__(self) -> None:
@@ -165,4 +165,4 @@ def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
 
 
-store: Final = Store()
+snapshot_cache: Final = SnapshotCache()

@@ -10,7 +10,7 @@ from django.db import connection
 
 from accounts.models import Change
 from portal.lib import clock
-from relay.gateway.snapshot.cache import Store, logger
+from relay.gateway.snapshot.cache import SnapshotCache, logger
 
 _GAP_SECONDS: Final = 60.0
 _KEEP: Final = timedelta(days=1)
@@ -19,7 +19,7 @@ _KEEP: Final = timedelta(days=1)
 class FeedPoller:
     """A thread that looks at the change feed. Rows may become visible out of order (a lower id commits later), so gaps are asked for again."""
 
-    def __init__(self, store: Store, seconds: float) -> None:
+    def __init__(self, store: SnapshotCache, seconds: float) -> None:
         self._store, self._seconds = store, seconds
         self._high = self.position = 0
         self._gaps: dict[int, float] = {}

@@ -21,9 +21,9 @@ from relay.error_texts import own_remedies
 from relay.gateway.limits.windows import Check, Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
-from relay.gateway.snapshot.views import BenchedKey, ChannelView, GroupView, KeyView, ModelView, PoolView, Route, Timeouts
+from relay.gateway.snapshot.views import ChannelView, DisabledKey, GroupView, KeyView, ModelView, PoolView, Route, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
-from relay.models.price import CLASSES, Purpose
+from relay.models.price import CLASSES, PricePurpose
 from relay.providers.parameters import STRIPS_NULLS, policy_of
 from relay.providers.vendors import FAMILIES, PROVIDERS, served
 from relay.transport.body import request_headers
@@ -59,7 +59,7 @@ def _load_snapshot() -> Snapshot:
     routes: dict[int, list[Route]] = {}
     for link in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
         here = (link.model_id, link.channel_id)
-        route = Route(channels[link.channel_id], link.upstream_name or link.model.name, prices.get((*here, Purpose.SALE)), prices.get((*here, Purpose.COST)))
+        route = Route(channels[link.channel_id], link.upstream_name or link.model.name, prices.get((*here, PricePurpose.SALE)), prices.get((*here, PricePurpose.COST)))
         routes.setdefault(link.model_id, []).append(route)
     users: dict[int, dict[int, float]] = {}
     groups: dict[int, dict[int, float]] = {}
@@ -81,7 +81,7 @@ def _load_snapshot() -> Snapshot:
             users=users.get(model.pk, {}),
             groups=groups.get(model.pk, {}),
             routes=tuple(routes.get(model.pk, ())),
-            price=prices.get((model.pk, None, Purpose.SALE)),
+            price=prices.get((model.pk, None, PricePurpose.SALE)),
             varied=any(route.price is not None for route in routes.get(model.pk, ())),
             checks=_checks("model", model.pk, "this model", model),
             strategy=model.strategy,
@@ -149,11 +149,11 @@ def _group(row: GroupSettings) -> GroupView:
 def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
     provider, config = PROVIDERS[channel.provider], settings.CONFIG
     views = []
-    benched = []
+    disabled_keys = []
     for key in keys:
         if key.auto_disabled:
             at, next_test = (moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at))
-            benched.append(BenchedKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test))
+            disabled_keys.append(DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test))
             continue
         try:
             headers = request_headers({provider.auth_header: provider.auth_prefix + key.secret()})
@@ -199,7 +199,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         pool=PoolView(channel.pool.pk, channel.pool.name, channel.pool.strategy) if channel.pool else None,
         key_strategy=channel.key_strategy,
         retry_unanswered=channel.retry_unanswered,
-        benched=tuple(benched),
+        disabled_keys=tuple(disabled_keys),
         policies={family: found for family in FAMILIES if (found := policy_of(channel.provider, family, channel.parameters or {}))},
         strips_nulls=channel.provider in STRIPS_NULLS,
         stores=provider.stores,

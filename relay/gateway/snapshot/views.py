@@ -28,7 +28,7 @@ class KeyView:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchedKey:
+class DisabledKey:
     """A key that was taken out of service by itself: `kind` is the word of a failure class, `at` seconds since 1970."""
 
     id: int
@@ -85,7 +85,7 @@ class ChannelView:
     pool: PoolView | None = None
     key_strategy: str = "random"
     retry_unanswered: str = "broken"
-    benched: tuple[BenchedKey, ...] = ()
+    disabled_keys: tuple[DisabledKey, ...] = ()
     policies: Mapping[str, Policy] = field(default_factory=dict)
     strips_nulls: bool = False
     stores: bool = False

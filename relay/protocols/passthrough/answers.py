@@ -42,7 +42,7 @@ class Read:
     is_error: bool = False
 
 
-Reader = Callable[[bytes, Asked], Read | None]
+AnswerReader = Callable[[bytes, Asked], Read | None]
 
 
 def _decoded(body: bytes) -> _Shape | None:
