@@ -30,7 +30,7 @@ from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
-from relay.endpoints import batches as batch  # noqa: E402
+from relay.endpoints import batches  # noqa: E402
 from relay.gateway.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
@@ -44,7 +44,7 @@ Runtime.periodic_tasks = {
     "ending what is kept": retention.work,
     **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = (batch.work,)
+Runtime.background_tasks = (batches.work,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 

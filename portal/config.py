@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from portal.lib import databases as database
-from portal.lib import net
+from portal.lib import databases, net
 
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX = "OPENAI_ENDPOINT_"
@@ -169,7 +168,7 @@ class Config(BaseSettings):
     relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts, x-relay-overhead-ms and x-relay-cost-usd to everyone. Staff tokens always get them.")
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
-    database_url: Annotated[str, AfterValidator(database.check_url)] = Field(
+    database_url: Annotated[str, AfterValidator(databases.check_url)] = Field(
         "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
     )
     database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")

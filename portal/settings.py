@@ -10,20 +10,18 @@ from urllib.parse import urlsplit
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 
-from portal import __version__
-from portal import config as env
-from portal.lib import crypto, net
-from portal.lib import databases as database
+from portal import __version__, config
+from portal.lib import crypto, databases, net
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 try:
-    CONFIG = env.load()
+    CONFIG = config.load()
     DATA_DIR = CONFIG.data_dir
     SECRET_KEY = CONFIG.secret_key or crypto.load_or_create(DATA_DIR / "keys" / "secret_key")
     ENCRYPTION_KEYS = tuple(CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split())
     TOKEN_KEY = (CONFIG.token_key or crypto.load_or_create(DATA_DIR / "keys" / "token_key")).encode()
-except env.ConfigError as error:
+except config.ConfigError as error:
     sys.stderr.write(f"airelays: {error}\n")
     raise SystemExit(2) from None
 except OSError as error:
@@ -139,7 +137,7 @@ SQLITE: dict[str, Any] = {
     },
     "TEST": {"NAME": None},
 }
-DATABASES: dict[str, dict[str, Any]] = {"default": database.from_url(CONFIG.database_url, CONFIG.database_connections) if CONFIG.database_url else SQLITE}
+DATABASES: dict[str, dict[str, Any]] = {"default": databases.from_url(CONFIG.database_url, CONFIG.database_connections) if CONFIG.database_url else SQLITE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- people --------------------------------------------------------------------------------------------------------

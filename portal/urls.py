@@ -6,8 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from portal.admin import installation
-from portal.admin import now as live
+from portal.admin import installation, now
 from portal.pages import balance, connect, docs, errors, files, home, models, playground, status, tokens, usage
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
@@ -21,8 +20,8 @@ urlpatterns = [
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
     path("admin/setup/<slug:step>/", admin.site.admin_view(setup_view), name="admin-setup-step"),
     path("admin/installation/", admin.site.admin_view(installation.installation), name="admin-installation"),
-    path("admin/now/channels/", admin.site.admin_view(live.channels), name="admin-channels-now"),
-    path("admin/now/running/", admin.site.admin_view(live.running), name="admin-running-now"),
+    path("admin/now/channels/", admin.site.admin_view(now.channels), name="admin-channels-now"),
+    path("admin/now/running/", admin.site.admin_view(now.running), name="admin-running-now"),
     path("admin/running/<slug:request_id>/end/", admin.site.admin_view(end_view), name="admin-end-request"),
     path("admin/", admin.site.urls),
     path("accounts/", include("accounts.urls")),

@@ -19,7 +19,7 @@ from django.db.models import F, Q
 from portal.lib import clock
 from portal.lib.redact import redact
 from relay.billing.ledger import proofs
-from relay.channels import health_checks as checkup
+from relay.channels import health_checks
 from relay.channels.keys import postpone
 from relay.models import ApiKey, Channel, JobFault, Lease
 
@@ -115,24 +115,24 @@ def _prove() -> str:
 
 def _retest(key: ApiKey) -> Callable[[], str]:
     def retest() -> str:
-        model = checkup.test_model(key.channel)
+        model = health_checks.test_model(key.channel)
         if model is None:
             postpone(key)
             return "the channel serves no model to test with"
-        result = checkup.test_key(key.channel, key, model)
+        result = health_checks.test_key(key.channel, key, model)
         return "passed, back in service" if result.ok else result.message
 
     return retest
 
 
 def _test(channel: Channel) -> Callable[[], str]:
-    return lambda: checkup.test_channel(channel, None).message
+    return lambda: health_checks.test_channel(channel, None).message
 
 
 def _refresh(channel: Channel) -> Callable[[], str]:
     def refresh() -> str:
-        listed = checkup.refresh_models(channel)
-        balances = checkup.refresh_balances(channel)
+        listed = health_checks.refresh_models(channel)
+        balances = health_checks.refresh_balances(channel)
         return f"{'models listed' if listed else 'no model list'}, {balances} balance(s)"
 
     return refresh

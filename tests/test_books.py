@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from portal.lib.money import NANO
-from relay.billing.ledger import movements
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.verify import verify
 from relay.billing.ledger.writer import UsageWriter, writer
 from relay.billing.redemption import create_codes, find_code
@@ -122,7 +121,7 @@ class World:
         run.reservations = Reservations("UTC")
         self.settle()
         assert verify().clean, "after the crash, before the sweep"
-        ledger.sweep(time.time(), lambda owner: owner == abandoned)
+        requests.sweep(time.time(), lambda owner: owner == abandoned)
 
     def settle(self) -> None:
         """Let the writer finish what is queued."""

@@ -10,7 +10,7 @@ import pytest
 
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
 from relay.protocols.errors import read_error
-from relay.providers import retry_after as reset
+from relay.providers import retry_after
 from relay.providers.classify import classify, find_rule
 from relay.providers.failures import FailureClass as C
 from relay.providers.failures import Rule, rules_of, vendors
@@ -267,7 +267,7 @@ def test_what_the_client_is_told() -> None:
     ],
 )  # fmt: skip
 def test_forms_of_waiting_times(text: str, seconds: float | None) -> None:
-    found = reset.parse_wait(text, NOW)
+    found = retry_after.parse_wait(text, NOW)
     assert found == (pytest.approx(seconds) if seconds is not None else None)
 
 
@@ -289,7 +289,7 @@ def test_forms_of_waiting_times(text: str, seconds: float | None) -> None:
     ],
 )
 def test_waiting_times_in_headers(headers: dict[str, str], seconds: float | None) -> None:
-    assert reset.from_headers(headers, NOW) == seconds
+    assert retry_after.from_headers(headers, NOW) == seconds
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_waiting_times_in_headers(headers: dict[str, str], seconds: float | None
     ],
 )  # fmt: skip
 def test_waiting_times_in_words(message: str, seconds: float | None) -> None:
-    assert reset.from_text(message, NOW) == (pytest.approx(seconds) if seconds is not None else None)
+    assert retry_after.from_text(message, NOW) == (pytest.approx(seconds) if seconds is not None else None)
 
 
 def test_waiting_times_in_members_and_by_rule() -> None:
@@ -317,7 +317,7 @@ def test_waiting_times_in_members_and_by_rule() -> None:
     body = json.dumps(anthropic("rate_limit_error", details={"error_code": "contract_spend_limit_reached"})).encode()
     assert classify(429, {}, body, "anthropic", now=NOW).wait == pytest.approx(8.5 * 86_400), "the first of the month"
     december = datetime(2026, 12, 31, 23, 0, tzinfo=UTC).timestamp()
-    assert reset.from_rule("month", december) == 3600
+    assert retry_after.from_rule("month", december) == 3600
 
 
 def test_rules_are_in_order_and_end_with_generic_ones() -> None:

@@ -14,8 +14,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
 from portal.lib.money import NANO
-from relay.billing.ledger import movements
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import Charge, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import verify
@@ -57,15 +56,15 @@ def record(scope: SpendScope, request_id: str, cost: int, shortfall: int = 0) ->
 
 
 def reserve(scope: SpendScope, need: int, headroom: int = 0, minimum: int | None = None, reservation: str = "h" * 32) -> Any:
-    return ledger.reserve(LedgerSql(), reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum, time.time())
+    return requests.reserve(LedgerSql(), reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum, time.time())
 
 
 def test_reserve_settle_release(scope: SpendScope) -> None:
     assert reserve(scope, 1000).granted == 1000
     assert free(scope) == NANO - 1000
-    assert ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].from_reservation == 300
+    assert requests.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].from_reservation == 300
     record(scope, "req_1", 300)
-    assert ledger.release(LedgerSql(), "h" * 32, scope, None, time.time()) == 700
+    assert requests.release(LedgerSql(), "h" * 32, scope, None, time.time()) == 700
     assert free(scope) == NANO - 300
     assert verify().clean
 
@@ -82,7 +81,7 @@ def test_more_is_held_only_where_there_is_plenty(scope: SpendScope) -> None:
 
 def test_a_charge_takes_what_is_there_and_never_more(scope: SpendScope) -> None:
     reserve(scope, NANO // 2)
-    outcome = ledger.settle(LedgerSql(), "h" * 32, scope, [charge(3 * NANO, NANO // 2)])[0]
+    outcome = requests.settle(LedgerSql(), "h" * 32, scope, [charge(3 * NANO, NANO // 2)])[0]
     assert (outcome.from_reservation, outcome.shortfall) == (NANO // 2, 2 * NANO)
     record(scope, "req_1", 3 * NANO, 2 * NANO)
     assert free(scope) == 0
@@ -93,8 +92,8 @@ def test_a_charge_takes_what_is_there_and_never_more(scope: SpendScope) -> None:
 def test_a_reservation_that_was_swept_does_not_free_the_request(scope: SpendScope) -> None:
     """A worker that was thought dead finishes all the same: it is charged from what is free."""
     reserve(scope, 1000)
-    assert ledger.sweep(time.time() + 1000) == 1
-    assert ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].shortfall == 0
+    assert requests.sweep(time.time() + 1000) == 1
+    assert requests.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].shortfall == 0
     record(scope, "req_1", 300)
     assert free(scope) == NANO - 300
     assert verify().clean
@@ -102,10 +101,10 @@ def test_a_reservation_that_was_swept_does_not_free_the_request(scope: SpendScop
 
 def test_the_sweeper_takes_only_what_nobody_looks_after(scope: SpendScope) -> None:
     reserve(scope, 1000)
-    assert ledger.sweep(time.time()) == 0
-    ledger.prolong(LedgerSql(), "host:1:2:x", time.time() + 500)
-    assert ledger.sweep(time.time() + 400) == 0
-    assert ledger.sweep(time.time(), lambda owner: owner.startswith("host:1:")) == 1
+    assert requests.sweep(time.time()) == 0
+    requests.prolong(LedgerSql(), "host:1:2:x", time.time() + 500)
+    assert requests.sweep(time.time() + 400) == 0
+    assert requests.sweep(time.time(), lambda owner: owner.startswith("host:1:")) == 1
     assert free(scope) == NANO and not Reservation.objects.exists()
     assert verify().clean
 
@@ -170,7 +169,7 @@ def test_the_database_itself_refuses_negative_figures(scope: SpendScope, sql: st
 )
 def test_verify_finds_what_was_tampered_with(scope: SpendScope, sql: str, found: str) -> None:
     reserve(scope, 1000)
-    ledger.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])
+    requests.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])
     record(scope, "req_1", 300)
     assert verify().clean
     with connection.cursor() as cursor:

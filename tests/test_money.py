@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing.ledger import movements
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.verify import verify
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.token import digest_of
@@ -412,7 +411,7 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
         assert connection.cursor().execute("PRAGMA synchronous").fetchone()[0] == 2, "records are synced to the disk, though reservations need not be"
     writer._commit([record], False)
     writer._commit([record], True)
-    ledger.sweep(time.time() + 1000)
+    requests.sweep(time.time() + 1000)
     loop.close()
     assert (wallet(user).used, wallet(user).reserved) == (400, 0)
     books_balance()

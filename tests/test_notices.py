@@ -19,8 +19,7 @@ from django.test import Client
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing import notices
-from relay.billing.ledger import movements
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import Charge, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, Notice, NoticeSettings
@@ -114,9 +113,9 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
 
 def spend(user: Any, token: Any, amount: int) -> None:
     books, scope = LedgerSql(), SpendScope(user.pk, token.pk, movements.today())
-    held = ledger.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
+    held = requests.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
     assert held.granted == amount
-    ledger.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])
+    requests.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])
 
 
 def kinds(user: Any) -> list[str]:

@@ -379,7 +379,7 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
 
     from portal.lib import clock
     from relay.models import StoredResponse
-    from relay.storage import responses as kept
+    from relay.storage import responses as stored_responses
 
     made = sdk.responses.create(model=native[0], input="x")
     row = StoredResponse.objects.get(response_id=made.id)
@@ -387,7 +387,7 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     StoredResponse.objects.filter(pk=row.pk).update(expires_at=clock.now() - timedelta(seconds=1))
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve(made.id)
-    kept.sweep(clock.now())
+    stored_responses.sweep(clock.now())
     assert not StoredResponse.objects.filter(pk=row.pk).exists()
 
 

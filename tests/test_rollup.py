@@ -150,9 +150,7 @@ def test_pages_by_keyset_show_every_request_once(alone: None, people: People) ->
 def test_a_rare_filter_is_searched_in_windows(alone: None, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db.models import Q
 
-    from relay.usage import paging as usage_pages
-
-    monkeypatch.setattr(usage_pages, "WINDOW", 5)
+    monkeypatch.setattr(paging, "WINDOW", 5)
     now = clock.now()
     for number in range(40):
         record(number, people.owner, started_at=now - timedelta(seconds=number), model="rare" if number == 33 else "m")

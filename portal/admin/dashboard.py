@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
-from relay.channels import status as standing
+from relay.channels import status as channel_status
 from relay.error_texts import CODES
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
@@ -70,7 +70,7 @@ class Board:
     errors: list[ErrorLine]
     todo: list[Todo]
     more: int
-    channels: list[standing.ChannelStatus]
+    channels: list[channel_status.ChannelStatus]
     behind: int
     money: bool
     setup: bool = False
@@ -86,7 +86,7 @@ def board(days: int, with_money: bool) -> Board:
     sums = sum((month[day] for day in month if day >= scope.first), ReportSums())
     shown = [(day, month.get(day, ReportSums())) for day in range(scope.last - 29, scope.last + 1)]
     titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
-    channels = standing.channels()
+    channels = channel_status.channels()
     todo = _todo(channels, with_money)
     return Board(
         days=days,
@@ -156,7 +156,7 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
 # -- what needs a person -----------------------------------------------------------------------------------------------
 
 
-def _todo(channels: list[standing.ChannelStatus], with_money: bool) -> list[Todo]:
+def _todo(channels: list[channel_status.ChannelStatus], with_money: bool) -> list[Todo]:
     """The gravest first."""
     found = [*(_of_books() if with_money else ()), *_of_channels(channels), *_of_models(), *_of_setup()]
     return sorted(found, key=lambda item: not item.grave)
@@ -173,15 +173,15 @@ def _of_books() -> list[Todo]:
     return [Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)]
 
 
-def _of_channels(channels: list[standing.ChannelStatus]) -> list[Todo]:
+def _of_channels(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     found = []
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])
-        if one.state == standing.DOWN:
+        if one.state == channel_status.DOWN:
             found.append(Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True))
-        elif one.state == standing.UP and one.word == _("up, last test failed"):
+        elif one.state == channel_status.UP and one.word == _("up, last test failed"):
             found.append(Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": one.text}, url))
-    down = {one.id for one in channels if one.state != standing.UP}
+    down = {one.id for one in channels if one.state != channel_status.UP}
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True).exclude(auto_disabled="").exclude(channel__in=down).select_related("channel")[:20]:
         url = reverse("admin:relay_channel_change", args=[key.channel_id]) + "#keys"
         text = _("The account behind a key of “%(name)s” is empty: top it up at the vendor.") if key.auto_disabled == "billing" else _("A key of “%(name)s” is dead: replace it.")

@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 
 from accounts.models import User
 from accounts.sign_in.second_factor import satisfied
-from relay.channels import status as standing
+from relay.channels import status as channel_status
 from relay.usage.running import Running, lines
 from relay.usage.running import look as ask_workers
 
@@ -36,7 +36,7 @@ def channels_now(user_id: int) -> list[dict[str, Any]] | None:
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
     if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
         return None
-    return [one.as_json() for one in standing.channels()]
+    return [one.as_json() for one in channel_status.channels()]
 
 
 def may_end(user_id: int) -> bool:

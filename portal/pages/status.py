@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from portal.lib import clock
 from portal.pages.shared.scope import models_of
-from relay.channels import status as standing
+from relay.channels import status as channel_status
 from relay.models import ChannelDay, Incident, Model, TallyDay
 from relay.usage import rollup
 from relay.usage.reports import today_ordinal
@@ -76,7 +76,7 @@ def _lines(models: list[Model]) -> list[StatusLine]:
     for name, value, count in TallyDay.objects.filter(kind="first", day__gte=today - 6, model__in=names).values_list("model", "value", "count"):
         of = times.setdefault(name, {})
         of[int(value)] = of.get(int(value), 0) + count
-    states = standing.models(models)
+    states = channel_status.models(models)
     found = []
     for model in models:
         mine = counts.get(model.name, {})

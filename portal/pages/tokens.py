@@ -26,7 +26,7 @@ from portal.pages.shared.forms import OwnTokenForm, SpendingForm
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
 from relay.models import Token, UsageRecord
-from relay.tokens import lifecycle as tokens
+from relay.tokens import lifecycle
 from relay.usage.receipts import lines_of, quota_accounts
 
 REVEALS = "30/h"
@@ -71,7 +71,7 @@ def token_new(request: HttpRequest) -> HttpResponse:
     form = OwnTokenForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        token, secret = tokens.create_token(
+        token, secret = lifecycle.create_token(
             user,
             data["name"],
             actor=user,
@@ -120,7 +120,7 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     if is_ratelimited(request, group="token-reveal", key="user", rate=REVEALS, increment=True):
         return too_many(request)
-    secret = tokens.reveal_token(token, actor=request.user, ip=_ip(request))
+    secret = lifecycle.reveal_token(token, actor=request.user, ip=_ip(request))
     if secret is None:
         messages.error(request, _("No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one."))
         return redirect("token", pk)
@@ -132,7 +132,7 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
 @never_cache
 def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
-    secret = tokens.rotate_token(token, actor=request.user, ip=_ip(request))
+    secret = lifecycle.rotate_token(token, actor=request.user, ip=_ip(request))
     return _show(request, token, secret, _("%(token)s: the new token") % {"token": token.name})
 
 
@@ -140,7 +140,7 @@ def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
-    tokens.revoke_token(token, actor=request.user, ip=_ip(request))
+    lifecycle.revoke_token(token, actor=request.user, ip=_ip(request))
     messages.success(request, _("“%(token)s” is revoked. Apps that use it are refused from now on.") % {"token": token.name})
     return redirect("tokens")
 

@@ -35,8 +35,7 @@ from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
 from relay.protocols.multipart import Form, Part, parse_form
-from relay.protocols.passthrough import answers
-from relay.protocols.passthrough import requests as wire
+from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.requests import Asked
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
@@ -55,7 +54,7 @@ class Surface:
     """One endpoint. `members`: what is looked at in a request. `model`: the one that is meant when none is named. `files`: names of the file fields of its form."""
 
     endpoint: str
-    ask: Callable[[wire.Values], Asked]
+    ask: Callable[[requests.Values], Asked]
     read: AnswerReader
     members: frozenset[str]
     model: str = ""
@@ -63,12 +62,12 @@ class Surface:
     form: bool = False
 
 
-def _surface(endpoint: str, ask: Callable[[wire.Values], Asked], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
+def _surface(endpoint: str, ask: Callable[[requests.Values], Asked], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
     return Surface(endpoint, ask, read, frozenset(members.split()), model, tuple(files.split()), form)
 
 
-def _unheard(values: wire.Values) -> Asked:
-    return wire.ask_transcription(values, 0)
+def _unheard(values: requests.Values) -> Asked:
+    return requests.ask_transcription(values, 0)
 
 
 _IMAGES: Final = "prompt n quality size stream partial_images"
@@ -76,16 +75,16 @@ _HEARD: Final = "stream response_format"
 SURFACES: Final = {
     surface.endpoint: surface
     for surface in (
-        _surface("completions", wire.ask_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
-        _surface("embeddings", wire.ask_embeddings, answers.read_embeddings, "input encoding_format"),
-        _surface("moderations", wire.ask_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
-        _surface("images.generations", wire.ask_generation, answers.read_images, _IMAGES, "gpt-image-1"),
-        _surface("images.edits", wire.ask_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
-        _surface("images.variations", wire.ask_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
-        _surface("audio.speech", wire.ask_speech, answers.read_transcription, "input stream_format"),
+        _surface("completions", requests.ask_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _surface("embeddings", requests.ask_embeddings, answers.read_embeddings, "input encoding_format"),
+        _surface("moderations", requests.ask_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
+        _surface("images.generations", requests.ask_generation, answers.read_images, _IMAGES, "gpt-image-1"),
+        _surface("images.edits", requests.ask_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _surface("images.variations", requests.ask_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
+        _surface("audio.speech", requests.ask_speech, answers.read_transcription, "input stream_format"),
         _surface("audio.transcriptions", _unheard, answers.read_transcription, _HEARD, "", "file", True),
         _surface("audio.translations", _unheard, answers.read_transcription, _HEARD, "", "file", True),
-        _surface("rerank", wire.ask_rerank, answers.read_rerank, "query documents"),
+        _surface("rerank", requests.ask_rerank, answers.read_rerank, "query documents"),
     )
 }
 
@@ -164,12 +163,12 @@ async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
         values = {name: text for name, text in texts.items() if name in surface.members}
         asked = surface.ask(values)
         if surface.endpoint.startswith("audio."):
-            asked = wire.ask_transcription(values, await _length(form, files[0]))
+            asked = requests.ask_transcription(values, await _length(form, files[0]))
         return _Request(surface, model, asked, body, fields, form, content_type)
     if surface.form and surface.endpoint.startswith("audio."):
         raise BadRequest("Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.", "file", "invalid_multipart")
     fields = read_fields(body)
-    return _Request(surface, read_model(fields, surface.model), surface.ask(wire.values_of(fields, surface.members)), body, fields)
+    return _Request(surface, read_model(fields, surface.model), surface.ask(requests.values_of(fields, surface.members)), body, fields)
 
 
 async def _length(form: Form, file: Part) -> int:

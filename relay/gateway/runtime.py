@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from accounts.models import Change
 from portal.config import Config
 from portal.lib.processes import is_dead
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import requests
 from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
@@ -111,7 +111,7 @@ class Runtime:
                 await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
-                    swept = await snapshot_cache.in_thread(ledger.sweep, time.time(), is_dead)
+                    swept = await snapshot_cache.in_thread(requests.sweep, time.time(), is_dead)
                     self._run_periodic_tasks()
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)

@@ -19,7 +19,7 @@ from relay.errors import (
     UpstreamRefused,
 )
 from relay.protocols.errors import UpstreamError, read_error
-from relay.providers import retry_after as reset
+from relay.providers import retry_after
 from relay.providers.failures import FailureClass, Rule, rules_of
 
 KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
@@ -62,14 +62,14 @@ class Failure(Exception):
 
 def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float) -> float | None:
     """Seconds until another try makes sense, from the headers, the members or the text of a refusal."""
-    found = reset.from_headers(headers, now)
+    found = retry_after.from_headers(headers, now)
     if found is not None or error is None:
         return found
     for text in error.resets:
-        seconds = reset.parse_wait(text, now)
+        seconds = retry_after.parse_wait(text, now)
         if seconds is not None:
-            return reset.clamp(seconds)
-    return reset.from_text(error.message, now)
+            return retry_after.clamp(seconds)
+    return retry_after.from_text(error.message, now)
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str = "", extra: Sequence[Rule] = (), now: float | None = None, inside_200: bool = False) -> Failure:
@@ -88,7 +88,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
     if rule is not None:
         kind, cooldown, certain = rule.kind, rule.cooldown, rule.certain and error is not None
         if wait is None and rule.resets:
-            wait = reset.from_rule(rule.resets, now)
+            wait = retry_after.from_rule(rule.resets, now)
     if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
         kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None

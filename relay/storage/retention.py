@@ -8,7 +8,7 @@ from django.db import connection
 
 from portal.lib import clock
 from relay.storage import files_check
-from relay.storage import responses as kept
+from relay.storage import responses as stored_responses
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
@@ -16,7 +16,7 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
     try:
         files_check.sweep()
         if not stopping():
-            kept.sweep(clock.now())
-            kept.end_orphans()
+            stored_responses.sweep(clock.now())
+            stored_responses.end_orphans()
     finally:
         connection.close()

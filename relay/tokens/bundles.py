@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from relay.models import Token
 from relay.models.token import TokenPurpose
-from relay.tokens import lifecycle as tokens
+from relay.tokens import lifecycle
 
 _BUNDLE: Final = (("GeekAI chat", TokenPurpose.CHAT, "chat"), ("GeekAI Dalle3", TokenPurpose.IMAGES, "dalle"), ("GeekAI MidJourney", TokenPurpose.TASKS, "mj"))
 
@@ -35,7 +35,7 @@ def make_bundle(user: User, origin: str, *, actor: Any, ip: str | None = None) -
     rows = []
     with transaction.atomic():
         for name, purpose, kind in _BUNDLE:
-            token, secret = tokens.create_token(user, name, actor=actor, ip=ip, purpose=purpose)
+            token, secret = lifecycle.create_token(user, name, actor=actor, ip=ip, purpose=purpose)
             note = _("This version of the portal serves no Midjourney yet: the token is refused until it does.") if purpose == TokenPurpose.TASKS else ""
             rows.append(BundleRow(token, kind, origin, secret, note))
     return rows

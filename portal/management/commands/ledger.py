@@ -10,8 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from portal.lib import money
 from portal.lib.processes import is_dead
-from relay.billing.ledger import proofs
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import proofs, requests
 from relay.billing.ledger.verify import verify
 from relay.models import BooksProof
 
@@ -29,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "sweep":
-            count = ledger.sweep(time.time(), is_dead)
+            count = requests.sweep(time.time(), is_dead)
             self.stdout.write(f"{count} reservation(s) given back")
             return
         if options["action"] == "prove":

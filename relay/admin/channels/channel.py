@@ -20,7 +20,7 @@ from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
-from relay.channels import status as standing
+from relay.channels import status as channel_status
 from relay.channels.health_checks import test_channel, test_model
 from relay.channels.keys import put_back
 from relay.channels.models import add_models, copy_channel
@@ -182,7 +182,7 @@ class ChannelAdmin(BaseAdmin):
     @display(description=_("state"))
     def state(self, channel: Any) -> str:
         """As on the front page, and as live."""
-        found: standing.ChannelStatus | None = getattr(channel, "standing", None)
+        found: channel_status.ChannelStatus | None = getattr(channel, "standing", None)
         if found is None:
             return "—"
         return format_html('<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>', found.id, found.state, found.text, found.word)
@@ -190,7 +190,7 @@ class ChannelAdmin(BaseAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """How the channels of a page stand is asked for all at once."""
         changes: Any = super().get_changelist_instance(request)
-        standings = {one.id: one for one in standing.channels()}
+        standings = {one.id: one for one in channel_status.channels()}
         for channel in changes.result_list:
             channel.standing = standings.get(channel.pk)
         return changes
@@ -351,7 +351,7 @@ class ChannelAdmin(BaseAdmin):
         channel = get_object_or_404(Channel, pk=object_id)
         context = {
             **self.admin_site.each_context(request), "title": _("History of “%(name)s”") % {"name": channel}, "opts": self.model._meta, "object": channel,
-            "standing": next((one for one in standing.channels() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
+            "standing": next((one for one in channel_status.channels() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
             "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related("model", "api_key"),
         }  # fmt: skip
         return render(request, "admin/relay/channel/history.html", context)

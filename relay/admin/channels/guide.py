@@ -30,7 +30,7 @@ from relay.channels.probe import fetch_models
 from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.providers.vendors import PROVIDERS
-from relay.tokens import lifecycle as tokens
+from relay.tokens import lifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +308,7 @@ def _token(request: HttpRequest, channel: Channel | None) -> Any:
     secret = ""
     model = Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first() if channel else None
     if request.method == "POST" and user is not None:
-        _made, secret = tokens.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=address(request))
+        _made, secret = lifecycle.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=address(request))
     return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else "demo"}
 
 

@@ -18,7 +18,7 @@ from relay.admin.forms import TokenForm
 from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
 from relay.models.token import STATES, make_secret
-from relay.tokens import lifecycle as tokens
+from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts
 
 
@@ -141,7 +141,7 @@ class TokenAdmin(BaseAdmin):
                 _("Rotate"),
                 danger=True,
             )
-        return self._show(request, token, tokens.rotate_token(token, actor=request.user, ip=address(request)))
+        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=address(request)))
 
     @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -149,7 +149,7 @@ class TokenAdmin(BaseAdmin):
         if request.method != "POST":
             text = _("The token is refused from now on and its running streams are ended. This cannot be undone.")
             return self.confirm(request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True)
-        tokens.revoke_token(token, actor=request.user, ip=address(request))
+        lifecycle.revoke_token(token, actor=request.user, ip=address(request))
         self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
 
@@ -175,7 +175,7 @@ class TokenAdmin(BaseAdmin):
             }
             return render(request, "admin/confirm_many.html", context)
         for token in found:
-            tokens.revoke_token(token, actor=request.user, ip=address(request))
+            lifecycle.revoke_token(token, actor=request.user, ip=address(request))
         self.message_user(request, _("%(n)s token(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
         return None
 

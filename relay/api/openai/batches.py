@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, json_body
 from relay.api.respond import json_response
-from relay.endpoints import batches as batch
+from relay.endpoints import batches
 
 router = Router(auth=token_auth)
 
@@ -16,22 +16,22 @@ router = Router(auth=token_auth)
 @router.post("/batches", url_name="batches")
 async def create_batch(request: HttpRequest) -> HttpResponse:
     """Have the requests of a file made in the background."""
-    return json_response(await batch.create(caller_of(request), await json_body(request)))
+    return json_response(await batches.create(caller_of(request), await json_body(request)))
 
 
 @router.get("/batches", url_name="batches")
 async def list_batches(request: HttpRequest) -> HttpResponse:
     """The batches of the token's user, newest first."""
-    return json_response(await batch.list_batches(caller_of(request), request.GET.dict()))
+    return json_response(await batches.list_batches(caller_of(request), request.GET.dict()))
 
 
 @router.get("/batches/{batch_id}", url_name="batch")
 async def retrieve_batch(request: HttpRequest, batch_id: str) -> HttpResponse:
     """How far a batch is, and where its results are."""
-    return json_response(await batch.retrieve(caller_of(request), batch_id))
+    return json_response(await batches.retrieve(caller_of(request), batch_id))
 
 
 @router.post("/batches/{batch_id}/cancel", url_name="batch-cancel")
 async def cancel_batch(request: HttpRequest, batch_id: str) -> HttpResponse:
     """End it. What runs is waited for; what was answered is kept."""
-    return json_response(await batch.cancel(caller_of(request), batch_id))
+    return json_response(await batches.cancel(caller_of(request), batch_id))

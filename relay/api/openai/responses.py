@@ -9,8 +9,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
-from relay.endpoints.text import compaction as compact
-from relay.endpoints.text import conversations, responses
+from relay.endpoints.text import compaction, conversations, responses
 from relay.errors import InvalidRequest
 from relay.gateway.runtime import runtime
 
@@ -26,13 +25,13 @@ async def create_response(request: HttpRequest) -> HttpResponseBase:
 @router.post("/responses/compact", url_name="responses-compact")
 async def compact_response(request: HttpRequest) -> HttpResponseBase:
     """Make a conversation short, so that it can go on."""
-    return await compact.compact(exchange_of(request), caller_of(request), await runtime())
+    return await compaction.compact(exchange_of(request), caller_of(request), await runtime())
 
 
 @router.post("/responses/input_tokens", url_name="responses-input-tokens")
 async def count_input_tokens(request: HttpRequest) -> HttpResponseBase:
     """How many tokens a request would have."""
-    return await compact.count_input(exchange_of(request), caller_of(request), await runtime())
+    return await compaction.count_input(exchange_of(request), caller_of(request), await runtime())
 
 
 @router.get("/responses/{response_id}", url_name="response")

@@ -20,7 +20,7 @@ from typing import Any, Final
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
-from relay.billing.ledger import requests as ledger
+from relay.billing.ledger import requests
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.ledger.sql import LedgerSql, begin, rollback, unhurried
@@ -291,7 +291,7 @@ class UsageWriter:
                 self._settle_user(db, user_id, users[user_id], now, way)
             for work in batch:
                 if isinstance(work, _Prolong):
-                    ledger.prolong(db, work.owner, now)
+                    requests.prolong(db, work.owner, now)
             if records:
                 self._insert(db, [self._values(db, _with_shortfall(record)) for record in records])
                 for document in () if way else [one for record in records for one in record.rows]:
@@ -306,14 +306,14 @@ class UsageWriter:
         for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
             written_off = way == "write-off"
-            charged = [ledger.write_off(db, scope, charge) for charge in charges] if written_off else ledger.settle(db, reservation, scope, charges, careful=bool(way))
+            charged = [requests.write_off(db, scope, charge) for charge in charges] if written_off else requests.settle(db, reservation, scope, charges, careful=bool(way))
             for record, outcome in zip(records, charged, strict=True):
                 record.charged = outcome
         for release in work.releases:
-            ledger.release(db, release.reservation, release.scope, release.amount, now)
+            requests.release(db, release.reservation, release.scope, release.amount, now)
         for reserve in work.reserves:
             order = reserve.order
-            reserve.result = ledger.reserve(db, order.reservation, order.owner, order.scope, order.budgets, order.need, order.headroom, order.minimum, now)
+            reserve.result = requests.reserve(db, order.reservation, order.owner, order.scope, order.budgets, order.need, order.headroom, order.minimum, now)
 
     def _already_written(self, records: Sequence[_Record]) -> set[str]:
         ids = [record.row[0] for record in records]

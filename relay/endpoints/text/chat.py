@@ -30,7 +30,7 @@ from relay.protocols.chat_completions.request import ChatRequest, conversation, 
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
-from relay.protocols.responses import upstream as chat_over_responses
+from relay.protocols.responses import upstream as responses_upstream
 from relay.protocols.responses.upstream import ResponsesForm, responses_form
 from relay.protocols.responses.upstream_stream import ChatFromResponses
 from relay.protocols.token_estimate import text_units
@@ -125,7 +125,7 @@ def _responses_body(request: ChatRequest, candidate: Candidate, record: Record) 
     if request.stream:
         form.body["stream"] = True
     dropped = [*form.dropped, *parameters.apply_to(channel.policy(_RESPONSES), form.body)]
-    return chat_over_responses.body_of(form, request.stream), form.legacy, dropped
+    return responses_upstream.body_of(form, request.stream), form.legacy, dropped
 
 
 async def _plain(exchange: Exchange, run: Runtime, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
@@ -150,7 +150,7 @@ async def _plain_converted(
     trial.answered()
     record.mark_first_token()
     record.end_attempt(candidate, began)
-    completion = chat_over_responses.completion_of(response, legacy, "" if response.get("id") else f"chatcmpl-{time_ordered_hex()}")
+    completion = responses_upstream.completion_of(response, legacy, "" if response.get("id") else f"chatcmpl-{time_ordered_hex()}")
     body = encode(completion)
     found = parse_chat_answer(body)
     usage = found.usage if found else None

@@ -30,7 +30,7 @@ from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_o
 from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage
-from relay.storage import responses as kept
+from relay.storage import responses as stored_responses
 
 _COMPACT: Final = "responses.compact"
 _COUNT: Final = "responses.input_tokens"
@@ -67,7 +67,7 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
             return await _ask(exchange, run, turn, _COMPACT, record, candidate, trial)
         answer = await attempt_turn(exchange, run, summary, record, candidate, trial)
         response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, kept.named([*turn.before, *turn.own], time_ordered_hex()), response)))
+        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, stored_responses.named([*turn.before, *turn.own], time_ordered_hex()), response)))
 
     job = job_of(run, summary)
     job.prefer = turn.known_at

@@ -33,7 +33,7 @@ from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest
-from relay.protocols.responses import client as responses_over_chat
+from relay.protocols.responses import client as responses_client
 from relay.protocols.responses.client import ChatForm, chat_form, response_object, response_of
 from relay.protocols.responses.client_stream import ResponsesFromChat
 from relay.protocols.responses.compaction import opened
@@ -46,7 +46,7 @@ from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.storage import conversations
-from relay.storage import responses as kept
+from relay.storage import responses as stored_responses
 
 ENDPOINT: Final = "responses"
 _CHAT: Final = "chat.completions"
@@ -112,7 +112,7 @@ class ResponseTurn:
         """What is written together with the record: the response, and what was said in its conversation."""
         found: list[RowWrite] = []
         channel, key = candidate.pair
-        own = kept.named(self.own, exchange.request_id.removeprefix("req_"))
+        own = stored_responses.named(self.own, exchange.request_id.removeprefix("req_"))
         now = time.time()
         if self.keep is not None and self.request.store:
             found.append(
@@ -137,7 +137,7 @@ class ResponseTurn:
                 )
             )
         if self.conversation_pk:
-            for item in (*own, *kept.named(objects_of(response, "output"), time_ordered_hex())):
+            for item in (*own, *stored_responses.named(objects_of(response, "output"), time_ordered_hex())):
                 found.append(insert(ConversationItem, conversation_id=self.conversation_pk, item_id=text_of(item, "id")[:120], body=encode(item).decode()))
             found.append(update(Conversation, self.conversation_pk, expires_at=Moment(now + (self.keep or CONVERSATION_KEEP).total_seconds())))
         return found
@@ -172,7 +172,7 @@ async def _recall(turn: ResponseTurn) -> None:
     """What came before. Raises RelayError."""
     request = turn.request
     if request.previous_id:
-        found = await snapshot_cache.in_thread(kept.turn, turn.caller.user_id, request.previous_id)
+        found = await snapshot_cache.in_thread(stored_responses.turn, turn.caller.user_id, request.previous_id)
         if found is None:
             message = f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send the whole conversation as “input”."
             raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
@@ -314,7 +314,7 @@ async def _open_chat(exchange: Exchange, run: Runtime, turn: ResponseTurn, recor
     if record.charge.clamp is not None:
         body[channel.output_field] = record.charge.clamp
     record.dropped = [*form.dropped, *parameters.apply_to(channel.policy(_CHAT), body)]
-    data = responses_over_chat.body_of(ChatForm(body, form.names), turn.request.stream, channel.stream_usage)
+    data = responses_client.body_of(ChatForm(body, form.names), turn.request.stream, channel.stream_usage)
     upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, data, snapshot_cache.snapshot.rules, _CHAT)
     return upstream, form.names
 
@@ -356,6 +356,6 @@ async def _converted(turn: ResponseTurn, candidate: Candidate, upstream: Upstrea
     completion = decode_object(text)
     if completion is None:
         raise garbage(upstream, text, "a chat completion that can be decoded")
-    fresh = [time_ordered_hex() for _ in range(responses_over_chat.items_of(completion))]
+    fresh = [time_ordered_hex() for _ in range(responses_client.items_of(completion))]
     ids: Json = {**turn.ids, "completed_at": int(time.time()), **turn.overrides(False)}
     return response_of(completion, turn.members, ids, names, fresh), answer.usage

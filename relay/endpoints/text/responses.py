@@ -25,7 +25,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.responses.client import response_object
 from relay.protocols.responses.replay import events_of
-from relay.storage import responses as kept
+from relay.storage import responses as stored_responses
 
 logger: Final = logging.getLogger(__name__)
 _FORGET_SECONDS: Final = 10.0
@@ -55,8 +55,10 @@ async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpRe
     queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, "queued")
     background = BackgroundRequest(caller, request.body)
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
-    own = kept.named(turn.own, background.request_id.removeprefix("req_"))
-    await snapshot_cache.in_thread(kept.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.keep)
+    own = stored_responses.named(turn.own, background.request_id.removeprefix("req_"))
+    await snapshot_cache.in_thread(
+        stored_responses.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.keep
+    )
     run.watchdog.spawn(_make(run, background, turn))
     return Answer(encode(queued))
 
@@ -64,20 +66,20 @@ async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpRe
 async def _make(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
     user = turn.caller.user_id
     try:
-        await snapshot_cache.in_thread(kept.set_running, user, turn.id)
+        await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
         _, _, error = await carry_out(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
-            await snapshot_cache.in_thread(kept.failed, user, turn.id, error.message, error.wire_code or "server_error")
+            await snapshot_cache.in_thread(stored_responses.failed, user, turn.id, error.message, error.wire_code or "server_error")
     except RelayError:
         logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:
     """End a response that is made in the background, on whichever worker. Raises ObjectNotFound, InvalidRequest."""
-    row = await snapshot_cache.in_thread(kept.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
     if row is None:
         raise _unknown(response_id)
-    if row.status in kept.RUNNING:
+    if row.status in stored_responses.RUNNING:
         await snapshot_cache.in_thread(_cancel, row.pk, row.request_id)
     elif not (decode_object(row.body) or {}).get("background"):
         raise InvalidRequest("Only responses that are made in the background can be cancelled. To end a stream, close its connection.", param="response_id")
@@ -85,7 +87,7 @@ async def cancel_response(caller: Caller, response_id: str) -> Json:
 
 
 def _cancel(pk: int, request_id: str) -> None:
-    kept.cancel(pk)
+    stored_responses.cancel(pk)
     announce(Change.END, [request_id])
 
 
@@ -105,8 +107,8 @@ async def fetch_response(caller: Caller, response_id: str) -> Json:
 
 
 def _shown(user_id: int, response_id: str) -> str | None:
-    row = kept.live(user_id, response_id)
-    return kept.shown(row) if row is not None else None
+    row = stored_responses.live(user_id, response_id)
+    return stored_responses.shown(row) if row is not None else None
 
 
 async def replay_response(exchange: Exchange, caller: Caller, response_id: str, after: int) -> EventStream:
@@ -122,7 +124,7 @@ async def replay_response(exchange: Exchange, caller: Caller, response_id: str, 
     async def pump() -> None:
         sent = after + 1
         async for response in bodies():
-            over = response.get("status") not in kept.RUNNING
+            over = response.get("status") not in stored_responses.RUNNING
             events = events_of(response)
             new = events[sent:]
             if new and not over:
@@ -137,15 +139,15 @@ async def replay_response(exchange: Exchange, caller: Caller, response_id: str, 
 
 async def input_items(caller: Caller, response_id: str) -> list[Json]:
     """Raises ObjectNotFound, RelayUnavailable."""
-    row = await snapshot_cache.in_thread(kept.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
     if row is None:
         raise _unknown(response_id)
-    return kept.input_of(row)
+    return stored_responses.input_of(row)
 
 
 async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
     """Forget a response, here and where an upstream keeps it. Raises ObjectNotFound, RelayUnavailable."""
-    gone = await snapshot_cache.in_thread(kept.forget, caller.user_id, response_id)
+    gone = await snapshot_cache.in_thread(stored_responses.forget, caller.user_id, response_id)
     if gone is None:
         raise _unknown(response_id)
     if gone.upstream_keeps:
@@ -153,7 +155,7 @@ async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Jso
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _forget_upstream(run: Runtime, gone: kept.Forgotten, response_id: str) -> None:
+async def _forget_upstream(run: Runtime, gone: stored_responses.Forgotten, response_id: str) -> None:
     """Ask the upstream that keeps it to delete it, too. It would do so by itself after its own time."""
     for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:
