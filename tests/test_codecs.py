@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.protocols.chat_completions.client import ChatClient
+from relay.protocols.chat_completions.client_stream import ChatEncoder
+from relay.protocols.chat_completions.upstream import ChatUpstream
+from relay.protocols.chat_completions.upstream_stream import ChatDecoder
+from relay.protocols.codec import Conversion
+from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest
 from relay.protocols.passthrough.stream import TypedStream
-from relay.protocols.responses.client import chat_form, response_of
-from relay.protocols.responses.client_stream import ResponsesFromChat
+from relay.protocols.responses.answer import completion_of
+from relay.protocols.responses.client import hub_request, response_of
+from relay.protocols.responses.client_stream import ResponsesEncoder
 from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.tools import ToolNames
-from relay.protocols.responses.upstream import completion_of, responses_form
-from relay.protocols.responses.upstream_stream import ChatFromResponses
+from relay.protocols.responses.upstream import ResponsesUpstream
+from relay.protocols.responses.upstream_stream import ResponsesDecoder
 from relay.protocols.usage import Usage
 
 _MEMBERS = (
@@ -47,9 +56,34 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
 
 
-def codec(request: dict[str, Any] | None = None, names: ToolNames | None = None, **more: Any) -> ResponsesFromChat:
+def codec(request: dict[str, Any] | None = None, names: ToolNames | None = None, watch_finish: bool = False) -> Conversion:
+    """A client of responses at an upstream of chat."""
     numbers = itertools.count()
-    return ResponsesFromChat(request or {"model": "m"}, {"id": "resp_1", "created_at": 5}, names or ToolNames(), lambda: f"{next(numbers):04x}", lambda: 9, **more)
+    ids: dict[str, Any] = {"id": "resp_1", "created_at": 5}
+    encoder = ResponsesEncoder(request or {"model": "m"}, ids, names or ToolNames(), lambda: f"{next(numbers):04x}", lambda: 9)
+    return Conversion(decoder=ChatDecoder(watch_finish), encoder=encoder)
+
+
+def chat_codec(include_usage: bool = False, legacy: bool = False) -> Conversion:
+    """A client of chat at an upstream of responses."""
+    return Conversion(decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage, legacy, "chatcmpl-fallback"))
+
+
+def chat_form(request: dict[str, Any], items: list[Any]) -> Any:
+    """What a chat upstream is sent for a request of responses: its body, what its functions stand for, what is dropped."""
+    hub, names = hub_request(request, items)
+    return SimpleNamespace(body=ChatUpstream().request(hub.body, Dialect()).body, names=names, dropped=hub.dropped)
+
+
+def responses_form(request: dict[str, Any], least_output: int = 1) -> Any:
+    """What a responses upstream is sent for a chat request."""
+    hub = ChatClient(request, False, "").hub_request()
+    return ResponsesUpstream().request(hub.body, Dialect(least_output=least_output))
+
+
+def fresh() -> Any:
+    numbers = itertools.count()
+    return lambda: str(next(numbers))
 
 
 def fed(stream: Any, data: bytes, cuts: list[int] | None = None) -> bytes:
@@ -131,7 +165,7 @@ def test_custom_tools_and_namespaces_go_as_functions_and_come_back_as_what_they_
         {"id": "b", "type": "function", "function": {"name": "fs__read", "arguments": '{"p":1}'}},
     ]
     completion: dict[str, Any] = {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
-    output: Any = response_of(completion, {"model": "m"}, {"id": "r"}, form.names, ["1", "2", "3", "4"])["output"]
+    output: Any = response_of(completion, {"model": "m"}, {"id": "r"}, form.names, fresh())["output"]
     assert [(item["type"], item["name"]) for item in output] == [("custom_tool_call", "apply_patch"), ("function_call", "read")]
     assert output[0]["input"] == "*** End" and output[1]["namespace"] == "fs" and output[1]["arguments"] == '{"p":1}'
     streamed = codec(names=form.names)
@@ -199,6 +233,72 @@ def test_what_responses_cannot_do_is_refused_by_name(field: str, value: object) 
     assert (caught.value.param, caught.value.status) == (field, 422)
 
 
+def test_two_apis_that_share_a_feature_lose_nothing_on_the_way_through_the_hub() -> None:
+    items: list[dict[str, Any]] = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}, {"type": "input_file", "file_url": "https://x.example/a.pdf", "filename": "a.pdf"}]},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "in short"}], "content": [{"type": "reasoning_text", "text": "hm"}],
+         "encrypted_content": "gAAA"},
+        {"type": "message", "role": "assistant", "content": [
+            {"type": "output_text", "text": "So.", "annotations": [{"type": "url_citation", "url": "https://x.example", "title": "X", "start_index": 0, "end_index": 2}]},
+            {"type": "refusal", "refusal": "Not that."}]},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "42"},
+        {"type": "computer_call_output", "call_id": "c9", "output": {"type": "computer_screenshot", "image_url": "data:x"}},
+    ]  # fmt: skip
+    hub, _ = hub_request({"model": "m"}, items)
+    assert ResponsesUpstream().request(hub.body, Dialect()).body["input"] == items
+
+
+def test_a_chat_upstream_sees_no_extension_of_the_hub() -> None:
+    items: list[Any] = [
+        {"role": "user", "content": "x"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "So.", "annotations": [{"type": "url_citation", "url": "https://x.example"}]}]},
+    ]
+    hub, _ = hub_request({"model": "m", "tools": [{"type": "function", "name": "f"}]}, items)
+    for holder in (*hub.body["messages"], *hub.body["tools"]):  # type: ignore[misc]  # lists, in the hub
+        holder["hub_cache_control"] = {"type": "ephemeral"}
+    assert "hub_" in json.dumps(hub.body) and "hub_" not in json.dumps(ChatUpstream().request(hub.body, Dialect()).body)
+
+
+def test_signed_thoughts_come_back_to_a_client_that_knows_them_and_to_no_other() -> None:
+    item = {"type": "reasoning", "id": "rs_up", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}], "encrypted_content": "gAAA"}
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "So."}]}
+    completion = completion_of({"id": "resp_up", "status": "completed", "output": [item, message]})
+    back: Any = response_of(json.loads(json.dumps(completion)), {"model": "m"}, {"id": "r"}, ToolNames(), fresh())["output"]
+    assert back[0]["encrypted_content"] == "gAAA" and back[0]["content"] == item["content"]
+    assert "gAAA" not in json.dumps(ChatClient({"model": "m"}, False, "").answer(completion))
+    done = [{"type": "response.output_item.done", "output_index": 0, "item": item}, {"type": "response.completed", "response": {"status": "completed", "output": [item, message]}}]
+    numbers = fresh()
+    encoder = ResponsesEncoder({"model": "m"}, {"id": "r"}, ToolNames(), numbers, lambda: 9)
+    final = events(fed(Conversion(decoder=ResponsesDecoder(), encoder=encoder), sse({"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}, *done)))[-1]
+    assert final["response"]["output"][0]["encrypted_content"] == "gAAA"
+    assert "gAAA" not in fed(chat_codec(), sse(*done)).decode()
+
+
+def test_functions_of_old_clients_are_tools_to_upstreams_and_functions_to_the_client() -> None:
+    request: dict[str, Any] = {
+        "model": "m", "functions": [{"name": "f", "parameters": {"type": "object"}}], "function_call": {"name": "f"},
+        "messages": [
+            {"role": "user", "content": "x"}, {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": "42"},
+        ],
+    }  # fmt: skip
+    body: Any = responses_form(request).body
+    assert body["tools"] == [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}]
+    assert body["tool_choice"] == {"type": "function", "name": "f"}
+    assert body["input"][1:] == [
+        {"type": "function_call", "call_id": "call_f", "name": "f", "arguments": "{}"}, {"type": "function_call_output", "call_id": "call_f", "output": "42"},
+    ]  # fmt: skip
+    call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}'}
+    answer: Any = ChatClient(request, False, "").answer(completion_of({"id": "resp_1", "status": "completed", "output": [call]}))["choices"]
+    assert answer[0]["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'} and "tool_calls" not in answer[0]["message"]
+    assert answer[0]["finish_reason"] == "function_call"
+    found = events(fed(chat_codec(legacy=True), sse({"type": "response.output_item.done", "output_index": 0, "item": call}, {"type": "response.completed", "response": {}})))
+    called = [choice["delta"]["function_call"] for event in found for choice in event["choices"] if "function_call" in choice["delta"]]
+    assert called == [{"name": "f", "arguments": ""}, {"arguments": '{"a":1}'}] and found[-1]["choices"][0]["finish_reason"] == "function_call"
+
+
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +312,7 @@ def test_a_completion_survives_the_way_there_and_back(text: str, calls: list[tup
     if thoughts:
         message["reasoning_content"] = thoughts
     completion: dict[str, Any] = {"id": "chatcmpl-1", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": USAGE}
-    response = response_of(completion, {"model": "m"}, {"id": "resp_1", "created_at": 1}, ToolNames(), [str(n) for n in range(9)])
+    response = response_of(completion, {"model": "m"}, {"id": "resp_1", "created_at": 1}, ToolNames(), fresh())
     back: Any = completion_of(response)
     assert back["choices"][0]["message"]["content"] == text
     assert back["choices"][0]["message"].get("tool_calls") == message.get("tool_calls")
@@ -257,7 +357,7 @@ def test_chunks_become_the_events_of_a_response_however_they_are_split(stream: t
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"] and found[-1]["type"] == "response.completed"
     final = found[-1]["response"]
-    assert final == plain.final and final["status"] == "completed" and final["usage"]["total_tokens"] == 16
+    assert final == plain.encoder.final and final["status"] == "completed" and final["usage"]["total_tokens"] == 16
     assert plain.usage == Usage(9, cached_input=4, output=7, reasoning=3)
     kinds = [item["type"] for item in final["output"]]
     assert kinds == (["reasoning"] if whole["thoughts"] else []) + (["message"] if whole["text"] or kinds == ["message"] else []) + ["function_call"] * len(whole["calls"])
@@ -275,7 +375,7 @@ def test_the_events_become_chunks_again(stream: tuple[bytes, dict[str, Any]], da
     raw, whole = stream
     there = fed(codec(), raw)
     cuts = data.draw(st.lists(st.integers(0, len(there)), max_size=10))
-    back = ChatFromResponses(include_usage=True)
+    back = chat_codec(include_usage=True)
     found = events(fed(back, there, cuts))
     deltas = [choice["delta"] for event in found for choice in event["choices"]]
     assert "".join(delta.get("content") or "" for delta in deltas) == whole["text"]
@@ -295,7 +395,7 @@ def test_the_events_become_chunks_again(stream: tuple[bytes, dict[str, Any]], da
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["chat", "responses", "native", "typed"]))
 def test_no_codec_raises_whatever_arrives(junk: bytes, kind: str) -> None:
-    streams: dict[str, Any] = {"chat": codec(), "responses": ChatFromResponses(), "native": ResponsesStream(lambda response: response), "typed": TypedStream()}
+    streams: dict[str, Any] = {"chat": codec(), "responses": chat_codec(), "native": ResponsesStream(lambda response: response), "typed": TypedStream()}
     fed(streams[kind], junk)
     fed(streams[kind], b"data: " + junk.replace(b"\n", b"") + b"\n\n")
 
@@ -303,16 +403,20 @@ def test_no_codec_raises_whatever_arrives(junk: bytes, kind: str) -> None:
 @settings(max_examples=80, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=5)))
 def test_no_shape_of_json_breaks_a_codec(value: Any) -> None:
-    for make in (lambda: chat_form(value, value if isinstance(value, list) and all(isinstance(v, dict) for v in value) else []), lambda: responses_form(value)):
+    makers: list[Callable[[], Any]] = [
+        lambda: chat_form(value, value if isinstance(value, list) and all(isinstance(v, dict) for v in value) else []),
+        lambda: responses_form(value),
+    ]
+    for make in makers:
         if isinstance(value, dict):
             try:
                 make()
             except BadRequest:
                 pass
     if isinstance(value, dict):
-        response_of(value, {"model": "m"}, {}, ToolNames(), [str(n) for n in range(50)])
+        response_of(value, {"model": "m"}, {}, ToolNames(), fresh())
         completion_of(value)
-    for stream in (codec(), ChatFromResponses(), ResponsesStream(lambda response: response), TypedStream()):
+    for stream in (codec(), chat_codec(), ResponsesStream(lambda response: response), TypedStream()):
         for kind in ("response.output_item.added", "response.output_item.done", "response.output_text.delta", "response.completed"):
             event = {"type": kind, **value} if isinstance(value, dict) else value
             stream.feed(sse(event, done=False))

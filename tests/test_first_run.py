@@ -116,7 +116,7 @@ def copy_of_bootstrap(tmp_path: Path) -> Path:
     """In a folder without an environment, as after a clone."""
     target = tmp_path / "clone" / "portal"
     target.mkdir(parents=True)
-    (target / "bootstrap.py").write_bytes((ROOT / "portal" / "bootstrap.py").read_bytes())
+    (target / "bootstrap.py").write_bytes((ROOT / "portal" / "serving" / "bootstrap.py").read_bytes())
     return target / "bootstrap.py"
 
 

@@ -49,5 +49,5 @@ def test_no_request_is_left_for_the_collector(world: World, model: str, stream: 
         kept = Counter(type(found).__name__ for found in gc.get_objects() if str(type(found).__module__).startswith("relay."))
     finally:
         gc.enable()
-    left = {name: count for name, count in kept.items() if name in {"Exchange", "Record", "Bill", "Trial", "Failure", "ChatStream", "ChatPump", "Upstream", "Promise"}}
+    left = {name: count for name, count in kept.items() if name in {"Exchange", "Record", "RequestCharge", "Attempt", "Failure", "ChatStream", "Pump", "Upstream", "Grant"}}
     assert not left

@@ -26,7 +26,7 @@ from decimal import Decimal
 from django.core.management import call_command
 call_command("migrate", interactive=False, verbosity=0)
 from accounts.models import User
-from relay.billing import ledger
+from relay.billing.ledger import movements
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
 from relay.tokens.lifecycle import create_token
 channel = Channel.objects.create(name="Mock", provider="openai", base_url=sys.argv[1])
@@ -39,7 +39,7 @@ for name in ("plain", "slow"):
     ModelPrice.objects.create(model=model, input=Decimal("2.5"), cached_input=Decimal("1.25"), output=10)
 for amount in sys.argv[2:]:
     user = User.objects.create_user("user-" + amount)
-    ledger.top_up(user, int(amount), actor=None, reason="test")
+    movements.top_up(user, int(amount), actor=None, reason="test")
     print(create_token(user, "test", actor=None)[1])
 """
 

@@ -150,6 +150,8 @@ def test_pages_by_keyset_show_every_request_once(alone: None, people: People) ->
 def test_a_rare_filter_is_searched_in_windows(alone: None, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db.models import Q
 
+    from relay.usage import paging
+
     monkeypatch.setattr(paging, "WINDOW", 5)
     now = clock.now()
     for number in range(40):

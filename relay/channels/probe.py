@@ -21,10 +21,13 @@ from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
+from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import ChatStream
+from relay.protocols.codec import Codec, Conversion
 from relay.protocols.errors import read_error
-from relay.protocols.responses.request import parse_responses_answer, user_item
-from relay.protocols.responses.upstream_stream import ChatFromResponses
+from relay.protocols.responses.answer import parse_responses_answer
+from relay.protocols.responses.request import user_item
+from relay.protocols.responses.upstream_stream import ResponsesDecoder
 from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport
@@ -135,7 +138,9 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
         body["stream"] = True
     began = time.monotonic()
     first: int | None = None
-    scanner: ChatStream | ChatFromResponses = ChatStream() if api == "chat.completions" else ChatFromResponses()
+    scanner: Codec = ChatStream()
+    if api == "responses":
+        scanner = Conversion(decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id=""))
     try:
         async with _client(channel, allowed) as client:
             async with client.stream("POST", PROVIDERS[channel.provider].path(api).lstrip("/"), headers=headers, json=body) as response:

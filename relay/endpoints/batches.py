@@ -250,7 +250,7 @@ async def _try(run: Runtime, state: _State, line: BatchInputLine) -> tuple[Backg
     background = BackgroundRequest(caller, line.body)
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
-    background.keep = partial(_line_written, state.batch.pk, line, background.request_id)
+    background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
     status, body, error = await carry_out(run, background, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
     return None if status == 200 and error is None else (background, status, body, error)
 

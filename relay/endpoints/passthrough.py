@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,22 +16,21 @@ from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
-from relay.endpoints.text.answers import garbage, stream_answer
+from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
-from relay.gateway.attempt import Upstream, open_upstream
+from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange
-from relay.gateway.failover import Trial
-from relay.gateway.pipeline import GatewayRequest, check_end, invalid, refused_parameter, relay_headers, serve
-from relay.gateway.record import COMPLETED, Record
+from relay.gateway.pipeline import check_end, serve
 from relay.gateway.replies import Answer
-from relay.gateway.routing.selection import Candidate
+from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
-from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.stream import stream_answer
+from relay.gateway.upstream import Upstream
 from relay.protocols.chat_completions.request import conversation
 from relay.protocols.chat_completions.stream import ChatStream
-from relay.protocols.codec import Codec
+from relay.protocols.codec import DONE, Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
 from relay.protocols.multipart import Form, Part, parse_form
 from relay.protocols.passthrough import answers, requests
@@ -42,7 +40,6 @@ from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
-from relay.providers.classify import classify
 from relay.transport.body import Pieces
 
 _BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
@@ -144,7 +141,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         units=asked.units,
         exact=asked.exact,
     )
-    return await serve(exchange, caller, run, job, partial(_attempt, exchange, run, request))
+    return await serve(exchange, caller, run, job, partial(_try, request))
 
 
 async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
@@ -200,22 +197,20 @@ def _fit(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | 
     return refused_parameter(name) if name else None
 
 
-async def _attempt(exchange: Exchange, run: Runtime, request: _Request, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
-    channel, surface, asked = candidate.route.channel, request.surface, request.asked
-    began = time.monotonic()
-    body, record.dropped = request.upstream_body(channel, candidate.route.upstream_name, channel.stream_usage)
+    channel, record = attempt.channel, attempt.record
+    body, record.dropped = request.upstream_body(channel, attempt.candidate.route.upstream_name, channel.stream_usage)
     record.sent = True
     content_type = request.content_type if request.form is not None else ""
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, body, snapshot_cache.snapshot.rules, surface.endpoint, content_type)
+    upstream = await attempt.open(request.surface.endpoint, body, content_type)
     try:
         codec = _codec(request, channel, upstream)
-        if codec is not None:
-            ending = None if surface.endpoint == "completions" else b""  # only the APIs for text end with [DONE]
-            if isinstance(codec, ByteStream):
-                record.estimate = _spoken(asked)
-            return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, asked.output_limit, _shown_type(upstream, codec), ending=ending)
-        return await _plain(exchange, run, request, candidate, record, upstream, trial, began)
+        if codec is None:
+            return await _plain(request, attempt, upstream)
+        if isinstance(codec, ByteStream):
+            record.estimate = _spoken(request.asked)
+        return await stream_answer(attempt, upstream, codec, request.asked.output_limit)
     except BaseException:
         upstream.close()
         raise
@@ -227,14 +222,11 @@ def _codec(request: _Request, channel: ChannelView, upstream: Upstream) -> Codec
     if endpoint == "completions" and asked.stream:
         return ChatStream(drop_usage=channel.stream_usage and not asked.include_usage, watch_finish=not channel.sends_done, choices=asked.choices)
     if "text/event-stream" in upstream.content_type:
-        return TypedStream(max(1, asked.units.images), asked.units)
+        ending = DONE if endpoint == "completions" else b""  # only the APIs for text end with a marker
+        return TypedStream(max(1, asked.units.images), asked.units, ending=ending)
     if endpoint == "audio.speech" and "json" not in upstream.content_type:
-        return ByteStream()
+        return ByteStream(content_type=upstream.content_type or "audio/mpeg")
     return None
-
-
-def _shown_type(upstream: Upstream, codec: Codec) -> str:
-    return (upstream.content_type or "audio/mpeg") if isinstance(codec, ByteStream) else ""
 
 
 def _spoken(asked: Asked) -> Usage:
@@ -242,23 +234,20 @@ def _spoken(asked: Asked) -> Usage:
     return Usage(input=asked.prompt_tokens, output=asked.output_limit or 0, audio_output=asked.output_limit or 0, characters=asked.units.characters)
 
 
-async def _plain(exchange: Exchange, run: Runtime, request: _Request, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float) -> HttpResponseBase:
+async def _plain(request: _Request, attempt: Attempt, upstream: Upstream) -> HttpResponseBase:
     surface, asked = request.surface, request.asked
     text = await upstream.read_all()
     upstream.close()
     answer = surface.read(text, asked)
     if answer is None:
-        raise garbage(upstream, text, f"an answer of {surface.endpoint}")
+        raise attempt.garbage(text, f"an answer of {surface.endpoint}")
     if answer.is_error or surface.endpoint == "audio.speech":  # speech that is JSON
-        raise classify(200, {}, text, candidate.route.channel.provider, snapshot_cache.snapshot.rules, inside_200=True)
-    trial.answered()
-    record.mark_first_token()
-    record.end_attempt(candidate, began)
+        raise attempt.error_inside(text)
+    attempt.answered()
     units = 0.0
     if answer.usage is None and surface.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
         units = text_units(text) if text.lstrip().startswith(b"{") else len(text) / 4
-    await exchange.committed(record.submit(COMPLETED, 200, answer.usage, text_units=float(estimate_text(units)), rows=exchange.kept(200, answer.body)))
-    relay_headers(exchange, run, candidate, record, cost=True)
+    await attempt.finish(answer.body, answer.usage, float(estimate_text(units)))
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
         return Answer(answer.body)
     return HttpResponse(answer.body, content_type=upstream.content_type or "text/plain; charset=utf-8")

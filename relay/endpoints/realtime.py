@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -22,14 +23,13 @@ from portal.lib.json import Json, text_of
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.access.authentication import identify
 from relay.gateway.access.short_lived_keys import SECRET, from_secret
-from relay.gateway.attempt import ended_error
+from relay.gateway.attempt import Attempt, ended_error
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange import AsgiScope, Ended, Exchange, Interrupt
-from relay.gateway.failover import Trial
-from relay.gateway.pipeline import GatewayRequest, serve
-from relay.gateway.record import CLIENT_GONE, COMPLETED, Record, end_reason
-from relay.gateway.routing.selection import Candidate
+from relay.gateway.pipeline import serve
+from relay.gateway.record import CLIENT_GONE, COMPLETED, Outcome, Record, end_reason
+from relay.gateway.request import NO_UNITS, GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -80,8 +80,8 @@ class Connected(HttpResponseBase):
 
     status_code = 200
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, candidate: Candidate, record: Record, trial: Trial) -> None:
-        self.socket, self.candidate, self.record, self.trial = socket, candidate, record, trial
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt) -> None:
+        self.socket, self.attempt = socket, attempt
 
 
 async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
@@ -94,8 +94,7 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
         exchange.caller = await identify(exchange)
     if not model:
         raise InvalidRequest("Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model")
-    job = GatewayRequest(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
-    found = await serve(exchange, exchange.caller, run, job, partial(_attempt, exchange, run))
+    found = await serve(exchange, exchange.caller, run, _wanted(run, model), partial(_try, exchange))
     return cast(Connected, found)  # what the attempt returns
 
 
@@ -105,16 +104,21 @@ def _fit(run: Runtime, channel: ChannelView) -> RelayError | None:
     return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
 
 
-async def _attempt(exchange: Exchange, run: Runtime, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+def _wanted(run: Runtime, model: str) -> GatewayRequest:
+    """What is held back, and counted against the limits, for one response."""
+    return GatewayRequest(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
+
+
+async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError."""
-    channel = candidate.route.channel
+    channel, candidate = attempt.channel, attempt.candidate
     began = time.monotonic()
     url = f"{channel.urls[ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
     headers = {name: value for name, value in candidate.key.headers.items() if name.lower() not in {"content-type", "accept-encoding"}}
     beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
     if beta:
         headers["openai-beta"] = beta[:100]
-    transport = run.transport(channel.provider, channel.proxy)
+    transport = attempt.run.transport(channel.provider, channel.proxy)
     assert isinstance(transport, UpstreamTransport)  # noqa: S101  # the demo does not fit
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
     try:
@@ -136,10 +140,8 @@ async def _attempt(exchange: Exchange, run: Runtime, record: Record, candidate: 
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
-    trial.answered()
-    record.mark_first_token()
-    record.end_attempt(candidate, began)
-    return Connected(socket, candidate, record, trial)
+    attempt.answered()
+    return Connected(socket, attempt)
 
 
 # -- while it is open ------------------------------------------------------------------------------------------------
@@ -150,8 +152,8 @@ class Session:
 
     def __init__(self, exchange: Handshake, run: Runtime, connected: Connected, send: SendFrame) -> None:
         self.exchange, self.run, self.socket, self.send = exchange, run, connected.socket, send
-        self.candidate, self.record, self.trial = connected.candidate, connected.record, connected.trial
-        self.model = connected.record.model
+        self.attempt, self.candidate, self.record = connected.attempt, connected.attempt.candidate, connected.attempt.record
+        self.model = self.record.model
         self.transcription = ""
         self.tokens = 0
 
@@ -169,7 +171,7 @@ class Session:
         """Relay the upstream's frames until it ends. Returns the code and reason to close the client's connection with. Raises CancelledError when the client has left."""
         exchange = self.exchange
         exchange.task, exchange.streaming = asyncio.current_task(), True
-        exchange.total_at = time.monotonic() + self.candidate.route.channel.timeouts.total
+        exchange.total_at = time.monotonic() + self.attempt.channel.timeouts.total
         error: RelayError | None = None
         code, reason = 1000, ""
         try:
@@ -177,13 +179,13 @@ class Session:
                 await self.socket.send_str(session_update({"type": "realtime", **exchange.session}))
             code, reason = await self._relay()
             if code not in {1000, 1001}:
-                self.trial.broke(f"the upstream closed the connection with {code} {reason}"[:200])
+                self.attempt.broke(f"the upstream closed the connection with {code} {reason}"[:200])
         except RelayError as ended:
             error = ended
         except asyncio.CancelledError as cancelled:
             why = exchange.explain(cancelled)
             if not isinstance(why, Ended):
-                self._close_books(CLIENT_GONE)
+                self._end_record(CLIENT_GONE)
                 raise
             error = ended_error(why.reason)
         finally:
@@ -192,7 +194,7 @@ class Session:
         if error is not None:
             await self.send(error_event(error.message, error.wire_type, error.wire_code, error.param))
             code, reason = 4000 + error.wire_status if error.wire_status < 1000 else 1011, error.wire_code or ""
-        self._close_books(COMPLETED if error is None else end_reason(error), error)
+        self._end_record(COMPLETED if error is None else end_reason(error), error)
         return code, reason
 
     async def _relay(self) -> tuple[int, str]:
@@ -219,7 +221,7 @@ class Session:
             elif message.type is aiohttp.WSMsgType.ERROR:
                 raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
 
-    # -- the books ---------------------------------------------------------------------------------------------------
+    # -- usage and money ---------------------------------------------------------------------------------------------------
 
     async def _account(self, used: Used) -> None:
         """Record what was used, and wait until that is on disk. Raises RelayUnavailable."""
@@ -229,7 +231,7 @@ class Session:
             await self._account_transcription(usage)
             return
         self.record.sent = True
-        await self.exchange.committed(self.record.submit(COMPLETED, 200, usage))
+        await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage)))
 
     async def _account_transcription(self, usage: Usage | None) -> None:
         """What was said was written down by a model of its own, which is priced by itself if it is known here, and as the session's otherwise."""
@@ -245,11 +247,12 @@ class Session:
         exchange = BackgroundRequest(caller, b"")
         exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
         charge = RequestCharge(self.run.reservations, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
-        await charge.reserve(exchange, usage.input, usage.output, 1, False, usage)
-        record = Record(exchange, self.run.reservations, ENDPOINT, self.transcription or model.name, True, usage.input, charge)
+        wanted = GatewayRequest(ENDPOINT, model.name, partial(_fit, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
+        await charge.reserve(exchange, wanted)
+        record = Record(exchange, self.run.reservations, replace(wanted, stream=True, units=NO_UNITS), self.transcription or model.name, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
         try:
-            await self.exchange.committed(record.submit(COMPLETED, 200, usage))
+            await self.exchange.committed(record.submit(Outcome(COMPLETED, 200, usage)))
         finally:
             for callback in exchange.at_end:
                 callback()
@@ -263,22 +266,23 @@ class Session:
         if model is None or not caller.may_use(model, exchange.wall):
             raise InvalidRequest("This model is not available to your token any more.", code="model_not_allowed", param="model")
         terms = snapshot.terms(caller)
-        wanted = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]  # the connection itself holds its place until it ends
-        if wanted:
-            await run.admission.admit(exchange, wanted, _PROMPT)
+        checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]  # the connection itself holds its place until it ends
+        if checks:
+            await run.admission.admit(exchange, checks, _PROMPT)
         charge = RequestCharge(run.reservations, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
-        await charge.reserve(exchange, _PROMPT, _ANSWER, 1, True)
+        wanted = _wanted(run, self.model)
+        await charge.reserve(exchange, wanted)
         before = self.record
-        self.record = record = Record(exchange, run.reservations, ENDPOINT, self.model, True, _PROMPT, charge)
+        self.record = record = Record(exchange, run.reservations, wanted, self.model, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, before.upstream_model, [*before.attempts]
         exchange.progress = record.progress
 
-    def _close_books(self, reason: str, error: RelayError | None = None) -> None:
+    def _end_record(self, reason: str, error: RelayError | None = None) -> None:
         """The connection is over: what was held back for a response that was not made is given back, and the record says how it ended."""
         self.exchange.tokens_used = self.tokens
         if not self.record.submitted:
             self.record.sent = False
-            self.record.submit(reason, 200, None, error, wait=False)
+            self.record.submit(Outcome(reason, 200, None, error), wait=False)
 
 
 def _caller(exchange: Exchange) -> Caller:

@@ -54,16 +54,7 @@ class Ended(Exception):
 
 
 class Exchange:
-    """State of one request. Times are `time.monotonic()` seconds, but for `wall`.
-
-    `waiting`: the limit that is running while the task waits for the upstream or the database, None while it does not wait; only then may
-    the watch interrupt it for slowness. `streaming`: pieces of a stream are being sent. `quiet_since`: when the client got the last of them, 0
-    while no comment may be put in between.
-    `reply_headers`: what the gateway adds to the answer's headers. `tokens_used`: what the limits count, None while it is not known.
-    `at_end`: called when the exchange is over, whatever became of it. `must_end`: why it shall end at its next step, None while it may go on.
-    `pinned`: the channel that the token names, 0 for none. `price_factor`: parts per million of the price. `keep`: makes what is written
-    together with the record of a whole answer, from its status and body. `progress`: says what the request is doing, for people who look.
-    """
+    """State of one request. Times are `time.monotonic()` seconds, but for `wall`."""
 
     __slots__ = (
         "_receive",
@@ -75,7 +66,6 @@ class Exchange:
         "headers",
         "interrupted",
         "ip",
-        "keep",
         "listener",
         "must_end",
         "pinned",
@@ -84,6 +74,7 @@ class Exchange:
         "quiet_since",
         "reply_headers",
         "request_id",
+        "rows_for",
         "started",
         "streaming",
         "task",
@@ -98,29 +89,33 @@ class Exchange:
 
     def __init__(self, scope: AsgiScope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()
-        self.wall = time.time()
+        self.wall = time.time()  # seconds since 1970
         self.request_id = "req_" + time_ordered_hex()
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
         self.caller: Caller | None = None
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.listener: asyncio.Task[None] | None = None
-        self.interrupted: Interrupt | None = None
+        self.listener: asyncio.Task[None] | None = None  # notices that the client has left
+        self.interrupted: Interrupt | None = None  # why the task was cancelled
+        # The limit that runs while the task waits for the upstream or the database, None while it does not wait.
+        # Only then may the watchdog interrupt it for slowness.
         self.waiting: Interrupt | None = None
-        self.body_read = self.streaming = False
-        self.must_end: Interrupt | None = None
-        self.pinned = 0
-        self.price_factor = ONE
-        self.keep: Callable[[int, bytes], Sequence[RowWrite]] | None = None
-        self.progress: Callable[[], dict[str, Any]] | None = None
+        self.body_read = False
+        self.streaming = False  # pieces of a stream are being sent
+        self.must_end: Interrupt | None = None  # why it shall end at its next step
+        self.pinned = 0  # the channel that the token names, 0: none
+        self.price_factor = ONE  # parts per million of the price
+        # Makes the rows that are written together with the record of a whole answer, from its status and body.
+        self.rows_for: Callable[[int, bytes], Sequence[RowWrite]] | None = None
+        self.progress: Callable[[], dict[str, Any]] | None = None  # what the request is doing, for people who look
         self.wait_since = self.wait_limit = 0.0
-        self.total_at = 0.0
-        self.quiet_since = 0.0
-        self.reply_headers: list[tuple[bytes, bytes]] = []
-        self.upstream_seconds = 0.0
-        self.tokens_used: int | None = None
-        self.at_end: list[Callable[[], None]] = []
+        self.total_at = 0.0  # when the time for the whole answer is over, 0: no limit yet
+        self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be put in between
+        self.reply_headers: list[tuple[bytes, bytes]] = []  # what the gateway adds to the answer's headers
+        self.upstream_seconds = 0.0  # spent waiting for upstreams
+        self.tokens_used: int | None = None  # what the limits count, None while it is not known
+        self.at_end: list[Callable[[], None]] = []  # called when the exchange is over, whatever became of it
         self._receive, self._send = receive, send
 
     # -- the client --------------------------------------------------------------------------------------------------
@@ -218,8 +213,8 @@ class Exchange:
         """The price multiplier, in parts per million."""
         return of_caller if self.price_factor == ONE else of_caller * self.price_factor // ONE
 
-    def kept(self, status: int, body: bytes) -> Sequence[RowWrite]:
-        return self.keep(status, body) if self.keep is not None else ()
+    def stored_rows(self, status: int, body: bytes) -> Sequence[RowWrite]:
+        return self.rows_for(status, body) if self.rows_for is not None else ()
 
     # -- interruption ------------------------------------------------------------------------------------------------
 

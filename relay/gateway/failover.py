@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from django.http.response import HttpResponseBase
 
-from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited, UpstreamTruncated
+from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited
 from relay.gateway.access.admission import AdmissionEntry
-from relay.gateway.attempt import from_interrupt
-from relay.gateway.exchange import Ended, Exchange
+from relay.gateway.attempt import Attempt, TryChannel, from_interrupt
+from relay.gateway.exchange import Ended
 from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
-from relay.gateway.routing.circuit_breaker import Circuit
-from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Candidate, Pair, RoutePreference, pick
+from relay.gateway.request import Fit, GatewayRequest
+from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView, ModelView, Route
+from relay.gateway.snapshot.views import ChannelView, ModelView, Pair, Route
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 
@@ -29,49 +28,6 @@ _TELLING: Final = (
     FailureClass.RATE, FailureClass.QUOTA_WINDOW, FailureClass.OVERLOAD, FailureClass.FULL, FailureClass.TOO_LARGE, FailureClass.UNANSWERED, FailureClass.TRANSIENT,
     FailureClass.TIMEOUT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL,
 )  # fmt: skip
-
-
-class Trial:
-    """One try at one channel, as the other requests see it: it counts as running there, and may be the probe of an open circuit."""
-
-    __slots__ = ("_began", "_candidate", "_health", "_model", "_over", "_probed", "_started")
-
-    def __init__(self, health: Health, candidate: Candidate, model: int, began: float) -> None:
-        self._health, self._candidate, self._model = health, candidate, model
-        self._began, self._started, self._over = began, time.monotonic(), False
-        channel, key = candidate.pair
-        live = health.live
-        live.begin(channel)
-        self._probed: Sequence[Circuit] = live.breaker.enter(channel, key, model, began) if live.breaker.circuits else ()
-
-    def answered(self) -> None:
-        """The answer began."""
-        self._health.answered(self._candidate, self._model, self._began, time.monotonic() - self._started)
-        self._release()
-
-    def failed(self, failure: Failure) -> None:
-        self._health.failed(self._candidate, self._model, failure, self._began)
-        self.over()
-
-    def broke(self, detail: str) -> None:
-        """The answer began and broke off."""
-        self._health.failed(self._candidate, self._model, Failure(FailureClass.STREAM_BROKEN, UpstreamTruncated("The answer broke off."), 200, detail), time.time())
-
-    def over(self) -> None:
-        """It ended, one way or another. Called at the end of every exchange, too."""
-        if not self._over:
-            self._over = True
-            self._health.live.end(self._candidate.route.channel.id)
-            self._release()
-
-    def _release(self) -> None:
-        if self._probed:
-            self._health.live.breaker.leave(self._probed)
-            self._probed = ()
-
-
-Attempt = Callable[[Candidate, Trial], Awaitable[HttpResponseBase]]
-Fit = Callable[[ChannelView], RelayError | None]
 
 
 def fitting(routes: Sequence[Route], fit: Fit) -> tuple[Sequence[Route], RelayError | None]:
@@ -86,21 +42,20 @@ def fitting(routes: Sequence[Route], fit: Fit) -> tuple[Sequence[Route], RelayEr
     return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
 
 
-async def route(
-    exchange: Exchange, caller: Caller, run: Runtime, model: ModelView, record: Record, conversation: str, attempt: Attempt, fit: Fit, prefer: Pair | None = None
-) -> HttpResponseBase:
-    """Try channel after channel until `attempt` returns an answer. Raises RelayError.
+async def route(caller: Caller, run: Runtime, model: ModelView, record: Record, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
+    """Try channel after channel until `try_channel` returns an answer. Raises RelayError.
 
     No (channel, key) is tried twice. After MAX_ATTEMPTS tries, or when RETRY_SECONDS have passed, no other is begun.
     """
-    routes, unfit = fitting(caller.routes(model), fit)
+    routes, unfit = fitting(caller.routes(model), request.fit)
     if unfit is not None and not routes:
         raise unfit
-    if exchange.pinned:
-        _check_pin(exchange.pinned, [one.channel for one in routes], model.name)
-    talk = f"{caller.user_id} {conversation}" if conversation and model.sticky else ""
-    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, talk, exchange.pinned, prefer)
-    answer, failures = await _try_all(exchange, run, routes, preference, record, attempt, fit)
+    pinned = record.exchange.pinned
+    if pinned:
+        _check_pin(pinned, [one.channel for one in routes], model.name)
+    talk = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
+    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, talk, pinned, request.prefer)
+    answer, failures = await _try_all(run, routes, preference, record, request.fit, try_channel)
     if answer is not None:
         return answer
     error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, preference)
@@ -112,10 +67,10 @@ async def route(
 
 
 async def _try_all(
-    exchange: Exchange, run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, attempt: Attempt, fit: Fit
+    run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, fit: Fit, try_channel: TryChannel
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or every failure."""
-    config, health = run.config, run.health
+    config, health, exchange = run.config, run.health, record.exchange
     tried: set[Pair] = set()
     failures: list[Failure] = []
     while len(record.attempts) < config.max_attempts:
@@ -129,25 +84,21 @@ async def _try_all(
         channel = candidate.route.channel
         entry: AdmissionEntry | None = None
         if channel.checks or candidate.key.checks:
-            entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, f"{exchange.request_id}:{channel.id}:{candidate.key.id}")
+            slot = f"{exchange.request_id}:{channel.id}:{candidate.key.id}"
+            entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, slot)
             if entry.verdict.refused is not None:
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)
                 failures.append(_full(entry.verdict))
                 continue
-        record.begin_attempt(candidate)
-        began = time.monotonic()
-        exchange.total_at = exchange.started + channel.timeouts.total
-        trial = Trial(health, candidate, preference.model, now)
-        exchange.at_end.append(trial.over)
+        attempt = Attempt(run, record, candidate, preference.model, now)
         try:
-            return await attempt(candidate, trial), failures
+            return await try_channel(attempt), failures
         except Ended as ended:
             failures.append(from_interrupt(ended))
         except Failure as failure:
             failures.append(failure.with_traceback(None))
-        trial.failed(failures[-1])
-        record.end_attempt(candidate, began, failures[-1])
+        attempt.failed(failures[-1])
         if entry is not None:
             entry.cancel()
         if not _may_go_on(failures[-1], channel):

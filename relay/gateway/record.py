@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
@@ -26,11 +26,10 @@ from relay.errors import (
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange
+from relay.gateway.request import NO_UNITS, GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure
-
-NO_UNITS: Final = Usage()
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted again for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
@@ -53,31 +52,40 @@ def end_reason(error: RelayError) -> str:
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 
-class Record:
-    """What will be written. `submit` may be called more than once; only the first time counts.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended, as its record tells it."""
 
-    `dropped`: parameters that were not sent. `units`: images, characters and milliseconds of the request, for upstreams that report none.
-    `estimate`: what an answer uses that is no text, and never reports it.
-    """
+    reason: str  # a value of relay.models.usage.EndReason
+    status: int  # of the answer to the client
+    usage: Usage | None = None  # as the upstream reported it
+    error: RelayError | None = None  # its public message goes into the record, which its user sees
+    detail: str = ""  # may name an upstream: goes into the list of attempts, which only staff see
+    text_units: float = 0.0  # a rough number of tokens of what reached the client, where no usage is reported
+
+
+class Record:
+    """The usage record of one request. `submit` may be called more than once; only the first time counts."""
 
     __slots__ = (
         "_reservations", "attempts", "candidate", "charge", "delivered", "dropped", "endpoint", "estimate", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
         "streamed", "submitted", "units", "upstream_model",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, reservations: Reservations, endpoint: str, model: str, streamed: bool, prompt_tokens: int, charge: RequestCharge) -> None:
-        self._reservations, self.charge, self.prompt_tokens = reservations, charge, prompt_tokens
-        self.exchange, self.endpoint, self.model, self.streamed = exchange, endpoint, model, streamed
+    def __init__(self, exchange: Exchange, reservations: Reservations, request: GatewayRequest, model: str, charge: RequestCharge) -> None:
+        """`model`: the public name of the model that serves."""
+        self.exchange, self._reservations, self.charge = exchange, reservations, charge
+        self.endpoint, self.model, self.streamed, self.prompt_tokens = request.endpoint, model, request.stream, request.prompt_tokens
+        self.units = request.units  # for upstreams that report none
         self.candidate: Candidate | None = None
         self.upstream_model = ""
         self.attempts: list[dict[str, object]] = []
         self.first_token_ms: int | None = None
-        self.sent = False
+        self.sent = False  # the upstream was sent something that it may bill
         self.submitted = False
-        self.delivered: Callable[[], float] | None = None
-        self.dropped: list[str] = []
-        self.units = NO_UNITS
-        self.estimate: Usage | None = None
+        self.delivered: Callable[[], float] | None = None  # a rough number of tokens that a running stream has delivered
+        self.dropped: list[str] = []  # parameters that were not sent
+        self.estimate: Usage | None = None  # what an answer uses that is no text, and never reports it
 
     def progress(self) -> dict[str, object]:
         """What the request is doing now, for people who look. JSON values; seconds since 1970."""
@@ -110,44 +118,34 @@ class Record:
     def mark_first_token(self) -> None:
         self.first_token_ms = round((time.monotonic() - self.exchange.started) * 1000)
 
-    def submit(
-        self,
-        reason: str,
-        status: int,
-        usage: Usage | None = None,
-        error: RelayError | None = None,
-        detail: str = "",
-        text_units: float = 0.0,
-        wait: bool = True,
-        rows: Sequence[RowWrite] = (),
-    ) -> asyncio.Future[None] | None:
-        """Hand the record to the writer. Without `usage`, what reached the client is counted here and marked as estimated.
+    def submit(self, outcome: Outcome, rows: Sequence[RowWrite] = (), wait: bool = True) -> asyncio.Future[None] | None:
+        """Hand the record to the writer. Without a reported usage, what reached the client is counted here and marked as estimated.
 
-        The error's public message goes into the record, which its user sees; `detail`, which may name an upstream, into the list of
-        attempts, which only staff see. `rows` are written in the same commit.
+        `rows` are written in the same commit. The future is done when all of it is on disk; None where nobody waits.
         """
         if self.submitted:
             return None
         self.submitted = True
-        if detail and self.attempts:
-            self.attempts[-1]["detail"] = detail
-        source = "reported"
-        if usage is None:
-            if self.sent and (error is None or text_units):
-                units = self.units
-                usage = self.estimate or Usage(
-                    self.prompt_tokens, output=estimate_text(text_units), images=units.images, milliseconds=units.milliseconds, characters=units.characters
-                )
-                source = "estimated"
-            else:
-                usage, source = Usage(), "none"
+        if outcome.detail and self.attempts:
+            self.attempts[-1]["detail"] = outcome.detail
+        usage, source = self._usage(outcome)
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
-        charge.finish(self.candidate, usage, source, reason != COMPLETED, reason == INTERNAL)
-        row = self._row(reason, status, usage, source, error)
-        return self._reservations.submit(row, charge.grant, charge.cost, exchange.request_id, exchange.wall, wait, rows)
+        charge.finish(self.candidate, usage, source, outcome.reason != COMPLETED, outcome.reason == INTERNAL)
+        return self._reservations.submit(self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows)
 
-    def _row(self, reason: str, status: int, usage: Usage, source: str, error: RelayError | None) -> UsageRow:
+    def _usage(self, outcome: Outcome) -> tuple[Usage, str]:
+        """What the request used, and how that is known."""
+        if outcome.usage is not None:
+            return outcome.usage, "reported"
+        if self.sent and (outcome.error is None or outcome.text_units):
+            units, output = self.units, estimate_text(outcome.text_units)
+            counted = Usage(self.prompt_tokens, output=output, images=units.images, milliseconds=units.milliseconds, characters=units.characters)
+            return self.estimate or counted, "estimated"
+        return NO_UNITS, "none"
+
+    def _row(self, outcome: Outcome, usage: Usage, source: str) -> UsageRow:
+        error = outcome.error
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return (
             exchange.request_id,
@@ -161,8 +159,8 @@ class Record:
             self.upstream_model[:160],
             self.endpoint,
             self.streamed,
-            status,
-            reason,
+            outcome.status,
+            outcome.reason,
             (error.wire_code or "")[:64] if error else "",
             error.message[:300] if error else "",
             usage.input,

@@ -5,82 +5,71 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from relay.billing.ledger.rows import RowWrite
-from relay.errors import InternalError, RelayError, UpstreamTruncated
-from relay.gateway.attempt import Upstream, from_interrupt
-from relay.gateway.charging.charge import Meter
-from relay.gateway.exchange import Ended, Exchange, Interrupt
-from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Record, end_reason
+from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
+from relay.gateway.attempt import Attempt, from_interrupt
+from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
+from relay.gateway.replies import EventStream
+from relay.gateway.upstream import GARBAGE, Upstream
 from relay.protocols.codec import Codec
 from relay.providers.classify import Failure, stream_error
-
-if TYPE_CHECKING:
-    from relay.gateway.failover import Trial
+from relay.providers.failures import FailureClass
 
 logger: Final = logging.getLogger(__name__)
-DONE: Final = b"data: [DONE]\n\n"
 _DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
+Rows = Callable[[], Sequence[RowWrite]]
+
+
+async def stream_answer(attempt: Attempt, upstream: Upstream, codec: Codec, output_limit: int | None, rows: Rows | None = None) -> EventStream:
+    """Wait for the first event, which decides about the status, then hand over to the pump.
+
+    `output_limit`: tokens of each answer, None when the request names no limit. `rows`: what is written together with the record of a
+    whole answer. Raises Failure, Ended, CancelledError.
+    """
+    primed: list[bytes] = []
+    while not codec.started and codec.error is None and not codec.done:
+        data = await upstream.read()
+        out = codec.feed(data) if data else codec.finish()
+        if out:
+            primed.append(out)
+        if not data:
+            break
+    if codec.error is not None and not codec.started:
+        raise attempt.error_inside(codec.error)
+    if not codec.started:
+        detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
+        raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
+    attempt.answered()
+    attempt.record.delivered = codec.delivered_units
+    pump = Pump(attempt, upstream, codec, output_limit, primed, rows)
+    attempt.add_headers()
+    return EventStream(pump.run, codec.content_type)
 
 
 class Pump:
     """Moves one stream. `run` never raises but for cancellation, and always leaves a record."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        upstream: Upstream,
-        codec: Codec,
-        record: Record,
-        trial: Trial,
-        primed: list[bytes],
-        cutting_off: Callable[[], bool],
-        meter: Meter | None,
-        rows: Callable[[], Sequence[RowWrite]] | None = None,
-        ending: bytes | None = None,
-    ) -> None:
-        """`rows`: what is written together with the record of a whole answer. `ending`: what goes out at the end in place of a marker that is missing."""
-        self._exchange, self._upstream, self._codec, self._record, self._trial = exchange, upstream, codec, record, trial
-        self._primed = primed
-        self._cutting_off = cutting_off
-        self._meter = meter
-        self._rows = rows
-        self._ending = DONE if ending is None else ending
+    def __init__(self, attempt: Attempt, upstream: Upstream, codec: Codec, output_limit: int | None, primed: list[bytes], rows: Rows | None) -> None:
+        """`primed`: what has come out of the codec already."""
+        self._attempt, self._upstream, self._codec = attempt, upstream, codec
+        self._exchange, self._record = attempt.exchange, attempt.record
+        self._meter = attempt.record.charge.meter(attempt.exchange, output_limit)
+        self._primed, self._rows = primed, rows
 
     async def run(self) -> None:
         """Called when the response's head has been sent."""
         exchange, record, codec = self._exchange, self._record, self._codec
-        error: RelayError | None = None
-        detail, broke = "", False
         try:
-            try:
-                await self._move()
-                if codec.error is not None:
-                    error, detail = stream_error(codec.error)
-                    broke = True
-                elif not codec.complete:
-                    error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
-                    detail, broke = "the connection was closed before the end of the answer", True
-                elif codec.done:
-                    if codec.failed is not None:
-                        error, detail = stream_error(codec.failed)
-                    await self._drain()
-            except Failure as failure:
-                error = UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again.")
-                detail, broke = failure.detail, True
-            except Ended as ended:
-                error = from_interrupt(ended).error
-                detail, broke = ended.reason.value, ended.reason is Interrupt.IDLE
-            except RelayError as unavailable:  # nobody could say whether there is money for more
-                error = unavailable
-                detail = "the database did not answer"
+            error, detail, broke = await self._moved()
             self._upstream.close()
             if broke:
-                self._trial.broke(detail)
-            reason = COMPLETED if error is None else end_reason(error)
+                self._attempt.broke(detail)
             rows = self._rows() if self._rows is not None and codec.done else ()
-            future = record.submit(reason, 200, codec.usage, error, detail, codec.text_units, rows=rows)
+            reason = COMPLETED if error is None else end_reason(error)
+            future = record.submit(Outcome(reason, 200, codec.usage, error, detail, codec.text_units), rows)
             try:
                 await exchange.committed(future)
             except RelayError as unavailable:
@@ -88,7 +77,7 @@ class Pump:
             if error is not None and (codec.failed is None or error.wire_status == 503):
                 await self._write_failure(error)
             else:
-                await exchange.write_last(codec.terminal or self._ending)
+                await exchange.write_last(codec.terminal or codec.ending)
         except asyncio.CancelledError:
             self._upstream.close()
             self._left()
@@ -97,8 +86,30 @@ class Pump:
             logger.exception("a stream failed", extra={"request_id": exchange.request_id})
             self._upstream.close()
             fault = InternalError()
-            record.submit(INTERNAL, 200, codec.usage, fault, "", codec.text_units, wait=False)
+            record.submit(Outcome(INTERNAL, 200, codec.usage, fault, "", codec.text_units), wait=False)
             await self._write_failure(fault)
+
+    async def _moved(self) -> tuple[RelayError | None, str, bool]:
+        """Pass the stream on to its end: the error it ended with, the detail for staff, and whether the upstream broke off."""
+        codec = self._codec
+        try:
+            await self._move()
+        except Failure as failure:
+            return UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again."), failure.detail, True
+        except Ended as ended:
+            return from_interrupt(ended).error, ended.reason.value, ended.reason is Interrupt.IDLE
+        except RelayError as unavailable:  # nobody could say whether there is money for more
+            return unavailable, "the database did not answer", False
+        if codec.error is not None:
+            return *stream_error(codec.error), True
+        if not codec.complete:
+            error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
+            return error, "the connection was closed before the end of the answer", True
+        if not codec.done:
+            return None, "", False
+        failed = (None, "") if codec.failed is None else stream_error(codec.failed)
+        await self._drain()
+        return *failed, False
 
     async def _write_failure(self, error: RelayError) -> None:
         """Say why the stream ends. Where nothing can be said, inside audio, the answer is left unfinished, and the server cuts it off."""
@@ -148,5 +159,6 @@ class Pump:
 
     def _left(self) -> None:
         """The client left, or the portal stops: record what was delivered."""
-        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._cutting_off()
-        self._record.submit(CLIENT_GONE if gone else SHUTDOWN, 200, self._codec.usage, None, "", self._codec.text_units, wait=False)
+        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._attempt.run.cutting_off()
+        outcome = Outcome(CLIENT_GONE if gone else SHUTDOWN, 200, self._codec.usage, None, "", self._codec.text_units)
+        self._record.submit(outcome, wait=False)

@@ -35,7 +35,7 @@ class Watchdog:
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # these know the exchange: without this it would live until the next garbage collection
-        exchange.progress = exchange.keep = None
+        exchange.progress = exchange.rows_for = None
         if exchange.listener is not None:
             exchange.listener.cancel()
         exchange.listener = exchange.task = None

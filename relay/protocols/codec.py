@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from relay.protocols.contract import Decoder, Encoder
 from relay.protocols.events import EventReader, TooLarge
 from relay.protocols.usage import Usage
 
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+DONE: Final = b"data: [DONE]\n\n"  # the end marker of chat completions and legacy completions
 OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
 
 
@@ -24,6 +27,8 @@ class EventCodec:
     failed: bytes | None = None
     done: bool = False
     started: bool = False
+    ending: bytes = b""
+    content_type: str = EVENT_STREAM
     _reader: EventReader = field(default_factory=EventReader)
     _units: float = 0.0
     _terminal: bytes = b""
@@ -77,6 +82,51 @@ class EventCodec:
         return self._units
 
 
+@dataclass(slots=True)
+class Conversion(EventCodec):
+    """A stream whose upstream speaks another API than its client: each event becomes hub chunks, and these the client's events."""
+
+    decoder: Decoder
+    encoder: Encoder
+
+    def take(self, event: bytes) -> bytes:
+        chunks = self.decoder.chunks(event)
+        if self.decoder.error is not None:
+            self.error = self.decoder.error
+            return b""
+        out = b"".join(map(self.encoder.chunk, chunks))
+        if self.decoder.done:
+            out += self._end()
+        self.started = self.started or bool(out)
+        self.usage = self.decoder.usage
+        return out
+
+    def finish(self) -> bytes:
+        if self.done or self.error is not None:
+            return b""
+        out = self._taken(self._reader.finish())
+        if not self.done and self.error is None:
+            self.decoder.finish()
+            if self.decoder.done:
+                out += self._end()
+        return out
+
+    def _end(self) -> bytes:
+        out, self._terminal = self.encoder.end()
+        self.done = self.started = True
+        return out
+
+    @property
+    def text_units(self) -> float:
+        return 0.0 if self.usage is not None else self.encoder.units
+
+    def delivered_units(self) -> float:
+        return self.encoder.units
+
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        return self.encoder.failure(message, kind, code, param)
+
+
 class Codec(Protocol):
     """What a stream's codec must offer: feed it what arrives, send on what comes out.
 
@@ -90,6 +140,8 @@ class Codec(Protocol):
     failed: bytes | None
     done: bool
     started: bool
+    ending: bytes  # what goes out at the end of a whole answer whose upstream sent no end marker
+    content_type: str  # of the answer to the client
 
     def feed(self, data: bytes) -> bytes: ...
     def finish(self) -> bytes: ...

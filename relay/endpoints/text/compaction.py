@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import msgspec
@@ -11,17 +10,16 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
-from relay.endpoints.text.answers import garbage
-from relay.endpoints.text.response_turn import ResponseTurn, attempt_turn, job_of, read_turn
+from relay.endpoints.text.endpoint import try_text
+from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
-from relay.gateway.attempt import open_upstream
+from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange
-from relay.gateway.failover import Trial
-from relay.gateway.pipeline import GatewayRequest, relay_headers, serve
-from relay.gateway.record import COMPLETED, Record
+from relay.gateway.pipeline import serve
+from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer
-from relay.gateway.routing.selection import Candidate
+from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -40,7 +38,7 @@ _SUMMARY_TOKENS: Final = 4096
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """How many tokens a request would have. Costs nothing. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
-    model = permitted_model(caller, snapshot_cache.snapshot, turn.request.model, exchange.wall)
+    model = permitted_model(caller, snapshot_cache.snapshot, turn.parsed.model, exchange.wall)
     able = {route.channel.id for route in caller.routes(model) if _speaks(run, _COUNT, route.channel)}
     if not able:
         return _counted(turn)
@@ -48,13 +46,13 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
     def fit(channel: ChannelView) -> RelayError | None:
         return None if channel.id in able else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
 
-    async def attempt(record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
-        if _speaks(run, _COUNT, candidate.route.channel):
-            return await _ask(exchange, run, turn, _COUNT, record, candidate, trial)
-        await exchange.committed(record.submit(COMPLETED, 200))  # it was thought to count, and has just said that it does not
+    async def try_channel(attempt: Attempt) -> HttpResponseBase:
+        if _speaks(run, _COUNT, attempt.channel):
+            return await _ask(turn, _COUNT, attempt)
+        await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))  # it was thought to count, and has just said that it does not
         return _counted(turn)
 
-    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.request.model, fit, prefer=turn.known_at), attempt)
+    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.parsed.model, fit, prefer=turn.known_at), try_channel)
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -62,16 +60,17 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
     turn = await read_turn(exchange, caller, run)
     summary = _summary(turn)
 
-    async def attempt(record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
-        if _speaks(run, _COMPACT, candidate.route.channel):
-            return await _ask(exchange, run, turn, _COMPACT, record, candidate, trial)
-        answer = await attempt_turn(exchange, run, summary, record, candidate, trial)
+    async def try_channel(attempt: Attempt) -> HttpResponseBase:
+        if _speaks(run, _COMPACT, attempt.channel):
+            return await _ask(turn, _COMPACT, attempt)
+        answer = await try_text(summary, attempt)
         response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, stored_responses.named([*turn.before, *turn.own], time_ordered_hex()), response)))
+        items = stored_responses.named([*turn.before, *turn.own], time_ordered_hex())
+        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response)))
 
-    job = job_of(run, summary)
-    job.prefer = turn.known_at
-    return await serve(exchange, caller, run, job, attempt)
+    request = gateway_request(run, summary)
+    request.prefer = turn.known_at
+    return await serve(exchange, caller, run, request, try_channel)
 
 
 def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
@@ -80,42 +79,38 @@ def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
 
 def _counted(turn: ResponseTurn) -> Answer:
     """What is estimated here."""
-    tokens = estimate_prompt(encode([*turn.before, *turn.sent]) + bytes(turn.request.fields.get("instructions", b"")), turn.request.fields.get("tools"))
-    return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
+    said = encode([*turn.before, *turn.sent]) + bytes(turn.parsed.fields.get("instructions", b""))
+    return Answer(encode({"object": "response.input_tokens", "input_tokens": estimate_prompt(said, turn.parsed.fields.get("tools"))}))
 
 
 def _summary(turn: ResponseTurn) -> ResponseTurn:
     """The turn in which the model itself writes the summary, for upstreams that do not compact."""
-    own: Json = {"model": turn.request.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
+    own: Json = {"model": turn.parsed.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
     items = [*for_another_store(turn.before), *turn.sent, user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
     fields["input"] = msgspec.Raw(encode(items))
-    request = ResponsesRequest(encode(fields), fields, turn.request.model, False, False, False, "", "", _SUMMARY_TOKENS)
+    request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
     return ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
 
 
-async def _ask(exchange: Exchange, run: Runtime, turn: ResponseTurn, api: str, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
+async def _ask(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
     """Have the upstream do it."""
-    began = time.monotonic()
-    channel = candidate.route.channel
-    fields = {name: raw for name, raw in turn.request.fields.items() if name not in {"previous_response_id", "conversation", "store", "stream", "background"}}
-    fields["model"] = msgspec.Raw(encode(candidate.route.upstream_name))
+    left_out = {"previous_response_id", "conversation", "store", "stream", "background"}
+    fields = {name: raw for name, raw in turn.parsed.fields.items() if name not in left_out}
+    fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
     fields["input"] = msgspec.Raw(encode([*for_another_store(turn.before), *turn.sent]))
-    record.sent = api == _COMPACT
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, encode(fields), snapshot_cache.snapshot.rules, api)
+    attempt.record.sent = api == _COMPACT
+    upstream = await attempt.open(api, encode(fields))
     try:
         text = await upstream.read_all()
     finally:
         upstream.close()
     found = decode_object(text)
     if found is None or ("input_tokens" if api == _COUNT else "output") not in found:
-        raise garbage(upstream, text, f"an answer of {api}")
-    trial.answered()
-    record.mark_first_token()
-    record.end_attempt(candidate, began)
+        raise attempt.garbage(text, f"an answer of {api}")
+    attempt.answered()
     usage: Usage | None = None
     if api == _COMPACT:
         usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
-    await exchange.committed(record.submit(COMPLETED, 200, usage, rows=exchange.kept(200, text)))
-    relay_headers(exchange, run, candidate, record, cost=True)
+    await attempt.finish(text, usage)
     return Answer(text)

@@ -15,33 +15,29 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
+from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import expand_items
-from relay.endpoints.text.answers import garbage, stream_answer, whole_completion, whole_response
-from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint
-from relay.gateway.attempt import Upstream, open_upstream
+from relay.endpoints.text.endpoint import fit, try_text
+from relay.errors import InvalidRequest
+from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange
-from relay.gateway.failover import Trial
-from relay.gateway.pipeline import GatewayRequest, check_end, invalid, refused_parameter, relay_headers, serve
-from relay.gateway.record import COMPLETED, Record
-from relay.gateway.replies import Answer
-from relay.gateway.routing.selection import Candidate, Pair
+from relay.gateway.pipeline import check_end, serve
+from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.snapshot.views import Pair
+from relay.gateway.upstream import Upstream
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation
-from relay.protocols.codec import Codec
-from relay.protocols.fields import BadRequest
-from relay.protocols.responses import client as responses_client
-from relay.protocols.responses.client import ChatForm, chat_form, response_object, response_of
-from relay.protocols.responses.client_stream import ResponsesFromChat
+from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.responses.answer import parse_responses_answer
+from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.compaction import opened
-from relay.protocols.responses.request import ResponsesRequest, for_another_store, parse_responses_request
-from relay.protocols.responses.stream import ResponsesStream
-from relay.protocols.responses.tools import ToolNames
-from relay.protocols.responses.usage_forms import whole_usage
-from relay.protocols.token_estimate import text_units
+from relay.protocols.responses.objects import response_object
+from relay.protocols.responses.request import ResponsesRequest, Target, for_another_store, parse_responses_request
+from relay.protocols.responses.stream import ResponsesStream, joined, joined_stream
+from relay.protocols.responses.usage import whole_usage
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -49,72 +45,88 @@ from relay.storage import conversations
 from relay.storage import responses as stored_responses
 
 ENDPOINT: Final = "responses"
-_CHAT: Final = "chat.completions"
 CONVERSATION_KEEP: Final = timedelta(days=30)  # where responses are not kept at all
 _BEFORE: Final = ("previous_response_id", "conversation")
 
 
 @dataclass(slots=True)
 class ResponseTurn:
-    """One turn: the request, what came before it, and how it becomes a request of chat.
+    """One request of /v1/responses with everything that came before it, as the endpoint of text takes it."""
 
-    `own`: the input as it came, kept as it is; `sent`: the same with files put in. `before`: everything earlier. `known_at`: the channel and
-    key whose upstream keeps the previous response. `id`: of the response, where the portal names it.
-    """
-
-    request: ResponsesRequest
+    parsed: ResponsesRequest
     caller: Caller
-    own: list[Json]
-    sent: list[Json]
-    before: list[Json] = field(default_factory=list)
-    known_at: Pair | None = None
+    own: list[Json]  # the input as it came, stored as it is
+    sent: list[Json]  # the same with files put in
+    before: list[Json] = field(default_factory=list)  # what was said earlier
+    known_at: Pair | None = None  # the channel and key whose upstream keeps the previous response
     conversation_pk: int = 0
-    keep: timedelta | None = None
-    id: str = ""
-    forced_id: bool = False
-    created: int = 0
-    endpoint: str = ENDPOINT
+    keep: timedelta | None = None  # how long the response is stored, None: not at all
+    id: str = ""  # of the response, where the portal names it
+    forced_id: bool = False  # it does so whatever the upstream says
+    created: int = 0  # seconds since 1970
+    api: str = ENDPOINT
+    endpoint: str = ENDPOINT  # in usage records
+    renamed: bool = False
+    unserved: str = "The upstream of this model serves no text. Use another endpoint or another model."
     _members: Json | None = None
-    _forms: dict[str, ChatForm] = field(default_factory=dict)
+    _client: ResponsesClient | None = None
+
+    @property
+    def fields(self) -> Fields:
+        return self.parsed.fields
+
+    @property
+    def stream(self) -> bool:
+        return self.parsed.stream
+
+    @property
+    def output_limit(self) -> int | None:
+        return self.parsed.output_limit
 
     @property
     def members(self) -> Json:
         """The request, decoded."""
         if self._members is None:
-            self._members = decode_object(self.request.body) or {}
+            self._members = decode_object(self.parsed.body) or {}
         return self._members
 
-    def form(self, output_field: str) -> ChatForm:
-        """As a chat request, made once for each dialect. Raises BadRequest."""
-        found = self._forms.get(output_field)
-        if found is None:
-            found = self._forms[output_field] = chat_form(self.members, [*self.before, *self.sent], output_field)
-        return found
+    @property
+    def client(self) -> ResponsesClient:
+        if self._client is None:
+            ids: Json = {**self.ids, **self.overrides(False)}
+            self._client = ResponsesClient(self.members, [*self.before, *self.sent], ids, time_ordered_hex, lambda: int(time.time()))
+        return self._client
 
     @property
     def ids(self) -> Json:
         return {"id": self.id, "created_at": self.created}
+
+    async def open(self, attempt: Attempt) -> _OpenedResponse:
+        return await _open(self, attempt)
+
+    def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
+        return self.rows(attempt, False, answer)
 
     def overrides(self, native: bool) -> Json:
         """What the client has asked for, and an upstream that was not told of it cannot say."""
         found: Json = {}
         if self.forced_id:
             found.update(id=self.id, created_at=self.created, background=True)
-        if self.request.previous_id:
-            found["previous_response_id"] = self.request.previous_id
-        if self.request.conversation_id:
-            found["conversation"] = {"id": self.request.conversation_id}
-        if native and self.request.store and self.keep is not None:
+        if self.parsed.previous_id:
+            found["previous_response_id"] = self.parsed.previous_id
+        if self.parsed.conversation_id:
+            found["conversation"] = {"id": self.parsed.conversation_id}
+        if native and self.parsed.store and self.keep is not None:
             found["store"] = True
         return found
 
-    def rows(self, exchange: Exchange, candidate: Candidate, upstream_keeps: bool, response: Json) -> list[RowWrite]:
+    def rows(self, attempt: Attempt, upstream_keeps: bool, response: Json) -> list[RowWrite]:
         """What is written together with the record: the response, and what was said in its conversation."""
         found: list[RowWrite] = []
-        channel, key = candidate.pair
+        exchange, (channel, key) = attempt.exchange, attempt.candidate.pair
         own = stored_responses.named(self.own, exchange.request_id.removeprefix("req_"))
         now = time.time()
-        if self.keep is not None and self.request.store:
+        if self.keep is not None and self.parsed.store:
             found.append(
                 insert(
                     StoredResponse,
@@ -122,13 +134,13 @@ class ResponseTurn:
                     user_id=self.caller.user_id,
                     response_id=text_of(response, "id")[:120],
                     request_id=exchange.request_id,
-                    model=self.request.model[:120],
+                    model=self.parsed.model[:120],
                     channel_id=channel,
                     api_key_id=key or None,
                     upstream_keeps=upstream_keeps,
                     status=text_of(response, "status")[:16],
-                    previous_id=self.request.previous_id[:120],
-                    conversation_id=self.request.conversation_id[:64],
+                    previous_id=self.parsed.previous_id[:120],
+                    conversation_id=self.parsed.conversation_id[:64],
                     input=encode(own).decode(),
                     body=encode(response).decode(),
                     owner="",
@@ -170,7 +182,7 @@ def keep_for(run: Runtime) -> timedelta | None:
 
 async def _recall(turn: ResponseTurn) -> None:
     """What came before. Raises RelayError."""
-    request = turn.request
+    request = turn.parsed
     if request.previous_id:
         found = await snapshot_cache.in_thread(stored_responses.turn, turn.caller.user_id, request.previous_id)
         if found is None:
@@ -198,19 +210,19 @@ def _referred(items: Sequence[Json], before: Sequence[Json]) -> list[Json]:
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
-    return await serve(exchange, turn.caller, run, job_of(run, turn), partial(attempt_turn, exchange, run, turn))
+    return await serve(exchange, turn.caller, run, gateway_request(run, turn), partial(try_text, turn))
 
 
-def job_of(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
+def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     """The turn, as the gateway sees it."""
-    request = turn.request
+    request = turn.parsed
     said = bytes(request.fields.get("input", b"")) if not turn.before and turn.sent == turn.own else encode([*turn.before, *turn.sent])
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
     return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
-        fit=partial(_fit, run, turn),
+        fit=partial(fit, run, turn),
         stream=request.stream,
         prompt_tokens=estimate_prompt(said + bytes(instructions or b""), tools),
         output_limit=request.output_limit,
@@ -219,127 +231,81 @@ def job_of(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     )
 
 
-def _fit(run: Runtime, turn: ResponseTurn, channel: ChannelView) -> RelayError | None:
-    """Why a channel cannot serve this turn, None when it can."""
-    fields = turn.request.fields
-    if run.health.speaks(channel, ENDPOINT):
-        name = parameters.refused(channel.policy(ENDPOINT), fields)
-        return refused_parameter(name) if name else None
-    if not run.health.speaks(channel, _CHAT):
-        return UnsupportedEndpoint("The upstream of this model serves no text. Use another endpoint or another model.", param="model")
-    name = parameters.refused(channel.policy(ENDPOINT), fields)
-    if name:
-        return refused_parameter(name)
-    try:
-        name = parameters.refused_value(channel.policy(_CHAT), turn.form(channel.output_field).body)
-    except BadRequest as bad:
-        return invalid(bad)
-    return refused_parameter(name) if name else None
-
-
-async def attempt_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate, trial: Trial) -> HttpResponseBase:
-    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
-    began = time.monotonic()
-    record.sent = True
-    native = run.health.speaks(candidate.route.channel, ENDPOINT)
-    if native:
-        upstream, keeps, always = await _open_native(exchange, run, turn, record, candidate)
-        names = ToolNames()
-    else:
-        upstream, names = await _open_chat(exchange, run, turn, record, candidate)
-        keeps = always = False
-    try:
-        if not turn.request.stream:
-            return await _plain(exchange, run, turn, candidate, record, upstream, trial, began, names if not native else None, keeps, always)
-        channel = candidate.route.channel
-        codec: Codec
-        if native:
-            codec = ResponsesStream(partial(_completed, turn, True), always)
-        else:
-            codec = ResponsesFromChat(turn.members, {**turn.ids, **turn.overrides(False)}, names, time_ordered_hex, lambda: int(time.time()), not channel.sends_done)
-
-        def rows() -> Sequence[RowWrite]:
-            final = codec.final if isinstance(codec, (ResponsesStream, ResponsesFromChat)) else None
-            return turn.rows(exchange, candidate, keeps, final) if final is not None else ()
-
-        return await stream_answer(exchange, run, candidate, record, upstream, trial, began, codec, turn.request.output_limit, rows=rows, ending=b"")
-    except BaseException:
-        upstream.close()
-        raise
-
-
-def _completed(turn: ResponseTurn, native: bool, response: Json) -> Json:
-    """A response with everything that OpenAI's have, and with what only the portal knows."""
-    whole = response_object(turn.members, turn.ids, turn.request.model, [], None, "in_progress")
-    given = {name: value for name, value in response.items() if value is not None or name not in whole or whole[name] is None}
-    created = given.get("created_at")
-    if isinstance(created, float):
-        given["created_at"] = int(created)
-    if isinstance(given.get("usage"), dict):
-        given["usage"] = whole_usage(object_of(given, "usage"))
-    return {**whole, **given, **turn.overrides(native)}
-
-
-async def _open_native(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate) -> tuple[Upstream, bool, bool]:
-    """The upstream's answer; whether the upstream keeps it; whether it lacks what the client has asked for."""
-    channel, request = candidate.route.channel, turn.request
+async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
+    """Ask an upstream that speaks responses. One that has forgotten the previous response is told the whole conversation instead."""
+    channel, record, request = attempt.channel, attempt.record, turn.parsed
     stores = channel.stores and not turn.forced_id and turn.keep is not None
     fields, dropped = parameters.apply(channel.policy(ENDPOINT), request.fields, channel.strips_nulls)
     clamp = max(record.charge.clamp, channel.least_output) if record.charge.clamp is not None else None
-    known = turn.known_at == candidate.pair and not turn.conversation_pk
-    transport = run.transport(channel.provider, channel.proxy)
+    known = turn.known_at == attempt.candidate.pair and not turn.conversation_pk
     while True:
         items: list[Json] | None = None
         if (request.previous_id or request.conversation_id) and not known:
             items = [*for_another_store(turn.before), *turn.sent]
         elif turn.sent is not turn.own and turn.sent != turn.own:
             items = turn.sent
-        body = request.upstream_body(candidate.route.upstream_name, items, stores, clamp, fields, request.stream, known)
+        target = Target(attempt.candidate.route.upstream_name, stores, clamp, known)
         record.dropped = [name for name in dropped if name not in _BEFORE]
         try:
-            upstream = await open_upstream(exchange, transport, candidate, body, snapshot_cache.snapshot.rules, ENDPOINT)
+            upstream = await attempt.open(ENDPOINT, request.upstream_body(target, fields, items))
         except Failure as failure:
             if known and failure.status in {400, 404} and "previous_response" in f"{failure.error.wire_code} {failure.error.message} {failure.detail}":
                 known = False  # it has forgotten; what it knew is known here, too
                 continue
             raise
         untold = not known and bool(request.previous_id or request.conversation_id)
-        return upstream, stores and request.store, untold or turn.forced_id or (request.store and turn.keep is not None and not stores)
+        lacks = untold or turn.forced_id or (request.store and turn.keep is not None and not stores)
+        return _OpenedResponse(turn, attempt, upstream, stores and request.store, lacks)
 
 
-async def _open_chat(exchange: Exchange, run: Runtime, turn: ResponseTurn, record: Record, candidate: Candidate) -> tuple[Upstream, ToolNames]:
-    channel = candidate.route.channel
-    form = turn.form(channel.output_field)
-    body: Json = {**form.body, "model": candidate.route.upstream_name}
-    if record.charge.clamp is not None:
-        body[channel.output_field] = record.charge.clamp
-    record.dropped = [*form.dropped, *parameters.apply_to(channel.policy(_CHAT), body)]
-    data = responses_client.body_of(ChatForm(body, form.names), turn.request.stream, channel.stream_usage)
-    upstream = await open_upstream(exchange, run.transport(channel.provider, channel.proxy), candidate, data, snapshot_cache.snapshot.rules, _CHAT)
-    return upstream, form.names
+class _OpenedResponse:
+    """An answer of an upstream that speaks responses, for a client that does."""
+
+    def __init__(self, turn: ResponseTurn, attempt: Attempt, upstream: Upstream, keeps: bool, lacks: bool) -> None:
+        """`keeps`: the upstream stores it, too. `lacks`: it was not told all that the client has asked for, and its answer does not say it."""
+        self.upstream = upstream
+        self._turn, self._attempt, self._keeps, self._lacks = turn, attempt, keeps, lacks
+        self._codec: ResponsesStream | None = None
+        self._response: Json | None = None
+
+    def codec(self) -> ResponsesStream:
+        self._codec = ResponsesStream(partial(_completed, self._turn), self._lacks)
+        return self._codec
+
+    async def whole(self) -> tuple[bytes, Usage | None]:
+        text = await self.upstream.read_all()
+        self.upstream.close()
+        text, error = joined(text) if "text/event-stream" not in self.upstream.content_type else joined_stream(text)
+        if error is not None:
+            raise self._attempt.error_inside(error)
+        answer = parse_responses_answer(text)
+        if answer is None:
+            raise self._attempt.garbage(text, "a response")
+        if answer.is_error or answer.failed:
+            raise self._attempt.error_inside(text)
+        # None: something in it (half of a surrogate pair, say) cannot be decoded; its bytes can still be passed on.
+        response = decode_object(text)
+        if response is not None and (self._lacks or _lacking(response)):
+            response = _completed(self._turn, response)
+            text = encode(response)
+        self._response = response
+        return text, answer.usage
+
+    def rows(self) -> Sequence[RowWrite]:
+        response = self._response if self._codec is None else self._codec.final
+        return self._turn.rows(self._attempt, self._keeps, response) if response is not None else ()
 
 
-async def _plain(
-    exchange: Exchange, run: Runtime, turn: ResponseTurn, candidate: Candidate, record: Record, upstream: Upstream, trial: Trial, began: float,
-    names: ToolNames | None, keeps: bool, always: bool,
-) -> HttpResponseBase:  # fmt: skip
-    """`names`: what the functions of a chat upstream stand for, None for an upstream that speaks responses."""
-    if names is None:
-        response, answer, body = await whole_response(candidate, upstream)
-        usage = answer.usage
-        if response is not None and (always or _lacking(response)):
-            response = _completed(turn, True, response)
-            body = encode(response)
-    else:
-        converted, usage = await _converted(turn, candidate, upstream, names)
-        response, body = converted, encode(converted)
-    trial.answered()
-    record.mark_first_token()
-    record.end_attempt(candidate, began)
-    rows = [*(turn.rows(exchange, candidate, keeps, response) if response is not None else ()), *exchange.kept(200, body)]
-    await exchange.committed(record.submit(COMPLETED, 200, usage, text_units=0.0 if usage else text_units(body), rows=rows))
-    relay_headers(exchange, run, candidate, record, cost=True)
-    return Answer(body)
+def _completed(turn: ResponseTurn, response: Json) -> Json:
+    """A response with everything that OpenAI's have, and with what only the portal knows."""
+    whole = response_object(turn.members, turn.ids, turn.parsed.model, [], None, "in_progress")
+    given = {name: value for name, value in response.items() if value is not None or name not in whole or whole[name] is None}
+    created = given.get("created_at")
+    if isinstance(created, float):
+        given["created_at"] = int(created)
+    if isinstance(given.get("usage"), dict):
+        given["usage"] = whole_usage(object_of(given, "usage"))
+    return {**whole, **given, **turn.overrides(True)}
 
 
 def _lacking(response: Json) -> bool:
@@ -349,13 +315,3 @@ def _lacking(response: Json) -> bool:
         or not isinstance(response.get("created_at"), int)
         or (bool(response.get("usage")) and "output_tokens_details" not in object_of(response, "usage"))
     )
-
-
-async def _converted(turn: ResponseTurn, candidate: Candidate, upstream: Upstream, names: ToolNames) -> tuple[Json, Usage | None]:
-    answer, text = await whole_completion(candidate, upstream)
-    completion = decode_object(text)
-    if completion is None:
-        raise garbage(upstream, text, "a chat completion that can be decoded")
-    fresh = [time_ordered_hex() for _ in range(responses_client.items_of(completion))]
-    ids: Json = {**turn.ids, "completed_at": int(time.time()), **turn.overrides(False)}
-    return response_of(completion, turn.members, ids, names, fresh), answer.usage

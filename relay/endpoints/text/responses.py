@@ -23,7 +23,7 @@ from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.protocols.responses.client import response_object
+from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
 
@@ -35,7 +35,7 @@ _LOOK_SECONDS: Final = 0.5
 async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
     turn = await read_turn(exchange, caller, run)
-    if turn.request.background:
+    if turn.parsed.background:
         return await _begin(exchange, run, turn)
     return await answer_turn(exchange, run, turn)
 
@@ -45,7 +45,7 @@ async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> H
 
 async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
     """Answer with a response that is queued, and make it. Raises RelayError."""
-    request, caller = turn.request, turn.caller
+    request, caller = turn.parsed, turn.caller
     if request.stream:
         raise UnsupportedParameter("A response is made in the background or streamed, not both at once: leave “stream” or “background” out.", param="background")
     if turn.keep is None:

@@ -10,6 +10,7 @@ from relay.billing.prices import Price, PriceList, affordable_output, ceiling, c
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange import Ended, Exchange, Interrupt
+from relay.gateway.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
@@ -20,7 +21,6 @@ ASSUMED_OUTPUT: Final = 32_768  # tokens of a plain answer of a model whose limi
 _LEAST_OUTPUT: Final = 16  # tokens of answer without which a request is not worth sending
 _PROMPT_LOW: Final = 0.6  # an estimate may be so much too high; nobody is refused by it who can pay the real cost
 _FREE: Final = Price()
-_NO_UNITS: Final = Usage()
 
 
 def fallback_price(setting: str) -> Price | None:
@@ -86,11 +86,12 @@ class RequestCharge:
     def _at(self, prices: PriceList | None, prompt_tokens: int) -> Price | None:
         return prices.at(self._now, prompt_tokens) if prices is not None else None
 
-    async def reserve(self, exchange: Exchange, prompt_tokens: int, limit: int | None, choices: int, streamed: bool, units: Usage = _NO_UNITS, exact: bool = False) -> None:
-        """Hold back what the request may cost. Clamps the answer when that is more than there is, unless it is `exact`: no answer can be asked to be shorter.
+    async def reserve(self, exchange: Exchange, request: GatewayRequest) -> None:
+        """Hold back what the request may cost. Where that is more than there is, the answer is clamped, unless the request is `exact`.
 
         Raises ModelNotPriced, InsufficientQuota, RelayUnavailable.
         """
+        prompt_tokens, limit, choices, units = request.prompt_tokens, request.output_limit, request.choices, request.units
         caller, multiplier = self._caller, self.multiplier
         # Which route will serve is not known yet.
         own: list[Price] = []
@@ -107,14 +108,14 @@ class RequestCharge:
             return
         longest = self._model.max_output_tokens
         limit = min(limit, longest) if limit is not None and longest is not None else limit
-        unlimited = min(longest or STREAM_STEP, STREAM_STEP) if streamed else longest or ASSUMED_OUTPUT
+        unlimited = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
         assumed = unlimited if limit is None else limit
         worst = own[0] if len(own) == 1 else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier, units))
         self._worst = worst
         self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
         self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _LEAST_OUTPUT) * choices, multiplier, units)
-        minimum = self._need if exact else min(self._need, least)
+        minimum = self._need if request.exact else min(self._need, least)
         self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum)
         exchange.at_end.append(grant.drop)  # whatever happens, nothing stays promised
         if grant.reservation is not None and grant.amount < self._need:

@@ -210,9 +210,9 @@ class Reservations:
         headroom = max(0, _HEADROOM * need - max(0, reservation.spare))
         return writer.reserve(ReserveOrder(reservation.id, reservation.owner, reservation.scope, budgets, need, headroom, minimum), on_reserved)
 
-    def submit(self, row: UsageRow, grant: Grant | None, cost: int, request_id: str, at: float, wait: bool, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
+    def submit(self, row: UsageRow, grant: Grant | None, cost: int, exchange: Exchange, wait: bool, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
         """Hand a record to the writer, with what its request is charged and what is written together with it."""
-        return writer.submit(row, grant.settlement(request_id, cost, at) if grant is not None else None, wait, rows)
+        return writer.submit(row, grant.settlement(exchange.request_id, cost, exchange.wall) if grant is not None else None, wait, rows)
 
     # -- giving back -------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,9 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from relay.gateway.routing.circuit_breaker import CircuitBreaker, OpenCircuit
-from relay.gateway.snapshot.views import KeyView, Route
+from relay.gateway.snapshot.views import KeyView, Pair, Route
 
 T = TypeVar("T")
-Pair = tuple[int, int]
 _EXPLORE: Final = 0.05  # share of requests by which the slower channels are measured again
 _NEW: Final = 0.2  # weight of a new measurement in the running average
 

@@ -14,6 +14,7 @@ from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
 _NO_POLICY: Final[Policy] = {}
+Pair = tuple[int, int]  # ids of a channel and one of its keys
 
 
 @dataclass(frozen=True, slots=True)

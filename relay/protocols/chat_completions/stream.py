@@ -13,6 +13,7 @@ import msgspec
 
 from portal.lib.json import encode
 from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.codec import DONE, EVENT_STREAM
 from relay.protocols.sse import BOUNDARY, DATA_LINE, event_data, last_boundary, split_events
 from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage, present
@@ -60,6 +61,8 @@ class ChatStream:
     failed: bytes | None = None
     done: bool = False
     started: bool = False
+    ending: bytes = DONE
+    content_type: str = EVENT_STREAM
     _units: float = 0.0
     _uncounted: list[bytes] = field(default_factory=list)
     _uncounted_size: int = 0

@@ -107,6 +107,8 @@ class ByteStream:
     terminal: bytes = b""
     mid_event: bool = True
     text_units: float = 0.0
+    ending: bytes = b""
+    content_type: str = "audio/mpeg"
     _size: int = 0
 
     def feed(self, data: bytes) -> bytes:

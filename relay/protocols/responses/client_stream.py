@@ -1,4 +1,4 @@
-"""Chunks of a chat completion as the events of a response. Pure; one object follows one stream.
+"""Hub chunks as the events of a response. Pure; one object follows one stream.
 
 Every item is opened, filled and closed as OpenAI does it, with sequence numbers from 0 and a complete response at the end. Calls may arrive
 interleaved; each keeps its own item.
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from portal.lib.json import Json, decode_object, encode, int_of, json_text, object_of, objects_of, text_of
-from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.codec import EventCodec
-from relay.protocols.events import payload, typed_event
-from relay.protocols.responses.client import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
+from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
+from relay.protocols.chat_completions.hub import THINKING
+from relay.protocols.events import typed_event
+from relay.protocols.responses.objects import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
 from relay.protocols.responses.tools import ToolNames
-from relay.protocols.responses.usage_forms import responses_usage
+from relay.protocols.responses.usage import responses_usage
 from relay.protocols.token_estimate import token_units
 
 
@@ -32,26 +31,26 @@ class _Call:
 
 
 @dataclass(slots=True)
-class ResponsesFromChat(EventCodec):
-    """Feed it the upstream's bytes; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec.
+class ResponsesEncoder:
+    """Writes each chunk as the events that it stands for; what is still open is closed at the end."""
 
-    `request`: the client's request; `ids`: what the portal knows of the response (`id`, `created_at` …). `fresh`: makes endings of ids; `clock`: seconds since 1970.
-    """
-
-    request: Json
-    ids: Json
-    names: ToolNames
-    fresh: Callable[[], str]
-    clock: Callable[[], int]
-    watch_finish: bool = False
-    final: Json | None = None
+    request: Json  # the client's, decoded
+    ids: Json  # what the portal knows of the response: `id`, `created_at` …
+    names: ToolNames  # what the functions of the upstream's answer stand for
+    fresh: Callable[[], str]  # makes endings of ids
+    clock: Callable[[], int]  # seconds since 1970
+    units: float = 0.0
+    ending: bytes = b""
+    final: Json | None = None  # the whole response, when it has ended
     _number: int = 0
     _model: str = ""
+    _begun: bool = False
     _shown_usage: Json | None = None
     _finish: str = ""
     _items: list[Json | None] = field(default_factory=list)
     _calls: dict[int, _Call] = field(default_factory=dict)
     _reasoning: tuple[int, str, list[str]] | None = None
+    _signed: Json | None = None
     _message: tuple[int, str] | None = None
     _text: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
@@ -60,17 +59,6 @@ class ResponsesFromChat(EventCodec):
     _part: str = ""
     _parts: int = 0
 
-    # -- what the pump asks ------------------------------------------------------------------------------------------
-
-    def finish(self) -> bytes:
-        """The upstream closed the connection."""
-        if self.done or self.error is not None:
-            return b""
-        out = self._taken(self._reader.finish())
-        if not self.done and self.error is None and self.watch_finish and self._finish:
-            out += self._end()
-        return out
-
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The event by which the stream ends when it cannot go on."""
         self._number += 1
@@ -78,26 +66,12 @@ class ResponsesFromChat(EventCodec):
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def take(self, event: bytes) -> bytes:
-        data = payload(event)
-        if not data:
-            return b""
-        if data == b"[DONE]":
-            return self._end()
-        chunk = decode_object(data)
-        if chunk is None:
-            return b""
-        if chunk.get("error"):
-            self.error = data
-            return b""
-        out = self._begin(chunk) if not self.started else b""
-        choices = objects_of(chunk, "choices")
-        usage = chunk.get("usage") or (choices[0].get("usage") if choices else None)
+    def chunk(self, chunk: Json) -> bytes:
+        out = self._begin(chunk) if not self._begun else b""
+        usage = chunk.get("usage")
         if isinstance(usage, dict):
-            found = parse_chat_usage(encode(usage))
-            if found is not None:
-                self.usage, self._shown_usage = found, responses_usage(usage)
-        for choice in choices:
+            self._shown_usage = responses_usage(usage)
+        for choice in objects_of(chunk, "choices"):
             if int_of(choice, "index") == 0:
                 out += self._choice(choice)
         return out
@@ -115,6 +89,8 @@ class ResponsesFromChat(EventCodec):
         refusal = text_of(delta, "refusal")
         if refusal:
             out += self._say("refusal", refusal, [])
+        for thought in objects_of(delta, THINKING):
+            self._signed = thought
         self._annotations += flat_annotations(delta)
         for number, call in enumerate(objects_of(delta, "tool_calls")):
             out += self._called(call, number)
@@ -122,7 +98,7 @@ class ResponsesFromChat(EventCodec):
         return out
 
     def _begin(self, chunk: Json) -> bytes:
-        self.started = True
+        self._begun = True
         self._model = text_of(chunk, "model") or text_of(self.request, "model")
         begun = self._response("in_progress", "", [])
         return self._event("response.created", response=begun) + self._event("response.in_progress", response=begun)
@@ -137,7 +113,7 @@ class ResponsesFromChat(EventCodec):
             out += self._event("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part={"type": "reasoning_text", "text": ""})
         index, item_id, said = self._reasoning
         said.append(text)
-        self._units += token_units(text.encode())
+        self.units += token_units(text.encode())
         return out + self._event("response.reasoning_text.delta", item_id=item_id, output_index=index, content_index=0, delta=text)
 
     def _close_reasoning(self) -> bytes:
@@ -146,7 +122,8 @@ class ResponsesFromChat(EventCodec):
         index, item_id, said = self._reasoning
         self._reasoning = None
         text = "".join(said)
-        item = reasoning_item(item_id, text)
+        item = reasoning_item(item_id, text, self._signed)
+        self._signed = None
         self._items[index] = item
         return (
             self._event("response.reasoning_text.done", item_id=item_id, output_index=index, content_index=0, text=text)
@@ -167,7 +144,7 @@ class ResponsesFromChat(EventCodec):
             part: Json = {"type": "refusal", "refusal": ""} if kind == "refusal" else {"type": kind, "text": "", "annotations": [], "logprobs": []}
             out += self._event("response.content_part.added", item_id=item_id, output_index=index, content_index=self._parts, part=part)
         (self._refusal if kind == "refusal" else self._text).append(text)
-        self._units += token_units(text.encode())
+        self.units += token_units(text.encode())
         extra: Json = {"logprobs": logprobs} if kind == "output_text" else {}
         return out + self._event(f"response.{kind}.delta", item_id=item_id, output_index=index, content_index=self._parts, delta=text, **extra)
 
@@ -214,7 +191,7 @@ class ResponsesFromChat(EventCodec):
         arguments = json_text(function["arguments"]) if function.get("arguments") is not None else ""
         if arguments:
             found.arguments += arguments
-            self._units += token_units(arguments.encode())
+            self.units += token_units(arguments.encode())
             if found.name not in self.names.custom:  # its input stands inside JSON, and goes out as a whole
                 out += self._event("response.function_call_arguments.delta", item_id=found.item_id, output_index=found.index, delta=arguments)
         return out
@@ -249,9 +226,9 @@ class ResponsesFromChat(EventCodec):
         self._calls = {}
         return out
 
-    def _end(self) -> bytes:
-        """Close what is open. The terminal event is kept until the record is on disk."""
-        out = self._begin({}) if not self.started else b""
+    def end(self) -> tuple[bytes, bytes]:
+        """Close what is open."""
+        out = self._begin({}) if not self._begun else b""
         status, incomplete = ending(self._finish)
         if not any(self._items) and self._message is None and not self._calls and self._reasoning is None:
             out += self._say("output_text", "", [])
@@ -260,9 +237,7 @@ class ResponsesFromChat(EventCodec):
         self.final = self._response(status, incomplete, output)
         if status == "completed":
             self.final["completed_at"] = self.clock()
-        self._terminal = self._event(f"response.{status}", response=self.final)
-        self.done = True
-        return out
+        return out, self._event(f"response.{status}", response=self.final)
 
     # -- events ------------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,19 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, text_of
 from relay.protocols.fields import BadRequest, Fields, absent, optional_bool, read, read_fields, read_model, string, token_limit
-from relay.protocols.responses.usage import parse_responses_usage
-from relay.protocols.usage import Usage, present
 
+PROTOCOL: Final = "responses"  # the name of this API where several are told apart
 _OURS: Final = ("previous_response_id", "conversation", "background")  # what the portal may do in the upstream's place
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The upstream that a request is sent to."""
+
+    model: str  # as it calls it
+    stores: bool  # it may keep the response
+    clamp: int | None  # at most so many tokens of answer
+    knows_previous: bool  # it keeps the previous response, and is told its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +43,31 @@ class ResponsesRequest:
         """The input of this turn as a list of items. Raises BadRequest."""
         return input_items(self.fields.get("input"))
 
-    def upstream_body(self, model: str, items: Sequence[Json] | None, stores: bool, clamp: int | None, fields: Fields, stream: bool, known: bool = False) -> bytes:
+    def upstream_body(self, target: Target, fields: Fields, items: Sequence[Json] | None) -> bytes:
         """The body for an upstream that speaks responses; the client's own bytes when nothing has to change.
 
-        `items`: the input in place of the client's own. `known`: the upstream keeps the previous response, and is told its name.
+        `fields`: those that may be sent. `items`: the input in place of the client's own.
         """
-        keeps = stores and self.store
-        stateless = known or not (self.previous_id or self.conversation_id)
-        same = (
-            stateless
-            and model == self.model
-            and items is None
-            and clamp is None
-            and fields is self.fields
-            and stream == self.stream
-            and not self.background
-            and (keeps or not self.store)
-        )
-        if same:
+        keeps = target.stores and self.store
+        stateless = target.knows_previous or not (self.previous_id or self.conversation_id)
+        unchanged = target.model == self.model and items is None and target.clamp is None and fields is self.fields
+        if unchanged and stateless and not self.background and (keeps or not self.store):
             return self.body
         out = dict(fields)
-        if not known:
+        if not target.knows_previous:
             for name in _OURS:
                 out.pop(name, None)
         if items is not None:
             out["input"] = msgspec.Raw(encode(items))
         out.pop("background", None)
-        out["model"] = msgspec.Raw(encode(model))
-        out["stream"] = msgspec.Raw(b"true" if stream else b"false")
-        if not stream:
+        out["model"] = msgspec.Raw(encode(target.model))
+        out["stream"] = msgspec.Raw(b"true" if self.stream else b"false")
+        if not self.stream:
             out.pop("stream_options", None)
         if not keeps:
             out["store"] = msgspec.Raw(b"false")
-        if clamp is not None:
-            out["max_output_tokens"] = msgspec.Raw(b"%d" % clamp)
+        if target.clamp is not None:
+            out["max_output_tokens"] = msgspec.Raw(b"%d" % target.clamp)
         return encode(out)
 
 
@@ -125,38 +125,3 @@ def for_another_store(items: Sequence[Json]) -> list[Json]:
             continue
         found.append({name: value for name, value in item.items() if name not in {"id", "status"}} if kind != "reasoning" else {k: v for k, v in item.items() if k != "id"})
     return found
-
-
-class _Answer(msgspec.Struct):
-    id: str = ""
-    status: str = ""
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
-    output: msgspec.Raw = msgspec.Raw()
-
-
-_answer: Final = msgspec.json.Decoder(_Answer)
-
-
-@dataclass(frozen=True, slots=True)
-class ResponsesAnswer:
-    """What the portal needs of a whole response. `failed`: it says itself that it failed. `is_error`: a 200 that is no response but an error object."""
-
-    id: str
-    usage: Usage | None
-    is_error: bool
-    failed: bool
-
-
-def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
-    """None when the body is no response at all."""
-    try:
-        answer = _answer.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    failed = answer.status == "failed"
-    is_error = present(answer.error) and not answer.id
-    if not is_error and not present(answer.output):
-        return None
-    usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
-    return ResponsesAnswer(answer.id, usage, is_error, failed)

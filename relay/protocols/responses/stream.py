@@ -205,3 +205,16 @@ class ResponsesStream(EventCodec):
         out, self._opening = b"".join(self._opening), []
         self.started = True
         return out
+
+
+def joined(body: bytes) -> tuple[bytes, bytes | None]:
+    """A whole response, also of an upstream that streams without having been asked to, and the error object of such a stream."""
+    return joined_stream(body) if body.lstrip()[:6] in (b"event:", b"data: ") else (body, None)
+
+
+def joined_stream(body: bytes) -> tuple[bytes, bytes | None]:
+    """The response that a whole stream ends with, empty when it does not end, and the stream's error object."""
+    codec = ResponsesStream(lambda response: response)
+    codec.feed(body)
+    codec.finish()
+    return encode(codec.final) if codec.final is not None else b"", codec.error

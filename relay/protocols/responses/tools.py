@@ -122,11 +122,6 @@ def _flat(function: Json) -> Json:
     }  # fmt: skip
 
 
-def functions_as_tools(functions: Sequence[Json]) -> list[Json]:
-    """The `functions` of old clients."""
-    return [_flat(function) for function in functions]
-
-
 def response_tool_choice(choice: object) -> object:
     """A chat request's choice as the Responses API takes it."""
     if not isinstance(choice, dict):
@@ -138,6 +133,4 @@ def response_tool_choice(choice: object) -> object:
         allowed = object_of(choice, "allowed_tools")
         tools = [{"type": text_of(tool, "type"), "name": text_of(object_of(tool, text_of(tool, "type")), "name")} for tool in objects_of(allowed, "tools")]
         return {"type": "allowed_tools", "mode": allowed.get("mode") or "auto", "tools": tools}
-    if "name" in choice:  # function_call of old clients
-        return {"type": "function", "name": text_of(choice, "name")}
     return choice

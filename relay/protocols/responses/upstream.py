@@ -1,4 +1,4 @@
-"""A client of chat completions at an upstream that speaks responses only: the request, and the whole answer. Pure.
+"""Upstreams that speak the Responses API, for clients of other APIs: a hub request as theirs, and their whole answer as a completion. Pure.
 
 The stream is in `relay.protocols.responses.upstream_stream`.
 """
@@ -6,13 +6,17 @@ The stream is in `relay.protocols.responses.upstream_stream`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-from portal.lib.json import Json, encode, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
+from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, refusal_of
+from relay.protocols.contract import Completion, Dialect, Form
 from relay.protocols.fields import BadRequest, unsupported
-from relay.protocols.responses.tools import functions_as_tools, response_tool_choice, response_tools
-from relay.protocols.responses.usage_forms import chat_usage
+from relay.protocols.responses.answer import completion_of, parse_responses_answer
+from relay.protocols.responses.request import PROTOCOL
+from relay.protocols.responses.stream import joined
+from relay.protocols.responses.tools import response_tool_choice, response_tools
+from relay.protocols.responses.upstream_stream import ResponsesDecoder
 
 _SAME: Final = (
     "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier", "metadata",
@@ -30,17 +34,42 @@ _NEEDED: Final[dict[str, tuple[object, ...]]] = {
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
 
-@dataclass(slots=True)
-class ResponsesForm:
-    """A chat request as a request of /v1/responses. `legacy`: the client speaks of functions, as before there were tools."""
+class ResponsesUpstream:
+    """The Responses API as upstreams speak it."""
 
-    body: Json
-    legacy: bool
-    dropped: list[str] = field(default_factory=list)
+    api = "responses"
+    answer_name = "a response"
+
+    def request(self, hub: Json, dialect: Dialect) -> Form:
+        return Form(*responses_request(hub, dialect.least_output))
+
+    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
+        body["max_output_tokens"] = max(tokens, dialect.least_output)
+
+    def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
+        return encode({**body, "stream": True} if stream else body)
+
+    def completion(self, body: bytes) -> Completion | None:
+        text, error = joined(body)
+        if error is not None:
+            return Completion(None, None, error)
+        answer = parse_responses_answer(text)
+        if answer is None:
+            return None
+        if answer.is_error or answer.failed:
+            return Completion(None, None, text)
+        response = decode_object(text)
+        return Completion(completion_of(response), answer.usage) if response is not None else None
+
+    def decoder(self, dialect: Dialect) -> ResponsesDecoder:
+        return ResponsesDecoder()
 
 
-def responses_form(request: Json, least_output: int = 1) -> ResponsesForm:
-    """`least_output`: the fewest tokens that the upstream takes as a limit. Raises BadRequest."""
+def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[str]]:
+    """A hub request as a request of /v1/responses, and the parameters that are left out.
+
+    `least_output`: the fewest tokens that the upstream takes as a limit. Raises BadRequest.
+    """
     for name, fine in _NEEDED.items():
         if request.get(name) is not None and request[name] not in fine:
             raise unsupported(f"The upstream of this model cannot honour “{name}”, and without it the answer would be another. Leave it out, or use another model.", name)
@@ -55,9 +84,8 @@ def responses_form(request: Json, least_output: int = 1) -> ResponsesForm:
     text = _text(request)
     if text:
         body["text"] = text
-    legacy = bool(objects_of(request, "functions"))
-    tools = functions_as_tools(objects_of(request, "functions")) if legacy else response_tools(objects_of(request, "tools"))
-    choice = response_tool_choice(request.get("function_call") if legacy else request.get("tool_choice"))
+    tools = response_tools(objects_of(request, "tools"))
+    choice = response_tool_choice(request.get("tool_choice"))
     if tools:
         body["tools"] = tools
         if choice is not None:
@@ -69,7 +97,7 @@ def responses_form(request: Json, least_output: int = 1) -> ResponsesForm:
         if request.get("top_logprobs"):
             body["top_logprobs"] = request["top_logprobs"]
     dropped = [name for name, value in request.items() if name not in _TAKEN and name not in _SAME and name not in _NEEDED and value not in _EMPTY]
-    return ResponsesForm(body, legacy, dropped)
+    return body, dropped
 
 
 def _text(request: Json) -> Json:
@@ -102,13 +130,40 @@ def items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         elif role == "user":
             items.append({"type": "message", "role": "user", "content": _user_parts(content, where)})
         elif role == "assistant":
+            items += [_reasoning(thought) for thought in objects_of(message, THINKING)]
             items += _assistant(message, where)
-        elif role in {"tool", "function"}:
-            call_id = text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}"
-            items.append({"type": "function_call_output", "call_id": call_id, "output": _plain(content, where)})
+        elif role == "tool":
+            items.append({"type": "function_call_output", "call_id": text_of(message, "tool_call_id"), "output": _plain(content, where)})
+        elif role == RAW:
+            items.append(_raw(message))
         else:
             raise BadRequest(f"The role of {where} must be system, developer, user, assistant or tool.", f"{where}.role")
     return "\n\n".join(part for part in instructions if part), items
+
+
+def _raw(block: Json) -> Json:
+    """What only one API knows: given back to it as it was, refused for any other. Raises BadRequest."""
+    raw = object_of(block, RAW)
+    if text_of(raw, "protocol") != PROTOCOL:
+        raise refusal_of(block)
+    return object_of(raw, "value")
+
+
+def _reasoning(thought: Json) -> Json:
+    """Thoughts as the item that they were."""
+    item: Json = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in _strings(thought, "summary")]}
+    if text_of(thought, "id"):
+        item["id"] = thought["id"]
+    if texts := _strings(thought, "text"):
+        item["content"] = [{"type": "reasoning_text", "text": text} for text in texts]
+    if thought.get("signature"):
+        item["encrypted_content"] = thought["signature"]
+    return item
+
+
+def _strings(holder: Json, name: str) -> list[str]:
+    found = holder.get(name)
+    return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []
 
 
 def _plain(content: object, where: str) -> str:
@@ -139,6 +194,11 @@ def _user_part(part: Json, where: str) -> Json:
     if kind == "file":
         file = object_of(part, "file")
         return {"type": "input_file", **{key: file[key] for key in ("filename", "file_data", "file_id") if file.get(key) is not None}}
+    if kind == DOCUMENT:
+        named = object_of(part, DOCUMENT)
+        return {"type": "input_file", "file_url": named.get("url"), **({"filename": named["filename"]} if named.get("filename") is not None else {})}
+    if kind == RAW:
+        return _raw(part)
     raise unsupported(f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use another model.", f"{where}.type")
 
 
@@ -146,6 +206,8 @@ def _assistant(message: Json, where: str) -> list[Json]:
     items: list[Json] = []
     text, refusal = _plain(message.get("content"), where), text_of(message, "refusal")
     content: list[Json] = [{"type": "output_text", "text": text}] if text else []
+    if content and objects_of(message, CITATIONS):
+        content[0]["annotations"] = objects_of(message, CITATIONS)
     if refusal:
         content.append({"type": "refusal", "refusal": refusal})
     if content:
@@ -156,87 +218,4 @@ def _assistant(message: Json, where: str) -> list[Json]:
             items.append({"type": "custom_tool_call", "call_id": text_of(call, "id"), "name": text_of(custom, "name"), "input": text_of(custom, "input")})
         else:
             items.append({"type": "function_call", "call_id": text_of(call, "id"), "name": text_of(function, "name"), "arguments": text_of(function, "arguments")})
-    called = object_of(message, "function_call")
-    if called:
-        name = text_of(called, "name")
-        items.append({"type": "function_call", "call_id": f"call_{name}", "name": name, "arguments": text_of(called, "arguments")})
     return items
-
-
-# -- the answer ------------------------------------------------------------------------------------------------------
-
-
-def finish_of(response: Json, called: bool) -> str:
-    """finish_reason, from a response that has ended."""
-    if text_of(response, "status") == "incomplete":
-        return "content_filter" if text_of(object_of(response, "incomplete_details"), "reason") == "content_filter" else "length"
-    return "tool_calls" if called else "stop"
-
-
-def call_of(item: Json) -> Json | None:
-    """An output item as a tool call of chat, None when it is none."""
-    kind = text_of(item, "type")
-    if kind == "function_call":
-        return {"id": text_of(item, "call_id"), "type": "function", "function": {"name": text_of(item, "name"), "arguments": text_of(item, "arguments") or "{}"}}
-    if kind == "custom_tool_call":
-        return {"id": text_of(item, "call_id"), "type": "custom", "custom": {"name": text_of(item, "name"), "input": text_of(item, "input")}}
-    return None
-
-
-def thoughts_of(item: Json) -> str:
-    """What a reasoning item shows: its summary, or, from models that show it, the reasoning itself."""
-    summary = "\n\n".join(text_of(part, "text") for part in objects_of(item, "summary"))
-    return summary or "\n".join(text_of(part, "text") for part in objects_of(item, "content"))
-
-
-def nested_annotations(part: Json) -> list[Json]:
-    """Citations as chat completions write them."""
-    cited = [entry for entry in objects_of(part, "annotations") if text_of(entry, "type") == "url_citation"]
-    return [{"type": "url_citation", "url_citation": {key: entry.get(key) for key in ("start_index", "end_index", "url", "title")}} for entry in cited]
-
-
-def completion_of(response: Json, legacy: bool = False, completion_id: str = "") -> Json:
-    """A response as a chat completion."""
-    text, refusal = "", ""
-    thoughts: list[str] = []
-    calls: list[Json] = []
-    annotations: list[Json] = []
-    logprobs: list[Json] = []
-    for item in objects_of(response, "output"):
-        kind, call = text_of(item, "type"), call_of(item)
-        if call is not None:
-            calls.append(call)
-        elif kind == "message":
-            for part in objects_of(item, "content"):
-                text += text_of(part, "text")
-                refusal += text_of(part, "refusal")
-                annotations += nested_annotations(part)
-                logprobs += objects_of(part, "logprobs")
-        elif kind == "reasoning":
-            thoughts.append(thoughts_of(item))
-    message: Json = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None, "annotations": annotations}
-    finish = finish_of(response, bool(calls))
-    if any(thoughts):
-        message["reasoning_content"] = "\n\n".join(filter(None, thoughts))
-    if calls and legacy:
-        message["function_call"] = object_of(calls[0], "function")
-        finish = "function_call" if finish == "tool_calls" else finish
-    elif calls:
-        message["tool_calls"] = calls
-    choice: Json = {"index": 0, "message": message, "logprobs": {"content": logprobs, "refusal": None} if logprobs else None, "finish_reason": finish}
-    created = response.get("created_at")
-    found: Json = {
-        "id": completion_id or f"chatcmpl-{text_of(response, 'id').removeprefix('resp_')}", "object": "chat.completion",
-        "created": int(created) if isinstance(created, (int, float)) else 0,
-        "model": text_of(response, "model"), "choices": [choice],
-    }  # fmt: skip
-    if response.get("service_tier"):
-        found["service_tier"] = response["service_tier"]
-    if isinstance(response.get("usage"), dict):
-        found["usage"] = chat_usage(object_of(response, "usage"))
-    return found
-
-
-def body_of(form: ResponsesForm, stream: bool) -> bytes:
-    """The bytes to send."""
-    return encode({**form.body, **({"stream": True} if stream else {})})

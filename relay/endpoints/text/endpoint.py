@@ -1,0 +1,164 @@
+"""One endpoint for every API of text: which channels can serve a request, one try at one of them, and the answer in the client's API.
+
+Where the channel speaks the client's own API, the API's own `open` serves, and bytes pass through. Otherwise the request and the answer
+go through the hub (`relay.protocols.contract`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from django.http.response import HttpResponseBase
+
+from portal.lib.json import Json, encode
+from relay.billing.ledger.rows import RowWrite
+from relay.endpoints.errors import invalid, refused_parameter
+from relay.errors import RelayError, UnsupportedEndpoint
+from relay.gateway.attempt import Attempt
+from relay.gateway.replies import Answer
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.views import ChannelView
+from relay.gateway.stream import stream_answer
+from relay.gateway.upstream import Upstream
+from relay.protocols import contract
+from relay.protocols.chat_completions.upstream import ChatUpstream
+from relay.protocols.codec import Codec, Conversion
+from relay.protocols.contract import Dialect
+from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.responses.upstream import ResponsesUpstream
+from relay.protocols.token_estimate import text_units
+from relay.protocols.usage import Usage
+from relay.providers import parameters
+
+# What a channel is asked by when it does not speak the client's API, the first that it speaks.
+UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream())
+
+
+class Opened(Protocol):
+    """An upstream's answer whose head has come with a 200."""
+
+    upstream: Upstream
+
+    def codec(self) -> Codec:
+        """For its stream."""
+
+    async def whole(self) -> tuple[bytes, Usage | None]:
+        """The client's bytes and the reported usage of a plain answer. Raises Failure, Ended, CancelledError."""
+
+    def rows(self) -> Sequence[RowWrite]:
+        """What is stored together with the usage record, when the answer is whole."""
+
+
+class TextRequest(Protocol):
+    """A request of one client API: what this API does in its own way."""
+
+    api: str  # its name among `relay.providers.vendors.PATHS`
+    unserved: str  # the error where a channel speaks no API of text
+    renamed: bool  # whether its parameters go by other names than those that vendors' rules are written for
+
+    @property
+    def fields(self) -> Fields: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def output_limit(self) -> int | None:
+        """Tokens of each answer; None when the request names no limit."""
+
+    @property
+    def client(self) -> contract.Client:
+        """The request, for upstreams of another API."""
+
+    async def open(self, attempt: Attempt) -> Opened:
+        """Ask a channel that speaks this API. Raises Failure, Ended, CancelledError."""
+
+    def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
+        """What is stored together with the usage record of an answer that another API's upstream gave."""
+
+
+def fit(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
+    """Why a channel cannot serve a request, None when it can."""
+    own = channel.policy(request.api)
+    if run.health.speaks(channel, request.api):
+        name = parameters.refused(own, request.fields) if own else ""
+        return refused_parameter(name) if name else None
+    upstream = _upstream_of(run, channel)
+    if upstream is None:
+        return UnsupportedEndpoint(request.unserved, param="model")
+    rules = channel.policy(upstream.api)
+    name = parameters.refused({**rules, **own} if request.renamed else own, request.fields, converted=request.renamed)
+    if name:
+        return refused_parameter(name)
+    try:
+        name = parameters.refused_value(rules, upstream.request(request.client.hub_request().body, dialect_of(channel)).body)
+    except BadRequest as bad:
+        return invalid(bad)
+    return refused_parameter(name) if name else None
+
+
+async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
+    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
+    attempt.record.sent = True
+    try:
+        own = attempt.run.health.speaks(attempt.channel, request.api)
+        opened: Opened = await request.open(attempt) if own else await _open_converted(request, attempt)
+        if request.stream:
+            return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
+        answer, usage = await opened.whole()
+        attempt.answered()
+        await attempt.finish(answer, usage, 0.0 if usage else text_units(answer), opened.rows())
+        return Answer(answer)
+    except BaseException:
+        attempt.close()
+        raise
+
+
+def dialect_of(channel: ChannelView) -> Dialect:
+    return Dialect(channel.output_field, channel.least_output, channel.stream_usage, channel.sends_done)
+
+
+def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None:
+    return next((upstream for upstream in UPSTREAMS if run.health.speaks(channel, upstream.api)), None)
+
+
+async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
+    channel, record = attempt.channel, attempt.record
+    protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
+    assert protocol is not None  # noqa: S101  # `fit` has seen that it speaks one
+    hub = request.client.hub_request()
+    form = protocol.request(hub.body, dialect)
+    body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
+    if record.charge.clamp is not None:
+        protocol.limit(body, record.charge.clamp, dialect)
+    record.dropped = [*hub.dropped, *form.dropped, *parameters.apply_to(channel.policy(protocol.api), body)]
+    upstream = await attempt.open(protocol.api, protocol.encode(body, request.stream, dialect))
+    return _Converted(request, attempt, protocol, upstream)
+
+
+class _Converted:
+    """An answer in another API than the client's."""
+
+    def __init__(self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self._request, self._attempt, self._protocol = request, attempt, protocol
+        self._encoder: contract.Encoder | None = None
+        self._answer: Json | None = None
+
+    def codec(self) -> Conversion:
+        self._encoder = encoder = self._request.client.encoder()
+        return Conversion(decoder=self._protocol.decoder(dialect_of(self._attempt.channel)), encoder=encoder, ending=encoder.ending)
+
+    async def whole(self) -> tuple[bytes, Usage | None]:
+        text = await self.upstream.read_all()
+        self.upstream.close()
+        found = self._protocol.completion(text)
+        if found is None:
+            raise self._attempt.garbage(text, self._protocol.answer_name)
+        if found.completion is None:
+            raise self._attempt.error_inside(found.error or text)
+        self._answer = self._request.client.answer(found.completion)
+        return encode(self._answer), found.usage
+
+    def rows(self) -> Sequence[RowWrite]:
+        answer = self._answer if self._encoder is None else self._encoder.final
+        return self._request.converted_rows(self._attempt, answer) if answer is not None else ()

@@ -1,0 +1,77 @@
+"""Hub chunks as the chunks of a chat completion. Pure; one object follows one stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
+from relay.protocols.chat_completions.hub import THINKING, bare_message
+from relay.protocols.codec import DONE
+from relay.protocols.token_estimate import token_units
+
+_HEAD: Final = ("id", "object", "created", "model")
+
+
+@dataclass(slots=True)
+class ChatEncoder:
+    """Writes each chunk as it comes. The chunk with the finish_reason waits for the end, and goes out with the marker."""
+
+    include_usage: bool
+    legacy: bool  # calls are written as the calls of functions
+    fallback_id: str
+    units: float = 0.0
+    ending: bytes = DONE
+    final: Json | None = None
+    _finish: bytes = b""
+    _usage: bytes = b""
+    _opened: bool = False
+    _head: Json = field(default_factory=dict)
+
+    def chunk(self, chunk: Json) -> bytes:
+        if not self._head:
+            self._head = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": "", **{name: chunk[name] for name in _HEAD if name in chunk}}
+            self._head["id"] = self._head["id"] or self.fallback_id
+        usage = chunk.get("usage")
+        choices = objects_of(chunk, "choices")
+        if isinstance(usage, dict) and not choices:
+            if self.include_usage:
+                self._usage = b"data: " + encode({**self._head, "choices": [], "usage": usage}) + b"\n\n"
+            return b""
+        return b"".join(self._choice(choice) for choice in choices)
+
+    def _choice(self, choice: Json) -> bytes:
+        out = b""
+        if not self._opened:
+            self._opened = True
+            out = self._written({"role": "assistant", "content": "", "refusal": None}, None, None)
+        delta = object_of(choice, "delta")
+        if THINKING in delta:
+            delta = bare_message(delta)
+        for said in delta.values():
+            if isinstance(said, str):
+                self.units += token_units(said.encode())
+            elif isinstance(said, list):
+                self.units += token_units(encode(said)) / 2
+        finish = text_of(choice, "finish_reason")
+        if finish:
+            self._finish = self._written({}, "function_call" if self.legacy and finish == "tool_calls" else finish, None)
+        if not delta:
+            return out
+        if self.legacy and (calls := objects_of(delta, "tool_calls")):
+            delta = {"function_call": object_of(calls[0], "function")}
+        return out + self._written(delta, None, choice.get("logprobs"))
+
+    def _written(self, delta: Json, finish: str | None, logprobs: object) -> bytes:
+        choice: Json = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        chunk: Json = {**self._head, "choices": [choice]}
+        if self.include_usage:
+            chunk["usage"] = None
+        return b"data: " + encode(chunk) + b"\n\n"
+
+    def end(self) -> tuple[bytes, bytes]:
+        return b"", self._finish + self._usage + DONE
+
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        """The event by which a stream ends that cannot go on."""
+        return b"data: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"

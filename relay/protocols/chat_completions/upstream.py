@@ -1,0 +1,49 @@
+"""Upstreams that speak chat completions, for clients of other APIs: the hub's form is theirs. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from portal.lib.json import Json, decode_object, encode
+from relay.protocols.chat_completions.answer import parse_chat_answer
+from relay.protocols.chat_completions.hub import without_extensions
+from relay.protocols.chat_completions.upstream_stream import ChatDecoder
+from relay.protocols.contract import Completion, Dialect, Form
+
+_LIMIT: Final = "max_completion_tokens"  # in the hub
+
+
+class ChatUpstream:
+    """Chat completions as upstreams speak them."""
+
+    api = "chat.completions"
+    answer_name = "a chat completion"
+
+    def request(self, hub: Json, dialect: Dialect) -> Form:
+        body = without_extensions(hub)
+        if dialect.output_field != _LIMIT and _LIMIT in body:
+            body[dialect.output_field] = body.pop(_LIMIT)
+        return Form(body)
+
+    def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
+        body[dialect.output_field] = tokens
+
+    def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
+        extra: Json = {}
+        if stream:
+            extra["stream"] = True
+            if dialect.ask_usage:
+                extra["stream_options"] = {"include_usage": True}
+        return encode({**body, **extra})
+
+    def completion(self, body: bytes) -> Completion | None:
+        answer = parse_chat_answer(body)
+        if answer is None:
+            return None
+        if answer.is_error:
+            return Completion(None, error=body)
+        decoded = decode_object(body)
+        return Completion(decoded, answer.usage) if decoded is not None else None
+
+    def decoder(self, dialect: Dialect) -> ChatDecoder:
+        return ChatDecoder(not dialect.sends_done)

@@ -1,0 +1,49 @@
+"""A stream of chat chunks as hub chunks, which they are: decoded, with usage, errors and the end found in them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from portal.lib.json import Json, decode_object, encode, int_of, objects_of, text_of
+from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.events import payload
+from relay.protocols.usage import Usage
+
+
+@dataclass(slots=True)
+class ChatDecoder:
+    """Follows one stream. Moonshot reports the usage inside a choice; it is moved to where the hub has it."""
+
+    watch_finish: bool = False  # for upstreams without an end marker: the first choice's finish_reason is the end
+    usage: Usage | None = None
+    error: bytes | None = None
+    done: bool = False
+    _finished: bool = False
+
+    def chunks(self, event: bytes) -> list[Json]:
+        data = payload(event)
+        if not data:
+            return []
+        if data == b"[DONE]":
+            self.done = True
+            return []
+        chunk = decode_object(data)
+        if chunk is None:
+            return []
+        if chunk.get("error"):
+            self.error = data
+            return []
+        choices = objects_of(chunk, "choices")
+        usage = chunk.get("usage") or (choices[0].get("usage") if choices else None)
+        if isinstance(usage, dict):
+            found = parse_chat_usage(encode(usage))
+            if found is None:
+                chunk.pop("usage", None)
+            else:
+                self.usage, chunk["usage"] = found, usage
+        self._finished = self._finished or any(int_of(choice, "index") == 0 and text_of(choice, "finish_reason") for choice in choices)
+        return [chunk]
+
+    def finish(self) -> None:
+        if self.watch_finish and self._finished:
+            self.done = True
