@@ -114,7 +114,7 @@ def old_python(tmp_path: Path, version: str, has_venv: bool) -> dict[str, str]:
 
 def copy_of_bootstrap(tmp_path: Path) -> Path:
     """In a folder without an environment, as after a clone."""
-    target = tmp_path / "clone" / "portal"
+    target = tmp_path / "clone" / "portal" / "serving"
     target.mkdir(parents=True)
     (target / "bootstrap.py").write_bytes((ROOT / "portal" / "serving" / "bootstrap.py").read_bytes())
     return target / "bootstrap.py"
