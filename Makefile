@@ -28,17 +28,17 @@ test: dev ## run the test suite (ARGS="-k name" for a part)
 	@$(VENV) -m pytest $(ARGS)
 
 services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
-	@$(VENV) -m tests.services start
+	@$(VENV) -m tests.support.services start
 
 browser: dev ## chromium from Debian's packages, for the tests of pages
-	@$(VENV) -m tests.services browser
+	@$(VENV) -m tests.support.services browser
 
 services-stop: dev ## end them and remove their data
-	@$(VENV) -m tests.services stop
+	@$(VENV) -m tests.support.services stop
 
 test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
-	@trap '$(VENV) -m tests.services stop' EXIT; BOOKS_OPERATIONS=10000 \
-	TEST_DATABASE_URL=$$($(VENV) -m tests.services database) TEST_REDIS_URL=$$($(VENV) -m tests.services redis) $(VENV) -m pytest $(SHARED) $(ARGS)
+	@trap '$(VENV) -m tests.support.services stop' EXIT; BOOKS_OPERATIONS=10000 \
+	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest $(SHARED) $(ARGS)
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

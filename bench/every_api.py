@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from tests.upstream import USAGE, Call, Upstream, completion, hello
+from tests.support.upstream import USAGE, Call, Upstream, completion, hello
 
 _USED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 16}
 _RESPONSE: dict[str, Any] = {

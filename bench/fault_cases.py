@@ -1,6 +1,6 @@
 """What goes wrong, what the client must see of it, and what the record must say. Data for `bench.faults`.
 
-An upstream that is at fault is a real server on a real port (`tests.upstream`); the name of the model chooses what it does.
+An upstream that is at fault is a real server on a real port (`tests.support.upstream`); the name of the model chooses what it does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Final
 
-from tests.upstream import USAGE, Call, Script, chunk, completion, hello
+from tests.support.upstream import USAGE, Call, Script, chunk, completion, hello
 
 IDLE: Final = 2  # seconds of the idle and first-byte timeouts that targets are set up with
 TEXT: Final = "Hello there."

@@ -21,7 +21,7 @@ import httpx
 from bench import fault_cases
 from bench.fault_targets import Target
 from bench.run import ROOT, rss_mib, wait_for
-from tests.upstream import Script, Upstream
+from tests.support.upstream import Script, Upstream
 
 _CLOSED = 1.0  # seconds in which the upstream call must be closed
 

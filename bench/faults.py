@@ -29,7 +29,7 @@ from bench.fault_events import EVENTS, Event, ask, books
 from bench.fault_targets import Places, Target, model_of
 from bench.redis_gone import redis_gone
 from bench.run import free_port
-from tests.upstream import Upstream
+from tests.support.upstream import Upstream
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     from bench.pages import ids
     from portal.serving.first_run import first_run
     from relay.models import UsageRecord
-    from tests.server import serving
+    from tests.support.server import serving
 
     call_command("migrate", verbosity=0)
     first_run()

@@ -13,7 +13,7 @@ from bench import fault_cases
 from bench.fault_events import ask
 from bench.fault_targets import Places, Target, portal
 from bench.run import ROOT, free_port, started
-from tests.upstream import Upstream
+from tests.support.upstream import Upstream
 
 _MODEL = "fault-beside"
 _FREE = """

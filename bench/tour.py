@@ -55,7 +55,7 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     from portal.serving.first_run import first_run
     from relay.billing import redemption
     from relay.billing.ledger import movements
-    from tests.server import serving
+    from tests.support.server import serving
 
     call_command("migrate", verbosity=0)
     first_run()

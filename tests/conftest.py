@@ -20,8 +20,8 @@ from django.core.management import call_command
 from django.db import connection
 from hypothesis import strategies
 
-from tests.server import Server, serving
-from tests.upstream import Script, Upstream
+from tests.support.server import Server, serving
+from tests.support.upstream import Script, Upstream
 
 _numbers = itertools.count(1)
 _used: set[str] = set()  # fixtures of the file that write for real

@@ -10,8 +10,8 @@ import pytest
 
 from portal.lib import clock
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.wire import check
+from tests.support.asserts import check
+from tests.support.server import Server
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer nonsense", "Basic abc", "Bearer sk-" + "x" * 48, "Bearer " + "é" * 600])

@@ -14,7 +14,7 @@ from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, Chann
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import create_token
 from tests.conftest import People
-from tests.upstream import Call, Upstream
+from tests.support.upstream import Call, Upstream
 
 LISTS = [
     "relay/channel",

@@ -26,7 +26,7 @@ from relay.billing.redemption import create_codes
 from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.conftest import People, Portal
-from tests.server import Server
+from tests.support.server import Server
 from tests.test_admin import NO_BUDGETS
 from tests.test_snapshot import csrf_of, sign_in
 

@@ -16,8 +16,8 @@ from openai import OpenAI
 
 from relay.storage.batch_input import parse
 from tests.conftest import Portal
-from tests.server import Server, serving
-from tests.upstream import Call, completion, hello
+from tests.support.server import Server, serving
+from tests.support.upstream import Call, completion, hello
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from relay.billing.redemption import create_codes, find_code
 from relay.models import Budget, LedgerAccount, ModelPrice, RedemptionBatch, Token
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
-from tests.upstream import Call, chunk, hello
+from tests.support.upstream import Call, chunk, hello
 
 OPERATIONS = int(os.environ.get("BOOKS_OPERATIONS", "1000"))
 STEPS = 50

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import USAGE, Call, chunk, hello
+from tests.support.server import Server
+from tests.support.upstream import USAGE, Call, chunk, hello
 
 
 def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> None:
@@ -164,7 +164,7 @@ def test_chunked_request_body_without_length_passes(server: Server, live: Portal
 def test_relay_headers_can_be_turned_off_but_staff_get_them(live: Portal, tmp_path: object, server: Server) -> None:
     from pathlib import Path
 
-    from tests.server import serving
+    from tests.support.server import serving
 
     assert isinstance(tmp_path, Path)
     model = live.model()

@@ -9,7 +9,7 @@ import pytest
 from django.contrib import admin
 
 from portal.config import Config
-from tests.server import ROOT
+from tests.support.server import ROOT
 
 DOCS = ROOT / "docs"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.server import ROOT, Server, serving
-from tests.upstream import Upstream
+from tests.support.server import ROOT, Server, serving
+from tests.support.upstream import Upstream
 
 
 def prepare(folder: Path, upstream: Upstream) -> str:
@@ -97,7 +97,7 @@ def test_stop_signal_flushes_and_exits_cleanly(tmp_path: Path, upstream: Upstrea
 def test_stop_signal_ends_a_stream_that_lasts_too_long_and_records_it(tmp_path: Path, upstream: Upstream) -> None:
     import asyncio
 
-    from tests.upstream import Call, chunk
+    from tests.support.upstream import Call, chunk
 
     async def script(call: Call) -> None:
         await call.open_stream()

@@ -14,7 +14,7 @@ import pytest
 from portal.serving.logs import JsonFormatter, TextFormatter
 from relay.gateway.exchange import Exchange, Message
 from tests.conftest import Portal, ask
-from tests.server import Server, serving
+from tests.support.server import Server, serving
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.conftest import Portal, ask
-from tests.server import Server, free_port, serving
-from tests.upstream import Call, Upstream, chunk, completion
-from tests.wire import check
+from tests.support.asserts import check
+from tests.support.server import Server, free_port, serving
+from tests.support.upstream import Call, Upstream, chunk, completion
 
 
 def test_unknown_model(server: Server, live: Portal) -> None:

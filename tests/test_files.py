@@ -23,8 +23,8 @@ import pytest
 from openai import OpenAI
 
 from tests.conftest import People, Portal, ask
-from tests.server import ROOT, Server, serving
-from tests.upstream import hello
+from tests.support.server import ROOT, Server, serving
+from tests.support.upstream import hello
 
 MIB = 1 << 20
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import ROOT, Server, free_port, serving
+from tests.support.server import ROOT, Server, free_port, serving
 
 
 @contextmanager

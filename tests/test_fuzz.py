@@ -17,7 +17,7 @@ from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.fields import BadRequest
 from relay.protocols.sse import split_events
 from tests.conftest import Portal
-from tests.server import Server
+from tests.support.server import Server
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 DELTAS = st.builds(lambda text: {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None}, TEXT)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Portal
+from tests.support.upstream import Call, hello
 from tests.test_books import World
-from tests.upstream import Call, hello
 
 
 async def limited(call: Call) -> None:

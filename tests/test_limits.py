@@ -20,8 +20,8 @@ import pytest
 
 from relay.gateway.limits.windows import Check, Limits, LimitVerdict, MemoryLimiter, Subject, checks
 from tests.conftest import Portal, ask
-from tests.server import Server, free_port, serving
-from tests.upstream import Call, chunk
+from tests.support.server import Server, free_port, serving
+from tests.support.upstream import Call, chunk
 
 Limiter = Any
 

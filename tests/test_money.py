@@ -19,8 +19,8 @@ from relay.billing.ledger.verify import verify
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import Call, chunk, completion
+from tests.support.server import Server
+from tests.support.upstream import Call, chunk, completion
 
 PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Decimal(10)}
 # The scripted upstream reports 9 prompt tokens (4 cached, 1 audio) and 7 of answer (3 reasoning, 2 audio).

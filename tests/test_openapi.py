@@ -12,8 +12,8 @@ from relay.api.reference.openapi import operations
 from relay.api.reference.schemas import SHAPES
 from relay.api.urls import api, reference
 from tests.conftest import People, Portal, ask
-from tests.server import Server, serving
-from tests.upstream import hello
+from tests.support.server import Server, serving
+from tests.support.upstream import hello
 
 
 def test_every_operation_is_described_and_no_other() -> None:

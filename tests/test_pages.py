@@ -209,7 +209,7 @@ def test_axe_finds_no_serious_fault_on_any_page(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from tests.server import ROOT
+    from tests.support.server import ROOT
 
     done = subprocess.run([sys.executable, "-m", "bench.tour", "--check", "--requests", "1500", "--looks", "dark,narrow"], cwd=ROOT, capture_output=True, text=True, timeout=380)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]

@@ -10,7 +10,7 @@ import pytest
 from relay.providers.parameters import PARAMETERS, apply, check_policy, policy_of, refused
 from relay.providers.vendors import PROVIDERS
 from tests.conftest import Portal, ask
-from tests.server import Server
+from tests.support.server import Server
 
 
 def fields(**values: Any) -> dict[str, msgspec.Raw]:

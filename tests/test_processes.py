@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server import ROOT, Server, serving
+from tests.support.server import ROOT, Server, serving
+from tests.support.upstream import Upstream
 from tests.test_money import COST, at_once
-from tests.upstream import Upstream
 
 PREPARE = """
 import django, sys
@@ -48,7 +48,7 @@ def new_database(folder: Path) -> dict[str, str]:
     """Where the servers of one test keep their data: SQLite in the folder, or a database of its own on the suite's PostgreSQL."""
     env = {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": "", "DJANGO_SETTINGS_MODULE": "portal.settings"}
     if os.environ.get("TEST_DATABASE_URL"):
-        from tests.environment import own_database
+        from tests.support.environment import own_database
 
         env["AIRELAYS_DATABASE_URL"] = own_database(os.environ["TEST_DATABASE_URL"])
     return env
@@ -138,7 +138,7 @@ def kill_rounds(folder: Path, upstream: Upstream, rounds: int, workers: int = 1)
     """After each kill, restart and sweep: the books balance, every whole answer is billed once, nothing is reserved. Returns the answers."""
     import asyncio
 
-    from tests.upstream import Call, chunk, hello
+    from tests.support.upstream import Call, chunk, hello
 
     async def slow(call: Call) -> None:
         if not call.json.get("stream"):

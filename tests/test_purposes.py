@@ -12,8 +12,8 @@ from relay.models import Model, ModelPermission, Token, UsageRecord
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import revoke_token, rotate_token
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import Call, completion
+from tests.support.server import Server
+from tests.support.upstream import Call, completion
 
 
 @pytest.mark.parametrize(

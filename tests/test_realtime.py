@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from tests.conftest import Portal
-from tests.server import Server
+from tests.support.server import Server
 
 USAGE = {
     "total_tokens": 30, "input_tokens": 20, "output_tokens": 10, "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},

@@ -11,7 +11,7 @@ from relay.billing.ledger import movements
 from relay.models import Budget, Token
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
-from tests.server import Server
+from tests.support.server import Server
 from tests.test_money import COST, PRICE
 
 

@@ -13,8 +13,8 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import Call, chunk, completion, hello
+from tests.support.server import Server
+from tests.support.upstream import Call, chunk, completion, hello
 
 USED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 16}
 

@@ -16,9 +16,9 @@ import pytest
 
 from relay.gateway.routing.circuit_breaker import OF_THE_LAST
 from tests.conftest import Portal, ask
-from tests.server import Server, free_port, serving
-from tests.upstream import Call, Script, Upstream, chunk, completion, hello
-from tests.wire import check
+from tests.support.asserts import check
+from tests.support.server import Server, free_port, serving
+from tests.support.upstream import Call, Script, Upstream, chunk, completion, hello
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from tests.conftest import Portal
-from tests.server import Server
-from tests.upstream import USAGE, Call, chunk
+from tests.support.server import Server
+from tests.support.upstream import USAGE, Call, chunk
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Say hello."}]
 
@@ -126,7 +126,7 @@ def test_retry_after_one_failure_succeeds(live: Portal, server: Server) -> None:
             failed.append(1)
             await call.error(429, "slow down", "rate_limit_exceeded", {"retry-after-ms": "50"})
             return
-        from tests.upstream import hello
+        from tests.support.upstream import hello
 
         await hello(call)
 

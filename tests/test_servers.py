@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from tests.conftest import Portal, ask
-from tests.server import ROOT, Server, free_port, serving
+from tests.support.server import ROOT, Server, free_port, serving
 from tests.test_snapshot import sign_in
 
 

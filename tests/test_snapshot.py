@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import Portal, ask
-from tests.server import Server, serving
+from tests.support.server import Server, serving
 
 
 def processes_of(server: Server) -> int:

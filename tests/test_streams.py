@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import USAGE, Call, chunk, hello
+from tests.support.server import Server
+from tests.support.upstream import USAGE, Call, chunk, hello
 
 
 @contextmanager

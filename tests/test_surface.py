@@ -15,8 +15,8 @@ import pytest
 from openai import OpenAI
 
 from tests.conftest import Portal, ask
-from tests.server import Server
-from tests.upstream import USAGE, Call
+from tests.support.server import Server
+from tests.support.upstream import USAGE, Call
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
 IMAGE_USAGE = {"total_tokens": 110, "input_tokens": 10, "output_tokens": 100, "input_tokens_details": {"text_tokens": 4, "image_tokens": 6}}
@@ -296,7 +296,7 @@ def test_an_endpoint_that_an_upstream_lacks_is_learned_and_harms_nothing_else(li
         if call.path == "/v1/embeddings":
             await call.reply(404, {"error": {"message": "Unknown request URL", "type": "invalid_request_error", "param": None, "code": "unknown_url"}})
         else:
-            from tests.upstream import hello
+            from tests.support.upstream import hello
 
             await hello(call)
 

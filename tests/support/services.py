@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.services start|stop|database|redis|browser`.
+"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.support.services start|stop|database|redis|browser`.
 
 They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in `.services/`. Nothing of a
 database that may already run on this machine is touched.
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 # The folder of the data is elsewhere for root, since PostgreSQL's user may not be able to enter the repository.
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".services"
 POSTGRES_PORT, REDIS_PORT = 54329, 63799
 DATABASE_URL = f"postgresql://airelays@127.0.0.1:{POSTGRES_PORT}/postgres"

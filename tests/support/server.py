@@ -21,7 +21,7 @@ import httpx
 
 # Every call makes a client of its own, as strangers would; reading the certificates of the world for each took a fifth of the suite's time.
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def free_port() -> int:
