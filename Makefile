@@ -12,7 +12,7 @@ endif
 .DEFAULT_GOAL := help
 PHONY_MORE := tour messages pages browser
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
-SHARED := $(patsubst %,tests/test_%.py,access admin admin_money admin_routing batches books chat files ledger limits money notices operations people portal price_import processes purposes realtime receipts responses rollup routing snapshot streams)
+SHARED := tests/gateway/access/test_authentication.py tests/admin/test_channels.py tests/admin/test_money.py tests/admin/test_routing.py tests/endpoints/test_batches.py tests/billing/ledger/test_random_operations.py tests/endpoints/text/test_chat.py tests/endpoints/files/test_files.py tests/billing/ledger/test_ledger.py tests/gateway/limits/test_windows.py tests/gateway/charging/test_charge.py tests/billing/test_notices.py tests/channels/test_health_checks.py tests/accounts/test_people.py tests/pages/test_tokens.py tests/billing/test_price_import.py tests/billing/ledger/test_processes.py tests/gateway/access/test_authorization.py tests/endpoints/test_realtime.py tests/usage/test_receipts.py tests/endpoints/text/test_responses.py tests/usage/test_rollup.py tests/gateway/test_failover.py tests/gateway/snapshot/test_change_feed.py tests/gateway/test_stream.py
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +46,7 @@ check: dev ## format, lint, types, import directions, migrations, deployment che
 	$(VENV) -m mypy
 	.venv/bin/lint-imports --no-cache
 	$(VENV) -m portal.serving.selfcheck
-	$(VENV) -m pytest -q tests/test_docs.py
+	$(VENV) -m pytest -q tests/docs/test_docs.py
 
 format: dev ## format the code
 	$(VENV) -m ruff format .

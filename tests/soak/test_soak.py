@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from bench.run import Target, free_port, load, portal, rss_mib, started
+from tests.billing.ledger.test_durability import kill_rounds
+from tests.billing.ledger.test_processes import kill_rounds as kill_rounds_with_money
 from tests.support.server import ROOT
 from tests.support.upstream import Upstream
-from tests.test_durability import kill_rounds
-from tests.test_processes import kill_rounds as kill_rounds_with_money
 
 pytestmark = pytest.mark.soak
 _KEPT = 65  # seconds until idle connections to upstreams have been given up: kept for 30, looked at every 30

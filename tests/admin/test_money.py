@@ -25,10 +25,10 @@ from relay.billing.ledger import movements, proofs
 from relay.billing.redemption import create_codes
 from relay.models import BooksProof, Budget, Channel, ChannelModel, LedgerAccount, LedgerEntry, Model, ModelPrice, RedemptionBatch, Token, UsageRecord
 from relay.tokens.lifecycle import create_token
+from tests.admin.test_channels import NO_BUDGETS
 from tests.conftest import People, Portal
+from tests.gateway.snapshot.test_change_feed import csrf_of, sign_in
 from tests.support.server import Server
-from tests.test_admin import NO_BUDGETS
-from tests.test_snapshot import csrf_of, sign_in
 
 
 @pytest.fixture

@@ -203,7 +203,7 @@ def test_frames_of_sixteen_mebibytes(live: Portal, server: Server, model: str) -
 
 
 def test_a_client_that_does_not_read_fills_no_memory(live: Portal, server: Server, model: str) -> None:
-    from tests.test_files import _rss
+    from tests.endpoints.files.test_files import _rss
 
     token = live.token()
     server.catch_up()

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.billing.ledger.test_random_operations import World
 from tests.conftest import Portal
 from tests.support.upstream import Call, hello
-from tests.test_books import World
 
 
 async def limited(call: Call) -> None:

@@ -12,8 +12,8 @@ import pytest
 from django.db import connection
 
 from tests.conftest import Portal, ask
+from tests.gateway.snapshot.test_change_feed import sign_in
 from tests.support.server import ROOT, Server, free_port, serving
-from tests.test_snapshot import sign_in
 
 
 @pytest.mark.parametrize("how", ["daphne", "runserver"])

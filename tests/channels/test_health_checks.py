@@ -21,9 +21,9 @@ import websockets
 from django.test import Client
 
 from tests.conftest import People, Portal, ask
+from tests.gateway.test_failover import _until
 from tests.support.server import ROOT, Server, serving
 from tests.support.upstream import Call, chunk, completion, hello
-from tests.test_routing import _until
 
 
 async def endless(call: Call) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.gateway.charging.test_charge import COST, at_once
 from tests.support.server import ROOT, Server, serving
 from tests.support.upstream import Upstream
-from tests.test_money import COST, at_once
 
 PREPARE = """
 import django, sys

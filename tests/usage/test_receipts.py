@@ -11,8 +11,8 @@ from relay.billing.ledger import movements
 from relay.models import Budget, Token
 from relay.models.token import digest_of
 from tests.conftest import Portal, ask
+from tests.gateway.charging.test_charge import COST, PRICE
 from tests.support.server import Server
-from tests.test_money import COST, PRICE
 
 
 def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -> None:
