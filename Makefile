@@ -12,7 +12,6 @@ endif
 .DEFAULT_GOAL := help
 PHONY_MORE := tour messages pages browser
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
-SHARED := tests/gateway/access/test_authentication.py tests/admin/test_channels.py tests/admin/test_money.py tests/admin/test_routing.py tests/endpoints/test_batches.py tests/billing/ledger/test_random_operations.py tests/endpoints/text/test_chat.py tests/endpoints/files/test_files.py tests/billing/ledger/test_ledger.py tests/gateway/limits/test_windows.py tests/gateway/charging/test_charge.py tests/billing/test_notices.py tests/channels/test_health_checks.py tests/accounts/test_people.py tests/pages/test_tokens.py tests/billing/test_price_import.py tests/billing/ledger/test_processes.py tests/gateway/access/test_authorization.py tests/endpoints/test_realtime.py tests/usage/test_receipts.py tests/endpoints/text/test_responses.py tests/usage/test_rollup.py tests/gateway/test_failover.py tests/gateway/snapshot/test_change_feed.py tests/gateway/test_stream.py
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,7 +37,7 @@ services-stop: dev ## end them and remove their data
 
 test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
 	@trap '$(VENV) -m tests.support.services stop' EXIT; BOOKS_OPERATIONS=10000 \
-	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest $(SHARED) $(ARGS)
+	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest -m "shared and not soak" $(ARGS)
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

@@ -1,29 +1,30 @@
 """Fixtures: a database that the suite and its servers share, a scripted upstream, a running portal, three people.
 
-Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own.
-"""
+Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.hashers import make_password
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 from hypothesis import strategies
+from openai import OpenAI
 
+from portal.lib import clock
+from relay.models import Model, ModelPermission, Upload, UsageRecord
+from relay.tokens.lifecycle import create_token
+from tests.support.portal import People, Portal
 from tests.support.server import Server, serving
-from tests.support.upstream import Script, Upstream
+from tests.support.sessions import SECRET_WORD
+from tests.support.upstream import Upstream
 
-_numbers = itertools.count(1)
 _used: set[str] = set()  # fixtures of the file that write for real
 
 
@@ -46,13 +47,6 @@ def django_db_setup(django_db_blocker: Any) -> Iterator[None]:
         call_command("migrate", interactive=False, verbosity=0)
         connection.close()
     yield
-
-
-@pytest.fixture(scope="session")
-def upstream() -> Iterator[Upstream]:
-    running = Upstream()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -89,85 +83,6 @@ def live(django_db_setup: None, django_db_blocker: Any, upstream: Upstream) -> I
         connection.close()
 
 
-@cache
-def _password() -> str:
-    """Hashed once, since that is meant to take long."""
-    return make_password("a long password")
-
-
-@dataclass
-class Portal:
-    """Makes what tests need, each under a name that nobody else has."""
-
-    upstream: Upstream
-
-    def name(self, prefix: str) -> str:
-        return f"{prefix}-{next(_numbers)}"
-
-    def user(self, **options: Any) -> Any:
-        from accounts.models import User
-        from relay.billing.ledger import movements
-
-        balance = options.pop("balance", None)
-        user = User.objects.create_user(self.name("user"), **options)
-        user.password = _password()
-        user.save(update_fields=["password"])
-        if balance is None:
-            movements.set_unlimited(user, True)
-        elif balance:
-            movements.top_up(user, balance, actor=None, reason="test")
-        return user
-
-    def token(self, user: Any = None, **options: Any) -> str:
-        from relay.tokens.lifecycle import create_token
-
-        return create_token(user or self.user(), self.name("token"), actor=None, **options)[1]
-
-    def channel(self, base_url: str | None = None, keys: tuple[str, ...] = ("sk-upstream-secret-0123456789",), **options: Any) -> Any:
-        from relay.models import ApiKey, Channel
-
-        options.setdefault("provider", "openai")
-        channel = Channel.objects.create(name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options)
-        for secret in keys:
-            key = ApiKey(channel=channel)
-            key.set_secret(secret)
-            key.save()
-        return channel
-
-    def model(self, script: Script | None = None, channels: list[Any] | None = None, is_open: bool = True, upstream_name: str = "", **options: Any) -> str:
-        """A new model on new or given channels; `script` is what the upstream does with requests for it."""
-        from relay.models import ChannelModel, Model, ModelPrice
-
-        price = options.pop("price", {"input": 0, "output": 0})
-        model = Model.objects.create(name=self.name("model"), is_open=is_open, **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options})
-        for row in [price] if isinstance(price, dict) else price or []:
-            ModelPrice.objects.create(model=model, **row)
-        for channel in channels if channels is not None else [self.channel(**options)]:
-            ChannelModel.objects.create(channel=channel, model=model, upstream_name=upstream_name)
-        if script is not None:
-            self.upstream.script(upstream_name or model.name, script)
-        return model.name
-
-    def record(self, response_or_id: Any) -> Any:
-        """The usage record of an answer, waited for: it may be written a moment after a client has left."""
-        import time
-
-        from relay.models import UsageRecord
-
-        request_id = response_or_id if isinstance(response_or_id, str) else response_or_id.headers["x-request-id"]
-        for _ in range(200):
-            found = UsageRecord.objects.filter(request_id=request_id).first()
-            if found is not None:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"there is no usage record of {request_id}")
-
-
-def ask(model: str, **more: Any) -> dict[str, Any]:
-    """A chat request."""
-    return {"model": model, "messages": [{"role": "user", "content": "Say hello."}], **more}
-
-
 @pytest.fixture
 def people(db: None, settings: Any) -> People:
     """Three actors: an owner, another user, a member of staff."""
@@ -197,13 +112,55 @@ def clean_addresses(live: Portal, server: Server) -> Any:
     reset()
 
 
-@dataclass
-class People:
-    owner: Any
-    other: Any
-    staff: Any
-
-
 @pytest.fixture
 def data_dir() -> Path:
     return Path(django_settings.DATA_DIR)
+
+
+@pytest.fixture
+def staff(people: People) -> Client:
+    client = Client()
+    client.force_login(people.staff)
+    return client
+
+
+@pytest.fixture
+def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
+    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
+    server.catch_up()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def owned(people: People) -> dict[str, Any]:
+    """One of everything that belongs to Alice, each with a word in it that nobody else may read."""
+    token = create_token(people.owner, SECRET_WORD, actor=people.owner)[0]
+    record = UsageRecord.objects.create(
+        request_id="req_" + "a" * 32, started_at=clock.now(), user=people.owner, token=token, model=SECRET_WORD, endpoint="chat.completions", streamed=False, status=200,
+        end_reason="completed", usage_source="reported", latency_ms=5,
+    )  # fmt: skip
+    upload = Upload.objects.create(
+        file_id="file-alice", user=people.owner, filename=SECRET_WORD, purpose="user_data", size=3, state="stored", storage_name="x", sha256="0" * 64, created_at=clock.now()
+    )
+    model = Model.objects.create(name=f"{SECRET_WORD}-model")
+    ModelPermission.objects.create(model=model, user=people.owner)
+    return {"token": token.pk, "request": record.request_id, "file": upload.file_id, "record": record.pk}
+
+
+@pytest.fixture
+def clients(people: People) -> tuple[Client, Client, Client]:
+    """Owner, other user, staff, signed in."""
+    found = []
+    for user in (people.owner, people.other, people.staff):
+        client = Client()
+        client.force_login(user)
+        found.append(client)
+    return found[0], found[1], found[2]
+
+
+@pytest.fixture(scope="module")
+def second() -> Iterator[Upstream]:
+    running = Upstream()
+    yield running
+    running.stop()

@@ -12,13 +12,9 @@ from accounts.models import AuditEvent, Change
 from portal.lib import clock
 from relay.channels.keys import take_out
 from relay.models import ApiKey, Channel, ChannelModel, Cooldown, FailureRule, Model, Pool
-from tests.conftest import People
+from tests.support.portal import People
 
-
-@pytest.fixture
-def staff(people: People, client: Client) -> Client:
-    client.force_login(people.staff)
-    return client
+pytestmark = pytest.mark.shared
 
 
 @pytest.fixture

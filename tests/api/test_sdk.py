@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from tests.conftest import Portal
+from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import USAGE, Call, chunk
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import socketserver
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,7 +23,10 @@ from relay.billing.ledger.lines import Charge, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
-from tests.conftest import People
+from tests.support.mailbox import Mailbox
+from tests.support.portal import People
+
+pytestmark = pytest.mark.shared
 
 
 class Hook(HTTPServer):
@@ -63,38 +65,6 @@ def hook() -> Iterator[Hook]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-class Mailbox(socketserver.ThreadingTCPServer):
-    """A mail server that takes everything."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.mails: list[str] = []
-        super().__init__(("127.0.0.1", 0), MailHandler)
-
-
-class MailHandler(socketserver.StreamRequestHandler):
-    server: Mailbox
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 mail\r\n")
-        while line := self.rfile.readline():
-            word = line[:4].upper()
-            if word == b"DATA":
-                self.wfile.write(b"354 go\r\n")
-                lines = []
-                while (text := self.rfile.readline()) != b".\r\n":
-                    lines.append(text)
-                self.server.mails.append(b"".join(lines).decode())
-                self.wfile.write(b"250 ok\r\n")
-            elif word == b"QUIT":
-                self.wfile.write(b"221 bye\r\n")
-                return
-            else:
-                self.wfile.write(b"250 ok\r\n")
 
 
 @pytest.fixture
@@ -223,22 +193,6 @@ def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook
     notices.find()
     notices.deliver()
     assert not hook.calls and "not a public Internet address" in Notice.objects.get().webhook_state
-
-
-def test_notice_settings_page(people: People, settings: Any) -> None:
-    client = Client()
-    client.force_login(people.owner)
-    assert Client().get("/balance/notices/").status_code == 302
-    shown = client.post("/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}).content.decode()
-    secret = shown.split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
-    row = NoticeSettings.objects.get(user=people.owner)
-    assert row.secret() == secret and row.low_balance == 5
-    assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
-    assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
-    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
-    refused = client.post("/balance/notices/", {"webhook_url": "http://169.254.169.254/"})
-    assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
-    assert not NoticeSettings.objects.filter(user=people.other).exists()
 
 
 def test_redeeming_is_told(people: People) -> None:

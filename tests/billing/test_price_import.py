@@ -11,6 +11,8 @@ from django.core.management import CommandError, call_command
 from relay.billing.price_import import proposals, seed
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 
+pytestmark = pytest.mark.shared
+
 
 def run(*arguments: str) -> str:
     out = StringIO()

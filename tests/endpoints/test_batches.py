@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,11 @@ import openai
 import pytest
 from openai import OpenAI
 
-from relay.storage.batch_input import parse
-from tests.conftest import Portal
+from tests.support.portal import Portal
 from tests.support.server import Server, serving
 from tests.support.upstream import Call, completion, hello
 
-
-@pytest.fixture
-def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
-    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
-    server.catch_up()
-    yield client
-    client.close()
+pytestmark = pytest.mark.shared
 
 
 def lines(model: str, count: int, url: str = "/v1/chat/completions", **more: Any) -> bytes:
@@ -194,22 +186,6 @@ def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: 
     assert {entry["response"]["request_id"] for entry in found} == set(charged.values_list("request_id", flat=True))
 
 
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (b"", "empty_file"), (b"{", "invalid_json_line"), (b"[]", "invalid_json_line"),
-        (b'{"method":"POST","url":"/v1/chat/completions","body":{"model":"m"}}', "missing_custom_id"),
-        (b'{"custom_id":"a","method":"GET","url":"/v1/chat/completions","body":{"model":"m"}}', "invalid_method"),
-        (b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"m"}}', "mismatched_endpoint"),
-        (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions"}', "missing_body"),
-        (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","stream":true}}', "invalid_body"),
-    ],
-)  # fmt: skip
-def test_files_that_are_no_batch(content: bytes, code: str) -> None:
-    found = parse(content, "/v1/chat/completions")
-    assert [entry["code"] for entry in found.errors] == [code]
-
-
 def test_a_bad_file_fails_the_batch_and_says_where(sdk: OpenAI, live: Portal, server: Server) -> None:
     model = live.model(hello)
     server.catch_up()
@@ -252,28 +228,3 @@ def test_nobody_else_sees_a_batch(sdk: OpenAI, live: Portal, server: Server) -> 
         assert server.request("POST", stranger, f"/v1/batches/{batch.id}/cancel").status_code == 404
         assert batch.id not in server.get(stranger, "/v1/batches").text
     wait_for(sdk, batch.id)
-
-
-def test_the_admin_cancels_batches(live: Portal, client: Any) -> None:
-    from accounts.models import AuditEvent
-    from relay.models import Batch
-    from relay.storage import batches
-
-    staff, user = live.user(is_staff=True, is_superuser=True), live.user()
-    batch = batches.create(user.pk, _token_of(live, user), "/v1/chat/completions", "file-x", None, None)
-    Batch.objects.filter(pk=batch.pk).update(owner="elsewhere:1:1:x", lease_until=batch.expires_at)
-    client.force_login(user)
-    assert client.get("/admin/relay/batch/").status_code in {302, 403}
-    client.force_login(staff)
-    assert batch.batch_id in client.get("/admin/relay/batch/").content.decode()
-    client.post("/admin/relay/batch/", {"action": "cancel_batches", "_selected_action": [batch.pk]})
-    batch.refresh_from_db()
-    assert batch.status == "cancelling" and AuditEvent.objects.filter(action="batch.cancel").exists()
-    batch.delete()
-
-
-def _token_of(live: Portal, user: Any) -> int:
-    from relay.models import Token
-    from relay.models.token import digest_of
-
-    return Token.objects.get(digest=digest_of(live.token(user))).pk

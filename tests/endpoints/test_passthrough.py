@@ -6,7 +6,6 @@ import base64
 import io
 import struct
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,11 +13,13 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.conftest import Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import USAGE, Call
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+
+
 IMAGE_USAGE = {"total_tokens": 110, "input_tokens": 10, "output_tokens": 100, "input_tokens_details": {"text_tokens": 4, "image_tokens": 6}}
 
 
@@ -30,14 +31,6 @@ def sound(seconds: float) -> bytes:
         file.setframerate(8000)
         file.writeframes(b"\0\0" * int(8000 * seconds))
     return out.getvalue()
-
-
-@pytest.fixture
-def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
-    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
-    server.catch_up()
-    yield client
-    client.close()
 
 
 def served(live: Portal, server: Server, script: Any, **options: Any) -> str:
@@ -253,9 +246,6 @@ def test_rerank_has_one_form(live: Portal, server: Server, answer: Any) -> None:
     found = response.json()
     assert [(entry["index"], entry["relevance_score"]) for entry in found["results"]] == [(1, 0.9), (0, 0.1)] and found["meta"]["billed_units"]
     assert live.record(response).endpoint == "rerank"
-
-
-# -- what can go wrong -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,20 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.conftest import Portal
+from tests.support.portal import Portal
 from tests.support.server import Server
+
+pytestmark = pytest.mark.shared
 
 USAGE = {
     "total_tokens": 30, "input_tokens": 20, "output_tokens": 10, "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
     "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
 }  # fmt: skip
+
+
 PRICE = {"input": 4, "output": 24, "audio_input": 32, "audio_output": 64}
+
+
 COST = (20 - 4 - 10) * 4000 + 4 * 4000 + 10 * 32000 + 2 * 24000 + 8 * 64000
 
 
@@ -121,17 +127,6 @@ def records(model: str, count: int) -> list[Any]:
     raise AssertionError(f"{len(found)} records, {count} wanted")
 
 
-def ask_twice(server: Server, token: str, model: str) -> None:
-    async def run() -> None:
-        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
-            await until(socket, "session.created")
-            for _ in range(2):
-                await socket.send('{"type":"response.create"}')
-                await until(socket, "response.done")
-
-    asyncio.run(run())
-
-
 def test_each_response_is_recorded_before_its_last_event(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
     from relay.models import UsageRecord
 
@@ -203,7 +198,7 @@ def test_frames_of_sixteen_mebibytes(live: Portal, server: Server, model: str) -
 
 
 def test_a_client_that_does_not_read_fills_no_memory(live: Portal, server: Server, model: str) -> None:
-    from tests.endpoints.files.test_files import _rss
+    from tests.support.server import _rss
 
     token = live.token()
     server.catch_up()

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.billing.ledger.test_random_operations import World
-from tests.conftest import Portal
+from tests.support.load.in_process import World
+from tests.support.portal import Portal
 from tests.support.upstream import Call, hello
 
 

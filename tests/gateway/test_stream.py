@@ -4,52 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.conftest import Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import USAGE, Call, chunk, hello
+from tests.support.streams import raw_stream, read_until, request_id
+from tests.support.upstream import USAGE, Call, chunk, hello, two_words
 
-
-@contextmanager
-def raw_stream(server: Server, token: str, body: dict[str, object]) -> Iterator[socket.socket]:
-    """A client that reads the answer's bytes itself, when it likes."""
-    server.catch_up()
-    data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(data)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=15) as connection:
-        connection.sendall(head.encode() + data)
-        yield connection
-
-
-def read_until(connection: socket.socket, mark: bytes) -> bytes:
-    seen = b""
-    while mark not in seen:
-        piece = connection.recv(65536)
-        assert piece, f"closed before {mark!r}: {seen[-300:]!r}"
-        seen += piece
-    return seen
-
-
-def request_id(head: bytes) -> str:
-    return head.split(b"x-request-id: ", 1)[1].split(b"\r\n", 1)[0].decode()
+pytestmark = pytest.mark.shared
 
 
 def last_event(text: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = json.loads(text.strip().rsplit("data: ", 1)[1])
     return found
-
-
-async def two_words(call: Call) -> None:
-    await call.open_stream()
-    await call.event(chunk("Hello"))
-    await call.event(chunk(" there"))
 
 
 @pytest.mark.parametrize("how", ["cut", "clean-end", "half-event"])
@@ -199,99 +168,6 @@ def test_idle_timeout_in_mid_stream(server: Server, live: Portal) -> None:
     assert error["code"] == "upstream_timeout" and "idle timeout" in error["message"]
     assert live.upstream.last(model).closed.wait(1)
     assert live.record(response).end_reason == "timeout"
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_client_that_leaves_closes_the_upstream_within_a_second(server: Server, live: Portal, stream: bool) -> None:
-    async def script(call: Call) -> None:
-        if stream:
-            await two_words(call)
-        await asyncio.sleep(60)
-
-    model = live.model(script)
-    with raw_stream(server, live.token(), ask(model, stream=stream)) as connection:
-        if stream:
-            head = read_until(connection, b" there")
-        else:
-            deadline = time.monotonic() + 5
-            while not live.upstream.count(model):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-    assert live.upstream.last(model).closed.wait(1), "the upstream sees the close within a second"
-    from relay.models import UsageRecord
-
-    deadline = time.monotonic() + 3
-    while (record := UsageRecord.objects.filter(model=model).first()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert (record.end_reason, record.usage_source) == ("client_gone", "estimated")
-    assert record.input_tokens > 0
-    if stream:
-        assert record.request_id == request_id(head) and 1 <= record.output_tokens <= 10
-
-
-def test_reader_that_never_reads_holds_back_the_upstream(server: Server, live: Portal) -> None:
-    """Bytes that the client does not take are not taken from the upstream either."""
-    sent = 0
-
-    async def script(call: Call) -> None:
-        nonlocal sent
-        await call.open_stream()
-        piece = b"data: " + json.dumps(chunk("x" * 60_000)).encode() + b"\n\n"
-        while True:
-            await call.send(piece)
-            sent += len(piece)
-
-    model = live.model(script)
-    with raw_stream(server, live.token(), ask(model, stream=True)):
-        last = -1
-        while sent != last or not sent:  # until nothing moves any more
-            last = sent
-            time.sleep(0.7)
-        assert sent < 40_000_000
-    assert live.upstream.last(model).closed.wait(1.5)
-
-
-def test_never_reading_client_is_cut_off_at_the_total_timeout(server: Server, live: Portal) -> None:
-    async def script(call: Call) -> None:
-        await call.open_stream()
-        while True:
-            await call.event(chunk("x" * 60_000))
-
-    model = live.model(script, total_timeout=1)
-    with raw_stream(server, live.token(), ask(model, stream=True)):
-        assert live.upstream.last_closed(model, 4)
-        from relay.models import UsageRecord
-
-        deadline = time.monotonic() + 3
-        while (record := UsageRecord.objects.filter(model=model).first()) is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert record.end_reason == "timeout"
-
-
-@pytest.mark.parametrize("how", ["revoke", "disable-user"])
-def test_revoked_token_ends_its_running_stream(server: Server, live: Portal, how: str) -> None:
-    from relay.models import Token
-    from relay.tokens.lifecycle import revoke_token
-
-    async def script(call: Call) -> None:
-        await two_words(call)
-        await asyncio.sleep(60)
-
-    model, user = live.model(script), live.user()
-    secret = live.token(user)
-    with raw_stream(server, secret, ask(model, stream=True)) as connection:
-        head = read_until(connection, b" there")
-        began = time.monotonic()
-        if how == "revoke":
-            revoke_token(Token.objects.get(user=user), actor=None)
-        else:
-            user.is_active = False
-            user.save()
-        read_until(connection, b'"code":"request_ended"')
-        assert time.monotonic() - began < 1.5
-    assert live.record(request_id(head)).end_reason == "ended"
 
 
 def test_usage_is_on_disk_before_the_end_marker_goes_out(server: Server, live: Portal) -> None:

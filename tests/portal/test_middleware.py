@@ -1,19 +1,13 @@
-"""What stands between the portal and the world: proxies, browsers, logs."""
+"""Behind a proxy, and for browser apps."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from portal.serving.logs import JsonFormatter, TextFormatter
-from relay.gateway.exchange import Exchange, Message
-from tests.conftest import Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 
 
@@ -52,40 +46,3 @@ def test_behind_a_trusted_proxy_and_for_browser_apps(edge: Server, live: Portal)
 def test_cors_is_off_by_default(server: Server, live: Portal) -> None:
     response = server.get(live.token(), "/v1/models", origin="https://app.example.com")
     assert not [name for name in response.headers if name.startswith("access-control")]
-
-
-@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
-def test_logs_and_tracebacks_carry_no_secret(formatter: logging.Formatter) -> None:
-    secret = "sk-abcdefghijklmnop1234567890"
-    try:
-        raise ValueError(f"request with headers {{'authorization': 'Bearer {secret}'}} failed")
-    except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, __file__, 1, "key %s of %s", (secret, "us"), sys.exc_info())
-    record.request_id = "req_1"
-    line = formatter.format(record)
-    assert secret not in line and "redacted" in line and "ValueError" in line
-    if isinstance(formatter, JsonFormatter):
-        assert json.loads(line)["request_id"] == "req_1" and "\n" not in line
-
-
-async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_read() -> None:
-    """Two readers would take the pieces of an upload from each other."""
-    pieces: list[Message] = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.request", "body": b"b", "more_body": False}]
-
-    async def receive() -> Message:
-        if not pieces:
-            await asyncio.Event().wait()  # nothing more comes
-        return pieces.pop(0)
-
-    async def send(message: Message) -> None:
-        raise AssertionError(message)
-
-    exchange = Exchange({"headers": []}, receive, send, "127.0.0.1")
-    listening = []
-    for _ in range(2):
-        exchange.listen()
-        listening.append(exchange.listener)
-        if pieces:
-            assert await exchange.read_body(100) == b"ab"
-    assert listening[0] is None and listening[1] is not None
-    listening[1].cancel()

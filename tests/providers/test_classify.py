@@ -10,36 +10,12 @@ import pytest
 
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
 from relay.protocols.errors import read_error
-from relay.providers import retry_after
 from relay.providers.classify import classify, find_rule
 from relay.providers.failures import FailureClass as C
 from relay.providers.failures import Rule, rules_of, vendors
+from tests.providers.bodies import anthropic, dashscope, gemini, openai, quota, zhipu
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
-
-
-def openai(message: str = "x", code: object = None, type_: str | None = "invalid_request_error", param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
-
-
-def anthropic(type_: str, message: str = "x", **more: Any) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": type_, "message": message, **more}, "request_id": "req_x"}
-
-
-def gemini(code: int, status: str, message: str = "x", *details: dict[str, Any]) -> dict[str, Any]:
-    return {"error": {"code": code, "status": status, "message": message, "details": list(details)}}
-
-
-def quota(id_: str) -> dict[str, Any]:
-    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": id_}]}
-
-
-def dashscope(code: str, message: str = "x") -> dict[str, Any]:
-    return {"code": code, "message": message, "request_id": "r"}
-
-
-def zhipu(code: str, message: str = "x") -> dict[str, Any]:
-    return {"error": {"code": code, "message": message}}
 
 
 # (provider, status, body, class)
@@ -253,71 +229,6 @@ def test_what_the_client_is_told() -> None:
     assert isinstance(refused, UpstreamRefused) and refused.wire_status == 400
     limited = told(429, openai(code="rate_limit_exceeded"))
     assert isinstance(limited, UpstreamRateLimited) and limited.retry_after == 7
-
-
-# -- when to come back -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("9", 9), ("1.5", 1.5), ("0", 0), ("6m0s", 360), ("12ms", 0.012), ("1h2m3.5s", 3723.5), ("34s", 34), ("2d", 172_800), ("34.074824224s", 34.074824224),
-        (str(int(NOW) + 60), 60), (str(int((NOW + 60) * 1000)), 60), ("Sun, 22 Nov 2026 12:01:00 GMT", 60), ("2026-11-22T12:01:00Z", 60), ("2026-11-22T12:01:00.500+00:00", 60.5),
-        ("2026-11-22T13:01:00+01:00", 60), ("", None), ("soon", None), ("-1", None), ("1 week", None), ("NaN", None), ("1e9", None),
-    ],
-)  # fmt: skip
-def test_forms_of_waiting_times(text: str, seconds: float | None) -> None:
-    found = retry_after.parse_wait(text, NOW)
-    assert found == (pytest.approx(seconds) if seconds is not None else None)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after": "9"}, 9),
-        ({"retry-after": "0"}, 0.2),
-        ({"retry-after": "99999999"}, 32 * 86_400),
-        ({"retry-after": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30),
-        ({"retry-after": "Sun, 22 Nov 2026 11:00:30 GMT"}, 0.2),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2s", "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}, 62),
-        ({"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-reset": "2026-11-22T12:00:45Z"}, 45),
-        ({"x-ratelimit-reset": str(int((NOW + 20) * 1000))}, 20),
-        ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "1m2s"}, None),
-        ({"x-ratelimit-limit-requests": "5"}, None),
-        ({}, None),
-    ],
-)
-def test_waiting_times_in_headers(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after.from_headers(headers, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("message", "seconds"),
-    [
-        ("Please try again in 1m2.5s.", 62.5), ("Please try again in 20ms.", 0.2), ("Please retry in 34.07s.", 34.07), ("Try again in 5 minutes", 300),
-        ("Please retry after 20 seconds.", 20), ("Please wait for 2 hours", 7200), ("You will regain access on 2026-12-01 at 00:00 UTC.", 8.5 * 86_400),
-        ("Your limit will reset at 2026-11-22 12:30:00", 1800), ("no idea", None), ("try again later", None),
-    ],
-)  # fmt: skip
-def test_waiting_times_in_words(message: str, seconds: float | None) -> None:
-    assert retry_after.from_text(message, NOW) == (pytest.approx(seconds) if seconds is not None else None)
-
-
-def test_waiting_times_in_members_and_by_rule() -> None:
-    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
-    body = json.dumps(gemini(429, "RESOURCE_EXHAUSTED", "x", quota("PerMinute"), info)).encode()
-    assert classify(429, {}, body, "gemini", now=NOW).wait == 34
-    body = json.dumps({"error": {"type": "usage_limit_reached", "message": "x", "resets_in_seconds": 90}}).encode()
-    assert classify(429, {}, body, now=NOW).wait == 90
-    body = json.dumps(gemini(429, "RESOURCE_EXHAUSTED", "x", quota("RequestsPerDay"))).encode()
-    assert classify(429, {}, body, "gemini", now=NOW).wait == pytest.approx(20 * 3600), "midnight in California"
-    body = json.dumps(zhipu("1304")).encode()
-    assert classify(429, {}, body, "zhipu", now=NOW).wait == pytest.approx(4 * 3600), "midnight in Shanghai"
-    body = json.dumps(anthropic("rate_limit_error", details={"error_code": "contract_spend_limit_reached"})).encode()
-    assert classify(429, {}, body, "anthropic", now=NOW).wait == pytest.approx(8.5 * 86_400), "the first of the month"
-    december = datetime(2026, 12, 31, 23, 0, tzinfo=UTC).timestamp()
-    assert retry_after.from_rule("month", december) == 3600
 
 
 def test_rules_are_in_order_and_end_with_generic_ones() -> None:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from bench.run import Target, free_port, load, portal, rss_mib, started
-from tests.billing.ledger.test_durability import kill_rounds
-from tests.billing.ledger.test_processes import kill_rounds as kill_rounds_with_money
+from tests.support.load.billed import kill_rounds as kill_rounds_with_money
+from tests.support.load.recorded import kill_rounds
 from tests.support.server import ROOT
 from tests.support.upstream import Upstream
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import httpx
 
 
@@ -15,3 +18,11 @@ def check(response: httpx.Response, status: int, type_: str, code: str | None, p
     assert (error["type"], error["code"], error["param"]) == (type_, code, param)
     assert error["message"][-1] in ".;!" and "127.0.0.1" not in error["message"] and "req_" not in error["message"]
     return str(error["message"])
+
+
+def until(found: Any, seconds: float = 10.0) -> Any:
+    until = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+    return value

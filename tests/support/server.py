@@ -114,3 +114,7 @@ def wait_until_up(server: Server, seconds: float = 30) -> None:
         except httpx.HTTPError:
             time.sleep(0.05)
     raise AssertionError(f"the server did not come up:\n{server.log.read_text()[-3000:]}")
+
+
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096

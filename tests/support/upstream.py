@@ -220,3 +220,27 @@ class Upstream:
         while not reader.at_eof() and reader.exception() is None and not writer.transport.is_closing():  # noqa: ASYNC110  # a reader has no event for its end
             await asyncio.sleep(0.02)
         call.closed.set()
+
+
+async def endless(call: Call) -> None:
+    await call.open_stream()
+    while True:
+        await call.event(chunk("word "))
+        await asyncio.sleep(0.05)
+
+
+def failing(status: int, code: object = "mock_code", headers: dict[str, str] | None = None) -> Script:
+    async def script(call: Call) -> None:
+        await call.error(status, "mock error", code, headers)
+
+    return script
+
+
+def keys_used(upstream: Upstream, model: str) -> list[str]:
+    return [call.headers["authorization"][-10:] for call in upstream.calls if call.body and call.json.get("model") == model]
+
+
+async def two_words(call: Call) -> None:
+    await call.open_stream()
+    await call.event(chunk("Hello"))
+    await call.event(chunk(" there"))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from relay.api.reference.openapi import operations
 from relay.api.reference.schemas import SHAPES
 from relay.api.urls import api, reference
-from tests.conftest import People, Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
 from tests.support.upstream import hello
 
@@ -55,38 +54,3 @@ def test_only_with_a_token_unless_the_setting_says_otherwise(live: Portal, serve
         with serving(tmp_path / setting, env={"AIRELAYS_OPENAPI": setting}) as running:
             assert running.get("none", "/v1/openapi.json").status_code == status
             assert running.get("none", "/docs/").status_code == status
-
-
-def test_the_page_of_endpoints(people: People, client: Any, settings: Any) -> None:
-    assert client.get("/docs/").status_code == 302
-    client.force_login(people.owner)
-    page = client.get("/docs/").content.decode()
-    for path in ("/v1/chat/completions", "/v1/files/{file_id}/content", "/v1/realtime/client_secrets"):
-        assert path in page
-    settings.CONFIG = settings.CONFIG.model_copy(update={"openapi": "off"})
-    assert client.get("/docs/").status_code == 404
-
-
-def test_models_tell_their_window_abilities_and_price(live: Portal, server: Server) -> None:
-    from accounts.models import GroupSettings
-    from relay.models import Model
-
-    name = live.model(price={"input": "2.5", "output": 10, "cached_input": "0.25", "per_image": "0.04"})
-    row = Model.objects.get(name=name)
-    row.context_window, row.max_output_tokens, row.abilities = 128_000, 16_000, ["chat", "vision"]
-    row.save()
-    user = live.user()
-    found = server.get(live.token(user), f"/v1/models/{name}").json()
-    assert (found["context_window"], found["max_output_tokens"], found["abilities"]) == (128_000, 16_000, ["chat", "vision"])
-    assert found["pricing"] == {"currency": "USD", "tokens_per": "1000000", "input": "2.5", "output": "10", "cached_input": "0.25", "per_image": "0.04"}
-    from django.contrib.auth.models import Group
-
-    group = Group.objects.create(name=live.name("half"))
-    GroupSettings.objects.update_or_create(group=group, defaults={"price_multiplier": "0.5"})
-    user.groups.add(group)
-    assert server.get(live.token(user), f"/v1/models/{name}").json()["pricing"]["input"] == "1.25"
-
-
-@pytest.mark.parametrize("path", ["/v1/models/a/b/c", "/v1/models/openai%2Fgpt-x"])
-def test_a_model_that_is_not_there(live: Portal, server: Server, path: str) -> None:
-    assert server.get(live.token(), path).json()["error"]["code"] == "model_not_found"

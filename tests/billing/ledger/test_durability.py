@@ -2,119 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
-import httpx
-
-from tests.support.server import ROOT, Server, serving
+from tests.support.load.recorded import kill_rounds, prepare
+from tests.support.server import serving
 from tests.support.upstream import Upstream
-
-
-def prepare(folder: Path, upstream: Upstream) -> str:
-    """A data folder of its own with the bench's models; returns the token."""
-    env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder)}
-    made = subprocess.run([sys.executable, "-m", "bench.portal_setup", upstream.base_url], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
-    return made.stdout.split()[-1]
-
-
-class Client(threading.Thread):
-    """Sends mixed requests until its server is gone; keeps the ids of answers that it received whole."""
-
-    def __init__(self, server: Server, token: str, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.server, self.token = server, token
-        self.random = random.Random(seed)
-        self.whole: list[str] = []
-        self.unexpected: list[str] = []
-
-    def run(self) -> None:
-        with httpx.Client(headers={"authorization": f"Bearer {self.token}"}, timeout=10, trust_env=False) as client:
-            while True:
-                stream = self.random.random() < 0.5
-                body = json.dumps({"model": self.random.choice(["plain", "burst", "no-such-model"]), "stream": stream, "messages": [{"role": "user", "content": "x"}]})
-                try:
-                    with client.stream("POST", f"{self.server.v1}/chat/completions", content=body) as response:
-                        text = response.read()  # raises when the answer is cut off
-                        if response.status_code == 404:
-                            continue  # refused before routing: no record
-                        if response.status_code != 200:
-                            self.unexpected.append(f"{response.status_code} {text[:200]!r}")
-                        elif not stream or text.endswith(b"data: [DONE]\n\n"):
-                            self.whole.append(response.headers["x-request-id"])
-                except httpx.HTTPError:
-                    if self.server.process.poll() is not None:
-                        return
-
-
-def kill_rounds(folder: Path, upstream: Upstream, rounds: int) -> int:
-    """Returns how many whole answers were received; every one has exactly one record."""
-    token = prepare(folder, upstream)
-    received: list[str] = []
-    for number in range(rounds):
-        with serving(folder / "log", env={"AIRELAYS_DATA_DIR": str(folder)}) as server:
-            clients = [Client(server, token, number * 100 + index) for index in range(12)]
-            for client in clients:
-                client.start()
-            time.sleep(0.6 + random.Random(number).random())  # somewhere in the middle of it
-            server.kill()
-            for client in clients:
-                client.join(15)
-                assert not client.unexpected, client.unexpected
-                received.extend(client.whole)
-        with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
-            rows = [row[0] for row in database.execute("SELECT request_id FROM relay_usagerecord")]
-        assert len(rows) == len(set(rows))
-        missing = set(received) - set(rows)
-        assert not missing, f"round {number}: {len(missing)} of {len(received)} whole answers have no record"
-        assert len(received) == len(set(received))
-    return len(received)
 
 
 def test_every_whole_answer_has_exactly_one_record_after_kill_9(tmp_path: Path, upstream: Upstream) -> None:
     assert kill_rounds(tmp_path, upstream, 3) > 100
-
-
-def test_stop_signal_flushes_and_exits_cleanly(tmp_path: Path, upstream: Upstream) -> None:
-    token = prepare(tmp_path, upstream)
-    with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path)}) as server:
-        for _ in range(5):
-            assert server.post(token, {"model": "plain", "messages": [{"role": "user", "content": "x"}]}).status_code == 200
-        server.process.terminate()
-        assert server.process.wait(15) in {0, -15}
-    with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
-        assert database.execute("SELECT count(*) FROM relay_usagerecord").fetchone()[0] == 5
-
-
-def test_stop_signal_ends_a_stream_that_lasts_too_long_and_records_it(tmp_path: Path, upstream: Upstream) -> None:
-    import asyncio
-
-    from tests.support.upstream import Call, chunk
-
-    async def script(call: Call) -> None:
-        await call.open_stream()
-        await call.event(chunk("Hello"))
-        await asyncio.sleep(60)
-
-    upstream.script("paced", script)
-    token = prepare(tmp_path, upstream)
-    with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path), "AIRELAYS_SHUTDOWN_SECONDS": "1"}) as server:
-        body = {"model": "paced", "stream": True, "messages": [{"role": "user", "content": "x"}]}
-        with httpx.stream("POST", f"{server.v1}/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}, trust_env=False) as response:
-            pieces = response.iter_text()  # held: a dropped iterator would close the connection
-            assert "Hello" in next(pieces)
-            server.process.terminate()
-            assert server.process.wait(10) in {0, -15}
-    with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
-        assert database.execute("SELECT end_reason, request_id FROM relay_usagerecord").fetchall() == [("shutdown", response.headers["x-request-id"])]
 
 
 def test_locked_database_gives_503_and_loses_nothing(tmp_path: Path, upstream: Upstream) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.conftest import Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import USAGE, Call, chunk, hello
+from tests.support.upstream import USAGE, Call, chunk
+
+pytestmark = pytest.mark.shared
 
 
 def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> None:
@@ -99,68 +99,6 @@ def test_channel_that_refuses_stream_options_is_not_sent_them(server: Server, li
     assert record.usage_source == "estimated" and record.output_tokens > 0 and record.input_tokens > 0
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_record_holds_tokens_by_class_and_where_they_went(server: Server, live: Portal, stream: bool) -> None:
-    user = live.user()
-    channel = live.channel()
-    model, token = live.model(channels=[channel], upstream_name=f"up-{stream}"), live.token(user)
-    response = server.post(token, ask(model, stream=stream), headers={"x-client-request-id": "mine-1"})
-    record = live.record(response)
-    assert (record.input_tokens, record.cached_input_tokens, record.output_tokens, record.reasoning_tokens) == (9, 4, 7, 3)
-    assert (record.audio_input_tokens, record.audio_output_tokens) == (1, 2)
-    assert (record.usage_source, record.end_reason, record.status, record.streamed) == ("reported", "completed", 200, stream)
-    assert (record.model, record.upstream_model, record.endpoint) == (model, f"up-{stream}", "chat.completions")
-    assert (record.user_id, record.channel_id, record.client_request_id) == (user.pk, channel.pk, "mine-1")
-    assert record.api_key_id == channel.keys.get().pk
-    assert record.attempts == 1 and record.attempt_log[0]["outcome"] == "ok"
-    assert record.latency_ms >= 0 and record.first_token_ms is not None
-    assert record.client_ip == "127.0.0.1"
-
-
-def test_plain_answer_without_usage_is_estimated_and_marked(server: Server, live: Portal) -> None:
-    async def script(call: Call) -> None:
-        await call.reply(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": "twelve words " * 6}}]})
-
-    record = live.record(server.post(live.token(), ask(live.model(script))))
-    assert record.usage_source == "estimated"
-    assert 10 <= record.output_tokens <= 40
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/chat/completions/", "//v1//chat/completions", "/v1/v1/chat/completions", "/chat/completions", "/v1/chat/completions/chat/completions",
-        "/v1/chat/completions/v1/chat/completions",
-    ],
-)  # fmt: skip
-def test_base_urls_that_people_type_work(server: Server, live: Portal, path: str) -> None:
-    response = server.post(live.token(), ask(live.model()), path=path)
-    assert response.status_code == 200, response.text
-
-
-def test_token_may_come_as_x_api_key(server: Server, live: Portal) -> None:
-    response = server.post("", ask(live.model()), headers={"authorization": "", "x-api-key": live.token()})
-    assert response.status_code == 200
-
-
-def test_body_of_several_megabytes_passes(server: Server, live: Portal) -> None:
-    model = live.model()
-    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5_000_000}}]
-    response = server.post(live.token(), {"model": model, "messages": [{"role": "user", "content": content}]})
-    assert response.status_code == 200
-    assert len(live.upstream.last(model).body) > 5_000_000
-
-
-def test_chunked_request_body_without_length_passes(server: Server, live: Portal) -> None:
-    import httpx
-
-    model, token = live.model(), live.token()
-    body = json.dumps(ask(model)).encode()
-    server.catch_up()
-    response = httpx.post(f"{server.v1}/chat/completions", content=iter([body[:10], body[10:]]), headers={"authorization": f"Bearer {token}"}, trust_env=False)
-    assert response.status_code == 200
-
-
 def test_relay_headers_can_be_turned_off_but_staff_get_them(live: Portal, tmp_path: object, server: Server) -> None:
     from pathlib import Path
 
@@ -172,58 +110,6 @@ def test_relay_headers_can_be_turned_off_but_staff_get_them(live: Portal, tmp_pa
     with serving(tmp_path / "log", env={"AIRELAYS_RELAY_HEADERS": "false"}) as quiet:
         assert "x-relay-channel" not in quiet.post(user_token, ask(model)).headers
         assert "x-relay-channel" in quiet.post(staff_token, ask(model)).headers
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(server: Server, live: Portal, stream: bool) -> None:
-    seen: set[object] = set()
-
-    async def script(call: Call) -> None:
-        if call.writer in seen:
-            call.cut()
-            return
-        seen.add(call.writer)
-        await hello(call)
-
-    channel = live.channel()
-    model, token = live.model(script, channels=[channel]), live.token()
-    for _ in range(6):
-        response = server.post(token, ask(model, stream=stream))
-        assert response.status_code == 200 and response.headers["x-relay-attempts"] == "1"
-
-
-def test_all_kept_connections_that_close_in_that_moment_are_replaced(server: Server, live: Portal) -> None:
-    """As when an upstream restarts: none of the others is any better."""
-    kept: set[object] = set()
-    come: list[asyncio.Event] = []
-
-    async def script(call: Call) -> None:
-        if call.writer in kept:
-            call.cut()
-            return
-        kept.add(call.writer)
-        come.append(mine := asyncio.Event())
-        if len(come) % 8 == 0:  # all of a round are here, each on a connection of its own
-            for event in come:
-                event.set()
-        await mine.wait()
-        await hello(call)
-
-    model, token = live.model(script), live.token()
-    server.catch_up()
-    for _ in range(2):
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: server.post(token, ask(model)), range(8)))
-        assert [(response.status_code, response.headers["x-relay-attempts"]) for response in found] == [(200, "1")] * 8
-
-
-def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> None:
-    """The scripted upstream plays the proxy: it is asked for the whole URL, whose host nobody resolves here."""
-    channel = live.channel("http://api.vendor.example.com/v1", proxy_url=f"http://127.0.0.1:{live.upstream.port}")
-    model = live.model(channels=[channel])
-    assert server.post(live.token(), ask(model)).status_code == 200
-    call = live.upstream.last(model)
-    assert call.path == "http://api.vendor.example.com/v1/chat/completions" and call.headers["host"] == "api.vendor.example.com"
 
 
 def test_multi_choice_stream(server: Server, live: Portal) -> None:

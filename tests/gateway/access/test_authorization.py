@@ -1,19 +1,67 @@
-"""Tokens for a purpose, families of models, and the playground's short-lived keys, as apps meet them."""
+"""What a valid token may use: models, families of models, channels of a group, kinds of endpoint."""
 
 from __future__ import annotations
 
-import time
+from datetime import timedelta
 
 import pytest
 
-from accounts.models import AuditEvent
-from relay.gateway.access.short_lived_keys import SECONDS, digest_in, make_pass
-from relay.models import Model, ModelPermission, Token, UsageRecord
+from portal.lib import clock
+from relay.models import Model, ModelPermission, Token
 from relay.models.token import digest_of
-from relay.tokens.lifecycle import revoke_token, rotate_token
-from tests.conftest import Portal, ask
+from tests.support.asserts import check
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, completion
+
+pytestmark = pytest.mark.shared
+
+
+def test_model_permission_is_enforced_on_the_call_and_in_the_list(server: Server, live: Portal) -> None:
+    from django.contrib.auth.models import Group
+
+    from relay.models import Model, ModelPermission
+
+    user, stranger = live.user(), live.user()
+    token, other = live.token(user), live.token(stranger)
+    model = live.model(is_open=False)
+    check(server.post(token, ask(model)), 403, "permission_error", "model_not_allowed", "model")
+    check(server.get(token, f"/v1/models/{model}"), 404, "invalid_request_error", "model_not_found", "model")
+    ModelPermission.objects.create(model=Model.objects.get(name=model), user=user)
+    assert server.post(token, ask(model)).status_code == 200
+    assert model in [entry["id"] for entry in server.get(token, "/v1/models").json()["data"]]
+    check(server.post(other, ask(model)), 403, "permission_error", "model_not_allowed", "model")
+    assert model not in server.get(other, "/v1/models").text
+    group = Group.objects.create(name=live.name("group"))
+    ModelPermission.objects.create(model=Model.objects.get(name=model), group=group)
+    check(server.post(other, ask(model)), 403, "permission_error", "model_not_allowed", "model")
+    stranger.groups.add(group)
+    assert server.post(other, ask(model)).status_code == 200
+    ModelPermission.objects.filter(group=group).update(expires_at=clock.now() - timedelta(seconds=1))
+    check(server.post(other, ask(model)), 403, "permission_error", "model_not_allowed", "model")
+
+
+def test_token_with_a_list_of_models_may_use_no_other(server: Server, live: Portal) -> None:
+    from relay.models import Model
+
+    one, two = live.model(), live.model()
+    token = live.token(models_allowed=[Model.objects.get(name=one)])
+    assert server.post(token, ask(one)).status_code == 200
+    check(server.post(token, ask(two)), 403, "permission_error", "model_not_allowed", "model")
+    assert [entry["id"] for entry in server.get(token, "/v1/models").json()["data"]] == [one]
+
+
+def test_channel_of_a_group_serves_only_that_group(server: Server, live: Portal) -> None:
+    from django.contrib.auth.models import Group
+
+    group = Group.objects.create(name=live.name("group"))
+    channel = live.channel()
+    channel.groups.add(group)
+    model, user = live.model(channels=[channel]), live.user()
+    token = live.token(user)
+    check(server.post(token, ask(model)), 503, "server_error", "no_available_channel")
+    user.groups.add(group)
+    assert server.post(token, ask(model)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -68,26 +116,3 @@ def test_a_gpt_is_found_by_its_id_alone(live: Portal, server: Server) -> None:
     model.save()
     answer = server.post(live.token(), ask(gpt))
     assert answer.status_code == 200 and live.record(answer).model == f"gpt-4-gizmo-{gpt}"
-
-
-def test_a_playground_key_stands_for_its_token_and_ends_with_it(live: Portal, server: Server) -> None:
-    model, user = live.model(), live.user()
-    token = Token.objects.get(digest=digest_of(live.token(user)))
-    key, until = make_pass(token.digest, time.time())
-    assert abs(until - time.time() - SECONDS) < 5 and token.digest not in key
-    answer = server.post(key, ask(model))
-    assert answer.status_code == 200 and live.record(answer).token_id == token.pk
-    assert UsageRecord.objects.filter(token=token).count() == 1
-    rotate_token(token, actor=None)
-    assert server.post(key, ask(model)).status_code == 401, "the secret it stood for is gone"
-    other, _ = make_pass(Token.objects.get(pk=token.pk).digest, time.time())
-    assert server.post(other, ask(model)).status_code == 200
-    revoke_token(Token.objects.get(pk=token.pk), actor=None)
-    assert server.post(other, ask(model)).status_code == 401
-    assert AuditEvent.objects.filter(action="token.revoke", target_id=str(token.pk)).exists()
-
-
-def test_an_old_or_forged_playground_key_opens_nothing() -> None:
-    key, until = make_pass("d" * 64, 1000.0)
-    assert digest_in(key, until - 1) == "d" * 64 and digest_in(key, until) == ""
-    assert digest_in(key[:-3] + "abc", 1001.0) == "" and digest_in("pg_", 1001.0) == "" and digest_in("pg_" + "x" * 400, 1001.0) == ""

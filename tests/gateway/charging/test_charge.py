@@ -1,12 +1,10 @@
-"""Money over the wire: what requests cost, what is refused, and that the books balance whatever happens."""
+"""What requests cost."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -15,33 +13,16 @@ import pytest
 
 from portal.lib.money import NANO
 from relay.billing.ledger import movements, requests
-from relay.billing.ledger.verify import verify
-from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
+from relay.billing.prices import Price
+from relay.gateway.charging.charge import fallback_price
+from relay.models import LedgerEntry, Token
 from relay.models.token import digest_of
-from tests.conftest import Portal, ask
+from tests.support.money import COST, PRICE, books_balance, settled, wallet
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, chunk, completion
 
-PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Decimal(10)}
-# The scripted upstream reports 9 prompt tokens (4 cached, 1 audio) and 7 of answer (3 reasoning, 2 audio).
-COST = 4 * 1250 + 5 * 2500 + 7 * 10_000
-
-
-def wallet(user: Any) -> LedgerAccount:
-    return LedgerAccount.objects.get(user=user, kind="wallet")
-
-
-def settled(user: Any, seconds: float = 5) -> LedgerAccount:
-    """The wallet once nothing of it is reserved any more."""
-    until = time.monotonic() + seconds
-    while (found := wallet(user)).reserved and time.monotonic() < until:
-        time.sleep(0.05)
-    return found
-
-
-def books_balance() -> None:
-    report = verify()
-    assert report.clean, "\n".join(map(str, report.differences))
+pytestmark = pytest.mark.shared
 
 
 def test_a_request_costs_its_price_and_is_on_the_books(live: Portal, server: Server) -> None:
@@ -96,178 +77,6 @@ def test_a_model_without_a_price_is_refused(live: Portal, server: Server) -> Non
     response = server.post(live.token(), ask(live.model(price=None)))
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "model_not_priced" and response.headers["x-should-retry"] == "false"
-
-
-def test_an_empty_wallet_is_refused_with_what_is_missing(live: Portal, server: Server) -> None:
-    user = live.user(balance=0)
-    model = live.model(price=PRICE)
-    response = server.post(live.token(user), ask(model, max_tokens=1000))
-    assert response.status_code == 429
-    error = response.json()["error"]
-    assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota") and response.headers["x-should-retry"] == "false"
-    assert "$0.00 is left" in error["message"] and "is missing" in error["message"] and "up to $0.01 for the longest answer" in error["message"]
-    assert not live.upstream.count(model)
-
-
-def test_a_free_model_needs_no_balance(live: Portal, server: Server) -> None:
-    assert server.post(live.token(live.user(balance=0)), ask(live.model())).status_code == 200
-
-
-@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", None])
-def test_an_answer_is_clamped_to_what_can_be_paid(live: Portal, server: Server, field: str | None) -> None:
-    """1000 tokens do not fit; what fits is asked for, in the client's own field."""
-    user = live.user(balance=3_000_000)  # 300 tokens of answer
-    model = live.model(price=PRICE)
-    response = server.post(live.token(user), ask(model, **({field: 1000} if field else {})))
-    assert response.status_code == 200, response.text
-    sent = live.upstream.last(model).json
-    assert 250 <= sent[field or "max_completion_tokens"] < 300
-    assert live.record(response).shortfall == 0
-    assert settled(user).balance == 3_000_000 - COST
-    books_balance()
-
-
-def test_what_fits_is_not_touched(live: Portal, server: Server) -> None:
-    user = live.user(balance=NANO)
-    model = live.model(price=PRICE)
-    body = json.dumps(ask(model, max_tokens=1000)).encode()
-    assert server.post(live.token(user), body).status_code == 200
-    assert live.upstream.last(model).body == body
-
-
-def test_a_token_quota_and_budgets_hold_at_the_same_time(live: Portal, server: Server) -> None:
-    user = live.user(balance=NANO)
-    model = live.model(price=PRICE)
-    secret = live.token(user)
-    token = Token.objects.get(digest=digest_of(secret))
-    movements.set_quota(token, 10 * COST)
-    Budget.objects.create(token=token, period="day", limit=Decimal(5 * COST + COST // 2) / NANO)
-    Budget.objects.create(user=user, period="month", limit=Decimal(3 * COST + COST // 2) / NANO)
-    for _ in range(3):
-        assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
-    refused = server.post(secret, ask(model, max_tokens=7))
-    assert refused.status_code == 429 and "budget of this month" in refused.json()["error"]["message"]
-    Budget.objects.get(user=user).delete()
-    for _ in range(2):
-        assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
-    refused = server.post(secret, ask(model, max_tokens=7))
-    assert refused.status_code == 429 and "budget of this day" in refused.json()["error"]["message"]
-    budget = Budget.objects.get(token=token)
-    budget.limit = Decimal(100)
-    budget.save()
-    movements.set_quota(token, 5 * COST)
-    refused = server.post(secret, ask(model, max_tokens=7))
-    assert refused.status_code == 429 and "quota of this token" in refused.json()["error"]["message"]
-    movements.set_quota(token, None)
-    assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
-    settled(user)
-    books_balance()
-
-
-def test_a_budget_counts_what_was_spent_before_it_was_made(live: Portal, server: Server) -> None:
-    user = live.user()
-    model = live.model(price=PRICE)
-    secret = live.token(user)
-    for _ in range(3):
-        assert server.post(secret, ask(model)).status_code == 200
-    Budget.objects.create(user=user, period="week", limit=Decimal(2 * COST) / NANO)
-    assert server.post(secret, ask(model)).status_code == 429
-    assert LedgerAccount.objects.get(user=user, kind="budget").used == 3 * COST
-    books_balance()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_two_hundred_at_once_against_money_for_ten(live: Portal, server: Server, stream: bool) -> None:
-    user = live.user(balance=10 * COST)
-    model = live.model(price=PRICE)
-    token = live.token(user)
-    server.catch_up()
-    statuses = at_once(server, token, ask(model, max_tokens=7, stream=stream), 200)
-    assert 1 <= statuses.count(200) <= 10 and set(statuses) <= {200, 429}
-    found = settled(user)
-    assert found.balance >= 0 and found.used == COST * statuses.count(200)
-    books_balance()
-
-
-def test_a_burst_does_not_leave_much_held_back(live: Portal, server: Server) -> None:
-    """What a worker holds beyond what runs is a few requests' worth, whatever came before; other workers can use the rest."""
-    user = live.user(balance=10**15)
-    model = live.model(price=PRICE)
-    token = live.token(user)
-    server.catch_up()
-    assert at_once(server, token, ask(model, max_tokens=1000), 150) == [200] * 150
-    need = 1010 * 10_000
-    until = time.monotonic() + 0.8
-    while (held := wallet(user).reserved) > 5 * 16 * need and time.monotonic() < until:
-        time.sleep(0.02)
-    assert 0 < held <= 5 * 16 * need, held / need
-    assert settled(user).reserved == 0
-    books_balance()
-
-
-def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> list[int]:
-    async def run() -> list[int]:
-        limits = httpx.Limits(max_connections=count)
-        async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
-            answers = await asyncio.gather(*(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count)))
-        return [answer.status_code for answer in answers]
-
-    return asyncio.run(run())
-
-
-def test_an_answer_longer_than_foreseen_is_never_paid_below_zero(live: Portal, server: Server) -> None:
-    """The upstream ignores the limit and reports a million tokens: the wallet ends at zero, the rest is on the portal's account."""
-
-    async def greedy(call: Call) -> None:
-        await call.reply(200, completion(usage={"prompt_tokens": 9, "completion_tokens": 1_000_000, "total_tokens": 1_000_009}))
-
-    user = live.user(balance=5_000_000)
-    model = live.model(greedy, price=PRICE)
-    record = live.record(server.post(live.token(user), ask(model, max_tokens=100)))
-    assert record.cost == 9 * 2500 + 1_000_000 * 10_000 and record.shortfall == record.cost - 5_000_000
-    assert settled(user).balance == 0
-    books_balance()
-
-
-def test_a_stream_is_cut_when_the_money_is_spent(live: Portal, server: Server) -> None:
-    async def endless(call: Call) -> None:
-        await call.open_stream()
-        while True:
-            await call.event(chunk("word " * 200))
-            await asyncio.sleep(0.002)
-
-    user = live.user(balance=50_000_000)  # 5,000 tokens of answer
-    model = live.model(endless, price=PRICE)
-    response = server.post(live.token(user), ask(model, stream=True))
-    events = [line for line in response.text.split("\n\n") if line]
-    error = json.loads(events[-1].removeprefix("data: "))["error"]
-    assert error["code"] == "insufficient_quota" and "cut off" in error["message"] and "[DONE]" not in response.text
-    assert live.upstream.last_closed(model, 2)
-    record = live.record(response)
-    assert record.end_reason == "ended" and record.billing == "delivered" and 4000 < record.output_tokens < 6500
-    found = settled(user)
-    assert 0 <= found.balance < 10_000_000
-    books_balance()
-
-
-def test_a_long_stream_is_paid_while_it_runs(live: Portal, server: Server) -> None:
-    """Longer than what is held at first: more is held as it grows, and it comes whole."""
-
-    async def long(call: Call) -> None:
-        await call.open_stream()
-        for _ in range(60):
-            await call.event(chunk("word " * 200))
-        await call.event({**chunk(None, "stop"), "usage": {"prompt_tokens": 9, "completion_tokens": 12_000, "total_tokens": 12_009}})
-        await call.event("[DONE]")
-        await call.end()
-
-    user = live.user(balance=NANO)
-    response = server.post(live.token(user), ask(live.model(long, price=PRICE), stream=True))
-    assert response.text.endswith("data: [DONE]\n\n")
-    record = live.record(response)
-    assert record.cost == 9 * 2500 + 12_000 * 10_000 and record.shortfall == 0 and record.reserved > 2 * 4096 * 10_000
-    assert settled(user).used == record.cost
-    books_balance()
 
 
 @pytest.mark.parametrize(("policy", "billing"), [("delivered", "delivered"), ("free", "free"), ("reserved", "reserved")])
@@ -357,37 +166,6 @@ def test_nan_in_a_usage_object_is_estimated(live: Portal, server: Server) -> Non
     books_balance()
 
 
-def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> None:
-    """Requests, top-ups and deductions at the same time."""
-    user = live.user(balance=NANO)
-    model = live.model(price=PRICE)
-    token = live.token(user)
-    server.catch_up()
-
-    def move(number: int) -> None:
-        from django.db import connection
-
-        try:
-            if number % 2:
-                movements.top_up(user, 1000, actor=None, reason="test")
-            else:
-                movements.deduct(user, 1000, actor=None, reason="test")
-        finally:
-            connection.close()
-
-    done: list[int] = []
-    requests = threading.Thread(target=lambda: done.extend(at_once(server, token, ask(model), 60)))
-    requests.start()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(move, range(40)))
-    requests.join()
-    assert done == [200] * 60
-    found = settled(user)
-    assert (found.granted, found.used) == (NANO, 60 * COST)
-    assert UsageRecord.objects.filter(user=user).count() == 60
-    books_balance()
-
-
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
     from relay.billing.ledger.lines import Charge, SpendScope
@@ -417,39 +195,10 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     books_balance()
 
 
-async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
+M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
 
-    from relay.billing.ledger.lines import Reserved
-    from relay.gateway.charging import reservations as module
-    from relay.gateway.exchange import Exchange
 
-    released: list[int | None] = []
-
-    class Writer:
-        faults = 0
-
-        def reserve(self, order: Any, on_reserved: Any) -> Any:
-            loop, result = asyncio.get_running_loop(), Reserved(order.need, 0, order.need, "wallet", "", True)
-            future = loop.create_future()
-
-            def answer() -> None:
-                on_reserved(result, True)
-                future.set_result(result)
-                task.cancel()
-
-            loop.call_soon(answer)
-            return future
-
-        def release(self, reservation: str, scope: Any, amount: int | None = None) -> None:
-            released.append(amount)
-
-    monkeypatch.setattr(module, "writer", Writer())
-    reservations = module.Reservations("UTC")
-    exchange = Exchange({"headers": []}, None, None, "127.0.0.1")  # type: ignore[arg-type]
-    caller: Any = SimpleNamespace(user_id=1, token_id=2, limited=True, house=False, budgets=())
-    task = asyncio.ensure_future(reservations.reserve(exchange, caller, 1000, 10))
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    (reservation,) = reservations._reservations.values()
-    assert (reservation.granted, reservation.running, reservation.asking, reservation.amount) == (0, 0, 0, 0) and released == [1000]
+def test_fallback_price() -> None:
+    assert fallback_price("refuse") is None
+    assert fallback_price("free") == Price()
+    assert fallback_price("5/15") == Price(input=5 * M, output=15 * M)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
-import re
 import time
 from pathlib import Path
 
 import httpx
+import pytest
 
-from tests.conftest import Portal, ask
+from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
+from tests.support.sessions import csrf_of, sign_in
+
+pytestmark = pytest.mark.shared
 
 
 def processes_of(server: Server) -> int:
@@ -60,20 +63,6 @@ def test_every_worker_follows_within_a_second(live: Portal, tmp_path: Path) -> N
         from relay.models import BlockedAddress
 
         BlockedAddress.objects.all().delete()
-
-
-def sign_in(client: httpx.Client, server: Server, name: str) -> None:
-    page = client.get(f"{server.url}/accounts/login/")
-    csrf = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
-    assert csrf
-    form = {"login": name, "password": "a long password", "csrfmiddlewaretoken": csrf[1]}
-    assert client.post(f"{server.url}/accounts/login/", data=form).status_code == 302
-
-
-def csrf_of(client: httpx.Client, url: str) -> str:
-    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', client.get(url).text)
-    assert found
-    return found[1]
 
 
 def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Portal, tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from bench.browser import CHROMIUM, Watch, chromium, sign_in
-from tests.accounts.test_people import Provider
-from tests.billing.test_notices import Mailbox
-from tests.channels.test_health_checks import endless, running
+from tests.support.mailbox import Mailbox
+from tests.support.provider import Provider
 from tests.support.server import ROOT, Server, free_port, serving
-from tests.support.upstream import Upstream
+from tests.support.streams import running
+from tests.support.upstream import Upstream, endless
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")
 PASSWORD = "correct horse battery"

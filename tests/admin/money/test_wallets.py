@@ -1,0 +1,58 @@
+"""Wallets in the admin: top-ups, deductions, unlimited users, and the rights they need."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from accounts.models import AuditEvent
+from portal.lib.money import NANO
+from relay.models import BooksProof, LedgerEntry
+from tests.support.money import wallet
+from tests.support.portal import People
+from tests.support.sessions import clerk
+
+pytestmark = pytest.mark.shared
+
+
+def test_top_up_and_deduct_ask_for_a_reason_and_are_audited(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.owner.pk}"
+    assert "Add to the balance of alice" in staff.get(f"{url}/top-up/").content.decode()
+    assert not LedgerEntry.objects.filter(user=people.owner).exists(), "asking changes nothing"
+    assert staff.post(f"{url}/top-up/", {"amount": "12.50"}).status_code == 422, "a reason is needed"
+    assert staff.post(f"{url}/top-up/", {"amount": "12.50", "reason": "Invoice 7"}).status_code == 302
+    assert wallet(people.owner).granted == 12_500_000_000
+    assert "$12.50" in staff.get("/admin/accounts/user/").content.decode()
+    refused = staff.post(f"{url}/deduct/", {"amount": "13", "reason": "refund"})
+    assert refused.status_code == 422 and "Only $12.50 can be taken" in refused.content.decode()
+    assert staff.post(f"{url}/deduct/", {"amount": "2.50", "reason": "refund"}).status_code == 302
+    assert wallet(people.owner).granted == 10 * NANO
+    for nonsense in ("-5", "0", "1e40", "NaN", "many"):
+        assert staff.post(f"{url}/top-up/", {"amount": nonsense, "reason": "x"}).status_code == 422, nonsense
+    entries = LedgerEntry.objects.filter(user=people.owner).order_by("pk")
+    assert [(entry.kind, entry.reason, entry.actor) for entry in entries] == [("top_up", "Invoice 7", people.staff), ("deduct", "refund", people.staff)]
+    assert set(AuditEvent.objects.filter(action__startswith="wallet.").values_list("action", flat=True)) == {"wallet.top-up", "wallet.deduct"}
+
+
+def test_unlimited_is_switched_after_being_asked(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.owner.pk}/unlimited/"
+    staff.get(url)
+    assert wallet(people.owner).limited
+    staff.post(url)
+    assert not wallet(people.owner).limited
+
+
+def test_money_needs_its_own_right(people: People) -> None:
+    client = clerk("view_user", "change_user")
+    url = f"/admin/accounts/user/{people.owner.pk}"
+    assert client.get(f"{url}/change/").status_code == 200
+    for path in ("top-up", "deduct", "unlimited"):
+        assert client.post(f"{url}/{path}/", {"amount": "5", "reason": "for me"}).status_code == 403
+    assert wallet(people.owner).granted == 0
+    for path in ("relay/ledgerentry/", "relay/ledgeraccount/", "relay/ledgeraccount/verify/", "relay/redemptionbatch/", "relay/usagerecord/report/", "relay/usagerecord/export/"):
+        assert client.get(f"/admin/{path}").status_code == 403, path
+    before = BooksProof.objects.count()
+    assert client.post(BOOKS).status_code == 403 and BooksProof.objects.count() == before, "no process is started for them"
+
+
+BOOKS = "/admin/relay/ledgeraccount/verify/"

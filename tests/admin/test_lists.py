@@ -1,0 +1,98 @@
+"""Every list and page of the admin: who may open it, and how many queries it makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import User
+from portal.lib import clock
+from relay.models import Channel, ChannelModel, Model, UsageRecord
+from relay.tokens.lifecycle import create_token
+from tests.support.portal import People
+from tests.support.sessions import signed_in
+
+pytestmark = pytest.mark.shared
+
+LISTS = [
+    "relay/channel",
+    "relay/model",
+    "relay/modelpermission",
+    "relay/token",
+    "relay/usagerecord",
+    "relay/upload",
+    "relay/blockedaddress",
+    "relay/allowedupstream",
+    "relay/pool",
+    "relay/failurerule",
+    "relay/cooldown",
+    "accounts/user",
+    "accounts/auditevent",
+    "auth/group",
+]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_lists_and_add_pages_open_for_superusers_and_not_for_others(staff: Client, people: People, path: str) -> None:
+    create_token(people.owner, "t", actor=None)
+    assert staff.get(f"/admin/{path}/").status_code == 200
+    assert staff.get(f"/admin/{path}/?q=x").status_code == 200
+    for user in (people.owner, people.other):
+        client = Client()
+        client.force_login(user)
+        assert client.get(f"/admin/{path}/").status_code == 302
+
+
+def test_clerk_sees_what_the_permissions_say(clerk: Client, people: People) -> None:
+    front = clerk.get("/admin/").content.decode()
+    assert "/admin/accounts/user/" in front and "/admin/relay/channel/" not in front and "/admin/relay/allowedupstream/" not in front
+    assert clerk.get("/admin/relay/channel/").status_code == 403
+    assert clerk.get("/admin/relay/allowedupstream/").status_code == 403
+    assert clerk.get("/admin/relay/usagerecord/").status_code == 403
+
+
+def test_lists_make_a_fixed_number_of_queries(staff: Client, people: People, django_assert_max_num_queries: Any) -> None:
+    for number in range(15):
+        channel = Channel.objects.create(name=f"c{number}", provider="demo")
+        ChannelModel.objects.create(channel=channel, model=Model.objects.create(name=f"m{number}"))
+        create_token(people.owner, f"t{number}", actor=None)
+        UsageRecord.objects.create(
+            request_id=f"req_{number}", started_at=clock.now(), user=people.owner, channel=channel, model="m", endpoint="chat.completions",
+            streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5,
+        )  # fmt: skip
+    staff.get("/admin/")  # adds the requests up
+    with django_assert_max_num_queries(24):
+        staff.get("/admin/")
+    for path in (f"{name}/" for name in LISTS):
+        with django_assert_max_num_queries(15):
+            assert staff.get(f"/admin/{path}").status_code == 200
+
+
+@pytest.mark.parametrize("page", [model._meta.label_lower for model in admin.site._registry])
+def test_lists_and_searches_of_the_admin_need_their_right(people: People, owned: dict[str, Any], page: str) -> None:
+    """A user is sent away, staff without the right is refused, staff with it sees the list and may search it."""
+    app, model = page.split(".")
+    path = reverse(f"admin:{app}_{model}_changelist")
+    assert Client().get(path).status_code == 302 and signed_in(people.owner).get(path).status_code == 302
+    staff = User.objects.create_user("dora", password="a long password", is_staff=True)
+    for address in (path, f"{path}?q=x", reverse(f"admin:{app}_{model}_add")):
+        assert signed_in(staff).get(address).status_code == 403, address
+    for address in (path, f"{path}?q=x"):
+        assert signed_in(people.staff).get(address, follow=True).status_code == 200, address
+
+
+OTHER = (
+    "/admin/explain/", "/admin/running/", "/admin/setup/", "/admin/setup/keys/", "/admin/now/channels/", "/admin/now/running/", "/admin/installation/",
+    "/admin/relay/usagerecord/report/", "/admin/relay/usagerecord/export/", "/admin/autocomplete/?app_label=relay&model_name=modelpermission&field_name=user",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", OTHER)
+def test_other_pages_of_the_admin_need_their_right(people: People, path: str) -> None:
+    staff = User.objects.create_user("dora", password="a long password", is_staff=True)
+    assert signed_in(people.owner).get(path).status_code == 302
+    assert signed_in(staff).get(path).status_code == 403

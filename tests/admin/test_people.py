@@ -1,0 +1,130 @@
+"""Users, groups and tokens in the admin."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from accounts.models import AuditEvent, User
+from portal.lib.money import NANO
+from relay.models import LedgerAccount, Model, Token
+from relay.models.token import digest_of
+from relay.tokens.lifecycle import create_token
+from tests.support.portal import People
+from tests.support.sessions import NO_BUDGETS
+
+pytestmark = pytest.mark.shared
+
+
+def test_staff_cannot_make_themselves_superusers(clerk: Client, people: People) -> None:
+    user = User.objects.get(username="clerk")
+    form = {"username": "clerk", "email": "", "is_active": "on", "is_staff": "on", "is_superuser": "on", "notes": ""}
+    clerk.post(f"/admin/accounts/user/{user.pk}/change/", form)
+    user.refresh_from_db()
+    assert not user.is_superuser
+    assert clerk.post(f"/admin/accounts/user/{people.staff.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
+    people.staff.refresh_from_db()
+    assert people.staff.check_password("a long password")
+
+
+def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, people: People) -> None:
+    from django.contrib.auth.models import Group
+
+    powerful = Group.objects.create(name="powerful")
+    powerful.permissions.set(Permission.objects.filter(codename="change_channel"))
+    clerk_user, colleague = User.objects.get(username="clerk"), User.objects.create_user("colleague", is_staff=True)
+    form = {"email": "new@example.com", "is_active": "on", "groups": [powerful.pk], "notes": ""}
+    clerk.post(f"/admin/accounts/user/{clerk_user.pk}/change/", {**form, "username": "clerk"})
+    clerk_user.refresh_from_db()
+    assert clerk_user.email == "new@example.com" and not clerk_user.groups.exists()
+    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/change/", {**form, "username": "colleague"}).status_code == 403
+    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob"})
+    assert not people.other.groups.exists(), "a group that carries rights is for owners to give"
+    plain = Group.objects.create(name="plain")
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob", "groups": [plain.pk]})
+    assert list(people.other.groups.all()) == [plain], "for users, groups are classes that staff manage"
+
+
+def test_pages_of_users_show_nothing_of_their_passwords(staff: Client, clerk: Client, people: People) -> None:
+    """Neither of the salt nor of the hash, not even how they begin; what the hash was made with may be known."""
+    people.owner.set_password("a long password")
+    people.owner.save()
+    algorithm, *parts = people.owner.password.split("$")
+    without = User.objects.create(username="no-password", password="!")
+    for person in (staff, clerk):
+        page = person.get(f"/admin/accounts/user/{people.owner.pk}/change/").content.decode()
+        assert f"({algorithm})" in page and "****" not in page
+        assert not [part for part in parts if len(part) > 5 and part in page]
+        assert "No password set." in person.get(f"/admin/accounts/user/{without.pk}/change/").content.decode()
+
+
+def test_token_made_for_a_user_is_shown_once(staff: Client, people: People) -> None:
+    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "expires_at_0": "", "expires_at_1": "", "allowed_ips": "", "notes": "", **NO_BUDGETS}
+    response = staff.post("/admin/relay/token/add/", form)
+    secret = response.content.decode().split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
+    token = Token.objects.get(name="gift")
+    assert token.digest == digest_of(secret) and "no-store" in response["cache-control"]
+    assert secret not in staff.get(f"/admin/relay/token/{token.pk}/change/").content.decode()
+    assert AuditEvent.objects.filter(action="token.create", target_id=str(token.pk)).exists()
+
+
+def test_token_is_rotated_and_revoked_after_being_asked(staff: Client, people: People) -> None:
+    token, secret = create_token(people.owner, "t", actor=None)
+    url = f"/admin/relay/token/{token.pk}/rotate/"
+    staff.get(url)
+    token.refresh_from_db()
+    assert token.digest == digest_of(secret), "a GET asks, it does not act"
+    page = staff.post(url).content.decode()
+    token.refresh_from_db()
+    assert token.digest != digest_of(secret) and token.hint[:7] in page
+    many = staff.post("/admin/relay/token/", {"action": "revoke_selected", "_selected_action": token.pk})
+    token.refresh_from_db()
+    assert not token.revoked_at and "stop working for good" in many.content.decode()
+    staff.post("/admin/relay/token/", {"action": "revoke_selected", "_selected_action": token.pk, "confirmed": "1"})
+    token.refresh_from_db()
+    assert token.revoked_at
+    assert staff.post(f"/admin/relay/token/{token.pk}/rotate/").status_code == 302
+    token.refresh_from_db()
+    assert token.revoked_at and token.sealed == ""
+
+
+def test_disabling_tokens_in_the_list(staff: Client, people: People) -> None:
+    token, _ = create_token(people.owner, "t", actor=None)
+    for action, expected in (("disable", False), ("enable", True)):
+        staff.post("/admin/relay/token/", {"action": action, "_selected_action": token.pk})
+        token.refresh_from_db()
+        assert token.enabled is expected
+
+
+def test_permission_is_for_a_user_or_a_group(staff: Client, people: People) -> None:
+    model = Model.objects.create(name="m")
+    form = {"model": model.pk, "user": "", "group": "", "expires_at_0": "", "expires_at_1": ""}
+    assert "Choose a user or a group" in staff.post("/admin/relay/modelpermission/add/", form).content.decode()
+    assert staff.post("/admin/relay/modelpermission/add/", {**form, "user": people.owner.pk}).status_code == 302
+
+
+def test_new_users_join_the_default_groups(db: None) -> None:
+    from django.contrib.auth.models import Group
+
+    from accounts.models import GroupSettings
+
+    group = Group.objects.create(name="everyone")
+    GroupSettings.objects.create(group=group, is_default=True)
+    assert list(User.objects.create_user("dora").groups.all()) == [group]
+
+
+def test_quota_limits_and_budgets_of_a_token(staff: Client, people: People) -> None:
+    budgets = {"budgets-TOTAL_FORMS": 1, "budgets-INITIAL_FORMS": 0, "budgets-0-period": "week", "budgets-0-limit": "3"}
+    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "allowed_ips": "", "notes": "", "quota": "2.5", "max_rpm": "10", **budgets}
+    assert staff.post("/admin/relay/token/add/", form).status_code == 200
+    token = Token.objects.get(name="gift")
+    assert token.max_rpm == 10
+    kinds = {(account.kind, account.period): account.granted for account in LedgerAccount.objects.filter(token=token)}
+    assert kinds == {("quota", ""): 2_500_000_000, ("budget", "week"): 3 * NANO}
+    page = staff.get(f"/admin/relay/token/{token.pk}/change/").content.decode()
+    assert 'value="2.5"' in page
+    assert staff.post(f"/admin/relay/token/{token.pk}/change/", {**form, "quota": "", **NO_BUDGETS}).status_code == 302
+    assert not LedgerAccount.objects.get(token=token, kind="quota").limited
+    assert AuditEvent.objects.filter(action="token.quota").count() == 2

@@ -1,0 +1,53 @@
+"""The endpoints that tell a token its use and limits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portal.lib.money import NANO
+from relay.billing.ledger import movements
+from relay.models import Budget, Token
+from relay.models.token import digest_of
+from tests.support.money import COST, PRICE
+from tests.support.portal import Portal, ask
+from tests.support.server import Server
+
+pytestmark = pytest.mark.shared
+
+
+def test_usage_of_a_token_and_what_limits_it(live: Portal, server: Server) -> None:
+    user = live.user(balance=3 * COST)
+    secret, other = live.token(user), live.token(user)
+    token = Token.objects.get(digest=digest_of(secret))
+    movements.set_quota(token, 2 * COST)
+    Budget.objects.create(user=user, period="month", limit=Decimal(1))
+    model = live.model(price=PRICE)
+    assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
+    assert server.post(other, ask(model, max_tokens=7)).status_code == 200
+    found = server.get(secret, "/v1/usage").json()
+    assert found["totals"] == {"requests": 1, "input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 7, "cost_usd": "0.0000875"}
+    assert found["spent_usd"] == {"day": "0.0000875", "week": "0.0000875", "month": "0.0000875"}
+    limits = {(line["kind"], line["of"]): line for line in found["limits"]}
+    assert set(limits) == {("wallet", "user"), ("quota", "token"), ("budget", "user")}
+    assert limits["quota", "token"]["limit_usd"] == "0.000175" and limits["quota", "token"]["used_usd"] == "0.0000875"
+    assert limits["wallet", "user"]["used_usd"] == "0.000175"
+    assert limits["budget", "user"]["period"] == "month" and limits["budget", "user"]["resets_at"] > 1_700_000_000
+    assert server.post(secret, ask(model)).status_code in {200, 429}
+    assert server.post(secret, ask(model, max_tokens=7)).status_code == 429
+    assert server.get(secret, "/v1/usage").status_code == 200, "an exhausted token may still ask"
+
+
+@pytest.mark.parametrize("prefix", ["/dashboard/billing", "/v1/dashboard/billing"])
+def test_one_apis_clients_read_limits_and_use(live: Portal, server: Server, prefix: str) -> None:
+    user = live.user(balance=NANO)
+    secret = live.token(user)
+    live.record(server.post(secret, ask(live.model(price=PRICE))))
+    found = server.get(secret, f"{prefix}/subscription").json()
+    assert found["object"] == "billing_subscription" and found["has_payment_method"] is True and found["access_until"] == 0
+    assert found["hard_limit_usd"] == found["soft_limit_usd"] == found["system_hard_limit_usd"] == pytest.approx(1.0)
+    assert server.get(secret, f"{prefix}/usage?start_date=2026-01-01&end_date=2026-02-01").json() == {"object": "list", "total_usage": 0.00875}
+    movements.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
+    assert server.get(secret, f"{prefix}/subscription").json()["hard_limit_usd"] == pytest.approx(0.25)
+    assert server.get(live.token(), f"{prefix}/subscription").json()["hard_limit_usd"] == 100_000_000

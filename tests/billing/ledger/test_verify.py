@@ -1,0 +1,63 @@
+"""`verify` finds what was tampered with."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from relay.billing.ledger import requests
+from relay.billing.ledger.lines import SpendScope
+from relay.billing.ledger.sql import LedgerSql
+from relay.billing.ledger.verify import verify
+from tests.billing.ledger.entries import charge, record, reserve
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("UPDATE relay_ledgeraccount SET granted = granted + 1 WHERE kind = 'wallet' AND granted > 0", "granted"),
+        ("UPDATE relay_ledgeraccount SET reserved = 5 WHERE kind = 'quota'", "reserved"),
+        ("UPDATE relay_ledgeraccount SET used = 5 WHERE kind = 'quota'", "used"),
+        ("UPDATE relay_ledgerentry SET amount = amount + 7 WHERE kind = 'top_up'", "granted"),
+        ("DELETE FROM relay_ledgerentry WHERE kind = 'usage'", "used"),
+        ("UPDATE relay_ledgerentry SET credit = 'away' WHERE kind = 'top_up'", "do not exist"),
+        ("UPDATE relay_reservation SET amount = amount + 1", "what is held"),
+        ("DELETE FROM relay_reservation", "what is held"),
+        ("DELETE FROM relay_ledgerentry", "what is held"),
+        ("DELETE FROM relay_ledgeraccount WHERE kind = 'wallet'", "which is missing"),
+        ("DELETE FROM relay_ledgeraccount", "which is missing"),
+        ("DELETE FROM relay_usagerecord", "what was charged"),
+        ("UPDATE relay_usagerecord SET cost = cost + 1", "what was charged"),
+    ],
+)
+def test_verify_finds_what_was_tampered_with(scope: SpendScope, sql: str, found: str) -> None:
+    reserve(scope, 1000)
+    requests.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])
+    record(scope, "req_1", 300)
+    assert verify().clean
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+    report = verify()
+    assert not report.clean and any(found in str(one) for one in report.differences)
+    with pytest.raises(SystemExit) as stopped:
+        call_command("ledger", "verify", stdout=StringIO())
+    assert stopped.value.code == 1
+
+
+def test_the_command_says_what_it_counted(scope: SpendScope) -> None:
+    out = StringIO()
+    call_command("ledger", "verify", stdout=out)
+    assert "The books balance." in out.getvalue()
+    out = StringIO()
+    call_command("ledger", "verify", "--json", stdout=out)
+    found = json.loads(out.getvalue())
+    assert found["clean"] is True and found["totals_usd"]["funding"] == f"-{found['totals_usd']['wallet']}"
+    out = StringIO()
+    call_command("ledger", "sweep", stdout=out)
+    assert "given back" in out.getvalue()

@@ -1,0 +1,46 @@
+"""Balances of channels where the vendor tells them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.portal import Portal
+from tests.support.upstream import Call
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "answer", "expected"),
+    [
+        (
+            "deepseek",
+            "/user/balance",
+            {"is_available": True, "balance_infos": [{"currency": "CNY", "total_balance": "0"}, {"currency": "USD", "total_balance": "12.50"}]},
+            "12.5 USD",
+        ),
+        ("moonshot", "/v1/users/me/balance", {"code": 0, "data": {"available_balance": 49.58894, "voucher_balance": 46.5, "cash_balance": 3.0}}, "49.58894"),
+        ("openrouter", "/v1/credits", {"data": {"total_credits": 100.5, "total_usage": 25.25}}, "75.25 USD"),
+        ("siliconflow", "/v1/user/info", {"code": 20000, "data": {"balance": "0.88", "totalBalance": "88.00"}}, "88"),
+        ("deepseek", "/user/balance", {"nonsense": 1}, ""),
+    ],
+)
+def test_balances_where_the_vendor_tells_them(live: Portal, provider: str, path: str, answer: object, expected: str) -> None:
+    from relay.channels.health_checks import refresh_balances
+
+    asked: list[str] = []
+
+    async def vendor(call: Call) -> None:
+        asked.append(call.path)
+        await call.reply(200, answer)
+
+    channel = live.channel(provider=provider)
+    live.upstream.scripts[""] = vendor
+    try:
+        assert refresh_balances(channel) == (1 if expected else 0)
+    finally:
+        del live.upstream.scripts[""]
+    assert asked == [path]
+    key = channel.keys.get()
+    shown = f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else ""
+    assert shown == expected

@@ -1,0 +1,42 @@
+"""A channel's models: what its upstream lists."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.portal import Portal
+
+pytestmark = pytest.mark.shared
+
+
+def test_staff_hear_when_an_upstreams_models_change(live: Portal) -> None:
+    from relay.channels.health_checks import refresh_models
+    from relay.models import ChannelModel, Notice
+
+    live.user(is_staff=True, is_superuser=True)
+    channel = live.channel()
+    model = live.model(channels=[channel], upstream_name="mock-small")
+    assert refresh_models(channel)
+    assert not Notice.objects.filter(kind="model_list", data__channel=channel.name).exists(), "the first list is no change"
+    channel.listed_models = ["mock-old", "mock-small"]
+    channel.save()
+    assert refresh_models(channel)
+    notice = Notice.objects.filter(kind="model_list", data__channel=channel.name).first()
+    assert notice is not None and notice.data["new"] == ["mock-large"] and notice.data["gone"] == ["mock-old"]
+    ChannelModel.objects.filter(channel=channel).update(upstream_name="mock-old")
+    channel.listed_models = ["mock-large", "mock-old", "mock-small"]
+    channel.save()
+    assert refresh_models(channel)
+    notice = Notice.objects.filter(kind="model_list", data__channel=channel.name).order_by("-pk").first()
+    assert notice is not None and notice.data["served_and_gone"] == ["mock-old"]
+    assert ChannelModel.objects.get(channel=channel, model__name=model).missing_since is not None
+
+
+@pytest.mark.parametrize(("link", "found"), [
+    ("https://chatgpt.com/g/g-2fkFE8rbu-dall-e", "g-2fkFE8rbu"), ("https://chat.openai.com/g/g-2fkFE8rbu?x=1", "g-2fkFE8rbu"), ("g-2fkFE8rbu", "g-2fkFE8rbu"),
+    ("https://evil.example/g/g-2fkFE8rbu", None), ("https://chatgpt.com/", None), ("hello", None),
+])  # fmt: skip
+def test_links_to_gpts(link: str, found: str | None) -> None:
+    from relay.channels.models import gpt_id
+
+    assert gpt_id(link) == found

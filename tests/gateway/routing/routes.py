@@ -1,0 +1,33 @@
+"""Routes, choices and failures for the tests of routing, in the fewest words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from relay.errors import UpstreamFailed
+from relay.gateway.routing.selection import Live, RoutePreference, pick
+from relay.gateway.snapshot.views import ChannelView, KeyView, Route, Timeouts
+from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass as C
+
+WISH = RoutePreference(7)
+
+
+NOW = 1_800_000_000.0
+
+
+def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refusal: str = "", **more: Any) -> Route:
+    views = tuple(KeyView(number * 10 + index, 1, {}) for index in range(keys))
+    urls, times = {"chat.completions": httpx.URL("https://x.example.com")}, Timeouts(1, 1, 1, 1)
+    return Route(ChannelView(number, str(number), "openai", urls, views, priority, weight, frozenset(), "", True, True, times, refusal, **more), "m")
+
+
+def choose(routes: list[Route], live: Live | None = None, preference: RoutePreference = WISH, number: float = 0.0, now: float = NOW) -> int | None:
+    found = pick(routes, set(), live or Live(), preference, now, lambda: number)
+    return found.route.channel.id if found else None
+
+
+def failure(kind: C, wait: float | None = None, **more: Any) -> Failure:
+    return Failure(kind, UpstreamFailed("x"), 500, "because", wait, **more)

@@ -1,0 +1,139 @@
+"""One try at an upstream: refusals, garbage, silence, timeouts."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.support.asserts import check
+from tests.support.portal import Portal, ask
+from tests.support.server import Server, free_port
+from tests.support.upstream import Call, chunk
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "invalid_api_key"), (403, "forbidden"), (402, "x"), (429, "insufficient_quota")])
+def test_upstream_that_refuses_our_key_is_never_a_401(server: Server, live: Portal, status: int, code: str) -> None:
+    async def script(call: Call) -> None:
+        await call.error(status, "bad key sk-live-secret-key-1234", code)
+
+    model = live.model(script, keys=("sk-first-key-0123456789abc", "sk-second-key-0123456789ab"))
+    response = server.post(live.token(), ask(model))
+    message = check(response, 502, "server_error", "upstream_credentials_exhausted")
+    assert response.headers["x-should-retry"] == "false"
+    assert "sk-" not in message
+    record = live.record(response)
+    assert record.attempts == 2 and live.upstream.count(model) == 2, "every key is tried once"
+    assert "sk-live" not in json.dumps(record.attempt_log)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [400, 404, 413, 415, 422])
+def test_upstreams_own_refusal_keeps_status_type_and_code(server: Server, live: Portal, status: int, stream: bool) -> None:
+    async def script(call: Call) -> None:
+        await call.error(status, "Bad thing at https://secret.vendor.example.com/x for org-abc123456 with sk-1234567890abc.", 1234)
+
+    response = server.post(live.token(), ask(live.model(script), stream=stream))
+    message = check(response, status, "mock_error", "1234")
+    assert "vendor" not in message and "org-abc" not in message and "sk-1" not in message and message.startswith("Bad thing")
+    assert live.record(response).end_reason == "client_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"detail": "no such field"}', "no such field"),
+        (b'{"error": "just text"}', "just text"),
+        (b'{"object":"error","message":"flat","type":"BadRequest","code":40001}', "flat"),
+        (b'[{"error":{"message":"in a list"}}]', "in a list"),
+    ],
+)
+def test_odd_shapes_of_upstream_errors_are_ironed_out(server: Server, live: Portal, body: bytes, expected: str) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(422, body)
+
+    response = server.post(live.token(), ask(live.model(script)))
+    assert response.status_code == 422
+    error = response.json()["error"]
+    assert error["message"] == expected and set(error) == {"message", "type", "param", "code"}
+    assert error["code"] is None or isinstance(error["code"], str)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["html", "empty", "cut-json", "error-in-200", "500", "redirect", "reset", "gzip"])
+def test_garbage_from_upstream_is_a_502(server: Server, live: Portal, kind: str, stream: bool) -> None:
+    async def script(call: Call) -> None:
+        if kind == "html":
+            await call.reply(200, b"<html>bad gateway</html>", {"content-type": "text/html"})
+        elif kind == "empty":
+            await call.reply(200, b"")
+        elif kind == "cut-json":
+            await call.reply(200, b'{"choices":[{"message":')
+        elif kind == "error-in-200":
+            await call.reply(200, {"error": {"message": "overloaded", "code": 500}})
+        elif kind == "500":
+            await call.error(500)
+        elif kind == "redirect":
+            await call.reply(302, b"", {"location": "http://127.0.0.1:1/"})
+        elif kind == "reset":
+            call.cut()
+        else:
+            await call.reply(200, b"\x1f\x8b\x08", {"content-encoding": "gzip"})
+
+    model = live.model(script)
+    response = server.post(live.token(), ask(model, stream=stream))
+    check(response, 502, "server_error", "upstream_error")
+    # A reset may hit kept connections, which are replaced twice at most.
+    assert live.upstream.count(model) <= (3 if kind == "reset" else 1), "one key is tried once"
+    assert live.record(response).end_reason == "upstream_error"
+
+
+def test_unreachable_upstream(server: Server, live: Portal) -> None:
+    channel = live.channel(f"http://127.0.0.1:{free_port()}/v1")
+    response = server.post(live.token(), ask(live.model(channels=[channel])))
+    check(response, 502, "server_error", "upstream_error")
+    assert "cannot connect" in live.record(response).attempt_log[0]["detail"]
+
+
+async def stall(call: Call) -> None:
+    import asyncio
+
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_first_byte_timeout(server: Server, live: Portal, stream: bool) -> None:
+    model = live.model(stall, first_byte_timeout=1)
+    began = time.monotonic()
+    response = server.post(live.token(), ask(model, stream=stream))
+    assert "first-byte timeout" in check(response, 504, "server_error", "upstream_timeout")
+    assert time.monotonic() - began < 3
+    assert live.upstream.last(model).closed.wait(1), "the upstream's connection is closed"
+    assert live.record(response).end_reason == "timeout"
+
+
+def test_idle_timeout_before_the_first_event(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.send(b": thinking\n\n")
+        await stall(call)
+
+    response = server.post(live.token(), ask(live.model(script, idle_timeout=1), stream=True))
+    assert "idle timeout" in check(response, 504, "server_error", "upstream_timeout")
+
+
+def test_total_timeout(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        import asyncio
+
+        await call.open_stream()
+        for _ in range(100):
+            await call.event(chunk("x"))
+            await asyncio.sleep(0.1)
+
+    response = server.post(live.token(), ask(live.model(script, total_timeout=1), stream=True))
+    assert response.status_code == 200
+    last = json.loads(response.text.strip().rsplit("data: ", 1)[1])
+    assert last["error"]["code"] == "upstream_timeout" and "total timeout" in last["error"]["message"]
+    assert "[DONE]" not in response.text

@@ -1,0 +1,57 @@
+"""The page of the balance: codes and notices."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import AuditEvent
+from portal.lib.money import NANO
+from relay.billing.redemption import create_codes
+from relay.models import NoticeSettings
+from tests.support.portal import People
+from tests.support.sessions import signed_in
+
+pytestmark = pytest.mark.shared
+
+
+def test_balance_page_and_redeeming(people: People) -> None:
+    client = signed_in(people.owner)
+    assert "$0.00" in client.get("/balance/").content.decode()
+    _, codes = create_codes("Gift", 5 * NANO, 1, actor=None)
+    assert "not a code" in client.post("/balance/", {"code": "AAAAA-BBBBB"}).content.decode()
+    assert client.post("/balance/", {"code": f" {codes[0].lower()} "}).status_code == 302
+    page = client.get("/balance/").content.decode()
+    assert "$5.00" in page and "code redeemed" in page
+    assert "redeemed already" in signed_in(people.other).post("/balance/", {"code": codes[0]}).content.decode()
+    assert "$5.00" not in signed_in(people.other).get("/balance/").content.decode()
+    assert AuditEvent.objects.filter(action="code.redeem", actor=people.owner).count() == 1
+
+
+def test_guessing_codes_is_slowed_down(people: People) -> None:
+    from django.core.cache import cache
+
+    cache.clear()
+    client = signed_in(people.owner)
+    statuses = [client.post("/balance/", {"code": f"WRONG-{number}"}).status_code for number in range(14)]
+    assert statuses[0] == 422 and statuses[-1] == 429
+    cache.clear()
+
+
+def test_notice_settings_page(people: People, settings: Any) -> None:
+    client = Client()
+    client.force_login(people.owner)
+    assert Client().get("/balance/notices/").status_code == 302
+    shown = client.post("/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}).content.decode()
+    secret = shown.split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
+    row = NoticeSettings.objects.get(user=people.owner)
+    assert row.secret() == secret and row.low_balance == 5
+    assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
+    assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
+    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
+    refused = client.post("/balance/notices/", {"webhook_url": "http://169.254.169.254/"})
+    assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
+    assert not NoticeSettings.objects.filter(user=people.other).exists()

@@ -1,0 +1,73 @@
+"""Every page of users: it needs a sign-in, and works for a new user."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/tokens/",
+        "/tokens/new/",
+        "/usage/",
+        "/connect/",
+        "/catalog/",
+        "/playground/",
+        "/errors/",
+        "/status/",
+        "/storage/",
+        "/balance/",
+        "/accounts/",
+        "/accounts/password/change/",
+    ],
+)
+def test_pages_need_a_sign_in(db: None, path: str) -> None:
+    response = Client().get(path)
+    assert response.status_code == 302 and response["location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/tokens/",
+        "/tokens/new/",
+        "/usage/",
+        "/connect/",
+        "/catalog/",
+        "/playground/",
+        "/errors/",
+        "/status/",
+        "/storage/",
+        "/balance/",
+        "/accounts/",
+        "/accounts/password/change/",
+    ],
+)
+def test_pages_work_for_a_new_user_and_say_what_to_do(clients: tuple[Client, Client, Client], path: str) -> None:
+    response = clients[0].get(path)
+    assert response.status_code == 200
+    assert "default-src 'self'" in response["content-security-policy"]
+    if path in {"/", "/tokens/"}:
+        assert "Create a token" in response.content.decode()
+
+
+def test_unknown_page_is_a_page_of_ours(clients: tuple[Client, Client, Client]) -> None:
+    response = clients[0].get("/nothing-here/")
+    assert response.status_code == 404 and "Nothing here" in response.content.decode()
+
+
+def test_no_page_lies_where_the_relay_answers() -> None:
+    """Clients may leave /v1 out of the base URL, so the first words of its paths belong to the relay."""
+    from django.urls import get_resolver
+
+    from relay.api.paths import relay_path
+
+    for pattern in get_resolver("portal.urls").url_patterns:
+        shown = "/" + str(pattern.pattern).replace("<slug:", "x").split("<")[0]
+        assert relay_path(shown) is None, shown

@@ -1,0 +1,59 @@
+"""The page of usage: receipts, exports, sums."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from django.test import Client
+
+from portal.lib import clock
+from relay.models import UsageRecord
+from relay.tokens.lifecycle import create_token
+from tests.support.money import record
+from tests.support.portal import People, Portal
+from tests.support.server import Server
+from tests.support.sessions import session_of, signed_in
+
+pytestmark = pytest.mark.shared
+
+
+def test_csv_of_users_has_their_own_rows_and_no_upstream(live: Portal, server: Server) -> None:
+    owner, other = live.user(), live.user()
+    record(owner, request_id=live.name("req_mine"), cost=0, upstream_cost=0)
+    record(other, request_id=live.name("req_theirs"), model="secret-model", cost=0, upstream_cost=0)
+    text = httpx.get(f"{server.url}/usage/export.csv", cookies=session_of(owner), trust_env=False).text
+    assert "req_mine" in text and "secret-model" not in text and "upstream" not in text and "margin" not in text
+    assert httpx.get(f"{server.url}/usage/export.csv", trust_env=False).status_code == 302
+
+
+def test_receipts_of_users_are_their_own(people: People) -> None:
+    found = record(people.owner, upstream_model="vendor-internal-name", attempt_log=[{"channel": 1, "key": 7, "ms": 5, "outcome": "ok", "detail": "secret-detail"}])
+    path = f"/usage/{found.request_id}/"
+    page = signed_in(people.owner).get(path).content.decode()
+    assert "$0.002" in page and "vendor-internal-name" not in page and "secret-detail" not in page and "margin" not in page.lower()
+    assert signed_in(people.other).get(path).status_code == 404
+    assert signed_in(people.staff).get(path).status_code == 404, "staff read receipts in the admin"
+    assert Client().get(path).status_code == 302
+
+
+def test_usage_page_shows_cost_by_model_and_token(people: People) -> None:
+    token = create_token(people.owner, "laptop", actor=None)[0]
+    record(people.owner, token=token)
+    record(people.other, cost=7_000_000, request_id="req_other", model="others")
+    page = signed_in(people.owner).get("/usage/").content.decode()
+    assert "$0.002" in page and "laptop" in page and "others" not in page and "$0.007" not in page
+
+
+def test_usage_is_paged_by_id(clients: tuple[Client, Client, Client], people: People) -> None:
+    UsageRecord.objects.bulk_create(
+        UsageRecord(
+            request_id=f"req_{number:03}", started_at=clock.now(), user=people.owner, model="m", endpoint="chat.completions", streamed=False,
+            status=200, end_reason="completed", usage_source="reported", latency_ms=5,
+        )
+        for number in range(60)
+    )  # fmt: skip
+    first = clients[0].get("/usage/").content.decode()
+    assert "req_059" in first and "req_009" not in first
+    link = first.split('href="?before=', 1)[1].split('"', 1)[0]
+    second = clients[0].get(f"/usage/?before={link}").content.decode()
+    assert "req_009" in second and "req_059" not in second

@@ -1,0 +1,58 @@
+"""A price, what a request costs at it, and the look at wallets and the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from accounts.models import User
+from portal.lib import clock
+from relay.billing.ledger.verify import verify
+from relay.models import LedgerAccount, UsageRecord
+from tests.support.server import Server
+
+
+def wallet(user: User) -> LedgerAccount:
+    return LedgerAccount.objects.get(user=user, kind="wallet")
+
+
+def record(user: User, **values: Any) -> UsageRecord:
+    return UsageRecord.objects.create(**{
+        "request_id": f"req_{UsageRecord.objects.count():032x}", "started_at": clock.now(), "user": user, "model": "gpt", "endpoint": "chat.completions", "streamed": False,
+        "status": 200, "end_reason": "completed", "usage_source": "reported", "latency_ms": 5, "input_tokens": 10, "output_tokens": 5, "cost": 2_000_000,
+        "upstream_cost": 500_000, "payer": "wallet", "billing": "usage", **values,
+    })  # fmt: skip
+
+
+PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Decimal(10)}
+
+
+# The scripted upstream reports 9 prompt tokens (4 cached, 1 audio) and 7 of answer (3 reasoning, 2 audio).
+COST = 4 * 1250 + 5 * 2500 + 7 * 10_000
+
+
+def settled(user: Any, seconds: float = 5) -> LedgerAccount:
+    """The wallet once nothing of it is reserved any more."""
+    until = time.monotonic() + seconds
+    while (found := wallet(user)).reserved and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+def books_balance() -> None:
+    report = verify()
+    assert report.clean, "\n".join(map(str, report.differences))
+
+
+def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> list[int]:
+    async def run() -> list[int]:
+        limits = httpx.Limits(max_connections=count)
+        async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
+            answers = await asyncio.gather(*(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count)))
+        return [answer.status_code for answer in answers]
+
+    return asyncio.run(run())
