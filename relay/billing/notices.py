@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -20,7 +20,7 @@ import msgspec
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.mail import send_mail
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F, Max
 from django.utils.translation import gettext as _
 
@@ -38,6 +38,7 @@ from relay.transport.pool import Upstreams
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
+_MOST_USD: Final = money.in_usd(money.LARGEST)  # forms take larger thresholds
 _TRIES: Final = (60, 300, 1800, 7200)  # seconds until the next try
 _AT_ONCE: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
@@ -71,51 +72,82 @@ def redeemed(user: User, code: RedemptionCode, amount: int) -> None:
 
 def _low_balances() -> list[Notice]:
     default = money.nano(Decimal(settings.CONFIG.low_balance))
-    own = {user: money.nano(limit) for user, limit in NoticeSettings.objects.filter(low_balance__isnull=False).values_list("user_id", "low_balance") if limit is not None}
+    chosen = NoticeSettings.objects.filter(low_balance__isnull=False).values_list("user_id", "low_balance")
+    own = {user: money.nano(min(limit, _MOST_USD)) for user, limit in chosen if limit is not None}
     highest = max([default, *own.values()])
-    wallets = LedgerAccount.objects.annotate(left=F("granted") - F("used")).filter(kind="wallet", limited=True, granted__gt=0, left__lt=highest, user__is_active=True)
+    wallets = LedgerAccount.objects.annotate(left=F("granted") - F("used"))
+    wallets = wallets.filter(kind="wallet", limited=True, granted__gt=0, left__lt=highest, user__is_active=True)
     low = [wallet for wallet in wallets.select_related("user") if wallet.left < own.get(wallet.user_id, default)]
-    newest = dict(LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], token=None, kind__in=_GRANTS).values_list("user_id").annotate(Max("pk")).order_by())
-    found = []
-    for wallet in low:
-        threshold, left = own.get(wallet.user_id, default), max(0, wallet.left)
-        data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
-        with speaking_to(wallet.user):
-            subject = _("Your balance is low: %(left)s") % {"left": money.show(left)}
-            text = _(
-                "%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up."
-            ) % {"left": money.show(left), "threshold": money.show(threshold)}
-        key = f"low_balance:{wallet.user_id}:{threshold}:{newest.get(wallet.user_id, 0)}"  # once per threshold until something is added
-        found.append(_notice(key, NoticeKind.LOW_BALANCE, wallet.user, subject, text, data))
-    return found
+    added = LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], token=None, kind__in=_GRANTS)
+    newest = dict(added.values_list("user_id").annotate(Max("pk")).order_by())
+
+    def low_balance(wallet: LedgerAccount) -> Notice:
+        return _low_balance(wallet, own.get(wallet.user_id, default), newest.get(wallet.user_id, 0))
+
+    return list(_each(low, low_balance))
+
+
+def _low_balance(wallet: LedgerAccount, threshold: int, newest: int) -> Notice:
+    """`newest`: id of the entry that last added to the wallet. Until there is a newer one, a threshold is told of once."""
+    left = max(0, wallet.balance)
+    data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
+    with speaking_to(wallet.user):
+        said = {"left": money.show(left), "threshold": money.show(threshold)}
+        subject = _("Your balance is low: %(left)s") % said
+        text = _("%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up.")
+        text %= said
+    key = f"low_balance:{wallet.user_id}:{threshold}:{newest}"
+    return _notice(key, NoticeKind.LOW_BALANCE, wallet.user, subject, text, data)
+
+
+def percent_reached(used: int, granted: int) -> int:
+    """The highest of PERCENTS of a budget that is spent, 0 when none is. In whole nano-USD, so that nothing is rounded."""
+    return max((percent for percent in PERCENTS if used * 100 >= granted * percent), default=0)
 
 
 def _budgets() -> list[Notice]:
-    found = []
-    running = LedgerAccount.objects.filter(
-        kind="budget", limited=True, granted__gt=0, last_day__gte=movements.today(), used__gte=F("granted") * PERCENTS[0] / 100, user__is_active=True
-    )
-    for account in running.select_related("user", "token"):
-        reached = max(percent for percent in PERCENTS if account.used * 100 >= account.granted * percent)
-        data = {
-            "percent": reached,
-            "period": account.period,
-            "limit_usd": money.plain(account.granted),
-            "used_usd": money.plain(account.used),
-            "token": account.token.name if account.token else None,
-        }
-        with speaking_to(account.user):
-            period = _(PERIOD_WORDS[account.period])
-            said = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
-            subject = _("%(percent)d %% of a %(period)s budget is spent") % said
-            if account.token is not None:
-                text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**said, "token": account.token.name}
-            else:
-                text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % said
-            if reached >= 100:
-                text += " " + _("Requests are refused until the period ends or the limit is raised.")
-        found.append(_notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data))
-    return found
+    # The database leaves out what is far from any percentage; percent_reached decides. Dividing first rounds down,
+    # so that none is missed, and keeps the largest budgets within a BIGINT.
+    nearly = F("granted") / 100 * PERCENTS[0]
+    current = LedgerAccount.objects.filter(kind="budget", limited=True, granted__gt=0, last_day__gte=movements.today())
+    spent = current.filter(used__gte=nearly, user__is_active=True).select_related("user", "token")
+    return list(_each(spent, _budget))
+
+
+def _budget(account: LedgerAccount) -> Notice | None:
+    reached = percent_reached(account.used, account.granted)
+    if not reached:
+        return None
+    data = {
+        "percent": reached,
+        "period": account.period,
+        "limit_usd": money.plain(account.granted),
+        "used_usd": money.plain(account.used),
+        "token": account.token.name if account.token else None,
+    }
+    with speaking_to(account.user):
+        period = _(PERIOD_WORDS[account.period])
+        said = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
+        subject = _("%(percent)d %% of a %(period)s budget is spent") % said
+        if account.token is not None:
+            text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**said, "token": account.token.name}
+        else:
+            text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % said
+        if reached >= 100:
+            text += " " + _("Requests are refused until the period ends or the limit is raised.")
+    return _notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data)
+
+
+def _each(accounts: Iterable[LedgerAccount], notice_of: Callable[[LedgerAccount], Notice | None]) -> Iterator[Notice]:
+    """The notices of some accounts. An account that fails is logged and left out: the others are told all the same."""
+    for account in accounts:
+        try:
+            notice = notice_of(account)
+        except Exception:
+            logger.exception("no notice could be made of the account %s", account)
+            continue
+        if notice is not None:
+            yield notice
 
 
 def _notice(key: str, kind: str, user: User, subject: str, text: str, data: dict[str, Any]) -> Notice:
@@ -126,9 +158,27 @@ def _write(notices: Iterable[Notice]) -> int:
     wanted = list({notice.key: notice for notice in notices}.values())
     have = set(Notice.objects.filter(key__in=[notice.key for notice in wanted]).values_list("key", flat=True))
     fresh = [notice for notice in wanted if notice.key not in have]
-    if fresh:
-        Notice.objects.bulk_create(fresh, ignore_conflicts=True)
+    if not fresh:
+        return 0
+    try:
+        _insert(fresh)
+    except Exception:  # such as a user who was deleted meanwhile: each by itself, so that the others are kept
+        return sum(_insert_one(notice) for notice in fresh)
     return len(fresh)
+
+
+def _insert(notices: Sequence[Notice]) -> None:
+    with transaction.atomic():
+        Notice.objects.bulk_create(notices, ignore_conflicts=True)
+
+
+def _insert_one(notice: Notice) -> bool:
+    try:
+        _insert([notice])
+    except Exception:
+        logger.exception("the notice %s could not be kept", notice.key)
+        return False
+    return True
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------
@@ -143,7 +193,10 @@ def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
         pause = _TRIES[min(notice.tries, len(_TRIES) - 1)]
         claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause))
         if claimed:  # otherwise another worker sends it
-            done += _send(notice)
+            try:
+                done += _send(notice)
+            except Exception:
+                logger.exception("the notice %s could not be sent", notice.key)
     return done
 
 
@@ -169,6 +222,9 @@ def _mail(notice: Notice) -> str:
     except OSError as error:
         logger.warning("a notice could not be mailed: %s", error)
         return f"failed: {type(error).__name__}: {error}"[:120]
+    except Exception as error:  # an address or a subject that no mail can have
+        logger.exception("the notice %s could not be mailed", notice.key)
+        return f"failed: {type(error).__name__}: {error}"[:120]
     return "sent"
 
 
@@ -184,6 +240,9 @@ def _call(notice: Notice, wishes: NoticeSettings) -> str:
         status = async_to_sync(_post)(wishes.webhook_url, headers, body, allowed)
     except (httpx.HTTPError, httpx.InvalidURL, net.Refused, Undecryptable, OSError) as error:
         return f"failed: {error or type(error).__name__}"[:120]
+    except Exception as error:
+        logger.exception("the webhook of the notice %s could not be called", notice.key)
+        return f"failed: {type(error).__name__}"
     return "sent" if 200 <= status < 300 else f"failed: HTTP {status}"
 
 

@@ -21,7 +21,7 @@ from relay.billing import notices
 from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import Charge, SpendScope
 from relay.billing.ledger.sql import LedgerSql
-from relay.models import Budget, Notice, NoticeSettings
+from relay.models import Budget, LedgerAccount, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
 from tests.support.mailbox import Mailbox
 from tests.support.portal import People
@@ -123,6 +123,71 @@ def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: Peopl
     assert notices.find() == 1 and notices.find() == 0
     assert kinds(user) == ["budget 80 % of a monthly budget is spent", "budget 100 % of a monthly budget is spent"]
     assert "laptop" in Notice.objects.filter(user=user)[0].text
+
+
+@pytest.mark.parametrize("granted", [1, 2, 3, 7, 11, 99, 101, 9 * 10**18])
+def test_a_budget_is_told_of_exactly_when_a_percentage_is_reached(people: People, granted: int) -> None:
+    at = {80: -(-granted * 80 // 100), 100: granted}  # the first whole nano-USD that is so much or more
+    amounts = sorted({used for mark in at.values() for used in (mark - 1, mark) if 0 <= used <= granted})
+    for number, used in enumerate(amounts):
+        account = LedgerAccount(key=f"budget:user:{number}", kind="budget", period="day", user=people.owner)
+        account.last_day, account.granted, account.used = movements.today(), granted, used
+        account.save()
+    expected = [100 if used >= at[100] else 80 for used in amounts if used >= at[80]]
+    assert notices.find() == len(expected)
+    told = Notice.objects.filter(user=people.owner).order_by("pk")
+    assert sorted(notice.data["percent"] for notice in told) == sorted(expected)
+
+
+def test_an_account_that_cannot_be_told_of_keeps_nobody_else_from_being_told(people: People, caplog: pytest.LogCaptureFixture) -> None:
+    for user in (people.owner, people.other):
+        token = create_token(user, "t", actor=None)[0]
+        movements.top_up(user, NANO, actor=None, reason="x")
+        Budget.objects.create(token=token, period="day", limit=1)
+        spend(user, token, NANO * 9 // 10)
+    LedgerAccount.objects.filter(user=people.owner, kind="budget").update(period="year")  # which has no word
+    assert notices.find() == 3
+    assert [notice.kind for notice in Notice.objects.filter(user=people.owner)] == ["low_balance"]
+    assert kinds(people.other) == ["low_balance Your balance is low: $0.10", "budget 80 % of a daily budget is spent"]
+    assert "no notice could be made of the account budget:" in caplog.text
+
+
+def test_a_threshold_larger_than_any_wallet_keeps_nobody_else_from_being_told(people: People) -> None:
+    client = Client()
+    client.force_login(people.owner)
+    assert client.post("/balance/notices/", {"low_balance": "9999999999", "by_email": "on"}).status_code == 302
+    for user in (people.owner, people.other):
+        movements.top_up(user, 1000, actor=None, reason="x")
+    assert notices.find() == 2
+
+
+def test_a_notice_that_cannot_be_kept_or_sent_keeps_no_other_waiting(
+    people: People,
+    hook: Hook,
+    mailbox: Mailbox,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    people.owner.email, people.other.email = "alice@example.org", "bob@example.org"
+    people.owner.save(update_fields=["email"])
+    people.other.save(update_fields=["email"])
+    row = NoticeSettings(user=people.owner, webhook_url=hook.url)
+    row.set_secret("s")
+    row.save()
+
+    def notice(user: Any, key: str, subject: str) -> Notice:
+        return Notice(key=key, kind="redeemed", user=user, subject=subject, text="x")
+
+    broken = notice(people.owner, "unwritable", "\ud800")  # half a character, which no database takes
+    assert notices._write([broken, notice(people.owner, "two lines", "a\nb"), notice(people.other, "well", "c")]) == 2
+    assert "the notice unwritable could not be kept" in caplog.text
+    assert notices.deliver() == 1, "a subject of two lines is no subject of a mail"
+    assert len(mailbox.mails) == 1 and "bob@example.org" in mailbox.mails[0] and len(hook.calls) == 1
+    for _ in range(6):
+        Notice.objects.update(next_try_at=clock.now() - timedelta(seconds=1))
+        notices.deliver()
+    stuck = Notice.objects.get(key="two lines")
+    assert (stuck.done, stuck.tries, stuck.webhook_state) == (True, 5, "sent")
+    assert stuck.email_state.startswith("failed: BadHeaderError") and len(hook.calls) == 1
 
 
 def test_everyone_is_told_in_their_own_language(people: People) -> None:
