@@ -19,10 +19,9 @@ from relay.billing.estimate import estimate_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import check_end, serve
 from relay.gateway.replies import Answer
-from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView

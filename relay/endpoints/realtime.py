@@ -26,10 +26,9 @@ from relay.gateway.access.short_lived_keys import SECRET, from_secret
 from relay.gateway.attempt import Attempt, ended_error
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import RequestCharge
-from relay.gateway.exchange import AsgiScope, Ended, Exchange, Interrupt
+from relay.gateway.exchange import NO_UNITS, AsgiScope, Ended, Exchange, GatewayRequest, Interrupt
 from relay.gateway.pipeline import serve
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Outcome, Record, end_reason
-from relay.gateway.request import NO_UNITS, GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

@@ -1,26 +1,31 @@
-"""One client request and what is known of it while it runs."""
+"""One client request: what is known of it while it runs, and what its endpoint asks of the gateway."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
 from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
-from relay.errors import RelayUnavailable, RequestTooLarge, UpstreamTimeout
+from relay.errors import RelayError, RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView, Pair
+from relay.protocols.usage import Usage
 
 T = TypeVar("T")
 AsgiScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Fit = Callable[[ChannelView], RelayError | None]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
+NO_UNITS: Final = Usage()
 LAST_WORDS: Final = 10.0  # seconds for the end of a stream to be taken by its client
 
 
@@ -274,3 +279,20 @@ def timeout_error(reason: Interrupt) -> UpstreamTimeout:
 def _too_large(limit: int) -> RequestTooLarge:
     size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
     return RequestTooLarge(f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL.")
+
+
+@dataclass(slots=True)
+class GatewayRequest:
+    """One request as the gateway sees it. Token counts are estimates."""
+
+    endpoint: str  # its name in usage records, one of `relay.providers.vendors.PATHS`
+    model: str  # as the client wrote it
+    fit: Fit  # why a channel cannot serve the request, None when it can
+    stream: bool = False
+    prompt_tokens: int = 0
+    output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
+    choices: int = 1
+    conversation: str = ""  # requests with the same one go to the same channel
+    units: Usage = NO_UNITS  # images, characters and milliseconds that are known beforehand
+    exact: bool = False  # the answer cannot be made cheaper by asking for less, so all of it must be covered
+    prefer: Pair | None = None  # the channel and key that know what came before

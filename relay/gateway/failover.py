@@ -12,10 +12,9 @@ from django.http.response import HttpResponseBase
 from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited
 from relay.gateway.access.admission import AdmissionEntry
 from relay.gateway.attempt import Attempt, TryChannel, from_interrupt
-from relay.gateway.exchange import Ended
+from relay.gateway.exchange import Ended, Fit, GatewayRequest
 from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
-from relay.gateway.request import Fit, GatewayRequest
 from relay.gateway.routing.selection import RoutePreference, pick
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller

@@ -13,10 +13,9 @@ from relay.errors import InternalError, RelayError
 from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.attempt import TryChannel, ended_error
 from relay.gateway.charging.charge import RequestCharge
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.exchange import Exchange, GatewayRequest, Interrupt
 from relay.gateway.failover import route
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Record, end_reason
-from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

@@ -25,8 +25,7 @@ from relay.errors import (
 )
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
-from relay.gateway.exchange import Exchange
-from relay.gateway.request import NO_UNITS, GatewayRequest
+from relay.gateway.exchange import NO_UNITS, Exchange, GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure

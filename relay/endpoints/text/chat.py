@@ -16,9 +16,8 @@ from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import expand
 from relay.endpoints.text.endpoint import fit, try_text
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import check_end, serve
-from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import Upstream

@@ -15,11 +15,10 @@ from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, re
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer
-from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller

@@ -20,9 +20,8 @@ from relay.endpoints.files.file_inputs import expand_items
 from relay.endpoints.text.endpoint import fit, try_text
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import check_end, serve
-from relay.gateway.request import GatewayRequest
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
