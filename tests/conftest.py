@@ -1,6 +1,7 @@
 """Fixtures: a database that the suite and its servers share, a scripted upstream, a running portal, three people.
 
-Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own."""
+Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +48,13 @@ def django_db_setup(django_db_blocker: Any) -> Iterator[None]:
         call_command("migrate", interactive=False, verbosity=0)
         connection.close()
     yield
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    running = Upstream()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +127,7 @@ def data_dir() -> Path:
 
 @pytest.fixture
 def staff(people: People) -> Client:
+    """The member of staff, signed in."""
     client = Client()
     client.force_login(people.staff)
     return client
@@ -126,6 +135,7 @@ def staff(people: People) -> Client:
 
 @pytest.fixture
 def sdk(server: Server, live: Portal) -> Iterator[OpenAI]:
+    """The official client with a token of a new user."""
     client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
     server.catch_up()
     yield client
@@ -161,6 +171,7 @@ def clients(people: People) -> tuple[Client, Client, Client]:
 
 @pytest.fixture(scope="module")
 def second() -> Iterator[Upstream]:
+    """Another upstream beside `upstream`."""
     running = Upstream()
     yield running
     running.stop()

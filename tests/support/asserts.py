@@ -1,4 +1,4 @@
-"""What every answer of /v1 must look like."""
+"""What every error of /v1 must look like, and waiting for what is to happen."""
 
 from __future__ import annotations
 

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pytest
 from django.contrib.auth.hashers import make_password
 
 from tests.support.upstream import Script, Upstream
-
-
-@pytest.fixture(scope="session")
-def upstream() -> Iterator[Upstream]:
-    running = Upstream()
-    yield running
-    running.stop()
 
 
 @cache

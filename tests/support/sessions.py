@@ -13,6 +13,12 @@ from accounts.models import User
 from tests.support.server import Server
 
 NO_BUDGETS = {"budgets-TOTAL_FORMS": 0, "budgets-INITIAL_FORMS": 0}
+POSTS = {
+    "token-reveal": "/tokens/{token}/reveal/", "token-rotate": "/tokens/{token}/rotate/", "token-revoke": "/tokens/{token}/revoke/", "token-enabled": "/tokens/{token}/enabled/",
+    "token-limits": "/tokens/{token}/limits/", "my-file-delete": "/storage/{file}/delete/", "playground-key": "/playground/key/", "kept-delete": "/storage/kept/delete/",
+}  # fmt: skip
+"""Every view of the portal that changes something."""
+SECRET_WORD = "owned-by-alice"
 
 
 def signed_in(user: User) -> Client:
@@ -32,16 +38,6 @@ def session_of(user: User) -> dict[str, str]:
     """Cookies of somebody who is signed in at the server."""
     client = signed_in(user)
     return {"sessionid": client.cookies["sessionid"].value}
-
-
-POSTS = {
-    "token-reveal": "/tokens/{token}/reveal/", "token-rotate": "/tokens/{token}/rotate/", "token-revoke": "/tokens/{token}/revoke/", "token-enabled": "/tokens/{token}/enabled/",
-    "token-limits": "/tokens/{token}/limits/", "my-file-delete": "/storage/{file}/delete/", "playground-key": "/playground/key/", "kept-delete": "/storage/kept/delete/",
-}  # fmt: skip
-"""Every view of the portal that changes something."""
-
-
-SECRET_WORD = "owned-by-alice"
 
 
 def with_config(settings: Any, **values: Any) -> None:
