@@ -12,7 +12,7 @@ from relay.gateway.snapshot.views import ChannelView, KeyView, Route, Timeouts
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 
-WISH = RoutePreference(7)
+PREFERENCE = RoutePreference(7)
 
 
 NOW = 1_800_000_000.0
@@ -24,7 +24,7 @@ def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refu
     return Route(ChannelView(number, str(number), "openai", urls, views, priority, weight, frozenset(), "", True, True, times, refusal, **more), "m")
 
 
-def choose(routes: list[Route], live: Live | None = None, preference: RoutePreference = WISH, number: float = 0.0, now: float = NOW) -> int | None:
+def choose(routes: list[Route], live: Live | None = None, preference: RoutePreference = PREFERENCE, number: float = 0.0, now: float = NOW) -> int | None:
     found = pick(routes, set(), live or Live(), preference, now, lambda: number)
     return found.route.channel.id if found else None
 

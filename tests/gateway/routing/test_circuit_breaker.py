@@ -7,7 +7,7 @@ import pytest
 from relay.gateway.routing.circuit_breaker import GRACE, IN_A_ROW, PROBE_SECONDS, CircuitBreaker
 from relay.gateway.routing.selection import Live, RouteStatus, explain
 from relay.providers.failures import FailureClass as C
-from tests.gateway.routing.routes import NOW, WISH, channel, choose, failure
+from tests.gateway.routing.routes import NOW, PREFERENCE, channel, choose, failure
 
 
 def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -> None:
@@ -69,11 +69,11 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert live.breaker.blocked(1, 10, 7, NOW) is not None
     assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
-    assert explain(routes, live, WISH, NOW)[0].standing is RouteStatus.NEXT
+    assert explain(routes, live, PREFERENCE, NOW)[0].standing is RouteStatus.NEXT
     for _ in range(5):
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert choose(routes, live) is None, "ten of ten"
-    assert explain(routes, live, WISH, NOW)[0].standing is RouteStatus.COOLING
+    assert explain(routes, live, PREFERENCE, NOW)[0].standing is RouteStatus.COOLING
     for kind in (C.RATE, C.OVERLOAD, C.TRANSIENT):
         live = Live()
         live.breaker.failed(1, 10, 7, failure(kind, wait=9.0), NOW, NOW)

@@ -9,13 +9,13 @@ from typing import Any
 from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, Strategy, explain, pick
 from relay.gateway.snapshot.views import PoolView, Route
 from relay.providers.failures import FailureClass as C
-from tests.gateway.routing.routes import NOW, WISH, channel, choose, failure
+from tests.gateway.routing.routes import NOW, PREFERENCE, channel, choose, failure
 
 
 def share(routes: list[Route], times: int, **options: Any) -> Counter[int]:
     source = random.Random(7)
     live = options.pop("live", None) or Live()
-    preference = options.pop("wish", WISH)
+    preference = options.pop("preference", PREFERENCE)
     return Counter(found.route.channel.id for _ in range(times) if (found := pick(routes, set(), live, preference, NOW, source.random)))
 
 
@@ -23,7 +23,7 @@ def test_pick_goes_down_the_priorities_and_never_repeats() -> None:
     routes = [channel(1, priority=0), channel(2, priority=5, keys=2), channel(3, priority=5), channel(4, priority=9, refusal="not allowed"), channel(5, priority=9, keys=0)]
     tried: set[tuple[int, int]] = set()
     order = []
-    while (found := pick(routes, tried, Live(), WISH, NOW, lambda: 0.0)) is not None:
+    while (found := pick(routes, tried, Live(), PREFERENCE, NOW, lambda: 0.0)) is not None:
         assert found.pair not in tried
         tried.add(found.pair)
         order.append(found.route.channel.id)
@@ -84,10 +84,10 @@ def test_the_models_strategy_stands_before_the_pools_and_that_before_the_install
 def test_keys_at_random_and_in_turn() -> None:
     in_turn = channel(1, keys=3, key_strategy="round_robin")
     live = Live()
-    found = [pick([in_turn], set(), live, WISH, NOW, lambda: 0.0) for _ in range(6)]
+    found = [pick([in_turn], set(), live, PREFERENCE, NOW, lambda: 0.0) for _ in range(6)]
     assert [one.key.id for one in found if one] == [10, 11, 12, 10, 11, 12]
     source = random.Random(1)
-    keys = Counter(one.key.id for _ in range(3000) if (one := pick([channel(1, keys=3)], set(), Live(), WISH, NOW, source.random)))
+    keys = Counter(one.key.id for _ in range(3000) if (one := pick([channel(1, keys=3)], set(), Live(), PREFERENCE, NOW, source.random)))
     assert all(900 < count < 1100 for count in keys.values())
 
 
@@ -132,9 +132,9 @@ def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None
     live.breaker.failed(6, 60, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     live.breaker.failed(6, 61, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     for _ in range(5):
-        lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain(routes, live, WISH, NOW)}
+        lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain(routes, live, PREFERENCE, NOW)}
         said = next(pair for pair, line in lines.items() if line.standing is RouteStatus.NEXT)
-        found = pick(routes, set(), live, WISH, NOW, lambda: 0.0)
+        found = pick(routes, set(), live, PREFERENCE, NOW, lambda: 0.0)
         assert found is not None and found.pair == said
     assert lines[3, 30].standing is RouteStatus.STANDBY and lines[4, 0].standing is RouteStatus.REFUSED and lines[5, 0].standing is RouteStatus.NO_KEY
     cooling = lines[6, 61].cooling
