@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from relay.providers.failures import FailureClass
-from relay.providers.vendors import CHOICES
+from relay.providers.vendors import offered
 
 APPS = ("accounts", "relay")
 THEME = (
@@ -45,7 +45,7 @@ def translate_models() -> None:
 
 def texts() -> list[str]:
     """Every such text, each once, in English."""
-    found = {*THEME, *_reference(), *(str(label) for _key, label in CHOICES)}
+    found = {*THEME, *_reference(), *(vendor.label for vendor in offered())}
     for model in _models():
         options = model._meta
         fields: list[Field[Any, Any]] = [*options.local_fields, *options.local_many_to_many]

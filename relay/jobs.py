@@ -22,6 +22,7 @@ from relay.billing.ledger import proofs
 from relay.channels import health_checks
 from relay.channels.keys import postpone
 from relay.models import ApiKey, Channel, JobFault, Lease
+from relay.providers.vendors import BUILT_IN
 
 logger: Final = logging.getLogger(__name__)
 LEASE: Final = "jobs"
@@ -105,7 +106,7 @@ def due() -> Iterator[ScheduledJob]:
             yield ScheduledJob("test", str(channel), _test(channel))
     if settings.CONFIG.refresh_hours:
         before = now - timedelta(hours=settings.CONFIG.refresh_hours)
-        for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider="demo"):
+        for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider__in=BUILT_IN):
             yield ScheduledJob("model list and balance", str(channel), _refresh(channel))
 
 

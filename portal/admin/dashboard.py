@@ -23,6 +23,7 @@ from relay.channels import status as channel_status
 from relay.error_texts import CODES
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
+from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
 from relay.usage.reports import ReportScope, ReportSums, errors, first_token_times, lines
 
@@ -99,7 +100,7 @@ def board(days: int, with_money: bool) -> Board:
         channels=channels[:40],
         behind=behind,
         money=with_money,
-        setup=not Channel.objects.exclude(provider="demo").exists(),
+        setup=not Channel.objects.exclude(provider__in=BUILT_IN).exists(),
     )
 
 
@@ -186,7 +187,7 @@ def _of_channels(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
         url = reverse("admin:relay_channel_change", args=[key.channel_id]) + "#keys"
         text = _("The account behind a key of “%(name)s” is empty: top it up at the vendor.") if key.auto_disabled == "billing" else _("A key of “%(name)s” is dead: replace it.")
         found.append(Todo(text % {"name": key.channel.name}, url))
-    if not Channel.objects.exclude(provider="demo").exists():
+    if not Channel.objects.exclude(provider__in=BUILT_IN).exists():
         found.append(Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup")))
     return found
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from django.conf import settings
 
 from portal.pages.shared.snippets import curl
-from portal.serving.first_run import DEMO_MODEL, FirstRun
+from portal.serving.first_run import FirstRun
 from relay.models import Token
+from relay.providers.demo import MODEL
 
 
 def address(host: str, port: int) -> str:
@@ -37,7 +38,7 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
         write("")
         write("Try it:")
         write("")
-        write(curl(f"{base}/v1", token, DEMO_MODEL))
+        write(curl(f"{base}/v1", token, MODEL))
     else:
         write(f"  Tokens    {base}/tokens/")
     write("")

@@ -10,10 +10,11 @@ from django.db.migrations.executor import MigrationExecutor
 
 from accounts.models import AuditEvent, User
 from relay.models import Channel, ChannelModel, Model, ModelPrice
+from relay.providers.demo import MODEL
+from relay.providers.vendors import demo
 from relay.tokens.lifecycle import create_token
 
 ADMIN_NAME = "admin"
-DEMO_MODEL = "demo"
 
 
 def migrations_missing() -> bool:
@@ -39,13 +40,13 @@ def first_run() -> FirstRun | None:
             return None
         admin = User.objects.create_superuser(ADMIN_NAME, password=password)
         channel = Channel.objects.create(
-            name="Demo", provider="demo", priority=-100, notes="Built in: answers without any upstream. Disable it when you have channels of your own."
+            name="Demo", provider=demo.VENDOR.key, priority=-100, notes="Built in: answers without any upstream. Disable it when you have channels of your own."
         )
         model = Model.objects.create(
-            name=DEMO_MODEL, display_name="Demo (no language model)", description="Answers with a fixed text, to see everything work.", owned_by="airelays", is_open=True
+            name=MODEL, display_name="Demo (no language model)", description="Answers with a fixed text, to see everything work.", owned_by="airelays", is_open=True
         )
         ChannelModel.objects.create(channel=channel, model=model)
-        ModelPrice.objects.create(model=model, input=0, output=0, source="demo")
+        ModelPrice.objects.create(model=model, input=0, output=0, source=demo.VENDOR.key)
         _, secret = create_token(admin, "First token", actor=None)
         AuditEvent.write("setup", None, admin)
     return FirstRun(ADMIN_NAME, password, secret)

@@ -14,7 +14,7 @@ from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import check_policy
-from relay.providers.vendors import PROVIDERS
+from relay.providers.vendors import BUILT_IN, VENDORS
 
 
 def lines(text: str) -> list[str]:
@@ -54,19 +54,19 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        provider = PROVIDERS.get(data.get("provider", ""))
-        if provider and not provider.base_url and data.get("base_url") == "":
-            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(provider.label)})
-        elif provider and provider.key != "demo" and data.get("base_url") == "":
+        vendor = VENDORS.get(data.get("provider", ""))
+        if vendor and not vendor.base_url and data.get("base_url") == "":
+            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(vendor.label)})
+        elif vendor and not vendor.built_in and data.get("base_url") == "":
             try:
-                check_typed_url(provider.base_url)  # Ollama's own address, for one, is this machine
+                check_typed_url(vendor.base_url)  # Ollama's own address, for one, is this machine
             except net.Refused as reason:
                 self.add_error("base_url", str(reason))
         return data
 
     def clean_base_url(self) -> str:
         url: str = self.cleaned_data["base_url"]
-        return _checked(url) if url and self.data.get("provider") != "demo" else url
+        return _checked(url) if url and self.data.get("provider") not in BUILT_IN else url
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}

@@ -14,6 +14,7 @@ from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.models import Channel, Model, ModelPrice
 from relay.models.price import CLASSES, PricePurpose
+from relay.providers.vendors import VENDORS
 
 SOURCE: Final = "genai-prices"
 # Our class: theirs.
@@ -26,12 +27,6 @@ _CLASSES: Final = {
     "audio_output": "output_audio_mtok",
     "image_input": "input_image_mtok",
 }
-# Which of their vendors prices the models of a channel of ours; a model that no channel names is looked for in this order.
-_VENDORS: Final = {
-    "openai": "openai", "azure": "azure", "deepseek": "deepseek", "moonshot": "moonshotai", "dashscope": "", "zhipu": "zhipuai", "openrouter": "openrouter",
-    "groq": "groq", "mistral": "mistral", "xai": "x-ai", "together": "together",
-}  # fmt: skip
-_ORDER: Final = ("openai", "anthropic", "google", "deepseek", "moonshotai", "zai", "zhipuai", "mistral", "x-ai", "cohere", "minimax", "groq", "together", "openrouter")
 _ZERO: Final = Decimal(0)
 
 
@@ -117,15 +112,21 @@ def seed(models: Iterable[Model], *, actor: Any = None) -> int:
     return apply(proposals(bare)[0], actor=actor) if bare else 0
 
 
+def search_order() -> list[str]:
+    """The package's names of the vendors whose prices hold for models that no channel's vendor prices, in order."""
+    places = [(place, name) for vendor in VENDORS.values() for name, place in vendor.price_search.items()]
+    return [name for _place, name in sorted(places)]
+
+
 def _find(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
     """The vendor and its entry for a model: by the vendors of its channels first, by upstream name before the public one."""
     names, preferred = [], []
     for channel in Channel.objects.filter(models=model).order_by("-priority", "pk"):
-        vendor = _VENDORS.get(channel.provider, "")
-        if vendor and vendor not in preferred:
-            preferred.append(vendor)
+        known = VENDORS.get(channel.provider)
+        if known is not None and known.price_list and known.price_list not in preferred:
+            preferred.append(known.price_list)
         names += [served.upstream_name for served in channel.served.filter(model=model) if served.upstream_name]
-    for vendor in dict.fromkeys((*preferred, *_ORDER)):
+    for vendor in dict.fromkeys((*preferred, *search_order())):
         for name in dict.fromkeys((*names, model.name, model.name.rpartition("/")[2])):
             for entry in vendors[vendor].models if vendor in vendors else ():
                 if entry.id == name or entry.is_match(name):

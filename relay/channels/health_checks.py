@@ -16,7 +16,6 @@ from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
-from relay.providers.vendors import PROVIDERS
 
 _MOST_NAMES = 30
 
@@ -30,7 +29,7 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
     keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
     if model is None:
         result = ProbeResult(False, "The channel serves no model yet. Add one, or fetch its models.")
-    elif not keys and PROVIDERS[channel.provider].needs_key:
+    elif not keys and channel.vendor.needs_key:
         result = ProbeResult(False, "The channel has no enabled key. Add one.")
     else:
         results = [(key, test_key(channel, key, model, actor, ip)) for key in keys or [None]]

@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from accounts.models import LIMIT_FIELDS
 from relay.billing.price_import import seed
 from relay.models import Channel, ChannelModel, Model
+from relay.providers.vendors import BUILT_IN
+from relay.providers.vendors.openai import GPT_FAMILY
 
-GPT_FAMILY: Final = "gpt-4-gizmo-"
 _GPT_ID: Final = re.compile(r"(?:^|/)(g-[A-Za-z0-9]{6,40})(?=$|[-/?#])")
 _NOT_COPIED: Final = frozenset(
     ("id", "name", "enabled", "tested_at", "test_ok", "test_latency_ms", "test_message", "test_first_token_ms", "listed_models", "listed_at", "created_at", "updated_at")
@@ -86,4 +87,4 @@ def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bo
 def gpt_channels() -> list[Any]:
     """Channels that serve the family, else every channel."""
     serving = list(Channel.objects.filter(served__model__name=f"{GPT_FAMILY}*").distinct())
-    return serving or list(Channel.objects.exclude(provider="demo"))
+    return serving or list(Channel.objects.exclude(provider__in=BUILT_IN))

@@ -28,11 +28,11 @@ from relay.protocols.errors import read_error
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.request import user_item
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
-from relay.providers.balances import SOURCES, Balance, BalanceSource, read_balance
+from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
-from relay.providers.vendors import PROVIDERS, served
+from relay.providers.vendors import BUILT_IN, VENDORS
 from relay.transport.body import USER_AGENT
 from relay.transport.pool import Upstreams
 from relay.transport.resolver import ConnectRefused
@@ -90,8 +90,10 @@ def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bo
 
 def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     """What is left on the account behind a key; None where the vendor does not say, or did not."""
-    source = SOURCES.get(channel.provider)
-    return async_to_sync(_balance)(channel, source, _headers(channel, key), AllowedUpstream.allowances()) if source is not None else None
+    vendor = VENDORS.get(channel.provider)
+    if vendor is None or vendor.balance is None:
+        return None
+    return async_to_sync(_balance)(channel, vendor.balance, _headers(channel, key), AllowedUpstream.allowances())
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
@@ -101,8 +103,7 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     """Raises portal.lib.crypto.Undecryptable."""
-    provider = PROVIDERS[channel.provider]
-    auth = {provider.auth_header: provider.auth_prefix + key.secret()} if key else {}
+    auth = channel.vendor.credentials.headers(key.secret()) if key else {}
     return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
 
 
@@ -110,8 +111,8 @@ def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
 async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
     """A client for one channel, whose base URL is the channel's."""
     upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
-    transport: httpx.AsyncBaseTransport = DemoTransport() if channel.provider == "demo" else upstreams.transport(channel.proxy_url)
-    base = "http://demo.invalid" if channel.provider == "demo" else channel.effective_base_url
+    transport: httpx.AsyncBaseTransport = DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
+    base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
     try:
         async with asyncio.timeout(90), httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client:
             yield client
@@ -130,7 +131,7 @@ def _unreachable(error: Exception) -> str:
 
 
 async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], rules: Sequence[Rule], streamed: bool) -> ProbeResult:
-    api = "chat.completions" if "chat.completions" in served(PROVIDERS[channel.provider], channel.text_api) else "responses"
+    api = "chat.completions" if "chat.completions" in channel.vendor.served(channel.text_api) else "responses"
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
     if api == "responses":
         body = {"model": model, "instructions": "Be brief.", "input": [user_item("Reply with the word OK.")], "store": False}
@@ -143,7 +144,7 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
         scanner = Conversion(decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id=""))
     try:
         async with _client(channel, allowed) as client:
-            async with client.stream("POST", PROVIDERS[channel.provider].path(api).lstrip("/"), headers=headers, json=body) as response:
+            async with client.stream("POST", channel.vendor.path(api).lstrip("/"), headers=headers, json=body) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
@@ -201,7 +202,7 @@ async def _balance(channel: Channel, source: BalanceSource, headers: dict[str, s
 async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
     try:
         async with _client(channel, allowed) as client:
-            response = await client.get(PROVIDERS[channel.provider].models_path.lstrip("/"), headers=headers)
+            response = await client.get(channel.vendor.models_path.lstrip("/"), headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), _unreachable(error))
     if response.status_code != 200:

@@ -14,7 +14,7 @@ from portal.lib import clock
 from relay.channels.urls import refusal_of
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
-from relay.providers.vendors import PROVIDERS
+from relay.providers.vendors import BUILT_IN
 
 UP, COOLING, DOWN, OFF = "up", "cooling", "down", "off"
 
@@ -56,13 +56,13 @@ def _channel(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: 
 
     if not channel.enabled:
         return stands(OFF, _("disabled"), _("Disabled by a person."))
-    refusal = refusal_of(channel.effective_base_url, allowed) if channel.provider != "demo" else ""
+    refusal = refusal_of(channel.effective_base_url, allowed) if channel.provider not in BUILT_IN else ""
     if refusal:
         return stands(DOWN, _("not permitted"), _("Its address may not be used: %(why)s.") % {"why": refusal})
     if not channel.keys_on and out:
         key = out[0]
         return stands(DOWN, _("keys out of service"), f"{key.get_auto_disabled_display()}: {key.auto_disabled_reason}", key.next_test_at.isoformat() if key.next_test_at else None)
-    if not channel.keys_on and PROVIDERS[channel.provider].needs_key:
+    if not channel.keys_on and channel.vendor.needs_key:
         return stands(DOWN, _("no key"), _("It has no enabled key."))
     if not channel.models_on:
         return stands(DOWN, _("no model"), _("It serves no model yet."))

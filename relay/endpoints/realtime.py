@@ -37,6 +37,7 @@ from relay.protocols.realtime.events import Used, error_event, read_used, sessio
 from relay.protocols.usage import Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
+from relay.providers.vendors import BUILT_IN
 from relay.transport.resolver import NotPermitted
 from relay.transport.transport import UpstreamTransport
 
@@ -98,7 +99,7 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
 
 
 def _fit(run: Runtime, channel: ChannelView) -> RelayError | None:
-    if run.health.speaks(channel, ENDPOINT) and channel.provider != "demo":
+    if run.health.speaks(channel, ENDPOINT) and channel.provider not in BUILT_IN:
         return None
     return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
 

@@ -285,7 +285,7 @@ def _too_large(limit: int) -> RequestTooLarge:
 class GatewayRequest:
     """One request as the gateway sees it. Token counts are estimates."""
 
-    endpoint: str  # its name in usage records, one of `relay.providers.vendors.PATHS`
+    endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
     model: str  # as the client wrote it
     fit: Fit  # why a channel cannot serve the request, None when it can
     stream: bool = False

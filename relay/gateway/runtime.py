@@ -33,6 +33,7 @@ from relay.gateway.snapshot.change_feed import FeedPoller
 from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
 from relay.providers.demo import DemoTransport
+from relay.providers.vendors import BUILT_IN
 from relay.transport.pool import Upstreams
 
 logger: Final = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class Runtime:
         return self._poller.position
 
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
-        return self.demo if provider == "demo" else self.upstreams.transport(proxy)
+        return self.demo if provider in BUILT_IN else self.upstreams.transport(proxy)
 
     # -- tokens that are revoked while they are in use ---------------------------------------------------------------
 

@@ -12,12 +12,13 @@ from accounts.models import ChangeTracked, Limited
 from portal.lib.crypto import mask
 from relay.models.fields import box
 from relay.models.pool import Pool
-from relay.providers.vendors import CHOICES, PROVIDERS
+from relay.providers.vendor import Vendor
+from relay.providers.vendors import VENDORS, offered
 
 
 def provider_choices() -> list[tuple[str, str]]:
     """A function, so that a new vendor needs no migration."""
-    return [(key, str(_(label))) for key, label in CHOICES]
+    return [(vendor.key, str(_(vendor.label))) for vendor in offered()]
 
 
 _TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]
@@ -136,8 +137,13 @@ class Channel(ChangeTracked, Limited):
         return self.name
 
     @property
+    def vendor(self) -> Vendor:
+        """What is known of its provider. Raises KeyError when no file describes that any more."""
+        return VENDORS[self.provider]
+
+    @property
     def effective_base_url(self) -> str:
-        return (self.base_url or PROVIDERS[self.provider].base_url).rstrip("/")
+        return (self.base_url or self.vendor.base_url).rstrip("/")
 
 
 class AutoDisabled(models.TextChoices):

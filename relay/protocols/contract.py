@@ -84,7 +84,7 @@ class Client(Protocol):
 class Upstream(Protocol):
     """An API as upstreams speak it."""
 
-    api: str  # its name among `relay.providers.vendors.PATHS`
+    api: str  # its name among `relay.providers.apis.PATHS`
     answer_name: str  # what a whole answer is, in words
 
     def request(self, hub: Json, dialect: Dialect) -> Form:

@@ -1,11 +1,14 @@
-"""Vendors that say what is left on an account: where to ask, and how to read the answer. Pure data. Source: the vendors' API references, November 2026."""
+"""What is left on an account at a vendor: where to ask, and how to read the answer. Pure.
+
+Each vendor's own is in its file in `relay.providers.vendors`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,43 +21,12 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class BalanceSource:
-    """`paths`: what to GET, relative to the base URL, or, with a leading //, to its host. `read`: from their JSON answers, in order, to the balance."""
+    """Where a vendor says what is left, and in which form."""
 
+    # What to GET, relative to the base URL, or, with a leading //, to its host.
     paths: tuple[str, ...]
+    # From their JSON answers, in order, to the balance. It may raise whatever a missing or odd member makes it raise.
     read: Callable[[Sequence[Any]], Balance]
-
-
-def _deepseek(answers: Sequence[Any]) -> Balance:
-    infos = answers[0]["balance_infos"]
-    chosen = next((info for info in infos if info.get("currency") == "USD" and Decimal(info["total_balance"])), infos[0])
-    return Balance(Decimal(chosen["total_balance"]), str(chosen["currency"]))
-
-
-def _moonshot(answers: Sequence[Any]) -> Balance:
-    return Balance(Decimal(str(answers[0]["data"]["available_balance"])), "")
-
-
-def _openrouter(answers: Sequence[Any]) -> Balance:
-    data = answers[0]["data"]
-    return Balance(Decimal(str(data["total_credits"])) - Decimal(str(data["total_usage"])), "USD")
-
-
-def _siliconflow(answers: Sequence[Any]) -> Balance:
-    return Balance(Decimal(str(answers[0]["data"]["totalBalance"])), "")
-
-
-def _relay(answers: Sequence[Any]) -> Balance:
-    """one-api's form: a limit in USD, and what is used in hundredths of a USD."""
-    return Balance(Decimal(str(answers[0]["hard_limit_usd"])) - Decimal(str(answers[1]["total_usage"])) / 100, "USD")
-
-
-SOURCES: Final[Mapping[str, BalanceSource]] = {
-    "deepseek": BalanceSource(("//user/balance",), _deepseek),
-    "moonshot": BalanceSource(("/users/me/balance",), _moonshot),
-    "openrouter": BalanceSource(("/credits",), _openrouter),
-    "siliconflow": BalanceSource(("/user/info",), _siliconflow),
-    "relay": BalanceSource(("/dashboard/billing/subscription", "/dashboard/billing/usage"), _relay),
-}
 
 
 def read_balance(source: BalanceSource, answers: Sequence[Any]) -> Balance | None:

@@ -1,6 +1,6 @@
 """What an upstream's failure means: another try or not, what cools down for how long, and what the client is told if every try fails. Pure.
 
-The rules are data: `relay.providers.failures`, and the administrator's own before them.
+The rules are data: the administrator's own, the vendor's, and those of `relay.providers.failures`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,15 @@ from relay.errors import (
 )
 from relay.protocols.errors import UpstreamError, read_error
 from relay.providers import retry_after
-from relay.providers.failures import FailureClass, Rule, rules_of
+from relay.providers.failures import GENERIC, FailureClass, Rule
+from relay.providers.vendors import VENDORS
 
 KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
 _DETAIL: Final = 300
 
 
 class Failure(Exception):
-    """One attempt failed. `error` is what the client is told when no other attempt is left.
-
-    `wait`: seconds for which the upstream asked to be left alone. `cooldown`: seconds that the rule names. `certain`: an explicit rule says so,
-    and not the status alone. `ordered`: an administrator's rule says so. `unreachable`: not even a connection came about.
-    `api`: the one that the upstream does not have.
-    """
+    """One attempt failed."""
 
     def __init__(
         self,
@@ -48,9 +44,26 @@ class Failure(Exception):
         api: str = "",
     ) -> None:
         super().__init__(detail or error.message)
-        self.kind, self.error, self.status, self.detail = kind, error, status, detail
+        # Its class.
+        self.kind = kind
+        # What the client is told when no other attempt is left.
+        self.error = error
+        # HTTP status of the answer, 0 when there was none.
+        self.status = status
+        # A line for the record.
+        self.detail = detail
+        # Seconds for which the upstream asked not to be called.
+        self.wait = wait
+        # Seconds that the rule names.
+        self.cooldown = cooldown
+        # An explicit rule says so, and not the status alone.
+        self.certain = certain
+        # Not even a connection came about.
+        self.unreachable = unreachable
+        # An administrator's rule says so.
+        self.ordered = ordered
+        # The API that the upstream does not have.
         self.api = api
-        self.wait, self.cooldown, self.certain, self.unreachable, self.ordered = wait, cooldown, certain, unreachable, ordered
 
     @property
     def guessed(self) -> bool:
@@ -75,7 +88,7 @@ def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float)
 def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str = "", extra: Sequence[Rule] = (), now: float | None = None, inside_200: bool = False) -> Failure:
     """The meaning of an answer that is not a completion: any status of 300 and more, or, `inside_200`, an error object in a 200.
 
-    `provider`: the vendor's key in `relay.providers.vendors`. `extra`: the administrator's rules. `now`: seconds since 1970.
+    `provider`: the vendor's key. `extra`: the administrator's rules. `now`: seconds since 1970.
     """
     now = time.time() if now is None else now
     error = read_error(body)
@@ -93,6 +106,12 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
         kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
     return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=rule in extra)
+
+
+def rules_of(provider: str) -> tuple[Rule, ...]:
+    """The built-in rules for channels of a vendor, in order: its own, then those for every vendor."""
+    vendor = VENDORS.get(provider)
+    return vendor.failures + GENERIC if vendor is not None else GENERIC
 
 
 def find_rule(provider: str, status: int, error: UpstreamError | None, extra: Sequence[Rule] = ()) -> Rule | None:

@@ -20,12 +20,13 @@ from portal.lib.json import encode
 
 _WORDS: Final = re.compile(r"\s*(?:\w+|[^\w\s]+)")
 _PAUSE: Final = 0.012  # seconds between words of a stream, so that one can watch it
+MODEL: Final = "demo"  # the one that it offers; it answers for any
 _JSON: Final = [("content-type", "application/json")]
 
 
 class _Request(msgspec.Struct):
     messages: list[Any]
-    model: str = "demo"
+    model: str = MODEL
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = None
@@ -69,7 +70,7 @@ class DemoStream(httpx.AsyncByteStream):
 class DemoTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            body = encode({"object": "list", "data": [{"id": "demo", "object": "model", "created": 0, "owned_by": "demo"}]})
+            body = encode({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": MODEL}]})
             return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))
         try:
             asked = _decoder.decode(await request.aread())

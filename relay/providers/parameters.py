@@ -1,4 +1,4 @@
-"""What becomes of a request's parameters at each vendor: a table of rules, and how they are applied. Pure.
+"""Rules about a request's parameters that an upstream does not take, and how they are applied. Pure.
 
 A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions, responses, embeddings, images,
 audio …), and a rule with a family stands before one without. A name such as `messages[].name` reaches into lists. What no rule names is
@@ -10,7 +10,7 @@ forwarded. Actions:
     refuse            422, naming the field; or another channel
     refuse:<JSON>     the same, unless it has this value, which is then left out
 
-Source: each vendor's API reference and the errors that their SDKs know, read in November 2026.
+Each vendor's rules are in its file in `relay.providers.vendors`; a channel may have more.
 """
 
 from __future__ import annotations
@@ -29,24 +29,6 @@ _any: Final = msgspec.json.Decoder()
 Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
-
-PARAMETERS: Final[Mapping[str, Policy]] = {
-    "deepseek": {"n": "refuse:1", "logit_bias": "drop", "seed": "drop", "user": "drop", "store": "drop", "metadata": "drop", "parallel_tool_calls": "drop"},
-    "moonshot": {"logit_bias": "drop", "logprobs": "refuse:false", "top_logprobs": "refuse", "store": "drop", "metadata": "drop"},
-    "zhipu": {"n": "refuse:1", "logit_bias": "drop", "frequency_penalty": "drop", "presence_penalty": "drop", "seed": "drop", "logprobs": "refuse:false", "store": "drop"},
-    "groq": {
-        "chat/logprobs": "refuse:false", "chat/top_logprobs": "refuse", "chat/logit_bias": "drop", "chat/n": "refuse:1", "messages[].name": "drop", "store": "drop",
-        "metadata": "drop", "function_call": "drop",
-    },
-    "mistral": {
-        "seed": "rename:random_seed", "max_completion_tokens": "rename:max_tokens", "logit_bias": "drop", "logprobs": "refuse:false", "top_logprobs": "refuse",
-        "user": "drop", "store": "drop", "metadata": "drop", "stream_options": "drop", "messages[].name": "drop", "service_tier": "drop",
-    },
-    "xai": {"messages[].name": "drop", "tools[].function.strict": "drop", "logit_bias": "drop", "chat/store": "drop", "chat/metadata": "drop"},
-    "openrouter": {"store": "drop"},
-    "ollama": {"logit_bias": "drop", "n": "refuse:1", "user": "drop", "store": "drop", "metadata": "drop", "service_tier": "drop"},
-}  # fmt: skip
-STRIPS_NULLS: Final = frozenset(("mistral", "groq"))  # vendors that refuse an explicit null
 
 # What a client of chat calls a parameter of responses; rules for the latter hold for the former where the upstream speaks responses.
 _CALLED: Final[Mapping[str, str]] = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens", "reasoning_effort": "reasoning", "verbosity": "text"}
@@ -76,10 +58,10 @@ def check_policy(rules: object) -> str:
     return ""
 
 
-def policy_of(provider: str, family: str, own: Policy) -> Policy:
+def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:
     """The rules of one family at one channel, by bare name: the channel's own before the vendor's."""
     found: dict[str, str] = {}
-    for rules in (PARAMETERS.get(provider, {}), own):
+    for rules in (vendors, own):
         for name, action in sorted(rules.items(), key=lambda rule: "/" in rule[0]):
             prefix, slash, bare = name.rpartition("/")
             if not slash or prefix == family:

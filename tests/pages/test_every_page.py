@@ -23,7 +23,7 @@ from bench.page_times import MORE
 from bench.pages import EVERY, ids
 from bench.tour import trouble
 from relay.models import Channel, Model, Token, UsageRecord
-from relay.providers.vendors import CHOICES
+from relay.providers.vendors import offered
 from relay.usage import rollup
 
 MOST = 45
@@ -78,7 +78,7 @@ def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -
     browsers["user"].force_login(User.objects.get(pk=known["user"]))
     browsers["staff"].force_login(admin)
     names = {name for model in (User, Group, Channel, Model, Token) for name in map(str, model.objects.all())} | {f"{token.name} ({token.hint}" for token in Token.objects.all()}
-    names |= {zone.replace("_", " ") for zone in available_timezones()} | {str(label) for _key, label in CHOICES} | {"AIRelays"}
+    names |= {zone.replace("_", " ") for zone in available_timezones()} | {vendor.label for vendor in offered()} | {"AIRelays"}
     known_names = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")(?!\w)")
     found = {}
     pages = [(place.who, place.path.format(**known)) for place in EVERY]

@@ -10,9 +10,10 @@ import pytest
 
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
 from relay.protocols.errors import read_error
-from relay.providers.classify import classify, find_rule
+from relay.providers.classify import classify, find_rule, rules_of
 from relay.providers.failures import FailureClass as C
-from relay.providers.failures import Rule, rules_of, vendors
+from relay.providers.failures import Rule
+from relay.providers.vendors import VENDORS
 from tests.providers.bodies import anthropic, dashscope, gemini, openai, quota, zhipu
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
@@ -167,15 +168,15 @@ def test_class_of_what_vendors_send(provider: str, status: int, body: dict[str, 
 
 def test_every_rule_of_every_vendor_has_a_fixture() -> None:
     missing = []
-    for vendor in [*vendors(), ""]:
+    for vendor in VENDORS:
         used = {find_rule(provider, status, read_error(json.dumps(body).encode())) for provider, status, body, _ in FIXTURES if provider == vendor}
-        own = vendors().get(vendor, ())
-        inherited = set(vendors()["openai"]) if vendor == "azure" else set()
+        own = VENDORS[vendor].failures
+        inherited = set(VENDORS["openai"].failures) if vendor == "azure" else set()
         missing += [(vendor, rule) for rule in own if rule not in used and rule not in inherited]
     assert not missing
 
 
-@pytest.mark.parametrize("vendor", vendors())
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_client_error_is_never_held_against_its_channel(vendor: str) -> None:
     """Also when it quotes words that mean something else elsewhere."""
     said = "The text “insufficient_quota, credit balance is too low, invalid api key, rate limit” in messages[0] is not valid."
@@ -232,5 +233,5 @@ def test_what_the_client_is_told() -> None:
 
 
 def test_rules_are_in_order_and_end_with_generic_ones() -> None:
-    assert rules_of("openai")[: len(vendors()["openai"])] == vendors()["openai"]
+    assert rules_of("openai")[: len(VENDORS["openai"].failures)] == VENDORS["openai"].failures
     assert rules_of("unknown") == rules_of("")

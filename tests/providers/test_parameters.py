@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.providers.parameters import PARAMETERS, apply, check_policy, policy_of, refused
-from relay.providers.vendors import PROVIDERS
+from relay.providers.parameters import apply, check_policy, policy_of, refused
+from relay.providers.vendors import VENDORS
 
 
 def fields(**values: Any) -> dict[str, msgspec.Raw]:
@@ -19,9 +19,9 @@ def shown(found: dict[str, msgspec.Raw]) -> dict[str, Any]:
     return {name: msgspec.json.decode(raw) for name, raw in found.items()}
 
 
-def test_every_row_is_of_a_known_vendor_and_well_formed() -> None:
-    for provider, rules in PARAMETERS.items():
-        assert provider in PROVIDERS and check_policy(dict(rules)) == ""
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_vendors_rules_are_well_formed(vendor: str) -> None:
+    assert check_policy(dict(VENDORS[vendor].parameters)) == ""
 
 
 def test_dropped_renamed_and_reached_into() -> None:
@@ -44,8 +44,8 @@ def test_refused_unless_it_means_nothing() -> None:
 
 
 def test_the_channels_own_rules_stand_before_the_vendors() -> None:
-    assert policy_of("mistral", "chat", {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"})["user"] == "refuse"
-    own = policy_of("mistral", "chat", {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"})
+    own = policy_of(VENDORS["mistral"].parameters, {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"}, "chat")
+    assert own["user"] == "refuse"
     assert "seed" not in own and "top_p" not in own and own["logprobs"] == "refuse:false"
 
 

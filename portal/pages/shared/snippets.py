@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from portal.pages.shared.context import origin
 from relay.api.urls import reference
+from relay.providers.demo import MODEL
 
 PLACEHOLDER = "sk-…"
 
@@ -38,7 +39,7 @@ def curl(base_url: str, token: str, model: str) -> str:
     return f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
 
 
-def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = "demo") -> list[Snippet]:
+def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL) -> list[Snippet]:
     """The shortest ways: a command, the SDKs, the environment."""
     base = f"{origin(request)}/v1"
     return [
@@ -86,7 +87,7 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = "demo"
     ]
 
 
-def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = "demo", image_model: str = "") -> list[Section]:
+def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = "") -> list[Section]:
     """Exact settings, app by app."""
     address = origin(request)
     base = f"{address}/v1"

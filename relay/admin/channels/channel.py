@@ -26,7 +26,7 @@ from relay.channels.keys import put_back
 from relay.channels.models import add_models, copy_channel
 from relay.channels.probe import ProbeResult, fetch_models
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
-from relay.providers.vendors import PROVIDERS
+from relay.providers.vendors import VENDORS
 
 _TESTS_AT_ONCE = 10
 _RECENT = 2000
@@ -175,7 +175,7 @@ class ChannelAdmin(BaseAdmin):
     @display(description=_("name"), ordering="name")
     def named(self, channel: Channel) -> str:
         """With its provider, where the name does not say it, and its tags."""
-        provider = str(_(PROVIDERS[channel.provider].label)) if channel.provider in PROVIDERS else channel.provider
+        provider = str(_(channel.vendor.label)) if channel.provider in VENDORS else channel.provider
         under = [text for text in (provider if provider != channel.name else "", *(f"#{tag}" for tag in channel.tags.split())) if text]
         return format_html('{}<span class="ar-under">{}</span>', channel.name, " · ".join(under)) if under else channel.name
 
@@ -199,7 +199,7 @@ class ChannelAdmin(BaseAdmin):
     def key_count(self, channel: Any) -> str:
         if channel.keys_out:
             return str(_("%(on)d, %(out)d out of service") % {"on": channel.keys_on, "out": channel.keys_out})
-        return str(channel.keys_on or ("—" if not PROVIDERS[channel.provider].needs_key else 0))
+        return str(channel.keys_on or ("—" if not channel.vendor.needs_key else 0))
 
     @display(description=_("models"), ordering="models_on")
     def model_count(self, channel: Any) -> int:

@@ -29,7 +29,8 @@ from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
 from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
-from relay.providers.vendors import PROVIDERS
+from relay.providers.demo import MODEL
+from relay.providers.vendors import BUILT_IN, VENDORS, offered
 from relay.tokens import lifecycle
 
 
@@ -68,17 +69,17 @@ class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generi
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        provider = PROVIDERS.get(data.get("provider", ""))
+        vendor = VENDORS.get(data.get("provider", ""))
         url = (data.get("base_url") or "").strip()
-        if provider is None or provider.key == "demo":
+        if vendor is None or vendor.built_in:
             return data
-        if not url and not provider.base_url:
-            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(provider.label)})
+        if not url and not vendor.base_url:
+            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(vendor.label)})
             return data
         try:
-            data["base_url"] = check_typed_url(url) if url and url.rstrip("/") != provider.base_url else ""
+            data["base_url"] = check_typed_url(url) if url and url.rstrip("/") != vendor.base_url else ""
             if not data["base_url"]:
-                check_typed_url(provider.base_url)
+                check_typed_url(vendor.base_url)
         except net.Refused as reason:
             self.add_error("base_url", str(reason))
         return data
@@ -106,7 +107,7 @@ def _may(request: HttpRequest, step: Step) -> bool:
 
 def current_channel(request: HttpRequest) -> Channel | None:
     """The channel that the guide is about: the chosen one, else the newest that is no demo."""
-    rows = Channel.objects.exclude(provider="demo").order_by("-pk")
+    rows = Channel.objects.exclude(provider__in=BUILT_IN).order_by("-pk")
     chosen = request.GET.get("channel", "") or request.POST.get("channel", "")
     return (rows.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else None) or rows.first()
 
@@ -114,7 +115,7 @@ def current_channel(request: HttpRequest) -> Channel | None:
 def progress(channel: Channel | None) -> dict[str, bool]:
     """Which steps are done."""
     models = Model.objects.filter(served_by__channel=channel) if channel else Model.objects.none()
-    keyless = channel is not None and not PROVIDERS[channel.provider].needs_key
+    keyless = channel is not None and not channel.vendor.needs_key
     priced = Q(prices__valid_from__lte=clock.now())
     others = User.objects.filter(is_superuser=False)
     return {
@@ -170,7 +171,7 @@ def _on(step: str, channel: Channel | None) -> HttpResponse:
 
 
 def _channel(request: HttpRequest, channel: Channel | None) -> Any:
-    form = SetupChannelForm(request.POST or None, initial={"provider": "openai"})
+    form = SetupChannelForm(request.POST or None, initial={"provider": Channel().provider})
     if request.method == "POST" and form.is_valid():
         made = form.save(commit=False)
         made.base_url = form.cleaned_data["base_url"]
@@ -180,7 +181,7 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
             AuditEvent.write("channel.add", request.user, made, address(request), provider=made.provider)
         messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
         return _on("channel", made)
-    vendors = [(key, _(row.label), row.base_url, row.needs_key) for key, row in PROVIDERS.items() if key != "demo"]
+    vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
     return {"form": form, "vendors": vendors, "chosen": form["provider"].value()}
 
 
@@ -192,7 +193,7 @@ def _keys(request: HttpRequest, channel: Channel) -> Any:
         except forms.ValidationError as error:
             wrong = " ".join(error.messages)
         else:
-            if not secrets and PROVIDERS[channel.provider].needs_key:
+            if not secrets and channel.vendor.needs_key:
                 wrong = _("Paste at least one key.")
             else:
                 for secret in secrets:
@@ -204,7 +205,7 @@ def _keys(request: HttpRequest, channel: Channel) -> Any:
                 if secrets:
                     messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
                 return _on("keys", channel)
-    return {"wrong": wrong, "kept": [key.hint for key in channel.keys.all()], "needs_key": PROVIDERS[channel.provider].needs_key}
+    return {"wrong": wrong, "kept": [key.hint for key in channel.keys.all()], "needs_key": channel.vendor.needs_key}
 
 
 def _models(request: HttpRequest, channel: Channel) -> Any:
@@ -309,7 +310,7 @@ def _token(request: HttpRequest, channel: Channel | None) -> Any:
     model = Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first() if channel else None
     if request.method == "POST" and user is not None:
         _made, secret = lifecycle.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=address(request))
-    return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else "demo"}
+    return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else MODEL}
 
 
 _HANDLERS: Final[dict[str, Callable[..., Any]]] = {

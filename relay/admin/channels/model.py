@@ -20,8 +20,9 @@ from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock, money
 from relay.admin.forms import ModelForm
 from relay.billing import price_import
-from relay.channels.models import GPT_FAMILY, add_gpt, gpt_channels, gpt_id
+from relay.channels.models import add_gpt, gpt_channels, gpt_id
 from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPrice
+from relay.providers.vendors.openai import GPT_FAMILY
 
 
 class PermissionInline(TabularInline):

@@ -53,7 +53,7 @@ class Opened(Protocol):
 class TextRequest(Protocol):
     """A request of one client API: what this API does in its own way."""
 
-    api: str  # its name among `relay.providers.vendors.PATHS`
+    api: str  # its name among `relay.providers.apis.PATHS`
     unserved: str  # the error where a channel speaks no API of text
     renamed: bool  # whether its parameters go by other names than those that vendors' rules are written for
 

@@ -10,6 +10,7 @@ from relay.errors import Forbidden, ModelNotFound
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView
+from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 
 # What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all.
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
@@ -19,8 +20,6 @@ PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "tasks": frozenset(("tasks",)),
 }
 _PREFIX: Final = "openai/"
-_GPT: Final = "g-"  # how OpenAI names GPTs in links; relays serve them as models of their own
-_GPT_MODEL: Final = "gpt-4-gizmo-"
 
 
 def check_address(caller: Caller, ip: str) -> None:
@@ -36,8 +35,8 @@ def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
         return model
     if name.startswith(_PREFIX):
         return find_model(snapshot, name[len(_PREFIX) :])
-    if name.startswith(_GPT):
-        return find_model(snapshot, _GPT_MODEL + name)
+    if name.startswith(GPT_LINK):
+        return find_model(snapshot, GPT_FAMILY + name)
     return snapshot.member(name)
 
 

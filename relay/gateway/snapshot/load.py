@@ -24,8 +24,9 @@ from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ChannelView, DisabledKey, GroupView, KeyView, ModelView, PoolView, Route, Timeouts
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
 from relay.models.price import CLASSES, PricePurpose
-from relay.providers.parameters import STRIPS_NULLS, policy_of
-from relay.providers.vendors import FAMILIES, PROVIDERS, served
+from relay.providers.apis import FAMILIES
+from relay.providers.parameters import policy_of
+from relay.providers.vendors import VENDORS
 from relay.transport.body import request_headers
 
 logger: Final = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def _group(row: GroupSettings) -> GroupView:
 
 
 def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance, ...]) -> ChannelView:
-    provider, config = PROVIDERS[channel.provider], settings.CONFIG
+    vendor, config = VENDORS[channel.provider], settings.CONFIG
     views = []
     disabled_keys = []
     for key in keys:
@@ -156,15 +157,15 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             disabled_keys.append(DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test))
             continue
         try:
-            headers = request_headers({provider.auth_header: provider.auth_prefix + key.secret()})
+            headers = request_headers(vendor.credentials.headers(key.secret()))
         except Undecryptable:
             _tell(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
             continue
         views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
-    if not views and not keys and not provider.needs_key:
+    if not views and not keys and not vendor.needs_key:
         views.append(KeyView(0, 1, request_headers({})))
     refusal = ""
-    if channel.provider != "demo":
+    if not vendor.built_in:
         try:
             net.check_url(channel.effective_base_url, allowed)
             if channel.proxy_url:
@@ -172,19 +173,19 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         except net.Refused as reason:
             refusal = str(reason)
             _tell(f"channel “{channel.name}” is not used: {reason}")
-    apis = served(provider, channel.text_api)
+    apis = vendor.served(channel.text_api)
     return ChannelView(
         id=channel.pk,
         name=channel.name,
         provider=channel.provider,
-        urls={api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, provider.path(api)) for api in apis},
+        urls={api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, vendor.path(api)) for api in apis},
         keys=tuple(views),
         priority=channel.priority,
         weight=channel.weight,
         groups=frozenset(group.pk for group in channel.groups.all()),
         proxy=channel.proxy_url,
-        sends_done=channel.sends_done and provider.sends_done,
-        stream_usage=channel.stream_usage and provider.stream_usage,
+        sends_done=channel.sends_done and vendor.sends_done,
+        stream_usage=channel.stream_usage and vendor.stream_usage,
         timeouts=Timeouts(
             connect=channel.connect_timeout or config.connect_timeout,
             first_byte=channel.first_byte_timeout or config.first_byte_timeout,
@@ -192,7 +193,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             total=channel.total_timeout or config.total_timeout,
         ),
         refusal=refusal,
-        output_field=provider.output_field,
+        output_field=vendor.output_field,
         cost_multiplier=_parts_per_million(channel.cost_multiplier),
         disconnect_policy=channel.disconnect_policy,
         checks=_checks("channel", channel.pk, "a channel", channel),
@@ -200,10 +201,10 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         key_strategy=channel.key_strategy,
         retry_unanswered=channel.retry_unanswered,
         disabled_keys=tuple(disabled_keys),
-        policies={family: found for family in FAMILIES if (found := policy_of(channel.provider, family, channel.parameters or {}))},
-        strips_nulls=channel.provider in STRIPS_NULLS,
-        stores=provider.stores,
-        least_output=provider.least_output,
+        policies={family: found for family in FAMILIES if (found := policy_of(vendor.parameters, channel.parameters or {}, family))},
+        strips_nulls=vendor.strips_nulls,
+        stores=vendor.stores,
+        least_output=vendor.least_output,
     )
 
 

@@ -1,0 +1,34 @@
+"""The APIs that an upstream can have, and the sets of them in which vendors are described. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# By the name under which records have an API, its path below the base URL.
+PATHS: Final[Mapping[str, str]] = {
+    "chat.completions": "/chat/completions",
+    "completions": "/completions",
+    "responses": "/responses",
+    "responses.compact": "/responses/compact",
+    "responses.input_tokens": "/responses/input_tokens",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+    "images.generations": "/images/generations",
+    "images.edits": "/images/edits",
+    "images.variations": "/images/variations",
+    "audio.speech": "/audio/speech",
+    "audio.transcriptions": "/audio/transcriptions",
+    "audio.translations": "/audio/translations",
+    "rerank": "/rerank",
+    "realtime": "/realtime",
+}
+# The first words of the names: rules about parameters and the purposes of tokens go by them.
+FAMILIES: Final = tuple(dict.fromkeys(api.partition(".")[0] for api in PATHS))
+
+CHAT: Final = frozenset(("chat.completions",))
+RESPONSES: Final = frozenset(("responses", "responses.compact", "responses.input_tokens"))
+AUDIO: Final = frozenset(("audio.speech", "audio.transcriptions", "audio.translations"))
+EVERYTHING: Final = frozenset(PATHS)
+# What a server that is compatible with OpenAI may have; which of it, its 404 says.
+OPENAI_COMPATIBLE: Final = EVERYTHING - RESPONSES

@@ -1,0 +1,24 @@
+"""Requests signed with a fixed key, which is sent as it is in a header of each request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKey:
+    """Where a request carries the key."""
+
+    # Name of the header, in lower case.
+    header: str
+    # What stands before the key in it, with the space.
+    prefix: str = ""
+
+    def headers(self, secret: str) -> dict[str, str]:
+        """The headers that sign a request with one key."""
+        return {self.header: self.prefix + secret}
+
+
+BEARER: Final = StaticKey("authorization", "Bearer ")  # RFC 6750, section 2.1
+API_KEY: Final = StaticKey("api-key")

@@ -1,0 +1,85 @@
+"""What is known of one vendor of AI APIs, or of one kind of server that people run themselves. Pure data.
+
+A file of `relay.providers.vendors` describes one vendor, and names the source of its facts and the month when they
+were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relay.providers.apis import CHAT, OPENAI_COMPATIBLE, PATHS, RESPONSES
+from relay.providers.balances import BalanceSource
+from relay.providers.credentials.static import BEARER, StaticKey
+from relay.providers.failures import Rule
+from relay.providers.parameters import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """One vendor. What has a default is left out where the vendor does as OpenAI-compatible servers usually do."""
+
+    # Its name in channels, rules and records, and the name of its file. It never changes once there are channels of it.
+    key: str
+    # Its name on pages.
+    label: str
+    # Where it stands in lists of vendors, ascending; vendors at the same place go by key. Up to 499: chosen by hand;
+    # from 900: servers that people run themselves.
+    position: int = 500
+
+    # The family of APIs that it speaks. Empty: none that the relay speaks, so that no channel can be made for it.
+    protocol: Literal["openai", ""] = "openai"
+    # Its own address with the version path, empty when every customer has another.
+    base_url: str = ""
+    # Answers inside the portal: there is no address, no key and no network.
+    built_in: bool = False
+    # How a request is signed.
+    credentials: StaticKey = BEARER
+    # Whether a channel without a key makes no sense.
+    needs_key: bool = True
+    # Path of the list of models, below the base URL.
+    models_path: str = "/models"
+
+    # The APIs that it has, by their names in PATHS. A channel may say otherwise about chat and responses.
+    apis: frozenset[str] = OPENAI_COMPATIBLE
+    # Paths that differ from PATHS; each `/..` at the beginning leaves a segment of the base URL out.
+    paths: Mapping[str, str] = field(default_factory=dict)
+    # Keeps responses, so that a next turn may name them.
+    stores: bool = False
+
+    # Ends its streams with [DONE]. A channel can only turn it off.
+    sends_done: bool = True
+    # Takes stream_options and reports usage in streams. A channel can only turn it off.
+    stream_usage: bool = True
+    # What a chat request calls the most tokens that the answer may have.
+    output_field: str = "max_tokens"
+    # The fewest tokens that a limit of /responses may name.
+    least_output: int = 1
+    # What becomes of parameters that it does not take, by the rules of `relay.providers.parameters`.
+    parameters: Policy = field(default_factory=dict)
+    # Refuses an explicit null, so that members with one are left out.
+    strips_nulls: bool = False
+
+    # What its failures mean, the first that fits; the rules that hold for every vendor follow.
+    failures: tuple[Rule, ...] = ()
+    # Where it says what is left on an account, None when it does not.
+    balance: BalanceSource | None = None
+
+    # The vendor in genai-prices where models of its channels are looked up first, empty: none.
+    price_list: str = ""
+    # Vendors in genai-prices where every other model is looked up, too, each with its place in that search, ascending.
+    price_search: Mapping[str, int] = field(default_factory=dict)
+
+    def path(self, api: str) -> str:
+        """The path of an API below the base URL."""
+        return self.paths.get(api) or PATHS[api]
+
+    def served(self, text_api: str) -> frozenset[str]:
+        """The APIs of a channel, by the API for text that its administrator chose; empty: as the vendor does."""
+        if text_api == "chat":
+            return (self.apis | CHAT) - RESPONSES
+        if text_api == "responses":
+            return (self.apis | RESPONSES) - CHAT
+        return self.apis | CHAT | RESPONSES if text_api == "both" else self.apis

@@ -1,0 +1,34 @@
+"""Anthropic. The relay does not speak its Messages API, so that no channel can be made for it.
+
+Source: Anthropic's API reference and the errors that its SDKs know, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+VENDOR: Final = Vendor(
+    key="anthropic",
+    label="Anthropic",
+    position=40,
+    protocol="",
+    failures=(
+        rule(FailureClass.KEY_DEAD, "400 403", "organization_on_hold"),
+        rule(FailureClass.KEY_DEAD, "400 403", text=r"organi[sz]ation (has been disabled|is on hold)"),
+        rule(FailureClass.BILLING, "400", text=r"credit balance is too low"),
+        rule(FailureClass.BILLING, "400", text=r"reached your specified (workspace )?api usage limits", resets="month"),
+        rule(FailureClass.BILLING, "402", "billing_error"),
+        rule(FailureClass.BILLING, "429", "enforced_spend_limit_reached contract_spend_limit_reached", resets="month"),
+        rule(FailureClass.CLIENT, "400 413", "request_too_large"),
+        rule(FailureClass.KEY_DEAD, "401", "authentication_error"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403", "permission_error"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "404", "not_found_error"),
+        rule(FailureClass.OVERLOAD, "529 503 500 200", "overloaded_error", cooldown=15.0),
+        rule(FailureClass.RATE, "429", "rate_limit_error ramp_limit_exceeded"),
+        rule(FailureClass.TRANSIENT, "500 504", "api_error timeout_error"),
+    ),
+    price_search={"anthropic": 20},
+)

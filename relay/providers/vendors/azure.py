@@ -1,0 +1,41 @@
+"""Azure OpenAI with its v1 API, where the model is the name of a deployment.
+
+Source: Azure OpenAI's REST reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import EVERYTHING
+from relay.providers.credentials.static import API_KEY
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+from relay.providers.vendors import openai
+
+VENDOR: Final = Vendor(
+    key="azure",
+    label="Azure OpenAI (v1 API)",
+    position=30,
+    credentials=API_KEY,
+    apis=EVERYTHING - {"moderations", "rerank"},
+    stores=True,
+    output_field="max_completion_tokens",
+    least_output=16,
+    failures=(
+        rule(FailureClass.CONTENT, "400", "content_filter responsibleaipolicyviolation content_policy_violation"),
+        rule(FailureClass.BILLING, "403", text=r"exceeded call volume|out of call volume quota"),
+        rule(FailureClass.CONFIG, "403", text=r"virtual network|firewall|public access is disabled"),
+        rule(
+            FailureClass.KEY_DEAD,
+            "401",
+            text=r"invalid subscription key|wrong api endpoint|token (is )?expired|access denied",
+        ),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "404", "deploymentnotfound"),
+        rule(FailureClass.CONFIG, "404", text=r"resource not found"),
+        rule(FailureClass.OVERLOAD, "429", "nocapacity"),
+        rule(FailureClass.RATE, "429", "ratelimitreached 429 too_many_requests"),
+        *openai.VENDOR.failures,
+    ),
+    price_list="azure",
+)

@@ -1,0 +1,40 @@
+"""Alibaba DashScope (Qwen): its OpenAI-compatible mode for customers outside China.
+
+Source: Model Studio's API reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import CHAT
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+VENDOR: Final = Vendor(
+    key="dashscope",
+    label="Alibaba DashScope (Qwen)",
+    position=80,
+    base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    apis=CHAT | {"completions", "embeddings", "rerank"},
+    paths={"rerank": "/../../compatible-api/v1/reranks"},
+    failures=(
+        rule(FailureClass.BILLING, "400 403 429", "arrearage insufficient_quota allocationquota.freetieronly"),
+        rule(FailureClass.CONTENT, "400", "data_inspection_failed datainspectionfailed"),
+        rule(FailureClass.KEY_DEAD, "401 403", "invalidapikey invalid_api_key"),
+        rule(
+            FailureClass.KEY_FORBIDDEN_MODEL,
+            "403",
+            "accessdenied accessdenied.unpurchased model.accessdenied access_denied",
+        ),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404", "modelnotfound model_not_found model_not_supported"),
+        rule(
+            FailureClass.RATE,
+            "429",
+            "throttling throttling.ratequota throttling.allocationquota throttling.burstrate "  # its own form
+            "limit_requests limit_burst_rate",  # OpenAI's form
+        ),
+        rule(FailureClass.OVERLOAD, "500 503", "modelunavailable"),
+        rule(FailureClass.TRANSIENT, "500 503", "internalerror* modelservingerror internal_error"),
+    ),
+)

@@ -1,0 +1,50 @@
+"""DeepSeek.
+
+Source: DeepSeek's API reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from relay.providers.apis import CHAT
+from relay.providers.balances import Balance, BalanceSource
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+
+def _balance(answers: Sequence[Any]) -> Balance:
+    """In USD when there is any, otherwise in the first currency of the account."""
+    infos = answers[0]["balance_infos"]
+    in_usd = (info for info in infos if info.get("currency") == "USD" and Decimal(info["total_balance"]))
+    chosen = next(in_usd, infos[0])
+    return Balance(Decimal(chosen["total_balance"]), str(chosen["currency"]))
+
+
+VENDOR: Final = Vendor(
+    key="deepseek",
+    label="DeepSeek",
+    position=60,
+    base_url="https://api.deepseek.com/v1",
+    apis=CHAT | {"completions"},
+    paths={"completions": "/../beta/completions"},
+    parameters={
+        "n": "refuse:1",
+        "logit_bias": "drop",
+        "seed": "drop",
+        "user": "drop",
+        "store": "drop",
+        "metadata": "drop",
+        "parallel_tool_calls": "drop",
+    },
+    failures=(
+        rule(FailureClass.BILLING, "402"),
+        rule(FailureClass.BILLING, "400 402 403 429", text=r"insufficient balance"),
+        rule(FailureClass.KEY_DEAD, "401", "authentication_error"),
+    ),
+    balance=BalanceSource(("//user/balance",), _balance),
+    price_list="deepseek",
+    price_search={"deepseek": 40},
+)

@@ -1,0 +1,40 @@
+"""Groq.
+
+Source: Groq's API reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import AUDIO, CHAT
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+VENDOR: Final = Vendor(
+    key="groq",
+    label="Groq",
+    position=110,
+    base_url="https://api.groq.com/openai/v1",
+    apis=CHAT | AUDIO,
+    parameters={
+        "chat/logprobs": "refuse:false",
+        "chat/top_logprobs": "refuse",
+        "chat/logit_bias": "drop",
+        "chat/n": "refuse:1",
+        "messages[].name": "drop",
+        "store": "drop",
+        "metadata": "drop",
+        "function_call": "drop",
+    },
+    strips_nulls=True,
+    failures=(
+        rule(FailureClass.TOO_LARGE, "413", text=r"tokens per minute|\bTPM\b"),
+        rule(FailureClass.QUOTA_WINDOW, "429", text=r"per day|\b[TR]PD\b", resets="midnight:UTC"),
+        rule(FailureClass.RATE, "429", "rate_limit_exceeded"),
+        rule(FailureClass.OVERLOAD, "498"),
+        rule(FailureClass.TRANSIENT, "400", "tool_use_failed json_validate_failed"),
+    ),
+    price_list="groq",
+    price_search={"groq": 120},
+)

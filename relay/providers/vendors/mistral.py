@@ -1,0 +1,43 @@
+"""Mistral.
+
+Source: Mistral's API reference and the errors that its SDK knows, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import CHAT
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+VENDOR: Final = Vendor(
+    key="mistral",
+    label="Mistral",
+    position=120,
+    base_url="https://api.mistral.ai/v1",
+    apis=CHAT | {"embeddings", "moderations", "audio.transcriptions"},
+    stream_usage=False,
+    parameters={
+        "seed": "rename:random_seed",
+        "max_completion_tokens": "rename:max_tokens",
+        "logit_bias": "drop",
+        "logprobs": "refuse:false",
+        "top_logprobs": "refuse",
+        "user": "drop",
+        "store": "drop",
+        "metadata": "drop",
+        "stream_options": "drop",
+        "messages[].name": "drop",
+        "service_tier": "drop",
+    },
+    strips_nulls=True,
+    failures=(
+        rule(FailureClass.KEY_DEAD, "401"),
+        rule(FailureClass.BILLING, "402"),
+        rule(FailureClass.CLIENT, "422"),
+        rule(FailureClass.OVERLOAD, "503"),
+    ),
+    price_list="mistral",
+    price_search={"mistral": 80},
+)

@@ -1,0 +1,47 @@
+"""Moonshot (Kimi).
+
+Source: Moonshot's API reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from relay.providers.apis import CHAT
+from relay.providers.balances import Balance, BalanceSource
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+
+def _balance(answers: Sequence[Any]) -> Balance:
+    return Balance(Decimal(str(answers[0]["data"]["available_balance"])), "")
+
+
+VENDOR: Final = Vendor(
+    key="moonshot",
+    label="Moonshot (Kimi)",
+    position=70,
+    base_url="https://api.moonshot.ai/v1",
+    apis=CHAT,
+    parameters={
+        "logit_bias": "drop",
+        "logprobs": "refuse:false",
+        "top_logprobs": "refuse",
+        "store": "drop",
+        "metadata": "drop",
+    },
+    failures=(
+        rule(FailureClass.BILLING, "429 403", "exceeded_current_quota_error"),
+        rule(FailureClass.BILLING, "403", text=r"insufficient balance"),
+        rule(FailureClass.OVERLOAD, "429", "engine_overloaded_error", cooldown=10.0),
+        rule(FailureClass.RATE, "429", "rate_limit_reached_error"),
+        rule(FailureClass.CONTENT, "400", "content_filter"),
+        rule(FailureClass.KEY_DEAD, "401", "invalid_authentication_error incorrect_api_key_error"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403 404", "permission_denied_error resource_not_found_error"),
+    ),
+    balance=BalanceSource(("/users/me/balance",), _balance),
+    price_list="moonshotai",
+    price_search={"moonshotai": 50},
+)

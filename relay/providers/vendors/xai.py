@@ -1,0 +1,35 @@
+"""xAI.
+
+Source: xAI's API reference and error codes, read in November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.providers.apis import CHAT
+from relay.providers.failures import FailureClass, rule
+from relay.providers.vendor import Vendor
+
+VENDOR: Final = Vendor(
+    key="xai",
+    label="xAI",
+    position=130,
+    base_url="https://api.x.ai/v1",
+    apis=CHAT | {"completions", "images.generations", "responses", "realtime"},
+    stores=True,
+    parameters={
+        "messages[].name": "drop",
+        "tools[].function.strict": "drop",
+        "logit_bias": "drop",
+        "chat/store": "drop",
+        "chat/metadata": "drop",
+    },
+    failures=(
+        rule(FailureClass.KEY_DEAD, "400 401", text=r"incorrect api key|invalid api key"),
+        rule(FailureClass.BILLING, "403 429", text=r"credits|licen[cs]e|spending limit"),
+        rule(FailureClass.CONTENT, "403", text=r"content|safety|usage guidelines"),
+    ),
+    price_list="x-ai",
+    price_search={"x-ai": 90},
+)
