@@ -21,9 +21,5 @@ def quota(id_: str) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": id_}]}
 
 
-def dashscope(code: str, message: str = "x") -> dict[str, Any]:
-    return {"code": code, "message": message, "request_id": "r"}
-
-
 def zhipu(code: str, message: str = "x") -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}

@@ -1,0 +1,149 @@
+"""A vendor is described by one file, and known from there only."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from relay.billing.price_import import search_order
+from relay.protocols.errors import read_error
+from relay.providers.apis import EVERYTHING
+from relay.providers.classify import find_rule
+from relay.providers.failures import BY_WORD, RULE_CLASSES
+from relay.providers.vendors import BUILT_IN, VENDORS, discover, offered
+from tests.providers.corpus import FAILURES, every_case
+from tests.support.portal import Portal, ask
+from tests.support.server import ROOT, Server
+
+FILE: Final = '''"""A vendor."""
+
+from relay.providers.vendor import Vendor
+
+VENDOR = Vendor(key="{key}", label="{key} and sons", position={position})
+'''
+
+
+def package(folder: Path, name: str, **files: str) -> tuple[str, list[str]]:
+    """A package of its own, to look for vendors in."""
+    home = folder / name
+    home.mkdir()
+    (home / "__init__.py").write_text("")
+    for file, content in files.items():
+        (home / f"{file}.py").write_text(content)
+    return name, [str(home)]
+
+
+def test_a_file_that_is_added_is_a_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    files = {key: FILE.format(key=key, position=place) for key, place in (("zeta", 5), ("acme", 7), ("bolt", 7))}
+    found = discover(*package(tmp_path, "three_vendors", **files))
+    assert list(found) == ["zeta", "acme", "bolt"], "by position, then by key"
+    assert found["acme"].label == "acme and sons"
+
+
+def test_a_file_without_a_vendor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match=r"no_vendor\.acme must have a VENDOR"):
+        discover(*package(tmp_path, "no_vendor", acme="VENDOR = 'acme'\n"))
+
+
+def test_a_copied_file_does_not_take_another_vendors_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="describes the vendor “acme”"):
+        discover(*package(tmp_path, "copied_vendor", bolt=FILE.format(key="acme", position=1)))
+
+
+def test_channels_can_be_made_for_vendors_of_a_known_protocol_only() -> None:
+    keys = [vendor.key for vendor in offered()]
+    assert keys[:3] == ["demo", "openai", "azure"] and keys[-1] == "relay"
+    assert set(VENDORS) - set(keys) == {"anthropic", "gemini", "cohere", "minimax"}
+    assert {"demo"} == BUILT_IN
+
+
+@pytest.mark.parametrize("key", VENDORS)
+def test_a_vendor_is_whole(key: str) -> None:
+    vendor = VENDORS[key]
+    assert vendor.apis <= EVERYTHING and set(vendor.paths) <= vendor.apis
+    assert all(rule.kind in RULE_CLASSES and not rule.provider for rule in vendor.failures)
+    assert vendor.base_url == "" or re.fullmatch(r"(https|http|demo)://[^/]+(/.*[^/])?", vendor.base_url)
+    document = importlib.import_module(f"relay.providers.vendors.{key}").__doc__ or ""
+    sourced = re.search(r"^Source: .+, read in [A-Z][a-z]+ 20\d\d\.$", document, re.M)
+    assert sourced or vendor.built_in, "name the source of the facts, and when it was read"
+
+
+def test_lists_of_prices_are_known_to_the_package_and_searched_in_one_order() -> None:
+    from genai_prices.data import providers
+
+    places = [place for vendor in VENDORS.values() for place in vendor.price_search.values()]
+    assert len(places) == len(set(places))
+    first, *_between, last = search_order()
+    assert (first, last) == ("openai", "openrouter"), "makers of models before their resellers"
+    named = {vendor.price_list for vendor in VENDORS.values() if vendor.price_list} | set(search_order())
+    assert named <= {provider.id for provider in providers}
+
+
+def test_every_vendor_has_a_fixture_of_failures_and_every_fixture_a_vendor() -> None:
+    assert {file.stem for file in FAILURES.iterdir()} == {*VENDORS, "any"}
+    cases = every_case()
+    assert {case.vendor for case in cases} == {*VENDORS, ""} and {case.kind for case in cases} <= set(BY_WORD)
+
+
+@pytest.mark.parametrize("key", VENDORS)
+def test_every_rule_of_a_vendor_has_a_case(key: str) -> None:
+    """But for those that it has from another vendor, whose fixture holds them."""
+    cases = [case for case in every_case() if case.vendor == key]
+    used = {find_rule(key, case.status, read_error(case.content)) for case in cases}
+    others = {rule for other in VENDORS.values() if other.key != key for rule in other.failures}
+    assert [rule for rule in VENDORS[key].failures if rule not in used and rule not in others] == []
+
+
+def test_requests_are_signed_as_the_vendor_wants(live: Portal, server: Server) -> None:
+    for provider, name, value in (
+        ("openai", "authorization", "Bearer sk-of-openai"),
+        ("azure", "api-key", "sk-of-azure"),
+    ):
+        model = live.model(channels=[live.channel(provider=provider, keys=(f"sk-of-{provider}",))])
+        assert server.post(live.token(), ask(model)).status_code == 200
+        sent = live.upstream.last(model).headers
+        assert sent[name] == value and not {"authorization", "api-key"} - {name} & set(sent)
+
+
+# File: the names of vendors in it that have to be there, and why.
+NAMED: Final[dict[str, tuple[set[str], str]]] = {
+    "portal/settings.py": ({"relay"}, "the Django application"),
+    "portal/translations.py": ({"relay"}, "the Django application"),
+    "relay/apps.py": ({"relay"}, "the Django application"),
+    "relay/api/urls.py": ({"relay"}, "the namespace of URLs"),
+    "relay/models/channel.py": (
+        {"openai", "With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address."},
+        "a default and an example of the model, which its migrations record",
+    ),
+    "relay/providers/demo.py": ({"demo"}, "the name of the model that the demo offers"),
+    "relay/providers/vendor.py": ({"openai"}, "the family of APIs"),
+    "relay/usage/demo_data.py": (
+        {"openai", "deepseek", "DeepSeek", "groq", "Groq", "mistral", "Mistral", "openrouter", "OpenRouter"},
+        "made-up channels",
+    ),
+}
+
+
+def test_no_vendor_is_named_outside_its_file() -> None:
+    """By its key, its label, its name in the list of prices or its public address."""
+    names = {name for vendor in VENDORS.values() for name in (vendor.key, vendor.label, vendor.price_list)} - {""}
+    names.update(search_order())
+    hosts = [vendor.base_url.split("/")[2] for vendor in VENDORS.values() if vendor.base_url.startswith("https:")]
+    found: dict[str, set[str]] = {}
+    for file in [*(ROOT / "relay").rglob("*.py"), *(ROOT / "portal").rglob("*.py")]:
+        path = file.relative_to(ROOT).as_posix()
+        if "/migrations/" in path or re.fullmatch(r"relay/providers/vendors/\w+\.py", path):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and (text in names or any(host in text for host in hosts)):
+                found.setdefault(path, set()).add(text)
+    assert found == {path: texts for path, (texts, _why) in NAMED.items()}
