@@ -113,6 +113,13 @@ def test_requests_are_signed_as_the_vendor_wants(live: Portal, server: Server) -
         assert sent[name] == value and not {"authorization", "api-key"} - {name} & set(sent)
 
 
+@pytest.mark.parametrize(("provider", "sent"), [("openai", True), ("groq", False), ("mistral", False)])
+def test_nulls_reach_no_vendor_that_refuses_them(live: Portal, server: Server, provider: str, sent: bool) -> None:
+    model = live.model(provider=provider)
+    assert server.post(live.token(), ask(model, stop=None)).status_code == 200
+    assert ("stop" in live.upstream.last(model).json) is sent
+
+
 # File: the names of vendors in it that have to be there, and why.
 NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "portal/settings.py": ({"relay"}, "the Django application"),
