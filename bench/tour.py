@@ -88,7 +88,7 @@ def trouble() -> None:
     upstream_keys.take_out(key.pk, "key_dead", "401 Incorrect API key provided")
     groq = Channel.objects.get(name="Groq")
     cooldowns.save([((groq.pk, 0, 0), cooldowns.Open(now, now + 3600, "overload", "503 over capacity", 1, False, "tour"))], "tour")
-    proofs.prove(proofs.begin()[0])
+    proofs.prove(proofs.begin_proof()[0])
 
 
 def main() -> int:

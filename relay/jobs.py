@@ -96,7 +96,7 @@ def give_back() -> None:
 def due() -> Iterator[ScheduledJob]:
     """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
     now = clock.now()
-    if proofs.due():
+    if proofs.is_proof_due():
         yield ScheduledJob("proof of the books", "the ledger", _prove)
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
         yield ScheduledJob("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
@@ -111,7 +111,7 @@ def due() -> Iterator[ScheduledJob]:
 
 
 def _prove() -> str:
-    return f"proof {proofs.start().pk} begun"
+    return f"proof {proofs.start_proof().pk} begun"
 
 
 def _retest(key: ApiKey) -> Callable[[], str]:

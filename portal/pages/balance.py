@@ -61,7 +61,7 @@ def balance(request: HttpRequest) -> HttpResponse:
             wrong = str(error)
         else:
             AuditEvent.write("code.redeem", user, code, request.META.get("REMOTE_ADDR"), usd=money.plain(amount))
-            notices.redeemed(user, code, amount)
+            notices.notify_redeemed(user, code, amount)
             messages.success(request, _("%(amount)s were added to your balance.") % {"amount": money.show(amount)})
             return redirect("balance")
     lines = lines_of(user.pk, None, time.time())

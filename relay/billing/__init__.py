@@ -1,1 +1,1 @@
-"""What a request used, and its durable record."""
+"""Prices, the ledger, redemption codes and notices about money."""

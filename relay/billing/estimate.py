@@ -1,4 +1,4 @@
-"""Token counts when the upstream reports none. An estimate by script class; no tokenizer is downloaded or loaded."""
+"""Estimates token counts for upstreams that report none, by classes of script. No tokenizer is downloaded or loaded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ _PER_FILE: Final = 800  # an inline image or file, about one image at standard d
 
 
 def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> int:
-    """Tokens of the JSON text of `messages` and `tools`. Inline files count a flat amount, not their Base64."""
+    """Estimate the tokens of the JSON text of `messages` and `tools`.
+
+    An inline file counts a flat number, not its Base64.
+    """
     text, files = bytes(messages), 0
     if b'"data:' in text:
         text, files = _DATA_URL.subn(b'""', text)
-    files = max(files, text.count(b'"image_url"') // 2)  # each image says it twice, as type and as member
+    files = max(files, text.count(b'"image_url"') // 2)  # the name is there twice for each image, as type and as member
     units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
     return math.ceil(units * 0.9) + files * _PER_FILE + _PER_MESSAGE
 
 
 def estimate_text(units: float) -> int:
-    """Tokens of text that `relay.protocols.token_estimate.token_units` was run over."""
+    """Round the units that `relay.protocols.token_estimate.token_units` counted in a text up to whole tokens."""
     return math.ceil(units)

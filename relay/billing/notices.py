@@ -1,7 +1,9 @@
-"""Tells users of their money: low balance, budget reached, code redeemed. By e-mail and by signed webhook, each thing once.
+"""Notices to users about their money: low balance, budget reached, code redeemed.
 
-What is to be told is a row whose key makes it unique; workers claim a row before they send it, so that it goes out once however many run.
-Synchronous; called in a thread of its own every few seconds.
+Sent once by e-mail and signed webhook.
+
+A notice is a row with a unique key. A worker claims the row before sending it, so that each notice is sent once,
+however many workers run. Synchronous; called in a thread of its own every few seconds.
 """
 
 from __future__ import annotations
@@ -38,31 +40,37 @@ from relay.transport.pool import Upstreams
 logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
-_MOST_USD: Final = money.in_usd(money.LARGEST)  # forms take larger thresholds
-_TRIES: Final = (60, 300, 1800, 7200)  # seconds until the next try
-_AT_ONCE: Final = 20
+_MOST_USD: Final = money.in_usd(money.LARGEST)  # the form accepts larger thresholds
+_RETRY_AFTER: Final = (60, 300, 1800, 7200)  # seconds until the next try
+_DELIVERIES_PER_ROUND: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """One round: find what is to be told, send what is waiting. Ends early when the portal is stopping."""
+    """Run one round: write the notices that are due and send the pending ones.
+
+    Ends early when the portal is stopping.
+    """
     try:
-        find()
+        write_due_notices()
         deliver(stopping)
     finally:
         connection.close()
 
 
-# -- what is to be told ------------------------------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def find() -> int:
-    """Write notices for wallets below their threshold and budgets that are nearly or wholly spent. Returns how many are new."""
+def write_due_notices() -> int:
+    """Write notices for wallets below their threshold and budgets of which 80 or 100 % are spent.
+
+    Returns how many are new.
+    """
     return _write([*_low_balances(), *_budgets()])
 
 
-def redeemed(user: User, code: RedemptionCode, amount: int) -> None:
-    """A code was redeemed: the user is told, so that a stranger's redeeming is noticed, too."""
+def notify_redeemed(user: User, code: RedemptionCode, amount: int) -> None:
+    """Write a notice that `code` added `amount` nano-USD to the wallet, so that others cannot do so unnoticed."""
     data = {"amount_usd": money.plain(amount), "code": code.hint}
     with speaking_to(user):
         subject = _("A code of %(amount)s was redeemed") % {"amount": money.show(amount)}
@@ -84,34 +92,41 @@ def _low_balances() -> list[Notice]:
     def low_balance(wallet: LedgerAccount) -> Notice:
         return _low_balance(wallet, own.get(wallet.user_id, default), newest.get(wallet.user_id, 0))
 
-    return list(_each(low, low_balance))
+    return list(_notices_for(low, low_balance))
 
 
 def _low_balance(wallet: LedgerAccount, threshold: int, newest: int) -> Notice:
-    """`newest`: id of the entry that last added to the wallet. Until there is a newer one, a threshold is told of once."""
+    """The notice that a wallet's balance is below `threshold` nano-USD.
+
+    `newest` is the id of the ledger entry that last added to the wallet: one notice a threshold until there is a newer
+    one.
+    """
     left = max(0, wallet.balance)
     data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
     with speaking_to(wallet.user):
-        said = {"left": money.show(left), "threshold": money.show(threshold)}
-        subject = _("Your balance is low: %(left)s") % said
+        values = {"left": money.show(left), "threshold": money.show(threshold)}
+        subject = _("Your balance is low: %(left)s") % values
         text = _("%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up.")
-        text %= said
+        text %= values
     key = f"low_balance:{wallet.user_id}:{threshold}:{newest}"
     return _notice(key, NoticeKind.LOW_BALANCE, wallet.user, subject, text, data)
 
 
 def percent_reached(used: int, granted: int) -> int:
-    """The highest of PERCENTS of a budget that is spent, 0 when none is. In whole nano-USD, so that nothing is rounded."""
+    """Return the highest of PERCENTS that has been spent of a budget, 0 when none has.
+
+    Compares whole nano-USD, so that nothing is rounded.
+    """
     return max((percent for percent in PERCENTS if used * 100 >= granted * percent), default=0)
 
 
 def _budgets() -> list[Notice]:
-    # The database leaves out what is far from any percentage; percent_reached decides. Dividing first rounds down,
-    # so that none is missed, and keeps the largest budgets within a BIGINT.
+    # The database only leaves out accounts that are far from any percentage; percent_reached decides. Dividing first
+    # rounds down, so that no account is missed, and keeps the largest budgets within a BIGINT.
     nearly = F("granted") / 100 * PERCENTS[0]
     current = LedgerAccount.objects.filter(kind="budget", limited=True, granted__gt=0, last_day__gte=movements.today())
     spent = current.filter(used__gte=nearly, user__is_active=True).select_related("user", "token")
-    return list(_each(spent, _budget))
+    return list(_notices_for(spent, _budget))
 
 
 def _budget(account: LedgerAccount) -> Notice | None:
@@ -127,22 +142,25 @@ def _budget(account: LedgerAccount) -> Notice | None:
     }
     with speaking_to(account.user):
         period = _(PERIOD_WORDS[account.period])
-        said = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
-        subject = _("%(percent)d %% of a %(period)s budget is spent") % said
+        values = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
+        subject = _("%(percent)d %% of a %(period)s budget is spent") % values
         if account.token is not None:
-            text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**said, "token": account.token.name}
+            text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**values, "token": account.token.name}
         else:
-            text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % said
+            text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % values
         if reached >= 100:
             text += " " + _("Requests are refused until the period ends or the limit is raised.")
     return _notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data)
 
 
-def _each(accounts: Iterable[LedgerAccount], notice_of: Callable[[LedgerAccount], Notice | None]) -> Iterator[Notice]:
-    """The notices of some accounts. An account that fails is logged and left out: the others are told all the same."""
+def _notices_for(accounts: Iterable[LedgerAccount], build: Callable[[LedgerAccount], Notice | None]) -> Iterator[Notice]:
+    """Yield the notice of each account that needs one.
+
+    An account that fails is logged and skipped; the others go on.
+    """
     for account in accounts:
         try:
-            notice = notice_of(account)
+            notice = build(account)
         except Exception:
             logger.exception("no notice could be made of the account %s", account)
             continue
@@ -162,7 +180,7 @@ def _write(notices: Iterable[Notice]) -> int:
         return 0
     try:
         _insert(fresh)
-    except Exception:  # such as a user who was deleted meanwhile: each by itself, so that the others are kept
+    except Exception:  # such as a user who was deleted meanwhile: write each alone, so that only that one is lost
         return sum(_insert_one(notice) for notice in fresh)
     return len(fresh)
 
@@ -181,16 +199,16 @@ def _insert_one(notice: Notice) -> bool:
     return True
 
 
-# -- telling -----------------------------------------------------------------------------------------------------------
+# -- sending -----------------------------------------------------------------------------------------------------------
 
 
 def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
-    """Send what is due. Returns how many notices are done with."""
+    """Send the notices whose time has come. Returns how many are done: sent, or given up."""
     done = 0
-    for notice in Notice.objects.filter(done=False, next_try_at__lte=clock.now()).select_related("user").order_by("pk")[:_AT_ONCE]:
+    for notice in Notice.objects.filter(done=False, next_try_at__lte=clock.now()).select_related("user").order_by("pk")[:_DELIVERIES_PER_ROUND]:
         if stopping():
             break
-        pause = _TRIES[min(notice.tries, len(_TRIES) - 1)]
+        pause = _RETRY_AFTER[min(notice.tries, len(_RETRY_AFTER) - 1)]
         claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause))
         if claimed:  # otherwise another worker sends it
             try:
@@ -201,19 +219,19 @@ def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
 
 
 def _send(notice: Notice) -> bool:
-    wishes = NoticeSettings.objects.filter(user=notice.user_id).first()
+    preferences = NoticeSettings.objects.filter(user=notice.user_id).first()
     if notice.email_state not in {"sent", "none"}:
-        notice.email_state = _mail(notice) if wishes is None or wishes.by_email else "none"
+        notice.email_state = _mail(notice) if preferences is None or preferences.by_email else "none"
     if notice.webhook_state not in {"sent", "none"}:
-        notice.webhook_state = _call(notice, wishes) if wishes is not None and wishes.webhook_url else "none"
-    over = notice.tries + 1 > len(_TRIES)
-    notice.done = over or (notice.email_state in {"sent", "none"} and notice.webhook_state in {"sent", "none"})
+        notice.webhook_state = _call_webhook(notice, preferences) if preferences is not None and preferences.webhook_url else "none"
+    given_up = notice.tries + 1 > len(_RETRY_AFTER)
+    notice.done = given_up or (notice.email_state in {"sent", "none"} and notice.webhook_state in {"sent", "none"})
     notice.save(update_fields=["email_state", "webhook_state", "done"])
     return notice.done
 
 
 def _mail(notice: Notice) -> str:
-    """`sent`, `none` when there is no way, or why it failed."""
+    """Mail a notice. Returns "sent", "none" when no mail can be sent to this user, or "failed: " with the reason."""
     if not settings.CONFIG.email_host or not notice.user.email:
         return "none"
     signature = f"\n\n{settings.CONFIG.public_url}" if settings.CONFIG.public_url else ""
@@ -222,22 +240,25 @@ def _mail(notice: Notice) -> str:
     except OSError as error:
         logger.warning("a notice could not be mailed: %s", error)
         return f"failed: {type(error).__name__}: {error}"[:120]
-    except Exception as error:  # an address or a subject that no mail can have
+    except Exception as error:  # such as an address or a subject that is not valid in a mail
         logger.exception("the notice %s could not be mailed", notice.key)
         return f"failed: {type(error).__name__}: {error}"[:120]
     return "sent"
 
 
-def _call(notice: Notice, wishes: NoticeSettings) -> str:
-    """`sent`, or why the webhook failed. An address that is not public is refused at the connection, as for channels."""
+def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
+    """Call a user's webhook. Returns "sent", or "failed: " with the reason.
+
+    An address that is not public is refused when the connection is made, as for channels.
+    """
     body = msgspec.json.encode(
         {"id": f"notice_{notice.pk}", "type": notice.kind, "created": int(notice.created_at.timestamp()), "subject": notice.subject, "text": notice.text, "data": notice.data}
     )
     try:
-        headers = {"content-type": "application/json", "user-agent": USER_AGENT, "x-airelays-signature": sign(wishes.secret(), body, int(time.time()))}
+        headers = {"content-type": "application/json", "user-agent": USER_AGENT, "x-airelays-signature": sign_webhook(preferences.secret(), body, int(time.time()))}
         allowed = AllowedUpstream.allowances()
-        net.check_url(wishes.webhook_url, allowed)
-        status = async_to_sync(_post)(wishes.webhook_url, headers, body, allowed)
+        net.check_url(preferences.webhook_url, allowed)
+        status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
     except (httpx.HTTPError, httpx.InvalidURL, net.Refused, Undecryptable, OSError) as error:
         return f"failed: {error or type(error).__name__}"[:120]
     except Exception as error:
@@ -246,8 +267,8 @@ def _call(notice: Notice, wishes: NoticeSettings) -> str:
     return "sent" if 200 <= status < 300 else f"failed: HTTP {status}"
 
 
-def sign(secret: str, body: bytes, at: int) -> str:
-    """`t=<seconds>,v1=<hex>`: HMAC-SHA256 over the seconds, a dot and the body."""
+def sign_webhook(secret: str, body: bytes, at: int) -> str:
+    """Return the signature header `t=<seconds>,v1=<hex>`: HMAC-SHA256 over the seconds, a dot and the body."""
     return f"t={at},v1={hmac.new(secret.encode(), f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 

@@ -1,4 +1,7 @@
-"""List prices of vendors, from the package genai-prices: compared with what is in force, applied when somebody says so. Offline."""
+"""Imports list prices from the package genai-prices: compares them with the prices in force and applies them.
+
+Works offline: the prices are data in the package.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from relay.models.price import CLASSES, PricePurpose
 from relay.providers.vendors import VENDORS
 
 SOURCE: Final = "genai-prices"
-# Our class: theirs.
+# Price classes of this portal, and the fields of genai-prices for them.
 _CLASSES: Final = {
     "input": "input_mtok",
     "cached_input": "cache_read_mtok",
@@ -32,24 +35,24 @@ _ZERO: Final = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class ListedPrice:
-    """One tier of a list price: USD by class."""
+    """One tier of a list price."""
 
-    above_tokens: int
-    classes: dict[str, Decimal]
+    above_tokens: int  # applies to prompts of more tokens than this
+    classes: dict[str, Decimal]  # USD per 1M tokens or per unit, by price class
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A model whose price would change. `old` empty: it has none yet."""
+    """A proposed change of a model's price to its list price."""
 
     model: Model
-    vendor: str
-    name: str
-    old: tuple[ListedPrice, ...]
-    new: tuple[ListedPrice, ...]
+    vendor: str  # as genai-prices calls it
+    name: str  # of the model, as the vendor calls it
+    old: tuple[ListedPrice, ...]  # the price in force by tier, empty when the model has none
+    new: tuple[ListedPrice, ...]  # the list price by tier
 
     def lines(self) -> list[str]:
-        """The difference in words, a line for each class that differs."""
+        """Describe the change, one line for each price class that differs."""
         found = []
         old = {row.above_tokens: row.classes for row in self.old}
         for row in self.new:
@@ -58,25 +61,30 @@ class Proposal:
             for name in CLASSES:
                 was, now = before.get(name), row.classes.get(name)
                 if was != now:
-                    found.append(f"{name.replace('_', ' ')}{tier}: {_shown(was)} → {_shown(now)}")
+                    found.append(f"{name.replace('_', ' ')}{tier}: {_show_usd(was)} → {_show_usd(now)}")
         found += [f"above {tokens:,} tokens: no longer priced apart" for tokens in old if tokens not in {row.above_tokens for row in self.new}]
         return found
 
 
-def _shown(value: Decimal | None) -> str:
+def _show_usd(value: Decimal | None) -> str:
     return "—" if value is None else f"${value.normalize():f}"
 
 
-def proposals(models: Iterable[Model] | None = None) -> tuple[list[Proposal], list[Model]]:
-    """What the package would change, and the models that it does not know. Prices that people typed are proposed to be changed, too."""
-    from genai_prices.data import providers  # 0.2 s, wanted by nobody else
+def propose_changes(models: Iterable[Model] | None = None) -> tuple[list[Proposal], list[Model]]:
+    """Compare models (all when None) with the list prices.
+
+    Returns proposed changes, and the models without a list price.
+
+    Changes are proposed for prices that people typed, too.
+    """
+    from genai_prices.data import providers  # takes 0.2 s and is needed only here
 
     vendors: dict[str, Any] = {provider.id: provider for provider in providers}
     now = clock.now()
     found, unknown = [], []
     for model in Model.objects.order_by("name") if models is None else models:
-        match = _find(vendors, model)
-        rows = _rows(match[1], now) if match is not None else ()
+        match = _find_entry(vendors, model)
+        rows = _tiers_of(match[1], now) if match is not None else ()
         if match is None or not rows:
             unknown.append(model)
             continue
@@ -87,14 +95,14 @@ def proposals(models: Iterable[Model] | None = None) -> tuple[list[Proposal], li
 
 
 def in_force(model: Model, now: datetime) -> tuple[ListedPrice, ...]:
-    """What users of a model pay now."""
+    """Return the price that users of a model pay at `now`, by tier; empty when it has none."""
     rows = list(ModelPrice.objects.filter(model=model, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now).order_by("-valid_from", "above_tokens"))
     newest = [row for row in rows if row.valid_from == rows[0].valid_from]
     return tuple(ListedPrice(row.above_tokens, {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None}) for row in newest)
 
 
-def apply(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
-    """Put list prices in force from now on, as new rows. Returns how many models they are for."""
+def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
+    """Put list prices in force from now on, as new rows, and audit it. Returns the number of models."""
     now = clock.now()
     with transaction.atomic():
         for proposal in chosen:
@@ -106,20 +114,23 @@ def apply(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> i
     return len(chosen)
 
 
-def seed(models: Iterable[Model], *, actor: Any = None) -> int:
-    """Give models that have no price at all their list price, where it is known."""
-    bare = [model for model in models if not model.prices.exists()]
-    return apply(proposals(bare)[0], actor=actor) if bare else 0
+def add_list_prices(models: Iterable[Model], *, actor: Any = None) -> int:
+    """Give models without any price their list price, where it is known. Returns the number of models."""
+    unpriced = [model for model in models if not model.prices.exists()]
+    return apply_proposals(propose_changes(unpriced)[0], actor=actor) if unpriced else 0
 
 
 def search_order() -> list[str]:
-    """The package's names of the vendors whose prices hold for models that no channel's vendor prices, in order."""
+    """Return the vendors, as genai-prices calls them, that are searched when those of a model's channels do not list it."""
     places = [(place, name) for vendor in VENDORS.values() for name, place in vendor.price_search.items()]
     return [name for _place, name in sorted(places)]
 
 
-def _find(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
-    """The vendor and its entry for a model: by the vendors of its channels first, by upstream name before the public one."""
+def _find_entry(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
+    """Find the vendor and its entry for a model, None when no vendor lists it.
+
+    Vendors of the model's channels are searched first, and upstream names before the public name.
+    """
     names, preferred = [], []
     for channel in Channel.objects.filter(models=model).order_by("-priority", "pk"):
         known = VENDORS.get(channel.provider)
@@ -134,7 +145,7 @@ def _find(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
     return None
 
 
-def _rows(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
+def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
     prices = entry.get_prices(now)
     base: dict[str, Decimal] = {}
     tiers: dict[int, dict[str, Decimal]] = {}

@@ -1,7 +1,7 @@
-"""What a request costs. Pure: prices and usage in, nano-USD out.
+"""Calculates what a request costs. Pure: prices and usage in, nano-USD out.
 
-Prices are whole numbers: nano-USD per 1M tokens for token classes, nano-USD per unit for the others. A class without a price of its own is
-billed as the class that it is a part of. Rounding happens in `cost` alone: up, once per request.
+Prices are whole numbers: nano-USD per 1M tokens for token classes, nano-USD per unit for the others. A class without a
+price of its own is charged at the price of the class that it is a part of. Only `cost` rounds: up, once per request.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import Final
 
 from relay.protocols.usage import Usage
 
-PER: Final = 1_000_000  # tokens that a token price is for
-ONE: Final = 1_000_000  # multipliers are parts per million
+_MILLION: Final = 1_000_000  # a token price is for this many tokens
+ONE: Final = 1_000_000  # the multiplier 1: multipliers are parts per million
 _SECOND: Final = 1000  # usage counts milliseconds
-_SCALE: Final = PER * ONE
+_SCALE: Final = _MILLION * ONE
 _NO_UNITS: Final = Usage()
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One version of a price, for prompts of more than `above_tokens` tokens. `id` 0: the fallback price of the settings."""
+    """One tier of one version of a model's price."""
 
-    id: int = 0
-    since: float = 0.0
-    above_tokens: int = 0
+    id: int = 0  # of the row, 0: the fallback price of the settings
+    since: float = 0.0  # seconds since 1970 from which it applies
+    above_tokens: int = 0  # applies to prompts of more tokens than this
+    # Nano-USD per 1M tokens. None: the price of the class that this one is a part of, input or output.
     input: int = 0
     output: int = 0
     cached_input: int | None = None
@@ -34,13 +35,15 @@ class Price:
     audio_input: int | None = None
     audio_output: int | None = None
     image_input: int | None = None
+    # Nano-USD per unit.
     call: int = 0
     image: int = 0
     second: int = 0
     character: int = 0
-    dearest_input: int = field(init=False, default=0)
-    dearest_output: int = field(init=False, default=0)
-    has_units: bool = field(init=False, default=False)
+    # Derived from the above, since they are needed for every request.
+    dearest_input: int = field(init=False, default=0)  # the highest price of any class of input but cached
+    dearest_output: int = field(init=False, default=0)  # the highest price of any class of output
+    has_units: bool = field(init=False, default=False)  # something is charged per unit
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0))
@@ -50,18 +53,18 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """All versions of one price, newest first; those of one moment by `above_tokens`, largest first."""
+    """All versions of the price of one model."""
 
-    versions: tuple[Price, ...]
+    versions: tuple[Price, ...]  # newest first; the tiers of one version by `above_tokens`, largest first
 
     @classmethod
     def of(cls, prices: Sequence[Price]) -> PriceList:
         return cls(tuple(sorted(prices, key=lambda price: (-price.since, -price.above_tokens))))
 
     def at(self, now: float, prompt_tokens: int) -> Price | None:
-        """The price in force at second `now` for a prompt of this length; None before the first version.
+        """Return the price in force at `now` (Unix seconds) for a prompt of this length, None if there is none.
 
-        The tier is chosen by the whole prompt, cached tokens included, and then holds for the whole request.
+        The tier is chosen by the whole prompt, cached tokens included, and applies to the whole request.
         """
         if len(self.versions) == 1:
             price = self.versions[0]
@@ -80,7 +83,10 @@ class PriceList:
 
 
 def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
-    """Nano-USD of one request, rounded up; `multiplier` in parts per million. Never negative, whatever the usage says."""
+    """Return the nano-USD that one request costs, rounded up. Never negative, whatever the usage says.
+
+    `multiplier` is in parts per million.
+    """
     text_in, text_out, per_million = usage.input, usage.output, 0
     if usage.cached_input:
         cached = min(usage.cached_input, text_in)
@@ -109,20 +115,26 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     per_million += text_in * price.input + text_out * price.output
     if price.has_units:
         units = price.call + usage.images * price.image + usage.characters * price.character
-        per_million += units * PER + -(-usage.milliseconds * price.second * PER // _SECOND)
+        per_million += units * _MILLION + -(-usage.milliseconds * price.second * _MILLION // _SECOND)
     return -(-per_million * multiplier // _SCALE) if per_million > 0 else 0
 
 
 def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = _NO_UNITS) -> int:
-    """The most that so many tokens can cost: none cached, all written to the cache, all of the answer of the dearest kind. `units`: what is not counted in tokens."""
+    """Return the most nano-USD that a request can cost: no token cached, all at the highest price of their direction.
+
+    `units` holds what is not counted in tokens: images, characters, milliseconds. `multiplier` is in parts per million.
+    """
     per_million = prompt_tokens * price.dearest_input + output_tokens * price.dearest_output
     if price.has_units:
-        per_million += (price.call + units.images * price.image + units.characters * price.character) * PER + -(-units.milliseconds * price.second * PER // _SECOND)
+        per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(-units.milliseconds * price.second * _MILLION // _SECOND)
     return -(-per_million * multiplier // _SCALE)
 
 
 def affordable_output(price: Price, money: int, multiplier: int, choices: int = 1) -> int:
-    """How many output tokens of each choice `money` nano-USD pay for, at the dearer of text, reasoning and audio. Unbounded prices give 2^31."""
+    """Return how many output tokens of each choice `money` nano-USD pay for, at the highest price of any class.
+
+    2^31 when output costs nothing.
+    """
     dearest = price.dearest_output
     if dearest <= 0 or multiplier <= 0:
         return 2**31

@@ -1,4 +1,4 @@
-"""Redemption codes: made in batches, found by what people type."""
+"""Creates batches of redemption codes, and finds the code that a user typed."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from portal.lib.crypto import keyed_digest
 from relay.models import RedemptionBatch, RedemptionCode
 from relay.models.fields import box
 
-# Without the letters and digits that people confuse. 20 of them are 98 random bits.
+# Without letters and digits that look alike. 20 of them are 98 random bits.
 _ALPHABET: Final = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
 _LENGTH: Final = 20
 _GROUP: Final = 5
-MOST: Final = 5000  # codes of one batch
+MAX_CODES: Final = 5000  # of one batch
 
 
 def create_codes(name: str, amount: int, count: int, *, actor: Any, expires_at: datetime | None = None, ip: str | None = None) -> tuple[RedemptionBatch, list[str]]:
-    """A batch of codes worth `amount` nano-USD each, and the codes in clear."""
-    if amount <= 0 or not 1 <= count <= MOST:
-        raise ValueError(f"codes are worth more than nothing, and a batch has 1 to {MOST} of them")
-    codes = [_make() for _ in range(count)]
-    seal = box(RedemptionCode.PURPOSE).seal
+    """Create a batch of codes worth `amount` nano-USD each. Returns it and the codes in clear. Raises ValueError."""
+    if amount <= 0 or not 1 <= count <= MAX_CODES:
+        raise ValueError(f"codes are worth more than nothing, and a batch has 1 to {MAX_CODES} of them")
+    codes = [_random_code() for _ in range(count)]
+    encrypt = box(RedemptionCode.PURPOSE).seal
     with transaction.atomic():
         batch = RedemptionBatch.objects.create(name=name, amount=amount, count=count, expires_at=expires_at, created_by=actor)
-        RedemptionCode.objects.bulk_create((RedemptionCode(batch=batch, digest=_digest(code), sealed=seal(code), hint=f"{code[:5]}…{code[-2:]}") for code in codes), batch_size=500)
+        RedemptionCode.objects.bulk_create(
+            (RedemptionCode(batch=batch, digest=_digest(code), sealed=encrypt(code), hint=f"{code[:5]}…{code[-2:]}") for code in codes), batch_size=500
+        )
         AuditEvent.write("codes.create", actor, batch, ip, count=count, usd=money.plain(amount))
     return batch, codes
 
 
-def codes_of(batch: RedemptionBatch) -> list[tuple[RedemptionCode, str]]:
-    """The codes of a batch, opened. Raises portal.lib.crypto.Undecryptable."""
-    open_ = box(RedemptionCode.PURPOSE).open
-    return [(code, open_(code.sealed)) for code in batch.codes.select_related("redeemed_by")]
+def decrypt_codes(batch: RedemptionBatch) -> list[tuple[RedemptionCode, str]]:
+    """Return the rows of a batch, each with its code in clear. Raises portal.lib.crypto.Undecryptable."""
+    decrypt = box(RedemptionCode.PURPOSE).open
+    return [(code, decrypt(code.sealed)) for code in batch.codes.select_related("redeemed_by")]
 
 
 def find_code(typed: str) -> RedemptionCode | None:
-    """The code that somebody typed: case, spaces and dashes do not matter."""
+    """Find the code that a user typed, None when there is none. Case, spaces and dashes do not matter."""
     return RedemptionCode.objects.select_related("batch").filter(digest=_digest(typed)).first()
 
 
-def _make() -> str:
+def _random_code() -> str:
     letters = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     return "-".join(letters[at : at + _GROUP] for at in range(0, _LENGTH, _GROUP))
 

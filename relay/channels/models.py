@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import LIMIT_FIELDS
-from relay.billing.price_import import seed
+from relay.billing.price_import import add_list_prices
 from relay.models import Channel, ChannelModel, Model
 from relay.providers.vendors import BUILT_IN
 from relay.providers.vendors.openai import GPT_FAMILY
@@ -33,7 +33,7 @@ def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool
             _link, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
             added += made
             touched.append(model)
-        seed(touched)
+        add_list_prices(touched)
     return added
 
 

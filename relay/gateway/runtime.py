@@ -112,7 +112,7 @@ class Runtime:
                 await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
-                    swept = await snapshot_cache.in_thread(requests.sweep, time.time(), is_dead)
+                    swept = await snapshot_cache.in_thread(requests.release_expired, time.time(), is_dead)
                     self._run_periodic_tasks()
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from accounts.models import User
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest
-from relay.billing.ledger.backfill import History, insert
+from relay.billing.ledger.backfill import LedgerBackfill, insert_rows
 from relay.billing.ledger.writer import COLUMNS
 from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPrice, Token, UsageRecord
 from relay.models.incident import Severity
@@ -80,24 +80,24 @@ def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: No
     tokens = _tokens(plan, people, chance)
     progress("tokens", len(tokens))
     made = 0
-    db = History(TOP_UP)
+    backfill = LedgerBackfill(TOP_UP)
     unlimited = {user.pk for number, user in enumerate(people) if number % 3 == 2}
     begin = clock.now() - timedelta(days=plan.days)
     for user in people:
         if user.pk not in unlimited:
-            db.top_up(user.pk, begin)
+            backfill.top_up(user.pk, begin)
     for rows in _chunks(plan, tokens, models, chance, unlimited):
         for row in rows:
             if row[_COST]:
-                db.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
+                backfill.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
         with transaction.atomic():
-            insert(UsageRecord._meta.db_table, COLUMNS, rows)
-            db.write()
+            insert_rows(UsageRecord._meta.db_table, COLUMNS, rows)
+            backfill.write()
         made += len(rows)
         progress("requests", made)
     with transaction.atomic():
-        db.write()
-        db.close([(user.pk, user.pk not in unlimited) for user in people], tokens)
+        backfill.write()
+        backfill.create_accounts([(user.pk, user.pk not in unlimited) for user in people], tokens)
     if connection.vendor in {"sqlite", "postgresql"}:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")

@@ -95,18 +95,18 @@ def kinds(user: Any) -> list[str]:
 def test_a_low_balance_is_told_once_until_something_is_added(people: People) -> None:
     user = people.owner
     token = create_token(user, "t", actor=None)[0]
-    assert notices.find() == 0, "who never had money is not told"
+    assert notices.write_due_notices() == 0, "who never had money is not told"
     movements.top_up(user, 2 * NANO, actor=None, reason="x")
-    assert notices.find() == 0
+    assert notices.write_due_notices() == 0
     spend(user, token, NANO + NANO // 2)
-    assert notices.find() == 1 and notices.find() == 0
+    assert notices.write_due_notices() == 1 and notices.write_due_notices() == 0
     assert kinds(user) == ["low_balance Your balance is low: $0.50"]
     movements.top_up(user, 100_000, actor=None, reason="x")
-    assert notices.find() == 1, "still low after something was added: told again"
+    assert notices.write_due_notices() == 1, "still low after something was added: told again"
     NoticeSettings.objects.create(user=user, low_balance=Decimal("0.10"))
-    assert notices.find() == 0
+    assert notices.write_due_notices() == 0
     movements.set_unlimited(user, True)
-    assert notices.find() == 0
+    assert notices.write_due_notices() == 0
     assert not Notice.objects.exclude(user=user).exists()
 
 
@@ -116,11 +116,11 @@ def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: Peopl
     movements.top_up(user, 100 * NANO, actor=None, reason="x")
     Budget.objects.create(token=token, period="month", limit=10)
     spend(user, token, 7 * NANO)
-    assert notices.find() == 0
+    assert notices.write_due_notices() == 0
     spend(user, token, NANO)
-    assert notices.find() == 1 and notices.find() == 0
+    assert notices.write_due_notices() == 1 and notices.write_due_notices() == 0
     spend(user, token, 2 * NANO)
-    assert notices.find() == 1 and notices.find() == 0
+    assert notices.write_due_notices() == 1 and notices.write_due_notices() == 0
     assert kinds(user) == ["budget 80 % of a monthly budget is spent", "budget 100 % of a monthly budget is spent"]
     assert "laptop" in Notice.objects.filter(user=user)[0].text
 
@@ -134,7 +134,7 @@ def test_a_budget_is_told_of_exactly_when_a_percentage_is_reached(people: People
         account.last_day, account.granted, account.used = movements.today(), granted, used
         account.save()
     expected = [100 if used >= at[100] else 80 for used in amounts if used >= at[80]]
-    assert notices.find() == len(expected)
+    assert notices.write_due_notices() == len(expected)
     told = Notice.objects.filter(user=people.owner).order_by("pk")
     assert sorted(notice.data["percent"] for notice in told) == sorted(expected)
 
@@ -146,7 +146,7 @@ def test_an_account_that_cannot_be_told_of_keeps_nobody_else_from_being_told(peo
         Budget.objects.create(token=token, period="day", limit=1)
         spend(user, token, NANO * 9 // 10)
     LedgerAccount.objects.filter(user=people.owner, kind="budget").update(period="year")  # which has no word
-    assert notices.find() == 3
+    assert notices.write_due_notices() == 3
     assert [notice.kind for notice in Notice.objects.filter(user=people.owner)] == ["low_balance"]
     assert kinds(people.other) == ["low_balance Your balance is low: $0.10", "budget 80 % of a daily budget is spent"]
     assert "no notice could be made of the account budget:" in caplog.text
@@ -158,7 +158,7 @@ def test_a_threshold_larger_than_any_wallet_keeps_nobody_else_from_being_told(pe
     assert client.post("/balance/notices/", {"low_balance": "9999999999", "by_email": "on"}).status_code == 302
     for user in (people.owner, people.other):
         movements.top_up(user, 1000, actor=None, reason="x")
-    assert notices.find() == 2
+    assert notices.write_due_notices() == 2
 
 
 def test_a_notice_that_cannot_be_kept_or_sent_keeps_no_other_waiting(
@@ -202,7 +202,7 @@ def test_everyone_is_told_in_their_own_language(people: People) -> None:
         token = create_token(user, "laptop", actor=None)[0]
         Budget.objects.create(token=token, period="week", limit=1)
         spend(user, token, NANO * 9 // 10)
-    assert notices.find() == 4
+    assert notices.write_due_notices() == 4
     assert kinds(people.other) == ["low_balance Your balance is low: $0.10", "budget 80 % of a weekly budget is spent"]
     assert kinds(people.owner) == ["low_balance 您的余额不足：$0.10", "budget 每周预算已用去 80 %"]
     assert "laptop" in Notice.objects.filter(user=people.owner, kind="budget")[0].text
@@ -221,7 +221,7 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -
     row.set_secret("whsec_test")
     row.save()
     movements.top_up(user, 1000, actor=None, reason="x")
-    notices.find()
+    notices.write_due_notices()
     assert notices.deliver() == 1 and notices.deliver() == 0
     (headers, body), *others = hook.calls
     assert not others and len(mailbox.mails) == 1
@@ -241,7 +241,7 @@ def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People
     row.set_secret("s")
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
-    notices.find()
+    notices.write_due_notices()
     for _ in range(8):
         notices.deliver()
         Notice.objects.update(next_try_at=clock.now() - timedelta(seconds=1))
@@ -255,7 +255,7 @@ def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook
     row.set_secret("s")
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
-    notices.find()
+    notices.write_due_notices()
     notices.deliver()
     assert not hook.calls and "not a public Internet address" in Notice.objects.get().webhook_state
 

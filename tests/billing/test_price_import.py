@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from relay.billing.price_import import proposals, seed
+from relay.billing.price_import import add_list_prices, propose_changes
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 
 pytestmark = pytest.mark.shared
@@ -60,6 +60,6 @@ def test_the_channels_vendor_comes_first_and_upstream_names_count(models: list[M
     channel = Channel.objects.create(name="Groq", provider="groq", base_url="https://api.groq.com/openai/v1")
     model = Model.objects.create(name="fast")
     ChannelModel.objects.create(channel=channel, model=model, upstream_name="llama-3.3-70b-versatile")
-    found, _ = proposals([model])
+    found, _ = propose_changes([model])
     assert [proposal.vendor for proposal in found] == ["groq"]
-    assert seed([model]) == 1 and seed([model]) == 0
+    assert add_list_prices([model]) == 1 and add_list_prices([model]) == 0

@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "sweep":
-            count = requests.sweep(time.time(), is_dead)
+            count = requests.release_expired(time.time(), is_dead)
             self.stdout.write(f"{count} reservation(s) given back")
             return
         if options["action"] == "prove":
@@ -55,7 +55,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _prove(self, pk: int | None) -> None:
-        proof = BooksProof.objects.filter(pk=pk, finished_at=None).first() if pk is not None else proofs.begin()[0]
+        proof = BooksProof.objects.filter(pk=pk, finished_at=None).first() if pk is not None else proofs.begin_proof()[0]
         if proof is None:
             raise CommandError(f"No proof {pk} waits to be made. Without a number a new one is made.")
         report = proofs.prove(proof)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from relay.billing.price_import import apply, proposals
+from relay.billing.price_import import apply_proposals, propose_changes
 from relay.models import Model
 
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
             missing = set(options["models"]) - {model.name for model in models}
             if missing:
                 raise CommandError(f"there is no model {', '.join(sorted(missing))} here")
-        found, unknown = proposals(models)
+        found, unknown = propose_changes(models)
         if options["new"]:
             found = [proposal for proposal in found if not proposal.old]
         for proposal in found:
@@ -48,4 +48,4 @@ class Command(BaseCommand):
             if input(f"Put these prices of {len(found)} model(s) in force now? [y/N] ").strip().lower() not in {"y", "yes"}:
                 self.stdout.write("Nothing was changed.")
                 return
-        self.stdout.write(f"{apply(found, actor=None)} model(s) priced. What was in force stays on old receipts.")
+        self.stdout.write(f"{apply_proposals(found, actor=None)} model(s) priced. What was in force stays on old receipts.")

@@ -274,7 +274,7 @@ def _prices(request: HttpRequest, channel: Channel) -> Any:
                 AuditEvent.write("modelprice.add", request.user, price, address(request), input=str(into), output=str(out))
         if not wrong:
             return _on("prices", channel)
-    found, _unknown = price_import.proposals(models)
+    found, _unknown = price_import.propose_changes(models)
     listed = {proposal.model.pk: proposal.new[0].classes for proposal in found if proposal.new}
     rows = []
     for model in models:

@@ -204,10 +204,10 @@ class ModelAdmin(BaseAdmin):
         if not request.user.has_perm("relay.add_modelprice"):
             raise PermissionDenied
         chosen = list(Model.objects.filter(pk__in=rows.values("pk")).order_by("name"))
-        found, unknown = price_import.proposals(chosen)
+        found, unknown = price_import.propose_changes(chosen)
         if request.POST.get("confirmed"):
             ticked = set(request.POST.getlist("model"))
-            count = price_import.apply([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=address(request))
+            count = price_import.apply_proposals([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=address(request))
             self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
             return None
         context = {**self.admin_site.each_context(request), "title": _("List prices"), "opts": self.model._meta, "proposals": found, "unknown": unknown, "chosen": chosen}

@@ -66,7 +66,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
     def verify_books(self, request: HttpRequest) -> HttpResponse:
         """The last proofs, and a button for the next, which another process makes. Shows what `manage.py ledger verify` says."""
         if request.method == "POST":
-            proofs.start(request.user)
+            proofs.start_proof(request.user)
             return redirect("admin:relay_ledgeraccount_verify_books")
         found = list(BooksProof.objects.select_related("actor")[:_PROOFS])
         running = next((one for one in found[:1] if one.state == "running"), None)

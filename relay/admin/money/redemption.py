@@ -19,7 +19,7 @@ from accounts.admin.base import BaseAdmin, action, address, display
 from accounts.models import AuditEvent
 from portal.lib import money
 from portal.lib.crypto import Undecryptable
-from relay.billing.redemption import MOST, codes_of, create_codes
+from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes
 from relay.models import RedemptionBatch
 
 
@@ -39,8 +39,8 @@ class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
     def clean_count(self) -> int:
         count: int = self.cleaned_data["count"]
-        if not 1 <= count <= MOST:
-            raise forms.ValidationError(f"A batch has 1 to {MOST} codes.")
+        if not 1 <= count <= MAX_CODES:
+            raise forms.ValidationError(f"A batch has 1 to {MAX_CODES} codes.")
         return count
 
 
@@ -142,7 +142,7 @@ class RedemptionBatchAdmin(BaseAdmin):
 
     def _open(self, request: HttpRequest, batch: RedemptionBatch) -> Any:
         try:
-            return codes_of(batch)
+            return decrypt_codes(batch)
         except Undecryptable:
             self.message_user(request, _("The codes cannot be decrypted with the configured encryption keys."), messages.ERROR)
             return None

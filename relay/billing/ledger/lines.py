@@ -1,4 +1,4 @@
-"""What workers and the ledger say to each other. Pure."""
+"""Values that pass between the workers and the ledger: scopes, reservations, charges. Pure."""
 
 from __future__ import annotations
 
@@ -7,56 +7,53 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
-    """A budget as a worker knows it. `token_id` None: of the user. `limit` in nano-USD."""
+    """A budget of a user or token, as the snapshot has it."""
 
-    token_id: int | None
-    period: str
-    limit: int
+    token_id: int | None  # None: the budget of the user
+    period: str  # a value of relay.models.ledger.Period
+    limit: int  # nano-USD
 
 
 @dataclass(frozen=True, slots=True)
 class SpendScope:
-    """Who is spending: the accounts that a request moves."""
+    """Whose accounts a request is charged to: those of its user and token that contain its day."""
 
     user_id: int
     token_id: int
-    day: int
+    day: int  # ordinal in the portal's time zone
 
     @property
     def values(self) -> tuple[int, int, int, int]:
+        """The parameters of the SQL condition `relay.billing.ledger.requests._SCOPE`."""
         return (self.user_id, self.token_id, self.day, self.day)
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The outcome of a reservation, in nano-USD.
+    """The outcome of a reservation. Amounts in nano-USD. "The account" is the one with the least left."""
 
-    `granted`: how much was added, 0 when not even the minimum was there. `free`: what is left beyond it in the tightest account, whose
-    `kind` and `period` are named, and whose `balance` includes what is reserved. `tight`: the account is near its end.
-    """
-
-    granted: int
-    free: int
-    balance: int
-    kind: str
-    period: str
-    tight: bool
+    granted: int  # added to the reservation, 0 when less than the minimum was free
+    free: int  # left in the account beyond all reservations
+    balance: int  # left in the account, reservations included
+    kind: str  # of the account: wallet, quota or budget; empty: no account limits spending
+    period: str  # of a budget, else empty
+    tight: bool  # the account is nearly used up, so nothing is reserved in advance
 
 
 @dataclass(slots=True)
 class Charge:
-    """The cost of one finished request. `covered`: what its reservation holds for it. `house`: the portal pays (unlimited wallet)."""
+    """What one finished request costs. Amounts in nano-USD."""
 
     request_id: str
     cost: int
-    covered: int
-    house: bool
-    at: float
+    covered: int  # how much of it the reservation covers
+    house: bool  # the portal pays, since the wallet is unlimited
+    at: float  # seconds since 1970
 
 
 @dataclass(slots=True)
 class Charged:
-    """What a charge came to: taken from the reservation, and not covered by anything."""
+    """The outcome of a charge. Amounts in nano-USD."""
 
     from_reservation: int
-    shortfall: int
+    shortfall: int  # what nothing was left to pay for; the portal bears it

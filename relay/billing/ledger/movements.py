@@ -1,4 +1,7 @@
-"""Movements of money that people and settings cause: top-ups, deductions, codes, quotas, budgets."""
+"""Changes of accounts by people and settings: top-ups, deductions, redeemed codes, quotas, budgets.
+
+Each function is one transaction, or part of the caller's. Changes that workers hold in memory are announced to them.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,31 @@ from accounts.models import Change, User
 from accounts.models.change import announce
 from portal.lib import money
 from portal.lib.days import Days, bounds
-from relay.billing.ledger.accounts import _open_budget, budget_key, open_account
+from relay.billing.ledger.accounts import budget_key, open_account, open_budget
 from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
 
 class NotEnough(Exception):
-    """A deduction takes more than is free. `free` in nano-USD."""
+    """A deduction is larger than what is free in the wallet."""
 
     def __init__(self, free: int) -> None:
         super().__init__(f"Only {money.show(max(free, 0))} can be taken; the rest is spent or reserved by running requests.")
-        self.free = free
+        self.free = free  # nano-USD
 
 
 class NotRedeemable(Exception):
-    """A code cannot be redeemed. The message says why."""
+    """A code cannot be redeemed. The message is shown to the user."""
 
 
 def today() -> int:
+    """Return the ordinal of the current day in the portal's time zone."""
     return Days(settings.TIME_ZONE).of(time.time())
 
 
 def open_wallet(user: User) -> None:
-    """The wallet of a new user: with the starting balance of the settings, or unlimited. Superusers' are unlimited."""
+    """Open the wallet of a new user with the configured starting balance. Wallets of superusers are unlimited."""
     starting: str = settings.CONFIG.new_user_balance
     unlimited = user.is_superuser or starting == "unlimited"
     with transaction.atomic():
@@ -48,7 +52,7 @@ def open_wallet(user: User) -> None:
 
 
 def open_quota(token: Token) -> None:
-    """The quota of a new token: unlimited until somebody sets it."""
+    """Open the quota of a new token, unlimited until `set_quota`."""
     with transaction.atomic():
         db = LedgerSql()
         open_account(db, f"wallet:{token.user_id}", "wallet", token.user_id)
@@ -56,7 +60,7 @@ def open_quota(token: Token) -> None:
 
 
 def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
-    """Add nano-USD to a wallet."""
+    """Add `amount` nano-USD to a wallet. Raises ValueError when it is not positive."""
     if amount <= 0:
         raise ValueError("a top-up is more than nothing")
     with transaction.atomic():
@@ -66,7 +70,7 @@ def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
 
 
 def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
-    """Take nano-USD out of a wallet. Raises NotEnough."""
+    """Take `amount` nano-USD out of a wallet. Raises NotEnough, and ValueError when it is not positive."""
     if amount <= 0:
         raise ValueError("a deduction is more than nothing")
     with transaction.atomic():
@@ -77,11 +81,11 @@ def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
         if taken.rowcount != 1:
             wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
             raise NotEnough(wallet.free if wallet else 0)
-        db.write([_human(db, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
+        db.write([_entry_by(db, user.pk, EntryKind.DEDUCT, "wallet", "funding", amount, actor, reason)])
 
 
 def redeem(code: RedemptionCode, user: User) -> int:
-    """Credit a code to a wallet, once. Returns nano-USD. Raises NotRedeemable."""
+    """Add a code's amount to a wallet, once. Returns it in nano-USD. Raises NotRedeemable."""
     with transaction.atomic():
         db = LedgerSql()
         state = code.state()
@@ -101,7 +105,7 @@ def redeem(code: RedemptionCode, user: User) -> int:
 
 
 def set_unlimited(user: User, unlimited: bool) -> None:
-    """Whether a user's balance limits what the user may spend."""
+    """Set whether a user may spend more than the wallet's balance, at the portal's expense."""
     with transaction.atomic():
         db = LedgerSql()
         open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
@@ -110,7 +114,7 @@ def set_unlimited(user: User, unlimited: bool) -> None:
 
 
 def set_quota(token: Token, quota: int | None) -> None:
-    """The most that a token may spend in all, in nano-USD; None: no limit of its own."""
+    """Set the most that a token may spend in all, in nano-USD; None: no limit of its own."""
     with transaction.atomic():
         db = LedgerSql()
         open_quota(token)
@@ -119,28 +123,28 @@ def set_quota(token: Token, quota: int | None) -> None:
 
 
 def set_budget(budget: Budget) -> None:
-    """Put a new or changed budget in force for the period that runs."""
+    """Put a new or changed budget in force for the current period. Inside the caller's transaction."""
     db, day = LedgerSql(), today()
     user_id, limit = budget.owner_id, money.nano(budget.limit)
     open_account(db, f"wallet:{user_id}", "wallet", user_id)
     db.lock(user_id)
-    _open_budget(db, user_id, budget.token_id, budget.period, day, limit)
+    open_budget(db, user_id, budget.token_id, budget.period, day, limit)
     key = budget_key(user_id, budget.token_id, budget.period, bounds(budget.period, day)[0])
     db.run(f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s", (limit, True, key))  # noqa: S608
 
 
 def lift_budget(budget: Budget) -> None:
-    """A budget is taken away: its account limits nothing any more, and keeps its figures."""
+    """End a budget: its accounts no longer limit anything, and keep their figures. Inside the caller's transaction."""
     db = LedgerSql()
     db.lock(budget.owner_id)
-    whose, value = ("token_id = %s", budget.token_id) if budget.token_id is not None else ("token_id IS NULL AND user_id = %s", budget.user_id)
-    db.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {whose}", (False, budget.period, value))  # noqa: S608
+    condition, value = ("token_id = %s", budget.token_id) if budget.token_id is not None else ("token_id IS NULL AND user_id = %s", budget.user_id)
+    db.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {condition}", (False, budget.period, value))  # noqa: S608
 
 
 def _grant(db: LedgerSql, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
     db.run("UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'", (amount, user_id))
-    db.write([_human(db, user_id, kind, source, "wallet", amount, actor, reason)])
+    db.write([_entry_by(db, user_id, kind, source, "wallet", amount, actor, reason)])
 
 
-def _human(db: LedgerSql, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> EntryValues:
+def _entry_by(db: LedgerSql, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> EntryValues:
     return (db.at(time.time()), str(kind), debit, credit, amount, 0, user_id, None, today(), "", "", getattr(actor, "pk", None), reason[:200])

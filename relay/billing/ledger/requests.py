@@ -1,17 +1,19 @@
-"""The only place that writes balances: wallets, quotas, budgets, and the entries that explain them.
+"""Reserves money for requests and charges them: writes accounts and the entries that explain their figures.
 
-(`relay.billing.ledger.backfill` writes both for made-up use, in a portal that has none yet.)
-
-Every figure of an account is the sum of its entries (`relay.billing.ledger.verify` computes them again), and both are written in one transaction:
+Only this module and `relay.billing.ledger.movements` change balances (`relay.billing.ledger.backfill` writes those of
+demo data, in a portal that has no usage yet). Every figure of an account is the sum of its entries
+(`relay.billing.ledger.verify` computes it again), and both are written in one transaction:
 
     granted   what was put in: top-ups, codes, a starting balance; for quotas and budgets the limit itself
     used      usage entries
-    reserved  what workers hold back for running requests
+    reserved  what workers reserve for running requests
 
-A request is paid from, and counted against, all accounts of its user, its token and its day at once: the wallet, the token's quota, the
-budgets of user and token for the day, week and month. One condition (`_SCOPE`) names them all, so a movement is one UPDATE.
+A request is charged to all accounts of its user, its token and its day at once: the wallet, the token's quota, the
+budgets of user and token for the day, week and month. One condition (`_SCOPE`) selects them all, so a movement is one
+UPDATE.
 
-Locks are taken in one order: the user's wallet, then reservations, then the other accounts. SQLite has one writer at a time anyway.
+Locks are taken in one order: the user's wallet, then reservations, then the other accounts. SQLite has one writer at a
+time anyway.
 """
 
 from __future__ import annotations
@@ -22,32 +24,35 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from portal.lib import money
-from relay.billing.ledger.accounts import _open_budget, open_account
+from relay.billing.ledger.accounts import open_account, open_budget
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
 from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models.ledger import EntryKind
 
-LEASE_SECONDS: Final = 60  # how long a reservation outlives its worker's last sign of life
-_COMFORT: Final = 32  # a worker may hold back more than it needs now while that is less than 1/32 of what is left
+RESERVATION_SECONDS: Final = 60  # how long a reservation outlives its worker's last heartbeat
+_TIGHT_SHARE: Final = 32  # a worker may reserve headroom while that is less than 1/32 of what is free
 
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
 
 
-# -- what workers do ---------------------------------------------------------------------------------------------------
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 def reserve(db: LedgerSql, reservation: str, owner: str, scope: SpendScope, budgets: Sequence[BudgetLine], need: int, headroom: int, minimum: int, now: float) -> Reserved:
-    """Hold back `need` nano-USD in every account of the scope, `headroom` more where there is plenty, or what there is from `minimum` up."""
+    """Reserve `need` nano-USD in every account of the scope, and `headroom` more unless an account is nearly used up.
+
+    When less than that is free, reserves what is free, provided it is at least `minimum`.
+    """
     tightest = _tightest(db, scope, budgets)
-    if tightest is None:  # nothing is limited any more
+    if tightest is None:  # no account limits spending
         return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
     free, balance, kind, period = tightest
-    tight = free < _COMFORT * (need + headroom)
+    tight = free < _TIGHT_SHARE * (need + headroom)
     amount = need if tight else need + headroom
     if amount > free:
         amount = free if free >= minimum and free > 0 else 0
     if amount:
-        expires = int(now) + LEASE_SECONDS
+        expires = int(now) + RESERVATION_SECONDS
         grown = db.run("UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s", (amount, expires, reservation))
         if grown.rowcount == 0:
             columns = "id, owner, user_id, token_id, day, amount, expires_at"
@@ -59,7 +64,11 @@ def reserve(db: LedgerSql, reservation: str, owner: str, scope: SpendScope, budg
 
 
 def settle(db: LedgerSql, reservation: str, scope: SpendScope, charges: Sequence[Charge], careful: bool = False) -> list[Charged]:
-    """Charge finished requests of one scope. `careful` takes each on its own and only what is there."""
+    """Charge finished requests of one scope to a reservation, or to the accounts when `reservation` is empty.
+
+    `careful`: charge each on its own, and only what is free. Otherwise that happens only if the reservation does not
+    cover all.
+    """
     total = sum(charge.cost for charge in charges)
     covered = not careful and all(charge.cost <= charge.covered or (charge.house and not reservation) for charge in charges)
     if covered and (not reservation or db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s AND amount >= %s", (total, reservation, total)).rowcount == 1):
@@ -91,34 +100,40 @@ def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Char
 
 
 def write_off(db: LedgerSql, scope: SpendScope, charge: Charge) -> Charged:
-    """The last resort for a charge that the database refuses: the portal bears all of it."""
+    """Record a charge that the database refuses as a shortfall: the portal bears all of it."""
     db.write([_entry(db, charge.at, EntryKind.SHORTFALL, "house", "revenue", charge.cost, scope, request_id=charge.request_id)])
     return Charged(0, charge.cost)
 
 
 def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | None, now: float) -> int:
-    """Give back a part of a reservation, or (None) all that is left of it, which ends it. Returns how much."""
+    """Release `amount` nano-USD of a reservation, or with None all of it, which ends it.
+
+    Returns how much was released.
+    """
     row = db.run(f"SELECT amount FROM relay_reservation WHERE id = %s{'' if db.sqlite else ' FOR UPDATE'}", (reservation,)).fetchone()  # noqa: S608
     if row is None:
         return 0
-    back: int = row[0] if amount is None else min(row[0], amount)
+    released: int = row[0] if amount is None else min(row[0], amount)
     if amount is None:
         db.run("DELETE FROM relay_reservation WHERE id = %s", (reservation,))
     else:
-        db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (back, reservation))
-    if back:
-        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (back, *scope.values))  # noqa: S608
-        db.write([_entry(db, now, EntryKind.RELEASE, "held", "wallet", back, scope, reservation=reservation)])
-    return back
+        db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (released, reservation))
+    if released:
+        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (released, *scope.values))  # noqa: S608
+        db.write([_entry(db, now, EntryKind.RELEASE, "held", "wallet", released, scope, reservation=reservation)])
+    return released
 
 
 def prolong(db: LedgerSql, owner: str, now: float) -> None:
-    """A worker's sign of life: its reservations stay."""
-    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + LEASE_SECONDS, owner))
+    """Extend the reservations of a worker that is alive."""
+    db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + RESERVATION_SECONDS, owner))
 
 
 def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -> tuple[int, int, str, str] | None:
-    """(free, balance, kind, period) of the limited account with the least left, None when none is limited. Makes accounts that are missing."""
+    """Return (free, balance, kind, period) of the limited account with the least left, None when none is limited.
+
+    Opens accounts that are missing.
+    """
     sql = f"SELECT kind, period, token_id, limited, granted, used, reserved FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
     rows = db.run(sql, scope.values).fetchall()
     have = {(row[0], row[1], row[2]) for row in rows}
@@ -131,7 +146,7 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
         for _, period, token_id in missing:
             owner, value = ("token_id", token_id) if token_id is not None else ("user_id", scope.user_id)
             if db.run(f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s", (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
-                _open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
+                open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
         rows = db.run(sql, scope.values).fetchall()
     found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1]) for row in rows if row[3]]
     return min(found) if found else None
@@ -142,7 +157,7 @@ def _spend(db: LedgerSql, scope: SpendScope, amount: int, held: int, house: int)
         return
     sql = f"UPDATE relay_ledgeraccount SET used = used + %s, reserved = reserved - %s WHERE {_SCOPE}"  # noqa: S608
     values: tuple[int, ...] = (amount, held, *scope.values)
-    if house:  # what the portal pays for an unlimited wallet goes in and out at once
+    if house:  # the portal puts into an unlimited wallet what the request takes out
         sql = sql.replace(" WHERE", ", granted = granted + CASE WHEN kind = 'wallet' THEN %s ELSE 0 END WHERE", 1)
         values = (amount, held, house, *scope.values)
     db.run(sql, values)
@@ -157,19 +172,15 @@ def _entry(db: LedgerSql, at: float, kind: str, debit: str, credit: str, amount:
     return (db.at(at), str(kind), debit, credit, amount, held, scope.user_id, scope.token_id, scope.day, request_id, reservation, None, "")
 
 
-# -- accounts ----------------------------------------------------------------------------------------------------------
+# -- expired reservations ----------------------------------------------------------------------------------------------
 
 
-# -- what people do ----------------------------------------------------------------------------------------------------
-# Each is one transaction, or part of the caller's, and is announced to the workers where they keep something of it in memory.
+def release_expired(now: float, is_dead: Callable[[str], bool] | None = None) -> int:
+    """Release reservations that have expired, or whose worker is known to be gone. Returns how many.
 
-
-# -- reservations that nobody looks after ------------------------------------------------------------------------------
-
-
-def sweep(now: float, is_dead: Callable[[str], bool] | None = None) -> int:
-    """Give back what workers held that are gone: whose lease has run out, or of whom `is_dead(owner)` is sure. Returns how many."""
-    rows = connection_rows("SELECT id, user_id, token_id, day, owner, expires_at FROM relay_reservation")
+    `is_dead(owner)` tells whether a worker of this host has ended; without it only expired reservations are released.
+    """
+    rows = _select("SELECT id, user_id, token_id, day, owner, expires_at FROM relay_reservation")
     count = 0
     for reservation, user_id, token_id, day, owner, expires in rows:
         if expires < now or (is_dead is not None and is_dead(owner)):
@@ -184,7 +195,7 @@ def sweep(now: float, is_dead: Callable[[str], bool] | None = None) -> int:
     return count
 
 
-def connection_rows(sql: str, values: Sequence[Any] = ()) -> list[Any]:
+def _select(sql: str, values: Sequence[Any] = ()) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return list(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Rows that are written in the commit of a usage record: what a request leaves behind beside its cost."""
+"""Rows that are written in the same commit as a usage record, such as the stored response of the request."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from relay.billing.ledger.sql import LedgerSql
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Seconds since 1970, stored as the database stores a date and time."""
+    """A date and time among the values of a row, converted to the form of the database when it is written."""
 
-    seconds: float
+    seconds: float  # since 1970
 
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
-    """A new row, or, with `pk`, changes of one. `replace`: columns by which older rows are told that go first."""
+    """One INSERT or UPDATE."""
 
     table: type[models.Model]
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # attribute names of fields, in the order of `values`
     values: tuple[object, ...]
-    replace: tuple[str, ...] = ()
-    pk: int | None = None
+    replace: tuple[str, ...] = ()  # older rows with the same values in these columns are deleted first
+    pk: int | None = None  # the row to update, None: insert a row
 
     def run(self, db: LedgerSql) -> None:
+        """Execute it inside the caller's transaction."""
         values = [db.at(value.seconds) if isinstance(value, Moment) else value for value in self.values]
         if self.pk is not None:
             db.run(_update_sql(self.table, self.columns), [*values, self.pk])
@@ -41,12 +42,15 @@ class RowWrite:
 
 
 def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> RowWrite:
-    """A new row. One that is there already stays; `replace`: names by which an older one is told, which then goes."""
+    """Insert a row.
+
+    Does nothing when it conflicts with an existing one, unless that has the same values in `replace`.
+    """
     return RowWrite(table, tuple(values), tuple(values.values()), tuple(replace))
 
 
 def update(table: type[models.Model], pk: int, **values: object) -> RowWrite:
-    """Changes of a row, if it is still there."""
+    """Update a row, if it still exists."""
     return RowWrite(table, tuple(values), tuple(values.values()), pk=pk)
 
 
@@ -72,6 +76,6 @@ def _update_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
 
 
 def _quoted(table: type[models.Model]) -> tuple[str, dict[str, str]]:
-    """A table's name and those of its columns, by attribute; `pk` is its key."""
+    """Return the quoted name of a table and those of its columns by attribute name; `pk` is the primary key."""
     quote, meta = connection.ops.quote_name, table._meta
     return quote(meta.db_table), {"pk": quote(meta.pk.column or meta.pk.attname)} | {field.attname: quote(field.column or field.attname) for field in meta.concrete_fields}

@@ -1,4 +1,4 @@
-"""How the ledger speaks to the database: statements on the connection of the thread, and transactions that Django does not open."""
+"""Runs the ledger's SQL on the connection of the current thread, in transactions opened without Django's `atomic`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import Any, Final, Protocol
 from django.conf import settings
 from django.db import connection
 
-ENTRY: Final = ("at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id", "reason")
+# Columns of a ledger entry, in the order of EntryValues.
+ENTRY_COLUMNS: Final = (
+    "at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id",
+    "reason",
+)  # fmt: skip
 EntryValues = tuple[Any, ...]
 
 
-class Result(Protocol):
+class SqlResult(Protocol):
+    """The part of a DB-API cursor that the ledger uses."""
+
     @property
     def rowcount(self) -> int: ...
     def fetchone(self) -> Any: ...
@@ -23,19 +29,19 @@ class Result(Protocol):
 
 
 class LedgerSql:
-    """Runs the ledger's statements on Django's connection of this thread, inside a transaction that the caller has opened."""
+    """Executes the ledger's statements on Django's connection of this thread. The caller has opened a transaction."""
 
     def __init__(self) -> None:
         self.sqlite = connection.vendor == "sqlite"
-        self.placeholders = ", ".join(["%s"] * len(ENTRY))
+        self.placeholders = ", ".join(["%s"] * len(ENTRY_COLUMNS))
         self._adapt = connection.ops.adapt_datetimefield_value
-        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY)}) VALUES ({self.placeholders})"  # noqa: S608
+        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY_COLUMNS)}) VALUES ({self.placeholders})"  # noqa: S608
         self._translated: dict[str, str] = {}
         self._second, self._text = 0, ""
         self.key = connection.ops.quote_name("key")
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> Result:
-        if self.sqlite:  # without Django's cursor, which takes as long as SQLite itself
+    def run(self, sql: str, values: Sequence[Any] = ()) -> SqlResult:
+        if self.sqlite:  # bypasses Django's cursor, which takes as long as SQLite itself
             with connection.wrap_database_errors:
                 return self._database.execute(self._native(sql), values)
         cursor = connection.cursor()
@@ -43,6 +49,7 @@ class LedgerSql:
         return cursor
 
     def write(self, entries: Sequence[EntryValues]) -> None:
+        """Insert ledger entries."""
         if not entries:
             return
         if self.sqlite:
@@ -65,7 +72,10 @@ class LedgerSql:
         return found
 
     def at(self, seconds: float) -> Any:
-        """A moment as this database stores it. The text of SQLite is made here: it is wanted twice for every request."""
+        """Convert seconds since 1970 to the form in which this database stores a date and time.
+
+        SQLite's text is formatted here instead of by Django, since it is needed twice for every request.
+        """
         if not self.sqlite:
             return self._adapt(datetime.fromtimestamp(seconds, UTC))
         whole = int(seconds)
@@ -74,20 +84,22 @@ class LedgerSql:
         return f"{self._text}.{int((seconds - whole) * 1_000_000):06d}"
 
     def lock(self, user_id: int) -> None:
-        """Keep others out of this user's accounts until the transaction ends."""
+        """Lock this user's accounts until the transaction ends."""
         if not self.sqlite:
             self.run("SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)).fetchall()
 
 
 def begin(db: LedgerSql) -> None:
+    """Begin a transaction, on SQLite with the write lock."""
     db.run("BEGIN IMMEDIATE" if db.sqlite else "BEGIN")
 
 
 @contextmanager
-def unhurried(db: LedgerSql) -> Iterator[None]:
-    """For commits that need not survive a power cut: a reservation that is lost with its request is no loss. Saves the wait for the disk.
+def without_disk_sync(db: LedgerSql) -> Iterator[None]:
+    """Inside the block commits do not wait for the disk, so a power cut may lose them.
 
-    A later commit of a record makes them durable, too, since both go into one log.
+    Meant for reservations: one that is lost together with its request does no harm. The next commit of a usage record
+    makes them durable, too, since both go into one log.
     """
     if db.sqlite and settings.CONFIG.sqlite_sync == "full":
         db.run("PRAGMA synchronous = NORMAL")
@@ -106,7 +118,7 @@ def unhurried(db: LedgerSql) -> Iterator[None]:
 
 
 def rollback(db: LedgerSql) -> None:
-    """End a failed transaction, as far as there still is a connection to end it on."""
+    """Roll back a failed transaction; close the connection when that fails."""
     try:
         if not db.sqlite or connection.connection.in_transaction:
             db.run("ROLLBACK")

@@ -1,6 +1,6 @@
-"""Proves the books: every figure of every account is computed again from the entries, and compared.
+"""Verifies the ledger: computes every figure of every account again from the entries, and compares.
 
-Reads one consistent state of the database while workers go on writing. Nothing is changed.
+Reads one consistent state of the database while workers go on writing. Changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from portal.lib import money
 from relay.models.ledger import EntryKind
 
 _CHUNK: Final = 2000
-# kind: (debits that it may have, credit)
+# By kind of entry: the accounts that it may debit, and the one that it credits.
 _RULES: dict[str, tuple[frozenset[str], str]] = {
     EntryKind.STARTING: (frozenset({"house"}), "wallet"),
     EntryKind.TOP_UP: (frozenset({"funding"}), "wallet"),
@@ -37,12 +37,12 @@ _GRANTS = (EntryKind.STARTING, EntryKind.TOP_UP, EntryKind.REDEEM)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that does not add up. Amounts in nano-USD."""
+    """A figure that differs from its entries."""
 
-    where: str
-    what: str
-    is_now: int
-    should_be: int
+    where: str  # key of the account, or the user, in words
+    what: str  # name of the figure
+    is_now: int  # nano-USD
+    should_be: int  # nano-USD
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} is {money.plain(self.is_now)} USD, the entries make it {money.plain(self.should_be)} USD"
@@ -50,15 +50,15 @@ class Difference:
 
 @dataclass(slots=True)
 class Report:
-    """`totals`: nano-USD by house account, seen from the portal: what came in is positive."""
+    """The outcome of a verification: how much was read, and what differs."""
 
     accounts: int = 0
     entries: int = 0
-    records: int = 0
+    records: int = 0  # of usage
     reservations: int = 0
-    reserved: int = 0
+    reserved: int = 0  # nano-USD
     differences: list[Difference] = field(default_factory=list)
-    totals: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)  # credits less debits in nano-USD, by side of the entries
 
     @property
     def clean(self) -> bool:
@@ -66,25 +66,25 @@ class Report:
 
 
 @dataclass(slots=True)
-class _Sums:
-    """Of one token and day."""
+class _TokenDay:
+    """Sums over the entries of one token and day, in nano-USD."""
 
     used: int = 0
     reserved: int = 0
 
 
 @dataclass(slots=True)
-class _Books:
-    """What the entries of one user make of the user's figures."""
+class _UserTotals:
+    """Sums over the entries of one user, in nano-USD."""
 
-    of_day: dict[tuple[int | None, int], _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    by_day: dict[tuple[int | None, int], _TokenDay] = field(default_factory=lambda: defaultdict(_TokenDay))  # by token and day
     granted: int = 0
-    paid: int = 0
-    short: int = 0
-    wallet: bool = False
+    paid: int = 0  # by usage entries
+    shortfall: int = 0
+    has_wallet: bool = False
 
-    def enter(self, token: int | None, day: int, kind: str, debit: str, amount: int, held: int) -> None:
-        sums = self.of_day[token, day]
+    def add(self, token: int | None, day: int, kind: str, debit: str, amount: int, held: int) -> None:
+        sums = self.by_day[token, day]
         if kind in _GRANTS:
             self.granted += amount
         elif kind == EntryKind.DEDUCT:
@@ -100,18 +100,21 @@ class _Books:
             if debit == "house":
                 self.granted += amount
         elif kind == EntryKind.SHORTFALL:
-            self.short += amount
+            self.shortfall += amount
 
 
 def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
-    """Compute everything again, one user after the other: memory grows with what one user has, and with the number of users."""
-    with _on_disk(), one_state():
+    """Verify the whole ledger. `progress` is called with the name of each stage.
+
+    Goes user by user: memory grows with the entries of one user and with the number of users.
+    """
+    with _sorting_on_disk(), one_state():
         return _verify(progress)
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
-    """What SQLite sorts goes to a file, not into memory as for requests: 0.5 GB with five million entries."""
+def _sorting_on_disk() -> Iterator[None]:
+    """Let SQLite sort in a file. In memory, as for requests, it takes 0.5 GB with five million entries."""
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return
@@ -126,10 +129,10 @@ def _on_disk() -> Iterator[None]:
 def _verify(progress: Callable[[str], None]) -> Report:
     report = Report()
     progress("usage records")
-    told: dict[int | None, tuple[int, int]] = {}
+    recorded: dict[int | None, tuple[int, int]] = {}
     for user, cost, shortfall, count in _rows("SELECT user_id, SUM(cost), SUM(shortfall), COUNT(*) FROM relay_usagerecord GROUP BY user_id"):
         report.records += count
-        told[user] = int(cost), int(shortfall)
+        recorded[user] = int(cost), int(shortfall)
     progress("reservations")
     held: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
     for user, token, day, amount, count in _rows("SELECT user_id, token_id, day, SUM(amount), COUNT(*) FROM relay_reservation GROUP BY user_id, token_id, day"):
@@ -149,23 +152,23 @@ def _verify(progress: Callable[[str], None]) -> Report:
     both = heapq.merge(((row[0], 0, row) for row in entries), ((row[0], 1, row) for row in accounts), key=itemgetter(0, 1))
     for user, rows in groupby(both, itemgetter(0)):
         seen.add(user)
-        db = _Books()
+        user_totals = _UserTotals()
         for _user, kind, row in rows:  # the entries come first
             if kind == 0:
-                _enter(report, totals, db, row)
+                _add_entry(report, totals, user_totals, row)
             else:
-                _account(report, db, row)
-        _user_of(report, user, db, held.pop(user, {}), told.get(user, (0, 0)))
+                _check_account(report, user_totals, row)
+        _check_user(report, user, user_totals, held.pop(user, {}), recorded.get(user, (0, 0)))
     for user in held:
-        _user_of(report, user, _Books(wallet=True), held[user], (0, 0))
-    for user, (cost, shortfall) in told.items():
+        _check_user(report, user, _UserTotals(has_wallet=True), held[user], (0, 0))
+    for user, (cost, shortfall) in recorded.items():
         if user is not None and user not in seen:
-            _user_of(report, user, _Books(wallet=True), {}, (cost, shortfall))
+            _check_user(report, user, _UserTotals(has_wallet=True), {}, (cost, shortfall))
     report.totals = dict(totals)
     return report
 
 
-def _enter(report: Report, totals: dict[str, int], db: _Books, row: Any) -> None:
+def _add_entry(report: Report, totals: dict[str, int], user_totals: _UserTotals, row: Any) -> None:
     user, token, day, kind, debit, credit, amount, held, count = row
     amount = int(amount)
     report.entries += count
@@ -174,37 +177,40 @@ def _enter(report: Report, totals: dict[str, int], db: _Books, row: Any) -> None
     debits, right_credit = _RULES.get(kind, (frozenset(), ""))
     if debit not in debits or credit != right_credit:
         report.differences.append(Difference(f"user {user}", f"entries “{kind}” from {debit} to {credit}, which do not exist,", amount, 0))
-    db.enter(token, day, kind, debit, amount, int(held))
+    user_totals.add(token, day, kind, debit, amount, int(held))
 
 
-def _account(report: Report, db: _Books, row: Any) -> None:
+def _check_account(report: Report, user_totals: _UserTotals, row: Any) -> None:
     _user, token, kind, first, last, key, granted, used, reserved = row
     report.accounts += 1
-    mine = [sums for (of_token, day), sums in db.of_day.items() if first <= day <= last and (token is None or token == of_token)]
+    mine = [sums for (of_token, day), sums in user_totals.by_day.items() if first <= day <= last and (token is None or token == of_token)]
     _compare(report, key, "used", used, sum(sums.used for sums in mine))
     _compare(report, key, "reserved", reserved, sum(sums.reserved for sums in mine))
     if kind == "wallet":
-        db.wallet = True
-        _compare(report, key, "granted", granted, db.granted)
+        user_totals.has_wallet = True
+        _compare(report, key, "granted", granted, user_totals.granted)
         if granted - used < 0:
             report.differences.append(Difference(key, "the balance, which must not be negative,", granted - used, 0))
 
 
-def _user_of(report: Report, user: int, db: _Books, held: dict[tuple[int | None, int], int], told: tuple[int, int]) -> None:
-    """What concerns a user as a whole: reservations, the wallet's being there, and what usage records tell."""
-    if not db.wallet and db.of_day:
-        report.differences.append(Difference(f"user {user}", "a wallet, which is missing: granted", 0, db.granted))
-    for token, day in db.of_day.keys() | held.keys():
+def _check_user(report: Report, user: int, user_totals: _UserTotals, held: dict[tuple[int | None, int], int], recorded: tuple[int, int]) -> None:
+    """Compare the figures of a whole user: that there is a wallet, the reservations, and the sums of usage records.
+
+    `held`: nano-USD of reservations by token and day. `recorded`: (cost, shortfall) of all usage records.
+    """
+    if not user_totals.has_wallet and user_totals.by_day:
+        report.differences.append(Difference(f"user {user}", "a wallet, which is missing: granted", 0, user_totals.granted))
+    for token, day in user_totals.by_day.keys() | held.keys():
         if token is not None:
-            should_be = db.of_day[token, day].reserved if (token, day) in db.of_day else 0
+            should_be = user_totals.by_day[token, day].reserved if (token, day) in user_totals.by_day else 0
             _compare(report, f"reservations of token {token} on day {day}", "what is held", held.get((token, day), 0), should_be)
-    cost, shortfall = told
-    _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, db.paid)
-    _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, db.short)
+    cost, shortfall = recorded
+    _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, user_totals.paid)
+    _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, user_totals.shortfall)
 
 
 def _rows(sql: str) -> Iterator[Any]:
-    """Rows as the database hands them out, not all at once where it can do without."""
+    """Yield the rows of a query, read in chunks where the database can do that."""
     with connection.chunked_cursor() as cursor:
         cursor.execute(sql)
         while found := cursor.fetchmany(_CHUNK):

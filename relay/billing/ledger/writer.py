@@ -1,7 +1,8 @@
-"""Durable usage records and the movements of money that belong to them, committed in groups.
+"""Writes usage records and the charges that belong to them, in group commits.
 
-One thread per process takes everything that is waiting and commits it in one transaction. A request waits for its commit before its last
-bytes go out; so whoever has a whole answer has a record on disk, and has paid for it, whatever happens to the process afterwards.
+One thread per process takes everything that is queued and commits it in one transaction. A request waits for its commit
+before the last bytes of its answer are sent, so a client that has a whole answer has been charged for it and has a
+record on disk, whatever happens to the process afterwards.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from django.db.models.constants import OnConflict
 from relay.billing.ledger import requests
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
 from relay.billing.ledger.rows import RowWrite
-from relay.billing.ledger.sql import LedgerSql, begin, rollback, unhurried
+from relay.billing.ledger.sql import LedgerSql, begin, rollback, without_disk_sync
 from relay.errors import RelayUnavailable
 from relay.models import UsageRecord
 
 logger: Final = logging.getLogger(__name__)
 
+# Columns of a usage record, in the order of UsageRow.
 COLUMNS: Final = (
     "request_id", "client_request_id", "started_at", "user_id", "token_id", "channel_id", "api_key_id", "model", "upstream_model",
     "endpoint", "streamed", "status", "end_reason", "error_code", "error_message", "input_tokens", "cached_input_tokens",
@@ -39,49 +41,51 @@ COLUMNS: Final = (
 _STARTED_AT: Final = COLUMNS.index("started_at")
 _SHORTFALL: Final = COLUMNS.index("shortfall")
 _BATCH: Final = 500
-_LINGER: Final = 0.001  # seconds; under load it is regained several times over in work that is not done
-_BACKLOG: Final = 20_000  # records that may wait for a database that is away; beyond it new requests are refused
+_BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several times as much
+_BACKLOG: Final = 20_000  # records that may wait for a database that does not answer; beyond it new requests are refused
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
 UsageRow = tuple[Any, ...]
 
 
 @dataclass(slots=True)
 class Settlement:
-    """What a record's request is charged. `reservation`: the reservation it is charged to, empty when it needs none."""
+    """The charge that is written together with a usage record."""
 
-    reservation: str
+    reservation: str  # the reservation that is charged, empty when the request needs none
     scope: SpendScope
     charge: Charge
-    on_settled: Callable[[Charged | None], None]  # called on the event loop; None: it could not be charged to the reservation
+    on_settled: Callable[[Charged | None], None]  # called on the event loop; None: the charge could not be written
 
 
 @dataclass(slots=True)
 class _Record:
-    """A usage record, and what it costs."""
+    """A usage record to be written, with its charge."""
 
     row: UsageRow
-    settlement: Settlement | None
-    future: asyncio.Future[None] | None
+    settlement: Settlement | None  # None: the request costs nothing
+    future: asyncio.Future[None] | None  # done when the record is on disk; None: nothing waits for it
     loop: asyncio.AbstractEventLoop
-    rows: Sequence[RowWrite] = ()
-    charged: Charged | None = None
+    rows: Sequence[RowWrite] = ()  # written in the same transaction
+    charged: Charged | None = None  # the outcome
 
 
 @dataclass(slots=True)
 class ReserveOrder:
-    """What `ledger.reserve` is asked."""
+    """The arguments of `relay.billing.ledger.requests.reserve`. Amounts in nano-USD."""
 
-    reservation: str
-    owner: str
+    reservation: str  # its id; a reservation that exists grows
+    owner: str  # the worker
     scope: SpendScope
-    budgets: Sequence[BudgetLine]
-    need: int
-    headroom: int
-    minimum: int
+    budgets: Sequence[BudgetLine]  # that apply to the scope
+    need: int  # for the request at hand
+    headroom: int  # for further requests, reserved unless an account is nearly used up
+    minimum: int  # the least that is of use when `need` is not free
 
 
 @dataclass(slots=True)
 class _Reserve:
+    """A reservation to be made or to grow."""
+
     order: ReserveOrder
     future: asyncio.Future[Reserved]
     loop: asyncio.AbstractEventLoop
@@ -91,15 +95,17 @@ class _Reserve:
 
 @dataclass(slots=True)
 class _Release:
-    """Give back `amount` of a reservation; None: all of it, which ends it."""
+    """A reservation to be released."""
 
     reservation: str
     scope: SpendScope
-    amount: int | None
+    amount: int | None  # nano-USD; None: all of it, which ends it
 
 
 @dataclass(slots=True)
 class _Prolong:
+    """The reservations of a worker, to be extended."""
+
     owner: str
 
 
@@ -107,7 +113,7 @@ _Work = _Record | _Reserve | _Release | _Prolong
 
 
 @dataclass(slots=True)
-class _OfUser:
+class _UserBatch:
     """The part of a batch that concerns one user."""
 
     settlements: dict[tuple[str, SpendScope], list[_Record]] = field(default_factory=dict)
@@ -116,28 +122,34 @@ class _OfUser:
 
 
 class UsageWriter:
-    """`submit`, `reserve` and `release` from the event loop; everything else happens in the thread."""
+    """The writer thread of this process and its queue.
+
+    `submit`, `reserve`, `release` and `prolong` are called from the event loop; the database is used in the thread
+    only.
+    """
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._pending = 0
-        self._failing_since = 0.0
-        self.faults = 0  # grows whenever reservations may differ from what was asked
+        self._pending = 0  # pieces of work that are queued or being written
+        self._failing_since = 0.0  # `time.monotonic()` since which the database cannot be written, 0: it can
+        self.faults = 0  # incremented when reservations in the database may differ from what was requested
         self._sql = ""
         self._db: LedgerSql | None = None
         self._stopping = False
 
     def admit(self) -> None:
-        """Refuse work that could not be recorded. Raises RelayUnavailable."""
+        """Check that a new request could be recorded. Raises RelayUnavailable."""
         if self._failing_since and (self._pending > _BACKLOG or time.monotonic() - self._failing_since > 1.0):
             raise RelayUnavailable("The portal cannot write to its database. Try again in a few seconds.", retry_after=5)
 
     def submit(self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
-        """Queue a record (values in the order of COLUMNS, `started_at` in seconds since 1970), what it costs, and what is written with it.
+        """Queue a usage record with its charge and the rows that are written together with it.
 
-        All are kept from here on, whether or not somebody awaits the future, which is done when they are on disk.
+        `row` has its values in the order of COLUMNS, with `started_at` in seconds since 1970. All is written whether or
+        not the returned future is awaited; it is done when everything is on disk, and raises RelayUnavailable. None
+        when not `wait`.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future() if wait else None
@@ -145,9 +157,12 @@ class UsageWriter:
         return future
 
     def reserve(self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]) -> asyncio.Future[Reserved]:
-        """Hold money back. `on_reserved(result, wanted)` is called on the event loop right before the future is done.
+        """Queue a reservation.
 
-        No result: it is not known what was held. Not wanted: who asked has gone meanwhile.
+        `on_reserved(result, wanted)` is called on the event loop right before the future is done.
+
+        `result` is None when it is not known what was reserved. `wanted` is false when the future has been cancelled
+        meanwhile.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reserved] = loop.create_future()
@@ -155,11 +170,11 @@ class UsageWriter:
         return future
 
     def release(self, reservation: str, scope: SpendScope, amount: int | None = None) -> None:
-        """Give back a part of a reservation, or all that is left of it."""
+        """Queue the release of `amount` nano-USD of a reservation, or of all that is left of it."""
         self._put(_Release(reservation, scope, amount))
 
     def prolong(self, owner: str) -> None:
-        """Keep this worker's reservations alive."""
+        """Queue the extension of a worker's reservations."""
         self._put(_Prolong(owner))
 
     def _put(self, work: _Work) -> None:
@@ -169,6 +184,7 @@ class UsageWriter:
         self._queue.put(work)
 
     def start(self) -> None:
+        """Start the thread, unless it runs."""
         with self._starting:
             if self._thread is None:
                 self._stopping = False
@@ -177,7 +193,7 @@ class UsageWriter:
                 atexit.register(self.close)  # a server without lifespan (Daphne) does not call it
 
     def close(self, timeout: float = 15.0) -> None:
-        """Write what is queued, then end the thread."""
+        """Write what is queued, then end the thread. Gives up after `timeout` seconds."""
         thread = self._thread
         if thread is None:
             return
@@ -197,7 +213,7 @@ class UsageWriter:
             batch: list[_Work] = []
             first = self._queue.get()
             if busy and not self._stopping:
-                time.sleep(_LINGER)  # where two came together more are on their way, and share one disk sync
+                time.sleep(_BATCH_DELAY)  # under load more work arrives meanwhile and shares one disk sync
             while True:
                 if first is None:
                     ending = True
@@ -228,8 +244,8 @@ class UsageWriter:
                 if self._stopping and time.monotonic() - self._failing_since > 10:
                     self._finish(batch, error)
                     return
-                # Whether a broken transaction was committed is not known. Records are looked up before they are written again; what was
-                # to be reserved is refused, and what was to be released waits for the end of its reservation.
+                # It is not known whether a broken transaction was committed. Records are looked up before they are
+                # written again; reservations are refused, and releases are left to the expiry of their reservations.
                 self.faults += 1
                 others = [work for work in batch if not isinstance(work, _Record)]
                 self._finish(others, error)
@@ -238,7 +254,7 @@ class UsageWriter:
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
                 continue
-            except Exception as error:  # one bad row must not take its neighbours along
+            except Exception as error:  # one bad row must not fail the whole batch
                 if len(batch) > 1:
                     for work in batch:
                         self._write([work])
@@ -252,7 +268,10 @@ class UsageWriter:
             return
 
     def _rescue(self, work: _Work, error: Exception) -> None:
-        """A single piece of work that the database refuses: a record is charged with care, or not at all, but never lost."""
+        """Handle a single piece of work that the database refuses.
+
+        A record is written all the same: charged with only what is free, or else as a shortfall.
+        """
         if isinstance(work, _Record) and (work.settlement is not None or work.rows):
             for way in ("careful", "write-off"):
                 try:
@@ -267,7 +286,10 @@ class UsageWriter:
         self._finish([work], error)
 
     def _commit(self, batch: Sequence[_Work], again: bool, way: str = "") -> None:
-        """Write all of a batch in one transaction. Raises what the database raises; nothing is written then."""
+        """Write a batch in one transaction. Raises what the database raises; nothing is written then.
+
+        `again`: the batch may have been written before. `way`: see `_rescue`.
+        """
         connection.ensure_connection()
         if self._db is None:
             self._db, self._sql = LedgerSql(), _insert_statement()
@@ -277,9 +299,10 @@ class UsageWriter:
             written = self._already_written(records)
             records = [record for record in records if record.row[0] not in written]
         if len(records) == len(batch) == 1 and records[0].settlement is None and not records[0].rows:
-            self._insert(db, [self._values(db, records[0].row)])  # a single statement is a transaction of its own, and saves a third of the time
+            # A single statement is a transaction of its own, and saves a third of the time.
+            self._insert(db, [self._values(db, records[0].row)])
             return
-        with unhurried(db) if not records else nullcontext():
+        with without_disk_sync(db) if not records else nullcontext():
             self._transaction(db, batch, records, way)
 
     def _transaction(self, db: LedgerSql, batch: Sequence[_Work], records: Sequence[_Record], way: str) -> None:
@@ -294,14 +317,14 @@ class UsageWriter:
                     requests.prolong(db, work.owner, now)
             if records:
                 self._insert(db, [self._values(db, _with_shortfall(record)) for record in records])
-                for document in () if way else [one for record in records for one in record.rows]:
-                    document.run(db)
+                for row_write in () if way else [one for record in records for one in record.rows]:
+                    row_write.run(db)
             db.run("COMMIT")
         except BaseException:
             rollback(db)
             raise
 
-    def _settle_user(self, db: LedgerSql, user_id: int, work: _OfUser, now: float, way: str) -> None:
+    def _settle_user(self, db: LedgerSql, user_id: int, work: _UserBatch, now: float, way: str) -> None:
         db.lock(user_id)
         for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
@@ -339,12 +362,12 @@ class UsageWriter:
         for loop, works in loops.items():
             try:
                 loop.call_soon_threadsafe(_resolve, works, error)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: nothing waits any more
                 continue
 
 
 def _resolve(works: Sequence[_Record | _Reserve], error: BaseException | None) -> None:
-    """On the event loop: tell who waits."""
+    """Complete the futures of a batch, on the event loop."""
     for work in works:
         if isinstance(work, _Record):
             if work.settlement is not None:
@@ -364,18 +387,18 @@ def _resolve(works: Sequence[_Record | _Reserve], error: BaseException | None) -
             work.future.set_exception(RelayUnavailable("The portal could not look at your balance. Try again in a few seconds.", retry_after=5))
 
 
-def _by_user(batch: Iterable[_Work], records: Iterable[_Record]) -> dict[int, _OfUser]:
-    users: dict[int, _OfUser] = {}
+def _by_user(batch: Iterable[_Work], records: Iterable[_Record]) -> dict[int, _UserBatch]:
+    users: dict[int, _UserBatch] = {}
     for record in records:
         if record.settlement is not None:
             settlement = record.settlement
-            of_user = users.get(settlement.scope.user_id) or users.setdefault(settlement.scope.user_id, _OfUser())
-            of_user.settlements.setdefault((settlement.reservation, settlement.scope), []).append(record)
+            user_batch = users.get(settlement.scope.user_id) or users.setdefault(settlement.scope.user_id, _UserBatch())
+            user_batch.settlements.setdefault((settlement.reservation, settlement.scope), []).append(record)
     for work in batch:
         if isinstance(work, _Release):
-            users.setdefault(work.scope.user_id, _OfUser()).releases.append(work)
+            users.setdefault(work.scope.user_id, _UserBatch()).releases.append(work)
         elif isinstance(work, _Reserve):
-            users.setdefault(work.order.scope.user_id, _OfUser()).reserves.append(work)
+            users.setdefault(work.order.scope.user_id, _UserBatch()).reserves.append(work)
     return users
 
 
@@ -386,7 +409,7 @@ def _with_shortfall(record: _Record) -> UsageRow:
 
 
 def _insert_statement() -> str:
-    """INSERT that ignores a row that is already there, so that a commit of unknown outcome can be repeated."""
+    """Return an INSERT that ignores a row that exists, so that a commit of unknown outcome can be repeated."""
     ops, quote = connection.ops, connection.ops.quote_name
     fields = [field for field in UsageRecord._meta.concrete_fields if field.attname in COLUMNS]
     by_name = {field.attname: field for field in fields}

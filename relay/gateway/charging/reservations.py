@@ -19,7 +19,7 @@ from portal.lib import money
 from portal.lib.days import Days
 from portal.lib.processes import new_owner
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
-from relay.billing.ledger.requests import LEASE_SECONDS
+from relay.billing.ledger.requests import RESERVATION_SECONDS
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.ledger.writer import ReserveOrder, Settlement, UsageRow, writer
 from relay.errors import InsufficientQuota
@@ -123,7 +123,7 @@ class Reservations:
         self._reservations: dict[tuple[int, int], WorkerReservation] = {}
         self._closed: set[WorkerReservation] = set()
         self._faults = writer.faults
-        self._prolong_at = time.monotonic() + LEASE_SECONDS / 4
+        self._prolong_at = time.monotonic() + RESERVATION_SECONDS / 4
 
     async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
         """Make sure of `need` nano-USD, or of what there is from `minimum` up. Raises InsufficientQuota, RelayUnavailable."""
@@ -255,7 +255,7 @@ class Reservations:
         for reservation in [reservation for reservation in self._reservations.values() if reservation.idle and now - reservation.used_at > _IDLE]:
             self.close(reservation)
         if now >= self._prolong_at:
-            self._prolong_at = now + LEASE_SECONDS / 4
+            self._prolong_at = now + RESERVATION_SECONDS / 4
             for owner in {reservation.owner for reservation in (*self._reservations.values(), *self._closed)}:
                 writer.prolong(owner)
 

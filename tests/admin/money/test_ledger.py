@@ -54,12 +54,12 @@ def test_the_page_of_the_books_shows_the_last_proof(staff: Client, people: Peopl
     BooksProof.objects.all().delete()
     movements.top_up(people.owner, NANO, actor=None, reason="x")
     assert "No proof has been made yet." in staff.get(BOOKS).content.decode()
-    proofs.prove(proofs.begin(people.staff)[0])
+    proofs.prove(proofs.begin_proof(people.staff)[0])
     page = staff.get(BOOKS).content.decode()
     assert "The books balance" in page and "-$1.00" in page and people.staff.username in page
     with connection.cursor() as cursor:
         cursor.execute("UPDATE relay_ledgeraccount SET granted = granted + 5 WHERE kind = 'wallet' AND granted > 0")
-    proofs.prove(proofs.begin()[0])
+    proofs.prove(proofs.begin_proof()[0])
     page = staff.get(BOOKS).content.decode()
     assert "The books do not balance" in page and f"wallet:{people.owner.pk}" in page
     assert "The books do not balance" in staff.get("/admin/").content.decode(), "the front page leads there"
@@ -67,8 +67,8 @@ def test_the_page_of_the_books_shows_the_last_proof(staff: Client, people: Peopl
 
 def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     BooksProof.objects.all().delete()
-    first, new = proofs.begin(people.staff)
-    assert new and proofs.begin(people.staff) == (first, False), "one at a time"
+    first, new = proofs.begin_proof(people.staff)
+    assert new and proofs.begin_proof(people.staff) == (first, False), "one at a time"
     page = staff.get(BOOKS).content.decode()
     assert "A proof is being made" in page and "Prove the books now" not in page
     assert staff.get(f"{BOOKS}?now=1").json() == {"running": True}
@@ -77,7 +77,7 @@ def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, peop
     page = staff.get(BOOKS).content.decode()
     assert "broken off" in page and "Prove the books now" in page
     assert "The last proof of the books could not be made" in staff.get("/admin/").content.decode()
-    second, new = proofs.begin(people.staff)
+    second, new = proofs.begin_proof(people.staff)
     assert new and second.pk != first.pk
     monkeypatch.setattr(proofs, "verify", lambda progress: 1 // 0)
     with pytest.raises(ZeroDivisionError):
@@ -86,5 +86,5 @@ def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, peop
     assert "ZeroDivisionError" in staff.get("/admin/").content.decode()
     for _ in range(70):
         BooksProof.objects.create(finished_at=clock.now())
-    proofs.begin()
+    proofs.begin_proof()
     assert BooksProof.objects.count() == 60, "old ones go"

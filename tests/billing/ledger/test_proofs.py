@@ -32,16 +32,16 @@ def test_proofs_are_due_once_a_day(people: People, settings: Any) -> None:
     for hours, is_due in ((23, False), (25, True)):
         with connection.cursor() as cursor:  # the model refuses
             cursor.execute("UPDATE relay_ledgerentry SET at = %s", [clock.now() - timedelta(hours=hours)])
-        assert proofs.due() is is_due
-    proof = proofs.begin()[0]
-    assert not proofs.due()
+        assert proofs.is_proof_due() is is_due
+    proof = proofs.begin_proof()[0]
+    assert not proofs.is_proof_due()
     BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(hours=25))
-    assert proofs.due()
+    assert proofs.is_proof_due()
     for ago, is_due in ((50, False), (70, True)):  # its process is gone
         BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(minutes=ago), seen_at=clock.now() - timedelta(minutes=ago))
-        assert proofs.due() is is_due
+        assert proofs.is_proof_due() is is_due
     settings.CONFIG = settings.CONFIG.model_copy(update={"prove_hours": 0})
-    assert not proofs.due()
+    assert not proofs.is_proof_due()
 
 
 def test_a_process_that_cannot_be_started_is_told_of(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_a_charge_takes_what_is_there_and_never_more(scope: SpendScope) -> None:
 def test_a_reservation_that_was_swept_does_not_free_the_request(scope: SpendScope) -> None:
     """A worker that was thought dead finishes all the same: it is charged from what is free."""
     reserve(scope, 1000)
-    assert requests.sweep(time.time() + 1000) == 1
+    assert requests.release_expired(time.time() + 1000) == 1
     assert requests.settle(LedgerSql(), "h" * 32, scope, [charge(300, 1000)])[0].shortfall == 0
     record(scope, "req_1", 300)
     assert free(scope) == NANO - 300
@@ -59,10 +59,10 @@ def test_a_reservation_that_was_swept_does_not_free_the_request(scope: SpendScop
 
 def test_the_sweeper_takes_only_what_nobody_looks_after(scope: SpendScope) -> None:
     reserve(scope, 1000)
-    assert requests.sweep(time.time()) == 0
+    assert requests.release_expired(time.time()) == 0
     requests.prolong(LedgerSql(), "host:1:2:x", time.time() + 500)
-    assert requests.sweep(time.time() + 400) == 0
-    assert requests.sweep(time.time(), lambda owner: owner.startswith("host:1:")) == 1
+    assert requests.release_expired(time.time() + 400) == 0
+    assert requests.release_expired(time.time(), lambda owner: owner.startswith("host:1:")) == 1
     assert free(scope) == NANO and not Reservation.objects.exists()
     assert verify().clean
 

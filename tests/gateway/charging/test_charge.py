@@ -189,7 +189,7 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
         assert connection.cursor().execute("PRAGMA synchronous").fetchone()[0] == 2, "records are synced to the disk, though reservations need not be"
     writer._commit([record], False)
     writer._commit([record], True)
-    requests.sweep(time.time() + 1000)
+    requests.release_expired(time.time() + 1000)
     loop.close()
     assert (wallet(user).used, wallet(user).reserved) == (400, 0)
     books_balance()

@@ -106,7 +106,7 @@ class World:
         run.reservations = Reservations("UTC")
         self.settle()
         assert verify().clean, "after the crash, before the sweep"
-        requests.sweep(time.time(), lambda owner: owner == abandoned)
+        requests.release_expired(time.time(), lambda owner: owner == abandoned)
 
     def settle(self) -> None:
         """Let the writer finish what is queued."""
