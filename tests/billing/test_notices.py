@@ -19,7 +19,7 @@ from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing import notices
 from relay.billing.ledger import movements, requests
-from relay.billing.ledger.lines import Charge, SpendScope
+from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, LedgerAccount, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
@@ -83,7 +83,7 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
 
 def spend(user: Any, token: Any, amount: int) -> None:
     books, scope = LedgerSql(), SpendScope(user.pk, token.pk, movements.today())
-    held = requests.reserve(books, "h" * 32, "o", scope, (), amount, 0, amount, clock.now().timestamp())
+    held = requests.reserve(books, ReserveOrder("h" * 32, "o", scope, (), amount, 0, amount), clock.now().timestamp())
     assert held.granted == amount
     requests.settle(books, "h" * 32, scope, [Charge("req_x", amount, amount, False, clock.now().timestamp())])
 

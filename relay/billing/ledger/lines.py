@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -57,3 +58,16 @@ class Charged:
 
     from_reservation: int
     shortfall: int  # what nothing was left to pay for; the portal bears it
+
+
+@dataclass(slots=True)
+class ReserveOrder:
+    """The arguments of `relay.billing.ledger.requests.reserve`. Amounts in nano-USD."""
+
+    reservation: str  # its id; a reservation that exists grows
+    owner: str  # the worker
+    scope: SpendScope
+    budgets: Sequence[BudgetLine]  # that apply to the scope
+    need: int  # for the request at hand
+    headroom: int  # for further requests, reserved unless an account is nearly used up
+    minimum: int  # the least that is of use when `need` is not free

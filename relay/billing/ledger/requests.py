@@ -19,13 +19,14 @@ time anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connection, transaction
 
 from portal.lib import money
 from relay.billing.ledger.accounts import open_account, open_budget
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
+from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models.ledger import EntryKind
 
@@ -38,28 +39,29 @@ _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def reserve(db: LedgerSql, reservation: str, owner: str, scope: SpendScope, budgets: Sequence[BudgetLine], need: int, headroom: int, minimum: int, now: float) -> Reserved:
-    """Reserve `need` nano-USD in every account of the scope, and `headroom` more unless an account is nearly used up.
+def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
+    """Reserve `order.need` nano-USD in every account of the scope, and the headroom unless an account is nearly used up.
 
-    When less than that is free, reserves what is free, provided it is at least `minimum`.
+    When less than that is free, reserves what is free, provided it is at least `order.minimum`.
     """
-    tightest = _tightest(db, scope, budgets)
+    reservation, scope, need, headroom = order.reservation, order.scope, order.need, order.headroom
+    tightest = _tightest(db, scope, order.budgets)
     if tightest is None:  # no account limits spending
         return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
     free, balance, kind, period = tightest
     tight = free < _TIGHT_SHARE * (need + headroom)
     amount = need if tight else need + headroom
     if amount > free:
-        amount = free if free >= minimum and free > 0 else 0
+        amount = free if free >= order.minimum and free > 0 else 0
     if amount:
         expires = int(now) + RESERVATION_SECONDS
         grown = db.run("UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s", (amount, expires, reservation))
         if grown.rowcount == 0:
             columns = "id, owner, user_id, token_id, day, amount, expires_at"
-            values = (reservation, owner, scope.user_id, scope.token_id, scope.day, amount, expires)
+            values = (reservation, order.owner, scope.user_id, scope.token_id, scope.day, amount, expires)
             db.run(f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)", values)  # noqa: S608
         db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}", (amount, *scope.values))  # noqa: S608
-        db.write([_entry(db, now, EntryKind.RESERVE, "wallet", "held", amount, scope, reservation=reservation)])
+        db.write([_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))])
     return Reserved(amount, free - amount, balance, kind, period, tight)
 
 
@@ -94,14 +96,14 @@ def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Char
     _spend(db, scope, paid, held, paid if charge.house else 0)
     entries = [_usage(db, scope, charge, paid, held, reservation)] if paid else []
     if shortfall:
-        entries.append(_entry(db, charge.at, EntryKind.SHORTFALL, "house", "revenue", shortfall, scope, request_id=charge.request_id))
+        entries.append(_entry(db, charge.at, scope, _Movement(EntryKind.SHORTFALL, "house", "revenue", shortfall, request_id=charge.request_id)))
     db.write(entries)
     return Charged(held, shortfall)
 
 
 def write_off(db: LedgerSql, scope: SpendScope, charge: Charge) -> Charged:
     """Record a charge that the database refuses as a shortfall: the portal bears all of it."""
-    db.write([_entry(db, charge.at, EntryKind.SHORTFALL, "house", "revenue", charge.cost, scope, request_id=charge.request_id)])
+    db.write([_entry(db, charge.at, scope, _Movement(EntryKind.SHORTFALL, "house", "revenue", charge.cost, request_id=charge.request_id))])
     return Charged(0, charge.cost)
 
 
@@ -120,7 +122,7 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
         db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (released, reservation))
     if released:
         db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (released, *scope.values))  # noqa: S608
-        db.write([_entry(db, now, EntryKind.RELEASE, "held", "wallet", released, scope, reservation=reservation)])
+        db.write([_entry(db, now, scope, _Movement(EntryKind.RELEASE, "held", "wallet", released, reservation=reservation))])
     return released
 
 
@@ -165,11 +167,28 @@ def _spend(db: LedgerSql, scope: SpendScope, amount: int, held: int, house: int)
 
 def _usage(db: LedgerSql, scope: SpendScope, charge: Charge, amount: int, held: int, reservation: str) -> EntryValues:
     debit = "house" if charge.house else "held" if held else "wallet"
-    return _entry(db, charge.at, EntryKind.USAGE, debit, "revenue", amount, scope, held, charge.request_id, reservation if held else "")
+    move = _Movement(EntryKind.USAGE, debit, "revenue", amount, held, charge.request_id, reservation if held else "")
+    return _entry(db, charge.at, scope, move)
 
 
-def _entry(db: LedgerSql, at: float, kind: str, debit: str, credit: str, amount: int, scope: SpendScope, held: int = 0, request_id: str = "", reservation: str = "") -> EntryValues:
-    return (db.at(at), str(kind), debit, credit, amount, held, scope.user_id, scope.token_id, scope.day, request_id, reservation, None, "")
+@dataclass(frozen=True, slots=True)
+class _Movement:
+    """What an entry says of one movement of money. Amounts in nano-USD."""
+
+    kind: EntryKind
+    debit: str
+    credit: str
+    amount: int
+    held: int = 0  # of the amount, what was reserved
+    request_id: str = ""
+    reservation: str = ""
+
+
+def _entry(db: LedgerSql, at: float, scope: SpendScope, move: _Movement) -> EntryValues:
+    accounts = (scope.user_id, scope.token_id, scope.day)
+    return (
+        db.at(at), str(move.kind), move.debit, move.credit, move.amount, move.held, *accounts, move.request_id, move.reservation, None, "",
+    )  # fmt: skip
 
 
 # -- expired reservations ----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
 from relay.billing.ledger import requests
-from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, SpendScope
+from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.ledger.sql import LedgerSql, begin, rollback, without_disk_sync
 from relay.errors import RelayUnavailable
@@ -67,19 +67,6 @@ class _Record:
     loop: asyncio.AbstractEventLoop
     rows: Sequence[RowWrite] = ()  # written in the same transaction
     charged: Charged | None = None  # the outcome
-
-
-@dataclass(slots=True)
-class ReserveOrder:
-    """The arguments of `relay.billing.ledger.requests.reserve`. Amounts in nano-USD."""
-
-    reservation: str  # its id; a reservation that exists grows
-    owner: str  # the worker
-    scope: SpendScope
-    budgets: Sequence[BudgetLine]  # that apply to the scope
-    need: int  # for the request at hand
-    headroom: int  # for further requests, reserved unless an account is nearly used up
-    minimum: int  # the least that is of use when `need` is not free
 
 
 @dataclass(slots=True)
@@ -336,7 +323,7 @@ class UsageWriter:
             requests.release(db, release.reservation, release.scope, release.amount, now)
         for reserve in work.reserves:
             order = reserve.order
-            reserve.result = requests.reserve(db, order.reservation, order.owner, order.scope, order.budgets, order.need, order.headroom, order.minimum, now)
+            reserve.result = requests.reserve(db, order, now)
 
     def _already_written(self, records: Sequence[_Record]) -> set[str]:
         ids = [record.row[0] for record in records]

@@ -297,7 +297,7 @@ class _OpenedResponse:
 
 def _completed(turn: ResponseTurn, response: Json) -> Json:
     """A response with everything that OpenAI's have, and with what only the portal knows."""
-    whole = response_object(turn.members, turn.ids, turn.parsed.model, [], None, "in_progress")
+    whole = response_object(turn.members, turn.ids, turn.parsed.model, [], None, ("in_progress", ""))
     given = {name: value for name, value in response.items() if value is not None or name not in whole or whole[name] is None}
     created = given.get("created_at")
     if isinstance(created, float):

@@ -52,7 +52,7 @@ async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpRe
         raise UnsupportedParameter("This portal keeps no responses, so that none can be made in the background. Leave “background” out.", param="background")
     permitted_model(caller, snapshot_cache.snapshot, request.model, exchange.wall)
     turn.forced_id = True
-    queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, "queued")
+    queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, ("queued", ""))
     background = BackgroundRequest(caller, request.body)
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
     own = stored_responses.named(turn.own, background.request_id.removeprefix("req_"))

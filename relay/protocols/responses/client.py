@@ -249,4 +249,4 @@ def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, fr
         arguments = json_text(function.get("arguments") or "{}")
         output.append(names.item(text_of(call, "id") or f"call_{ending_id}", f"fc_{ending_id}", text_of(function, "name"), arguments, "completed"))
     usage = responses_usage(object_of(completion, "usage")) if completion.get("usage") else None
-    return response_object(request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, status, incomplete)
+    return response_object(request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, (status, incomplete))

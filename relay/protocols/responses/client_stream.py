@@ -246,7 +246,7 @@ class ResponsesEncoder:
         return len(self._items) - 1, item_id
 
     def _response(self, status: str, incomplete: str, output: list[Json]) -> Json:
-        return response_object(self.request, self.ids, self._model, output, self._shown_usage if status != "in_progress" else None, status, incomplete)
+        return response_object(self.request, self.ids, self._model, output, self._shown_usage if status != "in_progress" else None, (status, incomplete))
 
     def _event(self, kind: str, **members: object) -> bytes:
         data = encode({"type": kind, "sequence_number": self._number, **members})

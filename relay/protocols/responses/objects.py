@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 
+Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
 
-def response_object(request: Json, ids: Json, model: str, output: list[Json], usage: Json | None, status: str, incomplete: str = "") -> Json:
-    """The response object, with every member that OpenAI's has. `ids`: `id`, `created_at` and whatever else the portal knows better."""
+
+def response_object(request: Json, ids: Json, model: str, output: list[Json], usage: Json | None, end: Ending) -> Json:
+    """The response object, with every member that OpenAI's has.
+
+    `ids`: `id`, `created_at` and what else the portal knows better than the upstream.
+    """
+    status, incomplete = end
     reasoning, text = object_of(request, "reasoning"), object_of(request, "text")
     shown: Json = {
         "id": "", "object": "response", "created_at": 0, "completed_at": None, "status": status, "background": bool(request.get("background")), "error": None,
@@ -37,7 +43,7 @@ def _conversation(value: object) -> Json:
     return {"id": value if isinstance(value, str) else text_of(value, "id") if isinstance(value, dict) else ""}
 
 
-def ending(finish: str) -> tuple[str, str]:
+def ending(finish: str) -> Ending:
     """Status and reason of an incomplete response, from a finish_reason."""
     if finish == "length":
         return "incomplete", "max_output_tokens"

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from relay.billing.ledger import requests
-from relay.billing.ledger.lines import Charge, SpendScope
+from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.models import LedgerAccount
 
@@ -31,4 +31,4 @@ def record(scope: SpendScope, request_id: str, cost: int, shortfall: int = 0) ->
 
 
 def reserve(scope: SpendScope, need: int, headroom: int = 0, minimum: int | None = None, reservation: str = "h" * 32) -> Any:
-    return requests.reserve(LedgerSql(), reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum, time.time())
+    return requests.reserve(LedgerSql(), ReserveOrder(reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum), time.time())

@@ -168,8 +168,8 @@ def test_nan_in_a_usage_object_is_estimated(live: Portal, server: Server) -> Non
 
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
-    from relay.billing.ledger.lines import Charge, SpendScope
-    from relay.billing.ledger.writer import COLUMNS, ReserveOrder, Settlement, UsageWriter, _Record, _Reserve
+    from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
+    from relay.billing.ledger.writer import COLUMNS, Settlement, UsageWriter, _Record, _Reserve
 
     user = live.user(balance=NANO)
     token = Token.objects.get(digest=digest_of(live.token(user)))
