@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 
 from django import forms
@@ -87,7 +86,7 @@ def notice_settings(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         row = form.save(commit=False)
         if row.webhook_url and (not row.sealed_secret or request.POST.get("new_secret")):
-            secret = "whsec_" + secrets.token_urlsafe(32)
+            secret = notices.new_secret()
             row.set_secret(secret)
         row.save()
         AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))

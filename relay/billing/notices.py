@@ -8,12 +8,14 @@ however many workers run. Synchronous; called in a thread of its own every few s
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from django.core.mail import send_mail
 from django.db import connection, transaction
 from django.db.models import F, Max
 from django.utils.translation import gettext as _
+from standardwebhooks.webhooks import Webhook
 
 from accounts.models import User
 from accounts.preferences import speaking_to
@@ -41,6 +44,8 @@ logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
 _MOST_USD: Final = money.in_usd(money.LARGEST)  # the form accepts larger thresholds
+_PREFIX: Final = "whsec_"  # of secrets
+_FROM_URLSAFE: Final = str.maketrans("-_", "+/")  # secrets made before version 0.2 are base64 for URLs
 _RETRY_AFTER: Final = (60, 300, 1800, 7200)  # seconds until the next try
 _DELIVERIES_PER_ROUND: Final = 20
 _TIMEOUT: Final = httpx.Timeout(10.0)
@@ -251,11 +256,19 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
 
     An address that is not public is refused when the connection is made, as for channels.
     """
-    body = msgspec.json.encode(
-        {"id": f"notice_{notice.pk}", "type": notice.kind, "created": int(notice.created_at.timestamp()), "subject": notice.subject, "text": notice.text, "data": notice.data}
-    )
+    message = f"notice_{notice.pk}"
+    content = {
+        "id": message,
+        "type": notice.kind,
+        "created": int(notice.created_at.timestamp()),
+        "subject": notice.subject,
+        "text": notice.text,
+        "data": notice.data,
+    }
+    body = msgspec.json.encode(content)
     try:
-        headers = {"content-type": "application/json", "user-agent": USER_AGENT, "x-airelays-signature": sign_webhook(preferences.secret(), body, int(time.time()))}
+        signature = sign_webhook(preferences.secret(), message, body, int(time.time()))
+        headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signature}
         allowed = AllowedUpstream.allowances()
         net.check_url(preferences.webhook_url, allowed)
         status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
@@ -267,9 +280,26 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
     return "sent" if 200 <= status < 300 else f"failed: HTTP {status}"
 
 
-def sign_webhook(secret: str, body: bytes, at: int) -> str:
-    """Return the signature header `t=<seconds>,v1=<hex>`: HMAC-SHA256 over the seconds, a dot and the body."""
-    return f"t={at},v1={hmac.new(secret.encode(), f'{at}.'.encode() + body, hashlib.sha256).hexdigest()}"
+def new_secret() -> str:
+    """A secret to sign webhooks with, in the form of Standard Webhooks."""
+    return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def sign_webhook(secret: str, message: str, body: bytes, at: int) -> dict[str, str]:
+    """The headers that prove where a call comes from.
+
+    `message`: its id, the same at every try. `at`: seconds since 1970. Signed as https://www.standardwebhooks.com
+    describes, and as before version 0.2 in `x-airelays-signature`, which 0.3 leaves out.
+    """
+    key = secret.removeprefix(_PREFIX).translate(_FROM_URLSAFE)
+    signature = Webhook(key).sign(message, datetime.fromtimestamp(at, UTC), body.decode())
+    old = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": str(at),
+        "webhook-signature": signature,
+        "x-airelays-signature": f"t={at},v1={old}",
+    }
 
 
 async def _post(url: str, headers: dict[str, str], body: bytes, allowed: Sequence[net.Allowance]) -> int:

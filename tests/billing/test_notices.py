@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from standardwebhooks.webhooks import Webhook
 
 from portal.lib import clock
 from portal.lib.money import NANO
@@ -171,7 +172,7 @@ def test_a_notice_that_cannot_be_kept_or_sent_keeps_no_other_waiting(
     people.owner.save(update_fields=["email"])
     people.other.save(update_fields=["email"])
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret("s")
+    row.set_secret(notices.new_secret())
     row.save()
 
     def notice(user: Any, key: str, subject: str) -> Notice:
@@ -213,12 +214,36 @@ def test_everyone_is_told_in_their_own_language(people: People) -> None:
     assert told == {"carol": "该渠道没有其他可用的密钥。", "erin": "The channel has no other key in service."}
 
 
+def check_old_signature(secret: str, headers: dict[str, str], body: bytes) -> None:
+    """As receivers of versions before 0.2 do."""
+    stamp, _, signature = headers["x-airelays-signature"].partition(",v1=")
+    expected = hmac.new(secret.encode(), stamp.removeprefix("t=").encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert hmac.compare_digest(signature, expected)
+
+
+def test_the_signature_is_that_of_standard_webhooks() -> None:
+    """The example of their libraries."""
+    secret, message, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}'
+    headers = notices.sign_webhook(secret, message, body, 1614265330)
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert headers["webhook-id"] == message and headers["webhook-timestamp"] == "1614265330"
+
+
+def test_a_secret_made_before_standard_webhooks_signs_in_both_ways() -> None:
+    secret = "whsec_-_" + "A" * 41  # 32 bytes in base64 for URLs, without padding
+    body, now = b"{}", int(clock.now().timestamp())
+    headers = notices.sign_webhook(secret, "notice_1", body, now)
+    check_old_signature(secret, headers, body)
+    Webhook("whsec_+/" + "A" * 41 + "=").verify(body, headers)
+
+
 def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -> None:
     user = people.owner
     user.email = "alice@example.org"
     user.save()
     row = NoticeSettings(user=user, webhook_url=hook.url)
-    row.set_secret("whsec_test")
+    secret = notices.new_secret()
+    row.set_secret(secret)
     row.save()
     movements.top_up(user, 1000, actor=None, reason="x")
     notices.write_due_notices()
@@ -226,11 +251,11 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -
     (headers, body), *others = hook.calls
     assert not others and len(mailbox.mails) == 1
     assert "Your balance is low" in mailbox.mails[0] and "alice@example.org" in mailbox.mails[0]
-    stamp, _, signature = headers["x-airelays-signature"].partition(",v1=")
-    expected = hmac.new(b"whsec_test", stamp.removeprefix("t=").encode() + b"." + body, hashlib.sha256).hexdigest()
-    assert hmac.compare_digest(signature, expected)
+    Webhook(secret).verify(body, headers)
+    check_old_signature(secret, headers, body)
     told = json.loads(body)
-    assert told["type"] == "low_balance" and told["data"]["left_usd"] == "0.000001" and told["id"].startswith("notice_")
+    assert told["type"] == "low_balance" and told["data"]["left_usd"] == "0.000001"
+    assert told["id"] == headers["webhook-id"] == f"notice_{Notice.objects.get().pk}"
     notice = Notice.objects.get(user=user)
     assert (notice.done, notice.email_state, notice.webhook_state) == (True, "sent", "sent")
 
@@ -238,7 +263,7 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -
 def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People, hook: Hook) -> None:
     hook.status = 302  # redirects are not followed
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret("s")
+    row.set_secret(notices.new_secret())
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.write_due_notices()
@@ -247,12 +272,13 @@ def test_a_failing_webhook_is_tried_again_and_given_up_in_the_end(people: People
         Notice.objects.update(next_try_at=clock.now() - timedelta(seconds=1))
     notice = Notice.objects.get()
     assert notice.done and notice.webhook_state == "failed: HTTP 302" and len(hook.calls) == 5
+    assert {headers["webhook-id"] for headers, _ in hook.calls} == {f"notice_{notice.pk}"}, "so that it is taken once"
 
 
 def test_a_webhook_is_not_called_at_a_private_address(people: People, hook: Hook, settings: Any) -> None:
     settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
     row = NoticeSettings(user=people.owner, webhook_url=hook.url)
-    row.set_secret("s")
+    row.set_secret(notices.new_secret())
     row.save()
     movements.top_up(people.owner, 1000, actor=None, reason="x")
     notices.write_due_notices()

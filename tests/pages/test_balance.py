@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     secret = shown.split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
     row = NoticeSettings.objects.get(user=people.owner)
     assert row.secret() == secret and row.low_balance == 5
+    assert secret.startswith("whsec_") and len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
     assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
     assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
     settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
