@@ -10,13 +10,16 @@ import os
 import tomllib
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from portal.lib import databases, net
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX = "OPENAI_ENDPOINT_"
@@ -75,6 +78,10 @@ def _redis(value: str) -> str:
     return value
 
 
+def _no_slash(value: str) -> str:
+    return value.rstrip("/")
+
+
 def _balance(value: str) -> str:
     return value if value == "unlimited" else _usd(value)
 
@@ -120,7 +127,9 @@ class Config(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
     data_dir: Folder = Field(default_factory=default_data_dir, description="Folder of the database, the keys and the uploads.")
-    public_url: str = Field("", description="Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each request.")
+    public_url: Annotated[str, AfterValidator(_no_slash)] = Field(
+        "", description="Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each request."
+    )
     allowed_hosts: Words = Field(["localhost", "127.0.0.1", "[::1]"], description="Host names the portal pages answer to. The host of `public_url` is added.")
     trusted_proxies: Networks = Field([], description="Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.")
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
@@ -193,6 +202,10 @@ class Config(BaseSettings):
     prove_hours: float = Field(24.0, ge=0, description="Hours between proofs of the books, each by a process of its own that reads the whole ledger. 0: only when somebody asks.")
     shutdown_delay_seconds: float = Field(0.0, ge=0, le=3600, description="How long connections are still taken after a stop signal, while /readyz already says no, in seconds.")
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
+
+    def origin(self, request: HttpRequest) -> str:
+        """Under which address this portal is reached, without a trailing slash: as configured, else as a request came."""
+        return self.public_url or f"{request.scheme}://{request.get_host()}"
 
     @classmethod
     def settings_customise_sources(

@@ -15,7 +15,7 @@ from relay.providers.demo import MODEL
 def address(host: str, port: int) -> str:
     """Where a browser on this machine finds the portal."""
     if settings.CONFIG.public_url:
-        return str(settings.CONFIG.public_url).rstrip("/")
+        return str(settings.CONFIG.public_url)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104
     return f"http://{shown}:{port}"
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.exceptions import DisallowedHost
+from django.test import RequestFactory
 
 from portal import config
+from portal.serving import banner
+from tests.support.portal import People
+from tests.support.sessions import signed_in
 
 
 def test_prefixes_win_in_order_and_empty_means_unset(tmp_path: Path) -> None:
@@ -49,3 +55,27 @@ def test_unknown_setting_in_the_file_is_an_error(tmp_path: Path) -> None:
     path.write_text("prot = 80\n")
     with pytest.raises(config.ConfigError, match="prot"):
         config.load({}, {"AIRELAYS_CONFIG": str(path)})
+
+
+def test_the_portals_address_is_the_configured_one_or_the_requests(settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["relay.example.org"]
+    request = RequestFactory().get("/", headers={"host": "relay.example.org:8080"})
+    stranger = RequestFactory().get("/", headers={"host": "elsewhere.example.org"})
+    unset = {"AIRELAYS_CONFIG": ""}
+    assert config.load({}, unset).origin(request) == "http://relay.example.org:8080"
+    with pytest.raises(DisallowedHost):
+        config.load({}, unset).origin(stranger)
+    configured = config.load({}, {**unset, "AIRELAYS_PUBLIC_URL": "https://ai.example.org:8443/"})
+    assert configured.public_url == "https://ai.example.org:8443"
+    for one in (request, stranger):
+        assert configured.origin(one) == "https://ai.example.org:8443", "whatever a request says"
+
+
+@pytest.mark.parametrize("typed", ["", "https://ai.example.org/"])
+def test_everyone_is_given_the_same_base_url(people: People, settings: Any, typed: str) -> None:
+    changed = {**settings.CONFIG.model_dump(), "public_url": typed}
+    settings.CONFIG = config.Config(**changed)
+    address = "https://ai.example.org" if typed else "http://testserver"
+    assert f"{address}/v1" in signed_in(people.owner).get("/connect/").content.decode()
+    assert f"{address}<" in signed_in(people.staff).post(f"/admin/accounts/user/{people.owner.pk}/geekai/").content.decode()
+    assert banner.address("127.0.0.1", 80) == (address if typed else "http://127.0.0.1:80")

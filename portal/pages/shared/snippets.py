@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
-from portal.pages.shared.context import origin
 from relay.api.urls import reference
 from relay.providers.demo import MODEL
 
@@ -41,7 +41,7 @@ def curl(base_url: str, token: str, model: str) -> str:
 
 def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL) -> list[Snippet]:
     """The shortest ways: a command, the SDKs, the environment."""
-    base = f"{origin(request)}/v1"
+    base = f"{settings.CONFIG.origin(request)}/v1"
     return [
         Snippet("curl", "curl", curl(base, token, model)),
         Snippet(
@@ -77,7 +77,7 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
             _("Chat apps"),
             rows=(
                 (_("API type"), "OpenAI compatible"),
-                (_("Base URL, if the app adds /v1 itself"), origin(request)),
+                (_("Base URL, if the app adds /v1 itself"), settings.CONFIG.origin(request)),
                 (_("Base URL otherwise"), base),
                 (_("API key"), token),
                 (_("Model"), model),
@@ -89,7 +89,7 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
 
 def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = "") -> list[Section]:
     """Exact settings, app by app."""
-    address = origin(request)
+    address: str = settings.CONFIG.origin(request)
     base = f"{address}/v1"
     speaks_anthropic = any("/messages" in path for path in reference()["paths"])
     return [

@@ -202,7 +202,7 @@ class PayingUserAdmin(UserAdmin):
                 "name": user
             }
             return self.confirm(request, user, _("GeekAI bundle for %(name)s") % {"name": user}, text, _("Make the three tokens"))
-        rows = make_bundle(user, origin_of(request), actor=request.user, ip=address(request))
+        rows = make_bundle(user, settings.CONFIG.origin(request), actor=request.user, ip=address(request))
         context = {**self.admin_site.each_context(request), "title": _("GeekAI bundle for %(name)s") % {"name": user}, "opts": self.model._meta, "object": user, "rows": rows}
         response = render(request, "admin/relay/token/geekai.html", context)
         response["Cache-Control"] = "no-store"
@@ -252,9 +252,3 @@ class PayingUserAdmin(UserAdmin):
             AuditEvent.write("second-factor.reset", request.user, user, address(request), count=count)
         self.message_user(request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
-
-
-def origin_of(request: HttpRequest) -> str:
-    """Under which address this portal is reached, without a slash at the end."""
-    configured: str = settings.CONFIG.public_url
-    return configured.rstrip("/") or f"{request.scheme}://{request.get_host()}"
