@@ -10,11 +10,11 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 
 from accounts.models import LIMIT_FIELDS
 from portal.lib import money, net
-from relay.channels.urls import check_typed_url
+from relay.channels.urls import base_url_of, check_typed_url
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import check_policy
-from relay.providers.vendors import BUILT_IN, VENDORS
+from relay.providers.vendors import VENDORS
 
 
 def lines(text: str) -> list[str]:
@@ -54,19 +54,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        vendor = VENDORS.get(data.get("provider", ""))
-        if vendor and not vendor.base_url and data.get("base_url") == "":
-            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(vendor.label)})
-        elif vendor and not vendor.built_in and data.get("base_url") == "":
-            try:
-                check_typed_url(vendor.base_url)  # Ollama's own address, for one, is this machine
-            except net.Refused as reason:
-                self.add_error("base_url", str(reason))
+        clean_base_url(self, data)
         return data
-
-    def clean_base_url(self) -> str:
-        url: str = self.cleaned_data["base_url"]
-        return _checked(url) if url and self.data.get("provider") not in BUILT_IN else url
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}
@@ -78,7 +67,10 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     def clean_proxy_url(self) -> str:
         url: str = self.cleaned_data["proxy_url"]
-        return _checked(url, ("http",)) if url else url
+        try:
+            return check_typed_url(url, ("http",)) if url else url
+        except net.Refused as reason:
+            raise forms.ValidationError(str(reason)) from None
 
     def clean_new_keys(self) -> list[str]:
         return key_lines(self.cleaned_data["new_keys"])
@@ -93,11 +85,14 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         return found
 
 
-def _checked(url: str, schemes: tuple[str, ...] = ("https", "http")) -> str:
-    try:
-        return check_typed_url(url, schemes)
-    except net.Refused as reason:
-        raise forms.ValidationError(str(reason)) from None
+def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type: ignore[type-arg]  # not generic at run time
+    """Put the base URL that a channel keeps into what a form has cleaned, or say at its field what is wrong."""
+    vendor = VENDORS.get(data.get("provider", ""))
+    if vendor is not None and "base_url" in data:
+        try:
+            data["base_url"] = base_url_of(vendor, data["base_url"])
+        except net.Refused as reason:
+            form.add_error("base_url", str(reason))
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

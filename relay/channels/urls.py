@@ -6,8 +6,11 @@ import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from django.utils.translation import gettext as _
+
 from portal.lib import net
 from relay.models import AllowedUpstream
+from relay.providers.vendor import Vendor
 
 REMEDY = "A superuser can allow it under “Allowed upstream addresses”."
 
@@ -28,6 +31,21 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
         remedy = f" {REMEDY}" if "public Internet" in str(reason) or "local network" in str(reason) else ""
         raise net.Refused(f"{str(reason)[0].upper()}{str(reason)[1:]}.{remedy}") from None
     return clean
+
+
+def base_url_of(vendor: Vendor, typed: str) -> str:
+    """What a channel keeps as its base URL: the typed one without a trailing slash, or nothing for the vendor's own.
+
+    The vendor's own is checked as well: Ollama's, for one, is this machine. Raises net.Refused as `check_typed_url`.
+    """
+    url = typed.strip()
+    if vendor.built_in:  # connects to nothing
+        return url
+    if not url and not vendor.base_url:
+        reason = _("%(vendor)s has no address of its own: type the base URL of the upstream.")
+        raise net.Refused(reason % {"vendor": _(vendor.label)})
+    clean = check_typed_url(url or vendor.base_url)
+    return "" if clean == vendor.base_url else clean
 
 
 def refusal_of(url: str, allowed: Sequence[net.Allowance]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 from django.test import Client
 
 from accounts.models import AuditEvent
-from portal.lib import clock
+from portal.lib import clock, net
+from relay.channels.urls import base_url_of
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, UsageRecord
+from relay.providers.vendors import VENDORS
 from tests.support.portal import People
 from tests.support.sessions import signed_in
 from tests.support.upstream import Call, Upstream
@@ -87,6 +90,42 @@ def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: st
     assert not Channel.objects.filter(name="Test").exists()
     if "public Internet" in words:
         assert "Allowed upstream addresses" in page, "the remedy is named"
+
+
+@pytest.mark.parametrize(
+    ("provider", "typed", "kept"),
+    [
+        ("openai", "", ""),
+        ("openai", " https://api.openai.com/v1/ ", ""),  # the vendor's own, as the guide fills it in
+        ("openai", "https://api.openai.com/v2", "https://api.openai.com/v2"),
+        ("openai", "http://10.0.0.1/v1", "10.0.0.1 is not a public Internet address."),
+        ("vllm", "", "vLLM has no address of its own: type the base URL of the upstream."),
+        ("vllm", "https://gpu.example.org/v1//", "https://gpu.example.org/v1"),
+        ("ollama", "", "127.0.0.1 is not a public Internet address."),
+        ("ollama", "http://127.0.0.1:11434/v1", "127.0.0.1 is not a public Internet address."),
+        ("demo", "", ""),
+    ],
+)
+def test_the_base_url_of_a_channel_is_the_typed_one_or_empty_for_the_vendors_own(
+    staff: Client,
+    settings: Any,
+    provider: str,
+    typed: str,
+    kept: str,
+) -> None:
+    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
+    try:
+        assert base_url_of(VENDORS[provider], typed) == kept
+    except net.Refused as reason:
+        assert str(reason).startswith(kept) and kept
+    form = {"name": "Test", "provider": provider, "base_url": typed}
+    for path, data in (("/admin/relay/channel/add/", channel_form(**form)), ("/admin/setup/channel/", form)):
+        page = staff.post(path, data)
+        if page.status_code == 302:
+            assert Channel.objects.get().base_url == kept
+            Channel.objects.all().delete()
+        else:
+            assert kept in html.unescape(page.content.decode()) and not Channel.objects.exists()
 
 
 def test_vendor_whose_own_address_is_this_machine_needs_the_allow_list_too(staff: Client, settings: Any) -> None:

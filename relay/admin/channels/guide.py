@@ -19,18 +19,17 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin.base import address
 from accounts.models import AuditEvent, User
-from portal.lib import clock, money, net
+from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
-from relay.admin.forms import key_lines
+from relay.admin.forms import clean_base_url, key_lines
 from relay.billing import price_import
 from relay.billing.ledger import movements
 from relay.channels.health_checks import test_channel
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
-from relay.channels.urls import check_typed_url
 from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.providers.demo import MODEL
-from relay.providers.vendors import BUILT_IN, VENDORS, offered
+from relay.providers.vendors import BUILT_IN, offered
 from relay.tokens import lifecycle
 
 
@@ -69,19 +68,7 @@ class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generi
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        vendor = VENDORS.get(data.get("provider", ""))
-        url = (data.get("base_url") or "").strip()
-        if vendor is None or vendor.built_in:
-            return data
-        if not url and not vendor.base_url:
-            self.add_error("base_url", _("%(vendor)s has no address of its own: type the base URL of the upstream.") % {"vendor": _(vendor.label)})
-            return data
-        try:
-            data["base_url"] = check_typed_url(url) if url and url.rstrip("/") != vendor.base_url else ""
-            if not data["base_url"]:
-                check_typed_url(vendor.base_url)
-        except net.Refused as reason:
-            self.add_error("base_url", str(reason))
+        clean_base_url(self, data)
         return data
 
 
@@ -174,7 +161,6 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
     form = SetupChannelForm(request.POST or None, initial={"provider": Channel().provider})
     if request.method == "POST" and form.is_valid():
         made = form.save(commit=False)
-        made.base_url = form.cleaned_data["base_url"]
         with transaction.atomic():
             made.save()
             ChannelEvent.write(made.pk, "created", "", request.user)
