@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone, translation
+from django.utils.deprecation import MiddlewareMixin
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -61,18 +61,8 @@ def zone_of(request: HttpRequest) -> ZoneInfo | None:
         return None
 
 
-class PreferencesMiddleware:
+class PreferencesMiddleware(MiddlewareMixin):
     """Comes after the session. The user is read here, in the thread of the view: `process_view` is synchronous for synchronous views."""
-
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self._get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
         zone = zone_of(request)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -29,18 +29,8 @@ def may_view_as(person: Any, user: User) -> bool:
     return bool(person.is_active and person.has_perm("accounts.view_as") and (person.is_superuser or not (user.is_staff or user.is_superuser)))
 
 
-class ViewAsMiddleware:
+class ViewAsMiddleware(MiddlewareMixin):
     """Puts the user that is looked at in the place of who looks."""
-
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self._get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         if KEY not in request.session or request.path.startswith(_OWN) or not request.user.is_authenticated:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 
 from portal.lib import net
@@ -40,18 +39,8 @@ def client_address(get_response: Next) -> Next:
     return middleware
 
 
-class SayWhatIsAway:
+class SayWhatIsAway(MiddlewareMixin):
     """A page that needs Redis, or the database, says so while it is away, instead of calling it a fault of its own."""
-
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         what = "database" if isinstance(error, (OperationalError, InterfaceError)) else "Redis" if type(error).__module__.startswith("redis.") else ""

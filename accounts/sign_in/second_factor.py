@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.mfa.adapter import get_adapter
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 
 
@@ -18,17 +18,7 @@ def satisfied(user: Any) -> bool:
     return not settings.CONFIG.staff_mfa or bool(get_adapter().is_mfa_enabled(user))
 
 
-class SecondFactorMiddleware:
-    sync_capable = async_capable = True
-
-    def __init__(self, get_response: Any) -> None:
-        self._get_response = get_response
-        if iscoroutinefunction(get_response):
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> Any:
-        return self._get_response(request)
-
+class SecondFactorMiddleware(MiddlewareMixin):
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         if request.path.startswith("/admin/") and request.user.is_authenticated and request.user.is_staff and not satisfied(request.user):
             messages.warning(request, _("The administration of this portal needs a second factor. Set one up here, then go on."))

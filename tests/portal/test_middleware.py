@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import httpx
 import pytest
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.conf import settings as django_settings
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.module_loading import import_string
 
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, serving
@@ -46,3 +53,17 @@ def test_behind_a_trusted_proxy_and_for_browser_apps(edge: Server, live: Portal)
 def test_cors_is_off_by_default(server: Server, live: Portal) -> None:
     response = server.get(live.token(), "/v1/models", origin="https://app.example.com")
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", [name for name in django_settings.MIDDLEWARE if name.startswith(("portal.", "accounts."))])
+def test_middleware_of_ours_holds_no_thread_and_brings_no_shell_of_its_own(path: str) -> None:
+    async def page(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("page")
+
+    middleware = import_string(path)
+    assert middleware.async_capable and iscoroutinefunction(middleware(page))
+    if inspect.isclass(middleware):  # which hooks into the view or its errors, and leaves the passing on to Django
+        assert issubclass(middleware, MiddlewareMixin)
+        assert not {"__init__", "__call__"} & set(vars(middleware))
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1")
+    assert async_to_sync(middleware(page))(request).content == b"page"
