@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from portal.lib import databases, net
+from portal.lib.strategy import Strategy
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -163,8 +164,8 @@ class Config(BaseSettings):
     keepalive_seconds: Seconds = Field(15.0, description="Silence in a stream after which the client is sent a comment, in seconds.")
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
     retry_seconds: Seconds = Field(60.0, description="Seconds after a request's begin until which another upstream key may still be tried.")
-    routing_strategy: Literal["weighted", "round_robin", "least_in_flight", "lowest_latency"] = Field(
-        "weighted", description="How one of several channels of the same priority is chosen, where neither the model nor its channels' pool says so."
+    routing_strategy: Strategy = Field(
+        Strategy.WEIGHTED, description="How one of several channels of the same priority is chosen, where neither the model nor its channels' pool says so."
     )
     upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
     upstream_allow: Allowances = Field(

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ChangeTracked, Limited
 from relay.models.channel import Channel
-from relay.models.pool import Strategy
+from relay.models.pool import STRATEGY_CHOICES
 
 
 class Ability(models.TextChoices):
@@ -46,7 +46,7 @@ class Model(ChangeTracked, Limited):
     strategy = models.CharField(
         "choice of channels",
         max_length=16,
-        choices=Strategy.choices,
+        choices=STRATEGY_CHOICES,
         blank=True,
         help_text="Among channels of equal priority. Empty: that of their pool, or of the installation.",
     )

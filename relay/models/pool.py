@@ -1,24 +1,26 @@
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
 
 from accounts.models import ChangeTracked
+from portal.lib.strategy import Strategy
 
-
-class Strategy(models.TextChoices):
-    """How one of several channels of the same priority is chosen. The values are those of `relay.gateway.routing.selection.Strategy`."""
-
-    WEIGHTED = "weighted", "at random, by weight"
-    ROUND_ROBIN = "round_robin", "in turn, by weight"
-    LEAST_IN_FLIGHT = "least_in_flight", "the one with the fewest running requests"
-    LOWEST_LATENCY = "lowest_latency", "the one that lately answered fastest"
+STRATEGY_WORDS: Final = {
+    Strategy.WEIGHTED: "at random, by weight",
+    Strategy.ROUND_ROBIN: "in turn, by weight",
+    Strategy.LEAST_IN_FLIGHT: "the one with the fewest running requests",
+    Strategy.LOWEST_LATENCY: "the one that lately answered fastest",
+}
+STRATEGY_CHOICES: Final = [(strategy.value, STRATEGY_WORDS[strategy]) for strategy in Strategy]
 
 
 class Pool(ChangeTracked):
     """Channels that belong together and share a strategy."""
 
     name = models.CharField(max_length=80, unique=True)
-    strategy = models.CharField("choice of channels", max_length=16, choices=Strategy.choices, default=Strategy.WEIGHTED)
+    strategy = models.CharField("choice of channels", max_length=16, choices=STRATEGY_CHOICES, default=Strategy.WEIGHTED.value)
     notes = models.CharField(max_length=200, blank=True)
 
     class Meta:

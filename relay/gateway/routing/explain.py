@@ -23,7 +23,7 @@ from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, Token
-from relay.models.pool import Strategy
+from relay.models.pool import STRATEGY_WORDS
 
 _STANDING = {
     RouteStatus.NEXT: gettext_lazy("serves now"),
@@ -161,7 +161,7 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, se
     preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy)
     explained = explain(routes, _live(seen), preference, now.timestamp())
     top = [line.route for line in explained if line.standing in {RouteStatus.NEXT, RouteStatus.READY}]
-    how = _(Strategy(strategy_of(top, preference).value).label) if top else ""
+    how = _(STRATEGY_WORDS[strategy_of(top, preference)]) if top else ""
     for line in explained:
         if line.standing is RouteStatus.NEXT:
             serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}

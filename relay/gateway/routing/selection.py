@@ -9,21 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from portal.lib.strategy import Strategy
 from relay.gateway.routing.circuit_breaker import CircuitBreaker, OpenCircuit
 from relay.gateway.snapshot.views import KeyView, Pair, Route
 
 T = TypeVar("T")
 _EXPLORE: Final = 0.05  # share of requests by which the slower channels are measured again
 _NEW: Final = 0.2  # weight of a new measurement in the running average
-
-
-class Strategy(StrEnum):
-    """How one of several channels of the same priority is chosen."""
-
-    WEIGHTED = "weighted"
-    ROUND_ROBIN = "round_robin"
-    LEAST_IN_FLIGHT = "least_in_flight"
-    LOWEST_LATENCY = "lowest_latency"
 
 
 class Candidate:

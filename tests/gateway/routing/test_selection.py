@@ -6,10 +6,15 @@ import random
 from collections import Counter
 from typing import Any
 
-from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, Strategy, explain, pick
+from portal import config
+from portal.lib.strategy import Strategy
+from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, explain, pick
 from relay.gateway.snapshot.views import PoolView, Route
+from relay.models import Model, Pool
+from relay.models.pool import STRATEGY_WORDS
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import NOW, PREFERENCE, channel, choose, failure
+from tests.support.server import ROOT
 
 
 def share(routes: list[Route], times: int, **options: Any) -> Counter[int]:
@@ -139,3 +144,14 @@ def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None
     assert lines[3, 30].standing is RouteStatus.STANDBY and lines[4, 0].standing is RouteStatus.REFUSED and lines[5, 0].standing is RouteStatus.NO_KEY
     cooling = lines[6, 61].cooling
     assert lines[6, 61].standing is RouteStatus.COOLING and cooling is not None and cooling.until == NOW + 9
+
+
+def test_every_strategy_can_be_set_chosen_and_explained() -> None:
+    strategies = [strategy.value for strategy in Strategy]
+    assert list(STRATEGY_WORDS) == strategies
+    for field in (Model._meta.get_field("strategy"), Pool._meta.get_field("strategy")):
+        assert [value for value, _words in field.flatchoices if value] == strategies
+    for strategy in strategies:
+        assert config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_ROUTING_STRATEGY": strategy}).routing_strategy == strategy
+    sources = [path for room in ("portal", "relay") for path in (ROOT / room).rglob("*.py")]
+    assert [path.name for path in sources if "\nclass Strategy(" in path.read_text()] == ["strategy.py"]
