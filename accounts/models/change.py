@@ -1,7 +1,7 @@
 """The change feed: what every worker must forget or read again.
 
 A row is written in the same transaction as the change it tells of, so that a change is never in force without being announced and
-never announced without being in force. Workers poll the table (`relay.gateway.feed`); rows older than a day are deleted by the poller.
+never announced without being in force. Workers poll the table (`relay.gateway.snapshot.change_feed`); rows older than a day are deleted by the poller.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -94,3 +95,39 @@ def test_lock_files_have_hashes_and_name_no_index() -> None:
         assert "://" not in lock and "--index" not in lock and "--find-links" not in lock
         pins = re.findall(r"^[A-Za-z0-9].*?==[^\n]*(?:\n\s+--hash=sha256:[0-9a-f]{64}[^\n]*)+", lock, re.M)
         assert len(pins) == len(re.findall(r"^[A-Za-z0-9]", lock, re.M))
+
+
+PACKAGES = ("accounts", "bench", "portal", "relay", "tests")
+
+
+def names_in_texts() -> list[tuple[str, str]]:
+    """Modules, and what is in them, that comments, docstrings and pages name in backticks; each with where it stands."""
+    found = []
+    for folder in (*PACKAGES, "docs", "templates", "static"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".md", ".html", ".js", ".css"}:
+                names = re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)", path.read_text(encoding="utf-8"))
+                found += [(name, str(path.relative_to(ROOT))) for name in names]
+    return found
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            place: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(place, part):
+                return False
+            place = getattr(place, part)
+        return True
+    return False
+
+
+def test_every_module_that_a_text_names_exists() -> None:
+    found = names_in_texts()
+    assert len(found) > 10
+    assert [(name, where) for name, where in found if not exists(name)] == []
