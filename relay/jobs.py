@@ -77,10 +77,14 @@ def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
 
 def _failed(job: ScheduledJob, error: Exception) -> None:
     """The front page of the admin tells of it until the work succeeds."""
-    fault, made = JobFault.objects.get_or_create(name=job.name, subject=job.subject[:120], defaults={"text": redact(f"{type(error).__name__}: {error}")[:300]})
-    if not made:
-        fault.text, fault.times = redact(f"{type(error).__name__}: {error}")[:300], fault.times + 1
-        fault.save()
+    text = redact(f"{type(error).__name__}: {error}")[:300]
+    try:
+        fault, made = JobFault.objects.get_or_create(name=job.name, subject=job.subject[:120], defaults={"text": text})
+        if not made:
+            fault.text, fault.times = text, fault.times + 1
+            fault.save()
+    except Exception:  # an upstream's words may hold what no database takes; the round goes on
+        logger.exception("the failure of %s of %s could not be kept", job.name, job.subject)
 
 
 def hold() -> bool:

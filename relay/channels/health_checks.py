@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -17,7 +18,8 @@ from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 
-_MOST_NAMES = 30
+logger: Final = logging.getLogger(__name__)
+_MOST_NAMES: Final = 30
 
 
 def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeResult:
@@ -64,6 +66,9 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
         result = probe_channel(channel, key, model, streamed=actor is None)
     except Undecryptable:
         return ProbeResult(False, "The key cannot be decrypted with the configured encryption keys. Enter it again.")
+    except Exception as error:  # one key's oddity must not keep the channel's other keys from being tested
+        logger.exception("the test of the key %s of the channel %s failed", key, channel)
+        result = ProbeResult(False, _("The test could not be made: %(error)s.") % {"error": type(error).__name__})
     if key is None:
         return result
     if result.ok:
@@ -82,6 +87,9 @@ def refresh_balances(channel: Channel) -> int:
         try:
             balance = fetch_balance(channel, key)
         except Undecryptable:
+            continue
+        except Exception:
+            logger.exception("the balance of the key %s of the channel %s could not be asked for", key, channel)
             continue
         if balance is not None:
             ApiKey.objects.filter(pk=key.pk).update(balance=balance.amount, balance_currency=balance.currency, balance_at=clock.now())

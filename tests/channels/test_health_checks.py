@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from portal.lib import clock
 from tests.support.portal import Portal
-from tests.support.upstream import Call
+from tests.support.upstream import Call, hello
 
 pytestmark = pytest.mark.shared
 
@@ -32,3 +33,32 @@ def test_a_test_knows_the_administrators_rules(live: Portal) -> None:
     assert "no money" in run_test(channel, None).message
     assert channel.keys.get().auto_disabled == "billing"
     rule.delete()
+
+
+def test_a_key_that_breaks_the_test_keeps_no_other_key_from_being_looked_after(
+    live: Portal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from relay.channels.health_checks import refresh_balances
+    from relay.channels.health_checks import test_channel as run_test
+
+    async def vendor(call: Call) -> None:
+        await call.reply(200, {"code": 0, "data": {"available_balance": 5}})
+
+    channel = live.channel(provider="moonshot", keys=("sk-schlüssel-no-header-carries", "sk-well-0123456789abcdef"))
+    model = live.model(hello, channels=[channel])
+    broken, well = channel.keys.order_by("pk")
+    result = run_test(channel, None)
+    assert not result.ok and "UnicodeEncodeError" in result.message and live.upstream.count(model) == 1
+    assert "the test of the key " in caplog.text and "schlüssel" not in caplog.text
+    channel.keys.filter(pk=broken.pk).update(auto_disabled="key_dead", next_test_at=clock.now())
+    run_test(channel, None)
+    broken.refresh_from_db()
+    assert broken.failed_tests == 1 and broken.next_test_at > clock.now(), "not tested again in every round"
+    live.upstream.scripts[""] = vendor
+    try:
+        assert refresh_balances(channel) == 1
+    finally:
+        del live.upstream.scripts[""]
+    well.refresh_from_db()
+    assert well.balance == 5

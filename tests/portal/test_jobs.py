@@ -49,3 +49,24 @@ def test_one_runner_acts(live: Portal) -> None:
     Lease.objects.filter(name="jobs").update(until=clock.now() - timedelta(seconds=1))
     assert "piece(s) of work done" in run_jobs()
     assert not Lease.objects.filter(name="jobs").exists(), "given back"
+
+
+def test_a_failure_that_cannot_be_kept_ends_no_round(
+    live: Portal,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from relay import jobs
+    from relay.models import JobFault, Lease
+
+    def break_down() -> str:
+        raise ValueError("the upstream said \ud800")  # half a character, which no database takes
+
+    work = [jobs.ScheduledJob("one", "a", break_down), jobs.ScheduledJob("two", "b", lambda: "well")]
+    monkeypatch.setattr(jobs, "due", lambda: iter(work))
+    Lease.objects.all().delete()
+    done = jobs.run()
+    jobs.give_back()
+    assert done is not None and [one.outcome for one in done] == ["failed: ValueError", "well"]
+    assert "the failure of one of a could not be kept" in caplog.text
+    assert not JobFault.objects.filter(name="one").exists()
