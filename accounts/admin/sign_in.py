@@ -16,6 +16,7 @@ from django.core.mail import send_mail
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
@@ -111,7 +112,9 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
             try:
                 data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
             except net.Refused as reason:
-                self.add_error("server_url", _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.") % {"why": str(reason)[0].upper() + str(reason)[1:]})
+                why = reason.translated(gettext)
+                remedy = _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.")
+                self.add_error("server_url", remedy % {"why": why[0].upper() + why[1:]})
         if not self.instance.pk and not data.get("new_secret"):
             self.add_error("new_secret", _("Paste the secret that the provider gave you."))
         return data

@@ -17,6 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 from portal.lib import net
+from portal.lib.texts import gettext_noop
 
 allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by whoever knows the allow-list
 TIMEOUT = 10
@@ -29,7 +30,7 @@ def permitted_address(host: str, port: int) -> str:
     for text in found:
         address = net.parse_address(text)
         if address is None:
-            raise net.Refused(f"{host} stands for no address")
+            raise net.Refused(gettext_noop("%(host)s stands for no address"), host=host)
         net.permit(host, address, port, allowed)
     return found[0]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from portal.lib.texts import Explained, gettext_noop
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -16,14 +18,23 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _SITE_LOCAL = ipaddress.ip_network("fec0::/10")
+_NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 
 
-class Refused(Exception):
+class Refused(Explained):
     """The guard does not allow this address. The message says why, for the person who typed it."""
 
 
+class NotPublic(Refused):
+    """The address is not on the public Internet. The administrator's allow-list may permit it."""
+
+
+class BadAddress(Explained, ValueError):
+    """What somebody typed is no address, network, host name or port. The message names it."""
+
+
 def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
-    """Networks or single addresses. Raises ValueError that names the bad line."""
+    """Networks or single addresses. Raises BadAddress."""
     found = []
     for line in lines:
         text = line.strip()
@@ -32,7 +43,7 @@ def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
         try:
             found.append(ipaddress.ip_network(text, strict=False))
         except ValueError as error:
-            raise ValueError(f"“{text}” is neither an IP address nor a network such as 10.0.0.0/8") from error
+            raise BadAddress(gettext_noop("“%(text)s” is neither an IP address nor a network such as 10.0.0.0/8"), text=text) from error
     return tuple(found)
 
 
@@ -119,7 +130,7 @@ class Allowance:
 
     @classmethod
     def parse(cls, text: str) -> Allowance:
-        """`127.0.0.1`, `10.0.0.0/8`, `127.0.0.1:11434`, `[::1]:8000`, `ollama.lan`, `ollama.lan:11434`. Raises ValueError."""
+        """`127.0.0.1`, `10.0.0.0/8`, `127.0.0.1:11434`, `[::1]:8000`, `ollama.lan`, `ollama.lan:11434`. Raises BadAddress."""
         value, port = text.strip().lower(), None
         if value.startswith("["):
             value, _, rest = value[1:].partition("]")
@@ -128,12 +139,12 @@ class Allowance:
             value, _, rest = value.partition(":")
             port = _port(rest)
         if not value or any(character.isspace() for character in value):
-            raise ValueError(f"“{text}” is not an address, a network or a host name")
+            raise BadAddress(_NO_ADDRESS, text=text)
         try:
             return cls(ipaddress.ip_network(value, strict=False), "", port)
         except ValueError:
             if "/" in value or ":" in value:
-                raise ValueError(f"“{text}” is not an address, a network or a host name") from None
+                raise BadAddress(_NO_ADDRESS, text=text) from None
             return cls(None, value, port)
 
     def covers(self, host: str, address: Address | None, port: int) -> bool:
@@ -145,8 +156,8 @@ class Allowance:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise ValueError(f"“{text}” is not a port")
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise BadAddress(gettext_noop("“%(text)s” is not a port"), text=text)
     return int(text)
 
 
@@ -155,38 +166,41 @@ def permit(host: str, address: Address, port: int, allowed: Sequence[Allowance])
     plain = parse_address(str(address)) or address
     if is_global_unicast(plain) or any(entry.covers(host, plain, port) for entry in allowed):
         return
-    raise Refused(f"{plain} is not a public Internet address")
+    raise NotPublic(gettext_noop("%(address)s is not a public Internet address"), address=str(plain))
 
 
 def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = ("https", "http")) -> str:
     """Check a URL that a person typed, before any name is resolved. Returns it without a trailing slash. Raises Refused."""
     text = url.strip()
     if not text.isascii() or any(character.isspace() or ord(character) < 32 for character in text) or "\\" in text:
-        raise Refused("the URL contains characters that do not belong in one")
+        raise Refused(gettext_noop("the URL contains characters that do not belong in one"))
     try:
         parts = urlsplit(text)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
-        raise Refused("this is not a valid URL") from error
+        raise Refused(gettext_noop("this is not a valid URL")) from error
     if parts.scheme not in schemes:
-        raise Refused(f"the URL must start with {' or '.join(scheme + '://' for scheme in schemes)}")
+        first, *others = (f"{scheme}://" for scheme in schemes)
+        if others:
+            raise Refused(gettext_noop("the URL must start with %(first)s or %(others)s"), first=first, others=", ".join(others))
+        raise Refused(gettext_noop("the URL must start with %(first)s"), first=first)
     host = (parts.hostname or "").rstrip(".")
     if not host:
-        raise Refused("the URL has no host name")
+        raise Refused(gettext_noop("the URL has no host name"))
     if parts.username or parts.password:
-        raise Refused("the URL must not contain a user name or password")
+        raise Refused(gettext_noop("the URL must not contain a user name or password"))
     if parts.query or parts.fragment:
-        raise Refused("the URL must not contain a query or a fragment")
+        raise Refused(gettext_noop("the URL must not contain a query or a fragment"))
     if "%" in host:
-        raise Refused("the host name contains a percent sign")
+        raise Refused(gettext_noop("the host name contains a percent sign"))
     address = parse_address(host)
     if address is not None:
         permit(host, address, port, allowed)
     elif _looks_numeric(host):
-        raise Refused(f"“{host}” is a number in disguise, not a host name")
+        raise Refused(gettext_noop("“%(host)s” is a number in disguise, not a host name"), host=host)
     elif _is_local_name(host) and not any(entry.network is not None or entry.covers(host, None, port) for entry in allowed):
         # With an address on the allow-list a local name may stand for it; the connection is checked again.
-        raise Refused(f"“{host}” is a name of the local network")
+        raise NotPublic(gettext_noop("“%(host)s” is a name of the local network"), host=host)
     return text.rstrip("/")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
@@ -13,7 +14,7 @@ from portal.lib import money, net
 from relay.channels.urls import base_url_of, check_typed_url
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
-from relay.providers.parameters import check_policy
+from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
 
 
@@ -59,9 +60,10 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}
-        wrong = check_policy(rules)
-        if wrong:
-            raise forms.ValidationError(wrong)
+        try:
+            check_policy(rules)
+        except BadPolicy as error:
+            raise forms.ValidationError(error.translated(gettext)) from None
         found: dict[str, str] = rules
         return found
 
@@ -80,7 +82,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         for line in lines(self.cleaned_data["new_models"]):
             public, _, upstream = (part.strip() for part in line.partition("="))
             if not public or any(character.isspace() for character in public + upstream):
-                raise forms.ValidationError(f"“{line}” is not a model name. Write one a line.")
+                raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line})
             found.append((public[:120], "" if upstream == public else upstream[:160]))
         return found
 
@@ -112,9 +114,9 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         data = super().clean() or self.cleaned_data
         secret = (data.get("secret") or "").strip()
         if not self.instance.pk and not secret:
-            raise forms.ValidationError({"secret": "Paste the key."})
+            raise forms.ValidationError({"secret": _("Paste the key.")})
         if any(character.isspace() for character in secret) or not secret.isascii():
-            raise forms.ValidationError({"secret": "A key contains no spaces and only plain characters."})
+            raise forms.ValidationError({"secret": _("A key contains no spaces and only plain characters.")})
         return data
 
     def save(self, commit: bool = True) -> ApiKey:
@@ -168,5 +170,5 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
     def clean_allowed_ips(self) -> list[str]:
         try:
             return [str(network) for network in net.parse_networks(lines(self.cleaned_data["allowed_ips"]))]
-        except ValueError as error:
-            raise forms.ValidationError(str(error)) from error
+        except net.BadAddress as error:
+            raise forms.ValidationError(error.translated(gettext)) from error

@@ -30,9 +30,9 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
     model = test_model(channel)
     keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
     if model is None:
-        result = ProbeResult(False, "The channel serves no model yet. Add one, or fetch its models.")
+        result = ProbeResult(False, _("The channel serves no model yet. Add one, or fetch its models."))
     elif not keys and channel.vendor.needs_key:
-        result = ProbeResult(False, "The channel has no enabled key. Add one.")
+        result = ProbeResult(False, _("The channel has no enabled key. Add one."))
     else:
         results = [(key, test_key(channel, key, model, actor, ip)) for key in keys or [None]]
         key, result = next(((key, result) for key, result in results if not result.ok), results[-1])
@@ -65,7 +65,7 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
     try:
         result = probe_channel(channel, key, model, streamed=actor is None)
     except Undecryptable:
-        return ProbeResult(False, "The key cannot be decrypted with the configured encryption keys. Enter it again.")
+        return ProbeResult(False, _("The key cannot be decrypted with the configured encryption keys. Enter it again."))
     except Exception as error:  # one key's oddity must not keep the channel's other keys from being tested
         logger.exception("the test of the key %s of the channel %s failed", key, channel)
         result = ProbeResult(False, _("The test could not be made: %(error)s.") % {"error": type(error).__name__})
@@ -143,4 +143,4 @@ def _tell_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
 
 def _names(names: list[str]) -> str:
     more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:_MOST_NAMES]) + (_(" and %(n)d more") % {"n": more} if more > 0 else "")

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from portal.lib import net
 from relay.models import AllowedUpstream
 from relay.providers.vendor import Vendor
 
-REMEDY = "A superuser can allow it under “Allowed upstream addresses”."
+REMEDY = gettext_noop("A superuser can allow it under “Allowed upstream addresses”.")
 
 
 def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
@@ -28,8 +29,9 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
         if net.parse_address(host) is None:
             _check_resolved(host, port, allowed)
     except net.Refused as reason:
-        remedy = f" {REMEDY}" if "public Internet" in str(reason) or "local network" in str(reason) else ""
-        raise net.Refused(f"{str(reason)[0].upper()}{str(reason)[1:]}.{remedy}") from None
+        why = reason.translated(_)
+        said = _("%(why)s.") % {"why": why[0].upper() + why[1:]}
+        raise net.Refused(f"{said} {_(REMEDY)}" if isinstance(reason, net.NotPublic) else said) from None
     return clean
 
 
@@ -53,7 +55,7 @@ def refusal_of(url: str, allowed: Sequence[net.Allowance]) -> str:
     try:
         net.check_url(url, allowed)
     except net.Refused as reason:
-        return str(reason)
+        return reason.translated(_)
     return ""
 
 
@@ -67,5 +69,6 @@ def _check_resolved(host: str, port: int, allowed: Sequence[net.Allowance]) -> N
         if address is not None:
             try:
                 net.permit(host, address, port, allowed)
-            except net.Refused as reason:
-                raise net.Refused(f"{host} stands for {text}: {reason}") from None
+            except net.NotPublic as reason:
+                said = {"host": host, "address": text, "why": reason.translated(_)}
+                raise net.NotPublic(_("%(host)s stands for %(address)s: %(why)s") % said) from None

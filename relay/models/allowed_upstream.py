@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext
 
 from accounts.models import ChangeTracked
-from portal.lib.net import Allowance
+from portal.lib.net import Allowance, BadAddress
 
 
 class AllowedUpstream(ChangeTracked):
@@ -28,8 +29,8 @@ class AllowedUpstream(ChangeTracked):
     def clean(self) -> None:
         try:
             Allowance.parse(self.address)
-        except ValueError as error:
-            raise ValidationError({"address": str(error)}) from error
+        except BadAddress as error:
+            raise ValidationError({"address": error.translated(gettext)}) from error
 
     @classmethod
     def allowances(cls) -> tuple[Allowance, ...]:

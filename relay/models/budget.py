@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from relay.models.ledger import Period
@@ -39,4 +40,4 @@ class Budget(models.Model):
 
     def clean(self) -> None:
         if self.user_id is not None and self.token_id is not None:  # neither is set yet while it is added together with its owner
-            raise ValidationError("A budget belongs to a user or to a token, one of the two.")
+            raise ValidationError(_("A budget belongs to a user or to a token, one of the two."))

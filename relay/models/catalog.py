@@ -68,7 +68,7 @@ class Model(ChangeTracked, Limited):
     def clean(self) -> None:
         self.name = self.name.strip()
         if any(character.isspace() for character in self.name):
-            raise ValidationError({"name": "A model name contains no spaces."})
+            raise ValidationError({"name": _("A model name contains no spaces.")})
 
 
 class ChannelModel(ChangeTracked):
@@ -110,4 +110,4 @@ class ModelPermission(ChangeTracked):
 
     def clean(self) -> None:
         if (self.user is None) == (self.group is None):
-            raise ValidationError("Choose a user or a group, one of the two.")
+            raise ValidationError(_("Choose a user or a group, one of the two."))

@@ -41,16 +41,16 @@ class FailureRule(ChangeTracked):
 
     def clean(self) -> None:
         if not (self.status or self.word or self.text):
-            raise ValidationError("Say at least a status, a code or a text; a rule that fits every failure would hide all others.")
+            raise ValidationError(gettext("Say at least a status, a code or a text; a rule that fits every failure would hide all others."))
         if self.text:
             try:
                 compiled = re.compile(self.text, re.I)
             except re.error as error:
-                raise ValidationError({"text": f"This is no regular expression: {error}."}) from error
+                raise ValidationError({"text": gettext("This is no regular expression: %(error)s.") % {"error": error}}) from error
             if compiled.search(""):
-                raise ValidationError({"text": "This fits an empty message, and so every failure."})
+                raise ValidationError({"text": gettext("This fits an empty message, and so every failure.")})
             if re.search(r"[*+}]\)*[*+{]|\([^)]*[*+][^)]*\)[*+{]", self.text):
-                raise ValidationError({"text": "A repetition inside a repetition can take for ever on a long message. Write it without."})
+                raise ValidationError({"text": gettext("A repetition inside a repetition can take for ever on a long message. Write it without.")})
 
     def rule(self) -> Rule:
         """As the relay uses it."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
+from django.utils.translation import gettext as _
 
 from accounts.models import ChangeTracked
 from portal.lib import clock
@@ -71,9 +72,9 @@ class ModelPrice(ChangeTracked):
 
     def clean(self) -> None:
         if self.purpose == PricePurpose.COST and self.channel is None:
-            raise ValidationError({"channel": "What an upstream charges belongs to a channel: choose one."})
+            raise ValidationError({"channel": _("What an upstream charges belongs to a channel: choose one.")})
         same = ModelPrice.objects.filter(model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=self.above_tokens)
         if same.exclude(pk=self.pk).exists():
-            raise ValidationError("There is a price for this moment and this length of prompt already.")
+            raise ValidationError(_("There is a price for this moment and this length of prompt already."))
         if self.above_tokens and not ModelPrice.objects.filter(model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=0).exists():
-            raise ValidationError({"above_tokens": "First add the price for every prompt (0) with the same beginning."})
+            raise ValidationError({"above_tokens": _("First add the price for every prompt (0) with the same beginning.")})

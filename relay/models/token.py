@@ -7,8 +7,8 @@ from typing import ClassVar, Final
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 
 from accounts.models import Change, ChangeTracked, Limited
 from portal.lib import clock, net
@@ -78,11 +78,11 @@ class Token(ChangeTracked, Limited):
 
     def clean(self) -> None:
         if not isinstance(self.allowed_ips, list) or not all(isinstance(line, str) for line in self.allowed_ips):
-            raise ValidationError({"allowed_ips": "Write one address or network a line."})
+            raise ValidationError({"allowed_ips": _("Write one address or network a line.")})
         try:
             self.allowed_ips = [str(network) for network in net.parse_networks(self.allowed_ips)]
-        except ValueError as error:
-            raise ValidationError({"allowed_ips": str(error)}) from error
+        except net.BadAddress as error:
+            raise ValidationError({"allowed_ips": error.translated(gettext)}) from error
 
     def set_secret(self, secret: str) -> None:
         self.digest, self.hint = digest_of(secret), mask(secret)

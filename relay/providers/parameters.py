@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
+from portal.lib.texts import Explained, gettext_noop
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
@@ -42,20 +43,29 @@ class Unsupported(Exception):
         self.param = param
 
 
-def check_policy(rules: object) -> str:
-    """What is wrong with rules that somebody typed, empty when nothing is."""
+class BadPolicy(Explained):
+    """Rules that somebody typed cannot be used. The message says why."""
+
+
+def check_policy(rules: object) -> None:
+    """Raises BadPolicy for rules that cannot be used."""
     if not isinstance(rules, dict):
-        return 'Write an object such as {"seed": "drop"}.'
+        raise BadPolicy(gettext_noop('Write an object such as {"seed": "drop"}.'))
     for name, action in rules.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            return f"“{name}” is no name of a parameter: write seed, responses/max_output_tokens or messages[].name."
+            raise BadPolicy(
+                gettext_noop("“%(name)s” is no name of a parameter: write seed, responses/max_output_tokens or messages[].name."),
+                name=str(name),
+            )
         if not isinstance(action, str) or not _ACTION.fullmatch(action):
-            return f"“{action}” is no action: write forward, drop, refuse, refuse:<value that is fine> or rename:<other name>."
+            raise BadPolicy(
+                gettext_noop("“%(action)s” is no action: write forward, drop, refuse, refuse:<value that is fine> or rename:<other name>."),
+                action=str(action),
+            )
         if "[]" in name and action not in {"drop", "forward"}:
-            return f"Inside lists, parameters can be dropped only: “{name}”."
+            raise BadPolicy(gettext_noop("Inside lists, parameters can be dropped only: “%(name)s”."), name=name)
         if action.startswith("refuse:") and _decoded(action[7:].encode()) is _NOTHING:
-            return f"“{action[7:]}” is not JSON."
-    return ""
+            raise BadPolicy(gettext_noop("“%(value)s” is not JSON."), value=action[7:])
 
 
 def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:

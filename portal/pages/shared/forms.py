@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.db import transaction
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -81,8 +82,8 @@ class OwnTokenForm(forms.Form):
     def clean_allowed_ips(self) -> list[str]:
         try:
             return [str(network) for network in net.parse_networks(self.cleaned_data["allowed_ips"].splitlines())]
-        except ValueError as error:
-            raise forms.ValidationError(str(error)) from error
+        except net.BadAddress as error:
+            raise forms.ValidationError(error.translated(gettext)) from error
 
     def expires_at(self) -> datetime | None:
         days = self.cleaned_data.get("validity")

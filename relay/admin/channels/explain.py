@@ -49,14 +49,14 @@ def _answer(request: HttpRequest) -> HttpResponse:
         try:
             body = json.loads(request.body)
         except ValueError:
-            return JsonResponse({"error": "The body is not valid JSON."}, status=400)
+            return JsonResponse({"error": _("The body is not valid JSON.")}, status=400)
         if not isinstance(body, dict):
-            return JsonResponse({"error": "Send an object with “user”, “model” and, if you like, “token”."}, status=400)
+            return JsonResponse({"error": _("Send an object with “user”, “model” and, if you like, “token”.")}, status=400)
         asked = {name: str(body.get(name) or "").strip() for name in ("user", "token", "model")}
     else:
         asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
     if not asked["user"] or not asked["model"]:
-        return JsonResponse({"error": "Name a “user” and a “model”."}, status=400)
+        return JsonResponse({"error": _("Name a “user” and a “model”.")}, status=400)
     found, error = _explain(asked)
     return JsonResponse(found.as_json()) if found is not None else JsonResponse({"error": error}, status=404)
 

@@ -40,7 +40,7 @@ class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
     def clean_count(self) -> int:
         count: int = self.cleaned_data["count"]
         if not 1 <= count <= MAX_CODES:
-            raise forms.ValidationError(f"A batch has 1 to {MAX_CODES} codes.")
+            raise forms.ValidationError(_("A batch has 1 to %(most)d codes.") % {"most": MAX_CODES})
         return count
 
 

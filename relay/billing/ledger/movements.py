@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import Change, User
 from accounts.models.change import announce
@@ -21,12 +23,19 @@ from relay.billing.ledger.sql import EntryValues, LedgerSql
 from relay.models import Budget, LedgerAccount, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
+_NOT_REDEEMABLE: Final = {
+    "redeemed": gettext_noop("This code has been redeemed already."),
+    "expired": gettext_noop("This code has expired."),
+    "disabled": gettext_noop("This code is no longer valid."),
+}
+
 
 class NotEnough(Exception):
     """A deduction is larger than what is free in the wallet."""
 
     def __init__(self, free: int) -> None:
-        super().__init__(f"Only {money.show(max(free, 0))} can be taken; the rest is spent or reserved by running requests.")
+        text = _("Only %(amount)s can be taken; the rest is spent or reserved by running requests.")
+        super().__init__(text % {"amount": money.show(max(free, 0))})
         self.free = free  # nano-USD
 
 
@@ -101,7 +110,7 @@ def redeem(code: RedemptionCode, user: User) -> int:
                 _grant(db, user.pk, code.batch.amount, EntryKind.REDEEM, "codes", user, f"Code {code.hint}")
                 return code.batch.amount
             state = "redeemed"
-        raise NotRedeemable({"redeemed": "This code has been redeemed already.", "expired": "This code has expired.", "disabled": "This code is no longer valid."}[state])
+        raise NotRedeemable(_(_NOT_REDEEMABLE[state]))
 
 
 def set_unlimited(user: User, unlimited: bool) -> None:
