@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 
 _MILLION: Final = 1_000_000  # a token price is for this many tokens
 ONE: Final = 1_000_000  # the multiplier 1: multipliers are parts per million
 _SECOND: Final = 1000  # usage counts milliseconds
 _SCALE: Final = _MILLION * ONE
-_NO_UNITS: Final = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     return -(-per_million * multiplier // _SCALE) if per_million > 0 else 0
 
 
-def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = _NO_UNITS) -> int:
+def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = NO_USAGE) -> int:
     """Return the most nano-USD that a request can cost: no token cached, all at the highest price of their direction.
 
     `units` holds what is not counted in tokens: images, characters, milliseconds. `multiplier` is in parts per million.

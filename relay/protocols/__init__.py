@@ -1,1 +1,1 @@
-"""Codecs of the wire: pure and synchronous, no Django, no I/O."""
+"""Codecs of the APIs that clients and upstreams speak. Pure and synchronous: no Django, no I/O."""

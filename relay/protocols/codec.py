@@ -1,4 +1,4 @@
-"""What the codecs of event streams have in common. Pure. `Codec` says what the pump asks of one."""
+"""The interface of stream codecs (`Codec`), and the base class of those that decode events. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is lar
 
 @dataclass(slots=True, kw_only=True)
 class EventCodec:
-    """Feed it what arrives; send on what it returns. A codec of its own says in `take` what becomes of each whole event.
-
-    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the stream is complete; its
-    last event is `terminal`, which goes out when the record is on disk. `failed`: that event says itself that the answer failed.
-    """
+    """A codec that decodes complete events. Subclasses implement `handle_event`; `Codec` describes the attributes."""
 
     usage: Usage | None = None
     error: bytes | None = None
@@ -30,11 +26,11 @@ class EventCodec:
     ending: bytes = b""
     content_type: str = EVENT_STREAM
     _reader: EventReader = field(default_factory=EventReader)
-    _units: float = 0.0
+    _units: float = 0.0  # estimated tokens of the text returned so far
     _terminal: bytes = b""
 
-    def take(self, event: bytes) -> bytes:
-        """One whole event; what goes out for it."""
+    def handle_event(self, event: bytes) -> bytes:
+        """Process one complete event; returns the bytes to send for it."""
         raise NotImplementedError
 
     def feed(self, data: bytes) -> bytes:
@@ -45,18 +41,18 @@ class EventCodec:
         except TooLarge:
             self.error = OVERSIZED
             return b""
-        return self._taken(events)
+        return self._handle_events(events)
 
     def finish(self) -> bytes:
         """The upstream closed the connection."""
-        return b"" if self.done or self.error is not None else self._taken(self._reader.finish())
+        return b"" if self.done or self.error is not None else self._handle_events(self._reader.finish())
 
-    def _taken(self, events: list[bytes]) -> bytes:
+    def _handle_events(self, events: list[bytes]) -> bytes:
         out = []
         for event in events:
             if self.done or self.error is not None:
                 break
-            out.append(self.take(event))
+            out.append(self.handle_event(event))
         return b"".join(out)
 
     @property
@@ -69,27 +65,27 @@ class EventCodec:
 
     @property
     def mid_event(self) -> bool:
-        """Whole events come out, or nothing."""
+        """Always False: only complete events are returned."""
         return False
 
     @property
     def text_units(self) -> float:
-        """A rough number of tokens of the text that came out, 0 when the upstream reports usage."""
+        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""
         return 0.0 if self.usage is not None else self._units
 
     def delivered_units(self) -> float:
-        """A rough number of tokens of the text that has come out so far."""
+        """The estimated tokens of the text that has been returned so far."""
         return self._units
 
 
 @dataclass(slots=True)
 class Conversion(EventCodec):
-    """A stream whose upstream speaks another API than its client: each event becomes hub chunks, and these the client's events."""
+    """The codec for an upstream that speaks another API: its events become hub chunks, then client events."""
 
     decoder: Decoder
     encoder: Encoder
 
-    def take(self, event: bytes) -> bytes:
+    def handle_event(self, event: bytes) -> bytes:
         chunks = self.decoder.chunks(event)
         if self.decoder.error is not None:
             self.error = self.decoder.error
@@ -104,7 +100,7 @@ class Conversion(EventCodec):
     def finish(self) -> bytes:
         if self.done or self.error is not None:
             return b""
-        out = self._taken(self._reader.finish())
+        out = self._handle_events(self._reader.finish())
         if not self.done and self.error is None:
             self.decoder.finish()
             if self.decoder.done:
@@ -128,30 +124,42 @@ class Conversion(EventCodec):
 
 
 class Codec(Protocol):
-    """What a stream's codec must offer: feed it what arrives, send on what comes out.
-
-    `started`: something with data has come out. `error`: the upstream's error object, which does not come out. `done`: the end marker has
-    come; it is `terminal`, and goes out when the record is on disk. `failed`: the end marker itself says that the answer failed.
-    `mid_event`: what came out so far ends inside an event. `text_units`: a rough number of tokens, 0 when the upstream reports usage.
+    """What `relay.gateway.stream.Pump` needs of a stream's codec: it feeds the upstream's bytes in and sends the
+    result.
     """
 
-    usage: Usage | None
-    error: bytes | None
-    failed: bytes | None
-    done: bool
-    started: bool
-    ending: bytes  # what goes out at the end of a whole answer whose upstream sent no end marker
+    usage: Usage | None  # as the upstream reports it
+    error: bytes | None  # the upstream's error object, which is not sent on
+    failed: bytes | None  # the error object inside an end marker that says the answer failed
+    done: bool  # the end marker has arrived
+    started: bool  # an event with data has been returned
+    ending: bytes  # sent at the end of a complete answer whose upstream sent no end marker
     content_type: str  # of the answer to the client
 
-    def feed(self, data: bytes) -> bytes: ...
-    def finish(self) -> bytes: ...
-    def delivered_units(self) -> float: ...
-    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes: ...
+    def feed(self, data: bytes) -> bytes:
+        """Process bytes from the upstream; returns the bytes to send to the client."""
+
+    def finish(self) -> bytes:
+        """The upstream closed the connection: returns the last bytes to send."""
+
+    def delivered_units(self) -> float:
+        """The estimated tokens of the text that has been returned so far."""
+
+    def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
+        """The error event that ends a stream which cannot continue; empty where the format has none."""
+
     @property
-    def complete(self) -> bool: ...
+    def complete(self) -> bool:
+        """Whether the answer is complete, with or without an end marker."""
+
     @property
-    def terminal(self) -> bytes: ...
+    def terminal(self) -> bytes:
+        """The end marker. It is sent once the usage record is on disk."""
+
     @property
-    def mid_event(self) -> bool: ...
+    def mid_event(self) -> bool:
+        """Whether the bytes returned so far end inside an event, so that nothing may be inserted."""
+
     @property
-    def text_units(self) -> float: ...
+    def text_units(self) -> float:
+        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""

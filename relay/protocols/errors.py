@@ -1,4 +1,4 @@
-"""An upstream's error object in one shape, whatever shape it had. Pure."""
+"""Parses the error objects of upstreams, in all their shapes, into one. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import msgspec
 from portal.lib.redact import clean_upstream_message
 
 _object: Final = msgspec.json.Decoder(dict[str, object])
-_MOST_WORDS: Final = 40
+_MAX_WORDS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamError:
-    """`words`: everything by which the error can be told, in lower case: code, type, status, reasons. `resets`: when it says that it will be over, undecoded."""
+    """An error of an upstream, cleaned of secrets."""
 
     message: str
     type: str
     code: str | None
     param: str | None
-    words: frozenset[str] = frozenset()
-    resets: tuple[str, ...] = field(default=())
+    words: frozenset[str] = frozenset()  # code, type, status and reasons in lower case, for failure rules
+    resets: tuple[str, ...] = field(default=())  # when the error ends, as the upstream wrote it
 
 
 def read_error(body: bytes) -> UpstreamError | None:
-    """`{"error": {…}}`, `{"error": "…"}`, a flat object, `{"detail": …}`, `{"base_resp": …}` or `[{…}]`; None for anything else, such as HTML."""
+    """Parse the error in a body; None when it has none of the known shapes, for example HTML.
+
+    The shapes: `{"error": {…}}`, `{"error": "…"}`, a flat object, `{"detail": …}`, `{"base_resp": …}` and `[{…}]`.
+    """
     text = body.strip()
     if text.startswith(b"["):
         text = text[1:-1]
@@ -49,8 +52,10 @@ def read_error(body: bytes) -> UpstreamError | None:
         inner = {"message": base.get("status_msg"), "code": base.get("status_code")}
     else:
         return None
-    said = inner.get("message")
-    message = said if isinstance(said, str) else msgspec.json.encode(said).decode() if said else ""
+    text_or_object = inner.get("message")
+    message = text_or_object if isinstance(text_or_object, str) else ""
+    if not isinstance(text_or_object, str) and text_or_object:
+        message = msgspec.json.encode(text_or_object).decode()
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
         clean_upstream_message(message) or "The upstream gave no reason.",
@@ -74,7 +79,7 @@ def _details(inner: dict[str, object]) -> list[dict[str, object]]:
 
 
 def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[str]:
-    """What rules can be matched against."""
+    """The words that failure rules are matched against."""
     candidates: list[object] = [inner.get("code"), inner.get("type"), inner.get("status"), envelope.get("code"), envelope.get("type")]
     for name, keys in (("innererror", ("code",)), ("metadata", ("limit_source", "error_type", "reason")), ("details", ())):
         nested = inner.get(name)
@@ -86,11 +91,11 @@ def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[s
         for violation in violations if isinstance(violations, list) else ():
             quota = str(violation.get("quotaId", "")).lower() if isinstance(violation, dict) else ""
             candidates += ["quota_per_day"] if "perday" in quota else ["quota_per_minute"] if "perminute" in quota else []
-    return frozenset(word.lower() for word in map(_word, candidates[:_MOST_WORDS]) if word)
+    return frozenset(word.lower() for word in map(_word, candidates[:_MAX_WORDS]) if word)
 
 
 def _resets(inner: dict[str, object], envelope: dict[str, object]) -> tuple[str, ...]:
-    """Gemini's RetryInfo, and the members that say when a limit ends."""
+    """The values that say when a limit ends, from Gemini's RetryInfo or members such as `retry_after`."""
     candidates = [detail.get("retryDelay") for detail in _details(inner)]
     metadata = inner.get("metadata")
     for holder in (inner, envelope, metadata if isinstance(metadata, dict) else {}):

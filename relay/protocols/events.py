@@ -1,4 +1,7 @@
-"""Server-sent events one by one, for streams whose events must be understood. `relay.protocols.sse` is for those that pass through."""
+"""Splits a byte stream into server-sent events, for streams whose events are decoded. Pure.
+
+`relay.protocols.sse` is for streams that pass through.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from typing import Final
 
 from relay.protocols.sse import event_data, last_boundary, split_events
 
-LARGEST_EVENT: Final = 64 * 1024 * 1024  # bytes; an image may be in it
+LARGEST_EVENT: Final = 64 * 1024 * 1024  # bytes; an event may contain an image
 
 
 class TooLarge(Exception):
-    """An event is larger than anything that is meant."""
+    """An event is larger than LARGEST_EVENT."""
 
 
 class EventReader:
-    """Feed it what arrives; it returns whole events, as they came."""
+    """Buffers the bytes that arrive and returns complete events, unchanged."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -22,9 +25,9 @@ class EventReader:
         self._tail = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Raises TooLarge."""
+        """The events that these bytes complete. Raises TooLarge."""
         if self._pieces:
-            # Only around the seam and in what is new can an event end: what is held has been looked through.
+            # An event can end only at the seam or in the new bytes: the buffered ones have been searched already.
             if last_boundary(self._tail + data) == 0 and not _may_end(self._tail + data):
                 return self._hold(data)
             data = b"".join((*self._pieces, data))
@@ -35,7 +38,7 @@ class EventReader:
         return [event for event in split_events(data[:end]) if event.strip()] if end else []
 
     def finish(self) -> list[bytes]:
-        """The connection has ended: what was held, when it is an event whose last empty line is missing."""
+        """The connection was closed: returns the buffered event, whose last empty line is missing."""
         held = b"".join(self._pieces)
         self._pieces, self._size, self._tail = [], 0, b""
         return [held] if held.strip() else []
@@ -54,10 +57,10 @@ def _may_end(seam: bytes) -> bool:
 
 
 def payload(event: bytes) -> bytes:
-    """The data of an event without white space around it; empty for comments."""
+    """The data of an event, stripped of white space; empty for comments."""
     return event_data(event).strip()
 
 
 def typed_event(kind: str, data: bytes) -> bytes:
-    """An event with its name, as the Responses API writes them."""
+    """A named event, as the Responses API writes them."""
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), data)

@@ -1,4 +1,4 @@
-"""A multipart form that is in memory: where its parts lie, so that it can be sent on without a second copy of the files in it. Pure."""
+"""Locates the parts of a multipart form in memory, so that it can be sent on without copying its files. Pure."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from relay.protocols.fields import BadRequest
 
-_MOST_PARTS: Final = 500
-_MOST_TEXT: Final = 1 << 20  # bytes of a field that is read as text
+_MAX_PARTS: Final = 500
+_MAX_TEXT: Final = 1 << 20  # bytes of a field that is read as text
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One field. `filename` None: it is no file. Its content is `body[start:end]`; with its boundary and headers it begins at `section`."""
+    """One part of a form: a field or a file."""
 
     name: str
-    filename: str | None
+    filename: str | None  # None: a field
     content_type: str
-    section: int
-    start: int
-    end: int
+    section: int  # offset of the boundary before the part's headers
+    start: int  # offset of the content
+    end: int  # offset after the content
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MultipartForm:
+    """A form in memory and the positions of its parts."""
+
     body: bytes
     parts: tuple[Part, ...]
 
     def text(self, name: str) -> str | None:
-        """The first field of this name that is no file."""
+        """The first field of this name; files are ignored."""
         for part in self.parts:
-            if part.name == name and part.filename is None and part.end - part.start <= _MOST_TEXT:
+            if part.name == name and part.filename is None and part.end - part.start <= _MAX_TEXT:
                 return self.body[part.start : part.end].decode("utf-8", "replace")
         return None
 
     def texts(self) -> dict[str, str]:
-        """All fields that are no files; of several of one name the last."""
-        return {part.name: self.body[part.start : part.end].decode("utf-8", "replace") for part in self.parts if part.filename is None and part.end - part.start <= _MOST_TEXT}
+        """All fields, without the files; the last one where several share a name."""
+        return {part.name: self.body[part.start : part.end].decode("utf-8", "replace") for part in self.parts if part.filename is None and part.end - part.start <= _MAX_TEXT}
 
     def files(self, *names: str) -> list[Part]:
         return [part for part in self.parts if part.filename is not None and part.name in names]
@@ -51,7 +53,7 @@ class Form:
         return memoryview(self.body)[part.start : part.end]
 
     def edited(self, replaced: Mapping[str, bytes], dropped: Set[str]) -> list[memoryview | bytes]:
-        """The body with the content of some fields replaced and some fields left out, in pieces."""
+        """The body in pieces, with the content of some fields replaced and some fields removed."""
         view = memoryview(self.body)
         pieces: list[memoryview | bytes] = []
         at = 0
@@ -71,12 +73,13 @@ def boundary_of(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
-        raise BadRequest("Send this request as multipart/form-data; SDKs do so when they are given a file.", None, "invalid_multipart")
+        message = "Send this request as multipart/form-data; SDKs do so when they are given a file."
+        raise BadRequest(message, None, "invalid_multipart")
     return boundary
 
 
 def disposition(value: bytes) -> tuple[str, str | None]:
-    """Name and file name of a part; a file name may be raw UTF-8, or encoded after RFC 5987."""
+    """The name and file name of a part. A file name may be raw UTF-8, or encoded according to RFC 5987."""
     _, options = parse_options_header(value)
     name = options.get(b"name", b"").decode("utf-8", "replace")
     filename = options.get(b"filename")
@@ -89,16 +92,16 @@ class _Found:
     size: int = 0
 
 
-def parse_form(body: bytes, content_type: str) -> Form:
-    """Raises BadRequest."""
+def parse_form(body: bytes, content_type: str) -> MultipartForm:
+    """Parse the body of a form. Raises BadRequest."""
     boundary = boundary_of(content_type)
     found: list[_Found] = []
     field, value = bytearray(), bytearray()
     ended = False
 
     def on_part_begin() -> None:
-        if len(found) >= _MOST_PARTS:
-            raise BadRequest(f"The form has more than {_MOST_PARTS} fields.", None, "invalid_multipart")
+        if len(found) >= _MAX_PARTS:
+            raise BadRequest(f"The form has more than {_MAX_PARTS} fields.", None, "invalid_multipart")
         found.append(_Found({}))
 
     def on_header_end() -> None:
@@ -131,15 +134,16 @@ def parse_form(body: bytes, content_type: str) -> Form:
         raise _broken() from None
     if not ended:
         raise _broken()
-    return Form(body, tuple(_located(body, boundary, found)))
+    return MultipartForm(body, tuple(_located(body, boundary, found)))
 
 
 def _broken() -> BadRequest:
-    return BadRequest("The multipart form is broken or cut off. Send it again, with the boundary that its Content-Type names.", None, "invalid_multipart")
+    message = "The multipart form is broken or cut off. Send it again, with the boundary that its Content-Type names."
+    return BadRequest(message, None, "invalid_multipart")
 
 
 def _located(body: bytes, boundary: bytes, found: Sequence[_Found]) -> list[Part]:
-    """Where each part lies, which the parser does not tell. Raises BadRequest when the sizes do not add up."""
+    """The position of each part, which the parser does not report. Raises BadRequest when the sizes do not add up."""
     parts = []
     section = max(body.find(b"--" + boundary), 0)
     for entry in found:
@@ -155,7 +159,7 @@ def _located(body: bytes, boundary: bytes, found: Sequence[_Found]) -> list[Part
 
 
 def write_form(fields: Mapping[str, str], files: Sequence[tuple[str, str, str, bytes]]) -> tuple[bytes, str]:
-    """A form and its Content-Type. `files`: name, file name, type, content."""
+    """Write a form; returns it with its Content-Type. `files`: name, file name, type, content."""
     boundary = f"----airelays{uuid.uuid4().hex}"
     pieces = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
     for name, filename, kind, content in files:

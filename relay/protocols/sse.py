@@ -1,14 +1,12 @@
-"""Server-sent events as bytes. A chat stream passes through unchanged; a side scanner on the same bytes finds usage, errors and the end.
-
-Nothing here decodes an event that need not be changed: one regular expression runs over each buffer, and only events that it hits are parsed.
-"""
+"""Finds the boundaries and the data of server-sent events in bytes, without decoding them. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# A line ends with CR LF, LF or CR; an event ends with an empty line. CR LF CR at the end of a buffer is no end yet: its LF may follow.
+# A line ends with CR LF, LF or CR; an event ends with an empty line. CR LF CR at the end of a buffer does not end an
+# event yet: its LF may follow.
 _EOL: Final = rb"(?:\r\n|\n|\r(?!\n))"
 BOUNDARY: Final = re.compile(_EOL + rb"(?:\r\n|\n)|\r\r(?!\n)")
 _LINE: Final = re.compile(_EOL)
@@ -25,7 +23,7 @@ def event_data(event: bytes) -> bytes:
 
 
 def split_events(events: bytes) -> list[bytes]:
-    """Whole events, each with the empty line that ends it."""
+    """Split bytes into events, each with the empty line that ends it."""
     if b"\r" not in events:
         parts = events.split(b"\n\n")
         last = parts.pop()
@@ -41,12 +39,12 @@ def split_events(events: bytes) -> list[bytes]:
 
 
 def last_boundary(buffer: bytes) -> int:
-    """Where the last whole event ends, 0 when there is none."""
+    """The position after the last complete event; 0 when there is none."""
     newest = max(buffer.rfind(b"\n\n"), buffer.rfind(b"\n\r\n"), buffer.rfind(b"\r\r"))
     if newest < 0:
         return 0
     end = 0
-    # Search again from a little before the newest candidate, since CR LF CR LF is one boundary and not three.
+    # Search again from shortly before the newest candidate, since CR LF CR LF is one boundary and not three.
     for match in BOUNDARY.finditer(buffer, max(newest - 3, 0)):
         end = match.end()
     return end

@@ -1,4 +1,4 @@
-"""A rough number of tokens of text, for answers whose upstream does not count. Pure."""
+"""Estimates the tokens of text, for answers whose upstream reports no usage. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _TEXT: Final = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal|arg
 
 
 def text_units(answer: bytes) -> float:
-    """A rough number of tokens of the text members of chunks or answers."""
+    """The estimated tokens of the text members of chunks or answers."""
     return sum(map(token_units, _TEXT.findall(answer)))
 
 
 def token_units(text: bytes) -> float:
-    """A rough number of tokens of JSON-escaped text: four ASCII characters, or one character of another script, are one token."""
+    """The estimated tokens of JSON-escaped text: one for four ASCII characters or for one of another script."""
     if text.isascii():
         escapes = text.count(b"\\u")
         return (len(text) - 6 * escapes) / 4 + escapes if escapes else len(text) / 4

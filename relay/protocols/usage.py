@@ -1,21 +1,23 @@
-"""What a request used, in OpenAI's way of counting: cached and cache-write tokens are part of the input, reasoning tokens part of the output.
+"""The usage of a request, counted as OpenAI does. Pure.
 
-Vendors count differently (`Usage` is the one form that is priced): OpenAI's prompt includes cached tokens, Anthropic's leaves them out, and
-Gemini's thoughts are no part of its output. A count that is no sane number is 0, so that nobody is credited by an upstream's nonsense.
+Cached and cache-write tokens are part of the input, reasoning tokens part of the output. Vendors count differently, and
+`Usage` is the one form that is priced: OpenAI's prompt includes cached tokens, Anthropic's excludes them, and Gemini's
+output excludes thinking tokens. A count that is not a plausible number is 0, so that bad upstream data credits nobody.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
-CEILING = 2**53  # a count above this is nonsense from the upstream, not usage
+CEILING = 2**53  # a larger count is an upstream's mistake
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens by class, and what is not counted in tokens. All are at least 0."""
+    """Tokens by class, and the units that are not tokens. All are at least 0."""
 
     input: int = 0
     cached_input: int = 0
@@ -28,6 +30,9 @@ class Usage:
     images: int = 0
     milliseconds: int = 0
     characters: int = 0
+
+
+NO_USAGE: Final = Usage()
 
 
 class InputDetails(msgspec.Struct):
@@ -43,12 +48,12 @@ class OutputDetails(msgspec.Struct):
 
 
 def count(value: object) -> int:
-    """A count that somebody else's program wrote: anything but a sane non-negative number is 0."""
+    """A count from an upstream's answer; 0 for anything but a plausible non-negative number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
     return int(value) if 0 <= value < CEILING else 0
 
 
 def present(raw: msgspec.Raw) -> bool:
-    """Whether an optional member is there and not null."""
+    """Whether an optional member is present and not null."""
     return bytes(raw) not in (b"", b"null")

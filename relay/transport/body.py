@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import aiohttp
 import httpx
 from multidict import CIMultiDict
 
-if TYPE_CHECKING:
-    pass
-
-
 USER_AGENT: Final = "airelays-portal"
 
 
 class UpstreamStream(httpx.AsyncByteStream):
-    """The body of an answer, in pieces as they arrive."""
+    """The body of an upstream's response, read in the pieces that arrive."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self._content = response.content
 
     async def read(self) -> bytes:
-        """What has arrived, at least one byte; empty at the end of the body. Raises httpx.TransportError."""
+        """The bytes that have arrived, at least one; empty at the end of the body. Raises httpx.TransportError."""
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
@@ -39,7 +35,7 @@ class UpstreamStream(httpx.AsyncByteStream):
             yield chunk
 
     def close(self) -> None:
-        """Let the connection go: back to the pool when the body was read to its end, closed otherwise. Does not wait."""
+        """Return the connection to the pool when the body was read to its end; close it otherwise. Does not wait."""
         if self.at_end():
             self._response.release()
         else:
@@ -50,7 +46,7 @@ class UpstreamStream(httpx.AsyncByteStream):
 
 
 class UpstreamResponse(httpx.Response):
-    """httpx's response with headers that are decoded only when somebody asks for them: a good answer's never are."""
+    """An httpx response that decodes its headers on first use: most responses never need them."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._raw_headers = response.raw_headers
@@ -67,22 +63,22 @@ class UpstreamResponse(httpx.Response):
 
     @headers.setter
     def headers(self, value: httpx.Headers) -> None:
-        """Set once by httpx, to nothing."""
+        """Ignored: httpx sets empty headers once."""
 
 
 Pieces = Sequence[bytes | memoryview]
-_SLICE: Final = 256 * 1024  # bytes of a large body that are handed to the connection at once
+_SLICE: Final = 256 * 1024  # bytes of a large body that are given to the connection at once
 
 
 class Body(httpx.AsyncByteStream):
-    """A request's body that is in memory, whole or in pieces. A large one is sent slice by slice, so that no second copy of it waits in a buffer."""
+    """A request's body in memory. A large one is sent in slices, so that no second copy of it waits in a buffer."""
 
     def __init__(self, content: bytes | Pieces) -> None:
         self.content = content
         self.size = len(content) if isinstance(content, bytes) else sum(map(len, content))
 
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
-        """What aiohttp sends; asked for again for each time that it is sent."""
+        """The data for aiohttp. Called again each time the body is sent."""
         if isinstance(self.content, bytes) and self.size <= _SLICE:
             return self.content or None
         return self.__aiter__()
@@ -95,12 +91,12 @@ class Body(httpx.AsyncByteStream):
 
 
 def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
-    """The headers of every request with one key, made once."""
+    """The headers of requests with one key. Built once per key."""
     return CIMultiDict({"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth})
 
 
 def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float) -> httpx.Request:
-    """A request for `UpstreamTransport` (and the demo's), without the work that httpx does for requests of unknown make."""
+    """A POST request for `UpstreamTransport` or the demo's transport, without httpx's costly request building."""
     stream = Body(body)
     if not isinstance(body, bytes) or stream.size > _SLICE:
         headers = {**headers, "content-length": str(stream.size)}

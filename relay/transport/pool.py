@@ -1,4 +1,4 @@
-"""The connections of a process to its upstreams, one pool per proxy."""
+"""Connection pools to upstreams: one per process and proxy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import aiohttp
 import httpx
 
 from portal.lib.net import Allowance
+from relay.transport.resolver import GuardedResolver
+from relay.transport.transport import UpstreamTransport, _fresh, _reused
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
-from relay.transport.resolver import GuardedResolver
-from relay.transport.transport import UpstreamTransport, _fresh, _reused
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's connection pool, which leaves word whether a request got a connection that had been used before, and gives it a new one when it must have one."""
+    """aiohttp's connection pool, which records whether a request reused a connection and can force a new one."""
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         if _fresh.get():
@@ -53,7 +53,7 @@ class Upstreams:
             limit=self._connections,
             ssl=self._ssl,
             ttl_dns_cache=30,
-            keepalive_timeout=30,  # below the idle limit of common servers, so that a kept connection is rarely a dead one
+            keepalive_timeout=30,  # seconds; below the idle limit of common servers, so that few reused ones are dead
         )
         return aiohttp.ClientSession(
             connector=connector,

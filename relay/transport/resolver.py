@@ -1,10 +1,9 @@
-"""Name resolution with the SSRF guard in it: only permitted addresses come out."""
+"""Name resolution with the SSRF guard: only permitted addresses are returned."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
@@ -13,20 +12,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from portal.lib import net
 from portal.lib.net import Allowance
 
-if TYPE_CHECKING:
-    pass
-
 
 class NotPermitted(OSError):
-    """Raised inside the resolver, which may raise OSError only."""
+    """No address of a host is permitted. An OSError, because aiohttp expects nothing else of a resolver."""
 
 
 class ConnectRefused(httpx.ConnectError):
-    """The SSRF guard refused the address that a host name stands for."""
+    """The SSRF guard refused the address of a host name."""
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names and lets only permitted addresses through, so that a name cannot be pointed elsewhere after it was saved."""
+    """Resolves names to permitted addresses only, so that a saved name cannot be pointed at a forbidden one later."""
 
     def __init__(self, allowed: Callable[[], Sequence[Allowance]]) -> None:
         self._inner = aiohttp.ThreadedResolver()

@@ -1,7 +1,7 @@
-"""The one way to an upstream: httpx over aiohttp, one transport per process and proxy, every connection checked by the SSRF guard.
+"""Sends requests to upstreams: httpx over aiohttp, one transport per process and proxy, behind the SSRF guard.
 
-The relay path calls the transport directly (`httpx.AsyncClient` costs 4 ms of CPU a request); tests of channels and model lists use
-`httpx.AsyncClient` over the same kind of transport.
+The relay path calls the transport directly, because `httpx.AsyncClient` costs 4 ms of CPU per request; tests of
+channels and model lists use `httpx.AsyncClient` over the same kind of transport.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -19,22 +19,19 @@ from httpx_aiohttp import AiohttpTransport
 from relay.transport.body import Body, UpstreamResponse
 from relay.transport.resolver import ConnectRefused, NotPermitted
 
-if TYPE_CHECKING:
-    pass
-
-
-_reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)
-_fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)
-_STALE_SECONDS: Final = 1.0
+_reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)  # the request got a pooled connection
+_fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)  # the request needs a new connection
+_STALE_SECONDS: Final = 1.0  # a reused connection that fails later than this was not stale
 MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
 
 
 class UpstreamTransport(AiohttpTransport):
-    """httpx-aiohttp's transport less what the relay does not need per request, with a body that can be dropped at once.
+    """httpx-aiohttp's transport without the per-request work that the relay does not need.
 
-    An upstream may close a kept connection in the very moment in which a request is sent on it. When such a connection ends at once and
-    without a byte of an answer, the request is sent again, on a new one: the others may have been closed with it.
+    An upstream may close a pooled connection at the moment when a request is sent on it. When such a connection ends
+    immediately and without a byte of an answer, the request is sent again on a new connection: the other pooled ones
+    may have been closed as well.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -53,14 +50,20 @@ class UpstreamTransport(AiohttpTransport):
             _fresh.reset(token)
 
     async def connect_socket(self, url: str, headers: Mapping[str, str], connect_timeout: float) -> aiohttp.ClientWebSocketResponse:
-        """A websocket to an upstream, checked by the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
+        """Open a websocket to an upstream, behind the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
         async with asyncio.timeout(2 * connect_timeout):
             return await self.client.ws_connect(
-                url, headers=headers, protocols=("realtime",), autoclose=True, autoping=True, heartbeat=_HEARTBEAT, max_msg_size=MAX_FRAME,
+                url,
+                headers=headers,
+                protocols=("realtime",),
+                autoclose=True,
+                autoping=True,
+                heartbeat=_HEARTBEAT,
+                max_msg_size=MAX_FRAME,
                 proxy=str(self.proxy.url) if self.proxy else None,
-            )  # fmt: skip
+            )
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):

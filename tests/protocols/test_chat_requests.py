@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.protocols.chat_completions.answer import parse_chat_answer
-from relay.protocols.chat_completions.request import conversation, parse_chat_request
+from relay.protocols.chat_completions.request import conversation_key, parse_chat_request
 from relay.protocols.fields import BadRequest
 from tests.support.strategies import FIELDS, JSON_VALUES, TEXT
 
@@ -55,4 +55,4 @@ def test_answer_parser_survives_anything(body: bytes) -> None:
 )
 def test_what_tells_a_conversation(body: str, expected: str) -> None:
     request = parse_chat_request(f'{{"model":"m","messages":[{{}}],{body}}}'.encode())
-    assert conversation(request.fields) == expected
+    assert conversation_key(request.fields) == expected

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from relay.protocols.multipart import Form, parse_form
+from relay.protocols.multipart import MultipartForm, parse_form
 
 Script = Callable[["Call"], Awaitable[None]]
 
@@ -44,7 +44,7 @@ class Call:
         return found
 
     @property
-    def form(self) -> Form:
+    def form(self) -> MultipartForm:
         return parse_form(self.body, self.headers["content-type"])
 
     @property

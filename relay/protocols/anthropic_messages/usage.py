@@ -18,7 +18,10 @@ _messages_decoder = msgspec.json.Decoder(_MessagesUsage)
 
 
 def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """The `usage` object of Anthropic's messages, whose `input_tokens` leave out what was read from or written to the cache."""
+    """Parse the `usage` object of Anthropic's messages; None when it has no counts.
+
+    Its `input_tokens` exclude the tokens that were read from or written to the cache.
+    """
     try:
         found = _messages_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A plain chat completion: what must be understood of it, and the members that some upstreams leave out. Pure."""
+"""Non-streaming chat completions: parses what the portal needs, fills in members that some upstreams omit. Pure."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _answer = msgspec.json.Decoder(_Answer)
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """What the portal needs of a plain answer. `is_error`: a 200 whose body is an error object."""
+    """The parts of a non-streaming answer that the portal needs."""
 
-    usage: Usage | None
-    is_error: bool
-    model: str
+    usage: Usage | None  # None: the upstream reports none
+    is_error: bool  # a 200 whose body is an error object
+    model: str  # empty when the answer does not name it
 
 
 def parse_chat_answer(body: bytes) -> ChatAnswer | None:
-    """None when the body is no chat completion at all (empty, HTML, cut off)."""
+    """Parse the body of a chat completion; None when it is not one (empty, HTML, truncated)."""
     try:
         answer = _answer.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -43,8 +43,11 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
     return ChatAnswer(usage, is_error, answer.model if isinstance(answer.model, str) else "")
 
 
-def completed(body: bytes, created: int) -> bytes:
-    """A plain answer with every member that clients rely on; the same bytes when none is missing. `created`: seconds since 1970, where the upstream does not say."""
+def complete_answer(body: bytes, created: int) -> bytes:
+    """Add the members that clients rely on to an answer; returns the same bytes when none is missing.
+
+    `created`: seconds since 1970, used when the upstream sends no creation time.
+    """
     if b'"logprobs"' in body and b'"refusal"' in body and b'"created"' in body and b'"object"' in body:
         return body
     answer = decode_object(body)

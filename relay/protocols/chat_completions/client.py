@@ -1,4 +1,4 @@
-"""A client of chat completions at an upstream of another API: its request as a hub request, and the answer. Pure."""
+"""Converts between a chat completions client and the hub, for upstreams that speak another API. Pure."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from dataclasses import dataclass
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
-from relay.protocols.chat_completions.hub import bare_message
-from relay.protocols.contract import Form
+from relay.protocols.chat_completions.hub import strip_extensions
+from relay.protocols.contract import ConvertedRequest
 
 
 @dataclass(slots=True)
 class ChatClient:
-    """One request. The hub's form is the client's own, but for the functions of old clients, which become tools."""
+    """One request of a chat completions client.
+
+    The hub form equals the client's, except that the deprecated `functions` become tools.
+    """
 
     request: Json  # decoded
-    include_usage: bool  # of a stream
-    fallback_id: str  # of the completion, where the upstream gives none
+    include_usage: bool  # whether a stream ends with a usage chunk
+    fallback_id: str  # of the completion, when the upstream sends none
 
-    def hub_request(self) -> Form:
+    def hub_request(self) -> ConvertedRequest:
         request = self.request
         if self.legacy:
             request = {name: value for name, value in request.items() if name not in {"functions", "function_call", "tools", "tool_choice"}}
@@ -28,11 +31,11 @@ class ChatClient:
         messages = objects_of(request, "messages")
         if any(text_of(message, "role") == "function" or "function_call" in message for message in messages):
             request = {**request, "messages": [_message(message) for message in messages]}
-        return Form(request)
+        return ConvertedRequest(request)
 
     def answer(self, completion: Json) -> Json:
         for choice in objects_of(completion, "choices"):
-            message = bare_message(object_of(choice, "message"))
+            message = strip_extensions(object_of(choice, "message"))
             calls = objects_of(message, "tool_calls")
             if calls and self.legacy:
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
@@ -48,7 +51,7 @@ class ChatClient:
 
     @property
     def legacy(self) -> bool:
-        """Whether the client speaks of functions, as before there were tools."""
+        """Whether the client uses the deprecated `functions` instead of tools."""
         return bool(objects_of(self.request, "functions"))
 
 
@@ -57,7 +60,10 @@ def _tool_choice(choice: object) -> object:
 
 
 def _message(message: Json) -> Json:
-    """A call, or a result, as it is with tools. Old clients name neither, so that the function's name stands for the call's id."""
+    """Rewrite a function call or its result as a tool call or its result.
+
+    The deprecated form has no call ids, so the id is derived from the function's name.
+    """
     if text_of(message, "role") == "function":
         call_id = text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}"
         return {**message, "role": "tool", "tool_call_id": call_id}

@@ -1,4 +1,4 @@
-"""Hub chunks as the chunks of a chat completion. Pure; one object follows one stream."""
+"""Encodes hub chunks as the chunks of a chat completion. Pure; one object per stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
-from relay.protocols.chat_completions.hub import THINKING, bare_message
+from relay.protocols.chat_completions.hub import THINKING, strip_extensions
 from relay.protocols.codec import DONE
 from relay.protocols.token_estimate import token_units
 
@@ -15,14 +15,14 @@ _HEAD: Final = ("id", "object", "created", "model")
 
 @dataclass(slots=True)
 class ChatEncoder:
-    """Writes each chunk as it comes. The chunk with the finish_reason waits for the end, and goes out with the marker."""
+    """Writes each chunk as it arrives. The chunk with the finish_reason is sent at the end, with the end marker."""
 
-    include_usage: bool
-    legacy: bool  # calls are written as the calls of functions
-    fallback_id: str
-    units: float = 0.0
+    include_usage: bool  # whether the stream ends with a usage chunk
+    legacy: bool  # tool calls are written as the deprecated `function_call`
+    fallback_id: str  # of the completion, when the upstream sends none
+    units: float = 0.0  # estimated tokens of the text written so far
     ending: bytes = DONE
-    final: Json | None = None
+    final: Json | None = None  # always None: chat completions are not stored
     _finish: bytes = b""
     _usage: bytes = b""
     _opened: bool = False
@@ -47,12 +47,12 @@ class ChatEncoder:
             out = self._written({"role": "assistant", "content": "", "refusal": None}, None, None)
         delta = object_of(choice, "delta")
         if THINKING in delta:
-            delta = bare_message(delta)
-        for said in delta.values():
-            if isinstance(said, str):
-                self.units += token_units(said.encode())
-            elif isinstance(said, list):
-                self.units += token_units(encode(said)) / 2
+            delta = strip_extensions(delta)
+        for value in delta.values():
+            if isinstance(value, str):
+                self.units += token_units(value.encode())
+            elif isinstance(value, list):
+                self.units += token_units(encode(value)) / 2
         finish = text_of(choice, "finish_reason")
         if finish:
             self._finish = self._written({}, "function_call" if self.legacy and finish == "tool_calls" else finish, None)
@@ -73,5 +73,5 @@ class ChatEncoder:
         return b"", self._finish + self._usage + DONE
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        """The event by which a stream ends that cannot go on."""
+        """The error event that ends a stream which cannot continue."""
         return b"data: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"

@@ -1,6 +1,7 @@
-"""A chat stream passes through unchanged; a scanner on the same bytes finds usage, errors and the end. Pure.
+"""Passes a chat completions stream through unchanged, while a scanner finds usage, errors and the end. Pure.
 
-Nothing here decodes an event that need not be changed: one search runs over each buffer, and only events that it hits are parsed.
+Events that need no change are not decoded: one search runs over each buffer, and only the events that it hits are
+parsed.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ _INTEREST_WITH_FINISH: Final = re.compile(_INTEREST.pattern + rb'|"finish_reason
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
 
-# An unfinished event is held until its end comes, since it may turn out to be the usage chunk. Larger ones pass through as they arrive.
+# Bytes of an incomplete event that are buffered until its end arrives, since it may turn out to be the usage chunk.
+# Larger events pass through as they arrive.
 HOLD_LIMIT: Final = 64 * 1024
 TAIL_LIMIT: Final = 4096
-UNCOUNTED_LIMIT: Final = 32 * 1024  # text is counted in lumps, and not at all in a short stream whose upstream reports usage
+# Bytes of text that are counted at once. A short stream whose upstream reports usage is never counted.
+UNCOUNTED_LIMIT: Final = 32 * 1024
 
 
 class _Choice(msgspec.Struct):
@@ -46,34 +49,32 @@ _chunk: Final = msgspec.json.Decoder(_Chunk)
 
 @dataclass(slots=True)
 class ChatStream:
-    """Follows one chat stream. Feed it what arrives; send on what it returns.
+    """The codec of one chat completions stream. Feed it the bytes that arrive; send on the bytes it returns."""
 
-    `started`: an event with data has come out. `error`: the upstream's error event, which does not come out.
-    `drop_usage`: the client did not ask for usage, so the chunk that carries nothing else is taken out.
-    `choices`, `watch_finish`: for upstreams without `[DONE]`, the end is every choice's finish_reason.
-    """
-
-    drop_usage: bool = False
-    watch_finish: bool = False
-    choices: int = 1
-    usage: Usage | None = None
-    error: bytes | None = None
+    drop_usage: bool = False  # the client did not ask for usage: the chunk that carries nothing else is removed
+    watch_finish: bool = False  # the upstream sends no `[DONE]`: the stream ends with every choice's finish_reason
+    choices: int = 1  # how many choices must finish
+    usage: Usage | None = None  # as the upstream reports it
+    error: bytes | None = None  # the upstream's error event, which is not sent on
     failed: bytes | None = None
-    done: bool = False
-    started: bool = False
+    done: bool = False  # `[DONE]` has arrived
+    started: bool = False  # an event with data has been returned
     ending: bytes = DONE
     content_type: str = EVENT_STREAM
-    _units: float = 0.0
-    _uncounted: list[bytes] = field(default_factory=list)
+    _units: float = 0.0  # estimated tokens of the text counted so far
+    _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
-    _held: bytes = b""
-    _oversized: bool = False
-    _tail: bytes = b""
-    _finished: set[int] = field(default_factory=set)
+    _held: bytes = b""  # an event whose end has not arrived
+    _oversized: bool = False  # inside an event that is larger than HOLD_LIMIT
+    _tail: bytes = b""  # the last bytes of that event
+    _finished: set[int] = field(default_factory=set)  # indexes of the choices with a finish_reason
     _terminal: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Bytes to send on now: whole events only, but for events over 64 KiB. After an error or `[DONE]` nothing more comes out."""
+        """The bytes to send on now: complete events, except for events over 64 KiB.
+
+        Empty after an error or `[DONE]`.
+        """
         if self.done or self.error is not None:
             return b""
         if self._oversized:
@@ -92,46 +93,46 @@ class ChatStream:
         return self._events(buffer[:end] if self._held else buffer)
 
     def finish(self) -> bytes:
-        """The upstream closed the connection. Returns bytes that were still held back, when they make a whole event."""
+        """The upstream closed the connection: returns the buffered bytes when they are a complete event."""
         if self.done or self.error is not None or self._oversized or not self._held.strip():
             return b""
         held, self._held = self._held, b""
-        # Some servers leave the last empty line out.
+        # Some servers omit the last empty line.
         return self._events(held)
 
     @property
     def terminal(self) -> bytes:
-        """The end marker as the upstream wrote it. It goes out when the usage record is on disk."""
+        """The end marker as the upstream wrote it. It is sent once the usage record is on disk."""
         return self._terminal
 
     @property
     def mid_event(self) -> bool:
-        """What came out so far ends inside an event, one that is too large to be held: nothing else may be put in now."""
+        """Whether the bytes returned so far end inside an oversized event, so that nothing may be inserted now."""
         return self._oversized
 
     @property
     def complete(self) -> bool:
-        """The stream reached its end: `[DONE]`, or every finish_reason where that is the rule."""
+        """Whether the stream reached its end: `[DONE]`, or with `watch_finish` every choice's finish_reason."""
         return self.done or (self.watch_finish and len(self._finished) >= self.choices)
 
     @property
     def text_units(self) -> float:
-        """A rough number of tokens of the text that came out, 0 when the upstream reports usage."""
+        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""
         if self.usage is not None:
             return 0.0
         self._count_now()
         return self._units
 
     def delivered_units(self) -> float:
-        """A rough number of tokens of the text that has come out so far."""
+        """The estimated tokens of the text that has been returned so far."""
         self._count_now()
         return self._units
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        """The event by which a stream ends that cannot go on."""
+        """The error event that ends a stream which cannot continue."""
         return b"data: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- internals ---------------------------------------------------------------------------------------------------
 
     def _hold(self, buffer: bytes) -> bytes:
         if len(buffer) <= HOLD_LIMIT:
@@ -158,29 +159,32 @@ class ChatStream:
         return data[:end] + self.feed(data[end:])
 
     def _events(self, events: bytes) -> bytes:
-        """Look into a run of whole events."""
+        """Scan complete events; returns those that may be sent on."""
         self._count_text(events)
         at = self._first_interest(events)
-        out = events if at < 0 else self._sift(events, at)
+        out = events if at < 0 else self._filter_events(events, at)
         if not self.started and DATA_LINE.search(out):
             self.started = True
         return out
 
-    def _sift(self, events: bytes, at: int) -> bytes:
-        """A run of whole events without those that must not go out now; `at` is where the first of interest may begin."""
-        # What comes before the first event of interest goes out as it is.
+    def _filter_events(self, events: bytes, at: int) -> bytes:
+        """Remove the events that must not be sent now. `at`: where the first event of interest may begin."""
+        # Everything before the first event of interest passes unread.
         start = last_boundary(events[:at])
-        kept = [events[:start]] if start else []
+        passed = [events[:start]] if start else []
         pattern = _INTEREST_WITH_FINISH if self.watch_finish else _INTEREST
         for event in split_events(events[start:] if start else events):
-            if pattern.search(event) is None or self._keep(event):
-                kept.append(event)
+            if pattern.search(event) is None or self._inspect(event):
+                passed.append(event)
             if self.done or self.error is not None:
                 break
-        return b"".join(kept)
+        return b"".join(passed)
 
     def _first_interest(self, events: bytes) -> int:
-        """Where something begins that must be looked at, -1 when there is nothing. Plain searches, ten times as fast as one expression."""
+        """The position of the first text that must be inspected; -1 when there is none.
+
+        Plain searches are ten times as fast as one regular expression.
+        """
         if not self.watch_finish and b"[DONE]" not in events and not _has_value(events, b'"usage"') and not _has_value(events, b'"error"'):
             return -1
         found = [events.find(mark) for mark in (b"[DONE]", b'"usage":{', b'"usage": {')]
@@ -190,8 +194,8 @@ class ChatStream:
         match = (_INTEREST_WITH_FINISH if self.watch_finish else _INTEREST).search(events)
         return match.start() if match else -1
 
-    def _keep(self, event: bytes) -> bool:
-        """Parse one event that may matter. False when it must not be sent on now."""
+    def _inspect(self, event: bytes) -> bool:
+        """Parse one event of interest. Returns whether it may be sent on now."""
         data = event_data(event)
         if data.strip() == b"[DONE]":
             self.done, self._terminal = True, event
@@ -228,13 +232,13 @@ class ChatStream:
 
 
 def _has_value(events: bytes, name: bytes) -> bool:
-    """Whether a member of this name is there with something else than null."""
+    """Whether a member of this name is present with a value other than null."""
     count = events.count(name)
     return count > 0 and count != events.count(name + b":null") + events.count(name + b": null")
 
 
 def _object_at(text: bytes, start: int) -> Usage | None:
-    """The usage object that begins at `start`, whatever follows it."""
+    """Parse the usage object that begins at `start`; the text after it is ignored."""
     depth = 0
     for position in range(start, len(text)):
         byte = text[position]

@@ -1,4 +1,4 @@
-"""Upstreams that speak chat completions, for clients of other APIs: the hub's form is theirs. Pure."""
+"""Converts between the hub and upstreams that speak chat completions, for clients of other APIs. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from portal.lib.json import Json, decode_object, encode
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.chat_completions.hub import without_extensions
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
-from relay.protocols.contract import Completion, Dialect, Form
+from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 
-_LIMIT: Final = "max_completion_tokens"  # in the hub
+_LIMIT: Final = "max_completion_tokens"  # the output limit in the hub form
 
 
 class ChatUpstream:
-    """Chat completions as upstreams speak them."""
+    """Upstreams that speak chat completions; the hub form is theirs but for its extension members."""
 
     api = "chat.completions"
     answer_name = "a chat completion"
 
-    def request(self, hub: Json, dialect: Dialect) -> Form:
+    def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
         body = without_extensions(hub)
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return Form(body)
+        return ConvertedRequest(body)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = tokens

@@ -1,4 +1,4 @@
-"""A stream of chat chunks as hub chunks, which they are: decoded, with usage, errors and the end found in them. Pure."""
+"""Decodes a stream of chat chunks into hub chunks, and finds usage, errors and the end. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from relay.protocols.usage import Usage
 
 @dataclass(slots=True)
 class ChatDecoder:
-    """Follows one stream. Moonshot reports the usage inside a choice; it is moved to where the hub has it."""
+    """The decoder of one stream. Usage inside a choice (Moonshot) moves to the chunk, where the hub form has it."""
 
     watch_finish: bool = False  # for upstreams without an end marker: the first choice's finish_reason is the end
-    usage: Usage | None = None
-    error: bytes | None = None
-    done: bool = False
-    _finished: bool = False
+    usage: Usage | None = None  # as the upstream reports it
+    error: bytes | None = None  # the upstream's error object
+    done: bool = False  # the stream reached its end
+    _finished: bool = False  # the first choice has a finish_reason
 
     def chunks(self, event: bytes) -> list[Json]:
         data = payload(event)

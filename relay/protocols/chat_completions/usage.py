@@ -1,4 +1,4 @@
-"""The `usage` object of chat completions, with the habits of the vendors that copy it. Pure."""
+"""The `usage` object of chat completions, including the deviations of compatible vendors. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _decoder = msgspec.json.Decoder(_ChatUsage)
 
 
 def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """The `usage` object of a chat completion or chunk, or None when it is no object with counts."""
+    """Parse the `usage` object of a chat completion or chunk; None when it has no counts."""
     try:
         found = _decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -33,7 +33,9 @@ def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     reasoning = count(out.reasoning_tokens)
     beside = count(found.total_tokens) - total_in - total_out
     if beside > 0 and reasoning in (0, beside):
-        # xAI counts reasoning beside the completion, Gemini's OpenAI dialect does not name its thoughts at all; only the total has them.
+        # Only the total includes them: xAI counts reasoning tokens outside the completion, and Gemini's
+        # OpenAI-compatible
+        # API does not list its thinking tokens at all.
         total_out, reasoning = total_out + beside, beside
     cached = count(into.cached_tokens) or count(found.cached_tokens) or count(found.prompt_cache_hit_tokens)
     return Usage(

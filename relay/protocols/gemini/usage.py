@@ -26,7 +26,10 @@ _gemini_decoder = msgspec.json.Decoder(_GeminiUsage)
 
 
 def parse_gemini_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """Gemini's `usageMetadata`, whose thoughts are counted beside the candidates and not among them."""
+    """Parse Gemini's `usageMetadata`; None when it has no counts.
+
+    Thinking tokens are counted separately from the candidates there, and are part of the output here.
+    """
     try:
         found = _gemini_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -1,4 +1,7 @@
-"""Answers of the endpoints whose bodies pass through: what they used, and the form that clients rely on. Pure."""
+"""Answers of pass-through endpoints: parses their usage, and completes the form that clients rely on. Pure.
+
+A `read_…` function returns None when the body is no answer of its endpoint.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import msgspec
 
 from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.passthrough.requests import Asked
+from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -34,15 +37,15 @@ _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A plain answer. `usage` None: it reports none. `is_error`: a 200 with an error object. `body`: what the client gets."""
+class PassthroughAnswer:
+    """A complete answer of a pass-through endpoint."""
 
-    body: bytes
-    usage: Usage | None = None
-    is_error: bool = False
+    body: bytes  # for the client
+    usage: Usage | None = None  # None: the upstream reports none
+    is_error: bool = False  # a 200 with an error object
 
 
-AnswerReader = Callable[[bytes, Asked], Read | None]
+AnswerReader = Callable[[bytes, PassthroughRequest], PassthroughAnswer | None]
 
 
 def _decoded(body: bytes) -> _Shape | None:
@@ -52,26 +55,29 @@ def _decoded(body: bytes) -> _Shape | None:
         return None
 
 
-def read_completion(body: bytes, asked: Asked) -> Read | None:
-    """None, here and below: it is no such answer."""
+def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
+    """Read a legacy completion."""
     found = _decoded(body)
     if found is None or not (present(found.choices) or present(found.error)):
         return None
-    return Read(body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error))
+    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error))
 
 
-def read_embeddings(body: bytes, asked: Asked) -> Read | None:
+def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
     if found is None or not (present(found.data) or present(found.error)):
         return None
     if present(found.error):
-        return Read(body, None, True)
+        return PassthroughAnswer(body, None, True)
     usage = parse_chat_usage(found.usage) if present(found.usage) else None
-    return Read(in_encoding(body, found.data, asked.encoding), usage)
+    return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
 
 
 def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
-    """An answer of embeddings with the vectors as the client wants them: upstreams that do not know base64 write numbers all the same."""
+    """Convert the vectors of an embeddings answer to the encoding the client wants.
+
+    Upstreams that do not support base64 send numbers regardless.
+    """
     head = bytes(memoryview(data)[:4096])
     at = head.find(b'"embedding"', head.find(b'"embedding"') + 1) if b'"object"' in head[:40] else head.find(b'"embedding":')
     at = head.find(b'"embedding":') if at < 0 else at
@@ -89,12 +95,13 @@ def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
 
 
 def pack(vector: list[object]) -> str:
-    """Numbers as Base64 of 32-bit floats, least significant byte first."""
+    """Encode numbers as Base64 of little-endian 32-bit floats."""
     numbers = [float(value) if isinstance(value, (int, float)) else 0.0 for value in vector]
     return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
 
 
 def unpack(text: str) -> list[float]:
+    """Decode Base64 of little-endian 32-bit floats; empty when it is not valid."""
     try:
         raw = base64.b64decode(text)
     except ValueError:
@@ -102,34 +109,34 @@ def unpack(text: str) -> list[float]:
     return list(struct.unpack(f"<{len(raw) // 4}f", raw[: len(raw) // 4 * 4]))
 
 
-def read_moderation(body: bytes, asked: Asked) -> Read | None:
+def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
     if found is None or not (present(found.results) or present(found.error)):
         return None
     usage = parse_chat_usage(found.usage) if present(found.usage) else None
-    return Read(body, usage, present(found.error))
+    return PassthroughAnswer(body, usage, present(found.error))
 
 
-def read_images(body: bytes, asked: Asked) -> Read | None:
+def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
     if found is None or not (present(found.data) or present(found.error)):
         return None
     if present(found.error):
-        return Read(body, None, True)
+        return PassthroughAnswer(body, None, True)
     try:
         made = len(_raws.decode(found.data))
     except (msgspec.DecodeError, ValueError):
         return None
     usage = parse_responses_usage(found.usage) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
-    return Read(body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made))
+    return PassthroughAnswer(body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made))
 
 
-def read_transcription(body: bytes, asked: Asked) -> Read | None:
-    """JSON, or, when the client wanted it so, plain text."""
+def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
+    """Read a transcription: JSON, or plain text when the client asked for it."""
     if asked.encoding in {"text", "srt", "vtt"}:
         found = _decoded(body) if body.lstrip().startswith(b"{") else None
-        return Read(body, None, found is not None and present(found.error))
+        return PassthroughAnswer(body, None, found is not None and present(found.error))
     found = _decoded(body)
     if found is None or not (present(found.text) or present(found.error)):
         return None
@@ -138,18 +145,18 @@ def read_transcription(body: bytes, asked: Asked) -> Read | None:
         usage = Usage(milliseconds=math.ceil(found.duration * 1000))
     elif usage is not None and not usage.milliseconds:
         usage = Usage(usage.input, usage.cached_input, output=usage.output, audio_input=usage.audio_input, milliseconds=asked.units.milliseconds)
-    return Read(body, usage, present(found.error))
+    return PassthroughAnswer(body, usage, present(found.error))
 
 
-def read_rerank(body: bytes, asked: Asked) -> Read | None:
-    """In Jina's form with Cohere's `meta`, whatever form the upstream's has."""
+def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
+    """Read a rerank answer in any vendor's form, and convert it to Jina's form with Cohere's `meta`."""
     whole = decode(body)
     if isinstance(whole, list):  # text-embeddings-inference
         whole = {"results": whole}
     if not isinstance(whole, dict):
         return None
     if whole.get("error"):
-        return Read(body, None, True)
+        return PassthroughAnswer(body, None, True)
     results = objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
     if not results and "results" not in whole:
         return None
@@ -165,7 +172,7 @@ def read_rerank(body: bytes, asked: Asked) -> Read | None:
         canonical["usage"] = {"total_tokens": tokens}
     if not meta:
         canonical["meta"] = {"billed_units": {"search_units": 1}}
-    return Read(encode(canonical), Usage(input=tokens) if tokens else None)
+    return PassthroughAnswer(encode(canonical), Usage(input=tokens) if tokens else None)
 
 
 def _score(entry: Json) -> float:

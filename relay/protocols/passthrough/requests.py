@@ -1,6 +1,7 @@
-"""The endpoints whose bodies pass through: what must be understood of their requests and answers. Pure.
+"""Requests of pass-through endpoints: parses the members that decide about price and limits. Pure.
 
-Source of members and units: OpenAI's API reference and SDK, November 2026; for rerank, which OpenAI has not, Cohere's and Jina's.
+Source of members and units: OpenAI's API reference and SDK, November 2026; for rerank, which OpenAI does not offer,
+those of Cohere and Jina.
 """
 
 from __future__ import annotations
@@ -13,37 +14,34 @@ from typing import Final
 from portal.lib.json import Json, decode, text_of
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.token_estimate import token_units
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 
 Values = Mapping[str, object]
-NO_UNITS: Final = Usage()
 _PER_INPUT: Final = 1
-_IMAGE_TOKENS: Final = {"low": 500, "medium": 2000, "standard": 2000}  # upper estimates of one large image; everything else counts as the best quality
+# Upper estimates of the tokens of one large image, by quality; any other value counts as the best quality.
+_IMAGE_TOKENS: Final = {"low": 500, "medium": 2000, "standard": 2000}
 _BEST_IMAGE: Final = 8000
-_AUDIO_TOKENS_PER_SECOND: Final = 17  # heard, as a minute is about 1,000
-_TEXT_TOKENS_PER_SECOND: Final = 5  # written down
+_AUDIO_TOKENS_PER_SECOND: Final = 17  # input: a minute is about 1,000
+_TEXT_TOKENS_PER_SECOND: Final = 5  # of the transcript
 _SPOKEN_PER_CHARACTER: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks for, as far as it decides about price and answer. Tokens are estimates; `exact`: no answer can be asked to be shorter."""
+class PassthroughRequest:
+    """The members of a request that decide about its price and its answer. Tokens are estimates."""
 
     prompt_tokens: int = 0
-    output_limit: int | None = 0
-    choices: int = 1
+    output_limit: int | None = 0  # tokens of each answer; None: no limit
+    choices: int = 1  # how many answers are requested
     stream: bool = False
-    include_usage: bool = False
-    units: Usage = NO_UNITS
-    exact: bool = True
-    encoding: str = ""
-
-
-# -- requests --------------------------------------------------------------------------------------------------------
+    include_usage: bool = False  # the client wants a usage chunk at the end of a stream
+    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
+    exact: bool = True  # the answer cannot be limited to fewer tokens
+    encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
 
 
 def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
-    """Some members of a JSON body, decoded."""
+    """Decode some members of a JSON body."""
     return {name: decode(raw) for name, raw in fields.items() if name in names}
 
 
@@ -63,19 +61,19 @@ def _flag(values: Values, name: str) -> bool:
     raise BadRequest(f"The field “{name}” must be true or false.", name)
 
 
-def _count(values: Values, name: str, most: int) -> int:
+def _count(values: Values, name: str, maximum: int) -> int:
     found = values.get(name)
     if isinstance(found, str) and found.isdecimal():
         found = int(found)
     if found is None or found == "":
         return 1
-    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= most:
-        raise BadRequest(f"The field “{name}” must be between 1 and {most}.", name)
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= maximum:
+        raise BadRequest(f"The field “{name}” must be between 1 and {maximum}.", name)
     return found
 
 
 def _text_tokens(value: object, name: str) -> int:
-    """Tokens of a text, of a list of texts, of token numbers, or of lists of them. Raises BadRequest."""
+    """The estimated tokens of a text, a list of token numbers, or a list of either. Raises BadRequest."""
     if isinstance(value, str):
         return math.ceil(token_units(value.encode("utf-8", "replace"))) + _PER_INPUT
     if isinstance(value, list):
@@ -91,67 +89,69 @@ def _part_tokens(part: Json) -> int:
     return math.ceil(token_units(text.encode("utf-8", "replace"))) if text else 800
 
 
-def ask_completions(values: Values) -> Asked:
+def parse_completions(values: Values) -> PassthroughRequest:
     """Legacy completions."""
     prompt = values.get("prompt")
     tokens = _text_tokens(prompt, "prompt") if prompt is not None else 1
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     limit = values.get("max_tokens")
     options = values.get("stream_options")
-    asked = limit if isinstance(limit, int) and limit >= 0 else 16  # OpenAI's default; other servers go on to their own limit
+    # 16 is OpenAI's default; other servers apply their own.
+    output_limit = limit if isinstance(limit, int) and limit >= 0 else 16
     choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
-    return Asked(tokens, asked, choices, _flag(values, "stream"), isinstance(options, dict) and options.get("include_usage") is True, exact=False)
+    return PassthroughRequest(tokens, output_limit, choices, _flag(values, "stream"), isinstance(options, dict) and options.get("include_usage") is True, exact=False)
 
 
-def ask_embeddings(values: Values) -> Asked:
+def parse_embeddings(values: Values) -> PassthroughRequest:
     wanted = values.get("encoding_format")
     if wanted not in (None, "float", "base64"):
         raise BadRequest("The field “encoding_format” must be float or base64.", "encoding_format")
-    return Asked(_text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float"))
+    return PassthroughRequest(_text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float"))
 
 
-def ask_moderations(values: Values) -> Asked:
-    return Asked(_text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input"))
+def parse_moderations(values: Values) -> PassthroughRequest:
+    return PassthroughRequest(_text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input"))
 
 
-def ask_images(values: Values) -> Asked:
-    """Generations, edits and variations."""
+def parse_images(values: Values) -> PassthroughRequest:
+    """Image generations, edits and variations."""
     count = _count(values, "n", 10)
     quality = values.get("quality")
     each = _IMAGE_TOKENS.get(quality if isinstance(quality, str) else "", _BEST_IMAGE)
     prompt = values.get("prompt")
     tokens = _text_tokens(prompt, "prompt") if isinstance(prompt, str) else 0
-    return Asked(tokens, each, count, _flag(values, "stream"), units=Usage(images=count))
+    return PassthroughRequest(tokens, each, count, _flag(values, "stream"), units=Usage(images=count))
 
 
-def ask_generation(values: Values) -> Asked:
+def parse_generation(values: Values) -> PassthroughRequest:
     _need(values, "prompt", "what the image shall show")
-    return ask_images(values)
+    return parse_images(values)
 
 
-def ask_speech(values: Values) -> Asked:
+def parse_speech(values: Values) -> PassthroughRequest:
     text = _need(values, "input", "the text to be spoken")
     if not isinstance(text, str):
         raise BadRequest("The field “input” must be a text.", "input")
     spoken = math.ceil(len(text) * _SPOKEN_PER_CHARACTER)
-    return Asked(_text_tokens(text, "input"), spoken, stream=values.get("stream_format") == "sse", units=Usage(characters=len(text)))
+    return PassthroughRequest(_text_tokens(text, "input"), spoken, stream=values.get("stream_format") == "sse", units=Usage(characters=len(text)))
 
 
-def ask_transcription(values: Values, milliseconds: int) -> Asked:
-    """Transcriptions and translations of so much audio."""
+def parse_transcription(values: Values, milliseconds: int) -> PassthroughRequest:
+    """Transcriptions and translations of audio of this length."""
     seconds = -(-milliseconds // 1000)
-    heard = seconds * _AUDIO_TOKENS_PER_SECOND + 1
-    return Asked(
-        heard, seconds * _TEXT_TOKENS_PER_SECOND + 16, stream=_flag(values, "stream"), units=Usage(milliseconds=milliseconds), encoding=str(values.get("response_format") or "json")
+    audio_tokens = seconds * _AUDIO_TOKENS_PER_SECOND + 1
+    return PassthroughRequest(
+        audio_tokens,
+        seconds * _TEXT_TOKENS_PER_SECOND + 16,
+        stream=_flag(values, "stream"),
+        units=Usage(milliseconds=milliseconds),
+        encoding=str(values.get("response_format") or "json"),
     )
 
 
-def ask_rerank(values: Values) -> Asked:
+def parse_rerank(values: Values) -> PassthroughRequest:
     query = _text_tokens(_need(values, "query", "what to look for"), "query")
     documents = _need(values, "documents", "a list of texts to be ranked")
     if not isinstance(documents, list):
         raise BadRequest("The field “documents” must be a list.", "documents")
-    return Asked(_text_tokens(documents, "documents") + query * len(documents))
-
-
-# -- answers ---------------------------------------------------------------------------------------------------------
+    return PassthroughRequest(_text_tokens(documents, "documents") + query * len(documents))

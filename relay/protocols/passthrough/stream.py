@@ -1,4 +1,4 @@
-"""Streams of named events that pass through (images, speech, transcriptions), and streams of bytes that are no events at all. Pure."""
+"""Codecs of pass-through streams: typed events (images, speech, transcriptions) and audio bytes. Pure."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _event: Final = msgspec.json.Decoder(_Event)
 
 @dataclass(slots=True)
 class TypedStream(EventCodec):
-    """The members are those that `relay.gateway.stream.Pump` asks of a codec. `endings`: events of a terminal kind that make the stream complete; several images have one each."""
+    """The codec of a stream whose events have a `type`. `relay.protocols.codec.Codec` describes the attributes."""
 
-    endings: int = 1
-    units: Usage = field(default_factory=Usage)
-    _ended: int = 0
+    endings: int = 1  # terminal events that complete the stream: one for each image
+    units: Usage = field(default_factory=Usage)  # units that the request implies, where the upstream reports none
+    _ended: int = 0  # terminal events so far
 
     def finish(self) -> bytes:
         if self.done or self.error is not None:
             return b""
-        out = self._taken(self._reader.finish())
-        if self._ended and not self.done:  # fewer images than were asked for
+        out = self._handle_events(self._reader.finish())
+        if self._ended and not self.done:  # fewer images than requested
             self.done = True
         return out
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return b"event: error\ndata: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
 
-    def take(self, event: bytes) -> bytes:
+    def handle_event(self, event: bytes) -> bytes:
         data = payload(event)
         if not data:
             return event if self.started else b""
@@ -73,7 +73,7 @@ class TypedStream(EventCodec):
         return b""
 
     def _read_usage(self, data: bytes) -> None:
-        """Each image reports what has been used for it; the other kinds end once."""
+        """Add the usage of a terminal event: each image reports its own, the other kinds end once."""
         try:
             found = _event.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -97,7 +97,7 @@ class TypedStream(EventCodec):
 
 @dataclass(slots=True)
 class ByteStream:
-    """Bytes of audio: complete when the upstream ends them. An upstream that says nothing, or says JSON, has failed."""
+    """The codec of audio bytes, complete when the upstream closes the body. An empty body is a failure."""
 
     usage: Usage | None = None
     error: bytes | None = None
@@ -128,5 +128,5 @@ class ByteStream:
         return 0.0
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        """Nothing can be said inside audio; the connection is cut instead."""
+        """Empty: audio has no error events, so the connection is cut instead."""
         return b""

@@ -1,6 +1,7 @@
-"""Events of the Realtime API that the portal must understand: what was used, and how to say that it is over. Pure.
+"""Parses the usage in events of the Realtime API, and writes error and session events. Pure.
 
-Everything else passes through unread. Source: OpenAI's Realtime reference and SDK, November 2026; the older event names are read, too.
+All other events pass through unread. Source: OpenAI's Realtime reference and SDK, November 2026; the older event names
+are supported as well.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
-# What is searched for in an event before it is decoded: most events are pieces of audio.
+# Texts that are searched for before an event is decoded: most events are pieces of audio.
 MARKS: Final = ("response.done", "input_audio_transcription.completed", "session.updated", "session.created")
 
 
@@ -34,16 +35,16 @@ _event: Final = msgspec.json.Decoder(_Event)
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """What an event says was used. `transcription`: of the user's speech, by a model of its own; otherwise by a response. `usage` None: it does not say."""
+class RealtimeUsage:
+    """The usage that an event reports."""
 
-    transcription: bool
-    usage: Usage | None
-    status: str = ""
+    transcription: bool  # of the user's speech, by a separate model; otherwise of a response
+    usage: Usage | None  # None: the event has no counts
+    status: str = ""  # of the response
 
 
-def read_used(text: str) -> Used | None:
-    """None for events that say nothing about use."""
+def read_usage(text: str) -> RealtimeUsage | None:
+    """The usage in an event; None for events of other types."""
     if not any(mark in text for mark in MARKS[:2]):
         return None
     try:
@@ -52,27 +53,31 @@ def read_used(text: str) -> Used | None:
         return None
     if event.type == "response.done":
         raw = event.response.usage if event.response is not None else msgspec.Raw()
-        return Used(False, parse_responses_usage(raw) if present(raw) else None, event.response.status if event.response else "")
+        return RealtimeUsage(False, parse_responses_usage(raw) if present(raw) else None, event.response.status if event.response else "")
     if event.type.endswith("input_audio_transcription.completed"):
-        return Used(True, parse_responses_usage(event.usage) if present(event.usage) else None, "completed")
+        return RealtimeUsage(True, parse_responses_usage(event.usage) if present(event.usage) else None, "completed")
     return None
 
 
 def transcription_model(text: str) -> str | None:
-    """The model by which a session writes down what users say: empty for none, None for events that do not tell."""
+    """The model that transcribes the user's speech in a session: empty for none, None for events of other types."""
     if not any(mark in text for mark in MARKS[2:]):
         return None
     event = decode_object(text)
     if event is None or text_of(event, "type") not in {"session.created", "session.updated"}:
         return None
     session = object_of(event, "session")
-    found = object_of(object_of(object_of(session, "audio"), "input"), "transcription") or object_of(session, "input_audio_transcription")
+    audio_input = object_of(object_of(session, "audio"), "input")
+    found = object_of(audio_input, "transcription") or object_of(session, "input_audio_transcription")
     return text_of(found, "model")
 
 
-def error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:
-    return encode({"type": "error", "event_id": "event_portal", "error": {"type": kind, "code": code, "message": message, "param": param, "event_id": None}}).decode()
+def realtime_error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:
+    """An error event for the client."""
+    error: Json = {"type": kind, "code": code, "message": message, "param": param, "event_id": None}
+    return encode({"type": "error", "event_id": "event_portal", "error": error}).decode()
 
 
 def session_update(session: Json) -> str:
+    """An event that configures the upstream's session."""
     return encode({"type": "session.update", "session": session}).decode()

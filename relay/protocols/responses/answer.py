@@ -1,4 +1,4 @@
-"""A whole response: what must be understood of it, and as a completion in the hub's form. Pure."""
+"""Parses non-streaming responses, and converts them to hub completions. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.chat_completions.hub import THINKING, thoughts
+from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -26,16 +26,16 @@ _answer: Final = msgspec.json.Decoder(_Answer)
 
 @dataclass(frozen=True, slots=True)
 class ResponsesAnswer:
-    """What the portal needs of a whole response. `failed`: it says itself that it failed. `is_error`: a 200 that is no response but an error object."""
+    """The parts of a complete response that the portal needs."""
 
     id: str
-    usage: Usage | None
-    is_error: bool
-    failed: bool
+    usage: Usage | None  # None: the upstream reports none
+    is_error: bool  # a 200 with an error object in place of a response
+    failed: bool  # its status is `failed`
 
 
 def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
-    """None when the body is no response at all."""
+    """Parse the body of a response; None when it is not one."""
     try:
         answer = _answer.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -52,42 +52,45 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
 
 
 def finish_of(response: Json, called: bool) -> str:
-    """finish_reason, from a response that has ended."""
+    """The finish_reason of a completed response. `called`: it contains tool calls."""
     if text_of(response, "status") == "incomplete":
         return "content_filter" if text_of(object_of(response, "incomplete_details"), "reason") == "content_filter" else "length"
     return "tool_calls" if called else "stop"
 
 
 def call_of(item: Json) -> Json | None:
-    """An output item as a tool call of chat, None when it is none."""
+    """An output item as a tool call of chat completions; None when it is not a call."""
     kind = text_of(item, "type")
     if kind == "function_call":
-        return {"id": text_of(item, "call_id"), "type": "function", "function": {"name": text_of(item, "name"), "arguments": text_of(item, "arguments") or "{}"}}
+        function = {"name": text_of(item, "name"), "arguments": text_of(item, "arguments") or "{}"}
+        return {"id": text_of(item, "call_id"), "type": "function", "function": function}
     if kind == "custom_tool_call":
-        return {"id": text_of(item, "call_id"), "type": "custom", "custom": {"name": text_of(item, "name"), "input": text_of(item, "input")}}
+        custom = {"name": text_of(item, "name"), "input": text_of(item, "input")}
+        return {"id": text_of(item, "call_id"), "type": "custom", "custom": custom}
     return None
 
 
-def thoughts_of(item: Json) -> Json:
+def thinking_of(item: Json) -> Json:
     """A reasoning item as an entry of `hub_thinking`."""
     texts, summary = ([text_of(part, "text") for part in objects_of(item, name)] for name in ("content", "summary"))
-    return thoughts(text_of(item, "id"), texts, summary, item.get("encrypted_content"))
+    return thinking_entry(text_of(item, "id"), texts, summary, item.get("encrypted_content"))
 
 
-def shown_thoughts(item: Json) -> str:
-    """What a reasoning item shows: its summary, or, from models that show it, the reasoning itself."""
+def reasoning_summary(item: Json) -> str:
+    """The readable text of a reasoning item: its summary, or the reasoning itself from models that reveal it."""
     summary = "\n\n".join(text_of(part, "text") for part in objects_of(item, "summary"))
     return summary or "\n".join(text_of(part, "text") for part in objects_of(item, "content"))
 
 
 def nested_annotations(part: Json) -> list[Json]:
-    """Citations as chat completions write them."""
+    """The citations of a content part in the form of chat completions."""
     cited = [entry for entry in objects_of(part, "annotations") if text_of(entry, "type") == "url_citation"]
-    return [{"type": "url_citation", "url_citation": {key: entry.get(key) for key in ("start_index", "end_index", "url", "title")}} for entry in cited]
+    keys = ("start_index", "end_index", "url", "title")
+    return [{"type": "url_citation", "url_citation": {key: entry.get(key) for key in keys}} for entry in cited]
 
 
 def completion_of(response: Json) -> Json:
-    """A response as a completion in the hub's form."""
+    """A complete response as a hub completion."""
     text, refusal = "", ""
     shown: list[str] = []
     thinking: list[Json] = []
@@ -105,9 +108,9 @@ def completion_of(response: Json) -> Json:
                 annotations += nested_annotations(part)
                 logprobs += objects_of(part, "logprobs")
         elif kind == "reasoning":
-            shown.append(shown_thoughts(item))
+            shown.append(reasoning_summary(item))
             if item.get("encrypted_content"):
-                thinking.append(thoughts_of(item))
+                thinking.append(thinking_of(item))
     message: Json = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None, "annotations": annotations}
     if any(shown):
         message["reasoning_content"] = "\n\n".join(filter(None, shown))
@@ -119,9 +122,12 @@ def completion_of(response: Json) -> Json:
     choice: Json = {"index": 0, "message": message, "logprobs": {"content": logprobs, "refusal": None} if logprobs else None, "finish_reason": finish}
     created, response_id = response.get("created_at"), text_of(response, "id")
     found: Json = {
-        "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else "", "object": "chat.completion",
-        "created": int(created) if isinstance(created, (int, float)) else 0, "model": text_of(response, "model"), "choices": [choice],
-    }  # fmt: skip
+        "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else "",
+        "object": "chat.completion",
+        "created": int(created) if isinstance(created, (int, float)) else 0,
+        "model": text_of(response, "model"),
+        "choices": [choice],
+    }
     if response.get("service_tier"):
         found["service_tier"] = response["service_tier"]
     if isinstance(response.get("usage"), dict):

@@ -1,7 +1,7 @@
-"""Hub chunks as the events of a response. Pure; one object follows one stream.
+"""Encodes hub chunks as the events of a response. Pure; one object per stream.
 
-Every item is opened, filled and closed as OpenAI does it, with sequence numbers from 0 and a complete response at the end. Calls may arrive
-interleaved; each keeps its own item.
+Every item is added, filled and completed as OpenAI does it, with sequence numbers from 0 and a complete response at the
+end. Calls may arrive interleaved; each has its own item.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from relay.protocols.token_estimate import token_units
 
 @dataclass(slots=True)
 class _Call:
-    """A function call while it arrives."""
+    """A function call whose deltas are arriving."""
 
     index: int
     item_id: str
     call_id: str
     name: str
     arguments: str = ""
-    opened: bool = False
+    opened: bool = False  # its `response.output_item.added` has been written
 
 
 @dataclass(slots=True)
 class ResponsesEncoder:
-    """Writes each chunk as the events that it stands for; what is still open is closed at the end."""
+    """Writes each chunk as the corresponding events; open items are completed at the end."""
 
     request: Json  # the client's, decoded
-    ids: Json  # what the portal knows of the response: `id`, `created_at` …
-    names: ToolNames  # what the functions of the upstream's answer stand for
-    fresh: Callable[[], str]  # makes endings of ids
+    ids: Json  # members of the response that the portal sets: `id`, `created_at` …
+    names: ToolNames  # the client's tools behind the functions of the upstream's answer
+    new_suffix: Callable[[], str]  # makes suffixes for the ids of items
     clock: Callable[[], int]  # seconds since 1970
-    units: float = 0.0
+    units: float = 0.0  # estimated tokens of the text written so far
     ending: bytes = b""
-    final: Json | None = None  # the whole response, when it has ended
-    _number: int = 0
+    final: Json | None = None  # the complete response, after `end`
+    _number: int = 0  # the next sequence number
     _model: str = ""
-    _begun: bool = False
+    _started: bool = False  # `response.created` has been written
     _shown_usage: Json | None = None
-    _finish: str = ""
-    _items: list[Json | None] = field(default_factory=list)
+    _finish: str = ""  # the finish_reason
+    _items: list[Json | None] = field(default_factory=list)  # by output index; None while an item is open
     _calls: dict[int, _Call] = field(default_factory=dict)
-    _reasoning: tuple[int, str, list[str]] | None = None
-    _signed: Json | None = None
-    _message: tuple[int, str] | None = None
+    _reasoning: tuple[int, str, list[str]] | None = None  # output index, id and text of the open reasoning item
+    _signed: Json | None = None  # the reasoning with its vendor's signature
+    _message: tuple[int, str] | None = None  # output index and id of the open message
     _text: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _annotations: list[Json] = field(default_factory=list)
     _logprobs: list[Json] = field(default_factory=list)
-    _part: str = ""
-    _parts: int = 0
+    _part: str = ""  # the type of the open content part, empty: none
+    _parts: int = 0  # completed content parts of the open message
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        """The event by which the stream ends when it cannot go on."""
+        """The error event that ends a stream which cannot continue."""
         self._number += 1
-        return error_event(self._number - 1, message, code, param)
+        return responses_error_event(self._number - 1, message, code, param)
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
     def chunk(self, chunk: Json) -> bytes:
-        out = self._begin(chunk) if not self._begun else b""
+        out = self._start(chunk) if not self._started else b""
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self._shown_usage = responses_usage(usage)
@@ -81,60 +81,64 @@ class ResponsesEncoder:
         out = b""
         thoughts = reasoning_of(delta)
         if thoughts:
-            out += self._think(thoughts)
+            out += self._add_reasoning(thoughts)
         text = text_content(delta.get("content"))
         self._logprobs += objects_of(object_of(choice, "logprobs"), "content")
         if text:
-            out += self._say("output_text", text, objects_of(object_of(choice, "logprobs"), "content"))
+            out += self._add_text("output_text", text, objects_of(object_of(choice, "logprobs"), "content"))
         refusal = text_of(delta, "refusal")
         if refusal:
-            out += self._say("refusal", refusal, [])
+            out += self._add_text("refusal", refusal, [])
         for thought in objects_of(delta, THINKING):
             self._signed = thought
         self._annotations += flat_annotations(delta)
         for number, call in enumerate(objects_of(delta, "tool_calls")):
-            out += self._called(call, number)
+            out += self._add_call_delta(call, number)
         self._finish = text_of(choice, "finish_reason") or self._finish
         return out
 
-    def _begin(self, chunk: Json) -> bytes:
-        self._begun = True
+    def _start(self, chunk: Json) -> bytes:
+        self._started = True
         self._model = text_of(chunk, "model") or text_of(self.request, "model")
         begun = self._response("in_progress", "", [])
         return self._event("response.created", response=begun) + self._event("response.in_progress", response=begun)
 
-    def _think(self, text: str) -> bytes:
+    def _add_reasoning(self, text: str) -> bytes:
         out = b""
         if self._reasoning is None:
             out += self._close_message()
-            index, item_id = self._open(f"rs_{self.fresh()}")
+            index, item_id = self._open(f"rs_{self.new_suffix()}")
             self._reasoning = (index, item_id, [])
-            out += self._event("response.output_item.added", output_index=index, item={"id": item_id, "type": "reasoning", "summary": [], "content": []})
-            out += self._event("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part={"type": "reasoning_text", "text": ""})
-        index, item_id, said = self._reasoning
-        said.append(text)
+            item: Json = {"id": item_id, "type": "reasoning", "summary": [], "content": []}
+            part: Json = {"type": "reasoning_text", "text": ""}
+            where: Json = {"item_id": item_id, "output_index": index, "content_index": 0}
+            out += self._event("response.output_item.added", output_index=index, item=item)
+            out += self._event("response.content_part.added", **where, part=part)
+        index, item_id, pieces = self._reasoning
+        pieces.append(text)
         self.units += token_units(text.encode())
         return out + self._event("response.reasoning_text.delta", item_id=item_id, output_index=index, content_index=0, delta=text)
 
     def _close_reasoning(self) -> bytes:
         if self._reasoning is None:
             return b""
-        index, item_id, said = self._reasoning
+        index, item_id, pieces = self._reasoning
         self._reasoning = None
-        text = "".join(said)
+        text = "".join(pieces)
         item = reasoning_item(item_id, text, self._signed)
         self._signed = None
         self._items[index] = item
+        where: Json = {"item_id": item_id, "output_index": index, "content_index": 0}
         return (
-            self._event("response.reasoning_text.done", item_id=item_id, output_index=index, content_index=0, text=text)
-            + self._event("response.content_part.done", item_id=item_id, output_index=index, content_index=0, part={"type": "reasoning_text", "text": text})
+            self._event("response.reasoning_text.done", **where, text=text)
+            + self._event("response.content_part.done", **where, part={"type": "reasoning_text", "text": text})
             + self._event("response.output_item.done", output_index=index, item=item)
         )
 
-    def _say(self, kind: str, text: str, logprobs: list[Json]) -> bytes:
+    def _add_text(self, kind: str, text: str, logprobs: list[Json]) -> bytes:
         out = self._close_reasoning()
         if self._message is None:
-            self._message = self._open(f"msg_{self.fresh()}")
+            self._message = self._open(f"msg_{self.new_suffix()}")
             opened = {"id": self._message[1], "type": "message", "status": "in_progress", "role": "assistant", "content": []}
             out += self._event("response.output_item.added", output_index=self._message[0], item=opened)
         index, item_id = self._message
@@ -154,12 +158,13 @@ class ResponsesEncoder:
         index, item_id = self._message
         where: Json = {"item_id": item_id, "output_index": index, "content_index": self._parts}
         if self._part == "refusal":
-            said: Json = {"refusal": "".join(self._refusal)}
-            part: Json = {"type": "refusal", **said}
+            content: Json = {"refusal": "".join(self._refusal)}
+            part: Json = {"type": "refusal", **content}
         else:
-            said = {"text": "".join(self._text), "logprobs": self._logprobs}
-            part = {"type": "output_text", "text": said["text"], "annotations": self._annotations, "logprobs": self._logprobs}
-        out = self._event(f"response.{self._part}.done", **where, **said) + self._event("response.content_part.done", **where, part=part)
+            content = {"text": "".join(self._text), "logprobs": self._logprobs}
+            part = {"type": "output_text", "annotations": self._annotations, **content}
+        out = self._event(f"response.{self._part}.done", **where, **content)
+        out += self._event("response.content_part.done", **where, part=part)
         self._part = ""
         self._parts += 1
         return out
@@ -174,30 +179,30 @@ class ResponsesEncoder:
         self._message, self._text, self._refusal, self._annotations, self._logprobs, self._parts = None, [], [], [], [], 0
         return out + self._event("response.output_item.done", output_index=index, item=item)
 
-    def _called(self, call: Json, number: int) -> bytes:
+    def _add_call_delta(self, call: Json, number: int) -> bytes:
         out = self._close_reasoning() + self._close_message()
         function = object_of(call, "function")
         key = self._key(call, number)
         found = self._calls.get(key)
         if found is None:
-            name, ending_id = text_of(function, "name"), self.fresh()
-            index, item_id = self._open(f"{'ctc' if name in self.names.custom else 'fc'}_{ending_id}")
-            found = self._calls[key] = _Call(index, item_id, text_of(call, "id") or f"call_{ending_id}", name)
+            name, suffix = text_of(function, "name"), self.new_suffix()
+            index, item_id = self._open(f"{'ctc' if name in self.names.custom else 'fc'}_{suffix}")
+            found = self._calls[key] = _Call(index, item_id, text_of(call, "id") or f"call_{suffix}", name)
         elif text_of(function, "name") and not found.opened:
             found.name += text_of(function, "name")
         if not found.opened and found.name:
             found.opened = True
-            out += self._event("response.output_item.added", output_index=found.index, item=self._emptied(found))
+            out += self._event("response.output_item.added", output_index=found.index, item=self._opened_item(found))
         arguments = json_text(function["arguments"]) if function.get("arguments") is not None else ""
         if arguments:
             found.arguments += arguments
             self.units += token_units(arguments.encode())
-            if found.name not in self.names.custom:  # its input stands inside JSON, and goes out as a whole
+            if found.name not in self.names.custom:  # a custom tool's input is inside JSON, and is written as a whole
                 out += self._event("response.function_call_arguments.delta", item_id=found.item_id, output_index=found.index, delta=arguments)
         return out
 
     def _key(self, call: Json, number: int) -> int:
-        """Which call a piece belongs to: its index, or, for upstreams that leave it out, the one with its id, or the newest."""
+        """The key of the call that a delta belongs to: by its index, otherwise by its id, otherwise the newest."""
         if isinstance(call.get("index"), int):
             return int_of(call, "index")
         call_id = text_of(call, "id")
@@ -205,16 +210,15 @@ class ResponsesEncoder:
             return next((key for key, known in self._calls.items() if known.call_id == call_id), len(self._calls))
         return max(self._calls, default=number)
 
-    def _emptied(self, call: _Call) -> Json:
-        item = self.names.item(call.call_id, call.item_id, call.name, "", "in_progress")
-        return item
+    def _opened_item(self, call: _Call) -> Json:
+        return self.names.item(call.call_id, call.item_id, call.name, "", "in_progress")
 
     def _close_calls(self, status: str) -> bytes:
         out = b""
         for call in self._calls.values():
             where: Json = {"item_id": call.item_id, "output_index": call.index}
             if not call.opened:
-                out += self._event("response.output_item.added", output_index=call.index, item=self._emptied(call))
+                out += self._event("response.output_item.added", output_index=call.index, item=self._opened_item(call))
             item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
             if call.name in self.names.custom:
                 out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
@@ -227,11 +231,11 @@ class ResponsesEncoder:
         return out
 
     def end(self) -> tuple[bytes, bytes]:
-        """Close what is open."""
-        out = self._begin({}) if not self._begun else b""
+        """Complete the open items; returns the bytes to send now, and the final event."""
+        out = self._start({}) if not self._started else b""
         status, incomplete = ending(self._finish)
         if not any(self._items) and self._message is None and not self._calls and self._reasoning is None:
-            out += self._say("output_text", "", [])
+            out += self._add_text("output_text", "", [])
         out += self._close_reasoning() + self._close_message(status) + self._close_calls(status)
         output = [item for item in self._items if item is not None]
         self.final = self._response(status, incomplete, output)
@@ -254,6 +258,6 @@ class ResponsesEncoder:
         return typed_event(kind, data)
 
 
-def error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:
-    """The event of the Responses API for a stream that cannot go on."""
+def responses_error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:
+    """The Responses API's error event, for a stream that cannot continue."""
     return typed_event("error", encode({"type": "error", "sequence_number": number, "code": code, "message": message, "param": param}))

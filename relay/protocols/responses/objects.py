@@ -1,4 +1,4 @@
-"""The objects of the Responses API, with every member that OpenAI's have. Pure."""
+"""Builds the objects of the Responses API with every member that OpenAI's have. Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,47 @@ Ending = tuple[str, str]  # the status of a response, and why it is incomplete, 
 
 
 def response_object(request: Json, ids: Json, model: str, output: list[Json], usage: Json | None, end: Ending) -> Json:
-    """The response object, with every member that OpenAI's has.
+    """A response object with every member that OpenAI's has.
 
-    `ids`: `id`, `created_at` and what else the portal knows better than the upstream.
+    `ids`: `id`, `created_at` and other members that override those taken from the request.
     """
     status, incomplete = end
     reasoning, text = object_of(request, "reasoning"), object_of(request, "text")
     shown: Json = {
-        "id": "", "object": "response", "created_at": 0, "completed_at": None, "status": status, "background": bool(request.get("background")), "error": None,
-        "incomplete_details": {"reason": incomplete} if incomplete else None, "instructions": request.get("instructions"),
-        "max_output_tokens": request.get("max_output_tokens"), "max_tool_calls": request.get("max_tool_calls"), "model": model, "output": output,
-        "parallel_tool_calls": request.get("parallel_tool_calls") is not False, "previous_response_id": request.get("previous_response_id"),
+        "id": "",
+        "object": "response",
+        "created_at": 0,
+        "completed_at": None,
+        "status": status,
+        "background": bool(request.get("background")),
+        "error": None,
+        "incomplete_details": {"reason": incomplete} if incomplete else None,
+        "instructions": request.get("instructions"),
+        "max_output_tokens": request.get("max_output_tokens"),
+        "max_tool_calls": request.get("max_tool_calls"),
+        "model": model,
+        "output": output,
+        "parallel_tool_calls": request.get("parallel_tool_calls") is not False,
+        "previous_response_id": request.get("previous_response_id"),
         "prompt_cache_key": request.get("prompt_cache_key"),
-        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")}, "safety_identifier": request.get("safety_identifier"),
-        "service_tier": request.get("service_tier") or "default", "store": request.get("store") is not False, "temperature": _number(request.get("temperature")),
-        "text": {"format": object_of(text, "format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"},
-        "tool_choice": request.get("tool_choice") or "auto", "tools": objects_of(request, "tools"), "top_logprobs": request.get("top_logprobs") or 0,
-        "top_p": _number(request.get("top_p")), "truncation": request.get("truncation") or "disabled", "usage": usage, "user": request.get("user"),
+        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+        "safety_identifier": request.get("safety_identifier"),
+        "service_tier": request.get("service_tier") or "default",
+        "store": request.get("store") is not False,
+        "temperature": _number(request.get("temperature")),
+        "text": {
+            "format": object_of(text, "format") or {"type": "text"},
+            "verbosity": text.get("verbosity") or "medium",
+        },
+        "tool_choice": request.get("tool_choice") or "auto",
+        "tools": objects_of(request, "tools"),
+        "top_logprobs": request.get("top_logprobs") or 0,
+        "top_p": _number(request.get("top_p")),
+        "truncation": request.get("truncation") or "disabled",
+        "usage": usage,
+        "user": request.get("user"),
         "metadata": object_of(request, "metadata"),
-    }  # fmt: skip
+    }
     if request.get("conversation") is not None:
         shown["conversation"] = _conversation(request["conversation"])
     for name in ("prompt_cache_key", "safety_identifier", "user", "max_tool_calls"):
@@ -44,7 +66,7 @@ def _conversation(value: object) -> Json:
 
 
 def ending(finish: str) -> Ending:
-    """Status and reason of an incomplete response, from a finish_reason."""
+    """The status of a response and the reason why it is incomplete, from a finish_reason."""
     if finish == "length":
         return "incomplete", "max_output_tokens"
     if finish in {"content_filter", "sensitive"}:
@@ -62,27 +84,28 @@ def message_item(item_id: str, text: str, refusal: str, annotations: list[Json],
 
 
 def reasoning_item(item_id: str, text: str, signed: Json | None = None) -> Json:
-    """`signed`: the thoughts with what their vendor wants back, where it signs them."""
-    item: Json = {"id": item_id, "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}] if text else []}
+    """A reasoning item. `signed`: the reasoning with its vendor's signature, for vendors that sign it."""
+    content = [{"type": "reasoning_text", "text": text}] if text else []
+    item: Json = {"id": item_id, "type": "reasoning", "summary": [], "content": content}
     if signed is not None and signed.get("signature"):
         item["encrypted_content"] = signed["signature"]
     return item
 
 
 def reasoning_of(message: Json) -> str:
-    """A model's thoughts, under whichever of the three names its vendor gives them."""
+    """The reasoning in a message, under any of the three names that vendors use."""
     return text_of(message, "reasoning_content") or text_of(message, "reasoning") or text_of(message, "thinking")
 
 
 def text_content(content: object) -> str:
-    """The text of a message's content; Mistral's may be a list of parts."""
+    """The text of a message's content, which may be a list of parts (Mistral)."""
     if isinstance(content, str):
         return content
     return "".join(text_of(part, "text") for part in content if isinstance(part, dict)) if isinstance(content, list) else ""
 
 
 def flat_annotations(message: Json) -> list[Json]:
-    """Citations as the Responses API writes them."""
+    """The citations of a message in the form of the Responses API."""
     found: list[Json] = []
     for entry in objects_of(message, "annotations"):
         cited = object_of(entry, "url_citation")

@@ -1,7 +1,7 @@
-"""A stream of the Responses API that passes through: events go on as bytes, those that clients cannot do without are looked into. Pure.
+"""Passes a stream of the Responses API through: events stay bytes, and only the important ones are decoded. Pure.
 
-An upstream whose events lack what OpenAI's have (sequence numbers, indexes, a whole response at the begin and the end) is mended event by
-event; the first event tells which kind it is.
+Where an upstream's events lack members that OpenAI's have (sequence numbers, indexes, a complete response at the
+beginning and the end), they are repaired one by one. The first event decides whether that is necessary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.codec import EventCodec
 from relay.protocols.events import payload, typed_event
-from relay.protocols.responses.client_stream import error_event
+from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import present
@@ -26,8 +26,21 @@ _OPENING: Final = frozenset(("response.created", "response.in_progress", "respon
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
-_INDEXED: Final = ("response.output_item.", "response.content_part.", "response.output_text.", "response.refusal.", "response.function_call_arguments.", "response.reasoning_")
-_OF_PARTS: Final = ("response.content_part.", "response.output_text.", "response.refusal.", "response.reasoning_text.")
+_INDEXED: Final = (
+    "response.output_item.",
+    "response.content_part.",
+    "response.output_text.",
+    "response.refusal.",
+    "response.function_call_arguments.",
+    "response.reasoning_",
+)
+_INDEXED_BY_PART: Final = (
+    "response.content_part.",
+    "response.output_text.",
+    "response.refusal.",
+    "response.reasoning_text.",
+)
+_UNREADABLE_END: Final = b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error","param":null,"code":"upstream_error"}}'
 
 
 class _Done(msgspec.Struct):
@@ -52,27 +65,26 @@ _whole: Final = msgspec.json.Decoder(_Whole)
 
 @dataclass(slots=True)
 class ResponsesStream(EventCodec):
-    """Feed it what arrives; send on what it returns. The members are those that `relay.gateway.stream.Pump` asks of a codec.
+    """The codec of a Responses API stream that passes through.
 
-    `complete_object`: fills a response in that lacks members; `always`: even if it lacks none, because the portal knows some better.
-    `final`: the whole response, when it has ended.
+    `relay.protocols.codec.Codec` describes the attributes.
     """
 
-    complete_object: Callable[[Json], Json]
-    always: bool = False
-    final: Json | None = None
-    _mend: bool | None = None
-    _opening: list[bytes] = field(default_factory=list)
-    _items: dict[int, msgspec.Raw] = field(default_factory=dict)
-    _places: dict[str, int] = field(default_factory=dict)
-    _number: int = 0
+    complete_object: Callable[[Json], Json]  # adds missing members to a response object
+    always: bool = False  # also to complete ones, because the portal overrides some members
+    final: Json | None = None  # the complete response, after the end
+    _repair: bool | None = None  # whether events are repaired; None before the first event
+    _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
+    _items: dict[int, msgspec.Raw] = field(default_factory=dict)  # completed items by output index
+    _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
+    _number: int = 0  # the next sequence number
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        return error_event(self._number, message, code, param)
+        return responses_error_event(self._number, message, code, param)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def take(self, event: bytes) -> bytes:
+    def handle_event(self, event: bytes) -> bytes:
         match = _KIND.search(event)
         if match is None:
             data = payload(event)
@@ -82,23 +94,29 @@ class ResponsesStream(EventCodec):
                 found = decode_object(data)
                 if found is not None and found.get("error"):
                     self.error = data
-            return b""  # [DONE], or what is no event of this API
+            return b""  # [DONE], or an event of another API
         kind = match[1].decode()
         data = payload(event)
         if kind == "error":
             found = decode_object(data) or {}
             inner = object_of(found, "error") or found
-            self.error = encode({"error": {"message": text_of(inner, "message"), "type": "server_error", "code": inner.get("code"), "param": inner.get("param")}})
+            error = {
+                "message": text_of(inner, "message"),
+                "type": "server_error",
+                "code": inner.get("code"),
+                "param": inner.get("param"),
+            }
+            self.error = encode({"error": error})
             return b""
-        if self._mend is None:
-            self._mend = self._lacks(kind, data)
+        if self._repair is None:
+            self._repair = self._is_incomplete(kind, data)
         if kind in _TERMINAL:
             return self._end(kind, data)
         if kind == "response.output_item.done":
-            self._keep_item(data)
-        out = self._mended(kind, data) if self._mend or (self.always and kind in _OPENING) else self._numbered(event)
+            self._store_item(data)
+        out = self._repaired(kind, data) if self._repair or (self.always and kind in _OPENING) else self._numbered(event)
         if kind in _OPENING and not self.started:
-            self._opening.append(out)  # what fails before it says anything can still be asked of another upstream
+            self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
         for match in _DELTA.finditer(data):
             self._units += token_units(match[1])
@@ -114,24 +132,26 @@ class ResponsesStream(EventCodec):
             self._number = int(match[1]) + 1
         return event
 
-    def _lacks(self, kind: str, data: bytes) -> bool:
-        """Whether the first event lacks what OpenAI's have."""
+    def _is_incomplete(self, kind: str, data: bytes) -> bool:
+        """Whether the first event lacks members that OpenAI's have."""
         if _NUMBER.search(data) is None or kind not in _OPENING:
             return True
         response = object_of(decode_object(data) or {}, "response")
-        return not isinstance(response.get("output"), list) or not isinstance(response.get("created_at"), int) or "tools" not in response or "metadata" not in response
+        if not isinstance(response.get("output"), list) or not isinstance(response.get("created_at"), int):
+            return True
+        return "tools" not in response or "metadata" not in response
 
-    def _keep_item(self, data: bytes) -> None:
+    def _store_item(self, data: bytes) -> None:
         try:
             found = _done.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
         if present(found.item):
-            # A copy: a view would keep the buffer that it came in.
+            # A copy: a view would keep the whole buffer alive.
             self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(bytes(found.item))
 
-    def _mended(self, kind: str, data: bytes) -> bytes:
-        """An event with everything that its type asks for."""
+    def _repaired(self, kind: str, data: bytes) -> bytes:
+        """An event with every member that its type requires."""
         event = decode_object(data)
         if event is None:
             return b""
@@ -145,7 +165,7 @@ class ResponsesStream(EventCodec):
         return self._written(kind, event)
 
     def _place(self, kind: str, event: Json) -> None:
-        """Which item an event is about. Items without an id are the newest one."""
+        """Set the item id and the indexes of an event. One without an id belongs to the newest item."""
         item = object_of(event, "item")
         if item:
             item_id = text_of(item, "id") or f"item_{len(self._places)}"
@@ -163,7 +183,7 @@ class ResponsesStream(EventCodec):
             part.setdefault("annotations", [])
             part.setdefault("logprobs", [])
         event.setdefault("output_index", self._places.setdefault(item_id, len(self._places)))
-        if kind.startswith(_OF_PARTS):
+        if kind.startswith(_INDEXED_BY_PART):
             event.setdefault("content_index", 0)
         elif kind.startswith("response.reasoning_summary"):
             event.setdefault("summary_index", 0)
@@ -179,7 +199,7 @@ class ResponsesStream(EventCodec):
             raw = _final.decode(data).response
             whole = _whole.decode(raw)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            self.error = b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error","param":null,"code":"upstream_error"}}'
+            self.error = _UNREADABLE_END
             return b""
         self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
         if kind == "response.failed" and not self.started:
@@ -193,27 +213,28 @@ class ResponsesStream(EventCodec):
         empty = not objects_of(response, "output")
         if empty and self._items:
             response["output"] = [self._items[index] for index in sorted(self._items)]
-        if self._mend or self.always or (empty and self._items):
+        if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
-            number = int_of(decode_object(data) or {}, "sequence_number") if not self._mend else self._number
+            number = int_of(decode_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
             self._terminal = typed_event(kind, data)
         self.final, self.done = decode_object(encode(response)), True
         if kind == "response.failed":
-            self.failed = encode({"error": object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}})
+            failure = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
+            self.failed = encode({"error": failure})
         out, self._opening = b"".join(self._opening), []
         self.started = True
         return out
 
 
-def joined(body: bytes) -> tuple[bytes, bytes | None]:
-    """A whole response, also of an upstream that streams without having been asked to, and the error object of such a stream."""
-    return joined_stream(body) if body.lstrip()[:6] in (b"event:", b"data: ") else (body, None)
+def whole_response(body: bytes) -> tuple[bytes, bytes | None]:
+    """The response in a body, even if the upstream streamed it unasked, and the error object of such a stream."""
+    return response_of_stream(body) if body.lstrip()[:6] in (b"event:", b"data: ") else (body, None)
 
 
-def joined_stream(body: bytes) -> tuple[bytes, bytes | None]:
-    """The response that a whole stream ends with, empty when it does not end, and the stream's error object."""
+def response_of_stream(body: bytes) -> tuple[bytes, bytes | None]:
+    """The response at the end of a stream, empty when the stream is incomplete, and the stream's error object."""
     codec = ResponsesStream(lambda response: response)
     codec.feed(body)
     codec.finish()

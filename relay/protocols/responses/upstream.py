@@ -1,6 +1,6 @@
-"""Upstreams that speak the Responses API, for clients of other APIs: a hub request as theirs, and their whole answer as a completion. Pure.
+"""Converts between the hub and upstreams that speak the Responses API, for clients of other APIs. Pure.
 
-The stream is in `relay.protocols.responses.upstream_stream`.
+`relay.protocols.responses.upstream_stream` converts streams.
 """
 
 from __future__ import annotations
@@ -9,39 +9,58 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
-from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, refusal_of
-from relay.protocols.contract import Completion, Dialect, Form
+from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
+from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import completion_of, parse_responses_answer
 from relay.protocols.responses.request import PROTOCOL
-from relay.protocols.responses.stream import joined
+from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
 
+# Members with the same meaning in both APIs.
 _SAME: Final = (
-    "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier", "metadata",
-)  # fmt: skip
-_TAKEN: Final = frozenset(
+    "temperature",
+    "top_p",
+    "parallel_tool_calls",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "service_tier",
+    "metadata",
+)
+# Members that are converted below.
+_HANDLED: Final = frozenset(
     (
-        "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "response_format", "reasoning_effort", "verbosity", "tools", "tool_choice",
-        "functions", "function_call", "logprobs", "top_logprobs", "store",
+        "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "response_format",
+        "reasoning_effort", "verbosity", "tools", "tool_choice", "functions", "function_call", "logprobs",
+        "top_logprobs", "store",
     )
 )  # fmt: skip
-# What would change the answer if it were left out, unless it has one of these values.
+# Members that the answer depends on and the API lacks, with the values for which that makes no difference.
 _NEEDED: Final[dict[str, tuple[object, ...]]] = {
-    "n": (1,), "stop": ("", []), "logit_bias": ({},), "audio": (), "modalities": (["text"],), "prediction": (), "web_search_options": (), "moderation": (),
-}  # fmt: skip
+    "n": (1,),
+    "stop": ("", []),
+    "logit_bias": ({},),
+    "audio": (),
+    "modalities": (["text"],),
+    "prediction": (),
+    "web_search_options": (),
+    "moderation": (),
+}
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
 
 class ResponsesUpstream:
-    """The Responses API as upstreams speak it."""
+    """Upstreams that speak the Responses API."""
 
     api = "responses"
     answer_name = "a response"
 
-    def request(self, hub: Json, dialect: Dialect) -> Form:
-        return Form(*responses_request(hub, dialect.least_output))
+    def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
+        return ConvertedRequest(*responses_request(hub, dialect.least_output))
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body["max_output_tokens"] = max(tokens, dialect.least_output)
@@ -50,7 +69,7 @@ class ResponsesUpstream:
         return encode({**body, "stream": True} if stream else body)
 
     def completion(self, body: bytes) -> Completion | None:
-        text, error = joined(body)
+        text, error = whole_response(body)
         if error is not None:
             return Completion(None, None, error)
         answer = parse_responses_answer(text)
@@ -66,17 +85,19 @@ class ResponsesUpstream:
 
 
 def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[str]]:
-    """A hub request as a request of /v1/responses, and the parameters that are left out.
+    """Convert a hub request to a request of /v1/responses; returns it with the dropped parameters. Raises BadRequest.
 
-    `least_output`: the fewest tokens that the upstream takes as a limit. Raises BadRequest.
+    `least_output`: the smallest output limit that the upstream accepts, in tokens.
     """
-    for name, fine in _NEEDED.items():
-        if request.get(name) is not None and request[name] not in fine:
-            raise unsupported(f"The upstream of this model cannot honour “{name}”, and without it the answer would be another. Leave it out, or use another model.", name)
-    instructions, items = items_of(objects_of(request, "messages"))
+    for name, harmless in _NEEDED.items():
+        if request.get(name) is not None and request[name] not in harmless:
+            message = f"The upstream of this model cannot honour “{name}”, and without it the answer would be another. Leave it out, or use another model."
+            raise unsupported(message, name)
+    instructions, items = input_items_of(objects_of(request, "messages"))
     body: Json = {"model": request.get("model"), "instructions": instructions, "input": items, "store": False}
     body.update({name: request[name] for name in _SAME if request.get(name) is not None})
-    limits = [limit for name in ("max_completion_tokens", "max_tokens") if isinstance(limit := request.get(name), int) and limit > 0]
+    names = ("max_completion_tokens", "max_tokens")
+    limits = [limit for name in names if isinstance(limit := request.get(name), int) and limit > 0]
     if limits:
         body["max_output_tokens"] = max(min(limits), least_output)
     if request.get("reasoning_effort") is not None:
@@ -96,7 +117,8 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
         body["include"] = ["message.output_text.logprobs"]
         if request.get("top_logprobs"):
             body["top_logprobs"] = request["top_logprobs"]
-    dropped = [name for name, value in request.items() if name not in _TAKEN and name not in _SAME and name not in _NEEDED and value not in _EMPTY]
+    known = _HANDLED.union(_SAME, _NEEDED)
+    dropped = [name for name, value in request.items() if name not in known and value not in _EMPTY]
     return body, dropped
 
 
@@ -106,7 +128,8 @@ def _text(request: Json) -> Json:
     kind = text_of(shape, "type")
     if kind == "json_schema":
         schema = object_of(shape, "json_schema")
-        found["format"] = {"type": "json_schema", **{key: schema[key] for key in ("name", "description", "schema", "strict") if schema.get(key) is not None}}
+        keys = ("name", "description", "schema", "strict")
+        found["format"] = {"type": "json_schema", **{key: schema[key] for key in keys if schema.get(key) is not None}}
     elif kind in {"json_object", "text"}:
         found["format"] = {"type": kind}
     if request.get("verbosity") is not None:
@@ -114,8 +137,11 @@ def _text(request: Json) -> Json:
     return found
 
 
-def items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
-    """Instructions, and input items. The first messages of the system are instructions; later ones stay in their place. Raises BadRequest."""
+def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
+    """Convert hub messages to instructions and input items. Raises BadRequest.
+
+    System messages at the beginning become the instructions; later ones stay in their place.
+    """
     instructions: list[str] = []
     items: list[Json] = []
     for index, message in enumerate(messages):
@@ -137,20 +163,21 @@ def items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         elif role == RAW:
             items.append(_raw(message))
         else:
-            raise BadRequest(f"The role of {where} must be system, developer, user, assistant or tool.", f"{where}.role")
+            error = f"The role of {where} must be system, developer, user, assistant or tool."
+            raise BadRequest(error, f"{where}.role")
     return "\n\n".join(part for part in instructions if part), items
 
 
 def _raw(block: Json) -> Json:
-    """What only one API knows: given back to it as it was, refused for any other. Raises BadRequest."""
+    """A raw block of the Responses API, unchanged. Raises BadRequest for a block of another API."""
     raw = object_of(block, RAW)
     if text_of(raw, "protocol") != PROTOCOL:
-        raise refusal_of(block)
+        raise unsupported_block_error(block)
     return object_of(raw, "value")
 
 
 def _reasoning(thought: Json) -> Json:
-    """Thoughts as the item that they were."""
+    """An entry of `hub_thinking` as a reasoning item."""
     item: Json = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in _strings(thought, "summary")]}
     if text_of(thought, "id"):
         item["id"] = thought["id"]
@@ -189,17 +216,21 @@ def _user_part(part: Json, where: str) -> Json:
         return {"type": "input_text", "text": text_of(part, "text")}
     if kind == "image_url":
         image = part.get("image_url")
-        url, detail = (image, None) if isinstance(image, str) else (object_of(part, "image_url").get("url"), object_of(part, "image_url").get("detail"))
+        holder = {"url": image} if isinstance(image, str) else object_of(part, "image_url")
+        url, detail = holder.get("url"), holder.get("detail")
         return {"type": "input_image", "image_url": url, "detail": detail or "auto"}
     if kind == "file":
         file = object_of(part, "file")
-        return {"type": "input_file", **{key: file[key] for key in ("filename", "file_data", "file_id") if file.get(key) is not None}}
+        keys = ("filename", "file_data", "file_id")
+        return {"type": "input_file", **{key: file[key] for key in keys if file.get(key) is not None}}
     if kind == DOCUMENT:
-        named = object_of(part, DOCUMENT)
-        return {"type": "input_file", "file_url": named.get("url"), **({"filename": named["filename"]} if named.get("filename") is not None else {})}
+        document = object_of(part, DOCUMENT)
+        filename: Json = {"filename": document["filename"]} if document.get("filename") is not None else {}
+        return {"type": "input_file", "file_url": document.get("url"), **filename}
     if kind == RAW:
         return _raw(part)
-    raise unsupported(f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use another model.", f"{where}.type")
+    message = f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use another model."
+    raise unsupported(message, f"{where}.type")
 
 
 def _assistant(message: Json, where: str) -> list[Json]:
@@ -215,7 +246,9 @@ def _assistant(message: Json, where: str) -> list[Json]:
     for call in objects_of(message, "tool_calls"):
         custom, function = object_of(call, "custom"), object_of(call, "function")
         if custom:
-            items.append({"type": "custom_tool_call", "call_id": text_of(call, "id"), "name": text_of(custom, "name"), "input": text_of(custom, "input")})
+            name, inner = text_of(custom, "name"), {"input": text_of(custom, "input")}
+            items.append({"type": "custom_tool_call", "call_id": text_of(call, "id"), "name": name, **inner})
         else:
-            items.append({"type": "function_call", "call_id": text_of(call, "id"), "name": text_of(function, "name"), "arguments": text_of(function, "arguments")})
+            name, inner = text_of(function, "name"), {"arguments": text_of(function, "arguments")}
+            items.append({"type": "function_call", "call_id": text_of(call, "id"), "name": name, **inner})
     return items

@@ -1,4 +1,4 @@
-"""Events of a response as hub chunks. Pure; one object follows one stream."""
+"""Decodes the events of a response into hub chunks. Pure; one object per stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
 from relay.protocols.events import payload
-from relay.protocols.responses.answer import call_of, finish_of, nested_annotations, thoughts_of
+from relay.protocols.responses.answer import call_of, finish_of, nested_annotations, thinking_of
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
@@ -18,16 +18,16 @@ _OPENING: Final = frozenset(("response.created", "response.in_progress", "respon
 
 @dataclass(slots=True)
 class ResponsesDecoder:
-    """What has come as a delta is not said again when the whole item comes."""
+    """The decoder of one stream. A complete item adds only the content that did not arrive as deltas."""
 
-    usage: Usage | None = None
-    error: bytes | None = None
-    done: bool = False
-    _head: Json = field(default_factory=dict)
-    _calls: dict[int, int] = field(default_factory=dict)  # output index to the call's own
-    _spoken: set[tuple[int, int]] = field(default_factory=set)  # parts that have come as deltas
-    _filled: set[int] = field(default_factory=set)  # calls whose arguments have come as deltas
-    _ended: set[int] = field(default_factory=set)  # items that have come whole
+    usage: Usage | None = None  # as the upstream reports it
+    error: bytes | None = None  # the upstream's error object
+    done: bool = False  # the final event has arrived
+    _head: Json = field(default_factory=dict)  # members that every chunk has
+    _calls: dict[int, int] = field(default_factory=dict)  # output index to the call's index
+    _streamed_parts: set[tuple[int, int]] = field(default_factory=set)  # parts that arrived as deltas
+    _streamed_calls: set[int] = field(default_factory=set)  # calls whose arguments arrived as deltas
+    _finished_items: set[int] = field(default_factory=set)  # items that arrived complete
 
     def chunks(self, event: bytes) -> list[Json]:
         found = decode_object(payload(event))
@@ -41,17 +41,17 @@ class ResponsesDecoder:
         if kind in _TERMINAL:
             return self._end(kind, object_of(found, "response"))
         if kind in _OPENING:
-            self._remember(object_of(found, "response"))
+            self._set_head(object_of(found, "response"))
             return []
         return self._delta(kind, found)
 
     def finish(self) -> None:
-        """A response without its last event is cut off."""
+        """Does nothing: a response without its final event is truncated."""
 
     def _delta(self, kind: str, found: Json) -> list[Json]:
         index, delta = int_of(found, "output_index"), text_of(found, "delta")
         if kind in {"response.output_text.delta", "response.refusal.delta"} and delta:
-            self._spoken.add((index, int_of(found, "content_index")))
+            self._streamed_parts.add((index, int_of(found, "content_index")))
             member = "content" if kind == "response.output_text.delta" else "refusal"
             return [self._chunk({member: delta}, logprobs=objects_of(found, "logprobs"))]
         if kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"} and delta:
@@ -59,15 +59,16 @@ class ResponsesDecoder:
         if kind == "response.reasoning_summary_part.added" and int_of(found, "summary_index"):
             return [self._chunk({"reasoning_content": "\n\n"})]
         if kind == "response.output_item.added":
-            return self._opened(index, object_of(found, "item"))
-        if kind in {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"} and delta and index in self._calls:
-            self._filled.add(index)
+            return self._item_added(index, object_of(found, "item"))
+        calls = {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
+        if kind in calls and delta and index in self._calls:
+            self._streamed_calls.add(index)
             return [self._arguments(index, delta, "custom" in kind)]
         if kind == "response.output_item.done":
-            return self._closed(index, object_of(found, "item"))
+            return self._item_done(index, object_of(found, "item"))
         return []
 
-    def _opened(self, index: int, item: Json) -> list[Json]:
+    def _item_added(self, index: int, item: Json) -> list[Json]:
         call = call_of(item)
         if call is None:
             return []
@@ -80,28 +81,28 @@ class ResponsesDecoder:
         inner: Json = {"custom": {"input": text}} if custom else {"function": {"arguments": text}}
         return self._chunk({"tool_calls": [{"index": self._calls[index], **inner}]})
 
-    def _closed(self, index: int, item: Json) -> list[Json]:
-        """A whole item. What has not come as deltas is said now."""
-        if index in self._ended:
+    def _item_done(self, index: int, item: Json) -> list[Json]:
+        """The chunks of a complete item, for the content that did not arrive as deltas."""
+        if index in self._finished_items:
             return []
-        self._ended.add(index)
+        self._finished_items.add(index)
         call, kind = call_of(item), text_of(item, "type")
         if call is not None:
-            found = self._opened(index, item) if index not in self._calls else []
+            found = self._item_added(index, item) if index not in self._calls else []
             whole = text_of(item, "arguments") or text_of(item, "input")
-            if index not in self._filled and whole:
-                self._filled.add(index)
+            if index not in self._streamed_calls and whole:
+                self._streamed_calls.add(index)
                 found.append(self._arguments(index, whole, text_of(call, "type") == "custom"))
             return found
         if kind == "reasoning" and item.get("encrypted_content"):
-            return [self._chunk({THINKING: [thoughts_of(item)]})]
+            return [self._chunk({THINKING: [thinking_of(item)]})]
         return self._parts(index, item) if kind == "message" else []
 
     def _parts(self, index: int, item: Json) -> list[Json]:
         found: list[Json] = []
         for number, part in enumerate(objects_of(item, "content")):
-            if (index, number) not in self._spoken:
-                self._spoken.add((index, number))
+            if (index, number) not in self._streamed_parts:
+                self._streamed_parts.add((index, number))
                 member = "refusal" if text_of(part, "type") == "refusal" else "content"
                 text = text_of(part, "refusal") if member == "refusal" else text_of(part, "text")
                 found += [self._chunk({member: text})] if text else []
@@ -110,7 +111,7 @@ class ResponsesDecoder:
         return found
 
     def _end(self, kind: str, response: Json) -> list[Json]:
-        self._remember(response)
+        self._set_head(response)
         usage = response.get("usage")
         if isinstance(usage, dict):
             self.usage = parse_responses_usage(encode(usage))
@@ -120,7 +121,7 @@ class ResponsesDecoder:
             return []
         found: list[Json] = []
         for index, item in enumerate(objects_of(response, "output")):
-            found += self._closed(index, item)
+            found += self._item_done(index, item)
         found.append(self._chunk({}, finish_of(response, bool(self._calls))))
         if isinstance(usage, dict):
             found.append({**self._head, "choices": [], "usage": chat_usage(usage)})
@@ -129,17 +130,19 @@ class ResponsesDecoder:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def _remember(self, response: Json) -> None:
+    def _set_head(self, response: Json) -> None:
         if self._head:
             return
         created = response.get("created_at")
         response_id = text_of(response, "id")
         self._head = {
-            "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else "", "object": "chat.completion.chunk",
-            "created": int(created) if isinstance(created, (int, float)) else 0, "model": text_of(response, "model"),
-        }  # fmt: skip
+            "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else "",
+            "object": "chat.completion.chunk",
+            "created": int(created) if isinstance(created, (int, float)) else 0,
+            "model": text_of(response, "model"),
+        }
 
     def _chunk(self, delta: Json, finish: str | None = None, logprobs: list[Json] | None = None) -> Json:
-        self._remember({})
+        self._set_head({})
         shown: Json | None = {"content": logprobs, "refusal": None} if logprobs else None
         return {**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": shown, "finish_reason": finish}]}

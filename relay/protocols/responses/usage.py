@@ -1,4 +1,4 @@
-"""The `usage` object of the Responses API, of images, transcriptions and realtime. Pure."""
+"""The `usage` object of the Responses API, which images, transcriptions and realtime share. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relay.protocols.usage import CEILING, InputDetails, OutputDetails, Usage, c
 
 
 class _ResponsesUsage(msgspec.Struct):
-    """Of responses, images and transcriptions, which differ in what they detail."""
+    """The members of all variants; images and transcriptions spell the details differently."""
 
     input_tokens: object = None
     output_tokens: object = None
@@ -25,7 +25,7 @@ _responses_decoder = msgspec.json.Decoder(_ResponsesUsage)
 
 
 def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
-    """The `usage` object of a response, an image, a transcription or a realtime response, or None when it is no object with counts."""
+    """Parse the `usage` of a response, an image, a transcription or a realtime response; None when it has no counts."""
     try:
         found = _responses_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -53,7 +53,7 @@ def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
 
 
 def responses_usage(chat: Json) -> Json:
-    """`usage` of a response, from that of a chat completion."""
+    """Convert the `usage` of a chat completion to that of a response."""
     into, out = object_of(chat, "prompt_tokens_details"), object_of(chat, "completion_tokens_details")
     cached = int_of(into, "cached_tokens") or int_of(chat, "cached_tokens") or int_of(chat, "prompt_cache_hit_tokens")
     total_in, total_out = int_of(chat, "prompt_tokens"), int_of(chat, "completion_tokens")
@@ -67,7 +67,7 @@ def responses_usage(chat: Json) -> Json:
 
 
 def chat_usage(response: Json) -> Json:
-    """`usage` of a chat completion, from that of a response."""
+    """Convert the `usage` of a response to that of a chat completion."""
     into, out = object_of(response, "input_tokens_details"), object_of(response, "output_tokens_details")
     total_in, total_out = int_of(response, "input_tokens"), int_of(response, "output_tokens")
     found_in: Json = {"cached_tokens": int_of(into, "cached_tokens"), "audio_tokens": int_of(into, "audio_tokens")}
@@ -79,17 +79,23 @@ def chat_usage(response: Json) -> Json:
         "total_tokens": int_of(response, "total_tokens") or total_in + total_out,
         "prompt_tokens_details": found_in,
         "completion_tokens_details": {
-            "reasoning_tokens": int_of(out, "reasoning_tokens"), "audio_tokens": int_of(out, "audio_tokens"),
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
+            "reasoning_tokens": int_of(out, "reasoning_tokens"),
+            "audio_tokens": int_of(out, "audio_tokens"),
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
         },
-    }  # fmt: skip
+    }
 
 
 def whole_usage(usage: Json) -> Json:
-    """`usage` of a response with every member that OpenAI's has."""
+    """The `usage` of a response with every member that OpenAI's has."""
     into, out = object_of(usage, "input_tokens_details"), object_of(usage, "output_tokens_details")
     total_in, total_out = int_of(usage, "input_tokens"), int_of(usage, "output_tokens")
     return {
-        "input_tokens": total_in, "output_tokens": total_out, "total_tokens": total_in + total_out, **usage,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **into}, "output_tokens_details": {"reasoning_tokens": 0, **out},
-    }  # fmt: skip
+        "input_tokens": total_in,
+        "output_tokens": total_out,
+        "total_tokens": total_in + total_out,
+        **usage,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **into},
+        "output_tokens_details": {"reasoning_tokens": 0, **out},
+    }
