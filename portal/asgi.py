@@ -42,7 +42,7 @@ Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,
     "ending what is kept": retention.work,
-    **({"scheduled work": jobs.work} if settings.CONFIG.jobs else {}),
+    **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
 Runtime.background_tasks = (batches.work,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
@@ -85,10 +85,10 @@ def _watch_for_stop_signals(run: Runtime) -> None:
 
         def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
             first = not run.stopping
-            run.told_to_stop()
+            run.request_stop()
             delay = run.config.shutdown_delay_seconds if first else 0.0  # a second signal does not wait
             if delay:
-                run.later(delay, lambda: then(received, frame))
+                run.call_later(delay, lambda: then(received, frame))
             else:
                 then(received, frame)
 

@@ -25,8 +25,8 @@ RelayError
 ├── RequestEnded 403            token revoked, or ended by an administrator
 └── InternalError 500           a fault of the portal
 
-Each knows its status, its public message and whether a retry by the client can help. Messages are one English sentence that says what to
-do; they name no upstream host, key or account.
+Each knows its status, its public message and whether a retry by the client can help. Messages are one English sentence
+that says what to do; they name no upstream host, key or account.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ from portal.lib.json import encode
 _remedies: Mapping[str, str] = {}
 
 
-def tell(remedies: Mapping[str, str]) -> None:
-    """From now on, add the administrator's words to the message of every error with one of these codes. In this process."""
+def set_remedies(remedies: Mapping[str, str]) -> None:
+    """From now on, add the administrator's words to the message of every error with one of these codes.
+
+    In this process.
+    """
     global _remedies  # replaced as a whole, so that no reader sees a half
     _remedies = remedies
 
@@ -57,17 +60,17 @@ class RelayError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
-        self.wire_status = self.status
-        self.wire_type = self.type
-        self.wire_code = code if code is not None else self.code
+        self.http_status = self.status
+        self.public_type = self.type
+        self.public_code = code if code is not None else self.code
         self.retry_after = retry_after
         self.retry = self.should_retry
         self.extra: Mapping[str, str] = {}
 
     def body(self) -> bytes:
         """`{"error": {"message", "type", "param", "code"}}`."""
-        added = _remedies.get(self.wire_code or "")
-        return encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.wire_type, "param": self.param, "code": self.wire_code}})
+        added = _remedies.get(self.public_code or "")
+        return encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.public_type, "param": self.param, "code": self.public_code}})
 
     def event(self) -> bytes:
         """The same as the last event of a stream that has begun."""
@@ -180,7 +183,7 @@ class UpstreamRefused(RelayError):
 
     def __init__(self, status: int, message: str, type: str, code: str | None, param: str | None) -> None:
         super().__init__(message, param=param)
-        self.wire_status, self.wire_type, self.wire_code = status, type, code
+        self.http_status, self.public_type, self.public_code = status, type, code
 
 
 class UpstreamRateLimited(RelayError):

@@ -1,4 +1,5 @@
-"""Scheduled work: proofs of the books, tests of keys that are out of service, regular tests, balances, model lists. Servers do it, or `manage.py jobs`; one runner at a time.
+"""Scheduled work: proofs of the books, tests of keys that are out of service, regular tests, balances, model lists.
+Servers do it, or `manage.py jobs`; one runner at a time.
 
 Whoever holds the lease acts. It is renewed before each piece of work, so a runner that dies loses it after two minutes.
 """
@@ -25,8 +26,8 @@ from relay.models import ApiKey, Channel, JobFault, Lease
 from relay.providers.vendors import BUILT_IN
 
 logger: Final = logging.getLogger(__name__)
-LEASE: Final = "jobs"
-LEASE_SECONDS: Final = 150.0  # longer than one test may take
+JOBS_LEASE: Final = "jobs"
+JOBS_LEASE_SECONDS: Final = 150.0  # longer than one test may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +40,28 @@ class ScheduledJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class JobResult:
     name: str
     subject: str
     outcome: str
     seconds: float
 
 
-def work(stopping: Callable[[], bool] = lambda: False) -> None:
+def run_once(stopping: Callable[[], bool] = lambda: False) -> None:
     """One round, if nobody else is at it."""
     try:
-        run(stopping)
+        run_due_jobs(stopping)
     finally:
         connection.close()
 
 
-def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
+def run_due_jobs(stopping: Callable[[], bool] = lambda: False) -> list[JobResult] | None:
     """Do what is due. None when another runner holds the lease."""
-    if not hold():
+    if not acquire_lease():
         return None
     done = []
-    for job in due():
-        if stopping() or not hold():
+    for job in due_jobs():
+        if stopping() or not acquire_lease():
             break
         began = time.monotonic()
         try:
@@ -71,7 +72,7 @@ def run(stopping: Callable[[], bool] = lambda: False) -> list[Done] | None:
             _failed(job, error)
         else:
             JobFault.objects.filter(name=job.name, subject=job.subject[:120]).delete()
-        done.append(Done(job.name, job.subject, outcome, round(time.monotonic() - began, 2)))
+        done.append(JobResult(job.name, job.subject, outcome, round(time.monotonic() - began, 2)))
     return done
 
 
@@ -87,21 +88,21 @@ def _failed(job: ScheduledJob, error: Exception) -> None:
         logger.exception("the failure of %s of %s could not be kept", job.name, job.subject)
 
 
-def hold() -> bool:
+def acquire_lease() -> bool:
     """Take or keep the lease."""
-    return Lease.hold(LEASE, LEASE_SECONDS)
+    return Lease.hold(JOBS_LEASE, JOBS_LEASE_SECONDS)
 
 
-def give_back() -> None:
+def release_lease() -> None:
     """Let another runner begin at once."""
-    Lease.give_back(LEASE)
+    Lease.give_back(JOBS_LEASE)
 
 
-def due() -> Iterator[ScheduledJob]:
+def due_jobs() -> Iterator[ScheduledJob]:
     """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
     now = clock.now()
     if proofs.is_proof_due():
-        yield ScheduledJob("proof of the books", "the ledger", _prove)
+        yield ScheduledJob("proof of the books", "the ledger", _start_proof)
     for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
         yield ScheduledJob("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
     for channel in Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True)):
@@ -114,7 +115,7 @@ def due() -> Iterator[ScheduledJob]:
             yield ScheduledJob("model list and balance", str(channel), _refresh(channel))
 
 
-def _prove() -> str:
+def _start_proof() -> str:
     return f"proof {proofs.start_proof().pk} begun"
 
 

@@ -1,4 +1,6 @@
-"""What follows from saving: announcements of many-to-many changes, which Django does not route through save(), and the accounts of the ledger."""
+"""What follows from saving: announcements of many-to-many changes, which Django does not route through save(), and the
+accounts of the ledger.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
-from relay.gateway.access.short_lived_keys import make_pass
+from relay.gateway.access.short_lived_keys import make_playground_key
 
 KEYS = "240/h"
 
@@ -49,5 +49,5 @@ def playground_key(request: HttpRequest) -> HttpResponse:
         return JsonResponse({"error": _("Too many keys were asked for. Wait a few minutes.")}, status=429)
     if token.state() != "active":
         return JsonResponse({"error": _("This token is not in use. Choose another one.")}, status=409)
-    key, until = make_pass(token.digest, time.time())
+    key, until = make_playground_key(token.digest, time.time())
     return JsonResponse({"key": key, "until": until})

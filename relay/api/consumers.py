@@ -94,8 +94,8 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             body = error.body()
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
             headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers().items()]
-            await self.base_send({"type": "websocket.http.response.start", "status": error.wire_status, "headers": headers})
+            await self.base_send({"type": "websocket.http.response.start", "status": error.http_status, "headers": headers})
             await self.base_send({"type": "websocket.http.response.body", "body": body})
         else:
-            await self.base_send({"type": "websocket.close", "code": 4000 + error.wire_status})
+            await self.base_send({"type": "websocket.close", "code": 4000 + error.http_status})
         raise StopConsumer

@@ -17,7 +17,7 @@ KNOWN_ELSEWHERE = frozenset(
 
 
 def error_response(error: RelayError) -> HttpResponse:
-    return HttpResponse(error.body(), status=error.wire_status, content_type="application/json", headers=dict(error.headers()))
+    return HttpResponse(error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers()))
 
 
 def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:

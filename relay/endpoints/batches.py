@@ -22,7 +22,7 @@ from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.conversations import metadata_of
 from relay.endpoints.text.responses import create_response
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
-from relay.gateway.background import BackgroundRequest, carry_out
+from relay.gateway.background import BackgroundRequest, run_in_background
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -148,7 +148,7 @@ def _over(running: dict[int, asyncio.Task[None]], pk: int, task: asyncio.Task[No
 
 async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Semaphore) -> None:
     """From wherever it stands to its end."""
-    parsed: Parsed = await snapshot_cache.aside(batches.read_input, batch)
+    parsed: Parsed = await snapshot_cache.in_slow_thread(batches.read_input, batch)
     if batch.status == Batch.Status.VALIDATING:
         await snapshot_cache.in_thread(batches.begin, batch, parsed)
     if batch.status in Batch.ENDED:
@@ -163,7 +163,7 @@ async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Sema
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # the input file has been deleted meanwhile
         while True:
-            if await snapshot_cache.aside(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
+            if await snapshot_cache.in_slow_thread(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
                 break
             await asyncio.sleep(_ROOM_PAUSE)  # until somebody, here or elsewhere, makes room for the files
     except (RelayUnavailable, StorageFull):
@@ -251,7 +251,7 @@ async def _try(run: Runtime, state: _State, line: BatchInputLine) -> tuple[Backg
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
     background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
-    status, body, error = await carry_out(run, background, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
+    status, body, error = await run_in_background(run, background, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
     return None if status == 200 and error is None else (background, status, body, error)
 
 

@@ -26,15 +26,15 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
-from relay.gateway.upstream import Upstream
-from relay.protocols.chat_completions.request import conversation
+from relay.gateway.upstream import UpstreamAnswer
+from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import DONE, Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
-from relay.protocols.multipart import Form, Part, parse_form
+from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
-from relay.protocols.passthrough.requests import Asked
+from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
@@ -42,7 +42,7 @@ from relay.providers import parameters
 from relay.transport.body import Pieces
 
 _BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
-_MOST_SECONDS: Final = 24 * 3600
+_MAX_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Surface:
     """One endpoint. `members`: what is looked at in a request. `model`: the one that is meant when none is named. `files`: names of the file fields of its form."""
 
     endpoint: str
-    ask: Callable[[requests.Values], Asked]
+    ask: Callable[[requests.Values], PassthroughRequest]
     read: AnswerReader
     members: frozenset[str]
     model: str = ""
@@ -58,12 +58,14 @@ class Surface:
     form: bool = False
 
 
-def _surface(endpoint: str, ask: Callable[[requests.Values], Asked], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False) -> Surface:
+def _surface(
+    endpoint: str, ask: Callable[[requests.Values], PassthroughRequest], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False
+) -> Surface:
     return Surface(endpoint, ask, read, frozenset(members.split()), model, tuple(files.split()), form)
 
 
-def _unheard(values: requests.Values) -> Asked:
-    return requests.ask_transcription(values, 0)
+def _unheard(values: requests.Values) -> PassthroughRequest:
+    return requests.parse_transcription(values, 0)
 
 
 _IMAGES: Final = "prompt n quality size stream partial_images"
@@ -71,16 +73,16 @@ _HEARD: Final = "stream response_format"
 SURFACES: Final = {
     surface.endpoint: surface
     for surface in (
-        _surface("completions", requests.ask_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
-        _surface("embeddings", requests.ask_embeddings, answers.read_embeddings, "input encoding_format"),
-        _surface("moderations", requests.ask_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
-        _surface("images.generations", requests.ask_generation, answers.read_images, _IMAGES, "gpt-image-1"),
-        _surface("images.edits", requests.ask_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
-        _surface("images.variations", requests.ask_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
-        _surface("audio.speech", requests.ask_speech, answers.read_transcription, "input stream_format"),
+        _surface("completions", requests.parse_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _surface("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
+        _surface("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
+        _surface("images.generations", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1"),
+        _surface("images.edits", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _surface("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
+        _surface("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format"),
         _surface("audio.transcriptions", _unheard, answers.read_transcription, _HEARD, "", "file", True),
         _surface("audio.translations", _unheard, answers.read_transcription, _HEARD, "", "file", True),
-        _surface("rerank", requests.ask_rerank, answers.read_rerank, "query documents"),
+        _surface("rerank", requests.parse_rerank, answers.read_rerank, "query documents"),
     )
 }
 
@@ -91,10 +93,10 @@ class _Request:
 
     surface: Surface
     model: str
-    asked: Asked
+    asked: PassthroughRequest
     body: bytes
     fields: Fields
-    form: Form | None = None
+    form: MultipartForm | None = None
     content_type: str = ""
     dropped: list[str] = field(default_factory=list)
 
@@ -131,12 +133,12 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
     job = GatewayRequest(
         endpoint=endpoint,
         model=request.model,
-        fit=partial(_fit, run, request),
+        check_channel=partial(_check_channel, run, request),
         stream=asked.stream,
         prompt_tokens=asked.prompt_tokens,
         output_limit=asked.output_limit,
         choices=asked.choices,
-        conversation="" if request.form is not None else conversation(request.fields),
+        conversation="" if request.form is not None else conversation_key(request.fields),
         units=asked.units,
         exact=asked.exact,
     )
@@ -159,7 +161,7 @@ async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
         values = {name: text for name, text in texts.items() if name in surface.members}
         asked = surface.ask(values)
         if surface.endpoint.startswith("audio."):
-            asked = requests.ask_transcription(values, await _length(form, files[0]))
+            asked = requests.parse_transcription(values, await _length(form, files[0]))
         return _Request(surface, model, asked, body, fields, form, content_type)
     if surface.form and surface.endpoint.startswith("audio."):
         raise BadRequest("Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.", "file", "invalid_multipart")
@@ -167,7 +169,7 @@ async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
     return _Request(surface, read_model(fields, surface.model), surface.ask(requests.values_of(fields, surface.members)), body, fields)
 
 
-async def _length(form: Form, file: Part) -> int:
+async def _length(form: MultipartForm, file: Part) -> int:
     """Milliseconds of audio: as its header says, or, when it has none, by its size."""
     return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)), file.filename or "")
 
@@ -183,12 +185,12 @@ def audio_milliseconds(content: bytes, filename: str) -> int:
         seconds = None
     if not seconds or seconds <= 0:
         seconds = len(content) / _BYTES_PER_SECOND
-    return max(1, round(min(seconds, _MOST_SECONDS) * 1000))
+    return max(1, round(min(seconds, _MAX_SECONDS) * 1000))
 
 
-def _fit(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
+def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
     endpoint = request.surface.endpoint
-    if not run.health.speaks(channel, endpoint):
+    if not run.health.serves_api(channel, endpoint):
         message = f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it serves that. Use another endpoint or another model."
         return UnsupportedEndpoint(message, param="model")
     policy = channel.policy(endpoint)
@@ -215,7 +217,7 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
         raise
 
 
-def _codec(request: _Request, channel: ChannelView, upstream: Upstream) -> Codec | None:
+def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
     """How the answer is followed while it passes through, None when it is read as a whole."""
     asked, endpoint = request.asked, request.surface.endpoint
     if endpoint == "completions" and asked.stream:
@@ -228,20 +230,20 @@ def _codec(request: _Request, channel: ChannelView, upstream: Upstream) -> Codec
     return None
 
 
-def _spoken(asked: Asked) -> Usage:
+def _spoken(asked: PassthroughRequest) -> Usage:
     """What speech uses, whose answer is sound and reports nothing: its characters for certain, its tokens as an estimate."""
     return Usage(input=asked.prompt_tokens, output=asked.output_limit or 0, audio_output=asked.output_limit or 0, characters=asked.units.characters)
 
 
-async def _plain(request: _Request, attempt: Attempt, upstream: Upstream) -> HttpResponseBase:
+async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
     surface, asked = request.surface, request.asked
     text = await upstream.read_all()
     upstream.close()
     answer = surface.read(text, asked)
     if answer is None:
-        raise attempt.garbage(text, f"an answer of {surface.endpoint}")
+        raise attempt.unreadable_answer(text, f"an answer of {surface.endpoint}")
     if answer.is_error or surface.endpoint == "audio.speech":  # speech that is JSON
-        raise attempt.error_inside(text)
+        raise attempt.error_in_body(text)
     attempt.answered()
     units = 0.0
     if answer.usage is None and surface.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:

@@ -22,19 +22,19 @@ from django.http.response import HttpResponseBase
 from portal.lib.json import Json, text_of
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
 from relay.gateway.access.authentication import identify
-from relay.gateway.access.short_lived_keys import SECRET, from_secret
-from relay.gateway.attempt import Attempt, ended_error
+from relay.gateway.access.short_lived_keys import CLIENT_SECRET_PREFIX, caller_of_client_secret
+from relay.gateway.attempt import Attempt, interrupt_error
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import RequestCharge
-from relay.gateway.exchange import NO_UNITS, AsgiScope, Ended, Exchange, GatewayRequest, Interrupt
+from relay.gateway.exchange import AsgiScope, Ended, Exchange, GatewayRequest, Interrupt
 from relay.gateway.pipeline import serve
 from relay.gateway.record import CLIENT_GONE, COMPLETED, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
-from relay.protocols.realtime.events import Used, error_event, read_used, session_update, transcription_model
-from relay.protocols.usage import Usage
+from relay.protocols.realtime.events import RealtimeUsage, read_usage, realtime_error_event, session_update, transcription_model
+from relay.protocols.usage import NO_USAGE, Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
 from relay.providers.vendors import BUILT_IN
@@ -87,8 +87,8 @@ class Connected(HttpResponseBase):
 async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
     """Who calls, may they, which upstream: as for any request. Raises RelayError."""
     presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
-    if presented.startswith(SECRET):
-        exchange.caller, exchange.session = await from_secret(presented, exchange.wall, exchange.ip)
+    if presented.startswith(CLIENT_SECRET_PREFIX):
+        exchange.caller, exchange.session = await caller_of_client_secret(presented, exchange.wall, exchange.ip)
         model = text_of(exchange.session, "model") or model
     else:
         exchange.caller = await identify(exchange)
@@ -98,15 +98,15 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
     return cast(Connected, found)  # what the attempt returns
 
 
-def _fit(run: Runtime, channel: ChannelView) -> RelayError | None:
-    if run.health.speaks(channel, ENDPOINT) and channel.provider not in BUILT_IN:
+def _check_channel(run: Runtime, channel: ChannelView) -> RelayError | None:
+    if run.health.serves_api(channel, ENDPOINT) and channel.provider not in BUILT_IN:
         return None
     return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
 
 
 def _wanted(run: Runtime, model: str) -> GatewayRequest:
     """What is held back, and counted against the limits, for one response."""
-    return GatewayRequest(ENDPOINT, model, partial(_fit, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
+    return GatewayRequest(ENDPOINT, model, partial(_check_channel, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
 
 
 async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
@@ -179,7 +179,7 @@ class Session:
                 await self.socket.send_str(session_update({"type": "realtime", **exchange.session}))
             code, reason = await self._relay()
             if code not in {1000, 1001}:
-                self.attempt.broke(f"the upstream closed the connection with {code} {reason}"[:200])
+                self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200])
         except RelayError as ended:
             error = ended
         except asyncio.CancelledError as cancelled:
@@ -187,13 +187,13 @@ class Session:
             if not isinstance(why, Ended):
                 self._end_record(CLIENT_GONE)
                 raise
-            error = ended_error(why.reason)
+            error = interrupt_error(why.reason)
         finally:
             exchange.streaming = False
             await self.socket.close()
         if error is not None:
-            await self.send(error_event(error.message, error.wire_type, error.wire_code, error.param))
-            code, reason = 4000 + error.wire_status if error.wire_status < 1000 else 1011, error.wire_code or ""
+            await self.send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+            code, reason = 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
         self._end_record(COMPLETED if error is None else end_reason(error), error)
         return code, reason
 
@@ -201,14 +201,14 @@ class Session:
         exchange, socket = self.exchange, self.socket
         while True:
             if exchange.must_end is not None:
-                raise ended_error(exchange.must_end)
+                raise interrupt_error(exchange.must_end)
             message = await socket.receive()
             if message.type is aiohttp.WSMsgType.TEXT:
                 text: str = message.data
                 model = transcription_model(text)
                 if model is not None:
                     self.transcription = model
-                used = read_used(text)
+                used = read_usage(text)
                 if used is not None:
                     await self._account(used)
                 await self.send(text)
@@ -223,7 +223,7 @@ class Session:
 
     # -- usage and money ---------------------------------------------------------------------------------------------------
 
-    async def _account(self, used: Used) -> None:
+    async def _account(self, used: RealtimeUsage) -> None:
         """Record what was used, and wait until that is on disk. Raises RelayUnavailable."""
         usage = used.usage
         self.tokens += usage.input + usage.output if usage is not None else 0
@@ -247,9 +247,9 @@ class Session:
         exchange = BackgroundRequest(caller, b"")
         exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
         charge = RequestCharge(self.run.reservations, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
-        wanted = GatewayRequest(ENDPOINT, model.name, partial(_fit, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
+        wanted = GatewayRequest(ENDPOINT, model.name, partial(_check_channel, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
         await charge.reserve(exchange, wanted)
-        record = Record(exchange, self.run.reservations, replace(wanted, stream=True, units=NO_UNITS), self.transcription or model.name, charge)
+        record = Record(exchange, self.run.reservations, replace(wanted, stream=True, units=NO_USAGE), self.transcription or model.name, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
         try:
             await self.exchange.committed(record.submit(Outcome(COMPLETED, 200, usage)))

@@ -1,1 +1,1 @@
-"""One request's life: the caller, the model, the channel, the stream, the record."""
+"""Processes one request: authenticates the caller, picks a channel, streams the answer, records usage and charge."""

@@ -1,4 +1,4 @@
-"""Requests without a client: batches and responses in the background go through the same pipeline as everything else."""
+"""Requests without a client connection: batches and background responses, through the same pipeline as all others."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 
 logger: Final = logging.getLogger(__name__)
-Work = Callable[[Exchange], Awaitable[HttpResponseBase]]
+BackgroundWork = Callable[[Exchange], Awaitable[HttpResponseBase]]
 
 
 class BackgroundRequest(Exchange):
-    """An exchange whose body is given, and whose answer nobody waits for on a connection."""
+    """An exchange with a given body and without a client connection."""
 
     __slots__ = ("_body",)
 
     def __init__(self, caller: Caller, body: bytes) -> None:
-        super().__init__({"headers": []}, _nobody, _nowhere, "")
+        super().__init__({"headers": []}, _never_receive, _discard, "")
         self.caller = caller
         self._body = body
         self.body_read = True
@@ -34,20 +34,23 @@ class BackgroundRequest(Exchange):
         return self._body
 
     def listen(self) -> None:
-        """There is no client that could leave."""
+        """Does nothing: there is no client that could disconnect."""
 
 
-async def _nobody() -> Message:
+async def _never_receive() -> Message:
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
 
-async def _nowhere(_: Message) -> None:
+async def _discard(_: Message) -> None:
     return
 
 
-async def carry_out(run: Runtime, background: BackgroundRequest, work: Work) -> tuple[int, bytes, RelayError | None]:
-    """Status and body of the answer, and the error, if it is one. Raises CancelledError when it is ended with the process."""
+async def run_in_background(run: Runtime, background: BackgroundRequest, work: BackgroundWork) -> tuple[int, bytes, RelayError | None]:
+    """Run a request; returns the status and body of its answer, and the error, if any.
+
+    Raises CancelledError when the process stops.
+    """
     background.task = asyncio.current_task()
     run.watchdog.add(background)
     try:
@@ -55,12 +58,12 @@ async def carry_out(run: Runtime, background: BackgroundRequest, work: Work) -> 
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
-        return error.wire_status, error.body(), error
+        return error.http_status, error.body(), error
     except asyncio.CancelledError:
         raise
     except Exception:
-        logger.exception("an errand failed", extra={"request_id": background.request_id})
+        logger.exception("a background request failed", extra={"request_id": background.request_id})
         fault = InternalError()
-        return fault.wire_status, fault.body(), fault
+        return fault.http_status, fault.body(), fault
     finally:
         run.watchdog.remove(background)

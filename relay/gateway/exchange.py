@@ -1,4 +1,4 @@
-"""One client request: what is known of it while it runs, and what its endpoint asks of the gateway."""
+"""The state of one client request while it runs, and what its endpoint asks of the gateway."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from relay.billing.prices import ONE
 from relay.errors import RelayError, RelayUnavailable, RequestTooLarge, UpstreamTimeout
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, Pair
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 
 T = TypeVar("T")
 AsgiScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Fit = Callable[[ChannelView], RelayError | None]
+ChannelCheck = Callable[[ChannelView], RelayError | None]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-NO_UNITS: Final = Usage()
-LAST_WORDS: Final = 10.0  # seconds for the end of a stream to be taken by its client
+FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
 
 
 class Interrupt(Enum):
@@ -51,7 +50,7 @@ _TIMEOUTS: Final = {
 
 
 class Ended(Exception):
-    """The request must stop, for a reason that is not the upstream's."""
+    """The request must end, for a reason other than a failure of the upstream."""
 
     def __init__(self, reason: Interrupt) -> None:
         super().__init__(reason.value)
@@ -59,7 +58,7 @@ class Ended(Exception):
 
 
 class Exchange:
-    """State of one request. Times are `time.monotonic()` seconds, but for `wall`."""
+    """The state of one request. Times are `time.monotonic()` seconds, except `wall`."""
 
     __slots__ = (
         "_receive",
@@ -90,7 +89,7 @@ class Exchange:
         "wait_since",
         "waiting",
         "wall",
-    )  # fmt: skip
+    )
 
     def __init__(self, scope: AsgiScope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()
@@ -101,32 +100,35 @@ class Exchange:
         self.ip = ip
         self.caller: Caller | None = None
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.listener: asyncio.Task[None] | None = None  # notices that the client has left
+        self.listener: asyncio.Task[None] | None = None  # detects that the client disconnects
         self.interrupted: Interrupt | None = None  # why the task was cancelled
         # The limit that runs while the task waits for the upstream or the database, None while it does not wait.
         # Only then may the watchdog interrupt it for slowness.
         self.waiting: Interrupt | None = None
         self.body_read = False
         self.streaming = False  # pieces of a stream are being sent
-        self.must_end: Interrupt | None = None  # why it shall end at its next step
+        self.must_end: Interrupt | None = None  # why it must end at its next step
         self.pinned = 0  # the channel that the token names, 0: none
         self.price_factor = ONE  # parts per million of the price
-        # Makes the rows that are written together with the record of a whole answer, from its status and body.
+        # Makes the rows that are written together with the record of a complete answer, from its status and body.
         self.rows_for: Callable[[int, bytes], Sequence[RowWrite]] | None = None
-        self.progress: Callable[[], dict[str, Any]] | None = None  # what the request is doing, for people who look
+        self.progress: Callable[[], dict[str, Any]] | None = None  # its current state, for the admin
         self.wait_since = self.wait_limit = 0.0
-        self.total_at = 0.0  # when the time for the whole answer is over, 0: no limit yet
-        self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be put in between
-        self.reply_headers: list[tuple[bytes, bytes]] = []  # what the gateway adds to the answer's headers
+        self.total_at = 0.0  # when the total timeout ends, 0: none yet
+        self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be sent
+        self.reply_headers: list[tuple[bytes, bytes]] = []  # that the gateway adds to the answer
         self.upstream_seconds = 0.0  # spent waiting for upstreams
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
-        self.at_end: list[Callable[[], None]] = []  # called when the exchange is over, whatever became of it
+        self.at_end: list[Callable[[], None]] = []  # called when the exchange has ended, in any way
         self._receive, self._send = receive, send
 
     # -- the client --------------------------------------------------------------------------------------------------
 
     async def read_body(self, limit: int) -> bytes:
-        """The request's body. Raises RequestTooLarge, before anything is read when the length is announced; CancelledError when the client leaves."""
+        """Read the request's body. Raises CancelledError when the client disconnects.
+
+        Raises RequestTooLarge, before anything is read if the length is announced.
+        """
         announced = self.announced_length
         if announced is not None and announced > limit:
             raise _too_large(limit)
@@ -151,7 +153,10 @@ class Exchange:
         return b"".join(pieces)
 
     async def body_pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, for what must not be kept in memory. Raises CancelledError when the client leaves."""
+        """The body in the pieces that arrive, for uploads that do not fit in memory.
+
+        Raises CancelledError when the client disconnects.
+        """
         more = True
         while more:
             message = await self._receive()
@@ -163,7 +168,7 @@ class Exchange:
 
     @property
     def announced_length(self) -> int | None:
-        """Bytes of the body, as its header says; None when it does not."""
+        """The bytes of the body according to its header; None when that is missing."""
         announced = self.headers.get(b"content-length", b"")
         return int(announced) if announced.isdigit() and len(announced) < 19 else None
 
@@ -173,9 +178,10 @@ class Exchange:
             raise asyncio.CancelledError
 
     def listen(self) -> None:
-        """Begin to notice when the client leaves. Called by the watch, for requests that last: quick ones need no second task.
+        """Begin to detect that the client disconnects. Called by the watchdog for slow requests: quick ones need no
+        task.
 
-        Not before the body has been read: two readers would take its pieces from each other.
+        Does nothing before the body has been read: two readers would take its pieces from each other.
         """
         if self.listener is None and self.body_read:
             self.listener = asyncio.ensure_future(self._listen())
@@ -188,16 +194,22 @@ class Exchange:
                 return
 
     async def write(self, data: bytes, mid_event: bool = False) -> None:
-        """Send a piece of a stream; returns when the client's buffer has room again. `mid_event`: it ends inside an event."""
-        self.streaming, self.quiet_since = True, 0.0  # a comment that is put in while this waits for the client might tear an event apart
+        """Send a piece of a stream; returns when the client's buffer has room again.
+
+        `mid_event`: it ends inside an event.
+        """
+        self.streaming, self.quiet_since = True, 0.0  # a keep-alive comment during this send might split an event
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         if not mid_event:
             self.quiet_since = time.monotonic()
 
     async def write_last(self, data: bytes) -> None:
-        """Send the end of a stream. A client that takes no more bytes is left with an unfinished answer, which the server then cuts off."""
+        """Send the end of a stream.
+
+        A client that reads no more gets an incomplete answer, and the server disconnects it.
+        """
         self.streaming, self.quiet_since = False, 0.0
-        self.total_at = time.monotonic() + LAST_WORDS
+        self.total_at = time.monotonic() + FINAL_WRITE_SECONDS
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
         except asyncio.CancelledError as cancelled:
@@ -207,15 +219,15 @@ class Exchange:
     async def keep_alive(self) -> None:
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
-    # -- what others have asked of it --------------------------------------------------------------------------------
+    # -- records and prices ------------------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """What follows is another request on the same connection, with a record of its own."""
+        """Begin another request on the same connection, with a record of its own."""
         self.request_id = "req_" + time_ordered_hex()
         self.started, self.wall = time.monotonic(), time.time()
 
     def multiplier(self, of_caller: int) -> int:
-        """The price multiplier, in parts per million."""
+        """The price multiplier in parts per million: the caller's, times that of the endpoint (batches)."""
         return of_caller if self.price_factor == ONE else of_caller * self.price_factor // ONE
 
     def stored_rows(self, status: int, body: bytes) -> Sequence[RowWrite]:
@@ -224,24 +236,29 @@ class Exchange:
     # -- interruption ------------------------------------------------------------------------------------------------
 
     def interrupt(self, reason: Interrupt) -> None:
-        """Cancel the request's task. The first reason stands."""
+        """Cancel the request's task. Only the first reason counts."""
         if self.interrupted is None and self.task is not None and not self.task.done():
             self.interrupted = reason
             self.task.cancel()
 
     def end(self, reason: Interrupt) -> None:
-        """End the request from outside: at once when it waits for the upstream or streams, otherwise at its next step. The first reason stands."""
+        """End the request: at once if it waits for the upstream or streams, otherwise at its next step.
+
+        Only the first reason counts.
+        """
         self.must_end = self.must_end or reason
         if self.waiting is not Interrupt.DATABASE and (self.waiting is not None or self.streaming):
             self.interrupt(self.must_end)
 
     def check_end(self) -> None:
-        """Raises Ended when somebody has ended the request."""
+        """Raises Ended when `end` has been called."""
         if self.must_end is not None:
             raise Ended(self.must_end)
 
     def explain(self, cancelled: asyncio.CancelledError) -> BaseException:
-        """What to raise instead of a CancelledError: `Ended` when the watch interrupted this request, the same error otherwise."""
+        """The exception to raise for a CancelledError: `Ended` if this request was interrupted, otherwise the same
+        error.
+        """
         if self.interrupted is None or self.interrupted is Interrupt.CLIENT_GONE or self.task is None:
             return cancelled
         self.task.uncancel()
@@ -256,9 +273,9 @@ class Exchange:
     async def committed(self, future: asyncio.Future[None] | None) -> None:
         """Wait until a usage record is on disk. Raises RelayUnavailable."""
         if future is not None:
-            await self.answered(future)
+            await self.wait_for_writer(future)
 
-    async def answered(self, future: asyncio.Future[T]) -> T:
+    async def wait_for_writer(self, future: asyncio.Future[T]) -> T:
         """Wait for the writer. Raises RelayUnavailable."""
         self.begin_wait(Interrupt.DATABASE, 12.0)
         try:
@@ -283,16 +300,16 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 @dataclass(slots=True)
 class GatewayRequest:
-    """One request as the gateway sees it. Token counts are estimates."""
+    """What an endpoint asks of the gateway for one exchange. Token counts are estimates."""
 
     endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
     model: str  # as the client wrote it
-    fit: Fit  # why a channel cannot serve the request, None when it can
+    check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
     stream: bool = False
     prompt_tokens: int = 0
     output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
     choices: int = 1
-    conversation: str = ""  # requests with the same one go to the same channel
-    units: Usage = NO_UNITS  # images, characters and milliseconds that are known beforehand
-    exact: bool = False  # the answer cannot be made cheaper by asking for less, so all of it must be covered
-    prefer: Pair | None = None  # the channel and key that know what came before
+    conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
+    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
+    exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
+    prefer: Pair | None = None  # the channel and key that store the previous response

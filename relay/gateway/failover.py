@@ -1,4 +1,4 @@
-"""From channel to channel until one answers: which next, after which failure, and what everybody learns from it."""
+"""Tries channels until one answers: picks the next one after a failure, and chooses the error to report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.http.response import HttpResponseBase
 
 from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited
 from relay.gateway.access.admission import AdmissionEntry
-from relay.gateway.attempt import Attempt, TryChannel, from_interrupt
-from relay.gateway.exchange import Ended, Fit, GatewayRequest
+from relay.gateway.attempt import Attempt, TryChannel, interrupt_failure
+from relay.gateway.exchange import ChannelCheck, Ended, GatewayRequest
 from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
 from relay.gateway.routing.selection import RoutePreference, pick
@@ -22,53 +22,61 @@ from relay.gateway.snapshot.views import ChannelView, ModelView, Pair, Route
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 
-# Which failure the client hears of when several channels failed in different ways: the one that says most about when to come back.
-_TELLING: Final = (
-    FailureClass.RATE, FailureClass.QUOTA_WINDOW, FailureClass.OVERLOAD, FailureClass.FULL, FailureClass.TOO_LARGE, FailureClass.UNANSWERED, FailureClass.TRANSIENT,
-    FailureClass.TIMEOUT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL,
-)  # fmt: skip
+# The failure to report when several channels failed in different ways: the one that says most about when to retry.
+_REPORT_ORDER: Final = (
+    FailureClass.RATE,
+    FailureClass.QUOTA_WINDOW,
+    FailureClass.OVERLOAD,
+    FailureClass.FULL,
+    FailureClass.TOO_LARGE,
+    FailureClass.UNANSWERED,
+    FailureClass.TRANSIENT,
+    FailureClass.TIMEOUT,
+    FailureClass.CONFIG,
+    FailureClass.KEY_FORBIDDEN_MODEL,
+)
 
 
-def fitting(routes: Sequence[Route], fit: Fit) -> tuple[Sequence[Route], RelayError | None]:
-    """The routes over channels that can serve the request, and why the first of the others cannot."""
+def usable_routes(routes: Sequence[Route], check_channel: ChannelCheck) -> tuple[Sequence[Route], RelayError | None]:
+    """The routes whose channels can serve the request, and why the first of the others cannot."""
     if len(routes) == 1:  # most models of most portals
-        only = fit(routes[0].channel)
+        only = check_channel(routes[0].channel)
         return (routes, None) if only is None else ((), only)
-    found = [fit(route.channel) for route in routes]
+    found = [check_channel(route.channel) for route in routes]
     unfit = next((error for error in found if error is not None), None)
     if unfit is None:
         return routes, None
     return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
 
 
-async def route(caller: Caller, run: Runtime, model: ModelView, record: Record, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
-    """Try channel after channel until `try_channel` returns an answer. Raises RelayError.
+async def try_routes(caller: Caller, run: Runtime, model: ModelView, record: Record, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
+    """Try one channel after another until `try_channel` returns an answer. Raises RelayError.
 
-    No (channel, key) is tried twice. After MAX_ATTEMPTS tries, or when RETRY_SECONDS have passed, no other is begun.
+    No (channel, key) is tried twice, and none after MAX_ATTEMPTS attempts or RETRY_SECONDS.
     """
-    routes, unfit = fitting(caller.routes(model), request.fit)
+    routes, unfit = usable_routes(caller.routes(model), request.check_channel)
     if unfit is not None and not routes:
         raise unfit
     pinned = record.exchange.pinned
     if pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
-    talk = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
-    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, talk, pinned, request.prefer)
-    answer, failures = await _try_all(run, routes, preference, record, request.fit, try_channel)
+    conversation = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
+    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer)
+    answer, failures = await _try_all(run, routes, preference, record, request.check_channel, try_channel)
     if answer is not None:
         return answer
-    error = _most_telling(failures).error if failures else run.health.nothing_serves(model.name, routes, preference)
+    error = _failure_to_report(failures).error if failures else run.health.no_channel_error(model.name, routes, preference)
     del failures
     try:
         raise error
     finally:
-        del error  # an error that its own traceback leads back to would stay until the collector comes
+        del error  # breaks the reference cycle between the error and its traceback
 
 
 async def _try_all(
-    run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, fit: Fit, try_channel: TryChannel
+    run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, check_channel: ChannelCheck, try_channel: TryChannel
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
-    """The first answer, or every failure."""
+    """The first answer, or None and every failure."""
     config, health, exchange = run.config, run.health, record.exchange
     tried: set[Pair] = set()
     failures: list[Failure] = []
@@ -88,23 +96,23 @@ async def _try_all(
             if entry.verdict.refused is not None:
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)
-                failures.append(_full(entry.verdict))
+                failures.append(_limit_failure(entry.verdict))
                 continue
         attempt = Attempt(run, record, candidate, preference.model, now)
         try:
             return await try_channel(attempt), failures
         except Ended as ended:
-            failures.append(from_interrupt(ended))
+            failures.append(interrupt_failure(ended))
         except Failure as failure:
             failures.append(failure.with_traceback(None))
         attempt.failed(failures[-1])
         if entry is not None:
             entry.cancel()
-        if not _may_go_on(failures[-1], channel):
+        if not _may_retry_elsewhere(failures[-1], channel):
             break
         if failures[-1].kind is FailureClass.NO_API:
-            if fit(channel) is None:
-                tried.discard(candidate.pair)  # it can be asked through another API, and has not been asked anything yet
+            if check_channel(channel) is None:
+                tried.discard(candidate.pair)  # another API of the channel can serve, and has not been tried
             else:
                 routes = [route for route in routes if route.channel is not channel]
     return None, failures
@@ -116,8 +124,11 @@ def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None
         raise InvalidRequest(message, code="channel_not_found")
 
 
-def _may_go_on(failure: Failure, channel: ChannelView) -> bool:
-    """Whether another key or channel is asked. What may have been billed already is asked elsewhere only where the channel allows it."""
+def _may_retry_elsewhere(failure: Failure, channel: ChannelView) -> bool:
+    """Whether another key or channel is tried.
+
+    A request that may have been billed is retried only if the channel allows.
+    """
     if failure.kind is FailureClass.UNANSWERED:
         return channel.retry_unanswered != "never"
     if failure.kind is FailureClass.TIMEOUT:
@@ -125,17 +136,17 @@ def _may_go_on(failure: Failure, channel: ChannelView) -> bool:
     return failure.kind.retry
 
 
-def _full(verdict: LimitVerdict) -> Failure:
-    """A channel or key that is at a limit of its own."""
+def _limit_failure(verdict: LimitVerdict) -> Failure:
+    """The failure of a channel or key that has reached its own limit."""
     kind = verdict.refused.kind if verdict.refused is not None else ""
     message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."
     return Failure(FailureClass.FULL, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {kind}")
 
 
-def _most_telling(failures: list[Failure]) -> Failure:
+def _failure_to_report(failures: list[Failure]) -> Failure:
     if not failures[-1].kind.retry and failures[-1].kind is not FailureClass.TIMEOUT:
         return failures[-1]
-    for kind in _TELLING:
+    for kind in _REPORT_ORDER:
         found = [failure for failure in failures if failure.kind is kind]
         if found:
             return min(found, key=lambda failure: failure.error.retry_after if failure.error.retry_after is not None else 0.0)

@@ -1,4 +1,4 @@
-"""What every endpoint that asks an upstream has in common: admission, reservation, routing, and the usage record."""
+"""The steps that all requests to upstreams share: admission, reservation, routing, and the usage record."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from django.http.response import HttpResponseBase
 from relay.billing.ledger.writer import writer
 from relay.errors import InternalError, RelayError
 from relay.gateway.access.authorization import check_purpose, permitted_model
-from relay.gateway.attempt import TryChannel, ended_error
+from relay.gateway.attempt import TryChannel, interrupt_error
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.exchange import Exchange, GatewayRequest, Interrupt
-from relay.gateway.failover import route
+from relay.gateway.failover import try_routes
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -24,9 +24,9 @@ logger: Final = logging.getLogger(__name__)
 
 
 async def serve(exchange: Exchange, caller: Caller, run: Runtime, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
-    """Admit, reserve, route, record. `try_channel` sends the request to one channel and reads its answer.
+    """Admit, reserve, route and record a request. `try_channel` sends it to one channel and reads the answer.
 
-    Raises RelayError, when nothing of an answer has been sent; the record is on disk by then.
+    Raises RelayError if no part of an answer has been sent; the record is on disk by then.
     """
     check_end(exchange)
     snapshot = snapshot_cache.snapshot
@@ -38,33 +38,33 @@ async def serve(exchange: Exchange, caller: Caller, run: Runtime, request: Gatew
     limits = terms.checks + model.checks if model.checks else terms.checks
     if limits:
         await run.admission.admit(exchange, limits, request.prompt_tokens + (request.output_limit or 0) * request.choices)
-        exchange.tokens_used = 0  # until something is
+        exchange.tokens_used = 0  # until the record says otherwise
     await charge.reserve(exchange, request)
-    check_end(exchange)  # while it waited for money
+    check_end(exchange)  # it may have been ended while it waited for its reservation
     record = Record(exchange, run.reservations, request, model.name, charge)
     exchange.progress = record.progress
     try:
-        return await route(caller, run, model, record, request, try_channel)
+        return await try_routes(caller, run, model, record, request, try_channel)
     except RelayError as error:
         failed: RelayError = error
         reason = end_reason(error)
     except asyncio.CancelledError:
-        gone = exchange.interrupted is Interrupt.CLIENT_GONE and not run.cutting_off()
+        gone = exchange.interrupted is Interrupt.CLIENT_GONE and not run.is_cutting_off()
         record.submit(Outcome(CLIENT_GONE, 499) if gone else Outcome(SHUTDOWN, 503), wait=False)
         raise
     except Exception:
         logger.exception("a request failed", extra={"request_id": exchange.request_id})
         failed, reason = InternalError(), INTERNAL
-    if record.attempts and run.tells(exchange):
+    if record.attempts and run.shows_relay_headers(exchange):
         exchange.reply_headers.append((b"x-relay-attempts", b"%d" % len(record.attempts)))
-    await exchange.committed(record.submit(Outcome(reason, failed.wire_status, error=failed)))
+    await exchange.committed(record.submit(Outcome(reason, failed.http_status, error=failed)))
     try:
         raise failed
     finally:
-        del failed  # as in `route`
+        del failed  # as in `try_routes`
 
 
 def check_end(exchange: Exchange) -> None:
-    """Raises RelayError when the request has been ended from outside while it waited here."""
+    """Raises RelayError when the request has been ended while it waited."""
     if exchange.must_end is not None:
-        raise ended_error(exchange.must_end)
+        raise interrupt_error(exchange.must_end)

@@ -1,4 +1,4 @@
-"""The usage record of one request, while it grows. Becomes a row of `relay.billing.ledger.writer` once."""
+"""The usage record of one request, collected while it runs and passed to `relay.billing.ledger.writer` at its end."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from relay.errors import (
 )
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
-from relay.gateway.exchange import NO_UNITS, Exchange, GatewayRequest
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.routing.selection import Candidate
-from relay.protocols.usage import Usage
+from relay.protocols.usage import NO_USAGE, Usage
 from relay.providers.classify import Failure
 
-# Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted again for every row.
+# Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
 
 
 def end_reason(error: RelayError) -> str:
-    """How a request ended that was answered with this error."""
+    """The end reason of a request that was answered with this error."""
     if isinstance(error, (UpstreamRefused, InvalidRequest)):
         return "client_error"
     if isinstance(error, NoAvailableChannel):
@@ -53,48 +53,75 @@ def end_reason(error: RelayError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended, as its record tells it."""
+    """How a request ended, for its record."""
 
     reason: str  # a value of relay.models.usage.EndReason
     status: int  # of the answer to the client
     usage: Usage | None = None  # as the upstream reported it
-    error: RelayError | None = None  # its public message goes into the record, which its user sees
-    detail: str = ""  # may name an upstream: goes into the list of attempts, which only staff see
-    text_units: float = 0.0  # a rough number of tokens of what reached the client, where no usage is reported
+    error: RelayError | None = None  # its public message is in the record, which the user sees
+    detail: str = ""  # may name an upstream: is in the list of attempts, which only staff see
+    text_units: float = 0.0  # estimated tokens of what reached the client, where no usage is reported
 
 
 class Record:
-    """The usage record of one request. `submit` may be called more than once; only the first time counts."""
+    """The usage record of one request. `submit` may be called more than once; only the first call counts."""
 
     __slots__ = (
-        "_reservations", "attempts", "candidate", "charge", "delivered", "dropped", "endpoint", "estimate", "exchange", "first_token_ms", "model", "prompt_tokens", "sent",
-        "streamed", "submitted", "units", "upstream_model",
-    )  # fmt: skip
+        "_reservations",
+        "attempts",
+        "candidate",
+        "charge",
+        "delivered",
+        "dropped",
+        "endpoint",
+        "estimate",
+        "exchange",
+        "first_token_ms",
+        "model",
+        "prompt_tokens",
+        "sent",
+        "streamed",
+        "submitted",
+        "units",
+        "upstream_model",
+    )
 
     def __init__(self, exchange: Exchange, reservations: Reservations, request: GatewayRequest, model: str, charge: RequestCharge) -> None:
-        """`model`: the public name of the model that serves."""
+        """`model`: the public name of the model that serves the request."""
         self.exchange, self._reservations, self.charge = exchange, reservations, charge
         self.endpoint, self.model, self.streamed, self.prompt_tokens = request.endpoint, model, request.stream, request.prompt_tokens
-        self.units = request.units  # for upstreams that report none
+        self.units = request.units  # used if the upstream reports none
         self.candidate: Candidate | None = None
         self.upstream_model = ""
         self.attempts: list[dict[str, object]] = []
         self.first_token_ms: int | None = None
-        self.sent = False  # the upstream was sent something that it may bill
+        self.sent = False  # the upstream may bill what it was sent
         self.submitted = False
-        self.delivered: Callable[[], float] | None = None  # a rough number of tokens that a running stream has delivered
+        self.delivered: Callable[[], float] | None = None  # estimated tokens that a running stream has delivered
         self.dropped: list[str] = []  # parameters that were not sent
-        self.estimate: Usage | None = None  # what an answer uses that is no text, and never reports it
+        self.estimate: Usage | None = None  # of an answer that is not text and reports no usage
 
     def progress(self) -> dict[str, object]:
-        """What the request is doing now, for people who look. JSON values; seconds since 1970."""
+        """The current state of the request, for the admin's page of running requests.
+
+        JSON values; seconds since 1970.
+        """
         exchange, candidate, caller = self.exchange, self.candidate, self.exchange.caller
         return {
-            "id": exchange.request_id, "since": exchange.wall, "user": caller.user_id if caller else None, "token": caller.token_id if caller else None, "model": self.model,
-            "channel": candidate.route.channel.name if candidate else "", "key": candidate.key.name if candidate else "", "streamed": self.streamed, "attempts": len(self.attempts),
-            "input": self.prompt_tokens, "output": round(self.delivered()) if self.delivered is not None else 0, "first_token_ms": self.first_token_ms,
+            "id": exchange.request_id,
+            "since": exchange.wall,
+            "user": caller.user_id if caller else None,
+            "token": caller.token_id if caller else None,
+            "model": self.model,
+            "channel": candidate.route.channel.name if candidate else "",
+            "key": candidate.key.name if candidate else "",
+            "streamed": self.streamed,
+            "attempts": len(self.attempts),
+            "input": self.prompt_tokens,
+            "output": round(self.delivered()) if self.delivered is not None else 0,
+            "first_token_ms": self.first_token_ms,
             "phase": exchange.waiting.name.lower() if exchange.waiting else "sending",
-        }  # fmt: skip
+        }
 
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -118,9 +145,9 @@ class Record:
         self.first_token_ms = round((time.monotonic() - self.exchange.started) * 1000)
 
     def submit(self, outcome: Outcome, rows: Sequence[RowWrite] = (), wait: bool = True) -> asyncio.Future[None] | None:
-        """Hand the record to the writer. Without a reported usage, what reached the client is counted here and marked as estimated.
+        """Pass the record to the writer. Where no usage is reported, it is estimated from what reached the client.
 
-        `rows` are written in the same commit. The future is done when all of it is on disk; None where nobody waits.
+        `rows` are written in the same commit. The future completes when everything is on disk; None if `wait` is False.
         """
         if self.submitted:
             return None
@@ -134,14 +161,14 @@ class Record:
         return self._reservations.submit(self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows)
 
     def _usage(self, outcome: Outcome) -> tuple[Usage, str]:
-        """What the request used, and how that is known."""
+        """The usage of the request and its source: reported, estimated or none."""
         if outcome.usage is not None:
             return outcome.usage, "reported"
         if self.sent and (outcome.error is None or outcome.text_units):
             units, output = self.units, estimate_text(outcome.text_units)
             counted = Usage(self.prompt_tokens, output=output, images=units.images, milliseconds=units.milliseconds, characters=units.characters)
             return self.estimate or counted, "estimated"
-        return NO_UNITS, "none"
+        return NO_USAGE, "none"
 
     def _row(self, outcome: Outcome, usage: Usage, source: str) -> UsageRow:
         error = outcome.error
@@ -160,7 +187,7 @@ class Record:
             self.streamed,
             outcome.status,
             outcome.reason,
-            (error.wire_code or "")[:64] if error else "",
+            (error.public_code or "")[:64] if error else "",
             error.message[:300] if error else "",
             usage.input,
             usage.cached_input,

@@ -1,37 +1,36 @@
-"""The forms that an answer to a client takes: a whole body, a stream of events, a file."""
+"""The responses to clients: a complete body, a stream of events, a file."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
 from relay.gateway.exchange import Exchange
 
-if TYPE_CHECKING:
-    pass
-
-
 SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-_BLOCK: Final = 256 * 1024  # bytes of a file that are read at once
+_BLOCK: Final = 256 * 1024  # bytes of a file that are read at a time
 
 
 class Answer(HttpResponseBase):
-    """A whole JSON answer, for the relay handler alone: it has none of the cookies, charsets and header objects of Django's response."""
+    """A complete JSON answer without the cookies, charsets and header objects of Django's responses.
+
+    Only the relay handler can send it.
+    """
 
     streaming = False
     status_code = 200
 
     def __init__(self, body: bytes) -> None:
-        # Not the base class's: that took as long as the rest of sending an answer.
+        # The base class's __init__ is skipped: it takes as long as the rest of sending an answer.
         self.body = body
 
 
 class EventStream(HttpResponseBase):
-    """A response whose body is produced by `pump`. Only the relay handler can send it."""
+    """A response whose body is written by `pump`. Only the relay handler can send it."""
 
     streaming = True
 
@@ -42,7 +41,7 @@ class EventStream(HttpResponseBase):
 
 
 class Download(EventStream):
-    """A file, read and sent block by block. `read` returns the next block in a thread, empty at the end."""
+    """A file, read and sent block by block. `read` runs in a thread; it returns the next block, empty at the end."""
 
     def __init__(self, exchange: Exchange, read: Callable[[int], bytes], size: int, filename: str, content_type: str, close: Callable[[], None]) -> None:
         super().__init__(self._run, content_type)

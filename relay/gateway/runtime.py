@@ -1,4 +1,7 @@
-"""What one worker process owns: its transports, its watch, its feed poller, its writer. Started with the server, or by the first request."""
+"""The runtime of one worker process: its transports, watchdog, change feed and maintenance.
+
+Started with the server, or by the first request.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +49,11 @@ BackgroundTask = Callable[["Runtime"], Coroutine[Any, Any, None]]
 
 
 class Runtime:
-    """Belongs to one event loop. `periodic_tasks`: work that is done every 15 seconds in a thread, by name, given by the entry point; each is told whether to stop.
+    """The objects that a worker's requests share. Belongs to one event loop."""
 
-    `background_tasks`: work that goes on beside the requests on the event loop, given by the entry point, too.
-    """
-
+    # Run every 15 seconds in a thread, by name. Set by the entry point; the argument says whether to stop.
     periodic_tasks: Mapping[str, PeriodicTask] = {}
+    # Run beside the requests on the event loop. Set by the entry point.
     background_tasks: Sequence[BackgroundTask] = ()
 
     def __init__(self) -> None:
@@ -66,18 +68,18 @@ class Runtime:
         self.health = Health(secrets.token_hex(6))
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
-        self._keeper: asyncio.Task[None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
         self._background_tasks: list[asyncio.Task[None]] = []
         self._periodic_tasks: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
-        self._cut_at = float("inf")  # when the server cuts off what still runs, once it was told to stop
+        self._cut_at = float("inf")  # when the server disconnects running requests, once a stop was requested
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
         self._started = False
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read the configuration and begin to follow its changes. Raises RelayUnavailable when the database cannot be read."""
+        """Read the configuration and follow its changes. Raises RelayUnavailable when the database cannot be read."""
         async with self._starting:
             if self._started:
                 return
@@ -95,13 +97,13 @@ class Runtime:
                 for place, state in (await snapshot_cache.in_thread(cooldowns.read_all)).items():
                     self.health.take_over(cooldowns.name_of(place), state)
             except RelayUnavailable:
-                pass  # it is in the log; this worker learns for itself what fails
-            self._keeper = asyncio.ensure_future(self._keep_house())
+                pass  # logged; this worker finds out for itself what fails
+            self._maintenance = asyncio.ensure_future(self._run_maintenance())
             self._background_tasks = [asyncio.ensure_future(task(self)) for task in self.background_tasks]
             self._started = True
 
-    async def _keep_house(self) -> None:
-        """What must be done from time to time while requests run."""
+    async def _run_maintenance(self) -> None:
+        """The regular maintenance while requests run."""
         sweep_at = 0.0
         while True:
             try:
@@ -117,20 +119,20 @@ class Runtime:
                     if swept:
                         logger.warning("%d reservation(s) of workers that are gone were given back", swept)
             except RelayUnavailable:
-                pass  # the fault is in the log
+                pass  # the fault has been logged
             except Exception:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
 
     def _run_periodic_tasks(self) -> None:
-        """Begin each chore, unless its round before still runs: a mail server may be slow, and nobody waits for it."""
+        """Start each periodic task unless its previous run continues: a mail server, for example, may be slow."""
         for name, task in self.periodic_tasks.items():
             running = self._periodic_tasks.get(name)
             if running is None or running.done():
-                self._periodic_tasks[name] = asyncio.ensure_future(self._do(name, task))
+                self._periodic_tasks[name] = asyncio.ensure_future(self._run_in_thread(name, task))
 
-    async def _do(self, name: str, task: PeriodicTask) -> None:
-        """In a thread that a stop does not wait for: it may be testing an upstream that takes a minute."""
+    async def _run_in_thread(self, name: str, task: PeriodicTask) -> None:
+        """Run a task in a thread that a stop does not wait for: it may be testing an upstream for a minute."""
         over = asyncio.Event()
 
         def work() -> None:
@@ -139,41 +141,44 @@ class Runtime:
             except Exception:
                 logger.exception("%s failed; the next round tries again", name)
             finally:
-                self._soon(over.set)
+                self._call_in_loop(over.set)
 
         threading.Thread(target=work, name=f"airelays {name}", daemon=True).start()
         await over.wait()
 
-    def told_to_stop(self) -> None:
-        """A stop signal came: running requests have a while left. Called from a signal handler, perhaps more than once."""
+    def request_stop(self) -> None:
+        """A stop signal arrived: running requests get a grace period.
+
+        May be called again, and from a signal handler.
+        """
         if not self.stopping:
             left = self.config.shutdown_delay_seconds + self.config.shutdown_seconds
             self._cut_at = time.monotonic() + left
-            self.later(left, self._end_all)
+            self.call_later(left, self._end_all)
         self.stopping = True
 
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do something after a while. May be called from a signal handler."""
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Call a function after some seconds. May be called from a signal handler."""
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, work)
 
     def _end_all(self) -> None:
-        """The time that running requests had is over: each ends with an error that says so. Those that are between two waits do so at the next."""
+        """The grace period is over: end every running request with an error, at its next wait at the latest."""
         for exchange in list(self.watchdog.running):
             exchange.end(Interrupt.STOPPING)
 
-    def tells(self, exchange: Exchange) -> bool:
-        """Whether a client hears of the relay's own part in x-relay-… headers: everybody by the setting, staff always."""
+    def shows_relay_headers(self, exchange: Exchange) -> bool:
+        """Whether an answer has x-relay-… headers: if the setting allows, and always for staff."""
         return self.config.relay_headers or (exchange.caller is not None and exchange.caller.is_staff)
 
-    def cutting_off(self) -> bool:
-        """Whether a request that is cancelled now is cancelled by the server's stop and not by its client."""
+    def is_cutting_off(self) -> bool:
+        """Whether a cancellation now is due to the server's stop and not to a client that disconnected."""
         return time.monotonic() >= self._cut_at - 0.5
 
     async def stop(self) -> None:
-        """Write what is queued and close what is open."""
+        """Write everything that is queued, and close all connections."""
         self.stopping = True
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._maintenance is not None:
+            self._maintenance.cancel()
         for task in self._background_tasks:
             task.cancel()
         await asyncio.gather(*self._background_tasks, return_exceptions=True)
@@ -183,7 +188,7 @@ class Runtime:
             await self.health.flush()
             await self.worker_status.leave()
         except RelayUnavailable:
-            pass  # the fault is in the log
+            pass  # the fault has been logged
         self.reservations.close_all()
         await asyncio.to_thread(writer.close)
         await self.upstreams.close()
@@ -191,17 +196,17 @@ class Runtime:
 
     @property
     def position(self) -> int:
-        """Id of the newest change that this process has taken over."""
+        """The id of the newest change that this process has applied."""
         return self._poller.position
 
     def transport(self, provider: str, proxy: str) -> httpx.AsyncBaseTransport:
         return self.demo if provider in BUILT_IN else self.upstreams.transport(proxy)
 
-    # -- tokens that are revoked while they are in use ---------------------------------------------------------------
+    # -- tokens that are revoked while in use ------------------------------------------------------------------------
 
     def _on_drop(self, digest: str, user_id: int) -> None:
         """Called in any thread."""
-        self._soon(lambda: self._recheck(digest, user_id))
+        self._call_in_loop(lambda: self._recheck(digest, user_id))
 
     def _recheck(self, digest: str, user_id: int) -> None:
         for exchange in self.watchdog.running:
@@ -209,25 +214,25 @@ class Runtime:
             if caller is not None and (caller.digest == digest or (user_id and caller.user_id == user_id)):
                 self.watchdog.spawn(self._end_if_revoked(exchange, caller.digest))
 
-    # -- what other workers and people say ---------------------------------------------------------------------------
+    # -- changes by other workers and people -------------------------------------------------------------------------
 
     def _on_cooldown(self, name: str) -> None:
         """Called in any thread that may use the database."""
         state = cooldowns.read(name)
-        self._soon(lambda: self.health.take_over(name, state))
+        self._call_in_loop(lambda: self.health.take_over(name, state))
 
     def _on_watch(self, _: str) -> None:
-        self._soon(self.worker_status.watched)
+        self._call_in_loop(self.worker_status.watched)
 
     def _on_end(self, request_id: str) -> None:
-        self._soon(lambda: self._end(request_id))
+        self._call_in_loop(lambda: self._end(request_id))
 
     def _end(self, request_id: str) -> None:
         for exchange in self.watchdog.running:
             if exchange.request_id == request_id:
                 exchange.end(Interrupt.KILLED)
 
-    def _soon(self, work: Callable[[], None]) -> None:
+    def _call_in_loop(self, work: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(work)
         except RuntimeError:  # the loop is closed
@@ -243,7 +248,7 @@ _runtime: Runtime | None = None
 
 
 async def runtime() -> Runtime:
-    """This process's runtime, started now if no server has started it (Daphne has no lifespan)."""
+    """The runtime of this process, started now if no server has started it (Daphne has no lifespan)."""
     global _runtime
     if _runtime is None or _runtime._loop is not asyncio.get_running_loop():
         _runtime = Runtime()
@@ -253,5 +258,5 @@ async def runtime() -> Runtime:
 
 
 def current() -> Runtime | None:
-    """The runtime, if it runs."""
+    """The runtime of this process, None if it has not been started."""
     return _runtime if _runtime is not None and _runtime._started else None

@@ -1,4 +1,4 @@
-"""A running stream: from the upstream's bytes to the client's, with a record on disk before the last of them."""
+"""Streams an answer from the upstream to the client. The record is on disk before the last bytes are sent."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Final
 
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
-from relay.gateway.attempt import Attempt, from_interrupt
+from relay.gateway.attempt import Attempt, interrupt_failure
 from relay.gateway.exchange import Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
-from relay.gateway.upstream import GARBAGE, Upstream
+from relay.gateway.upstream import GARBAGE, UpstreamAnswer
 from relay.protocols.codec import Codec
 from relay.providers.classify import Failure, stream_error
 from relay.providers.failures import FailureClass
 
 logger: Final = logging.getLogger(__name__)
-_DRAIN: Final = 0.5  # seconds to wait for the upstream to close its answer after its end marker, so that its connection can be kept
+# Seconds to wait for the upstream to end its response after the end marker, so that the connection can be reused.
+_DRAIN: Final = 0.5
 Rows = Callable[[], Sequence[RowWrite]]
 
 
-async def stream_answer(attempt: Attempt, upstream: Upstream, codec: Codec, output_limit: int | None, rows: Rows | None = None) -> EventStream:
-    """Wait for the first event, which decides about the status, then hand over to the pump.
+async def stream_answer(attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, rows: Rows | None = None) -> EventStream:
+    """Wait for the first event, which decides about the status, and return a response whose pump sends the rest.
 
-    `output_limit`: tokens of each answer, None when the request names no limit. `rows`: what is written together with the record of a
-    whole answer. Raises Failure, Ended, CancelledError.
+    `output_limit`: tokens of each answer; None: no limit. `rows`: written in the same commit as the record of a
+    complete answer. Raises Failure, Ended, CancelledError.
     """
     primed: list[bytes] = []
     while not codec.started and codec.error is None and not codec.done:
@@ -38,7 +39,7 @@ async def stream_answer(attempt: Attempt, upstream: Upstream, codec: Codec, outp
         if not data:
             break
     if codec.error is not None and not codec.started:
-        raise attempt.error_inside(codec.error)
+        raise attempt.error_in_body(codec.error)
     if not codec.started:
         detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
@@ -50,23 +51,23 @@ async def stream_answer(attempt: Attempt, upstream: Upstream, codec: Codec, outp
 
 
 class Pump:
-    """Moves one stream. `run` never raises but for cancellation, and always leaves a record."""
+    """Sends one stream. `run` raises nothing but CancelledError, and always submits a record."""
 
-    def __init__(self, attempt: Attempt, upstream: Upstream, codec: Codec, output_limit: int | None, primed: list[bytes], rows: Rows | None) -> None:
-        """`primed`: what has come out of the codec already."""
+    def __init__(self, attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, primed: list[bytes], rows: Rows | None) -> None:
+        """`primed`: the bytes that the codec has returned already."""
         self._attempt, self._upstream, self._codec = attempt, upstream, codec
         self._exchange, self._record = attempt.exchange, attempt.record
         self._meter = attempt.record.charge.meter(attempt.exchange, output_limit)
         self._primed, self._rows = primed, rows
 
     async def run(self) -> None:
-        """Called when the response's head has been sent."""
+        """Send the stream. Called when the response's headers have been sent."""
         exchange, record, codec = self._exchange, self._record, self._codec
         try:
-            error, detail, broke = await self._moved()
+            error, detail, broke = await self._run_to_end()
             self._upstream.close()
             if broke:
-                self._attempt.broke(detail)
+                self._attempt.broke_off(detail)
             rows = self._rows() if self._rows is not None and codec.done else ()
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(Outcome(reason, 200, codec.usage, error, detail, codec.text_units), rows)
@@ -74,13 +75,13 @@ class Pump:
                 await exchange.committed(future)
             except RelayError as unavailable:
                 error = unavailable if codec.failed is not None else error or unavailable
-            if error is not None and (codec.failed is None or error.wire_status == 503):
+            if error is not None and (codec.failed is None or error.http_status == 503):
                 await self._write_failure(error)
             else:
                 await exchange.write_last(codec.terminal or codec.ending)
         except asyncio.CancelledError:
             self._upstream.close()
-            self._left()
+            self._record_interruption()
             raise
         except Exception:
             logger.exception("a stream failed", extra={"request_id": exchange.request_id})
@@ -89,16 +90,16 @@ class Pump:
             record.submit(Outcome(INTERNAL, 200, codec.usage, fault, "", codec.text_units), wait=False)
             await self._write_failure(fault)
 
-    async def _moved(self) -> tuple[RelayError | None, str, bool]:
-        """Pass the stream on to its end: the error it ended with, the detail for staff, and whether the upstream broke off."""
+    async def _run_to_end(self) -> tuple[RelayError | None, str, bool]:
+        """Send the stream to its end; returns its error, the detail for staff, and whether the upstream is at fault."""
         codec = self._codec
         try:
-            await self._move()
+            await self._forward()
         except Failure as failure:
             return UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again."), failure.detail, True
         except Ended as ended:
-            return from_interrupt(ended).error, ended.reason.value, ended.reason is Interrupt.IDLE
-        except RelayError as unavailable:  # nobody could say whether there is money for more
+            return interrupt_failure(ended).error, ended.reason.value, ended.reason is Interrupt.IDLE
+        except RelayError as unavailable:  # the reservation could not be extended
             return unavailable, "the database did not answer", False
         if codec.error is not None:
             return *stream_error(codec.error), True
@@ -112,14 +113,14 @@ class Pump:
         return *failed, False
 
     async def _write_failure(self, error: RelayError) -> None:
-        """Say why the stream ends. Where nothing can be said, inside audio, the answer is left unfinished, and the server cuts it off."""
+        """Send an error event. Audio has none: its answer stays incomplete, and the server disconnects the client."""
         codec = self._codec
-        said = codec.failure(error.message, error.wire_type, error.wire_code, error.param)
-        if said:
-            await self._exchange.write_last((b"\n\n" if codec.mid_event else b"") + said)
+        event = codec.failure(error.message, error.public_type, error.public_code, error.param)
+        if event:
+            await self._exchange.write_last((b"\n\n" if codec.mid_event else b"") + event)
 
-    async def _move(self) -> None:
-        """Pass bytes on until the upstream's end, its end marker or its error."""
+    async def _forward(self) -> None:
+        """Send bytes until the upstream's end, its end marker or its error."""
         codec, upstream, exchange = self._codec, self._upstream, self._exchange
         last = len(self._primed) - 1
         for index, piece in enumerate(self._primed):
@@ -143,11 +144,11 @@ class Pump:
         try:
             await self._exchange.write(data, mid_event)
         except asyncio.CancelledError as cancelled:
-            # Interrupted in a send: the client does not read, or its token is gone.
+            # Interrupted in a send: the client does not read, or its token was revoked.
             raise self._exchange.explain(cancelled) from None
 
     async def _drain(self) -> None:
-        """Read what follows the end marker, which is nothing but the end of the body, so that the connection can be used again."""
+        """Read to the end of the body after the end marker, so that the connection can be reused."""
         if self._upstream.at_end():
             return
         try:
@@ -155,10 +156,10 @@ class Pump:
                 while await self._upstream.read():
                     continue
         except (TimeoutError, Failure, Ended):
-            pass  # the answer is whole; only the connection is lost
+            pass  # the answer is complete; only the connection is lost
 
-    def _left(self) -> None:
-        """The client left, or the portal stops: record what was delivered."""
-        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._attempt.run.cutting_off()
+    def _record_interruption(self) -> None:
+        """The client disconnected, or the portal is stopping: record what was delivered."""
+        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._attempt.run.is_cutting_off()
         outcome = Outcome(CLIENT_GONE if gone else SHUTDOWN, 200, self._codec.usage, None, "", self._codec.text_units)
         self._record.submit(outcome, wait=False)

@@ -1,4 +1,4 @@
-"""The answer of an upstream while its body is being read, under the exchange's limits of time."""
+"""Reads the body of an upstream's answer within the exchange's timeouts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps ha
 
 
 class BodyStream(Protocol):
-    """What a transport's answer must offer beside httpx's interface."""
+    """The methods of a transport's response body beyond httpx's interface."""
 
     async def read(self) -> bytes: ...
     def at_end(self) -> bool: ...
     def close(self) -> None: ...
 
 
-class Upstream:
-    """An answer whose status is 200 and whose body is being read. `close` always."""
+class UpstreamAnswer:
+    """An answer with the status 200 whose body is being read. Must be closed."""
 
     __slots__ = ("_exchange", "_idle", "_stream", "content_type", "encoded")
 
@@ -57,7 +57,7 @@ class Upstream:
             exchange.upstream_seconds += time.monotonic() - began
 
     async def read_all(self, limit: int = _ANSWER_LIMIT) -> bytes:
-        """The rest of the body. Raises as `read` does, and Failure when it is larger than any sane answer."""
+        """The rest of the body. Raises as `read` does, and Failure when it exceeds `limit` bytes."""
         first = await self.read()
         pieces, size = [first], len(first)
         while pieces[-1]:

@@ -1,6 +1,6 @@
-"""Looks after running requests four times a second: limits of time, keep-alive comments, clients that have left.
+"""Checks running requests four times a second: timeouts, keep-alive comments, disconnected clients.
 
-One timer for all of them costs nothing per chunk; a timer per read would cost more than the read.
+One timer for all requests costs nothing per chunk; a timer per read would cost more than the read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from relay.gateway.exchange import Exchange, Interrupt
 
 TICK: Final = 0.25
-_QUICK: Final = 0.1  # a request younger than this needs nobody to listen for its client's leaving
+_QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
 
 
 class Watchdog:
@@ -34,7 +34,7 @@ class Watchdog:
         self.running.discard(exchange)
         for callback in exchange.at_end:
             callback()
-        exchange.at_end.clear()  # these know the exchange: without this it would live until the next garbage collection
+        exchange.at_end.clear()  # the callbacks refer to the exchange: breaks the cycle
         exchange.progress = exchange.rows_for = None
         if exchange.listener is not None:
             exchange.listener.cancel()
@@ -58,13 +58,13 @@ class Watchdog:
                 exchange.interrupt(Interrupt.TOTAL)  # stuck in a send: the client does not read
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside the requests, keeping hold of it until it is done."""
+        """Run a coroutine beside the requests, and keep a reference to its task until it is done."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def end_tasks(self) -> None:
-        """At the end of the process: end what still runs beside the requests, such as responses in the background."""
+        """At the end of the process: cancel the tasks beside the requests, such as background responses."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -1,7 +1,8 @@
-"""What this worker is serving, for people who look. While nobody does, it is one row every half minute.
+"""Publishes what this worker is serving, for the admin's page of running requests.
 
-Workers share nothing but the database: somebody who looks announces it in the change feed, and every worker writes down its running
-requests once a second from then on, until nobody has looked for a while. A request that shall end is announced there, too.
+Workers share only the database. The page announces itself in the change feed; from then on every worker writes its
+running requests once a second, until the page has been closed for a while. Otherwise a worker writes one row every half
+minute. Requests to end a running request go through the change feed as well.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.watchdog import Watchdog
 from relay.models import Worker
 
-WATCHED_SECONDS: Final = 15.0  # after each look
-_IDLE_SECONDS: Final = 30.0
-_EVERY: Final = 1.0
-_MOST: Final = 300  # requests of one worker that are listed, the oldest first
+WATCHED_SECONDS: Final = 15.0  # for which each request of the page counts
+_IDLE_INTERVAL: Final = 30.0
+_WATCHED_INTERVAL: Final = 1.0
+_MAX_LISTED: Final = 300  # requests of one worker that are listed, the oldest first
 
 
 class WorkerStatus:
-    """Belongs to one event loop."""
+    """The status of one worker in the database. Belongs to one event loop."""
 
     def __init__(self, worker: str, watchdog: Watchdog) -> None:
         self._worker, self._watchdog = worker, watchdog
@@ -34,21 +35,21 @@ class WorkerStatus:
         self._watched_until = self._next = 0.0
 
     def watched(self) -> None:
-        """Somebody looks at the running requests."""
+        """The page of running requests is open."""
         now = time.monotonic()
         if now >= self._watched_until:
             self._next = now
         self._watched_until = now + WATCHED_SECONDS
 
     async def publish(self, stopping: bool) -> None:
-        """Write what is running, when it is time. Raises RelayUnavailable."""
+        """Write the status if it is due. Raises RelayUnavailable."""
         now = time.monotonic()
         if now < self._next:
             return
-        looked_at = now < self._watched_until
-        self._next = now + (_EVERY if looked_at else _IDLE_SECONDS)
+        watched = now < self._watched_until
+        self._next = now + (_WATCHED_INTERVAL if watched else _IDLE_INTERVAL)
         running = sorted(self._watchdog.running, key=lambda exchange: exchange.started)
-        listed = [exchange.progress() for exchange in running[:_MOST] if exchange.progress is not None] if looked_at else []
+        listed = [exchange.progress() for exchange in running[:_MAX_LISTED] if exchange.progress is not None] if watched else []
         state = {"running": len(running), "stopping": stopping, "tasks": len(asyncio.all_tasks()), "files": open_files(), "rss_mib": round(resident_bytes() / 1_048_576, 1)}
         await snapshot_cache.in_thread(_save, self._worker, self._started, listed, state)
 

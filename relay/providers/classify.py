@@ -166,5 +166,5 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
         return UpstreamFailed("The upstream ended the answer with an error. Try again."), "error event"
     out = UpstreamFailed(error.message, code=error.code or "upstream_error", param=error.param)
     if error.type:
-        out.wire_type = error.type
+        out.public_type = error.type
     return out, f"error event: {error.message}"[:_DETAIL]

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relay.gateway.routing.circuit_breaker import OF_THE_LAST
+from relay.gateway.routing.circuit_breaker import RECENT_FAILURES
 from tests.support.asserts import check, until
 from tests.support.portal import Portal, ask, two
 from tests.support.server import Server, free_port, serving
@@ -28,8 +28,8 @@ def test_a_channel_that_breaks_its_streams_is_left_alone_too(live: Portal, serve
 
     model, _, spare = two(live, second, cut)
     token = live.token()
-    found = [server.post(token, ask(model, stream=True)) for _ in range(OF_THE_LAST[0] + 1)]
-    assert ["upstream_truncated" in response.text for response in found] == [True] * OF_THE_LAST[0] + [False]
+    found = [server.post(token, ask(model, stream=True)) for _ in range(RECENT_FAILURES[0] + 1)]
+    assert ["upstream_truncated" in response.text for response in found] == [True] * RECENT_FAILURES[0] + [False]
     assert found[-1].headers["x-relay-channel"] == str(spare.pk) and found[-1].headers["x-relay-attempts"] == "1"
 
 
@@ -97,8 +97,8 @@ def test_retry_after_is_the_earliest_return(live: Portal, server: Server) -> Non
 def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, server: Server) -> None:
     model = live.model(failing(500))
     token = live.token()
-    found = [server.post(token, ask(model)) for _ in range(OF_THE_LAST[1] + 1)]
-    assert [response.status_code for response in found] == [502] * OF_THE_LAST[1] + [503]
+    found = [server.post(token, ask(model)) for _ in range(RECENT_FAILURES[1] + 1)]
+    assert [response.status_code for response in found] == [502] * RECENT_FAILURES[1] + [503]
     check(found[-1], 503, "server_error", "no_available_channel")
     assert 1 <= int(found[-1].headers["retry-after"]) <= 3
 

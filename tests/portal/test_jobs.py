@@ -63,10 +63,10 @@ def test_a_failure_that_cannot_be_kept_ends_no_round(
         raise ValueError("the upstream said \ud800")  # half a character, which no database takes
 
     work = [jobs.ScheduledJob("one", "a", break_down), jobs.ScheduledJob("two", "b", lambda: "well")]
-    monkeypatch.setattr(jobs, "due", lambda: iter(work))
+    monkeypatch.setattr(jobs, "due_jobs", lambda: iter(work))
     Lease.objects.all().delete()
-    done = jobs.run()
-    jobs.give_back()
+    done = jobs.run_due_jobs()
+    jobs.release_lease()
     assert done is not None and [one.outcome for one in done] == ["failed: ValueError", "well"]
     assert "the failure of one of a could not be kept" in caplog.text
     assert not JobFault.objects.filter(name="one").exists()

@@ -76,7 +76,7 @@ def test_what_the_client_is_told() -> None:
     assert isinstance(told(402, openai()), CredentialsExhausted), "nor 402: so is the client's wallet"
     assert isinstance(told(404, openai(code="model_not_found")), ModelNotFound)
     refused = told(403, {"error": {"code": 403, "message": "flagged by moderation"}}, "openrouter")
-    assert isinstance(refused, UpstreamRefused) and refused.wire_status == 400
+    assert isinstance(refused, UpstreamRefused) and refused.http_status == 400
     limited = told(429, openai(code="rate_limit_exceeded"))
     assert isinstance(limited, UpstreamRateLimited) and limited.retry_after == 7
 

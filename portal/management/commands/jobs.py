@@ -39,12 +39,12 @@ class Command(BaseCommand):
             self.stdout.write("stopped")
         finally:
             try:
-                jobs.give_back()
+                jobs.release_lease()
             except DatabaseError:
                 pass  # the lease runs out by itself
 
     def _round(self, as_json: bool, tell: bool) -> None:
-        done = jobs.run()
+        done = jobs.run_due_jobs()
         if done is None:
             if tell:
                 self.stdout.write(json.dumps({"busy": True}) if as_json else "another runner is at it")

@@ -8,7 +8,7 @@ from ninja import Router
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
-from relay.gateway.access.short_lived_keys import make_secret, make_session
+from relay.gateway.access.short_lived_keys import make_client_secret, make_session
 
 router = Router(auth=token_auth)
 
@@ -16,7 +16,7 @@ router = Router(auth=token_auth)
 @router.post("/realtime/client_secrets", url_name="realtime-client-secrets")
 async def create_client_secret(request: HttpRequest) -> HttpResponse:
     """A secret by which a browser may open a realtime connection for a while, in this token's name."""
-    return json_response(make_secret(caller_of(request), await json_body(request), exchange_of(request).wall))
+    return json_response(make_client_secret(caller_of(request), await json_body(request), exchange_of(request).wall))
 
 
 @router.post("/realtime/sessions", url_name="realtime-sessions")

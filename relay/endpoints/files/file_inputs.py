@@ -19,7 +19,7 @@ from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
 from relay.storage import files
 
-_MOST_TEXT: Final = 1_000_000  # bytes of a file that is put in as text; a longer one is refused, never cut
+_MAX_TEXT: Final = 1_000_000  # bytes of a file that is put in as text; a longer one is refused, never cut
 _TEXTUAL: Final = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/csv", "application/x-ndjson", "application/jsonl")
 _MARKS: Final = (b'"file_id"', b'"file_data"')
 
@@ -69,7 +69,7 @@ async def expand_parts(holders: Sequence[Json], where: str, caller: Caller) -> N
             if isinstance(content, list):
                 parts += [(f"{where}[{index}].{member}[{number}]", part) for number, part in enumerate(content) if isinstance(part, dict)]
     wanted = {file_id for _, part in parts for inner in (part, object_of(part, "file"), object_of(part, "image_url")) if (file_id := text_of(inner, "file_id"))}
-    found = await snapshot_cache.aside(_read, caller.user_id, sorted(wanted)) if wanted else {}
+    found = await snapshot_cache.in_slow_thread(_read, caller.user_id, sorted(wanted)) if wanted else {}
     if found or any(b'"file_data"' in encode(part) for _, part in parts):
         await asyncio.to_thread(_put_in_all, parts, found)
     elif wanted:
@@ -162,8 +162,8 @@ def _image(file_id: str, where: str, found: dict[str, _File]) -> str:
 def _as_text(file: _File, where: str) -> str:
     if not (file.kind.startswith("text/") or file.kind.partition(";")[0] in _TEXTUAL):
         raise unsupported(f"The file “{file.name[:80]}” ({file.kind[:60]}) is no text. Give it as a file instead.", where)
-    if len(file.content) > _MOST_TEXT:
-        raise unsupported(f"The file “{file.name[:80]}” is too long to be put in as text: {len(file.content):,} bytes, {_MOST_TEXT:,} at most.", where)
+    if len(file.content) > _MAX_TEXT:
+        raise unsupported(f"The file “{file.name[:80]}” is too long to be put in as text: {len(file.content):,} bytes, {_MAX_TEXT:,} at most.", where)
     try:
         return f"Uploaded file “{file.name}” ({file.kind}):\n\n{file.content.decode()}"
     except UnicodeDecodeError:

@@ -29,7 +29,7 @@ _PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose 
 _MOST: Final = 10_000
 _KEEP: Final = (3600, 2_592_000)  # seconds of expires_after
 _SESSION: Final = timedelta(hours=1)
-_MOST_PARTS: Final = 1000
+_MAX_PARTS: Final = 1000
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.I)
 
 
@@ -86,7 +86,7 @@ async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
-        upload = await snapshot_cache.aside(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
+        upload = await snapshot_cache.in_slow_thread(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
         return file_object(upload)
     finally:
         await give_up(received.sink)
@@ -146,7 +146,7 @@ async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
 
 async def delete(caller: Caller, file_id: str) -> Json:
     upload = await _find(caller, file_id)
-    await snapshot_cache.aside(files.remove, upload)
+    await snapshot_cache.in_slow_thread(files.remove, upload)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
@@ -206,7 +206,7 @@ async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: 
     session = await snapshot_cache.in_thread(_pending, caller.user_id, upload_id)
     received = await receive(exchange, run, "data", caller.user_id, session)
     try:
-        part = await snapshot_cache.aside(_keep_part, session, received)
+        part = await snapshot_cache.in_slow_thread(_keep_part, session, received)
         return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
     finally:
         await give_up(received.sink)
@@ -222,8 +222,8 @@ def _keep_part(session: UploadSession, received: Received) -> Upload:
     if there + received.sink.size > session.size:
         message = f"The parts would have {there + received.sink.size:,} bytes together, and {session.size:,} were announced."
         raise InvalidRequest(message, code="upload_too_long", param="data")
-    if session.parts.count() > _MOST_PARTS:
-        raise InvalidRequest(f"An upload may have at most {_MOST_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
+    if session.parts.count() > _MAX_PARTS:
+        raise InvalidRequest(f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
     return received.sink.keep(UploadState.PART, session.filename, session.purpose, session.content_type)
 
 
@@ -248,7 +248,7 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
-    return await snapshot_cache.aside(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
+    return await snapshot_cache.in_slow_thread(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
 
 
 def _cancel(user_id: int, upload_id: str) -> Json:
@@ -262,4 +262,4 @@ def _cancel(user_id: int, upload_id: str) -> Json:
 
 async def cancel_upload(caller: Caller, upload_id: str) -> Json:
     """Give an upload up."""
-    return await snapshot_cache.aside(_cancel, caller.user_id, upload_id)
+    return await snapshot_cache.in_slow_thread(_cancel, caller.user_id, upload_id)

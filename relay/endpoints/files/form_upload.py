@@ -22,7 +22,7 @@ from relay.storage.files import Sink
 
 _BLOCK: Final = 1 << 20  # bytes that are written at once
 _LEAST_FORM: Final = 1024  # bytes of a form that are not the file, at most; what is held free is corrected as the file arrives
-_MOST_FIELDS: Final = 64 * 1024  # bytes of all other fields
+_MAX_FIELDS: Final = 64 * 1024  # bytes of all other fields
 _FIRST_HOLD: Final = 1 << 20
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
 
@@ -82,8 +82,8 @@ class _Parser:
             self.data.append(data[start:end])
             return
         self._size += end - start
-        if self._size > _MOST_FIELDS:
-            raise InvalidRequest(f"The fields of the form beside the file are larger than {_MOST_FIELDS // 1024} KiB.", code="invalid_multipart")
+        if self._size > _MAX_FIELDS:
+            raise InvalidRequest(f"The fields of the form beside the file are larger than {_MAX_FIELDS // 1024} KiB.", code="invalid_multipart")
         self._text.extend(data[start:end])
 
     def _on_part_end(self) -> None:
@@ -115,7 +115,7 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
         raise InvalidRequest(bad.message, code=bad.code) from None
     most = files.room().one
     announced = exchange.announced_length
-    if announced is not None and announced > most + _MOST_FIELDS:
+    if announced is not None and announced > most + _MAX_FIELDS:
         await snapshot_cache.in_thread(files.check_one, announced)
     held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
     exchange.total_at = exchange.started + run.config.total_timeout
@@ -140,7 +140,7 @@ async def _begin(run: Runtime, user_id: int, held: int, session: UploadSession |
             files.remove(upload)
             raise
 
-    work = asyncio.ensure_future(snapshot_cache.aside(open_sink))
+    work = asyncio.ensure_future(snapshot_cache.in_slow_thread(open_sink))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -182,9 +182,9 @@ async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
     if sink.size + len(data) > sink.upload.size:
         await snapshot_cache.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
     if data:
-        await snapshot_cache.aside(sink.write, data)
+        await snapshot_cache.in_slow_thread(sink.write, data)
 
 
 async def give_up(sink: Sink) -> None:
     """Remove what was not kept, even when the request itself is being cancelled."""
-    await asyncio.shield(snapshot_cache.aside(sink.close))
+    await asyncio.shield(snapshot_cache.in_slow_thread(sink.close))

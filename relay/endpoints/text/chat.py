@@ -14,16 +14,16 @@ from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import expand
-from relay.endpoints.text.endpoint import fit, try_text
+from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import check_end, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.upstream import Upstream
-from relay.protocols.chat_completions.answer import completed, parse_chat_answer
+from relay.gateway.upstream import UpstreamAnswer
+from relay.protocols.chat_completions.answer import complete_answer, parse_chat_answer
 from relay.protocols.chat_completions.client import ChatClient
-from relay.protocols.chat_completions.request import ChatRequest, conversation, parse_chat_request
+from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.fields import BadRequest
 from relay.protocols.usage import Usage
@@ -47,12 +47,12 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     wanted = GatewayRequest(
         endpoint=ENDPOINT,
         model=parsed.model,
-        fit=partial(fit, run, request),
+        check_channel=partial(check_text_channel, run, request),
         stream=parsed.stream,
         prompt_tokens=estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools")),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
-        conversation=conversation(parsed.fields),
+        conversation=conversation_key(parsed.fields),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -90,7 +90,7 @@ class ChatTextRequest:
 class _OpenedChat:
     """An answer of an upstream that speaks chat completions, for a client that does."""
 
-    def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: Upstream) -> None:
+    def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: UpstreamAnswer) -> None:
         self.upstream, self._request, self._attempt = upstream, request, attempt
 
     def codec(self) -> ChatStream:
@@ -103,10 +103,10 @@ class _OpenedChat:
         self.upstream.close()
         answer = parse_chat_answer(text)
         if answer is None:
-            raise self._attempt.garbage(text, "a chat completion")
+            raise self._attempt.unreadable_answer(text, "a chat completion")
         if answer.is_error:
-            raise self._attempt.error_inside(text)
-        return completed(text, self._request.created), answer.usage
+            raise self._attempt.error_in_body(text)
+        return complete_answer(text, self._request.created), answer.usage
 
     def rows(self) -> Sequence[RowWrite]:
         return ()

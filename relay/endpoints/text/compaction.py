@@ -24,7 +24,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
-from relay.protocols.responses.request import ResponsesRequest, for_another_store, user_item
+from relay.protocols.responses.request import ResponsesRequest, user_item, without_upstream_ids
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage
 from relay.storage import responses as stored_responses
@@ -42,7 +42,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
     if not able:
         return _counted(turn)
 
-    def fit(channel: ChannelView) -> RelayError | None:
+    def check_channel(channel: ChannelView) -> RelayError | None:
         return None if channel.id in able else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
@@ -51,7 +51,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))  # it was thought to count, and has just said that it does not
         return _counted(turn)
 
-    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.parsed.model, fit, prefer=turn.known_at), try_channel)
+    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.parsed.model, check_channel, prefer=turn.known_at), try_channel)
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -73,7 +73,7 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
 
 
 def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
-    return run.health.speaks(channel, api) and run.health.speaks(channel, "responses")
+    return run.health.serves_api(channel, api) and run.health.serves_api(channel, "responses")
 
 
 def _counted(turn: ResponseTurn) -> Answer:
@@ -85,7 +85,7 @@ def _counted(turn: ResponseTurn) -> Answer:
 def _summary(turn: ResponseTurn) -> ResponseTurn:
     """The turn in which the model itself writes the summary, for upstreams that do not compact."""
     own: Json = {"model": turn.parsed.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
-    items = [*for_another_store(turn.before), *turn.sent, user_item(ASK)]
+    items = [*without_upstream_ids(turn.before), *turn.sent, user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
@@ -97,7 +97,7 @@ async def _ask(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBa
     left_out = {"previous_response_id", "conversation", "store", "stream", "background"}
     fields = {name: raw for name, raw in turn.parsed.fields.items() if name not in left_out}
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
-    fields["input"] = msgspec.Raw(encode([*for_another_store(turn.before), *turn.sent]))
+    fields["input"] = msgspec.Raw(encode([*without_upstream_ids(turn.before), *turn.sent]))
     attempt.record.sent = api == _COMPACT
     upstream = await attempt.open(api, encode(fields))
     try:
@@ -106,7 +106,7 @@ async def _ask(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBa
         upstream.close()
     found = decode_object(text)
     if found is None or ("input_tokens" if api == _COUNT else "output") not in found:
-        raise attempt.garbage(text, f"an answer of {api}")
+        raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()
     usage: Usage | None = None
     if api == _COMPACT:

@@ -18,7 +18,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation, ConversationItem
 from relay.storage import conversations
 
-_MOST_ITEMS: Final = 20  # of one request, as OpenAI has it
+_MAX_ITEMS: Final = 20  # of one request, as OpenAI has it
 
 
 def _keep(run: Runtime) -> timedelta:
@@ -48,8 +48,8 @@ def _items(body: Json, required: bool) -> list[Json]:
         return []
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found) or (required and not found):
         raise InvalidRequest("The field “items” must be a list of items.", param="items")
-    if len(found) > _MOST_ITEMS:
-        raise InvalidRequest(f"At most {_MOST_ITEMS} items can be added at once.", param="items")
+    if len(found) > _MAX_ITEMS:
+        raise InvalidRequest(f"At most {_MAX_ITEMS} items can be added at once.", param="items")
     for index, item in enumerate(found):
         kind = item.get("type") or ("message" if "role" in item else None)
         if not isinstance(kind, str) or (kind == "message" and not isinstance(item.get("content"), (str, list))):

@@ -20,7 +20,7 @@ from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
-from relay.gateway.upstream import Upstream
+from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols import contract
 from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import Codec, Conversion
@@ -38,7 +38,7 @@ UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpst
 class Opened(Protocol):
     """An upstream's answer whose head has come with a 200."""
 
-    upstream: Upstream
+    upstream: UpstreamAnswer
 
     def codec(self) -> Codec:
         """For its stream."""
@@ -76,10 +76,10 @@ class TextRequest(Protocol):
         """What is stored together with the usage record of an answer that another API's upstream gave."""
 
 
-def fit(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
+def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
     """Why a channel cannot serve a request, None when it can."""
     own = channel.policy(request.api)
-    if run.health.speaks(channel, request.api):
+    if run.health.serves_api(channel, request.api):
         name = parameters.refused(own, request.fields) if own else ""
         return refused_parameter(name) if name else None
     upstream = _upstream_of(run, channel)
@@ -100,7 +100,7 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
     attempt.record.sent = True
     try:
-        own = attempt.run.health.speaks(attempt.channel, request.api)
+        own = attempt.run.health.serves_api(attempt.channel, request.api)
         opened: Opened = await request.open(attempt) if own else await _open_converted(request, attempt)
         if request.stream:
             return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
@@ -118,13 +118,13 @@ def dialect_of(channel: ChannelView) -> Dialect:
 
 
 def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None:
-    return next((upstream for upstream in UPSTREAMS if run.health.speaks(channel, upstream.api)), None)
+    return next((upstream for upstream in UPSTREAMS if run.health.serves_api(channel, upstream.api)), None)
 
 
 async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     channel, record = attempt.channel, attempt.record
     protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
-    assert protocol is not None  # noqa: S101  # `fit` has seen that it speaks one
+    assert protocol is not None  # noqa: S101  # `check_text_channel` has seen that it speaks one
     hub = request.client.hub_request()
     form = protocol.request(hub.body, dialect)
     body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
@@ -138,7 +138,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
 class _Converted:
     """An answer in another API than the client's."""
 
-    def __init__(self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: Upstream) -> None:
+    def __init__(self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer) -> None:
         self.upstream = upstream
         self._request, self._attempt, self._protocol = request, attempt, protocol
         self._encoder: contract.Encoder | None = None
@@ -153,9 +153,9 @@ class _Converted:
         self.upstream.close()
         found = self._protocol.completion(text)
         if found is None:
-            raise self._attempt.garbage(text, self._protocol.answer_name)
+            raise self._attempt.unreadable_answer(text, self._protocol.answer_name)
         if found.completion is None:
-            raise self._attempt.error_inside(found.error or text)
+            raise self._attempt.error_in_body(found.error or text)
         self._answer = self._request.client.answer(found.completion)
         return encode(self._answer), found.usage
 

@@ -17,7 +17,7 @@ from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import expand_items
-from relay.endpoints.text.endpoint import fit, try_text
+from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
@@ -26,16 +26,16 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import Pair
-from relay.gateway.upstream import Upstream
+from relay.gateway.upstream import UpstreamAnswer
 from relay.models import Conversation, ConversationItem, StoredResponse
-from relay.protocols.chat_completions.request import conversation
+from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.client import ResponsesClient
-from relay.protocols.responses.compaction import opened
+from relay.protocols.responses.compaction import expand_summaries
 from relay.protocols.responses.objects import response_object
-from relay.protocols.responses.request import ResponsesRequest, Target, for_another_store, parse_responses_request
-from relay.protocols.responses.stream import ResponsesStream, joined, joined_stream
+from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget, parse_responses_request, without_upstream_ids
+from relay.protocols.responses.stream import ResponsesStream, response_of_stream, whole_response
 from relay.protocols.responses.usage import whole_usage
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -166,7 +166,7 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
         turn.sent = _referred(own, turn.before)
         if b'"file_' in body:
             turn.sent = await expand_items(turn.sent, "input", caller)
-        turn.before = opened(turn.before)
+        turn.before = expand_summaries(turn.before)
         if turn.before and b'"file_id"' in encode(turn.before):
             turn.before = await expand_items(turn.before, "previous_response_id" if request.previous_id else "conversation", caller)
     except BadRequest as bad:
@@ -203,9 +203,9 @@ async def _recall(turn: ResponseTurn) -> None:
 def _referred(items: Sequence[Json], before: Sequence[Json]) -> list[Json]:
     """Items, with those that are only referred to put in where they are known, and our own summaries written out."""
     if not any(text_of(item, "type") == "item_reference" for item in items):
-        return opened(items)
+        return expand_summaries(items)
     known = {text_of(item, "id"): item for item in before}
-    return opened([known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items])
+    return expand_summaries([known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items])
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
@@ -221,11 +221,11 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
-        fit=partial(fit, run, turn),
+        check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
         prompt_tokens=estimate_prompt(said + bytes(instructions or b""), tools),
         output_limit=request.output_limit,
-        conversation=request.conversation_id or conversation(request.fields),
+        conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.known_at,
     )
 
@@ -240,15 +240,15 @@ async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
     while True:
         items: list[Json] | None = None
         if (request.previous_id or request.conversation_id) and not known:
-            items = [*for_another_store(turn.before), *turn.sent]
+            items = [*without_upstream_ids(turn.before), *turn.sent]
         elif turn.sent is not turn.own and turn.sent != turn.own:
             items = turn.sent
-        target = Target(attempt.candidate.route.upstream_name, stores, clamp, known)
+        target = UpstreamTarget(attempt.candidate.route.upstream_name, stores, clamp, known)
         record.dropped = [name for name in dropped if name not in _BEFORE]
         try:
             upstream = await attempt.open(ENDPOINT, request.upstream_body(target, fields, items))
         except Failure as failure:
-            if known and failure.status in {400, 404} and "previous_response" in f"{failure.error.wire_code} {failure.error.message} {failure.detail}":
+            if known and failure.status in {400, 404} and "previous_response" in f"{failure.error.public_code} {failure.error.message} {failure.detail}":
                 known = False  # it has forgotten; what it knew is known here, too
                 continue
             raise
@@ -260,7 +260,7 @@ async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
 class _OpenedResponse:
     """An answer of an upstream that speaks responses, for a client that does."""
 
-    def __init__(self, turn: ResponseTurn, attempt: Attempt, upstream: Upstream, keeps: bool, lacks: bool) -> None:
+    def __init__(self, turn: ResponseTurn, attempt: Attempt, upstream: UpstreamAnswer, keeps: bool, lacks: bool) -> None:
         """`keeps`: the upstream stores it, too. `lacks`: it was not told all that the client has asked for, and its answer does not say it."""
         self.upstream = upstream
         self._turn, self._attempt, self._keeps, self._lacks = turn, attempt, keeps, lacks
@@ -274,14 +274,14 @@ class _OpenedResponse:
     async def whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
-        text, error = joined(text) if "text/event-stream" not in self.upstream.content_type else joined_stream(text)
+        text, error = whole_response(text) if "text/event-stream" not in self.upstream.content_type else response_of_stream(text)
         if error is not None:
-            raise self._attempt.error_inside(error)
+            raise self._attempt.error_in_body(error)
         answer = parse_responses_answer(text)
         if answer is None:
-            raise self._attempt.garbage(text, "a response")
+            raise self._attempt.unreadable_answer(text, "a response")
         if answer.is_error or answer.failed:
-            raise self._attempt.error_inside(text)
+            raise self._attempt.error_in_body(text)
         # None: something in it (half of a surrogate pair, say) cannot be decoded; its bytes can still be passed on.
         response = decode_object(text)
         if response is not None and (self._lacks or _lacking(response)):

@@ -17,7 +17,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.endpoints.text.response_turn import ResponseTurn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
-from relay.gateway.background import BackgroundRequest, carry_out
+from relay.gateway.background import BackgroundRequest, run_in_background
 from relay.gateway.exchange import Exchange
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
@@ -67,9 +67,9 @@ async def _make(run: Runtime, background: BackgroundRequest, turn: ResponseTurn)
     user = turn.caller.user_id
     try:
         await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
-        _, _, error = await carry_out(run, background, partial(answer_turn, run=run, turn=turn))
+        _, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
-            await snapshot_cache.in_thread(stored_responses.failed, user, turn.id, error.message, error.wire_code or "server_error")
+            await snapshot_cache.in_thread(stored_responses.failed, user, turn.id, error.message, error.public_code or "server_error")
     except RelayError:
         logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
 

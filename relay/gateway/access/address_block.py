@@ -1,4 +1,4 @@
-"""Blocks addresses that keep presenting bad tokens. A valid token works from a blocked address all the same."""
+"""Blocks addresses that repeatedly present invalid tokens. A valid token still works from a blocked address."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final
 
 from portal.lib.net import block_key
 
-_TRACKED: Final = 100_000  # addresses with recent failures; the oldest is forgotten first
+_TRACKED: Final = 100_000  # addresses with recent failures; the oldest is dropped first
 
 
 @dataclass(frozen=True, slots=True)
 class BlockVerdict:
-    """`blocked_for`: seconds left, 0 when not blocked. `new_block`: this failure began the block."""
+    """The result of a failed attempt."""
 
-    blocked_for: float
-    failures: int
-    new_block: bool
+    blocked_for: float  # seconds left, 0: not blocked
+    failures: int  # recent ones of the address
+    new_block: bool  # this failure began the block
 
 
 class AddressBlock:
@@ -34,7 +34,10 @@ class AddressBlock:
         self.attempts, self.window, self.block = attempts, window, block
 
     def failed(self, ip: str, now: float) -> BlockVerdict:
-        """Note a bad token. The attempt that reaches the limit is still answered 401; the next ones are blocked."""
+        """Count an invalid token.
+
+        The attempt that reaches the limit is still answered with 401; later ones are blocked.
+        """
         key = block_key(ip)
         with self._lock:
             until = self._blocked.get(key, 0.0)
@@ -58,7 +61,7 @@ class AddressBlock:
                 self._failures.pop(block_key(ip), None)
 
     def replace(self, blocked: dict[str, float]) -> None:
-        """Take over the blocks that all workers share through the database."""
+        """Replace the blocks by those that all workers share through the database."""
         with self._lock:
             for key in self._blocked.keys() - blocked.keys():
                 self._failures.pop(key, None)

@@ -1,4 +1,4 @@
-"""Admission: counts a request against the limits of everything that it passes through, and takes it out again when it ends."""
+"""Admission: counts a request against every limit that applies to it, and releases its slots when it ends."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "r
 
 @dataclass(slots=True, eq=False)
 class AdmissionEntry:
-    """Something that was counted, until it is left."""
+    """A request, or an attempt at a channel, that is counted against limits until it ends."""
 
     admission: Admission
     exchange: Exchange
     verdict: LimitVerdict
     wanted: Sequence[Check]
-    tokens: int
-    slot: str
-    over: bool
+    tokens: int  # expected
+    slot: str  # id of its place among running requests
+    over: bool  # refused, or ended
 
     def leave(self) -> None:
-        """The exchange has ended: what it used is counted."""
+        """The exchange has ended: counts the tokens that it used."""
         if not self.over:
             self.over = True
             self.admission.left(self, self.exchange.tokens_used)
 
     def cancel(self) -> None:
-        """It came to nothing: only that there was a request stays counted."""
+        """The attempt failed: only the request stays counted, without tokens."""
         if not self.over:
             self.over = True
             self.admission.left(self, 0)
 
 
 class Admission:
-    """The limits of one worker: counted in memory, or in Redis where workers share them."""
+    """Counts requests against limits: in memory, or in Redis where workers share them."""
 
     def __init__(self, redis_url: str, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self.redis = _redis_limiter(redis_url) if redis_url else None
@@ -53,17 +53,20 @@ class Admission:
         self._renew_at = 0.0
 
     async def admit(self, exchange: Exchange, wanted: Sequence[Check], tokens: int) -> None:
-        """Count a client's request. Raises RateLimited, ConcurrencyLimited, RelayUnavailable; puts the limits into the answer's headers."""
+        """Count a client's request, and add the remaining limits to the answer's headers.
+
+        Raises RateLimited, ConcurrencyLimited, RelayUnavailable.
+        """
         entry = await self.enter(exchange, wanted, tokens, exchange.request_id)
         headers = rate_headers(entry.verdict)
         if entry.verdict.refused is not None:
-            refused = refusal(entry.verdict.refused, entry.verdict.retry_after)
+            refused = limit_error(entry.verdict.refused, entry.verdict.retry_after)
             refused.extra = {name.decode(): value.decode() for name, value in headers}
             raise refused
         exchange.reply_headers += headers
 
     async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
-        """Count a request, or an attempt at a channel, until its entry is left, or the exchange ends."""
+        """Count a request, or an attempt at a channel, until its entry is left or the exchange ends."""
         verdict = self._memory.acquire(wanted, tokens, slot, exchange.wall) if self.redis is None else await self.redis.acquire(wanted, tokens, slot)
         entry = AdmissionEntry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
         if not entry.over:
@@ -71,7 +74,7 @@ class Admission:
         return entry
 
     def left(self, entry: AdmissionEntry, used: int | None) -> None:
-        """Free the slots of an entry and count its real tokens."""
+        """Free the slots of an entry and count its actual tokens; `used` None: the expected ones stand."""
         if self.redis is None:
             self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, time.time())
         else:
@@ -89,13 +92,13 @@ class Admission:
 
 
 def _redis_limiter(url: str) -> RedisLimiter:
-    from relay.gateway.limits.redis import RedisLimiter  # the library is loaded only where it is used
+    from relay.gateway.limits.redis import RedisLimiter  # redis is imported only where it is used
 
     return RedisLimiter(url)
 
 
-def refusal(check: Check, retry_after: float) -> RateLimited:
-    """What the caller is told."""
+def limit_error(check: Check, retry_after: float) -> RateLimited:
+    """The error for a request that exceeds a limit."""
     if check.kind == SLOTS:
         text = f"Too many requests of {check.name} are running: at most {check.limit} at once. Wait for one to end, then try again."
         return ConcurrencyLimited(text, retry_after=max(retry_after, 1.0))
@@ -104,7 +107,7 @@ def refusal(check: Check, retry_after: float) -> RateLimited:
 
 
 def rate_headers(verdict: LimitVerdict) -> list[tuple[bytes, bytes]]:
-    """`x-ratelimit-…`, as OpenAI writes them."""
+    """OpenAI's `x-ratelimit-…` headers."""
     found: list[tuple[bytes, bytes]] = []
     left = verdict.requests
     if left is not None:
@@ -124,7 +127,7 @@ def rate_headers(verdict: LimitVerdict) -> list[tuple[bytes, bytes]]:
 
 
 def duration(seconds: float) -> bytes:
-    """`12ms`, `1s`, `6m0s`, `1h2m3s`."""
+    """A duration in the form of those headers: `12ms`, `1s`, `6m0s`, `1h2m3s`."""
     if seconds < 1:
         return b"%dms" % max(0, round(seconds * 1000))
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""Who is calling, and may they: token, address, model."""
+"""Authenticates requests by their token, and checks the address they come from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from portal.lib import clock, net
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.authorization import check_address
-from relay.gateway.access.short_lived_keys import PREFIX as PASS_PREFIX
-from relay.gateway.access.short_lived_keys import digest_in
+from relay.gateway.access.short_lived_keys import PLAYGROUND_PREFIX, digest_of_key
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -29,7 +28,10 @@ _UNUSABLE: Final = {
 
 
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
-    """The token as official clients send it: `Authorization: Bearer`, a bare `Authorization`, or `x-api-key`. Empty when there is none."""
+    """The token of a request: `Authorization: Bearer`, a bare `Authorization`, or `x-api-key`.
+
+    Empty when there is none.
+    """
     value = headers.get(b"authorization", b"").decode("latin-1").strip()
     scheme, _, rest = value.partition(" ")
     if rest:
@@ -42,7 +44,7 @@ async def identify(exchange: Exchange) -> Caller:
     secret = presented_token(exchange.headers)
     if len(secret) > TOKEN_LENGTH and secret[TOKEN_LENGTH] == "-" and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal() and len(pin) < 19:
         secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
-    digest = digest_in(secret, exchange.wall) if secret.startswith(PASS_PREFIX) else digest_of(secret)
+    digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is None:
         raise await _refuse(exchange.ip)
@@ -67,12 +69,12 @@ async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
         try:
             await snapshot_cache.in_thread(load.save_block, net.block_key(ip), verdict.failures, until)
         except RelayUnavailable:
-            pass  # this worker blocks the address all the same; the fault is in the log
+            pass  # this worker blocks the address anyway; the fault has been logged
     return InvalidToken(_REFUSAL)
 
 
 def read_blocks() -> None:
-    """Take over the blocked addresses that all workers share through the database. Synchronous."""
+    """Read the blocked addresses that all workers share through the database. Synchronous."""
     address_block.replace(load.load_blocks(clock.now()))
 
 

@@ -1,4 +1,4 @@
-"""What a caller may use: from which address, for which purpose, which models."""
+"""Decides what a caller may use: addresses, purposes, models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView
 from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 
-# What tokens of a purpose open, by the first word of an endpoint's name. The list of models and the own usage are open to all.
+# The endpoints that a token's purpose allows, by the first word of their names. The list of models and the caller's own
+# usage are open to every token.
 PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "chat": frozenset(("chat", "completions", "responses", "embeddings", "moderations", "rerank")),
     "images": frozenset(("images",)),
@@ -29,7 +30,7 @@ def check_address(caller: Caller, ip: str) -> None:
 
 
 def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
-    """The model of a name: as it is written, as LiteLLM or GeekAI write it, or one of a family such as “gpt-4-gizmo-*”."""
+    """The model of a name: exact, with the prefixes of LiteLLM or GeekAI, or in a family such as “gpt-4-gizmo-*”."""
     model = snapshot.models.get(name)
     if model is not None:
         return model
@@ -37,7 +38,7 @@ def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
         return find_model(snapshot, name[len(_PREFIX) :])
     if name.startswith(GPT_LINK):
         return find_model(snapshot, GPT_FAMILY + name)
-    return snapshot.member(name)
+    return snapshot.family_member(name)
 
 
 def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -> ModelView:
@@ -52,11 +53,11 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
 
 
 def check_purpose(caller: Caller, family: str) -> None:
-    """Raises Forbidden when the token is for something else. `family`: the first word of an endpoint's name."""
+    """Raises Forbidden when the token is for another purpose. `family`: the first word of an endpoint's name."""
     if caller.purpose and family not in PURPOSES[caller.purpose]:
         raise Forbidden(f"This token is for {caller.purpose} only. Use a token that is for everything, or for this.", code="purpose_not_allowed")
 
 
 def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
-    """What the caller may use and some channel serves, in order of name. Families are no names that can be asked for."""
+    """The models that the caller may use and some channel serves, by name. Families are left out: they are patterns."""
     return [model for model in snapshot.models.values() if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)]

@@ -1,6 +1,6 @@
-"""Short-lived keys that stand for a token until a moment, and end with it: revoking, disabling or rotating the token makes them worthless.
+"""Short-lived keys that stand for a token: they expire, and end when the token is revoked, disabled or rotated.
 
-The portal's own playground presents one on /v1 in the place of a token's secret; browsers present client secrets on /v1/realtime.
+The portal's playground sends one to /v1 in place of a token's secret; browsers send client secrets to /v1/realtime.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.fields import box
 
-PREFIX: Final = "pg_"
-SECONDS: Final = 900
+PLAYGROUND_PREFIX: Final = "pg_"
+PLAYGROUND_SECONDS: Final = 900
 _PURPOSE: Final = "playground-key"
-SECRET: Final = "ek_"  # noqa: S105  # how client secrets of realtime begin
-_SECRET_PURPOSE: Final = "realtime-client-secret"  # noqa: S105  # no secret, but what it is for
-_SECRET_SECONDS: Final = (10, 7200, 600)  # least, most, usual
+CLIENT_SECRET_PREFIX: Final = "ek_"  # noqa: S105  # as OpenAI's client secrets of realtime begin
+_SECRET_PURPOSE: Final = "realtime-client-secret"  # noqa: S105  # a label, not a secret
+_SECRET_SECONDS: Final = (10, 7200, 600)  # minimum, maximum, default
 
 
-def make_pass(digest: str, now: float) -> tuple[str, int]:
-    """A key for the token with this digest, and when it ends, in seconds since 1970."""
-    until = int(now) + SECONDS
+def make_playground_key(digest: str, now: float) -> tuple[str, int]:
+    """A key for the token with this digest, and when it expires, in seconds since 1970."""
+    until = int(now) + PLAYGROUND_SECONDS
     sealed = box(_PURPOSE).seal(f"{until}:{digest}")
-    return PREFIX + sealed.partition(":")[2].rstrip("="), until
+    return PLAYGROUND_PREFIX + sealed.partition(":")[2].rstrip("="), until
 
 
-def digest_in(presented: str, now: float) -> str:
-    """The digest of the token that a key stands for, empty when it is no key of ours or has ended."""
-    sealed = presented.removeprefix(PREFIX)
+def digest_of_key(presented: str, now: float) -> str:
+    """The digest of the token that a playground key stands for; empty when the key is invalid or has expired."""
+    sealed = presented.removeprefix(PLAYGROUND_PREFIX)
     try:
         until, _, digest = box(_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4)).partition(":")
     except (Undecryptable, ValueError):
@@ -41,8 +41,11 @@ def digest_in(presented: str, now: float) -> str:
     return digest if int(until) > now else ""
 
 
-def make_secret(caller: Caller, body: Json, now: float) -> Json:
-    """A secret that stands for the caller's token for a while, bound to a session. It opens nothing but /v1/realtime. Raises InvalidRequest."""
+def make_client_secret(caller: Caller, body: Json, now: float) -> Json:
+    """A client secret that stands for the caller's token, bound to a session and to /v1/realtime.
+
+    Raises InvalidRequest.
+    """
     session = object_of(body, "session")
     after = object_of(body, "expires_after")
     seconds = after.get("seconds", _SECRET_SECONDS[2])
@@ -51,18 +54,18 @@ def make_secret(caller: Caller, body: Json, now: float) -> Json:
     expires = int(now) + seconds
     sealed = box(_SECRET_PURPOSE).seal(encode({"digest": caller.digest, "until": expires, "session": session}).decode())
     shown: Json = {"type": "realtime", "object": "realtime.session", "id": f"sess_{time_ordered_hex()}", **session}
-    return {"value": SECRET + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
+    return {"value": CLIENT_SECRET_PREFIX + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
 
 
 def make_session(caller: Caller, body: Json, now: float) -> Json:
-    """The older form of `make_secret`: the session, with the secret in it. Raises InvalidRequest."""
-    found = make_secret(caller, {"session": body}, now)
+    """A client secret in OpenAI's older form: the session with the secret inside. Raises InvalidRequest."""
+    found = make_client_secret(caller, {"session": body}, now)
     return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
 
 
-async def from_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
-    """Raises InvalidToken, Forbidden, RelayUnavailable."""
-    sealed = secret.removeprefix(SECRET)
+async def caller_of_client_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
+    """The caller and the session of a client secret. Raises InvalidToken, Forbidden, RelayUnavailable."""
+    sealed = secret.removeprefix(CLIENT_SECRET_PREFIX)
     try:
         found = decode_object(box(_SECRET_PURPOSE).open("v1:" + sealed + "=" * (-len(sealed) % 4))) or {}
     except (Undecryptable, ValueError):

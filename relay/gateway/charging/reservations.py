@@ -1,8 +1,9 @@
-"""Money on the event loop: what this worker holds back, and what of it is promised to running requests.
+"""The reservations of one worker in the ledger, and the grants it makes from them to running requests.
 
-A request may only start when what it can cost at most is held back in the database. Asking the database for every request would cost a
-commit each; so a worker holds a little more than it needs while a wallet is far from its end, hands it out from memory, and gives it back
-when nobody has used it for a second. Near the end of a wallet (`tight`) it holds exactly what running requests need.
+A request may start only when its highest possible cost is reserved in the database. A reservation per request would
+cost a commit each, so a worker reserves some headroom while the balance is large, grants from it in memory, and
+releases what has been unused for a second. Near the end of a balance (`tight`) it reserves exactly what running
+requests need.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from relay.errors import InsufficientQuota
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
 
-_HEADROOM: Final = 16  # requests' worth that is held beyond the one that asks
-_IDLE: Final = 1.0
-_PATIENCE: Final = 5.0  # seconds that a request waits while others hold what it needs
-_POLL: Final = (0.05, 0.5)  # seconds between its tries, first and longest; what this worker gives back wakes it at once
+_HEADROOM: Final = 16  # further requests of the same cost that are reserved together with one
+_IDLE_SECONDS: Final = 1.0  # after which an unused reservation is released
+_WAIT_SECONDS: Final = 5.0  # that a request waits while other requests hold the amount it needs
+_POLL_SECONDS: Final = (0.05, 0.5)  # between its tries, first and longest; a release in this worker wakes it at once
 _SCOPES: Final = {"wallet": "balance", "quota": "quota of this token", "budget": "budget of this {period}"}
 
 
 @dataclass(slots=True, eq=False)
 class WorkerReservation:
-    """One reservation of this worker. Amounts in nano-USD; touched on the event loop only."""
+    """One reservation of this worker. Amounts in nano-USD; used on the event loop only."""
 
     id: str
-    owner: str
+    owner: str  # the worker, in the ledger
     scope: SpendScope
-    amount: int = 0  # what the database holds for it
+    amount: int = 0  # reserved in the database
     granted: int = 0  # of that, to running requests
     running: int = 0  # requests that have not been settled
-    asking: int = 0  # orders to hold more that have not been answered
+    pending_orders: int = 0  # orders to reserve more that have not been answered
     need: int = 0  # of the last request
-    used_at: float = 0.0
-    tight: bool = True
-    closed: bool = False
-    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)  # requests that wait for others to give something back
+    used_at: float = 0.0  # `time.monotonic()` seconds
+    tight: bool = True  # the balance is near its end: no headroom
+    closed: bool = False  # makes no more grants
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)  # requests that wait for a release
 
     @property
     def spare(self) -> int:
@@ -56,22 +57,22 @@ class WorkerReservation:
 
     @property
     def idle(self) -> bool:
-        return not self.running and not self.asking
+        return not self.running and not self.pending_orders
 
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """What one request may spend. Settled or dropped exactly once; `reservation` None: it needs no reservation."""
+    """The amount that one request may spend, in nano-USD. Settled or dropped exactly once."""
 
     reservations: Reservations
     scope: SpendScope
-    house: bool
-    reservation: WorkerReservation | None = None
+    house: bool  # the portal pays
+    reservation: WorkerReservation | None = None  # None: the caller has no limit
     amount: int = 0
-    over: bool = False
+    over: bool = False  # settled or dropped
 
     def settlement(self, request_id: str, cost: int, at: float) -> Settlement | None:
-        """The order to charge the request, for the writer to carry out together with its record. None when there is nothing to charge."""
+        """The order to charge the request, which the writer executes together with its record; None for no charge."""
         reservation = self.reservation
         if self.over:
             return None
@@ -126,7 +127,7 @@ class Reservations:
         self._prolong_at = time.monotonic() + RESERVATION_SECONDS / 4
 
     async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
-        """Make sure of `need` nano-USD, or of what there is from `minimum` up. Raises InsufficientQuota, RelayUnavailable."""
+        """Grant `need` nano-USD, or less but at least `minimum`. Raises InsufficientQuota, RelayUnavailable."""
         day = self.days.of(exchange.wall)
         if not caller.limited or need <= 0:
             return Grant(self, SpendScope(caller.user_id, caller.token_id, day), caller.house)
@@ -138,9 +139,9 @@ class Reservations:
                 reservation.granted += need
                 grant.amount = need
             else:
-                await self._ask(exchange, grant, caller.budgets, need, minimum)
+                await self._reserve_more(exchange, grant, caller.budgets, need, minimum)
         except BaseException:
-            # It may have been given what it asked for in the very moment in which it was cancelled.
+            # The grant may have been made at the moment when the request was cancelled.
             grant.over = True
             grant._end(0)
             raise
@@ -148,7 +149,7 @@ class Reservations:
         return grant
 
     async def extend(self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], more: int) -> bool:
-        """More for a running request; False when nothing is left."""
+        """Grant `more` nano-USD to a running request; returns False when nothing is left."""
         reservation = grant.reservation
         if reservation is None:
             return True
@@ -157,26 +158,29 @@ class Reservations:
             grant.amount += more
             return True
         before = grant.amount
-        await exchange.answered(self._order(grant, budgets, more, 1))
+        await exchange.wait_for_writer(self._order(grant, budgets, more, 1))
         return grant.amount > before
 
-    async def _ask(self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int) -> None:
-        """Ask the database. What is held back for running requests is waited for a little, before less than needed is taken."""
-        until, pause = time.monotonic() + _PATIENCE, _POLL[0]
+    async def _reserve_more(self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int) -> None:
+        """Reserve in the database.
+
+        Waits a while for the reservations of other requests before it accepts less than `need`.
+        """
+        until, pause = time.monotonic() + _WAIT_SECONDS, _POLL_SECONDS[0]
         while True:
             last = time.monotonic() >= until
-            result = await exchange.answered(self._order(grant, budgets, need, minimum if last else need))
+            result = await exchange.wait_for_writer(self._order(grant, budgets, need, minimum if last else need))
             if not grant.amount and result.kind and not last and result.balance < need:
-                result = await exchange.answered(self._order(grant, budgets, need, minimum))
+                result = await exchange.wait_for_writer(self._order(grant, budgets, need, minimum))
             if grant.amount or not result.kind:
                 return
             if result.balance < minimum or last:
-                raise refusal(result, need, minimum)
-            await self._given_back(grant, pause)
-            pause = min(2 * pause, _POLL[1])
+                raise quota_error(result, need, minimum)
+            await self._wait_for_release(grant, pause)
+            pause = min(2 * pause, _POLL_SECONDS[1])
 
-    async def _given_back(self, grant: Grant, seconds: float) -> None:
-        """Wait until this worker gives something back, or for so long."""
+    async def _wait_for_release(self, grant: Grant, seconds: float) -> None:
+        """Wait until this worker releases an amount, at most this long."""
         reservation = grant.reservation
         assert reservation is not None  # noqa: S101
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -190,11 +194,11 @@ class Reservations:
     def _order(self, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int) -> asyncio.Future[Reserved]:
         reservation = grant.reservation
         assert reservation is not None  # noqa: S101
-        reservation.asking += 1
+        reservation.pending_orders += 1
         reservation.need = need
 
         def on_reserved(result: Reserved | None, wanted: bool) -> None:
-            reservation.asking -= 1
+            reservation.pending_orders -= 1
             if result is None:
                 self.close(reservation)
                 return
@@ -211,19 +215,19 @@ class Reservations:
         return writer.reserve(ReserveOrder(reservation.id, reservation.owner, reservation.scope, budgets, need, headroom, minimum), on_reserved)
 
     def submit(self, row: UsageRow, grant: Grant | None, cost: int, exchange: Exchange, wait: bool, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
-        """Hand a record to the writer, with what its request is charged and what is written together with it."""
+        """Pass a record to the writer, with its charge and the rows that are written in the same commit."""
         return writer.submit(row, grant.settlement(exchange.request_id, cost, exchange.wall) if grant is not None else None, wait, rows)
 
-    # -- giving back -------------------------------------------------------------------------------------------------
+    # -- releasing ---------------------------------------------------------------------------------------------------
 
     def trim(self, reservation: WorkerReservation) -> None:
-        """Give back what a hold need not keep."""
+        """Release the part of a reservation that exceeds its headroom; all of it once it is closed and idle."""
         if reservation.closed:
             if reservation.idle and reservation in self._closed:
                 self._closed.discard(reservation)
                 writer.release(reservation.id, reservation.scope)
             return
-        # Near the end of a wallet nothing is kept. Otherwise what a burst of requests has left over goes back, in one piece.
+        # Near the end of a balance there is no headroom. Otherwise the remainder of a burst is released in one piece.
         keep, most = (0, 0) if reservation.tight else (_HEADROOM * reservation.need, 4 * _HEADROOM * reservation.need)
         if reservation.spare > most:
             back = reservation.spare - keep
@@ -233,7 +237,7 @@ class Reservations:
                 reservation.waiters.popleft().set_result(None)
 
     def close(self, reservation: WorkerReservation) -> None:
-        """Hand out nothing more of a hold; what is left of it is given back when its last request has ended."""
+        """Stop granting from a reservation; the remainder is released when its last request has ended."""
         if reservation.closed:
             return
         reservation.closed = True
@@ -244,15 +248,15 @@ class Reservations:
         self.trim(reservation)
 
     def tidy(self) -> None:
-        """Called about twice a second: close what is idle, tell the database that this worker lives."""
+        """Called about twice a second: closes idle reservations, and renews the lease on all of them."""
         now = time.monotonic()
         if writer.faults != self._faults:
             self._faults = writer.faults
             for reservation in list(self._reservations.values()):
                 self.close(reservation)
-            # What was not given back because of the fault belongs to a name that nobody prolongs any more.
+            # Releases that were lost in the fault belong to the old name, whose lease now runs out.
             self.owner = new_owner()
-        for reservation in [reservation for reservation in self._reservations.values() if reservation.idle and now - reservation.used_at > _IDLE]:
+        for reservation in [reservation for reservation in self._reservations.values() if reservation.idle and now - reservation.used_at > _IDLE_SECONDS]:
             self.close(reservation)
         if now >= self._prolong_at:
             self._prolong_at = now + RESERVATION_SECONDS / 4
@@ -260,9 +264,9 @@ class Reservations:
                 writer.prolong(owner)
 
     def close_all(self) -> None:
-        """At the end of the process: give everything back that nobody needs any more."""
+        """At the end of the process: release everything."""
         for reservation in [*self._reservations.values(), *self._closed]:
-            reservation.running = reservation.asking = 0
+            reservation.running = reservation.pending_orders = 0
             self.close(reservation)
             self.trim(reservation)
 
@@ -271,8 +275,8 @@ class Reservations:
         return reservation
 
 
-def refusal(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
-    """Why a request cannot be paid for, with what is missing: `minimum` would do for a short answer, `need` covers the longest."""
+def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
+    """The error for a request that cannot be paid for: `minimum` covers a short answer, `need` the longest."""
     what = _SCOPES[result.kind].format(period=result.period)
     left, missing = max(0, result.balance), money.show(need - max(0, result.free))
     if result.free < result.balance and need <= result.balance:

@@ -1,6 +1,7 @@
-"""The limits of `relay.gateway.limits.windows`, counted in Redis for all workers: one round trip when a request begins, one when it ends.
+"""Counts the limits of `relay.gateway.limits.windows` in Redis for all workers: one round trip per beginning and end.
 
-A slot (a running request) is a member of a sorted set that expires unless its worker renews it, so that a killed worker's slots come back.
+A slot (a running request) is a member of a sorted set that expires unless its worker renews it, so that the slots of a
+killed worker become free again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.errors import RelayUnavailable
-from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, LimitVerdict, tighter
+from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, LimitVerdict, lower_remaining
 
 logger: Final = logging.getLogger(__name__)
 SLOT_SECONDS: Final = 60.0
 _PREFIX: Final = "airelays:limit:"
 
-# KEYS: one for each check. ARGV: now (below 0: Redis' own clock), slot, slot seconds, then for each check: window (0: slots), limit, cost.
+# KEYS: one for each check. ARGV: now (below 0: Redis' own clock), slot, slot seconds, then for each check: window
+# (0: slots), limit, cost.
 _ACQUIRE: Final = """
 local now = tonumber(ARGV[1])
 if now < 0 then local t = redis.call('TIME'); now = tonumber(t[1]) + tonumber(t[2]) / 1e6 end
@@ -102,17 +104,20 @@ _DOWN: Final = "The portal cannot reach the Redis that its limits are counted in
 
 
 class RedisLimiter:
-    """Counters that all workers share. Raises RelayUnavailable when Redis cannot be used."""
+    """Counters that all workers share. Methods raise RelayUnavailable when Redis cannot be used."""
 
     def __init__(self, url: str, prefix: str = _PREFIX) -> None:
         self._redis: Any = Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=30)
         self._prefix = prefix
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._finish = self._redis.register_script(_FINISH)
-        self._slots: dict[str, list[str]] = {}  # slots of this worker and the keys that they are in
+        self._slots: dict[str, list[str]] = {}  # the keys of each slot of this worker
 
     async def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float = -1.0) -> LimitVerdict:
-        """Count a request against all of its limits, or against none. `now` below 0: Redis' own clock, which all workers share."""
+        """Count a request against all of its limits, or against none.
+
+        `now` below 0: Redis' own clock, which all workers share.
+        """
         values: list[str | float] = [repr(now), slot, SLOT_SECONDS]
         for check in wanted:
             values += (check.window, check.limit, check.cost(tokens))
@@ -127,11 +132,11 @@ class RedisLimiter:
                 continue
             used, reset = map(float, text.split())
             if check.kind == REQUESTS:
-                verdict.requests = tighter(verdict.requests, check, used, reset)
+                verdict.requests = lower_remaining(verdict.requests, check, used, reset)
             elif check.kind == TOKENS:
-                verdict.tokens = tighter(verdict.tokens, check, used, reset)
+                verdict.tokens = lower_remaining(verdict.tokens, check, used, reset)
             else:
-                day = tighter(day, check, used, reset)
+                day = lower_remaining(day, check, used, reset)
         verdict.requests = verdict.requests or day
         if verdict.refused is None:
             keys = [self._prefix + check.key for check in wanted if check.kind == SLOTS]
@@ -140,7 +145,7 @@ class RedisLimiter:
         return verdict
 
     async def finish(self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float = -1.0) -> None:
-        """A request ended. A Redis that is away is passed over: slots expire, and expectations stand in for real numbers."""
+        """A request ended. A Redis that cannot be reached is ignored: slots expire, and the expected tokens stand."""
         self._slots.pop(slot, None)
         keys, values = [], [repr(now), slot]
         for check in counted:
@@ -157,7 +162,7 @@ class RedisLimiter:
                 logger.warning("the end of a request could not be counted: Redis: %s", error)
 
     async def renew(self, now: float) -> None:
-        """Keep the slots of running requests. To be called well within SLOT_SECONDS."""
+        """Renew the slots of running requests. Must be called well within SLOT_SECONDS."""
         if not self._slots:
             return
         try:

@@ -1,8 +1,8 @@
-"""Rate and concurrency limits. Pure but for the counters themselves: the moment is always given from outside.
+"""Rate and concurrency limits with sliding windows. Pure except for the counters: callers pass the time.
 
-A window slides: what was counted in the window before weighs as much as of that window is still within reach. So 60 requests a minute are
-never 120 within two seconds around the full minute, and a limit costs two numbers. All limits of a request are looked at first, and counted
-only if none of them refuses. `relay.gateway.limits.redis` does the same in Redis, for many workers.
+A sliding window weights the count of the previous window by the part of it that still overlaps. So 60 requests a minute
+never allow 120 within two seconds, and a limit needs only two numbers. All limits of a request are checked first, and
+counted only if none of them refuses. `relay.gateway.limits.redis` does the same in Redis, for several workers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PER_DAY: Final = "rpd"
 SLOTS: Final = "slots"  # requests at once
 _WINDOWS: Final = {REQUESTS: MINUTE, TOKENS: MINUTE, PER_DAY: DAY}
 _NO_STATE: Final[list[float]] = [0.0, 0.0, 0.0]
-_MOST_KEYS: Final = 200_000
+_MAX_KEYS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """None: no limit."""
+    """Limits per minute (requests, tokens), per day (requests), and of requests at once. None: no limit."""
 
     rpm: int | None = None
     tpm: int | None = None
@@ -37,25 +37,25 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Something that has limits. `key` such as `token:12`; `name` as a caller may read it."""
+    """Something that has limits: a token, user, group, model, channel or key."""
 
-    key: str
-    name: str
+    key: str  # such as `token:12`
+    name: str  # for error messages
     limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One limit of one subject. `key`: what is counted; `window`: seconds, 0 for slots."""
+    """One limit of one subject."""
 
-    key: str
-    kind: str
-    name: str
+    key: str  # of the counter
+    kind: str  # REQUESTS, TOKENS, PER_DAY or SLOTS
+    name: str  # of the subject, for error messages
     limit: int
-    window: float
+    window: float  # seconds, 0 for slots
 
     def cost(self, tokens: int) -> int:
-        """What a request counts for. One that is larger than a limit may run when nothing else does."""
+        """The amount that a request counts for. One that exceeds the limit by itself may run when nothing else does."""
         if self.kind is not TOKENS:
             return 1
         return tokens if tokens < self.limit else self.limit
@@ -63,25 +63,25 @@ class Check:
 
 @dataclass(slots=True)
 class LimitRemaining:
-    """What is left of a limit, and the seconds until all of it is back."""
+    """The remainder of a limit."""
 
     limit: int
     remaining: int
-    reset: float
+    reset: float  # seconds until all of it is available again
 
 
 @dataclass(slots=True)
 class LimitVerdict:
-    """`refused` None: everything was counted. `requests` and `tokens`: the limits of those kinds that have least left."""
+    """The result of checking a request against its limits."""
 
-    refused: Check | None = None
-    retry_after: float = 0.0
-    requests: LimitRemaining | None = None
-    tokens: LimitRemaining | None = None
+    refused: Check | None = None  # the limit that refuses; None: everything was counted
+    retry_after: float = 0.0  # seconds
+    requests: LimitRemaining | None = None  # the request limit with the lowest remainder
+    tokens: LimitRemaining | None = None  # the token limit with the lowest remainder
 
 
 def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
-    """The limits of everything that a request passes through."""
+    """The limits of several subjects."""
     found = []
     for subject in subjects:
         limits = subject.limits
@@ -91,19 +91,19 @@ def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
     return tuple(found)
 
 
-def weighed(now: float, start: float, current: float, previous: float, window: float) -> float:
-    """What counts in the window that ends now."""
+def window_usage(now: float, start: float, current: float, previous: float, window: float) -> float:
+    """The count in the sliding window that ends now."""
     return current + previous * max(0.0, 1.0 - (now - start) / window) if previous else current
 
 
-def reset_of(now: float, start: float, current: float, previous: float, window: float) -> float:
-    """Seconds until nothing counts any more."""
+def seconds_to_reset(now: float, start: float, current: float, previous: float, window: float) -> float:
+    """Seconds until the count is zero, if nothing else comes."""
     if current:
         return 2 * window - (now - start)
     return max(0.0, window - (now - start)) if previous else 0.0
 
 
-def wait(now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float) -> float:
+def seconds_to_fit(now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float) -> float:
     """Seconds until `cost` fits, if nothing else comes."""
     elapsed = now - start
     if current + cost <= limit:
@@ -112,8 +112,8 @@ def wait(now: float, start: float, current: float, previous: float, window: floa
     return window - elapsed + max(0.0, later)
 
 
-def tighter(found: LimitRemaining | None, check: Check, used: float, reset: float) -> LimitRemaining:
-    """Of two rooms the one with less left."""
+def lower_remaining(found: LimitRemaining | None, check: Check, used: float, reset: float) -> LimitRemaining:
+    """The limit with the lower remainder: `found`, or that of `check`."""
     remaining = int(check.limit - used)
     if remaining < 0:
         remaining = 0
@@ -124,11 +124,11 @@ class MemoryLimiter:
     """Counters of one process. Not for several threads."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, list[float]] = {}  # start, count, count of the window before
+        self._windows: dict[str, list[float]] = {}  # start, count, count of the previous window
         self._slots: dict[str, int] = {}
 
     def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> LimitVerdict:
-        """Count a request that is expected to use so many tokens against all of its limits, or against none."""
+        """Count a request with its expected tokens against all of its limits, or against none."""
         verdict = LimitVerdict()
         states: list[list[float]] = []
         for check in wanted:
@@ -144,8 +144,8 @@ class MemoryLimiter:
             states.append(state)
             start, current, previous = state
             cost = check.cost(tokens)
-            if weighed(now, start, current, previous, window) + cost > check.limit:
-                needed = wait(now, start, current, previous, window, check.limit, cost)
+            if window_usage(now, start, current, previous, window) + cost > check.limit:
+                needed = seconds_to_fit(now, start, current, previous, window, check.limit, cost)
                 if needed >= verdict.retry_after:
                     verdict.refused, verdict.retry_after = check, needed
         counted = verdict.refused is None
@@ -159,21 +159,21 @@ class MemoryLimiter:
             if counted:
                 state[1] += check.cost(tokens)
             start, current, previous = state
-            used, reset = weighed(now, start, current, previous, window), reset_of(now, start, current, previous, window)
+            used, reset = window_usage(now, start, current, previous, window), seconds_to_reset(now, start, current, previous, window)
             if kind is REQUESTS:
-                verdict.requests = tighter(verdict.requests, check, used, reset)
+                verdict.requests = lower_remaining(verdict.requests, check, used, reset)
             elif kind is TOKENS:
-                verdict.tokens = tighter(verdict.tokens, check, used, reset)
+                verdict.tokens = lower_remaining(verdict.tokens, check, used, reset)
             else:
-                day = tighter(day, check, used, reset)
+                day = lower_remaining(day, check, used, reset)
         if verdict.requests is None:
-            verdict.requests = day  # limits of a minute stand before those of a day
-        if len(self._windows) > _MOST_KEYS:
+            verdict.requests = day  # limits per minute take precedence over those per day
+        if len(self._windows) > _MAX_KEYS:
             self._forget(now)
         return verdict
 
     def finish(self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float) -> None:
-        """A request ended: its slots are free, and its real number of tokens replaces what was expected (None: the expectation stands)."""
+        """A request ended: frees its slots, and replaces its expected tokens by the used ones; None: they stand."""
         for check in counted:
             if not check.window:
                 left = self._slots.get(check.key, 0) - 1
@@ -195,7 +195,7 @@ class MemoryLimiter:
         return state
 
     def _forget(self, now: float) -> None:
-        """Drop counters that say nothing any more."""
+        """Drop counters that have become zero."""
         for key, state in list(self._windows.items()):
             if now - state[0] > 2 * (DAY if key.endswith(PER_DAY) else MINUTE):
                 del self._windows[key]

@@ -1,8 +1,9 @@
-"""Which channels, keys and models are out of service for a while, and when each may be tried again. Pure: moments are given, in seconds since 1970.
+"""Circuit breakers for channels, keys and models: which are cooling down, and when each may be tried again.
 
-A cell is a (channel, key, model); 0 stands for all of them. A failure opens the circuit of its class's scope until the upstream's own time,
-or for a while that doubles each time in a row. After that the cell is half open: one request is let through as a probe, the others go
-elsewhere until it has come back. Success closes the circuit, and another failure opens it again for longer.
+Pure: callers pass the time, in seconds since 1970. The place of a circuit is a (channel, key, model), where 0 stands
+for all. A failure opens the circuit of its class's scope until the time the upstream gave, or for a period that doubles
+with each failure in a row. After that the circuit is half open: one request is let through as a probe, and the others
+go elsewhere until it has returned. Success closes the circuit; another failure opens it again for longer.
 """
 
 from __future__ import annotations
@@ -16,59 +17,57 @@ from relay.providers.failures import BY_WORD, CooldownScope, FailureClass
 
 CircuitPlace = tuple[int, int, int]
 
-IN_A_ROW: Final = 5  # failures that open the circuit, for classes of which it takes several
-OF_THE_LAST: Final = (7, 10)  # or so many of the last
-_MASK: Final = (1 << OF_THE_LAST[1]) - 1
-PROBE_SECONDS: Final = 120.0  # after which a probe that never came back is given up
-GRACE: Final = 3.0  # seconds that the worker which opened a circuit has to probe it, before the others do
-_FORGET: Final = 600.0  # seconds after which an old failure says nothing any more
+CONSECUTIVE_FAILURES: Final = 5  # that open a circuit, for failure classes of which one is not enough
+RECENT_FAILURES: Final = (7, 10)  # failures of the last attempts that open it as well
+_MASK: Final = (1 << RECENT_FAILURES[1]) - 1
+PROBE_SECONDS: Final = 120.0  # after which a probe that has not returned is ignored
+GRACE: Final = 3.0  # seconds in which only the worker that opened a circuit probes it
+_FORGET: Final = 600.0  # seconds after which an old failure no longer counts
 
 
 @dataclass(slots=True)
 class Circuit:
-    """`until` 0: closed, only counting. `opened`: how often in a row. `foreign`: another worker opened it.
+    """The circuit of one place. Times are seconds since 1970."""
 
-    `partial`: opened on a guess, and not each of the last ten tries failed: what is better than nothing when nothing else is left.
-    """
-
-    failures: int = 0
-    recent: int = 0
-    opened: int = 0
-    since: float = 0.0
-    until: float = 0.0
-    probing: float = 0.0
-    touched: float = 0.0
-    kind: str = ""
+    failures: int = 0  # in a row
+    recent: int = 0  # the last ten attempts as bits, 1: failed
+    opened: int = 0  # how many times in a row
+    since: float = 0.0  # when it opened
+    until: float = 0.0  # when it may be tried again, 0: closed
+    probing: float = 0.0  # when its probe began, 0: none
+    touched: float = 0.0  # the last failure
+    kind: str = ""  # the word of a failure class
     detail: str = ""
-    foreign: bool = False
-    partial: bool = False
+    foreign: bool = False  # another worker opened it
+    partial: bool = False  # opened on a guess, and some of the last ten attempts succeeded: usable as a last resort
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCircuit:
-    """Why something is out of service, and until when. `half_open`: the time has come, and a probe is under way."""
+    """An open circuit, as it blocks an attempt. Times are seconds since 1970."""
 
     place: CircuitPlace
     until: float
     kind: FailureClass
     detail: str
     since: float
-    half_open: bool = False
+    half_open: bool = False  # its time is over, and a probe is in flight
 
 
 class CircuitBreaker:
-    """The circuits of one worker. `changed`: places that others should hear of. Used on the event loop only."""
+    """The circuits of one worker. Used on the event loop only."""
 
     def __init__(self) -> None:
         self.circuits: dict[CircuitPlace, Circuit] = {}
-        self.changed: set[CircuitPlace] = set()
+        self.changed: set[CircuitPlace] = set()  # to be published to the other workers
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- attempts ----------------------------------------------------------------------------------------------------
 
     def blocked(self, channel: int, key: int, model: int, now: float, last_resort: bool = False) -> OpenCircuit | None:
-        """What keeps this combination from being tried now; of several the one that lasts longest.
+        """The open circuit that blocks this combination now; of several the one that lasts longest.
 
-        `last_resort`: nothing else is left. What fails now and then is better than nothing; what always fails, or asked to be left alone, is not.
+        `last_resort`: nothing else is left. Partial circuits do not block then: what fails now and then is better than
+        nothing. What always fails, or asked for a pause, stays blocked.
         """
         if not self.circuits:
             return None
@@ -86,7 +85,7 @@ class CircuitBreaker:
         return found
 
     def enter(self, channel: int, key: int, model: int, now: float) -> Sequence[Circuit]:
-        """Begin a try. Returns the half-open cells that it probes; nobody else is let through until `leave`."""
+        """Begin an attempt. Returns the half-open circuits that it probes; they block all others until `leave`."""
         if not self.circuits:
             return ()
         probed = []
@@ -98,14 +97,17 @@ class CircuitBreaker:
         return probed
 
     def leave(self, probed: Sequence[Circuit]) -> None:
-        """The try is over, however it ended."""
+        """The probing attempt has ended, in any way."""
         for circuit in probed:
             circuit.probing = 0.0
 
-    # -- hearing -----------------------------------------------------------------------------------------------------
+    # -- outcomes ----------------------------------------------------------------------------------------------------
 
     def succeeded(self, channel: int, key: int, model: int, began: float) -> None:
-        """An answer began. What was opened after this try began stays open: the answer says nothing about it."""
+        """An answer began.
+
+        Circuits that opened after the attempt began stay open: the answer says nothing about them.
+        """
         if not self.circuits:
             return
         for place in places(channel, key, model):
@@ -121,9 +123,10 @@ class CircuitBreaker:
                 del self.circuits[place]
 
     def failed(self, channel: int, key: int, model: int, failure: Failure, began: float, now: float) -> bool:
-        """Take note of a failure. Returns whether it opened a circuit that was closed."""
+        """Count a failure. Returns whether it opened a circuit that was closed."""
         kind = failure.kind
-        scope = CooldownScope.CHANNEL if failure.unreachable else kind.scope  # an address that nobody answers at is dead for every key and model
+        # Affects every key and model of the address.
+        scope = CooldownScope.CHANNEL if failure.unreachable else kind.scope
         if scope is CooldownScope.NOTHING:
             return False
         place = _place(scope, channel, key, model)
@@ -133,7 +136,7 @@ class CircuitBreaker:
         circuit.touched = now
         seconds = failure.wait if failure.wait is not None else failure.cooldown
         if circuit.until and began < circuit.since:
-            # One of those that were under way when the circuit opened: it adds nothing but perhaps a longer wait.
+            # It was in flight when the circuit opened, and can only make the wait longer.
             if seconds is not None and now + seconds > circuit.until:
                 circuit.until = now + seconds
                 self.changed.add(place)
@@ -142,12 +145,12 @@ class CircuitBreaker:
         if guessed:
             circuit.failures += 1
             if kind is FailureClass.STREAM_BROKEN:
-                circuit.recent >>= 1  # its beginning was taken for a success
+                circuit.recent >>= 1  # its beginning was counted as a success
             circuit.recent = (circuit.recent << 1 | 1) & _MASK
-            if kind.counted and not circuit.until and circuit.failures < IN_A_ROW and circuit.recent.bit_count() < OF_THE_LAST[0]:
+            if kind.counted and not circuit.until and circuit.failures < CONSECUTIVE_FAILURES and circuit.recent.bit_count() < RECENT_FAILURES[0]:
                 return False
             if circuit.until and now < circuit.until:
-                # Tried although it is open, as the last that was left: that is no probe, and makes nothing longer.
+                # Tried as a last resort while open: not a probe, so the wait does not grow.
                 if circuit.partial and circuit.recent == _MASK:
                     circuit.partial, circuit.until = False, now + kind.cooldown
                     self.changed.add(place)
@@ -156,7 +159,7 @@ class CircuitBreaker:
         if seconds is None:
             seconds = min(kind.cooldown * 2.0 ** min(circuit.opened, 12), kind.longest)
         if scope is CooldownScope.KEY:
-            seconds = min(seconds, kind.longest)  # the key itself is taken out of service, and comes back by a test
+            seconds = min(seconds, kind.longest)  # the key itself is disabled, and enabled again by a test
         circuit.opened += 1
         circuit.since, circuit.until, circuit.foreign = now, now + seconds, False
         circuit.kind, circuit.detail, circuit.failures = kind.word, failure.detail[:200], 0
@@ -164,7 +167,7 @@ class CircuitBreaker:
         self.changed.add(place)
         return fresh
 
-    # -- others ------------------------------------------------------------------------------------------------------
+    # -- other workers -----------------------------------------------------------------------------------------------
 
     def take_over(self, place: CircuitPlace, since: float, until: float, kind: str, detail: str, opened: int, guessed: bool = False) -> None:
         """Another worker opened a circuit, or opened it again."""
@@ -178,7 +181,7 @@ class CircuitBreaker:
         self.changed.discard(place)
 
     def forget(self, now: float) -> None:
-        """Drop what has said nothing for a long time. A circuit whose time came long ago begins anew: nobody has asked since."""
+        """Drop circuits without recent failures, including open ones that have not been tried since their time came."""
         for place, circuit in list(self.circuits.items()):
             if now - max(circuit.touched, circuit.until) > _FORGET and not circuit.probing:
                 del self.circuits[place]
@@ -187,7 +190,7 @@ class CircuitBreaker:
 
 
 def places(channel: int, key: int, model: int) -> tuple[CircuitPlace, CircuitPlace, CircuitPlace, CircuitPlace]:
-    """Every cell that a try at this key of this channel for this model goes through."""
+    """The places of all circuits that an attempt at this channel, key and model passes through."""
     return (channel, key, model), (channel, key, 0), (channel, 0, model), (channel, 0, 0)
 
 

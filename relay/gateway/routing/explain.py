@@ -1,4 +1,4 @@
-"""Why a request of somebody for a model goes where it goes, or nowhere, in words. Synchronous; for people, not for the request path."""
+"""Explains which channel a user's request for a model would go to, and why. Synchronous; not for the request path."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model
 from relay.gateway.routing.circuit_breaker import OpenCircuit
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Explained, Live, RoutePreference, RouteStatus, explain, strategy_of
+from relay.gateway.routing.selection import Live, RouteExplanation, RoutePreference, RouteStatus, explain_routes, strategy_of
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, Token
 from relay.models.pool import STRATEGY_WORDS
 
-_STANDING = {
+_STATUS_LABELS = {
     RouteStatus.NEXT: gettext_lazy("serves now"),
     RouteStatus.READY: gettext_lazy("ready"),
     RouteStatus.STANDBY: gettext_lazy("stands by"),
@@ -38,39 +38,45 @@ _STANDING = {
 
 @dataclass(frozen=True, slots=True)
 class RouteLine:
-    """A channel, or one of its keys. `returns`: when it is tried again, as ISO 8601, None when that needs a person or it is in service."""
+    """A channel, or one of its keys, in an explanation. Texts are in the active language."""
 
-    channel: str
+    channel: str  # its name
     channel_id: int
-    key: str
-    standing: str
+    key: str  # its name, empty for the channel as a whole
+    status: str
     why: str
     priority: int
-    returns: str | None = None
+    returns: str | None = None  # when it is tried again, as ISO 8601; None: in service, or a person must act
+
+    def as_json(self) -> dict[str, Any]:
+        return {"standing" if name == "status" else name: value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`allowed`: whether it is in /v1/models and a request would be tried. `obstacles`: everything in the way, each with its remedy."""
+    """Why a request for a model would succeed or fail now. Texts are in the active language."""
 
     user: str
     token: str | None
     model: str
-    allowed: bool
-    verdict: str
-    serves: str | None
-    obstacles: list[str] = field(default_factory=list)
+    allowed: bool  # the model is in /v1/models and a request would be tried
+    verdict: str  # one sentence
+    serves: str | None  # what would serve a request, None: nothing
+    obstacles: list[str] = field(default_factory=list)  # each with its remedy
     lines: list[RouteLine] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "lines": [line.as_json() for line in self.lines]}
 
 
 def explain_route(user: User, token: Token | None, model_name: str, seen: Live | None = None) -> Explanation:
-    """Where a request of `user` (with `token`, or with one that limits nothing) for a model would go now. `seen`: what this process, if it serves, has seen of channels."""
+    """Explain where a user's request for a model would go now.
+
+    `token` None: a token without limits. `seen`: the live state of this process, if it serves requests.
+    """
     now = clock.now()
     snapshot = load.load_snapshot()
-    caller = load.caller_of(token) if token is not None else load.caller_of_user(user)
+    caller = load.caller_from_token(token) if token is not None else load.caller_from_user(user)
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
     view = find_model(snapshot, model_name)
     row = Model.objects.filter(name=model_name).first() or (Model.objects.filter(pk=view.id).first() if view is not None else None)
@@ -126,7 +132,7 @@ def _unknown(name: str) -> str:
 
 
 def _permission(user: User, model: Model, now: datetime) -> list[str]:
-    """Empty when the user may use it."""
+    """Why the user may not use the model; empty when they may."""
     if model.is_open:
         return []
     groups = list(user.groups.order_by("name"))
@@ -154,19 +160,19 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
 
 
 def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None) -> tuple[list[RouteLine], str | None]:
-    """Every channel that has the model in its list, and which serves now."""
+    """A line for every channel that lists the model, and the name of the one that serves now."""
     found: list[RouteLine] = []
     serves: str | None = None
     routes = caller.routes(view) if view is not None else ()
     preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy)
-    explained = explain(routes, _live(seen), preference, now.timestamp())
-    top = [line.route for line in explained if line.standing in {RouteStatus.NEXT, RouteStatus.READY}]
+    explained = explain_routes(routes, _live(seen), preference, now.timestamp())
+    top = [line.route for line in explained if line.status in {RouteStatus.NEXT, RouteStatus.READY}]
     how = _(STRATEGY_WORDS[strategy_of(top, preference)]) if top else ""
     for line in explained:
-        if line.standing is RouteStatus.NEXT:
+        if line.status is RouteStatus.NEXT:
             serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}
         found.append(_line(line, how, len({route.channel.id for route in top})))
-        found += [_benched(line.route, key) for key in line.route.channel.disabled_keys if line is _first_of(explained, line.route)]
+        found += [_disabled_key_line(line.route, key) for key in line.route.channel.disabled_keys if line is _first_of(explained, line.route)]
     listed = {route.channel.id for route in routes}
     for served in ChannelModel.objects.filter(model=row).exclude(channel__in=listed).select_related("channel").prefetch_related("channel__groups"):
         channel = served.channel
@@ -183,32 +189,32 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, se
     return found, serves
 
 
-def _first_of(lines: list[Explained], route: Route) -> Explained:
+def _first_of(lines: list[RouteExplanation], route: Route) -> RouteExplanation:
     return next(line for line in lines if line.route is route)
 
 
-def _line(line: Explained, how: str, rivals: int) -> RouteLine:
+def _line(line: RouteExplanation, how: str, rivals: int) -> RouteLine:
     channel = line.route.channel
     returns = None
     why = ""
-    if line.standing is RouteStatus.NEXT and line.cooling is not None:
+    if line.status is RouteStatus.NEXT and line.cooling is not None:
         why = " ".join((_cooling(line.cooling), _("Nothing else is left, so it is used all the same.")))
-    elif line.standing is RouteStatus.NEXT:
+    elif line.status is RouteStatus.NEXT:
         if rivals > 1:
             why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {"how": how, "rivals": rivals, "priority": channel.priority}
         else:
             why = _("The only one in service with the highest priority (%(priority)d).") % {"priority": channel.priority}
-    elif line.standing is RouteStatus.READY:
+    elif line.status is RouteStatus.READY:
         why = _("Of the same priority; takes its share.")
-    elif line.standing is RouteStatus.STANDBY:
+    elif line.status is RouteStatus.STANDBY:
         why = _("Priority %(priority)d is lower; used when the higher ones fail.") % {"priority": channel.priority}
     elif line.cooling is not None:
         why, returns = _cooling(line.cooling), datetime.fromtimestamp(line.cooling.until, UTC).isoformat(timespec="seconds")
-    elif line.standing is RouteStatus.REFUSED:
+    elif line.status is RouteStatus.REFUSED:
         why = _("Its address is not permitted: %(why)s. Change it, or let a superuser allow it.") % {"why": channel.refusal}
-    elif line.standing is RouteStatus.NO_KEY:
+    elif line.status is RouteStatus.NO_KEY:
         why = _("It has no key in service.") if channel.disabled_keys else _("It has no enabled key. Add one.")
-    return RouteLine(channel.name, channel.id, line.key.name if line.key else "", str(_STANDING[line.standing]), why, channel.priority, returns)
+    return RouteLine(channel.name, channel.id, line.key.name if line.key else "", str(_STATUS_LABELS[line.status]), why, channel.priority, returns)
 
 
 def _cooling(cooling: OpenCircuit) -> str:
@@ -218,7 +224,7 @@ def _cooling(cooling: OpenCircuit) -> str:
     return said % {"what": what, "until": _moment(datetime.fromtimestamp(cooling.until, UTC)), "why": _(cooling.kind.text), "detail": cooling.detail}
 
 
-def _benched(route: Route, key: Any) -> RouteLine:
+def _disabled_key_line(route: Route, key: Any) -> RouteLine:
     when = _moment(datetime.fromtimestamp(key.at, UTC))
     why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {"when": when, "why": key.reason}
     returns = datetime.fromtimestamp(key.next_test, UTC).isoformat(timespec="seconds") if key.next_test else None
@@ -237,11 +243,11 @@ def _money(user: User, token: Token | None) -> list[str]:
 
 
 def _live(seen: Live | None) -> Live:
-    """The circuits that workers have told each other, and what else this process has seen of channels."""
+    """The circuits that all workers share, and the rest of the live state of this process."""
     health = Health("")
     for place, state in cooldowns.read_all().items():
         health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
-        health.live.breaker.circuits[place].foreign = False  # its own time is what people want to know
+        health.live.breaker.circuits[place].foreign = False  # shows the circuit's own time, without the grace period
     if seen is None:
         return health.live
     return Live(health.live.breaker, seen.in_flight, seen.latency, seen.turns)

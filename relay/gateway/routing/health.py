@@ -1,4 +1,4 @@
-"""What a worker makes of failures: circuits, keys to take out of service, and telling the other workers. Belongs to one event loop."""
+"""The health of upstreams as one worker sees it: opens circuits, disables keys, and informs the other workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.channels.cooldowns import CooldownPlace, Open
 from relay.channels.keys import take_out, tell_staff
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
 from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit
-from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain
+from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain_routes
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
@@ -23,64 +23,68 @@ from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass
 
 logger: Final = logging.getLogger(__name__)
-_BELIEVED: Final = 3600.0  # seconds
+_MISSING_API_SECONDS: Final = 3600.0  # for which an upstream's word that it lacks an API is believed
 _KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
 
 
 class Health:
-    """`live` is what picking looks at. Everything that concerns the database waits for `flush`, which runs beside the requests."""
+    """The health of upstreams. Belongs to one event loop.
+
+    `live` is the state that routing reads. All database work waits for `flush`, which runs beside the requests.
+    """
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.live = Live()
-        self._lacking: dict[tuple[int, str], tuple[str, float]] = {}  # (channel, API) to its address and until when that is believed
-        self._strikes: dict[int, float] = {}  # key to the moment of its first refusal
-        self._dead: dict[int, tuple[str, str, float | None]] = {}
-        self._faults: dict[int, tuple[str, str]] = {}
+        self._missing_apis: dict[tuple[int, str], tuple[str, float]] = {}  # (channel, API) to its URL and an expiry
+        self._first_refusals: dict[int, float] = {}  # key to the time of its first refusal
+        self._keys_to_disable: dict[int, tuple[str, str, float | None]] = {}  # key to failure class, detail and wait
+        self._channel_faults: dict[int, tuple[str, str]] = {}  # channel to its name and the detail
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
     def failed(self, candidate: Candidate, model: int, failure: Failure, began: float) -> None:
-        """One try failed. `began`: seconds since 1970.
+        """An attempt failed. `began`: seconds since 1970.
 
-        A key is taken out of service when it is certain that it is dead or has no money; when only the status says so, at the second time in a row.
+        A key that is invalid or has no credit is disabled: at once if the failure is certain, at the second failure in
+        a row if only the status suggests it.
         """
         channel, key = candidate.pair
         kind = failure.kind
         if kind is FailureClass.NO_API:
-            self._lacking[channel, failure.api] = (str(candidate.route.channel.urls[failure.api]), time.monotonic() + _BELIEVED)
+            self._missing_apis[channel, failure.api] = (str(candidate.route.channel.urls[failure.api]), time.monotonic() + _MISSING_API_SECONDS)
             return
         opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
         if kind in _KEY_KINDS and key:
-            first = self._strikes.get(key)
-            if failure.certain or (first is not None and began > first):  # not one of those that were under way at the first
-                self._strikes.pop(key, None)
-                self._dead[key] = (kind.word, failure.detail, failure.wait)
+            first = self._first_refusals.get(key)
+            if failure.certain or (first is not None and began > first):  # not in flight at the first refusal
+                self._first_refusals.pop(key, None)
+                self._keys_to_disable[key] = (kind.word, failure.detail, failure.wait)
             elif first is None:
-                self._strikes[key] = time.time()
+                self._first_refusals[key] = time.time()
         elif kind is FailureClass.CONFIG and opened:
-            self._faults[channel] = (candidate.route.channel.name, failure.detail)
+            self._channel_faults[channel] = (candidate.route.channel.name, failure.detail)
 
-    def speaks(self, channel: ChannelView, api: str) -> bool:
-        """Whether a channel has an API: by its vendor's row and its settings, unless the upstream has said lately that it has not."""
+    def serves_api(self, channel: ChannelView, api: str) -> bool:
+        """Whether a channel serves an API: by its vendor and settings, unless the upstream has denied it recently."""
         url = channel.urls.get(api)
-        if url is None or not self._lacking:
+        if url is None or not self._missing_apis:
             return url is not None
-        where, until = self._lacking.get((channel.id, api), ("", 0.0))
+        where, until = self._missing_apis.get((channel.id, api), ("", 0.0))
         return where != str(url) or time.monotonic() >= until
 
     def answered(self, candidate: Candidate, model: int, began: float, seconds: float) -> None:
-        """An answer began after so many seconds."""
+        """An answer began. `began`: seconds since 1970; `seconds`: until the first byte."""
         channel, key = candidate.pair
         self.live.breaker.succeeded(channel, key, model, began)
         self.live.measured(channel, model, seconds)
-        if self._strikes:
-            self._strikes.pop(key, None)
+        if self._first_refusals:
+            self._first_refusals.pop(key, None)
 
-    # -- others ------------------------------------------------------------------------------------------------------
+    # -- other workers -----------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Write what has changed. Raises RelayUnavailable; what could not be written is kept for the next time."""
+        """Write all changes to the database. Raises RelayUnavailable; failed writes are repeated next time."""
         breaker = self.live.breaker
         breaker.forget(time.time())
         if breaker.changed:
@@ -91,18 +95,18 @@ class Health:
             except BaseException:
                 breaker.changed |= {place for place, _state in changes}
                 raise
-        while self._dead:
-            key, (kind, reason, wait) = next(iter(self._dead.items()))
+        while self._keys_to_disable:
+            key, (kind, reason, wait) = next(iter(self._keys_to_disable.items()))
             if await snapshot_cache.in_thread(take_out, key, kind, reason, wait):
                 logger.warning("an upstream key was taken out of service: %s", kind, extra={"api_key": key})
-            self._dead.pop(key, None)
-        while self._faults:
-            channel, (name, detail) = next(iter(self._faults.items()))
-            await snapshot_cache.in_thread(_tell_of_fault, channel, name, detail)
-            self._faults.pop(channel, None)
+            self._keys_to_disable.pop(key, None)
+        while self._channel_faults:
+            channel, (name, detail) = next(iter(self._channel_faults.items()))
+            await snapshot_cache.in_thread(_notify_staff, channel, name, detail)
+            self._channel_faults.pop(channel, None)
 
     def take_over(self, name: str, state: Open | None) -> None:
-        """Another worker, or a person, has opened or closed a circuit."""
+        """Another worker, or a person, opened or closed a circuit."""
         try:
             place: CooldownPlace = cooldowns.place_of(name)
         except ValueError:
@@ -114,15 +118,15 @@ class Health:
         elif state.worker != self.worker:
             breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
 
-    # -- words -------------------------------------------------------------------------------------------------------
+    # -- errors ------------------------------------------------------------------------------------------------------
 
-    def nothing_serves(self, name: str, routes: Sequence[Route], preference: RoutePreference) -> RelayError:
-        """What the client is told when no channel can even be tried."""
+    def no_channel_error(self, name: str, routes: Sequence[Route], preference: RoutePreference) -> RelayError:
+        """The client's error when no channel can be tried."""
         now = time.time()
-        lines = explain(routes, self.live, preference, now)
-        cooling = [line.cooling for line in lines if line.standing is RouteStatus.COOLING and line.cooling is not None]
+        lines = explain_routes(routes, self.live, preference, now)
+        cooling = [line.cooling for line in lines if line.status is RouteStatus.COOLING and line.cooling is not None]
         if cooling:
-            return _while_cooling(name, cooling, now)
+            return _cooling_error(name, cooling, now)
         if any(route.channel.disabled_keys for route in routes):
             return CredentialsExhausted(KEYS_MESSAGE)
         nothing = NoAvailableChannel(f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will not help until a channel is enabled.")
@@ -130,7 +134,7 @@ class Health:
         return nothing
 
 
-def _while_cooling(name: str, cooling: Sequence[OpenCircuit], now: float) -> RelayError:
+def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> RelayError:
     wait = max(0.2, min(one.until for one in cooling) - now)
     kinds = {one.kind for one in cooling}
     if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:
@@ -149,7 +153,7 @@ def _open(circuit: Circuit | None) -> Open | None:
     return Open(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial) if circuit is not None and circuit.until else None
 
 
-def _tell_of_fault(channel: int, name: str, detail: str) -> None:
+def _notify_staff(channel: int, name: str, detail: str) -> None:
     tell_staff(
         NoticeKind.CHANNEL,
         f"channel:{channel}:{clock.now().date()}",

@@ -1,4 +1,4 @@
-"""Which channel and key to try next. Pure: routes, what was tried and the live state go in, a choice comes out."""
+"""Selects the channel and key to try next, from routes, earlier attempts and the live state. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from relay.gateway.routing.circuit_breaker import CircuitBreaker, OpenCircuit
 from relay.gateway.snapshot.views import KeyView, Pair, Route
 
 T = TypeVar("T")
-_EXPLORE: Final = 0.05  # share of requests by which the slower channels are measured again
+_EXPLORE: Final = 0.05  # share of requests that go to slower channels, to measure them again
 _NEW: Final = 0.2  # weight of a new measurement in the running average
 
 
 class Candidate:
-    """A channel and one of its keys, for one try. `pair` are their ids."""
+    """A channel and one of its keys, for one attempt. `pair`: their ids."""
 
     __slots__ = ("key", "pair", "route")
 
@@ -30,12 +30,12 @@ class Candidate:
 
 @dataclass(slots=True)
 class Live:
-    """What a worker has seen: circuits, requests under way by channel, seconds to the first byte by (channel, model), turns of round robin."""
+    """The live state of one worker that routing reads."""
 
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    in_flight: dict[int, int] = field(default_factory=dict)
-    latency: dict[tuple[int, int], float] = field(default_factory=dict)
-    turns: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)
+    in_flight: dict[int, int] = field(default_factory=dict)  # requests by channel
+    latency: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds to the first byte by (channel, model)
+    turns: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)  # credits of the weighted round robin
 
     def begin(self, channel: int) -> None:
         self.in_flight[channel] = self.in_flight.get(channel, 0) + 1
@@ -48,32 +48,30 @@ class Live:
             self.in_flight.pop(channel, None)
 
     def measured(self, channel: int, model: int, seconds: float) -> None:
-        """A first byte came after so many seconds."""
+        """Add a measurement of the seconds to the first byte."""
         before = self.latency.get((channel, model))
         self.latency[channel, model] = seconds if before is None else before + _NEW * (seconds - before)
 
 
 @dataclass(slots=True)
 class RoutePreference:
-    """What a request asks of its route. `strategy`: the model's own, empty when it has none; `default`: the installation's.
+    """What the route of a request depends on."""
 
-    `conversation`: requests with the same one belong together, empty: with none. `pinned`: a channel, 0: any. `prefer`: the channel and key that
-    know what came before; they come first as long as they are open.
-    """
-
-    model: int
-    strategy: str = ""
-    default: str = Strategy.WEIGHTED
-    conversation: str = ""
-    pinned: int = 0
-    prefer: Pair | None = None
+    model: int  # its id
+    strategy: str = ""  # the model's own, empty: none
+    default: str = Strategy.WEIGHTED  # the installation's strategy
+    conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
+    pinned: int = 0  # the channel that the token names, 0: any
+    prefer: Pair | None = None  # the channel and key that store the previous response; first while they are available
 
 
 def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, preference: RoutePreference, now: float, random: Callable[[], float]) -> Candidate | None:
-    """The next (channel, key): of the highest priority, by the strategy; inside a channel a key by weight or in turn.
+    """The next (channel, key): a channel of the highest priority by the strategy, and one of its keys by weight or in
+    turn.
 
-    `tried` pairs and those that cool down are left out, so siblings of a failed channel come before a lower priority. A pinned channel is
-    asked even while it cools down; so is one that fails only now and then, when nothing else is left. `random` returns numbers in [0, 1).
+    Pairs that were tried or are cooling down are skipped, so siblings of a failed channel come before a lower priority.
+    A pinned channel is tried even while it cools down; so is one that fails only now and then, when nothing else is
+    left. `random` returns numbers in [0, 1).
     """
     if len(routes) == 1 and not tried and not live.breaker.circuits and not preference.pinned:
         only = routes[0].channel  # most models of most portals
@@ -120,7 +118,7 @@ def _open_keys(route: Route, tried: Set[Pair], live: Live, preference: RoutePref
 
 
 def strategy_of(routes: Sequence[Route], preference: RoutePreference) -> Strategy:
-    """The model's own; else that of the pool that all these channels are of; else the installation's."""
+    """The strategy of the model; else of the pool that all these channels belong to; else the installation's."""
     if preference.strategy:
         return Strategy(preference.strategy)
     pool = routes[0].channel.pool
@@ -176,7 +174,9 @@ def _weighted(items: Sequence[T], weights: Sequence[int], random: Callable[[], f
 
 
 def _turn(credit: dict[int, float], ids: Sequence[int], weights: Sequence[int]) -> int:
-    """Smooth weighted round robin: everyone earns its weight each turn, the richest is chosen and pays the sum."""
+    """Smooth weighted round robin: each turn adds every weight to its credit; the highest is chosen and pays
+    the sum.
+    """
     best = 0
     for index, (id_, weight) in enumerate(zip(ids, weights, strict=True)):
         credit[id_] = credit.get(id_, 0.0) + weight
@@ -187,7 +187,10 @@ def _turn(credit: dict[int, float], ids: Sequence[int], weights: Sequence[int]) 
 
 
 def _rendezvous(conversation: str, ids: Sequence[int], weights: Sequence[int]) -> int:
-    """The same one for the same conversation on every worker, without anything being remembered; when it is away, another, and no other conversation moves."""
+    """Rendezvous hashing: the same choice for a conversation on every worker, without shared state.
+
+    When that choice is not available, only its own conversations move.
+    """
     best, highest = 0, -math.inf
     for index, (id_, weight) in enumerate(zip(ids, weights, strict=True)):
         number = int.from_bytes(hashlib.blake2b(f"{conversation}\0{id_}".encode(), digest_size=8).digest(), "big")
@@ -198,11 +201,11 @@ def _rendezvous(conversation: str, ids: Sequence[int], weights: Sequence[int]) -
 
 
 class RouteStatus(StrEnum):
-    """Where a (channel, key) stands for a model."""
+    """The status of a (channel, key) for a model."""
 
     NEXT = "next"
     READY = "ready"
-    STANDBY = "standby"  # only when all of a higher priority fail
+    STANDBY = "standby"  # used when all of a higher priority fail
     COOLING = "cooling"
     REFUSED = "refused"  # its address is not permitted
     NO_KEY = "no_key"
@@ -210,38 +213,38 @@ class RouteStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """One line of an explanation. `key` None: the channel as a whole."""
+class RouteExplanation:
+    """The status of one route, for explanations."""
 
     route: Route
-    key: KeyView | None
-    standing: RouteStatus
+    key: KeyView | None  # None: the channel as a whole
+    status: RouteStatus
     cooling: OpenCircuit | None = None
 
 
-def explain(routes: Sequence[Route], live: Live, preference: RoutePreference, now: float) -> list[Explained]:
-    """Every channel and key that could serve, best first: who would, who waits, who is out of service and until when."""
-    found: list[Explained] = []
+def explain_routes(routes: Sequence[Route], live: Live, preference: RoutePreference, now: float) -> list[RouteExplanation]:
+    """The status of every channel and key that could serve, by priority and name."""
+    found: list[RouteExplanation] = []
     chosen = pick(routes, frozenset(), _still(live), preference, now, lambda: 0.0)
     for route in sorted(routes, key=lambda route: (-route.channel.priority, route.channel.name)):
         channel = route.channel
         if channel.refusal or (preference.pinned and channel.id != preference.pinned):
-            found.append(Explained(route, None, RouteStatus.REFUSED if channel.refusal else RouteStatus.OTHER))
+            found.append(RouteExplanation(route, None, RouteStatus.REFUSED if channel.refusal else RouteStatus.OTHER))
         elif not channel.keys:
-            found.append(Explained(route, None, RouteStatus.NO_KEY))
+            found.append(RouteExplanation(route, None, RouteStatus.NO_KEY))
         else:
             for key in channel.keys:
                 cooling = None if preference.pinned else live.breaker.blocked(channel.id, key.id, preference.model, now)
                 if chosen is not None and chosen.pair == (channel.id, key.id):
-                    standing = RouteStatus.NEXT  # even while it cools down: the last that is left, and it fails only now and then
+                    status = RouteStatus.NEXT  # even while it cools down, as a last resort
                 elif cooling is not None:
-                    standing = RouteStatus.COOLING
+                    status = RouteStatus.COOLING
                 else:
-                    standing = RouteStatus.READY if chosen is not None and channel.priority == chosen.route.channel.priority else RouteStatus.STANDBY
-                found.append(Explained(route, key, standing, cooling))
+                    status = RouteStatus.READY if chosen is not None and channel.priority == chosen.route.channel.priority else RouteStatus.STANDBY
+                found.append(RouteExplanation(route, key, status, cooling))
     return found
 
 
 def _still(live: Live) -> Live:
-    """A copy whose turns are not used up by looking."""
+    """A copy, so that an explanation does not use up turns of the round robin."""
     return Live(live.breaker, live.in_flight, live.latency, {place: dict(credit) for place, credit in live.turns.items()})

@@ -1,7 +1,7 @@
-"""What a worker keeps in memory of the configuration, and how it learns of changes.
+"""Caches the configuration and the callers of a worker in memory, and invalidates them after changes.
 
-A change made in this process is in force when its transaction has committed; one made elsewhere when the poller has seen its row in the
-feed, which is looked at every 0.4 seconds.
+A change made in this process takes effect when its transaction has committed; one made elsewhere when the poller has
+read its row in the change feed, every 0.4 seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 
 from accounts.models import Change
 from accounts.models.change import listen
-from relay.errors import InvalidRequest, RelayUnavailable, tell
+from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
@@ -40,8 +40,8 @@ class SnapshotCache:
         self._reading = threading.Lock()
         self._lock = threading.Lock()
         self._callers: OrderedDict[str, Caller] = OrderedDict()
-        self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of bad tokens; apart, so that they push no good one out
-        self._epoch = 0  # grows with every drop, so that a read begun before a drop is not cached after it
+        self._unknown: OrderedDict[str, None] = OrderedDict()  # digests of invalid tokens; they must evict no valid one
+        self._epoch = 0  # grows with every drop, so that a read that began before it is not cached
         self._loading: dict[str, asyncio.Future[Caller | None]] = {}
         self._threads = ThreadPoolExecutor(2, "airelays-load")
         self._slow_threads = ThreadPoolExecutor(4, "airelays-files")
@@ -51,32 +51,32 @@ class SnapshotCache:
         listen(self.apply)
 
     def on_drop(self, callback: Callable[[str, int], None]) -> None:
-        """Call `callback(digest, user_id)` whenever a token ("" and a user id: all tokens of a user) has changed."""
+        """Call `callback(digest, user_id)` when a token has changed; "" and a user id: all tokens of a user."""
         self._dropped.append(callback)
 
     def on(self, topic: str, callback: Callable[[str], None]) -> None:
-        """Call `callback(key)`, in any thread, for every change of a topic that is none of configuration."""
+        """Call `callback(key)`, in any thread, for every change of a topic other than the configuration."""
         self._listeners.setdefault(topic, []).append(callback)
 
     def on_reload(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` in whatever thread has just read the whole configuration again."""
+        """Call `callback()` after the whole configuration was read again, in the thread that read it."""
         self._reloaded.append(callback)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def snapshot(self) -> Snapshot:
-        """Raises RelayUnavailable while nothing could be read yet."""
+        """The current snapshot. Raises RelayUnavailable before the first one could be read."""
         if self._snapshot is None:
             raise RelayUnavailable("The portal is starting or cannot read its database. Try again in a few seconds.", retry_after=5)
         return self._snapshot
 
     def cached(self, digest: str) -> Caller | None:
-        """The caller, if this worker knows it already. None says nothing."""
+        """The caller from memory; None when it is not cached, whether or not it exists."""
         return self._callers.get(digest)
 
     async def caller(self, digest: str) -> Caller | None:
-        """The caller behind a digest, from memory or with one hop to the database. Raises RelayUnavailable."""
+        """The caller of a token's digest, from memory or from the database. Raises RelayUnavailable."""
         with self._lock:
             if digest in self._callers:
                 self._callers.move_to_end(digest)
@@ -104,25 +104,25 @@ class SnapshotCache:
         return caller
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run something that uses the database, in one hop. Raises RelayUnavailable when the database cannot be used."""
+        """Run a function that uses the database in a thread. Raises RelayUnavailable when the database fails."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: _with_connection(function, *args, **kwargs))
 
-    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for what takes its time, such as writing files, so that nobody else's hop waits for it."""
+    async def in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `in_thread`, for slow work such as writing files: a separate pool, so that no other call waits for it."""
         return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: _with_connection(function, *args, **kwargs))
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Read the whole configuration again. Readings are serialised, so a later one never loses to an earlier one."""
+        """Read the whole configuration again. Reads are serialised, so an earlier one never replaces a later one."""
         with self._reading:
             self._snapshot = load.load_snapshot()
-            tell(self._snapshot.remedies)
+            set_remedies(self._snapshot.remedies)
             for callback in self._reloaded:
                 callback()
 
     def apply(self, topic: str, key: str) -> None:
-        """Take note of one row of the change feed."""
+        """Apply one row of the change feed."""
         if topic == Change.CATALOG:
             self.reload()
         elif topic == Change.TOKEN:
@@ -130,23 +130,23 @@ class SnapshotCache:
                 self._epoch += 1
                 self._callers.pop(key, None)
                 self._unknown.pop(key, None)
-            self._tell(key, 0)
+            self._notify_dropped(key, 0)
         elif topic == Change.USER:
             user = int(key)
             with self._lock:
                 self._epoch += 1
                 for digest in [digest for digest, caller in self._callers.items() if caller.user_id == user]:
                     del self._callers[digest]
-            self._tell("", user)
+            self._notify_dropped("", user)
         for callback in self._listeners.get(topic, ()):
             callback(key)
 
-    def _tell(self, digest: str, user: int) -> None:
+    def _notify_dropped(self, digest: str, user: int) -> None:
         for callback in self._dropped:
             callback(digest, user)
 
     def forget(self) -> None:
-        """Drop everything, as after a long time without the database."""
+        """Drop all callers, after a time without the database."""
         with self._lock:
             self._epoch += 1
             self._callers.clear()
@@ -156,7 +156,7 @@ class SnapshotCache:
 def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return function(*args, **kwargs)
-    except DataError as error:  # a NUL character, or a text that is too long: PostgreSQL and MySQL refuse what SQLite takes
+    except DataError as error:  # a NUL character or too long a text: PostgreSQL and MySQL refuse what SQLite accepts
         connection.close()
         raise InvalidRequest("A value of this request cannot be stored: it is too long, or contains a NUL character.") from error
     except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""Who is calling: a token with its user, and the terms they are served on."""
+"""Callers: a token with its user, and the terms that apply to them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from relay.gateway.snapshot.views import NO_LIMITS, ModelView, Route
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under which conditions somebody calls: the price multiplier of the best group, and the limits of everything but the model."""
+    """The conditions that apply to a caller."""
 
     caller: Caller
-    multiplier: int
-    checks: tuple[Check, ...]
+    multiplier: int  # of the price, of the cheapest group, in parts per million
+    checks: tuple[Check, ...]  # all limits but the model's
 
 
 class CallerState(Enum):
+    """Whether a token may be used."""
+
     ACTIVE = "active"
     EXPIRED = "expired"
     TOKEN_DISABLED = "token_disabled"  # noqa: S105
@@ -29,19 +31,19 @@ class CallerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A relay token and its owner. `models` None: every model the owner may use; otherwise ids."""
+    """A token and its owner."""
 
-    digest: str
+    digest: str  # of the token
     token_id: int
     user_id: int
     is_staff: bool
-    groups: frozenset[int]
+    groups: frozenset[int]  # ids
     token_enabled: bool
     user_enabled: bool
-    expires_at: float
-    models: frozenset[int] | None
-    networks: tuple[Network, ...]
-    limited: bool = False  # whether balance, quota or a budget limits what it may spend
+    expires_at: float  # seconds since 1970, infinity: never
+    models: frozenset[int] | None  # ids that the token is limited to; None: every model the owner may use
+    networks: tuple[Network, ...]  # empty: any address
+    limited: bool = False  # a balance, quota or budget limits what it may spend
     house: bool = True  # the portal pays: the user's balance is unlimited
     budgets: tuple[BudgetLine, ...] = ()
     limits: Limits = NO_LIMITS
@@ -59,7 +61,7 @@ class Caller:
         return not self.networks or (address is not None and inside(address, self.networks))
 
     def may_use(self, model: ModelView, now: float) -> bool:
-        """Open, or permitted to the user or one of the user's groups; and on the token's list, if it has one."""
+        """Whether a model is open, or permitted to the user or a group, and on the token's list, if there is one."""
         if self.models is not None and model.id not in self.models:
             return False
         if model.is_open or model.users.get(self.user_id, 0.0) > now:
@@ -67,5 +69,5 @@ class Caller:
         return any(model.groups.get(group, 0.0) > now for group in self.groups)
 
     def routes(self, model: ModelView) -> tuple[Route, ...]:
-        """The model's routes over channels that are for everyone or for one of the caller's groups."""
+        """The model's routes through channels that are open to all or to one of the caller's groups."""
         return tuple(route for route in model.routes if not route.channel.groups or route.channel.groups & self.groups)

@@ -1,4 +1,4 @@
-"""Follows the change feed, so that every process takes over what another has changed."""
+"""Polls the change feed, so that every process applies the changes of the others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ _KEEP: Final = timedelta(days=1)
 
 
 class FeedPoller:
-    """A thread that looks at the change feed. Rows may become visible out of order (a lower id commits later), so gaps are asked for again."""
+    """A thread that polls the change feed.
 
-    def __init__(self, store: SnapshotCache, seconds: float) -> None:
-        self._store, self._seconds = store, seconds
+    Rows may become visible out of order, when a lower id commits later, so gaps in the ids are queried again.
+    """
+
+    def __init__(self, cache: SnapshotCache, seconds: float) -> None:
+        self._cache, self._seconds = cache, seconds
         self._high = self.position = 0
         self._gaps: dict[int, float] = {}
         self._stop = threading.Event()
@@ -28,7 +31,7 @@ class FeedPoller:
         self._next_prune = clock.monotonic() + 3600
 
     def start(self) -> None:
-        """Read the position of the feed and the configuration, in this order, then follow the feed. Raises DatabaseError."""
+        """Read the position of the feed, then the configuration, then follow the feed. Raises DatabaseError."""
         self._begin()
         connection.close()
         self._thread = threading.Thread(target=self._run, name="airelays-feed", daemon=True)
@@ -40,14 +43,14 @@ class FeedPoller:
             self._thread.join(timeout=5)
 
     def _begin(self) -> None:
-        """Take the newest position, then read everything. Ids missing just below it may belong to transactions that are still open."""
+        """Read the newest position, then everything. Ids missing just below it may belong to open transactions."""
         newest = list(Change.objects.order_by("-pk").values_list("pk", flat=True)[:100])
         self._high = newest[0] if newest else 0
         now = clock.monotonic()
         self._gaps = {pk: now for pk in range(newest[-1], self._high)} if newest else {}
         for pk in newest:
             self._gaps.pop(pk, None)
-        self._store.reload()
+        self._cache.reload()
         self.position = self._high
 
     def _run(self) -> None:
@@ -55,13 +58,13 @@ class FeedPoller:
         while not self._stop.wait(self._seconds):
             try:
                 if failing:
-                    # Rows may have been pruned or restored meanwhile: begin anew.
-                    self._store.forget()
+                    # Rows may have been pruned or restored meanwhile: start over.
+                    self._cache.forget()
                     self._begin()
                     failing = False
                     logger.warning("the change feed can be read again")
                 self.poll()
-            except Exception:  # the loop outlives whatever one round meets
+            except Exception:  # the loop must survive any failure of one round
                 if not failing:
                     logger.exception("the change feed cannot be read; configuration changes wait")
                 failing = True
@@ -75,7 +78,7 @@ class FeedPoller:
         return list(Change.objects.filter(pk__in=ids).values_list("pk", "topic", "key"))
 
     def poll(self) -> None:
-        """Apply what is new."""
+        """Apply the new rows."""
         now = clock.monotonic()
         rows = self.rows_after(self._high)
         if self._gaps:
@@ -90,7 +93,7 @@ class FeedPoller:
                     self._gaps[missing] = now
                 self._high = pk
         for topic, key in dict.fromkeys((topic, key) for _, topic, key in rows):
-            self._store.apply(topic, key)
+            self._cache.apply(topic, key)
         self.position = self._high
         if now >= self._next_prune:
             self._next_prune = now + 3600

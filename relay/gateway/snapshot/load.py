@@ -1,4 +1,4 @@
-"""Reads the configuration from the database into views. Synchronous: called in threads, never on the event loop."""
+"""Loads the configuration from the database into views. Synchronous: called in threads, never on the event loop."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ logger: Final = logging.getLogger(__name__)
 _NEVER: Final = float("inf")
 
 
-_told: Final[set[str]] = set()
+_logged: Final[set[str]] = set()
 
 
-def _tell(problem: str) -> None:
-    """Log a fault of the configuration once, not at every reading."""
-    if problem not in _told:
-        _told.add(problem)
+def _log_once(problem: str) -> None:
+    """Log a fault of the configuration once, not at every load."""
+    if problem not in _logged:
+        _logged.add(problem)
         logger.error("%s", problem)
 
 
 def load_snapshot() -> Snapshot:
-    """The configuration as it is at one moment. Queries: 12, whatever its size."""
+    """The configuration at one moment. 12 queries, independent of its size."""
     with one_state():
         return _load_snapshot()
 
@@ -96,7 +96,7 @@ def _load_snapshot() -> Snapshot:
 
 
 def _prices() -> dict[tuple[int, int | None, str], PriceList]:
-    """Price lists by model, channel and purpose: what is in force, and what is to come."""
+    """Price lists by model, channel and purpose: current and future prices."""
     now = clock.now().timestamp()
     found: dict[tuple[int, int | None, str], list[Price]] = {}
     for row in ModelPrice.objects.all():
@@ -159,7 +159,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         try:
             headers = request_headers(vendor.credentials.headers(key.secret()))
         except Undecryptable:
-            _tell(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
+            _log_once(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
             continue
         views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
     if not views and not keys and not vendor.needs_key:
@@ -172,7 +172,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
                 net.check_url(channel.proxy_url, allowed, ("http",))
         except net.Refused as reason:
             refusal = str(reason)
-            _tell(f"channel “{channel.name}” is not used: {reason}")
+            _log_once(f"channel “{channel.name}” is not used: {reason}")
     apis = vendor.served(channel.text_api)
     return ChannelView(
         id=channel.pk,
@@ -209,20 +209,20 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
 
 
 def _url(base: str, path: str) -> httpx.URL:
-    """`/..` at the beginning of a path leaves a segment of the base URL out."""
+    """Join a base URL and a path; each `/..` at the beginning of the path removes a segment of the base."""
     while path.startswith("/../"):
         base, path = base.rpartition("/")[0], path[3:]
     return httpx.URL(base + path)
 
 
 def load_caller(digest: str) -> Caller | None:
-    """The caller behind a token's digest, or None when there is no such token. Queries: 5."""
+    """The caller of a token's digest, or None when there is no such token. 5 queries."""
     token = Token.objects.select_related("user").filter(digest=digest, revoked_at__isnull=True).first()
-    return caller_of(token) if token is not None else None
+    return caller_from_token(token) if token is not None else None
 
 
-def caller_of(token: Token) -> Caller:
-    """The caller that a token makes."""
+def caller_from_token(token: Token) -> Caller:
+    """The caller of a token."""
     digest = token.digest
     allowed = frozenset(token.models_allowed.values_list("pk", flat=True))
     limited = {
@@ -249,8 +249,8 @@ def caller_of(token: Token) -> Caller:
     )
 
 
-def caller_of_user(user: User) -> Caller:
-    """What a user may do with a token that limits nothing, for explanations."""
+def caller_from_user(user: User) -> Caller:
+    """A user with a token without limits, for explanations."""
     return Caller(
         digest="",
         token_id=0,
@@ -266,11 +266,11 @@ def caller_of_user(user: User) -> Caller:
 
 
 def load_blocks(now: datetime) -> dict[str, float]:
-    """Blocked addresses and the second at which each is free again."""
+    """Blocked addresses and when each block ends, in seconds since 1970."""
     return {row.address: row.blocked_until.timestamp() for row in BlockedAddress.objects.filter(blocked_until__gt=now)}
 
 
 def save_block(address: str, failures: int, until: datetime) -> None:
-    """Tell the admin and the other workers that an address is blocked. Expired rows are cleaned up on the way."""
+    """Save the block of an address for the admin and the other workers, and delete expired ones."""
     BlockedAddress.objects.filter(blocked_until__lte=clock.now()).delete()
     BlockedAddress.objects.update_or_create(address=address, defaults={"failures": failures, "blocked_until": until})

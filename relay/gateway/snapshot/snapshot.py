@@ -1,4 +1,4 @@
-"""The configuration at one moment, and what can be asked of it."""
+"""A snapshot of the configuration, and lookups in it."""
 
 from __future__ import annotations
 
@@ -13,48 +13,53 @@ from relay.gateway.snapshot.callers import Caller, Terms
 from relay.gateway.snapshot.views import GroupView, ModelView
 from relay.providers.failures import Rule
 
-_MOST_TERMS: Final = 50_000
-_MOST_MEMBERS: Final = 5_000
+_MAX_TERMS: Final = 50_000
+_MAX_MEMBERS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    models: Mapping[str, ModelView]
-    allowed: tuple[Allowance, ...]
-    groups: Mapping[int, GroupView] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's words about error codes
-    _terms: dict[str, Terms] = field(default_factory=dict)
-    _members: dict[str, ModelView | None] = field(default_factory=dict)
+    """The configuration at one moment."""
 
-    def member(self, name: str) -> ModelView | None:
-        """One of a family of models, which is written with a star at the end: `gpt-4-gizmo-*`. The longest that fits; its star is carried upstream."""
-        if name not in self._members:
-            if len(self._members) > _MOST_MEMBERS:
-                self._members.clear()
+    models: Mapping[str, ModelView]  # by name
+    allowed: tuple[Allowance, ...]  # addresses that upstreams may have beyond public ones
+    groups: Mapping[int, GroupView] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()  # the administrator's failure rules
+    remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
+    _terms: dict[str, Terms] = field(default_factory=dict)
+    _family_members: dict[str, ModelView | None] = field(default_factory=dict)
+
+    def family_member(self, name: str) -> ModelView | None:
+        """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.
+
+        The longest matching family wins. The part that its star stands for is inserted into the upstream's name.
+        """
+        if name not in self._family_members:
+            if len(self._family_members) > _MAX_MEMBERS:
+                self._family_members.clear()
             families = [model for model in self.models.values() if model.name.endswith("*") and name.startswith(model.name[:-1]) and len(name) >= len(model.name)]
             family = max(families, key=lambda model: len(model.name), default=None)
             if family is None:
-                return None  # names that clients make up are not remembered
+                return None  # unknown names are not cached: clients can invent any number
             rest = name[len(family.name) - 1 :]
-            self._members[name] = replace(family, name=name, routes=tuple(replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes))
-        return self._members[name]
+            self._family_members[name] = replace(family, name=name, routes=tuple(replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes))
+        return self._family_members[name]
 
     def terms(self, caller: Caller) -> Terms:
-        """Worked out once for each caller and snapshot."""
+        """The terms of a caller, computed once for each caller and snapshot."""
         found = self._terms.get(caller.digest)
         if found is None or found.caller is not caller:
-            if len(self._terms) > _MOST_TERMS:
+            if len(self._terms) > _MAX_TERMS:
                 self._terms.clear()
-            found = self._terms[caller.digest] = self._work_out(caller)
+            found = self._terms[caller.digest] = self._compute_terms(caller)
         return found
 
-    def _work_out(self, caller: Caller) -> Terms:
+    def _compute_terms(self, caller: Caller) -> Terms:
         groups = [self.groups[group] for group in sorted(caller.groups) if group in self.groups]
         subjects = [Subject(f"token:{caller.token_id}", "this token", caller.limits)] if caller.limits else []
-        member = _most_generous([group.member for group in groups])
+        family_member = _most_generous([group.member for group in groups])
         own = caller.user_limits
-        user = Limits(*(mine if mine is not None else theirs for mine, theirs in zip(_fields(own), _fields(member), strict=True)))
+        user = Limits(*(mine if mine is not None else theirs for mine, theirs in zip(_fields(own), _fields(family_member), strict=True)))
         if user:
             subjects.append(Subject(f"user:{caller.user_id}", "your account", user))
         subjects += [Subject(f"group:{group.id}", "your group", group.limits) for group in groups if group.limits]
@@ -66,7 +71,7 @@ def _fields(limits: Limits) -> tuple[int | None, ...]:
 
 
 def _most_generous(all_limits: list[Limits]) -> Limits:
-    """Of each kind the largest; a group that leaves a kind open limits nobody by it."""
+    """The largest limit of each kind; none if one of the groups has none."""
     if not all_limits:
         return Limits()
     columns = zip(*(_fields(limits) for limits in all_limits), strict=True)

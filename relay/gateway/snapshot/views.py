@@ -1,4 +1,4 @@
-"""Configuration in memory: immutable views of channels, models and callers. Pure; `relay.gateway.snapshot.load` fills them from the database."""
+"""Immutable views of channels, models and groups. Pure; `relay.gateway.snapshot.load` builds them from the database."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Pair = tuple[int, int]  # ids of a channel and one of its keys
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """An upstream key. `headers` are those of a request that presents it; `id` 0 stands for a channel that needs none."""
+    """An upstream's API key."""
 
-    id: int
+    id: int  # 0: the channel needs no key
     weight: int
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)  # of requests with this key
     name: str = ""
     checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DisabledKey:
-    """A key that was taken out of service by itself: `kind` is the word of a failure class, `at` seconds since 1970."""
+    """A key that was disabled automatically. Times are seconds since 1970."""
 
     id: int
     name: str
-    kind: str
+    kind: str  # the word of a failure class
     reason: str
-    at: float
-    next_test: float
+    at: float  # when it was disabled
+    next_test: float  # 0: none is planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds."""
+    """The timeouts of requests to a channel, in seconds."""
 
     connect: float
     first_byte: float
@@ -61,36 +61,33 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """A channel that is enabled. `urls`: where its APIs are, by name; what is not in it, it does not serve.
-
-    `refusal` is why its address may not be used, empty when it may. `policies`: what becomes of parameters, by family of APIs.
-    """
+    """An enabled channel."""
 
     id: int
     name: str
-    provider: str
-    urls: Mapping[str, httpx.URL]
-    keys: tuple[KeyView, ...]
+    provider: str  # the name of its vendor
+    urls: Mapping[str, httpx.URL]  # of the APIs it serves, by their names
+    keys: tuple[KeyView, ...]  # enabled ones
     priority: int
     weight: int
-    groups: frozenset[int]
-    proxy: str
-    sends_done: bool
-    stream_usage: bool
+    groups: frozenset[int]  # ids of the groups it is reserved for, empty: open to all
+    proxy: str  # URL, empty: none
+    sends_done: bool  # its streams end with a marker
+    stream_usage: bool  # it reports the usage of a stream on request
     timeouts: Timeouts
-    refusal: str
-    output_field: str = "max_completion_tokens"
-    cost_multiplier: int = ONE
-    disconnect_policy: str = "delivered"
-    checks: tuple[Check, ...] = ()
+    refusal: str  # why its address may not be used, empty: it may
+    output_field: str = "max_completion_tokens"  # its name for the output limit of chat completions
+    cost_multiplier: int = ONE  # of the model's price, in parts per million
+    disconnect_policy: str = "delivered"  # what an unfinished answer is charged
+    checks: tuple[Check, ...] = ()  # the channel's own limits
     pool: PoolView | None = None
     key_strategy: str = "random"
-    retry_unanswered: str = "broken"
+    retry_unanswered: str = "broken"  # whether a request that may have been billed is retried elsewhere
     disabled_keys: tuple[DisabledKey, ...] = ()
-    policies: Mapping[str, Policy] = field(default_factory=dict)
-    strips_nulls: bool = False
-    stores: bool = False
-    least_output: int = 1
+    policies: Mapping[str, Policy] = field(default_factory=dict)  # what to do with parameters, by family of APIs
+    strips_nulls: bool = False  # parameters that are null are not sent
+    stores: bool = False  # it can store responses
+    least_output: int = 1  # the smallest output limit it accepts, in tokens
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)
@@ -98,17 +95,17 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A channel that serves a model, and what it calls the model. `price` and `cost`: what users pay and the upstream charges, if it differs here."""
+    """A channel that serves a model."""
 
     channel: ChannelView
-    upstream_name: str
-    price: PriceList | None = None
-    cost: PriceList | None = None
+    upstream_name: str  # the channel's name for the model
+    price: PriceList | None = None  # for users, None: the model's
+    cost: PriceList | None = None  # what the upstream charges, None: the model's list price
 
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A public model. `users` and `groups` map ids to the second at which their permission ends (infinity: never)."""
+    """A public model."""
 
     id: int
     name: str
@@ -117,8 +114,8 @@ class ModelView:
     is_open: bool
     context_window: int | None
     max_output_tokens: int | None
-    users: Mapping[int, float]
-    groups: Mapping[int, float]
+    users: Mapping[int, float]  # when the permission of each user ends, in seconds since 1970; infinity: never
+    groups: Mapping[int, float]  # the same for groups
     routes: tuple[Route, ...]
     price: PriceList | None = None
     varied: bool = False  # some route has a price of its own
@@ -129,16 +126,16 @@ class ModelView:
 
     @property
     def priced(self) -> bool:
-        """Whether there is a price for it anywhere."""
+        """Whether the model or one of its routes has a price."""
         return self.price is not None or self.varied
 
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """A group. `multiplier` in parts per million; `member`: limits of each member that has none of its own."""
+    """A group of users."""
 
     id: int
     name: str
-    multiplier: int
-    limits: Limits
-    member: Limits
+    multiplier: int  # of prices, in parts per million
+    limits: Limits  # of the group as a whole
+    member: Limits  # of each member without limits of their own

@@ -252,4 +252,4 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
     with pytest.raises(asyncio.CancelledError):
         await task
     (reservation,) = reservations._reservations.values()
-    assert (reservation.granted, reservation.running, reservation.asking, reservation.amount) == (0, 0, 0, 0) and released == [1000]
+    assert (reservation.granted, reservation.running, reservation.pending_orders, reservation.amount) == (0, 0, 0, 0) and released == [1000]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from relay.gateway.routing.circuit_breaker import GRACE, IN_A_ROW, PROBE_SECONDS, CircuitBreaker
-from relay.gateway.routing.selection import Live, RouteStatus, explain
+from relay.gateway.routing.circuit_breaker import CONSECUTIVE_FAILURES, GRACE, PROBE_SECONDS, CircuitBreaker
+from relay.gateway.routing.selection import Live, RouteStatus, explain_routes
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import NOW, PREFERENCE, channel, choose, failure
 
 
 def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -> None:
     breaker = CircuitBreaker()
-    for index in range(IN_A_ROW):
+    for index in range(CONSECUTIVE_FAILURES):
         assert breaker.blocked(1, 10, 7, NOW) is None
-        assert breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index) is (index == IN_A_ROW - 1)
-    now = NOW + IN_A_ROW
+        assert breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index) is (index == CONSECUTIVE_FAILURES - 1)
+    now = NOW + CONSECUTIVE_FAILURES
     cooling = breaker.blocked(1, 10, 7, now)
-    assert cooling is not None and cooling.kind is C.TRANSIENT and cooling.until == NOW + IN_A_ROW - 1 + 2 and not cooling.half_open
+    assert cooling is not None and cooling.kind is C.TRANSIENT and cooling.until == NOW + CONSECUTIVE_FAILURES - 1 + 2 and not cooling.half_open
     assert breaker.blocked(1, 10, 8, now) is None and breaker.blocked(1, 11, 7, now) is None, "another model, another key"
     later = cooling.until + 0.1
     assert breaker.blocked(1, 10, 7, later) is None
@@ -65,15 +65,15 @@ def test_most_of_the_last_ten_open_it_and_a_third_do_not() -> None:
 
 def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_always_fails_is_not() -> None:
     routes, live = [channel(1)], Live()
-    for _ in range(IN_A_ROW):
+    for _ in range(CONSECUTIVE_FAILURES):
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert live.breaker.blocked(1, 10, 7, NOW) is not None
     assert choose(routes, live) == 1 and choose([*routes, channel(2, priority=-5)], live) == 2
-    assert explain(routes, live, PREFERENCE, NOW)[0].standing is RouteStatus.NEXT
+    assert explain_routes(routes, live, PREFERENCE, NOW)[0].status is RouteStatus.NEXT
     for _ in range(5):
         live.breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
     assert choose(routes, live) is None, "ten of ten"
-    assert explain(routes, live, PREFERENCE, NOW)[0].standing is RouteStatus.COOLING
+    assert explain_routes(routes, live, PREFERENCE, NOW)[0].status is RouteStatus.COOLING
     for kind in (C.RATE, C.OVERLOAD, C.TRANSIENT):
         live = Live()
         live.breaker.failed(1, 10, 7, failure(kind, wait=9.0), NOW, NOW)

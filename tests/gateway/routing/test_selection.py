@@ -8,7 +8,7 @@ from typing import Any
 
 from portal import config
 from portal.lib.strategy import Strategy
-from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, explain, pick
+from relay.gateway.routing.selection import Live, RoutePreference, RouteStatus, explain_routes, pick
 from relay.gateway.snapshot.views import PoolView, Route
 from relay.models import Model, Pool
 from relay.models.pool import STRATEGY_WORDS
@@ -137,13 +137,13 @@ def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None
     live.breaker.failed(6, 60, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     live.breaker.failed(6, 61, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     for _ in range(5):
-        lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain(routes, live, PREFERENCE, NOW)}
-        said = next(pair for pair, line in lines.items() if line.standing is RouteStatus.NEXT)
+        lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain_routes(routes, live, PREFERENCE, NOW)}
+        said = next(pair for pair, line in lines.items() if line.status is RouteStatus.NEXT)
         found = pick(routes, set(), live, PREFERENCE, NOW, lambda: 0.0)
         assert found is not None and found.pair == said
-    assert lines[3, 30].standing is RouteStatus.STANDBY and lines[4, 0].standing is RouteStatus.REFUSED and lines[5, 0].standing is RouteStatus.NO_KEY
+    assert lines[3, 30].status is RouteStatus.STANDBY and lines[4, 0].status is RouteStatus.REFUSED and lines[5, 0].status is RouteStatus.NO_KEY
     cooling = lines[6, 61].cooling
-    assert lines[6, 61].standing is RouteStatus.COOLING and cooling is not None and cooling.until == NOW + 9
+    assert lines[6, 61].status is RouteStatus.COOLING and cooling is not None and cooling.until == NOW + 9
 
 
 def test_every_strategy_can_be_set_chosen_and_explained() -> None:
