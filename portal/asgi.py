@@ -44,7 +44,7 @@ Runtime.periodic_tasks = {
     "ending what is kept": retention.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = (batches.work,)
+Runtime.background_tasks = (batches.run_batches,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 

@@ -12,7 +12,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from portal.lib.net import client_ip
-from relay.endpoints.realtime import Handshake, Session, connect, model_of
+from relay.endpoints.realtime import Handshake, RealtimeSession, connect_upstream, model_from_query
 from relay.errors import InternalError, RelayError
 from relay.gateway.runtime import Runtime, runtime
 
@@ -23,7 +23,7 @@ _PROTOCOL: Final = "realtime"
 class RealtimeConsumer(AsyncWebsocketConsumer):
     """Authenticates by the token in a header or a sub-protocol, then relays frames both ways. A refused handshake is answered as any refused request."""
 
-    session: Session | None = None
+    session: RealtimeSession | None = None
     exchange: Handshake | None = None
     relaying: asyncio.Task[None] | None = None
     run: Runtime
@@ -40,20 +40,20 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         self.run.watchdog.add(exchange)
         try:
             query = dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
-            connected = await connect(exchange, self.run, model_of(query))
+            connection = await connect_upstream(exchange, self.run, model_from_query(query))
         except RelayError as error:
             await self._refuse(error)
         except Exception:
             logger.exception("a realtime connection failed", extra={"request_id": exchange.request_id})
             await self._refuse(InternalError())
         offered = self.scope.get("subprotocols") or []
-        self.session = Session(exchange, self.run, connected, self._send)
+        self.session = RealtimeSession(exchange, self.run, connection, self._send)
         await self.accept(_PROTOCOL if _PROTOCOL in offered else None, headers=[(b"x-request-id", exchange.request_id.encode())])  # type: ignore[no-untyped-call]
         self.relaying = asyncio.ensure_future(self._relay(self.session))
 
-    async def _relay(self, session: Session) -> None:
+    async def _relay(self, session: RealtimeSession) -> None:
         try:
-            code, reason = await session.run_out()
+            code, reason = await session.relay_to_client()
             await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
             raise

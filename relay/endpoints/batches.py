@@ -1,4 +1,7 @@
-"""Batches: accepted, worked off beside the requests of clients, through the same pipeline. One worker runs a batch at a time; when it goes, another goes on."""
+"""/v1/batches, and the background task that runs them through the same pipeline as the requests of clients.
+
+One worker runs a batch at a time; if it stops, another one continues.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
 from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
-from relay.endpoints.files.files import keep_seconds
+from relay.endpoints.files.files import expiry_seconds
 from relay.endpoints.passthrough import pass_through
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.conversations import metadata_of
@@ -32,21 +35,21 @@ from relay.storage import batches
 from relay.storage.batch_input import ENDPOINTS, BatchInputLine, Parsed, answer_line
 
 logger: Final = logging.getLogger(__name__)
-_LOOK: Final = 2.0  # seconds between looks for batches that nobody runs
-_RENEW: Final = 1.0
-_AT_ONCE: Final = 4  # batches that one worker runs side by side; they share BATCH_CONCURRENCY
-_TRIES: Final = 6
+_POLL_SECONDS: Final = 2.0  # between searches for batches that no worker runs
+_RENEW_SECONDS: Final = 1.0  # between renewals of a batch's lease
+_AT_ONCE: Final = 4  # batches that one worker runs concurrently; they share BATCH_CONCURRENCY
+_MAX_TRIES: Final = 6
 _LONGEST_PAUSE: Final = 60.0
-_ROOM_PAUSE: Final = 30.0
-_PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
+_STORAGE_PAUSE: Final = 30.0  # seconds between attempts to write the results while the storage is full
+_TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504))
 _wake: asyncio.Event | None = None
 
 
 # -- the API ---------------------------------------------------------------------------------------------------------
 
 
-async def create(caller: Caller, body: Json) -> Json:
-    """Accept a batch. What is wrong with its file is told by its status. Raises InvalidRequest, RelayUnavailable."""
+async def create_batch(caller: Caller, body: Json) -> Json:
+    """Accept a batch. Errors in its file appear in its status later. Raises InvalidRequest, RelayUnavailable."""
     endpoint, input_file_id = text_of(body, "endpoint"), text_of(body, "input_file_id")
     if endpoint not in ENDPOINTS:
         raise InvalidRequest(f"The field “endpoint” must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
@@ -56,8 +59,8 @@ async def create(caller: Caller, body: Json) -> Json:
         raise InvalidRequest("The field “completion_window” must be 24h.", param="completion_window")
     metadata = metadata_of(body) if body.get("metadata") is not None else None
     after = object_of(body, "output_expires_after")
-    keep = keep_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
-    batch = await snapshot_cache.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, keep)
+    lifetime = expiry_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
+    batch = await snapshot_cache.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime)
     if _wake is not None:
         _wake.set()
     return await snapshot_cache.in_thread(batches.batch_object, batch)
@@ -70,13 +73,13 @@ def _find(user_id: int, batch_id: str) -> Batch:
     return batch
 
 
-async def retrieve(caller: Caller, batch_id: str) -> Json:
-    """Raises ObjectNotFound, RelayUnavailable."""
+async def retrieve_batch(caller: Caller, batch_id: str) -> Json:
+    """The object of one batch. Raises ObjectNotFound, RelayUnavailable."""
     return await snapshot_cache.in_thread(lambda: batches.batch_object(_find(caller.user_id, batch_id)))
 
 
-async def cancel(caller: Caller, batch_id: str) -> Json:
-    """Raises ObjectNotFound, InvalidRequest, RelayUnavailable."""
+async def cancel_batch(caller: Caller, batch_id: str) -> Json:
+    """Cancel a batch. Raises ObjectNotFound, InvalidRequest, RelayUnavailable."""
 
     def write() -> Json:
         batch = _find(caller.user_id, batch_id)
@@ -104,17 +107,21 @@ async def list_batches(caller: Caller, query: Mapping[str, str]) -> Json:
         found = list(rows[: int(limit) + 1])
         shown = [batches.batch_object(batch) for batch in found[: int(limit)]]
         return {
-            "object": "list", "data": shown, "first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None, "has_more": len(found) > len(shown),
-        }  # fmt: skip
+            "object": "list",
+            "data": shown,
+            "first_id": shown[0]["id"] if shown else None,
+            "last_id": shown[-1]["id"] if shown else None,
+            "has_more": len(found) > len(shown),
+        }
 
     return await snapshot_cache.in_thread(read)
 
 
-# -- working them off ------------------------------------------------------------------------------------------------
+# -- running batches -------------------------------------------------------------------------------------------------
 
 
-async def work(run: Runtime) -> None:
-    """Run batches until cancelled. One of these in every worker."""
+async def run_batches(run: Runtime) -> None:
+    """Run batches until cancelled: the background task of every worker."""
     global _wake
     _wake = asyncio.Event()
     slots = asyncio.Semaphore(run.config.batch_concurrency)
@@ -125,13 +132,13 @@ async def work(run: Runtime) -> None:
                 if not run.stopping and len(running) < _AT_ONCE:
                     for batch in await snapshot_cache.in_thread(batches.claim, run.reservations.owner, _AT_ONCE - len(running), set(running)):
                         task = running[batch.pk] = asyncio.ensure_future(_run_batch(run, batch, run.reservations.owner, slots))
-                        task.add_done_callback(partial(_over, running, batch.pk))
+                        task.add_done_callback(partial(_on_batch_done, running, batch.pk))
             except RelayUnavailable:
-                pass  # it is in the log
+                pass  # logged
             except Exception:
                 logger.exception("batches could not be looked for; the next round tries again")
             try:
-                await asyncio.wait_for(_wake.wait(), _LOOK)
+                await asyncio.wait_for(_wake.wait(), _POLL_SECONDS)
             except TimeoutError:
                 pass
             _wake.clear()
@@ -140,52 +147,52 @@ async def work(run: Runtime) -> None:
             task.cancel()
 
 
-def _over(running: dict[int, asyncio.Task[None]], pk: int, task: asyncio.Task[None]) -> None:
+def _on_batch_done(running: dict[int, asyncio.Task[None]], pk: int, task: asyncio.Task[None]) -> None:
     running.pop(pk, None)
     if not task.cancelled() and task.exception() is not None:
         logger.error("a batch failed here; it is tried again when its lease has run out", exc_info=task.exception())
 
 
 async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Semaphore) -> None:
-    """From wherever it stands to its end."""
+    """Run one batch from its current state to its end."""
     parsed: Parsed = await snapshot_cache.in_slow_thread(batches.read_input, batch)
     if batch.status == Batch.Status.VALIDATING:
         await snapshot_cache.in_thread(batches.begin, batch, parsed)
     if batch.status in Batch.ENDED:
         return
     state = _State(batch, owner)
-    keeper = asyncio.ensure_future(_keep(state))
+    renewal = asyncio.ensure_future(_renew_lease(state))
     try:
         if batch.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed, slots)
         if run.stopping or state.lost:
             await snapshot_cache.in_thread(batches.let_go, batch, owner)
             return
-        outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # the input file has been deleted meanwhile
+        outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted
         while True:
             if await snapshot_cache.in_slow_thread(batches.finish, batch, parsed.lines, outcome, owner, parsed.errors):
                 break
-            await asyncio.sleep(_ROOM_PAUSE)  # until somebody, here or elsewhere, makes room for the files
+            await asyncio.sleep(_STORAGE_PAUSE)  # until there is room for the result files
     except (RelayUnavailable, StorageFull):
-        pass  # it is in the log; the lease runs out, and somebody goes on
+        pass  # logged; the lease runs out, and another worker continues
     finally:
-        keeper.cancel()
+        renewal.cancel()
 
 
 class _State:
-    """What is known of a running batch. `lost`: it is another worker's now."""
+    """The state of a running batch."""
 
     def __init__(self, batch: Batch, owner: str) -> None:
         self.batch, self.owner = batch, owner
         self.status = str(batch.status)
-        self.lost = False
+        self.lost = False  # another worker holds its lease now
 
     @property
     def expired(self) -> bool:
         return clock.now() >= self.batch.expires_at
 
     @property
-    def going(self) -> bool:
+    def active(self) -> bool:
         return not self.lost and not self.expired and self.status == Batch.Status.IN_PROGRESS
 
     @property
@@ -195,26 +202,26 @@ class _State:
         return Batch.Status.EXPIRED if self.expired else Batch.Status.COMPLETED
 
 
-async def _keep(state: _State) -> None:
-    """Renew the lease, and notice when the batch is to end."""
+async def _renew_lease(state: _State) -> None:
+    """Renew the lease, and read whether the batch has been cancelled."""
     while True:
         try:
             status = await snapshot_cache.in_thread(batches.renew, state.batch, state.owner)
             state.lost = status is None
             state.status = status or state.status
         except RelayUnavailable:
-            pass  # it is in the log; the lease outlasts a while
-        await asyncio.sleep(_RENEW)
+            pass  # logged; the lease lasts longer than a short failure
+        await asyncio.sleep(_RENEW_SECONDS)
 
 
 async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asyncio.Semaphore) -> None:
-    """Make every request that has no outcome yet."""
+    """Make every request of a batch that has no outcome yet."""
     known = await snapshot_cache.in_thread(batches.done, state.batch)
     waiting = iter([line for line in parsed.lines if line.number not in known])
 
     async def worker() -> None:
         for line in waiting:
-            if not state.going or run.stopping:
+            if not state.active or run.stopping:
                 return
             async with slots:
                 await _answer(run, state, line)
@@ -223,17 +230,17 @@ async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asynci
 
 
 async def _answer(run: Runtime, state: _State, line: BatchInputLine) -> None:
-    """One request, tried again while what fails may pass."""
+    """Make one request, and retry it while its failures are transient."""
     pause = 1.0
-    for attempt in range(_TRIES):
+    for attempt in range(_MAX_TRIES):
         outcome = await _try(run, state, line)
         if outcome is None:
             return
         background, status, body, error = outcome
-        passing = status in _PASSING and (error is None or error.retry is not False) and attempt < _TRIES - 1
-        if isinstance(error, Stopping) or (passing and not state.going):
-            return  # it is no outcome; whoever goes on with the batch makes the request
-        if not passing:
+        transient = status in _TRANSIENT_STATUSES and (error is None or error.retry is not False) and attempt < _MAX_TRIES - 1
+        if isinstance(error, Stopping) or (transient and not state.active):
+            return  # no outcome: the worker that continues the batch repeats the request
+        if not transient:
             await snapshot_cache.in_thread(batches.write_failure, state.batch, line.number, answer_line(line, background.request_id, status, body))
             return
         wait = error.retry_after if error is not None and error.retry_after is not None else pause
@@ -242,25 +249,25 @@ async def _answer(run: Runtime, state: _State, line: BatchInputLine) -> None:
 
 
 async def _try(run: Runtime, state: _State, line: BatchInputLine) -> tuple[BackgroundRequest, int, bytes, RelayError | None] | None:
-    """None when it was answered; its line is on disk then."""
+    """Make one request once; returns None when it was answered, and its line is on disk then."""
     caller = await _caller(state.batch)
     if caller is None:
         body = b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error","param":null,"code":"token_disabled"}}'
-        return BackgroundRequest(_NOBODY, b""), 401, body, None
+        return BackgroundRequest(_NO_CALLER, b""), 401, body, None
     background = BackgroundRequest(caller, line.body)
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
     background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
-    status, body, error = await run_in_background(run, background, _work(run, caller, ENDPOINTS[state.batch.endpoint]))
+    status, body, error = await run_in_background(run, background, _handler_of(run, caller, ENDPOINTS[state.batch.endpoint]))
     return None if status == 200 and error is None else (background, status, body, error)
 
 
 def _line_written(batch_pk: int, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
-    """The outcome of a line, in the commit that charges for it."""
+    """The row with the outcome of a line, for the commit that charges it."""
     return [insert(BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body))]
 
 
-def _work(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
+def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:
     if endpoint == "chat.completions":
         return partial(chat_completions, caller=caller, run=run)  # type: ignore[return-value]  # a coroutine function
     if endpoint == "responses":
@@ -268,11 +275,11 @@ def _work(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], a
     return partial(pass_through, caller=caller, run=run, endpoint=endpoint)  # type: ignore[return-value]
 
 
-_NOBODY: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
+_NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
 
 
 async def _caller(batch: Batch) -> Caller | None:
-    """Who the batch is billed to, None when the token or its user may not call any more."""
+    """The caller that a batch is charged to; None when the token or its user is no longer active."""
     token_id = batch.token_id
     if token_id is None:
         return None

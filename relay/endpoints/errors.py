@@ -1,4 +1,4 @@
-"""What clients are told of requests that cannot be understood, or not be served as they are."""
+"""Errors for requests that are invalid, or that an upstream cannot serve as they are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from relay.protocols.fields import BadRequest
 
 
 def invalid(bad: BadRequest) -> RelayError:
-    """What the client is told of a request that cannot be understood, or not be done."""
+    """The client's error for a BadRequest."""
     kind = UnsupportedParameter if bad.status == 422 else InvalidRequest
     return kind(bad.message, code=bad.code, param=bad.param)
 
 
 def refused_parameter(name: str) -> RelayError:
+    """The client's error for a parameter that the upstream does not accept."""
     return UnsupportedParameter(f"The upstream of this model does not accept “{name}”. Leave it out, or use another model.", param=name)

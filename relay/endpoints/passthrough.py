@@ -1,4 +1,4 @@
-"""Endpoints whose bodies pass through: legacy completions, embeddings, moderations, images, audio, rerank."""
+"""Pass-through endpoints: legacy completions, embeddings, moderations, images, audio, rerank."""
 
 from __future__ import annotations
 
@@ -41,75 +41,76 @@ from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.transport.body import Pieces
 
-_BYTES_PER_SECOND: Final = 4000  # of audio whose length cannot be read: 32 kbit/s, so that it is rather too long than too short
+# Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
+_BYTES_PER_SECOND: Final = 4000
 _MAX_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Surface:
-    """One endpoint. `members`: what is looked at in a request. `model`: the one that is meant when none is named. `files`: names of the file fields of its form."""
+class EndpointSpec:
+    """The definition of one endpoint."""
 
-    endpoint: str
-    ask: Callable[[requests.Values], PassthroughRequest]
+    endpoint: str  # its name among `relay.providers.apis.PATHS`
+    parse: Callable[[requests.Values], PassthroughRequest]
     read: AnswerReader
-    members: frozenset[str]
-    model: str = ""
-    files: tuple[str, ...] = ()
-    form: bool = False
+    members: frozenset[str]  # of a request that are decoded
+    model: str = ""  # the default model
+    files: tuple[str, ...] = ()  # names of the file fields of its form
+    form: bool = False  # requests may be forms
 
 
-def _surface(
-    endpoint: str, ask: Callable[[requests.Values], PassthroughRequest], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False
-) -> Surface:
-    return Surface(endpoint, ask, read, frozenset(members.split()), model, tuple(files.split()), form)
+def _spec(
+    endpoint: str, parse: Callable[[requests.Values], PassthroughRequest], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False
+) -> EndpointSpec:
+    return EndpointSpec(endpoint, parse, read, frozenset(members.split()), model, tuple(files.split()), form)
 
 
-def _unheard(values: requests.Values) -> PassthroughRequest:
+def _parse_transcription(values: requests.Values) -> PassthroughRequest:
     return requests.parse_transcription(values, 0)
 
 
 _IMAGES: Final = "prompt n quality size stream partial_images"
-_HEARD: Final = "stream response_format"
-SURFACES: Final = {
-    surface.endpoint: surface
-    for surface in (
-        _surface("completions", requests.parse_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
-        _surface("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
-        _surface("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
-        _surface("images.generations", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1"),
-        _surface("images.edits", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
-        _surface("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
-        _surface("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format"),
-        _surface("audio.transcriptions", _unheard, answers.read_transcription, _HEARD, "", "file", True),
-        _surface("audio.translations", _unheard, answers.read_transcription, _HEARD, "", "file", True),
-        _surface("rerank", requests.parse_rerank, answers.read_rerank, "query documents"),
+_TRANSCRIPTION: Final = "stream response_format"
+PASSTHROUGH_ENDPOINTS: Final = {
+    spec.endpoint: spec
+    for spec in (
+        _spec("completions", requests.parse_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _spec("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
+        _spec("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
+        _spec("images.generations", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1"),
+        _spec("images.edits", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _spec("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
+        _spec("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format"),
+        _spec("audio.transcriptions", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True),
+        _spec("audio.translations", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True),
+        _spec("rerank", requests.parse_rerank, answers.read_rerank, "query documents"),
     )
 }
 
 
 @dataclass(slots=True)
 class _Request:
-    """A request as it came: JSON with its members, or a form."""
+    """A request to a pass-through endpoint, as JSON or as a form."""
 
-    surface: Surface
+    spec: EndpointSpec
     model: str
-    asked: PassthroughRequest
-    body: bytes
-    fields: Fields
+    parsed: PassthroughRequest
+    body: bytes  # as the client sent it
+    fields: Fields  # members or form fields, undecoded
     form: MultipartForm | None = None
     content_type: str = ""
     dropped: list[str] = field(default_factory=list)
 
     def upstream_body(self, channel: ChannelView, model: str, stream_usage: bool) -> tuple[bytes | Pieces, list[str]]:
-        """What is sent to an upstream that calls the model `model`, and which parameters are not."""
-        policy = channel.policy(self.surface.endpoint)
+        """The body for an upstream that knows the model as `model`, and the parameters that are dropped."""
+        policy = channel.policy(self.spec.endpoint)
         if self.form is not None:
             dropped = [name for name, action in policy.items() if action == "drop" and name in self.fields]
             if model == self.model and not dropped and "model" in self.fields:
                 return self.body, []
             return self.form.edited({"model": model.encode()}, set(dropped)), dropped
         fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
-        ask_usage = stream_usage and self.asked.stream and self.surface.endpoint == "completions" and not self.asked.include_usage
+        ask_usage = stream_usage and self.parsed.stream and self.spec.endpoint == "completions" and not self.parsed.include_usage
         if fields is self.fields and not ask_usage and bytes(fields.get("model", b"")) == encode(model):
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
@@ -121,67 +122,67 @@ class _Request:
 
 
 async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoint: str) -> HttpResponseBase:
-    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     content_type = exchange.headers.get(b"content-type", b"").decode("latin-1")
     try:
-        request = await _parse(SURFACES[endpoint], body, content_type)
+        request = await _parse(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type)
     except BadRequest as bad:
         raise invalid(bad) from None
-    asked = request.asked
-    job = GatewayRequest(
+    parsed = request.parsed
+    gateway_request = GatewayRequest(
         endpoint=endpoint,
         model=request.model,
         check_channel=partial(_check_channel, run, request),
-        stream=asked.stream,
-        prompt_tokens=asked.prompt_tokens,
-        output_limit=asked.output_limit,
-        choices=asked.choices,
+        stream=parsed.stream,
+        prompt_tokens=parsed.prompt_tokens,
+        output_limit=parsed.output_limit,
+        choices=parsed.choices,
         conversation="" if request.form is not None else conversation_key(request.fields),
-        units=asked.units,
-        exact=asked.exact,
+        units=parsed.units,
+        exact=parsed.exact,
     )
-    return await serve(exchange, caller, run, job, partial(_try, request))
+    return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 
 
-async def _parse(surface: Surface, body: bytes, content_type: str) -> _Request:
+async def _parse(spec: EndpointSpec, body: bytes, content_type: str) -> _Request:
     """Raises BadRequest."""
-    if surface.form and content_type.lower().startswith("multipart/"):
+    if spec.form and content_type.lower().startswith("multipart/"):
         form = parse_form(body, content_type)
         texts = form.texts()
         fields = {name: msgspec.Raw(encode(text)) for name, text in texts.items()}
-        model = texts.get("model", "").strip() or surface.model
+        model = texts.get("model", "").strip() or spec.model
         if not model:
             raise BadRequest("The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter")
-        files = form.files(*surface.files)
+        files = form.files(*spec.files)
         if not files:
-            name = surface.files[0]
+            name = spec.files[0]
             raise BadRequest(f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter")
-        values = {name: text for name, text in texts.items() if name in surface.members}
-        asked = surface.ask(values)
-        if surface.endpoint.startswith("audio."):
-            asked = requests.parse_transcription(values, await _length(form, files[0]))
-        return _Request(surface, model, asked, body, fields, form, content_type)
-    if surface.form and surface.endpoint.startswith("audio."):
+        values = {name: text for name, text in texts.items() if name in spec.members}
+        parsed = spec.parse(values)
+        if spec.endpoint.startswith("audio."):
+            parsed = requests.parse_transcription(values, await _length(form, files[0]))
+        return _Request(spec, model, parsed, body, fields, form, content_type)
+    if spec.form and spec.endpoint.startswith("audio."):
         raise BadRequest("Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.", "file", "invalid_multipart")
     fields = read_fields(body)
-    return _Request(surface, read_model(fields, surface.model), surface.ask(requests.values_of(fields, surface.members)), body, fields)
+    return _Request(spec, read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members)), body, fields)
 
 
 async def _length(form: MultipartForm, file: Part) -> int:
-    """Milliseconds of audio: as its header says, or, when it has none, by its size."""
+    """The milliseconds of an audio file: from its header, otherwise estimated from its size."""
     return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)), file.filename or "")
 
 
 def audio_milliseconds(content: bytes, filename: str) -> int:
-    """The length of an audio file; by its size when its kind is not known."""
+    """The milliseconds of audio: from its header, otherwise estimated from its size."""
     seconds: float | None = None
     try:
         seconds = TinyTag.get(filename, file_obj=io.BytesIO(content), tags=False).duration
     except (TinyTagException, ValueError, LookupError, ArithmeticError, OSError):
         seconds = None
-    except Exception:  # a file is whatever somebody sends; a parser's surprise is no fault of the request's
+    except Exception:  # clients can send any bytes; an unexpected error of the parser must not fail the request
         seconds = None
     if not seconds or seconds <= 0:
         seconds = len(content) / _BYTES_PER_SECOND
@@ -189,7 +190,7 @@ def audio_milliseconds(content: bytes, filename: str) -> int:
 
 
 def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
-    endpoint = request.surface.endpoint
+    endpoint = request.spec.endpoint
     if not run.health.serves_api(channel, endpoint):
         message = f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it serves that. Use another endpoint or another model."
         return UnsupportedEndpoint(message, param="model")
@@ -199,54 +200,54 @@ def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> Rel
 
 
 async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
-    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
+    """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     channel, record = attempt.channel, attempt.record
     body, record.dropped = request.upstream_body(channel, attempt.candidate.route.upstream_name, channel.stream_usage)
     record.sent = True
     content_type = request.content_type if request.form is not None else ""
-    upstream = await attempt.open(request.surface.endpoint, body, content_type)
+    upstream = await attempt.open(request.spec.endpoint, body, content_type)
     try:
         codec = _codec(request, channel, upstream)
         if codec is None:
             return await _plain(request, attempt, upstream)
         if isinstance(codec, ByteStream):
-            record.estimate = _spoken(request.asked)
-        return await stream_answer(attempt, upstream, codec, request.asked.output_limit)
+            record.estimate = _speech_usage(request.parsed)
+        return await stream_answer(attempt, upstream, codec, request.parsed.output_limit)
     except BaseException:
         upstream.close()
         raise
 
 
 def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
-    """How the answer is followed while it passes through, None when it is read as a whole."""
-    asked, endpoint = request.asked, request.surface.endpoint
-    if endpoint == "completions" and asked.stream:
-        return ChatStream(drop_usage=channel.stream_usage and not asked.include_usage, watch_finish=not channel.sends_done, choices=asked.choices)
+    """The codec for a streamed answer; None when the answer is read as a whole."""
+    parsed, endpoint = request.parsed, request.spec.endpoint
+    if endpoint == "completions" and parsed.stream:
+        return ChatStream(drop_usage=channel.stream_usage and not parsed.include_usage, watch_finish=not channel.sends_done, choices=parsed.choices)
     if "text/event-stream" in upstream.content_type:
-        ending = DONE if endpoint == "completions" else b""  # only the APIs for text end with a marker
-        return TypedStream(max(1, asked.units.images), asked.units, ending=ending)
+        ending = DONE if endpoint == "completions" else b""  # only the text APIs end with a marker
+        return TypedStream(max(1, parsed.units.images), parsed.units, ending=ending)
     if endpoint == "audio.speech" and "json" not in upstream.content_type:
         return ByteStream(content_type=upstream.content_type or "audio/mpeg")
     return None
 
 
-def _spoken(asked: PassthroughRequest) -> Usage:
-    """What speech uses, whose answer is sound and reports nothing: its characters for certain, its tokens as an estimate."""
-    return Usage(input=asked.prompt_tokens, output=asked.output_limit or 0, audio_output=asked.output_limit or 0, characters=asked.units.characters)
+def _speech_usage(parsed: PassthroughRequest) -> Usage:
+    """The usage of speech, whose answer is audio and reports none: exact characters, estimated tokens."""
+    return Usage(input=parsed.prompt_tokens, output=parsed.output_limit or 0, audio_output=parsed.output_limit or 0, characters=parsed.units.characters)
 
 
 async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:
-    surface, asked = request.surface, request.asked
+    spec, parsed = request.spec, request.parsed
     text = await upstream.read_all()
     upstream.close()
-    answer = surface.read(text, asked)
+    answer = spec.read(text, parsed)
     if answer is None:
-        raise attempt.unreadable_answer(text, f"an answer of {surface.endpoint}")
-    if answer.is_error or surface.endpoint == "audio.speech":  # speech that is JSON
+        raise attempt.unreadable_answer(text, f"an answer of {spec.endpoint}")
+    if answer.is_error or spec.endpoint == "audio.speech":  # speech that is JSON
         raise attempt.error_in_body(text)
     attempt.answered()
     units = 0.0
-    if answer.usage is None and surface.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
+    if answer.usage is None and spec.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
         units = text_units(text) if text.lstrip().startswith(b"{") else len(text) / 4
     await attempt.finish(answer.body, answer.usage, float(estimate_text(units)))
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":

@@ -1,7 +1,7 @@
-"""/v1/realtime: frames are relayed both ways; what is used is read from the upstream's events, recorded and paid for response by response.
+"""/v1/realtime: relays frames both ways, and records and charges each response by the usage in the upstream's events.
 
-A response's last event goes out when its record is on disk, as everywhere else. Money for the next response is held back before it is made;
-when nothing is left, the connection ends with an error event.
+The last event of a response is sent once its record is on disk, as for other endpoints. The cost of the next response
+is reserved beforehand; when nothing is left, the connection ends with an error event.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from relay.transport.resolver import NotPermitted
 from relay.transport.transport import UpstreamTransport
 
 logger: Final = logging.getLogger(__name__)
-ENDPOINT: Final = "realtime"
-_PROMPT: Final = 2000  # tokens of input for which money is held back before each response; what was said before counts again each time
-_ANSWER: Final = 4096  # tokens of a response
+_ENDPOINT: Final = "realtime"
+_PROMPT_TOKENS: Final = 2000  # input that is reserved for each response; the conversation so far counts each time
+_ANSWER_TOKENS: Final = 4096  # output that is reserved for each response
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 
@@ -55,12 +55,12 @@ SendFrame = Callable[[str | bytes], Awaitable[None]]
 
 
 class Handshake(BackgroundRequest):
-    """The request that asks for a connection, as an exchange without a body."""
+    """The request that opens a connection, as an exchange without a body."""
 
     __slots__ = ("session",)
 
     def __init__(self, scope: AsgiScope, ip: str) -> None:
-        super().__init__(_NOBODY, b"")
+        super().__init__(_NO_CALLER, b"")
         self.caller = None
         self.ip = ip
         headers = dict(scope["headers"])
@@ -72,11 +72,11 @@ class Handshake(BackgroundRequest):
         self.session: Json = {}
 
 
-_NOBODY: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
+_NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
 
 
-class Connected(HttpResponseBase):
-    """An open connection to an upstream, and everything that belongs to it."""
+class UpstreamConnection(HttpResponseBase):
+    """An open connection to an upstream, and the attempt that opened it."""
 
     status_code = 200
 
@@ -84,8 +84,8 @@ class Connected(HttpResponseBase):
         self.socket, self.attempt = socket, attempt
 
 
-async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
-    """Who calls, may they, which upstream: as for any request. Raises RelayError."""
+async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> UpstreamConnection:
+    """Authenticate the caller and connect to an upstream, as for any request. Raises RelayError."""
     presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
     if presented.startswith(CLIENT_SECRET_PREFIX):
         exchange.caller, exchange.session = await caller_of_client_secret(presented, exchange.wall, exchange.ip)
@@ -94,32 +94,32 @@ async def connect(exchange: Handshake, run: Runtime, model: str) -> Connected:
         exchange.caller = await identify(exchange)
     if not model:
         raise InvalidRequest("Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model")
-    found = await serve(exchange, exchange.caller, run, _wanted(run, model), partial(_try, exchange))
-    return cast(Connected, found)  # what the attempt returns
+    found = await serve(exchange, exchange.caller, run, _gateway_request(run, model), partial(_try, exchange))
+    return cast(UpstreamConnection, found)  # what the attempt returns
 
 
 def _check_channel(run: Runtime, channel: ChannelView) -> RelayError | None:
-    if run.health.serves_api(channel, ENDPOINT) and channel.provider not in BUILT_IN:
+    if run.health.serves_api(channel, _ENDPOINT) and channel.provider not in BUILT_IN:
         return None
     return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
 
 
-def _wanted(run: Runtime, model: str) -> GatewayRequest:
-    """What is held back, and counted against the limits, for one response."""
-    return GatewayRequest(ENDPOINT, model, partial(_check_channel, run), stream=True, prompt_tokens=_PROMPT, output_limit=_ANSWER)
+def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
+    """The gateway request for one response: decides what is reserved and counted against limits."""
+    return GatewayRequest(_ENDPOINT, model, partial(_check_channel, run), stream=True, prompt_tokens=_PROMPT_TOKENS, output_limit=_ANSWER_TOKENS)
 
 
 async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
-    """One try. Raises Failure, Ended, CancelledError."""
+    """Make one attempt. Raises Failure, Ended, CancelledError."""
     channel, candidate = attempt.channel, attempt.candidate
     began = time.monotonic()
-    url = f"{channel.urls[ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
+    url = f"{channel.urls[_ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
     headers = {name: value for name, value in candidate.key.headers.items() if name.lower() not in {"content-type", "accept-encoding"}}
     beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
     if beta:
         headers["openai-beta"] = beta[:100]
     transport = attempt.run.transport(channel.provider, channel.proxy)
-    assert isinstance(transport, UpstreamTransport)  # noqa: S101  # the demo does not fit
+    assert isinstance(transport, UpstreamTransport)  # noqa: S101  # `_check_channel` excludes the demo
     exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
     try:
         socket = await transport.connect_socket(url, headers, channel.timeouts.connect)
@@ -129,7 +129,7 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
         failure = classify(refused.status, httpx.Headers(list((refused.headers or {}).items())), b"", channel.provider, snapshot_cache.snapshot.rules)
         if refused.status in {404, 405, 426, 501}:
             error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
-            raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=ENDPOINT) from None
+            raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=_ENDPOINT) from None
         raise failure from None
     except TimeoutError:
         raise Failure(FailureClass.TRANSIENT, UpstreamTimeout("The upstream could not be reached in time. Try again."), 0, "connect timeout", unreachable=True) from None
@@ -141,34 +141,38 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
     attempt.answered()
-    return Connected(socket, attempt)
+    return UpstreamConnection(socket, attempt)
 
 
-# -- while it is open ------------------------------------------------------------------------------------------------
+# -- the open connection ---------------------------------------------------------------------------------------------
 
 
-class Session:
-    """One connection: frames both ways, and the books of it."""
+class RealtimeSession:
+    """One open connection: relays frames both ways, and records usage."""
 
-    def __init__(self, exchange: Handshake, run: Runtime, connected: Connected, send: SendFrame) -> None:
-        self.exchange, self.run, self.socket, self.send = exchange, run, connected.socket, send
-        self.attempt, self.candidate, self.record = connected.attempt, connected.attempt.candidate, connected.attempt.record
+    def __init__(self, exchange: Handshake, run: Runtime, connection: UpstreamConnection, send: SendFrame) -> None:
+        self.exchange, self.run, self.socket, self.send = exchange, run, connection.socket, send
+        self.attempt, self.candidate, self.record = connection.attempt, connection.attempt.candidate, connection.attempt.record
         self.model = self.record.model
-        self.transcription = ""
-        self.tokens = 0
+        self.transcription = ""  # the model that transcribes the user's speech
+        self.tokens = 0  # used so far
 
     async def from_client(self, text: str | None, data: bytes | None) -> None:
-        """Pass a frame on; returns when the upstream's buffer has room again."""
+        """Send a frame to the upstream; returns when its buffer has room again."""
         try:
             if text is not None:
                 await self.socket.send_str(text)
             elif data is not None:
                 await self.socket.send_bytes(data)
         except (ConnectionError, aiohttp.ClientError):
-            pass  # the other direction notices that it is closed, and says so
+            pass  # the other direction detects that the connection is closed, and reports it
 
-    async def run_out(self) -> tuple[int, str]:
-        """Relay the upstream's frames until it ends. Returns the code and reason to close the client's connection with. Raises CancelledError when the client has left."""
+    async def relay_to_client(self) -> tuple[int, str]:
+        """Relay the upstream's frames until it closes; returns the code and reason to close the client's connection
+        with.
+
+        Raises CancelledError when the client has disconnected.
+        """
         exchange = self.exchange
         exchange.task, exchange.streaming = asyncio.current_task(), True
         exchange.total_at = time.monotonic() + self.attempt.channel.timeouts.total
@@ -210,31 +214,35 @@ class Session:
                     self.transcription = model
                 used = read_usage(text)
                 if used is not None:
-                    await self._account(used)
+                    await self._record_usage(used)
                 await self.send(text)
                 if used is not None and not used.transcription:
-                    await self._go_on()
+                    await self._prepare_next_response()
             elif message.type is aiohttp.WSMsgType.BINARY:
                 await self.send(cast(bytes, message.data))
             elif message.type in _CLOSED:
-                return _shown_code(socket.close_code), str(message.extra or "")[:120] if message.type is aiohttp.WSMsgType.CLOSE else ""
+                return _close_code(socket.close_code), str(message.extra or "")[:120] if message.type is aiohttp.WSMsgType.CLOSE else ""
             elif message.type is aiohttp.WSMsgType.ERROR:
                 raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
 
-    # -- usage and money ---------------------------------------------------------------------------------------------------
+    # -- usage and money
+    # ---------------------------------------------------------------------------------------------------
 
-    async def _account(self, used: RealtimeUsage) -> None:
-        """Record what was used, and wait until that is on disk. Raises RelayUnavailable."""
+    async def _record_usage(self, used: RealtimeUsage) -> None:
+        """Record usage, and wait until it is on disk. Raises RelayUnavailable."""
         usage = used.usage
         self.tokens += usage.input + usage.output if usage is not None else 0
         if used.transcription:
-            await self._account_transcription(usage)
+            await self._record_transcription(usage)
             return
         self.record.sent = True
         await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage)))
 
-    async def _account_transcription(self, usage: Usage | None) -> None:
-        """What was said was written down by a model of its own, which is priced by itself if it is known here, and as the session's otherwise."""
+    async def _record_transcription(self, usage: Usage | None) -> None:
+        """Record a transcription of the user's speech, at the price of its own model if the portal has one.
+
+        Otherwise at the price of the session's model. Raises RelayUnavailable.
+        """
         if usage is None:
             return
         snapshot, caller = snapshot_cache.snapshot, _caller(self.exchange)
@@ -247,9 +255,9 @@ class Session:
         exchange = BackgroundRequest(caller, b"")
         exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
         charge = RequestCharge(self.run.reservations, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
-        wanted = GatewayRequest(ENDPOINT, model.name, partial(_check_channel, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
-        await charge.reserve(exchange, wanted)
-        record = Record(exchange, self.run.reservations, replace(wanted, stream=True, units=NO_USAGE), self.transcription or model.name, charge)
+        request = GatewayRequest(_ENDPOINT, model.name, partial(_check_channel, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
+        await charge.reserve(exchange, request)
+        record = Record(exchange, self.run.reservations, replace(request, stream=True, units=NO_USAGE), self.transcription or model.name, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
         try:
             await self.exchange.committed(record.submit(Outcome(COMPLETED, 200, usage)))
@@ -257,8 +265,8 @@ class Session:
             for callback in exchange.at_end:
                 callback()
 
-    async def _go_on(self) -> None:
-        """Make sure that the next response may be made and can be paid for. Raises RelayError."""
+    async def _prepare_next_response(self) -> None:
+        """Check that the next response is permitted, and reserve its cost. Raises RelayError."""
         exchange, run, snapshot = self.exchange, self.run, snapshot_cache.snapshot
         caller = _caller(exchange)
         exchange.renew()
@@ -266,19 +274,22 @@ class Session:
         if model is None or not caller.may_use(model, exchange.wall):
             raise InvalidRequest("This model is not available to your token any more.", code="model_not_allowed", param="model")
         terms = snapshot.terms(caller)
-        checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]  # the connection itself holds its place until it ends
+        # The connection keeps its slot.
+        checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]
         if checks:
-            await run.admission.admit(exchange, checks, _PROMPT)
+            await run.admission.admit(exchange, checks, _PROMPT_TOKENS)
         charge = RequestCharge(run.reservations, caller, model, terms.multiplier, run.fallback_price, exchange.wall)
-        wanted = _wanted(run, self.model)
-        await charge.reserve(exchange, wanted)
+        request = _gateway_request(run, self.model)
+        await charge.reserve(exchange, request)
         before = self.record
-        self.record = record = Record(exchange, run.reservations, wanted, self.model, charge)
+        self.record = record = Record(exchange, run.reservations, request, self.model, charge)
         record.candidate, record.upstream_model, record.attempts = self.candidate, before.upstream_model, [*before.attempts]
         exchange.progress = record.progress
 
     def _end_record(self, reason: str, error: RelayError | None = None) -> None:
-        """The connection is over: what was held back for a response that was not made is given back, and the record says how it ended."""
+        """Submit the last record when the connection has ended; releases the reservation of a response that was not
+        made.
+        """
         self.exchange.tokens_used = self.tokens
         if not self.record.submitted:
             self.record.sent = False
@@ -290,10 +301,13 @@ def _caller(exchange: Exchange) -> Caller:
     return exchange.caller
 
 
-def _shown_code(code: int | None) -> int:
-    """Codes that a close frame may carry; 1006 and the like are no such."""
+def _close_code(code: int | None) -> int:
+    """A code for the client's close frame: the upstream's, or 1011 where a frame may not contain it (1006, for
+    example).
+    """
     return code if code is not None and (code in {1000, 1001, 1008, 1009, 1011, 1012, 1013} or 3000 <= code < 5000) else 1011
 
 
-def model_of(query: Mapping[str, Any]) -> str:
+def model_from_query(query: Mapping[str, Any]) -> str:
+    """The model that the URL of a connection names, empty when it names none."""
     return str(query.get("model") or query.get("deployment") or "")[:200]

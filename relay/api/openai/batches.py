@@ -16,7 +16,7 @@ router = Router(auth=token_auth)
 @router.post("/batches", url_name="batches")
 async def create_batch(request: HttpRequest) -> HttpResponse:
     """Have the requests of a file made in the background."""
-    return json_response(await batches.create(caller_of(request), await json_body(request)))
+    return json_response(await batches.create_batch(caller_of(request), await json_body(request)))
 
 
 @router.get("/batches", url_name="batches")
@@ -28,10 +28,10 @@ async def list_batches(request: HttpRequest) -> HttpResponse:
 @router.get("/batches/{batch_id}", url_name="batch")
 async def retrieve_batch(request: HttpRequest, batch_id: str) -> HttpResponse:
     """How far a batch is, and where its results are."""
-    return json_response(await batches.retrieve(caller_of(request), batch_id))
+    return json_response(await batches.retrieve_batch(caller_of(request), batch_id))
 
 
 @router.post("/batches/{batch_id}/cancel", url_name="batch-cancel")
 async def cancel_batch(request: HttpRequest, batch_id: str) -> HttpResponse:
     """End it. What runs is waited for; what was answered is kept."""
-    return json_response(await batches.cancel(caller_of(request), batch_id))
+    return json_response(await batches.cancel_batch(caller_of(request), batch_id))

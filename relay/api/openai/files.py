@@ -18,7 +18,7 @@ router = Router(auth=token_auth)
 @router.post("/files", url_name="files")
 async def create_file(request: HttpRequest) -> HttpResponse:
     """Store a file (form fields `file`, `purpose`, `expires_after[…]`)."""
-    return json_response(await files.create(exchange_of(request), caller_of(request), await runtime()))
+    return json_response(await files.create_file(exchange_of(request), caller_of(request), await runtime()))
 
 
 @router.get("/files", url_name="files")
@@ -30,19 +30,19 @@ async def list_files(request: HttpRequest) -> HttpResponse:
 @router.get("/files/{file_id}", url_name="file")
 async def retrieve_file(request: HttpRequest, file_id: str) -> HttpResponse:
     """What is known of a file."""
-    return json_response(await files.retrieve(caller_of(request), file_id))
+    return json_response(await files.retrieve_file(caller_of(request), file_id))
 
 
 @router.get("/files/{file_id}/content", url_name="file-content")
 async def retrieve_content(request: HttpRequest, file_id: str) -> HttpResponseBase:
     """Its bytes."""
-    return await files.content(exchange_of(request), caller_of(request), file_id)
+    return await files.file_content(exchange_of(request), caller_of(request), file_id)
 
 
 @router.delete("/files/{file_id}", url_name="file")
 async def delete_file(request: HttpRequest, file_id: str) -> HttpResponse:
     """Delete it."""
-    return json_response(await files.delete(caller_of(request), file_id))
+    return json_response(await files.delete_file(caller_of(request), file_id))
 
 
 @router.post("/uploads", url_name="uploads")

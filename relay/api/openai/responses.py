@@ -61,44 +61,44 @@ async def cancel_response(request: HttpRequest, response_id: str) -> HttpRespons
 @router.get("/responses/{response_id}/input_items", url_name="response-input-items")
 async def list_input_items(request: HttpRequest, response_id: str) -> HttpResponse:
     """What was asked in the turn of a response."""
-    return json_response(conversations.page(await responses.input_items(caller_of(request), response_id), request.GET.dict()))
+    return json_response(conversations.list_page(await responses.fetch_input_items(caller_of(request), response_id), request.GET.dict()))
 
 
 @router.post("/conversations", url_name="conversations")
 async def create_conversation(request: HttpRequest) -> HttpResponse:
     """Begin a conversation that is kept here."""
-    return json_response(await conversations.create(caller_of(request), await runtime(), await json_body(request)))
+    return json_response(await conversations.create_conversation(caller_of(request), await runtime(), await json_body(request)))
 
 
 @router.get("/conversations/{conversation_id}", url_name="conversation")
 async def retrieve_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """One conversation."""
-    return json_response(await conversations.retrieve(caller_of(request), conversation_id))
+    return json_response(await conversations.retrieve_conversation(caller_of(request), conversation_id))
 
 
 @router.post("/conversations/{conversation_id}", url_name="conversation")
 async def update_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Change its metadata."""
-    return json_response(await conversations.update(caller_of(request), await runtime(), conversation_id, await json_body(request)))
+    return json_response(await conversations.update_conversation(caller_of(request), await runtime(), conversation_id, await json_body(request)))
 
 
 @router.delete("/conversations/{conversation_id}", url_name="conversation")
 async def delete_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Delete it with its items."""
-    return json_response(await conversations.delete(caller_of(request), conversation_id))
+    return json_response(await conversations.delete_conversation(caller_of(request), conversation_id))
 
 
 @router.post("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def create_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Add items at the end."""
     added = await conversations.add_items(caller_of(request), await runtime(), conversation_id, await json_body(request))
-    return json_response(conversations.page(added, {"order": "asc", "limit": "100"}))
+    return json_response(conversations.list_page(added, {"order": "asc", "limit": "100"}))
 
 
 @router.get("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def list_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Its items, newest first unless told otherwise."""
-    return json_response(conversations.page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict()))
+    return json_response(conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict()))
 
 
 @router.get("/conversations/{conversation_id}/items/{item_id}", url_name="conversation-item")

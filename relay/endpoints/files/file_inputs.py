@@ -1,4 +1,7 @@
-"""Files in the input of chat and responses: those stored here are put in as data, raw Base64 becomes a data URL. Everything else is the upstream's to fetch."""
+"""Inlines files in the input of chat completions and responses: stored files, and raw Base64, become data URLs.
+
+Everything else is left for the upstream to fetch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
 from relay.storage import files
 
-_MAX_TEXT: Final = 1_000_000  # bytes of a file that is put in as text; a longer one is refused, never cut
+_MAX_TEXT: Final = 1_000_000  # bytes of a file that is inlined as text; a longer one is refused, never truncated
 _TEXTUAL: Final = ("application/json", "application/xml", "application/yaml", "application/x-yaml", "application/csv", "application/x-ndjson", "application/jsonl")
 _MARKS: Final = (b'"file_id"', b'"file_data"')
 
@@ -37,31 +40,31 @@ class _File:
         return f"data:{self.kind};base64,{base64.b64encode(self.content).decode()}"
 
 
-async def expand(fields: Fields, member: str, caller: Caller) -> Fields | None:
-    """The members of a chat request with the files in its messages put in; None when there is none. Raises BadRequest."""
+async def inline_files(fields: Fields, member: str, caller: Caller) -> Fields | None:
+    """The fields of a chat request with its files inlined; None when its messages name none. Raises BadRequest."""
     raw = bytes(fields[member])
     if not any(mark in raw for mark in _MARKS):
         return None
     messages = decode(raw)
     if not isinstance(messages, list):
         return None
-    await expand_parts([message for message in messages if isinstance(message, dict)], member, caller)
+    await inline_part_files([message for message in messages if isinstance(message, dict)], member, caller)
     return {**fields, member: msgspec.Raw(encode(messages))}
 
 
-async def expand_items(items: Sequence[Json], where: str, caller: Caller) -> list[Json]:
-    """Items of a response with the files in them put in. Raises BadRequest. What came in is not changed."""
+async def inline_item_files(items: Sequence[Json], where: str, caller: Caller) -> list[Json]:
+    """Copies of a response's input items with their files inlined. Raises BadRequest."""
     text = encode(items)
     if not any(mark in text for mark in _MARKS):
         return list(items)
     copy = decode(text)
     found = [item for item in copy if isinstance(item, dict)] if isinstance(copy, list) else []
-    await expand_parts(found, where, caller)
+    await inline_part_files(found, where, caller)
     return found
 
 
-async def expand_parts(holders: Sequence[Json], where: str, caller: Caller) -> None:
-    """Put files into the parts of messages or items, in place."""
+async def inline_part_files(holders: Sequence[Json], where: str, caller: Caller) -> None:
+    """Inline the files in the parts of messages or items, in place. Raises BadRequest."""
     parts: list[tuple[str, Json]] = []
     for index, holder in enumerate(holders):
         for member in ("content", "output"):
@@ -71,9 +74,9 @@ async def expand_parts(holders: Sequence[Json], where: str, caller: Caller) -> N
     wanted = {file_id for _, part in parts for inner in (part, object_of(part, "file"), object_of(part, "image_url")) if (file_id := text_of(inner, "file_id"))}
     found = await snapshot_cache.in_slow_thread(_read, caller.user_id, sorted(wanted)) if wanted else {}
     if found or any(b'"file_data"' in encode(part) for _, part in parts):
-        await asyncio.to_thread(_put_in_all, parts, found)
+        await asyncio.to_thread(_inline_parts, parts, found)
     elif wanted:
-        _put_in_all(parts, found)
+        _inline_parts(parts, found)
 
 
 def _read(user_id: int, file_ids: list[str]) -> dict[str, _File]:
@@ -84,16 +87,16 @@ def _read(user_id: int, file_ids: list[str]) -> dict[str, _File]:
 def _content(row: Upload) -> bytes:
     try:
         return files.path_of(row.storage_name).read_bytes()
-    except FileNotFoundError:  # deleted in this moment
+    except FileNotFoundError:  # deleted after it was found
         raise BadRequest(f"The file “{row.file_id}” has been deleted. Upload it again.", None, "file_not_found", 422) from None
 
 
-def _put_in_all(parts: Sequence[tuple[str, Json]], found: dict[str, _File]) -> None:
+def _inline_parts(parts: Sequence[tuple[str, Json]], found: dict[str, _File]) -> None:
     for where, part in parts:
-        _put_in(part, where, found)
+        _inline_part(part, where, found)
 
 
-def _put_in(part: Json, where: str, found: dict[str, _File]) -> None:
+def _inline_part(part: Json, where: str, found: dict[str, _File]) -> None:
     kind = text_of(part, "type")
     if kind == "file" and isinstance(part.get("file"), dict):  # chat
         _file(object_of(part, "file"), f"{where}.file", found)
@@ -136,7 +139,7 @@ def _file(holder: Json, where: str, found: dict[str, _File]) -> None:
 
 
 def _data_url(data: str, filename: str, where: str) -> str:
-    """Raw Base64 as a data URL, whose type the file name tells. Raises BadRequest."""
+    """Raw Base64 as a data URL with the type of the file name. Raises BadRequest."""
     kind, _ = mimetypes.guess_type(filename, strict=False) if filename else (None, None)
     if kind is None:
         message = "Raw Base64 in “file_data” needs a “filename” whose ending tells the type, such as report.pdf; or send a data URL (data:application/pdf;base64,…)."

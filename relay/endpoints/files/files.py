@@ -1,4 +1,4 @@
-"""/v1/files and /v1/uploads. Every function raises RelayUnavailable, and ObjectNotFound for what is not the caller's."""
+"""/v1/files and /v1/uploads. Every function raises RelayUnavailable, and ObjectNotFound for objects of other users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.models import Sum
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, object_of, text_of
-from relay.endpoints.files.form_upload import Received, give_up, receive
+from relay.endpoints.files.form_upload import ReceivedForm, discard, receive_form
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
 from relay.gateway.replies import Download
@@ -26,14 +26,14 @@ from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
 
 _PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose != UploadPurpose.BATCH_OUTPUT)
-_MOST: Final = 10_000
-_KEEP: Final = (3600, 2_592_000)  # seconds of expires_after
-_SESSION: Final = timedelta(hours=1)
+_MAX_FILES: Final = 10_000
+_EXPIRY_RANGE: Final = (3600, 2_592_000)  # seconds, of expires_after
+_UPLOAD_LIFETIME: Final = timedelta(hours=1)
 _MAX_PARTS: Final = 1000
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.I)
 
 
-def _unknown(file_id: str) -> ObjectNotFound:
+def _file_not_found(file_id: str) -> ObjectNotFound:
     return ObjectNotFound(f"There is no file “{file_id[:64]}” of your account. GET /v1/files lists yours.", param="file_id")
 
 
@@ -43,9 +43,15 @@ def _seconds(moment: datetime | None) -> int | None:
 
 def file_object(upload: Upload) -> Json:
     found: Json = {
-        "id": upload.file_id, "object": "file", "bytes": upload.size, "created_at": _seconds(upload.created_at), "filename": upload.filename, "purpose": upload.purpose,
-        "status": "processed", "status_details": None,
-    }  # fmt: skip
+        "id": upload.file_id,
+        "object": "file",
+        "bytes": upload.size,
+        "created_at": _seconds(upload.created_at),
+        "filename": upload.filename,
+        "purpose": upload.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
     if upload.expires_at is not None:
         found["expires_at"] = _seconds(upload.expires_at)
     return found
@@ -57,15 +63,15 @@ def _purpose(value: str) -> str:
     return value
 
 
-def keep_seconds(anchor: object, seconds: object, param: str = "expires_after") -> int | None:
-    """How long a file is kept, as `expires_after` says. Raises InvalidRequest."""
+def expiry_seconds(anchor: object, seconds: object, param: str = "expires_after") -> int | None:
+    """The seconds that `expires_after` asks for, None when it is not given. Raises InvalidRequest."""
     if anchor in (None, "") and seconds in (None, ""):
         return None
     if anchor != "created_at":
         raise InvalidRequest(f"The field “{param}[anchor]” must be created_at.", param=param)
     text = str(seconds)
-    if not text.isdecimal() or not _KEEP[0] <= int(text) <= _KEEP[1]:
-        raise InvalidRequest(f"The field “{param}[seconds]” must be between {_KEEP[0]} (an hour) and {_KEEP[1]} (30 days).", param=param)
+    if not text.isdecimal() or not _EXPIRY_RANGE[0] <= int(text) <= _EXPIRY_RANGE[1]:
+        raise InvalidRequest(f"The field “{param}[seconds]” must be between {_EXPIRY_RANGE[0]} (an hour) and {_EXPIRY_RANGE[1]} (30 days).", param=param)
     return int(text)
 
 
@@ -76,33 +82,33 @@ def content_type_of(declared: str, filename: str) -> str:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-async def create(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
+async def create_file(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
     """Store a file. Raises InvalidRequest, RequestTooLarge, StorageFull."""
-    received = await receive(exchange, run, "file", caller.user_id)
+    received = await receive_form(exchange, run, "file", caller.user_id)
     try:
         fields = received.fields
         purpose = _purpose(fields.get("purpose", ""))
-        seconds = keep_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
+        seconds = expiry_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
         name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
         upload = await snapshot_cache.in_slow_thread(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
         return file_object(upload)
     finally:
-        await give_up(received.sink)
+        await discard(received.sink)
 
 
 def _list(user_id: int, query: Mapping[str, str]) -> Json:
-    order, limit, after, purpose = query.get("order", "desc"), query.get("limit", str(_MOST)), query.get("after", ""), query.get("purpose", "")
+    order, limit, after, purpose = query.get("order", "desc"), query.get("limit", str(_MAX_FILES)), query.get("after", ""), query.get("purpose", "")
     if order not in {"asc", "desc"}:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
-        raise InvalidRequest(f"The parameter “limit” must be between 1 and {_MOST}.", param="limit")
+    if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_FILES:
+        raise InvalidRequest(f"The parameter “limit” must be between 1 and {_MAX_FILES}.", param="limit")
     rows = Upload.objects.filter(files.stored(user_id)).order_by("pk" if order == "asc" else "-pk")
     if purpose:
         rows = rows.filter(purpose=purpose)
     if after:
-        # The cursor's own row may be gone; its id says when it was made all the same.
+        # The cursor's own file may have been deleted; its id still says when it was created.
         last = Upload.objects.filter(user=user_id, file_id=after).values_list("pk", flat=True).first()
         if last is not None:
             rows = rows.filter(pk__gt=last) if order == "asc" else rows.filter(pk__lt=last)
@@ -113,8 +119,12 @@ def _list(user_id: int, query: Mapping[str, str]) -> Json:
     found = list(rows[: int(limit) + 1])
     shown = [file_object(upload) for upload in found[: int(limit)]]
     return {
-        "object": "list", "data": shown, "first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None, "has_more": len(found) > len(shown),
-    }  # fmt: skip
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+        "has_more": len(found) > len(shown),
+    }
 
 
 async def list_files(caller: Caller, query: Mapping[str, str]) -> Json:
@@ -124,27 +134,27 @@ async def list_files(caller: Caller, query: Mapping[str, str]) -> Json:
 async def _find(caller: Caller, file_id: str) -> Upload:
     upload = await snapshot_cache.in_thread(files.find, caller.user_id, file_id)
     if upload is None:
-        raise _unknown(file_id)
+        raise _file_not_found(file_id)
     return upload
 
 
-async def retrieve(caller: Caller, file_id: str) -> Json:
+async def retrieve_file(caller: Caller, file_id: str) -> Json:
     return file_object(await _find(caller, file_id))
 
 
-async def content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
-    """The bytes, as an attachment."""
+async def file_content(exchange: Exchange, caller: Caller, file_id: str) -> Download:
+    """The bytes of a file, as an attachment."""
     upload = await _find(caller, file_id)
     try:
         file = await asyncio.to_thread(files.path_of(upload.storage_name).open, "rb")
     except FileNotFoundError:
-        raise _unknown(file_id) from None
+        raise _file_not_found(file_id) from None
     except OSError as error:
         raise StorageFull("The portal's disk does not give the file. Tell the portal's administrator.") from error
     return Download(exchange, file.read, upload.size, upload.filename, upload.content_type or "application/octet-stream", file.close)
 
 
-async def delete(caller: Caller, file_id: str) -> Json:
+async def delete_file(caller: Caller, file_id: str) -> Json:
     upload = await _find(caller, file_id)
     await snapshot_cache.in_slow_thread(files.remove, upload)
     return {"id": file_id, "object": "file", "deleted": True}
@@ -155,13 +165,20 @@ async def delete(caller: Caller, file_id: str) -> Json:
 
 def upload_object(session: UploadSession, file: Upload | None = None) -> Json:
     return {
-        "id": session.upload_id, "object": "upload", "bytes": session.size, "created_at": _seconds(session.created_at), "filename": session.filename, "purpose": session.purpose,
-        "status": session.status, "expires_at": _seconds(session.expires_at), **({"file": file_object(file)} if file is not None else {}),
-    }  # fmt: skip
+        "id": session.upload_id,
+        "object": "upload",
+        "bytes": session.size,
+        "created_at": _seconds(session.created_at),
+        "filename": session.filename,
+        "purpose": session.purpose,
+        "status": session.status,
+        "expires_at": _seconds(session.expires_at),
+        **({"file": file_object(file)} if file is not None else {}),
+    }
 
 
 async def begin_upload(caller: Caller, body: Json) -> Json:
-    """Announce a file that will come in parts."""
+    """Begin an upload in parts. Raises InvalidRequest, RequestTooLarge."""
     size, filename, kind = body.get("bytes"), text_of(body, "filename").strip(), text_of(body, "mime_type").strip()
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidRequest("The field “bytes” must be the size of the whole file.", param="bytes")
@@ -171,16 +188,22 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
         raise InvalidRequest("The field “mime_type” must be the type of the file, such as application/pdf.", param="mime_type")
     purpose = _purpose(text_of(body, "purpose"))
     after = object_of(body, "expires_after")
-    seconds = keep_seconds(after.get("anchor"), after.get("seconds"))
+    seconds = expiry_seconds(after.get("anchor"), after.get("seconds"))
     files.check_one(size)
     now = clock.now()
 
     def write() -> UploadSession:
         return UploadSession.objects.create(
             upload_id=f"upload_{time_ordered_hex()}",
-            user_id=caller.user_id, filename=files.clean_name(filename), purpose=purpose, content_type=kind, size=size, keep_seconds=seconds,
-            created_at=now, expires_at=now + _SESSION,
-        )  # fmt: skip
+            user_id=caller.user_id,
+            filename=files.clean_name(filename),
+            purpose=purpose,
+            content_type=kind,
+            size=size,
+            keep_seconds=seconds,
+            created_at=now,
+            expires_at=now + _UPLOAD_LIFETIME,
+        )
 
     return upload_object(await snapshot_cache.in_thread(write))
 
@@ -202,25 +225,25 @@ def _pending(user_id: int, upload_id: str) -> UploadSession:
 
 
 async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: str) -> Json:
-    """Store one part."""
+    """Store one part of an upload. Raises InvalidRequest, RequestTooLarge, StorageFull."""
     session = await snapshot_cache.in_thread(_pending, caller.user_id, upload_id)
-    received = await receive(exchange, run, "data", caller.user_id, session)
+    received = await receive_form(exchange, run, "data", caller.user_id, session)
     try:
-        part = await snapshot_cache.in_slow_thread(_keep_part, session, received)
+        part = await snapshot_cache.in_slow_thread(_store_part, session, received)
         return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
     finally:
-        await give_up(received.sink)
+        await discard(received.sink)
 
 
 def _part_id(part: Upload) -> str:
     return f"part_{part.file_id.removeprefix('file-')}"
 
 
-def _keep_part(session: UploadSession, received: Received) -> Upload:
+def _store_part(session: UploadSession, received: ReceivedForm) -> Upload:
     _pending(session.user_id, session.upload_id)  # it may have been cancelled meanwhile
-    there = session.parts.filter(state=UploadState.PART).aggregate(sum=Sum("size"))["sum"] or 0
-    if there + received.sink.size > session.size:
-        message = f"The parts would have {there + received.sink.size:,} bytes together, and {session.size:,} were announced."
+    total = (session.parts.filter(state=UploadState.PART).aggregate(sum=Sum("size"))["sum"] or 0) + received.sink.size
+    if total > session.size:
+        message = f"The parts would have {total:,} bytes together, and {session.size:,} were announced."
         raise InvalidRequest(message, code="upload_too_long", param="data")
     if session.parts.count() > _MAX_PARTS:
         raise InvalidRequest(f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
@@ -244,7 +267,7 @@ def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str],
 
 
 async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Json) -> Json:
-    """Make one file of the parts."""
+    """Join the parts of an upload into a file. Raises InvalidRequest, StorageFull."""
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
@@ -261,5 +284,5 @@ def _cancel(user_id: int, upload_id: str) -> Json:
 
 
 async def cancel_upload(caller: Caller, upload_id: str) -> Json:
-    """Give an upload up."""
+    """Cancel an upload and delete its parts. Raises InvalidRequest."""
     return await snapshot_cache.in_slow_thread(_cancel, caller.user_id, upload_id)

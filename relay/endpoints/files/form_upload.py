@@ -1,4 +1,7 @@
-"""A form whose file goes to the disk as it arrives. Nothing of it is kept in memory but its small fields and the block that is being written."""
+"""Receives a form and writes its file to disk as it arrives.
+
+Only the small fields and the block that is being written are in memory.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,25 @@ from relay.protocols.multipart import boundary_of, disposition
 from relay.storage import files
 from relay.storage.files import Sink
 
-_BLOCK: Final = 1 << 20  # bytes that are written at once
-_LEAST_FORM: Final = 1024  # bytes of a form that are not the file, at most; what is held free is corrected as the file arrives
+_BLOCK: Final = 1 << 20  # bytes that are written at a time
+_FORM_OVERHEAD: Final = 1024  # bytes of a form besides its file; the reserved space is corrected as the file arrives
 _MAX_FIELDS: Final = 64 * 1024  # bytes of all other fields
-_FIRST_HOLD: Final = 1 << 20
+_FIRST_RESERVATION: Final = 1 << 20  # bytes of storage that are reserved when no length is announced
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
 
 
 @dataclass(slots=True)
 class _Parser:
-    """Sorts what arrives into small fields and the bytes of one file."""
+    """Separates the parts of a form into small fields and the bytes of one file."""
 
     boundary: bytes
-    file_field: str
+    file_field: str  # the name of the file's field
     fields: dict[str, str] = field(default_factory=dict)
     filename: str = ""
-    content_type: str = ""
-    seen: bool = False
-    ended: bool = False
-    data: list[bytes] = field(default_factory=list)
+    content_type: str = ""  # of the file, as declared
+    seen: bool = False  # the file has begun
+    ended: bool = False  # the form is complete
+    data: list[bytes] = field(default_factory=list)  # of the file, not yet written
     _headers: dict[bytes, bytes] = field(default_factory=dict)
     _name: str = ""
     _is_file: bool = False
@@ -95,19 +98,20 @@ class _Parser:
 
 
 @dataclass(slots=True)
-class Received:
-    """A form whose file is on the disk, and not yet anybody's: `sink.keep` makes it so. `content_type`: as declared, if that is one."""
+class ReceivedForm:
+    """A form whose file is on disk. Without a call to `sink.keep` the file is deleted."""
 
     sink: Sink
     fields: dict[str, str]
     filename: str
-    content_type: str
+    content_type: str  # of the file, as declared; empty when that is not valid
 
 
-async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: int, session: UploadSession | None = None) -> Received:
-    """Take a form in. Whoever gets it calls `give_up` in the end. Raises InvalidRequest, RequestTooLarge, StorageFull, RelayUnavailable.
+async def receive_form(exchange: Exchange, run: Runtime, file_field: str, user_id: int, session: UploadSession | None = None) -> ReceivedForm:
+    """Receive a form; the caller must call `discard` in the end.
 
-    What is too large is refused before it is read when its length is announced, and as soon as it is seen otherwise.
+    Too large a form is refused before it is read if its length is announced, and as soon as possible otherwise. Raises
+    InvalidRequest, RequestTooLarge, StorageFull, RelayUnavailable.
     """
     try:
         parser = _Parser(boundary_of(exchange.headers.get(b"content-type", b"").decode("latin-1")), file_field)
@@ -117,23 +121,23 @@ async def receive(exchange: Exchange, run: Runtime, file_field: str, user_id: in
     announced = exchange.announced_length
     if announced is not None and announced > most + _MAX_FIELDS:
         await snapshot_cache.in_thread(files.check_one, announced)
-    held = max(0, announced - _LEAST_FORM) if announced is not None else _FIRST_HOLD
+    reserved = max(0, announced - _FORM_OVERHEAD) if announced is not None else _FIRST_RESERVATION
     exchange.total_at = exchange.started + run.config.total_timeout
-    sink = await _begin(run, user_id, min(held, most), session)
+    sink = await _begin(run, user_id, min(reserved, most), session)
     try:
         await _read(exchange, parser, sink, most)
     except BaseException:
-        await give_up(sink)
+        await discard(sink)
         raise
     kind = parser.content_type if _TYPE.fullmatch(parser.content_type) else ""
-    return Received(sink, parser.fields, parser.filename, kind)
+    return ReceivedForm(sink, parser.fields, parser.filename, kind)
 
 
-async def _begin(run: Runtime, user_id: int, held: int, session: UploadSession | None) -> Sink:
-    """Hold room and open the file. A client that leaves in this moment must not leave room held behind it."""
+async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSession | None) -> Sink:
+    """Reserve space and open the file. A client that disconnects meanwhile must not leave space reserved."""
 
     def open_sink() -> Sink:
-        upload = files.begin(user_id, held, run.reservations.owner, session)
+        upload = files.begin(user_id, reserved, run.reservations.owner, session)
         try:
             return Sink(upload)
         except BaseException:
@@ -150,9 +154,9 @@ async def _begin(run: Runtime, user_id: int, held: int, session: UploadSession |
 
 async def _abandon(work: asyncio.Future[Sink]) -> None:
     try:
-        await give_up(await work)
+        await discard(await work)
     except RelayError:
-        pass  # nothing was held
+        pass  # nothing was reserved
 
 
 async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> None:
@@ -185,6 +189,6 @@ async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
         await snapshot_cache.in_slow_thread(sink.write, data)
 
 
-async def give_up(sink: Sink) -> None:
-    """Remove what was not kept, even when the request itself is being cancelled."""
+async def discard(sink: Sink) -> None:
+    """Delete the file unless `sink.keep` was called, even if the request is being cancelled."""
     await asyncio.shield(snapshot_cache.in_slow_thread(sink.close))

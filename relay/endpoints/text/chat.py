@@ -13,7 +13,7 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
-from relay.endpoints.files.file_inputs import expand
+from relay.endpoints.files.file_inputs import inline_files
 from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
@@ -29,23 +29,23 @@ from relay.protocols.fields import BadRequest
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 
-ENDPOINT: Final = "chat.completions"
+_ENDPOINT: Final = "chat.completions"
 
 
 async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
-    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
         parsed = parse_chat_request(body)
-        expanded = await expand(parsed.fields, "messages", caller) if b'"file_' in body else None
+        expanded = await inline_files(parsed.fields, "messages", caller) if b'"file_' in body else None
     except BadRequest as bad:
         raise invalid(bad) from None
     if expanded is not None:
         parsed = ChatRequest(encode(expanded), expanded, parsed.model, parsed.stream, parsed.include_usage, parsed.choices, parsed.output_limit)
     request = ChatTextRequest(parsed, int(exchange.wall))
     wanted = GatewayRequest(
-        endpoint=ENDPOINT,
+        endpoint=_ENDPOINT,
         model=parsed.model,
         check_channel=partial(check_text_channel, run, request),
         stream=parsed.stream,
@@ -58,14 +58,14 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
 
 
 class ChatTextRequest:
-    """A request of chat completions, as the endpoint of text takes it."""
+    """A chat completions request, for the common text endpoint."""
 
-    api = ENDPOINT
-    renamed = True  # rules are written for `max_output_tokens` and the like where an upstream speaks responses
-    unserved = "The upstream of this model serves no chat. Use another endpoint or another model."
+    api = _ENDPOINT
+    parameters_renamed = True  # an upstream's rules name `max_output_tokens` and the like if it speaks responses
+    unserved_message = "The upstream of this model serves no chat. Use another endpoint or another model."
 
     def __init__(self, parsed: ChatRequest, created: int) -> None:
-        """`created`: seconds since 1970, for upstreams that do not say."""
+        """`created`: seconds since 1970, for answers without a creation time."""
         self.parsed, self.created = parsed, created
         self.fields, self.stream, self.output_limit = parsed.fields, parsed.stream, parsed.output_limit
         self._client: ChatClient | None = None
@@ -78,17 +78,17 @@ class ChatTextRequest:
 
     async def open(self, attempt: Attempt) -> _OpenedChat:
         channel, record, parsed = attempt.channel, attempt.record, self.parsed
-        fields, record.dropped = parameters.apply(channel.policy(ENDPOINT), parsed.fields, channel.strips_nulls)
+        fields, record.dropped = parameters.apply(channel.policy(_ENDPOINT), parsed.fields, channel.strips_nulls)
         clamp, name = record.charge.clamp, attempt.candidate.route.upstream_name
         body = parsed.upstream_body(name, channel.stream_usage, clamp, channel.output_field, fields)
-        return _OpenedChat(self, attempt, await attempt.open(ENDPOINT, body))
+        return _OpenedChat(self, attempt, await attempt.open(_ENDPOINT, body))
 
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
         return ()
 
 
 class _OpenedChat:
-    """An answer of an upstream that speaks chat completions, for a client that does."""
+    """An answer in chat completions, for a client of the same API: its bytes pass through."""
 
     def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: UpstreamAnswer) -> None:
         self.upstream, self._request, self._attempt = upstream, request, attempt
@@ -98,7 +98,7 @@ class _OpenedChat:
         drop_usage = channel.stream_usage and not parsed.include_usage
         return ChatStream(drop_usage=drop_usage, watch_finish=not channel.sends_done, choices=parsed.choices)
 
-    async def whole(self) -> tuple[bytes, Usage | None]:
+    async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
         answer = parse_chat_answer(text)

@@ -1,4 +1,4 @@
-"""POST /v1/responses/compact and /v1/responses/input_tokens: asked of upstreams that have them, done here for the others."""
+"""POST /v1/responses/compact and /v1/responses/input_tokens: by upstreams that serve them, by the portal for others."""
 
 from __future__ import annotations
 
@@ -30,74 +30,76 @@ from relay.protocols.usage import Usage
 from relay.storage import responses as stored_responses
 
 _COMPACT: Final = "responses.compact"
-_COUNT: Final = "responses.input_tokens"
+_INPUT_TOKENS: Final = "responses.input_tokens"
 _SUMMARY_TOKENS: Final = 4096
 
 
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
-    """How many tokens a request would have. Costs nothing. Raises RelayError."""
+    """Count the input tokens of a request, free of charge. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
     model = permitted_model(caller, snapshot_cache.snapshot, turn.parsed.model, exchange.wall)
-    able = {route.channel.id for route in caller.routes(model) if _speaks(run, _COUNT, route.channel)}
-    if not able:
-        return _counted(turn)
+    counting = {route.channel.id for route in caller.routes(model) if _serves(run, _INPUT_TOKENS, route.channel)}
+    if not counting:
+        return _estimated_count(turn)
 
     def check_channel(channel: ChannelView) -> RelayError | None:
-        return None if channel.id in able else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
+        return None if channel.id in counting else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
-        if _speaks(run, _COUNT, attempt.channel):
-            return await _ask(turn, _COUNT, attempt)
-        await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))  # it was thought to count, and has just said that it does not
-        return _counted(turn)
+        if _serves(run, _INPUT_TOKENS, attempt.channel):
+            return await _ask_upstream(turn, _INPUT_TOKENS, attempt)
+        # The channel has denied this API since `counting` was computed.
+        await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))
+        return _estimated_count(turn)
 
-    return await serve(exchange, caller, run, GatewayRequest(_COUNT, turn.parsed.model, check_channel, prefer=turn.known_at), try_channel)
+    return await serve(exchange, caller, run, GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.stored_at), try_channel)
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
-    """A conversation made short. Raises RelayError."""
+    """Compact a conversation. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
     summary = _summary(turn)
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
-        if _speaks(run, _COMPACT, attempt.channel):
-            return await _ask(turn, _COMPACT, attempt)
+        if _serves(run, _COMPACT, attempt.channel):
+            return await _ask_upstream(turn, _COMPACT, attempt)
         answer = await try_text(summary, attempt)
         response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-        items = stored_responses.named([*turn.before, *turn.own], time_ordered_hex())
+        items = stored_responses.named([*turn.history, *turn.raw_input], time_ordered_hex())
         return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response)))
 
     request = gateway_request(run, summary)
-    request.prefer = turn.known_at
+    request.prefer = turn.stored_at
     return await serve(exchange, caller, run, request, try_channel)
 
 
-def _speaks(run: Runtime, api: str, channel: ChannelView) -> bool:
+def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
     return run.health.serves_api(channel, api) and run.health.serves_api(channel, "responses")
 
 
-def _counted(turn: ResponseTurn) -> Answer:
-    """What is estimated here."""
-    said = encode([*turn.before, *turn.sent]) + bytes(turn.parsed.fields.get("instructions", b""))
-    return Answer(encode({"object": "response.input_tokens", "input_tokens": estimate_prompt(said, turn.parsed.fields.get("tools"))}))
+def _estimated_count(turn: ResponseTurn) -> Answer:
+    """An estimate in place of an upstream's count."""
+    texts = encode([*turn.history, *turn.expanded_input]) + bytes(turn.parsed.fields.get("instructions", b""))
+    tokens = estimate_prompt(texts, turn.parsed.fields.get("tools"))
+    return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
 def _summary(turn: ResponseTurn) -> ResponseTurn:
-    """The turn in which the model itself writes the summary, for upstreams that do not compact."""
-    own: Json = {"model": turn.parsed.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
-    items = [*without_upstream_ids(turn.before), *turn.sent, user_item(ASK)]
-    fields = {name: msgspec.Raw(encode(value)) for name, value in own.items()}
+    """A turn that asks the model for a summary, for upstreams without the compaction endpoint."""
+    members: Json = {"model": turn.parsed.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
+    items = [*without_upstream_ids(turn.history), *turn.expanded_input, user_item(ASK)]
+    fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
     return ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
 
 
-async def _ask(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
-    """Have the upstream do it."""
-    left_out = {"previous_response_id", "conversation", "store", "stream", "background"}
-    fields = {name: raw for name, raw in turn.parsed.fields.items() if name not in left_out}
+async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
+    """Send the request to the upstream's own endpoint."""
+    omitted = {"previous_response_id", "conversation", "store", "stream", "background"}
+    fields = {name: raw for name, raw in turn.parsed.fields.items() if name not in omitted}
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
-    fields["input"] = msgspec.Raw(encode([*without_upstream_ids(turn.before), *turn.sent]))
+    fields["input"] = msgspec.Raw(encode([*without_upstream_ids(turn.history), *turn.expanded_input]))
     attempt.record.sent = api == _COMPACT
     upstream = await attempt.open(api, encode(fields))
     try:
@@ -105,7 +107,7 @@ async def _ask(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBa
     finally:
         upstream.close()
     found = decode_object(text)
-    if found is None or ("input_tokens" if api == _COUNT else "output") not in found:
+    if found is None or ("input_tokens" if api == _INPUT_TOKENS else "output") not in found:
         raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()
     usage: Usage | None = None

@@ -1,4 +1,7 @@
-"""/v1/conversations: kept here, whatever channel answers. Every function raises RelayUnavailable, and ObjectNotFound for what is not the caller's."""
+"""/v1/conversations: stored by the portal, independent of the channel that answers.
+
+Every function raises RelayUnavailable, and ObjectNotFound for objects of other users.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from django.db import IntegrityError
 
 from portal.lib import clock
 from portal.lib.json import Json, decode_object, encode, text_of
-from relay.endpoints.text.response_turn import CONVERSATION_KEEP, keep_for
+from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME, response_lifetime
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -18,11 +21,11 @@ from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation, ConversationItem
 from relay.storage import conversations
 
-_MAX_ITEMS: Final = 20  # of one request, as OpenAI has it
+_MAX_ITEMS: Final = 20  # of one request, as at OpenAI
 
 
-def _keep(run: Runtime) -> timedelta:
-    return keep_for(run) or CONVERSATION_KEEP
+def _lifetime(run: Runtime) -> timedelta:
+    return response_lifetime(run) or CONVERSATION_LIFETIME
 
 
 def _row(caller: Caller, conversation_id: str) -> Conversation:
@@ -57,29 +60,29 @@ def _items(body: Json, required: bool) -> list[Json]:
     return found
 
 
-async def create(caller: Caller, run: Runtime, body: Json) -> Json:
+async def create_conversation(caller: Caller, run: Runtime, body: Json) -> Json:
     items, metadata = _items(body, False), metadata_of(body)
-    row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _keep(run))
+    row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run))
     return conversations.conversation_object(row)
 
 
-async def retrieve(caller: Caller, conversation_id: str) -> Json:
+async def retrieve_conversation(caller: Caller, conversation_id: str) -> Json:
     return conversations.conversation_object(await snapshot_cache.in_thread(_row, caller, conversation_id))
 
 
-async def update(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
+async def update_conversation(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> Json:
     metadata = metadata_of(body)
 
     def write() -> Conversation:
         row = _row(caller, conversation_id)
-        row.metadata, row.expires_at = encode(metadata).decode(), clock.now() + _keep(run)
+        row.metadata, row.expires_at = encode(metadata).decode(), clock.now() + _lifetime(run)
         row.save(update_fields=["metadata", "expires_at"])
         return row
 
     return conversations.conversation_object(await snapshot_cache.in_thread(write))
 
 
-async def delete(caller: Caller, conversation_id: str) -> Json:
+async def delete_conversation(caller: Caller, conversation_id: str) -> Json:
     await snapshot_cache.in_thread(lambda: _row(caller, conversation_id).delete())
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
@@ -89,7 +92,7 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
 
     def write() -> list[Json]:
         try:
-            return conversations.add_items(_row(caller, conversation_id), items, _keep(run))
+            return conversations.add_items(_row(caller, conversation_id), items, _lifetime(run))
         except IntegrityError:
             raise InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items") from None
 
@@ -123,13 +126,13 @@ async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Jso
     return found
 
 
-def page(items: Sequence[Json], query: dict[str, str], most: int = 100, default: int = 20) -> Json:
-    """A page of a list by `limit`, `order` (newest first unless told otherwise) and `after`. Raises InvalidRequest."""
+def list_page(items: Sequence[Json], query: dict[str, str], maximum: int = 100, default: int = 20) -> Json:
+    """One page of a list by `limit`, `order` (newest first by default) and `after`. Raises InvalidRequest."""
     order, text, after = query.get("order", "desc"), query.get("limit", str(default)), query.get("after", "")
     if order not in {"asc", "desc"}:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise InvalidRequest(f"The parameter “limit” must be between 1 and {most}.", param="limit")
+    if not text.isdecimal() or not 1 <= int(text) <= maximum:
+        raise InvalidRequest(f"The parameter “limit” must be between 1 and {maximum}.", param="limit")
     found = list(items) if order == "asc" else list(reversed(items))
     if after:
         at = next((index for index, item in enumerate(found) if text_of(item, "id") == after), None)
@@ -138,6 +141,9 @@ def page(items: Sequence[Json], query: dict[str, str], most: int = 100, default:
         found = found[at + 1 :]
     shown = found[: int(text)]
     return {
-        "object": "list", "data": shown, "first_id": text_of(shown[0], "id") if shown else None, "last_id": text_of(shown[-1], "id") if shown else None,
+        "object": "list",
+        "data": shown,
+        "first_id": text_of(shown[0], "id") if shown else None,
+        "last_id": text_of(shown[-1], "id") if shown else None,
         "has_more": len(found) > len(shown),
-    }  # fmt: skip
+    }

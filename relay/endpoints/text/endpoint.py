@@ -1,7 +1,7 @@
-"""One endpoint for every API of text: which channels can serve a request, one try at one of them, and the answer in the client's API.
+"""The common endpoint of all text APIs: checks which channels can serve a request, and makes one attempt at a channel.
 
-Where the channel speaks the client's own API, the API's own `open` serves, and bytes pass through. Otherwise the request and the answer
-go through the hub (`relay.protocols.contract`).
+Where a channel speaks the client's own API, the request's `open` is used, and bytes pass through. Otherwise request and
+answer are converted through the hub (`relay.protocols.contract`).
 """
 
 from __future__ import annotations
@@ -31,31 +31,34 @@ from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 
-# What a channel is asked by when it does not speak the client's API, the first that it speaks.
+# The APIs to convert to when a channel does not speak the client's: the first that it serves is used.
 UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream())
 
 
-class Opened(Protocol):
-    """An upstream's answer whose head has come with a 200."""
+class OpenedAnswer(Protocol):
+    """An upstream's answer whose status is 200 and whose body has not been read."""
 
     upstream: UpstreamAnswer
 
     def codec(self) -> Codec:
-        """For its stream."""
+        """The codec for a stream."""
 
-    async def whole(self) -> tuple[bytes, Usage | None]:
-        """The client's bytes and the reported usage of a plain answer. Raises Failure, Ended, CancelledError."""
+    async def read_whole(self) -> tuple[bytes, Usage | None]:
+        """The bytes for the client and the reported usage of an answer that is not a stream.
+
+        Raises Failure, Ended, CancelledError.
+        """
 
     def rows(self) -> Sequence[RowWrite]:
-        """What is stored together with the usage record, when the answer is whole."""
+        """The rows that are written in the same commit as the record of a complete answer."""
 
 
 class TextRequest(Protocol):
-    """A request of one client API: what this API does in its own way."""
+    """A request of one text API: the parts that differ between the clients' APIs."""
 
     api: str  # its name among `relay.providers.apis.PATHS`
-    unserved: str  # the error where a channel speaks no API of text
-    renamed: bool  # whether its parameters go by other names than those that vendors' rules are written for
+    unserved_message: str  # the error when a channel serves no text API
+    parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
 
     @property
     def fields(self) -> Fields: ...
@@ -63,30 +66,30 @@ class TextRequest(Protocol):
     def stream(self) -> bool: ...
     @property
     def output_limit(self) -> int | None:
-        """Tokens of each answer; None when the request names no limit."""
+        """The tokens of each answer; None: no limit."""
 
     @property
     def client(self) -> contract.Client:
-        """The request, for upstreams of another API."""
+        """The request as a client of the hub, for upstreams of another API."""
 
-    async def open(self, attempt: Attempt) -> Opened:
-        """Ask a channel that speaks this API. Raises Failure, Ended, CancelledError."""
+    async def open(self, attempt: Attempt) -> OpenedAnswer:
+        """Send the request to a channel that speaks this API. Raises Failure, Ended, CancelledError."""
 
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
-        """What is stored together with the usage record of an answer that another API's upstream gave."""
+        """The rows that are written in the same commit as the record of a converted answer."""
 
 
 def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView) -> RelayError | None:
-    """Why a channel cannot serve a request, None when it can."""
+    """Why a channel cannot serve a request; None if it can."""
     own = channel.policy(request.api)
     if run.health.serves_api(channel, request.api):
         name = parameters.refused(own, request.fields) if own else ""
         return refused_parameter(name) if name else None
     upstream = _upstream_of(run, channel)
     if upstream is None:
-        return UnsupportedEndpoint(request.unserved, param="model")
+        return UnsupportedEndpoint(request.unserved_message, param="model")
     rules = channel.policy(upstream.api)
-    name = parameters.refused({**rules, **own} if request.renamed else own, request.fields, converted=request.renamed)
+    name = parameters.refused({**rules, **own} if request.parameters_renamed else own, request.fields, converted=request.parameters_renamed)
     if name:
         return refused_parameter(name)
     try:
@@ -97,14 +100,14 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
 
 
 async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
-    """One try. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer could not be recorded."""
+    """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     attempt.record.sent = True
     try:
         own = attempt.run.health.serves_api(attempt.channel, request.api)
-        opened: Opened = await request.open(attempt) if own else await _open_converted(request, attempt)
+        opened: OpenedAnswer = await request.open(attempt) if own else await _open_converted(request, attempt)
         if request.stream:
             return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
-        answer, usage = await opened.whole()
+        answer, usage = await opened.read_whole()
         attempt.answered()
         await attempt.finish(answer, usage, 0.0 if usage else text_units(answer), opened.rows())
         return Answer(answer)
@@ -114,6 +117,7 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
 
 
 def dialect_of(channel: ChannelView) -> Dialect:
+    """The dialect that a channel's upstream speaks."""
     return Dialect(channel.output_field, channel.least_output, channel.stream_usage, channel.sends_done)
 
 
@@ -124,7 +128,7 @@ def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None
 async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     channel, record = attempt.channel, attempt.record
     protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
-    assert protocol is not None  # noqa: S101  # `check_text_channel` has seen that it speaks one
+    assert protocol is not None  # noqa: S101  # `check_text_channel` has found one
     hub = request.client.hub_request()
     form = protocol.request(hub.body, dialect)
     body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
@@ -136,7 +140,7 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
 
 
 class _Converted:
-    """An answer in another API than the client's."""
+    """An answer in another API than the client's, converted through the hub."""
 
     def __init__(self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer) -> None:
         self.upstream = upstream
@@ -148,7 +152,7 @@ class _Converted:
         self._encoder = encoder = self._request.client.encoder()
         return Conversion(decoder=self._protocol.decoder(dialect_of(self._attempt.channel)), encoder=encoder, ending=encoder.ending)
 
-    async def whole(self) -> tuple[bytes, Usage | None]:
+    async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
         found = self._protocol.completion(text)

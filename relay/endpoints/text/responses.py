@@ -1,4 +1,4 @@
-"""/v1/responses: made at once or in the background, fetched, cancelled, deleted; their input counted and compacted."""
+"""/v1/responses: creates responses, also in the background; fetches, replays, cancels and deletes stored ones."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
 
 logger: Final = logging.getLogger(__name__)
-_FORGET_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 0.5
+_DELETE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.5
 
 
 async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
-    """Serve one request. Raises RelayError, when nothing of an answer has been sent; the record is on disk by then."""
+    """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     turn = await read_turn(exchange, caller, run)
     if turn.parsed.background:
-        return await _begin(exchange, run, turn)
+        return await _start_background(exchange, run, turn)
     return await answer_turn(exchange, run, turn)
 
 
 # -- in the background -----------------------------------------------------------------------------------------------
 
 
-async def _begin(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
-    """Answer with a response that is queued, and make it. Raises RelayError."""
+async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
+    """Answer with a queued response, and start making it. Raises RelayError."""
     request, caller = turn.parsed, turn.caller
     if request.stream:
         raise UnsupportedParameter("A response is made in the background or streamed, not both at once: leave “stream” or “background” out.", param="background")
-    if turn.keep is None:
+    if turn.lifetime is None:
         raise UnsupportedParameter("This portal keeps no responses, so that none can be made in the background. Leave “background” out.", param="background")
     permitted_model(caller, snapshot_cache.snapshot, request.model, exchange.wall)
     turn.forced_id = True
-    queued = response_object(turn.members, {**turn.ids, **turn.overrides(False)}, request.model, [], None, ("queued", ""))
+    queued = response_object(turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", ""))
     background = BackgroundRequest(caller, request.body)
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
-    own = stored_responses.named(turn.own, background.request_id.removeprefix("req_"))
+    own = stored_responses.named(turn.raw_input, background.request_id.removeprefix("req_"))
     await snapshot_cache.in_thread(
-        stored_responses.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.keep
+        stored_responses.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.lifetime
     )
-    run.watchdog.spawn(_make(run, background, turn))
+    run.watchdog.spawn(_run(run, background, turn))
     return Answer(encode(queued))
 
 
-async def _make(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
+async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
     user = turn.caller.user_id
     try:
         await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
@@ -75,10 +75,10 @@ async def _make(run: Runtime, background: BackgroundRequest, turn: ResponseTurn)
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:
-    """End a response that is made in the background, on whichever worker. Raises ObjectNotFound, InvalidRequest."""
+    """Cancel a background response, on any worker. Raises ObjectNotFound, InvalidRequest."""
     row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
     if row is None:
-        raise _unknown(response_id)
+        raise _response_not_found(response_id)
     if row.status in stored_responses.RUNNING:
         await snapshot_cache.in_thread(_cancel, row.pk, row.request_id)
     elif not (decode_object(row.body) or {}).get("background"):
@@ -91,18 +91,18 @@ def _cancel(pk: int, request_id: str) -> None:
     announce(Change.END, [request_id])
 
 
-# -- what is kept ----------------------------------------------------------------------------------------------------
+# -- stored responses ------------------------------------------------------------------------------------------------
 
 
-def _unknown(response_id: str) -> ObjectNotFound:
+def _response_not_found(response_id: str) -> ObjectNotFound:
     return ObjectNotFound(f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id")
 
 
 async def fetch_response(caller: Caller, response_id: str) -> Json:
-    """Raises ObjectNotFound, RelayUnavailable."""
+    """The object of a stored response. Raises ObjectNotFound, RelayUnavailable."""
     body = await snapshot_cache.in_thread(_shown, caller.user_id, response_id)
     if body is None:
-        raise _unknown(response_id)
+        raise _response_not_found(response_id)
     return decode_object(body) or {}
 
 
@@ -112,13 +112,13 @@ def _shown(user_id: int, response_id: str) -> str | None:
 
 
 async def replay_response(exchange: Exchange, caller: Caller, response_id: str, after: int) -> EventStream:
-    """The events of a kept response, from the one after `after`. One that is still made is waited for. Raises ObjectNotFound."""
+    """Stream the events of a stored response from number `after` + 1, and wait for its end. Raises ObjectNotFound."""
     first = await fetch_response(caller, response_id)
 
     async def bodies() -> AsyncIterator[Json]:
         yield first
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             yield await fetch_response(caller, response_id)
 
     async def pump() -> None:
@@ -137,36 +137,36 @@ async def replay_response(exchange: Exchange, caller: Caller, response_id: str, 
     return EventStream(pump)
 
 
-async def input_items(caller: Caller, response_id: str) -> list[Json]:
-    """Raises ObjectNotFound, RelayUnavailable."""
+async def fetch_input_items(caller: Caller, response_id: str) -> list[Json]:
+    """The input items of a stored response. Raises ObjectNotFound, RelayUnavailable."""
     row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
     if row is None:
-        raise _unknown(response_id)
+        raise _response_not_found(response_id)
     return stored_responses.input_of(row)
 
 
 async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
-    """Forget a response, here and where an upstream keeps it. Raises ObjectNotFound, RelayUnavailable."""
-    gone = await snapshot_cache.in_thread(stored_responses.forget, caller.user_id, response_id)
-    if gone is None:
-        raise _unknown(response_id)
-    if gone.upstream_keeps:
-        run.watchdog.spawn(_forget_upstream(run, gone, response_id))
+    """Delete a response, here and at an upstream that stores it. Raises ObjectNotFound, RelayUnavailable."""
+    forgotten = await snapshot_cache.in_thread(stored_responses.forget, caller.user_id, response_id)
+    if forgotten is None:
+        raise _response_not_found(response_id)
+    if forgotten.upstream_keeps:
+        run.watchdog.spawn(_delete_upstream(run, forgotten, response_id))
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _forget_upstream(run: Runtime, gone: stored_responses.Forgotten, response_id: str) -> None:
-    """Ask the upstream that keeps it to delete it, too. It would do so by itself after its own time."""
+async def _delete_upstream(run: Runtime, forgotten: stored_responses.Forgotten, response_id: str) -> None:
+    """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
     for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:
             channel = route.channel
-            key = next((key for key in channel.keys if key.id == (gone.key_id or 0)), None)
-            if channel.id != gone.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
+            key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
+            if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
                 continue
             url = httpx.URL(f"{channel.urls['responses']}/{response_id}")
             request = httpx.Request("DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers})
             try:
-                async with asyncio.timeout(_FORGET_SECONDS):
+                async with asyncio.timeout(_DELETE_SECONDS):
                     answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)
                     await answer.aclose()
             except (httpx.HTTPError, TimeoutError, OSError) as error:
