@@ -1,6 +1,8 @@
-"""What error codes mean and what to do about them, in the reader's language; administrators may write their own words. Synchronous.
+"""The catalogue of error codes: meanings and remedies in the reader's language, which administrators may edit.
+Synchronous.
 
-The messages of the API are written at the place of the error, since they tell its particulars; an administrator's remedy is added to them.
+The API's error messages are written where the errors are raised, because they contain details; an administrator's
+remedy is appended to them.
 """
 
 from __future__ import annotations
@@ -17,25 +19,49 @@ from relay.models import ErrorText
 
 @dataclass(frozen=True, slots=True)
 class ErrorDescription:
-    """`who`: who can mend it: "you" (the app or its user), "portal" (who runs it), "upstream"."""
+    """One entry of the catalogue."""
 
     code: str
-    status: int
-    who: str
+    status: int  # HTTP; 0: none of the portal's own
+    who: str  # can fix it: "you" (the app or its user), "portal" (its operator) or "upstream"
     meaning: str
     remedy: str
-    edited: bool = False
+    edited: bool = False  # by an administrator
 
 
 WHO: Final[dict[str, Any]] = {"you": _("you or your app"), "portal": _("who runs this portal"), "upstream": _("the upstream")}
 _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
-    ("invalid_api_key", 401, "you", _("The token is missing, mistyped, or of another portal."), _("Copy the token again from its page, without spaces, and check that the base URL is this portal's.")),
+    (
+        "invalid_api_key",
+        401,
+        "you",
+        _("The token is missing, mistyped, or of another portal."),
+        _("Copy the token again from its page, without spaces, and check that the base URL is this portal's."),
+    ),
     ("token_expired", 401, "you", _("The token's time is over."), _("Create a new token, or ask the administrator to extend this one.")),
-    ("token_disabled", 401, "you", _("The token, or the account behind it, is switched off."), _("Enable the token on its page. If the account is disabled, ask the administrator.")),
-    ("ip_temporarily_blocked", 429, "you", _("Too many wrong tokens came from this address."), _("Correct the token; a valid one works at once. Otherwise wait as long as Retry-After says.")),
+    (
+        "token_disabled",
+        401,
+        "you",
+        _("The token, or the account behind it, is switched off."),
+        _("Enable the token on its page. If the account is disabled, ask the administrator."),
+    ),
+    (
+        "ip_temporarily_blocked",
+        429,
+        "you",
+        _("Too many wrong tokens came from this address."),
+        _("Correct the token; a valid one works at once. Otherwise wait as long as Retry-After says."),
+    ),
     ("ip_not_allowed", 403, "you", _("The token may be used from other addresses only."), _("Add this address to the token's allowed addresses, or leave them empty.")),
     ("purpose_not_allowed", 403, "you", _("The token is for other endpoints: images only, for example."), _("Use a token for this purpose, or one for everything.")),
-    ("model_not_allowed", 403, "you", _("The model exists, but you have no permission for it."), _("Choose a model from the list of models, or ask the administrator for a permission.")),
+    (
+        "model_not_allowed",
+        403,
+        "you",
+        _("The model exists, but you have no permission for it."),
+        _("Choose a model from the list of models, or ask the administrator for a permission."),
+    ),
     ("model_not_found", 404, "you", _("No model has this name here."), _("Copy the name from the list of models.")),
     ("model_not_priced", 400, "portal", _("The model has no price yet, so nobody may use it."), _("The administrator sets a price, or takes the vendor's list price.")),
     ("unknown_url", 404, "you", _("The address is none of the API's."), _("Use the base URL as it is shown under “Connect an app”.")),
@@ -49,11 +75,35 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
     ("not_found", 404, "you", _("The file, response, conversation or batch is gone, or somebody else's."), _("List yours, and use an id from there.")),
     ("request_not_found", 404, "you", _("There is no receipt with this id among yours."), _("Take the id from the header x-request-id of the answer.")),
     ("not_implemented", 501, "portal", _("OpenAI has this endpoint, this portal does not."), _("There is nothing to be retried. Use another endpoint.")),
-    ("insufficient_quota", 429, "you", _("The balance, the token's quota, or a budget is used up."), _("Redeem a code or ask for a top-up; raise the token's quota; or wait until the budget is renewed.")),
-    ("rate_limit_exceeded", 429, "you", _("More requests or tokens in a minute or a day than are allowed, here or at the upstream."), _("Wait as long as Retry-After says, and send fewer at once.")),
+    (
+        "insufficient_quota",
+        429,
+        "you",
+        _("The balance, the token's quota, or a budget is used up."),
+        _("Redeem a code or ask for a top-up; raise the token's quota; or wait until the budget is renewed."),
+    ),
+    (
+        "rate_limit_exceeded",
+        429,
+        "you",
+        _("More requests or tokens in a minute or a day than are allowed, here or at the upstream."),
+        _("Wait as long as Retry-After says, and send fewer at once."),
+    ),
     ("concurrency_limit_exceeded", 429, "you", _("More requests at the same time than are allowed."), _("Wait until one ends. A stream counts until its end.")),
-    ("no_available_channel", 503, "portal", _("Every channel that serves the model is out of service or left alone for a while."), _("Try again after the time in Retry-After, or use another model.")),
-    ("upstream_credentials_exhausted", 502, "portal", _("The upstream refuses every key that this portal has for it."), _("The administrator replaces the keys. Your own token is fine.")),
+    (
+        "no_available_channel",
+        503,
+        "portal",
+        _("Every channel that serves the model is out of service or left alone for a while."),
+        _("Try again after the time in Retry-After, or use another model."),
+    ),
+    (
+        "upstream_credentials_exhausted",
+        502,
+        "portal",
+        _("The upstream refuses every key that this portal has for it."),
+        _("The administrator replaces the keys. Your own token is fine."),
+    ),
     ("upstream_error", 502, "upstream", _("The upstream could not be reached, or answered nonsense."), _("Try again. If it stays, tell the administrator the request id.")),
     ("upstream_truncated", 502, "upstream", _("The upstream broke the answer off."), _("Try again. What was delivered may be billed, as the receipt says.")),
     ("upstream_timeout", 504, "upstream", _("The upstream took too long."), _("Try again, with a shorter prompt or a smaller answer, or with streaming.")),
@@ -61,12 +111,12 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
     ("storage_unavailable", 503, "portal", _("The disk takes no more files."), _("The administrator makes room.")),
     ("request_ended", 403, "portal", _("The request was ended: its token was revoked, or an administrator ended it."), _("Ask the administrator if you do not know why.")),
     ("internal_error", 500, "portal", _("A fault of the portal."), _("Try again. If it stays, tell the administrator the request id.")),
-)  # fmt: skip
+)
 CODES: Final = tuple(row[0] for row in _BUILT_IN)
 
 
 def own_remedies() -> dict[str, str]:
-    """What apps are told beside the message of an error, by its code: what administrators wrote, in the order of languages. One query."""
+    """The administrators' remedies by error code, for the API's messages; all languages in order. One query."""
     order = {code: at for at, (code, _name) in enumerate(settings.LANGUAGES)}
     found: dict[str, list[str]] = {}
     for row in sorted(ErrorText.objects.exclude(remedy=""), key=lambda row: order.get(row.language, len(order))):
@@ -86,7 +136,7 @@ def entries() -> list[ErrorDescription]:
 
 
 def explained(code: str) -> ErrorDescription | None:
-    """One code, None when nothing is known of it."""
+    """The entry of one code; None when it is unknown."""
     language = (get_language() or "en").lower()
     own = ErrorText.objects.filter(code=code, language=language).first()
     built_in = next((row for row in _BUILT_IN if row[0] == code), None)

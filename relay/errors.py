@@ -1,4 +1,4 @@
-"""Everything that /v1 can answer instead of an answer.
+"""The errors that /v1 can answer with.
 
 RelayError
 ├── InvalidRequest 400          the body or a field of it is wrong             (client's fault)
@@ -10,23 +10,23 @@ RelayError
 │   └── TokenUnusable 401       expired or disabled
 ├── AddressBlocked 429          too many bad tokens from one address
 ├── Forbidden 403               address or model not allowed
-├── InsufficientQuota 429       balance, quota or budget used up              (the caller's to mend)
+├── InsufficientQuota 429       balance, quota or budget used up               (the caller can fix it)
 ├── RateLimited 429             a limit of requests, tokens or concurrency
-├── ModelNotPriced 400          the model has no price                         (ours to mend)
-├── NoAvailableChannel 503      nothing can serve the model now
-├── UpstreamRefused 4xx         the upstream says the request is wrong         (client's fault)
+├── ModelNotPriced 400          the model has no price                         (the operator can fix it)
+├── NoAvailableChannel 503      no channel can serve the model now
+├── UpstreamRefused 4xx         the upstream rejects the request               (client's fault)
 ├── UpstreamRateLimited 429     every channel is at its vendor's limit
-├── CredentialsExhausted 502    upstreams refuse our keys                      (ours to mend)
+├── CredentialsExhausted 502    upstreams refuse our keys                      (the operator can fix it)
 ├── UpstreamFailed 502          unreachable, garbage, cut off
 ├── UpstreamTimeout 504
 ├── RelayUnavailable 503        our database is down or busy
 │   └── Stopping 503            the portal is being stopped
-├── StorageFull 503             the disk takes no file                         (ours to mend)
+├── StorageFull 503             the disk is full                               (the operator can fix it)
 ├── RequestEnded 403            token revoked, or ended by an administrator
 └── InternalError 500           a fault of the portal
 
-Each knows its status, its public message and whether a retry by the client can help. Messages are one English sentence
-that says what to do; they name no upstream host, key or account.
+Each has a status, a public message and whether a retry by the client can help. A message is an English sentence that
+says what to do; it names no upstream host, key or account.
 """
 
 from __future__ import annotations
@@ -40,21 +40,18 @@ _remedies: Mapping[str, str] = {}
 
 
 def set_remedies(remedies: Mapping[str, str]) -> None:
-    """From now on, add the administrator's words to the message of every error with one of these codes.
-
-    In this process.
-    """
+    """Set the administrator's texts that are appended to the messages of errors, by code. For this process."""
     global _remedies  # replaced as a whole, so that no reader sees a half
     _remedies = remedies
 
 
 class RelayError(Exception):
-    """An error with its form on the wire."""
+    """An error that the API answers with."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
-    should_retry: ClassVar[bool | None] = None
+    should_retry: ClassVar[bool | None] = None  # for the header x-should-retry; None: the client decides
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -63,17 +60,17 @@ class RelayError(Exception):
         self.http_status = self.status
         self.public_type = self.type
         self.public_code = code if code is not None else self.code
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds
         self.retry = self.should_retry
-        self.extra: Mapping[str, str] = {}
+        self.extra: Mapping[str, str] = {}  # further headers
 
     def body(self) -> bytes:
-        """`{"error": {"message", "type", "param", "code"}}`."""
+        """The body of the response: `{"error": {"message", "type", "param", "code"}}`."""
         added = _remedies.get(self.public_code or "")
         return encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.public_type, "param": self.param, "code": self.public_code}})
 
     def event(self) -> bytes:
-        """The same as the last event of a stream that has begun."""
+        """The same error as the last event of a stream."""
         return b"data: " + self.body() + b"\n\n"
 
     def headers(self) -> Mapping[str, str]:
@@ -117,7 +114,7 @@ class RequestNotFound(NotFound):
 
 
 class ObjectNotFound(NotFound):
-    """A file, response, conversation, upload or batch that does not exist, or is somebody else's."""
+    """A file, response, conversation, upload or batch does not exist, or belongs to another user."""
 
     code = "not_found"
 
@@ -177,7 +174,7 @@ class NoAvailableChannel(RelayError):
 
 
 class UpstreamRefused(RelayError):
-    """The upstream's own 4xx about the request: its status, type and code, its message cleaned."""
+    """The upstream rejected the request with a 4xx: its status, type and code, and its message without secrets."""
 
     status, type = 400, "invalid_request_error"
 
@@ -211,13 +208,13 @@ class RelayUnavailable(RelayError):
 
 
 class StorageFull(RelayError):
-    """The disk does not take a file."""
+    """A file could not be written to disk."""
 
     status, code, should_retry = 503, "storage_unavailable", False
 
 
 class Stopping(RelayUnavailable):
-    """The portal is being stopped, and this request had no time left."""
+    """The portal is being stopped, and the grace period of this request is over."""
 
 
 class RequestEnded(RelayError):

@@ -1,7 +1,7 @@
-"""Scheduled work: proofs of the books, tests of keys that are out of service, regular tests, balances, model lists.
-Servers do it, or `manage.py jobs`; one runner at a time.
+"""Scheduled jobs: proofs of the ledger, tests of disabled keys, regular channel tests, balances and model lists.
 
-Whoever holds the lease acts. It is renewed before each piece of work, so a runner that dies loses it after two minutes.
+Run by servers or by `manage.py jobs`, one runner at a time: the one that holds the lease. It is renewed before each
+job, so a runner that dies loses it after two and a half minutes.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ JOBS_LEASE_SECONDS: Final = 150.0  # longer than one test may take
 
 @dataclass(frozen=True, slots=True)
 class ScheduledJob:
-    """One piece of work that is due. `run` returns what came of it, in words."""
+    """A job that is due."""
 
     name: str
     subject: str
-    run: Callable[[], str]
+    run: Callable[[], str]  # returns the outcome as a text
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
+    """A job that has been run."""
+
     name: str
     subject: str
     outcome: str
@@ -48,7 +50,7 @@ class JobResult:
 
 
 def run_once(stopping: Callable[[], bool] = lambda: False) -> None:
-    """One round, if nobody else is at it."""
+    """Run the due jobs unless another runner does, and close the database connection."""
     try:
         run_due_jobs(stopping)
     finally:
@@ -56,7 +58,7 @@ def run_once(stopping: Callable[[], bool] = lambda: False) -> None:
 
 
 def run_due_jobs(stopping: Callable[[], bool] = lambda: False) -> list[JobResult] | None:
-    """Do what is due. None when another runner holds the lease."""
+    """Run the due jobs; returns None when another runner holds the lease."""
     if not acquire_lease():
         return None
     done = []
@@ -66,7 +68,7 @@ def run_due_jobs(stopping: Callable[[], bool] = lambda: False) -> list[JobResult
         began = time.monotonic()
         try:
             outcome = job.run()
-        except Exception as error:  # one channel's oddity must not keep the others from being looked after
+        except Exception as error:  # a failing channel must not prevent the jobs of the others
             logger.exception("%s of %s failed", job.name, job.subject)
             outcome = f"failed: {type(error).__name__}"
             _failed(job, error)
@@ -77,29 +79,29 @@ def run_due_jobs(stopping: Callable[[], bool] = lambda: False) -> list[JobResult
 
 
 def _failed(job: ScheduledJob, error: Exception) -> None:
-    """The front page of the admin tells of it until the work succeeds."""
+    """Record a failed job. The admin's front page shows it until the job succeeds."""
     text = redact(f"{type(error).__name__}: {error}")[:300]
     try:
         fault, made = JobFault.objects.get_or_create(name=job.name, subject=job.subject[:120], defaults={"text": text})
         if not made:
             fault.text, fault.times = text, fault.times + 1
             fault.save()
-    except Exception:  # an upstream's words may hold what no database takes; the round goes on
+    except Exception:  # an upstream's text may contain what the database refuses; the other jobs continue
         logger.exception("the failure of %s of %s could not be kept", job.name, job.subject)
 
 
 def acquire_lease() -> bool:
-    """Take or keep the lease."""
+    """Acquire or renew the lease; returns False when another runner holds it."""
     return Lease.hold(JOBS_LEASE, JOBS_LEASE_SECONDS)
 
 
 def release_lease() -> None:
-    """Let another runner begin at once."""
+    """Release the lease, so that another runner can begin at once."""
     Lease.give_back(JOBS_LEASE)
 
 
 def due_jobs() -> Iterator[ScheduledJob]:
-    """What is to be done now, most urgent first. Read piece by piece: each may take a minute."""
+    """The jobs that are due, the most urgent first. Read one by one: each may take a minute."""
     now = clock.now()
     if proofs.is_proof_due():
         yield ScheduledJob("proof of the books", "the ledger", _start_proof)

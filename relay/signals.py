@@ -1,6 +1,4 @@
-"""What follows from saving: announcements of many-to-many changes, which Django does not route through save(), and the
-accounts of the ledger.
-"""
+"""Signal handlers: announce many-to-many changes, which bypass save(), and open the accounts of the ledger."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ def _budget_lifted(instance: Budget, **_: Any) -> None:
 
 
 def _upload_deleted(instance: Upload, **_: Any) -> None:
-    """A row that goes with its user takes its bytes along."""
+    """Delete the bytes of an upload, also when its row is deleted together with its user."""
     transaction.on_commit(partial(files.unlink, instance.storage_name), robust=True)
 
 

@@ -1,1 +1,1 @@
-"""The endpoints under /v1: declarations only. They parse, call one function of the gateway, and return."""
+"""The routes under /v1: each parses its request, calls one function of `relay.endpoints`, and returns."""

@@ -1,3 +1,5 @@
+"""Authentication of the routes under /v1."""
+
 from __future__ import annotations
 
 from django.http import HttpRequest
@@ -8,7 +10,7 @@ from relay.gateway.snapshot.callers import Caller
 
 
 async def token_auth(request: HttpRequest) -> Caller:
-    """Authenticates every endpoint. Raises RelayError."""
+    """Authenticate a request by its token; returns the caller. Raises RelayError."""
     exchange = exchange_of(request)
     exchange.caller = await identify(exchange)
     return exchange.caller

@@ -21,7 +21,10 @@ _PROTOCOL: Final = "realtime"
 
 
 class RealtimeConsumer(AsyncWebsocketConsumer):
-    """Authenticates by the token in a header or a sub-protocol, then relays frames both ways. A refused handshake is answered as any refused request."""
+    """Authenticates by the token in a header or a subprotocol, then relays frames both ways.
+
+    A refused handshake is answered like any refused request.
+    """
 
     session: RealtimeSession | None = None
     exchange: Handshake | None = None
@@ -61,10 +64,10 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             logger.exception("a realtime connection broke", extra={"request_id": session.exchange.request_id})
             await self.close(code=1011)  # type: ignore[no-untyped-call]
         finally:
-            self._over()
+            self._end()
 
     async def _send(self, frame: str | bytes) -> None:
-        """Returns when the client's buffer has room again."""
+        """Send a frame to the client; returns when its buffer has room again."""
         if isinstance(frame, str):
             await self.send(text_data=frame)  # type: ignore[no-untyped-call]
         else:
@@ -78,18 +81,18 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         if self.relaying is not None and not self.relaying.done():
             self.relaying.cancel()
             await asyncio.wait([self.relaying])
-        self._over()
+        self._end()
 
-    def _over(self) -> None:
+    def _end(self) -> None:
         if self.exchange is not None:
             self.run.watchdog.remove(self.exchange)
             self.exchange = None
 
     async def _refuse(self, error: RelayError) -> NoReturn:
-        """Answer the handshake with an HTTP error where the server can, and close it where it cannot."""
+        """Answer the handshake with an HTTP error if the server supports that; close the websocket otherwise."""
         exchange = self.exchange
         request_id = exchange.request_id if exchange is not None else ""
-        self._over()
+        self._end()
         if "websocket.http.response" in self.scope.get("extensions", {}):
             body = error.body()
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]

@@ -1,4 +1,4 @@
-"""Errors as responses."""
+"""Converts errors to HTTP responses."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from django.http import HttpRequest, HttpResponse
 
 from relay.errors import InternalError, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
-# First path segments after /v1 that OpenAI serves and this portal does not, yet: a client is told so instead of being sent to look for a typo.
+# First path segments after /v1 that OpenAI serves and this portal may not: the client's error says so, instead of
+# suggesting a typo.
 KNOWN_ELSEWHERE = frozenset(
     (
-        "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "edits", "embeddings", "engines", "evals", "files",
-        "fine-tunes", "fine_tuning", "images", "messages", "moderations", "organization", "realtime", "rerank", "responses", "threads", "uploads",
-        "vector_stores", "videos",
+        "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "edits", "embeddings",
+        "engines", "evals", "files", "fine-tunes", "fine_tuning", "images", "messages", "moderations", "organization",
+        "realtime", "rerank", "responses", "threads", "uploads", "vector_stores", "videos",
     )
 )  # fmt: skip
 
@@ -25,7 +26,7 @@ def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> Http
 
 
 def unknown_route(method: str, path: str) -> RelayError:
-    """404, or 501 for what exists at OpenAI."""
+    """The error for an unknown path: 404, or 501 for one that OpenAI serves."""
     parts = path.strip("/").split("/")
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
         return NotImplementedHere(f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its documentation.")

@@ -1,4 +1,4 @@
-"""Which paths belong to the relay, and what people type instead of the right one. Pure."""
+"""Recognises the relay's paths, and corrects common mistakes in them. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ _SLASHES: Final = re.compile(r"/{2,}")
 # What an OpenAI client may append to its base URL. `usage` and `tokens` are pages of the portal and need /v1 in front.
 _ROOTS: Final = frozenset(
     (
-        "assistants", "audio", "batches", "chat", "completions", "conversations", "embeddings", "engines", "files", "fine_tuning", "images", "messages",
-        "models", "moderations", "realtime", "rerank", "responses", "threads", "uploads", "vector_stores",
+        "assistants", "audio", "batches", "chat", "completions", "conversations", "embeddings", "engines", "files",
+        "fine_tuning", "images", "messages", "models", "moderations", "realtime", "rerank", "responses", "threads",
+        "uploads", "vector_stores",
     )
 )  # fmt: skip
-_BILLING: Final = "/dashboard/billing/"  # one-api's clients ask for it with and without /v1
+_BILLING: Final = "/dashboard/billing/"  # one-api's clients use it with and without /v1
 _OTHER_PREFIXES: Final = ("/v1beta", "/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
 # Endpoints that people paste as a base URL; the client then appends its own path.
 _PASTED: Final = re.compile(
-    r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))"
+    r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)"
+    r"(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))"
 )
 
 
 @lru_cache(maxsize=2048)
 def relay_path(path: str) -> str | None:
-    """The canonical path of the relay, or None when the path belongs to the pages.
+    """The canonical path of a request to the relay; None when the path belongs to the portal's pages.
 
     Accepts a missing or repeated /v1, doubled and trailing slashes, and a whole endpoint URL pasted as base URL.
     """

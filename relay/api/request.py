@@ -1,4 +1,4 @@
-"""The request object of the relay stack: Django's, less the work that nobody here needs."""
+"""The request object of the relay stack: Django's, without the work that the relay does not need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from relay.gateway.snapshot.callers import Caller
 
 
 class RelayRequest(ASGIRequest):
-    """Carries the exchange. META, cookies and query are made when somebody asks for them; the body is read through the exchange."""
+    """A request with its exchange, through which the body is read.
+
+    META, cookies and query are computed on first use.
+    """
 
     def __init__(self, scope: AsgiScope, path: str, exchange: Exchange) -> None:
         self.scope = scope
@@ -38,20 +41,20 @@ class RelayRequest(ASGIRequest):
 
 
 def exchange_of(request: HttpRequest) -> Exchange:
-    """The exchange behind a request of the relay stack."""
+    """The exchange of a request of the relay stack."""
     exchange: Exchange = request.exchange  # type: ignore[attr-defined]  # set by RelayRequest
     return exchange
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Who calls, in endpoints that `token_auth` guards."""
+    """The caller of a request that `token_auth` has authenticated."""
     caller = exchange_of(request).caller
     assert caller is not None  # noqa: S101  # token_auth has run
     return caller
 
 
 async def json_body(request: HttpRequest) -> Json:
-    """A body that is a JSON object; nothing counts as an empty one. Raises RelayError."""
+    """Read a body that is a JSON object; an empty body counts as an empty object. Raises RelayError."""
     body = await exchange_of(request).read_body(settings.CONFIG.max_body_bytes)
     if not body.strip():
         return {}

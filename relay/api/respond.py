@@ -1,3 +1,5 @@
+"""JSON responses."""
+
 from __future__ import annotations
 
 from django.http import HttpResponse
@@ -6,5 +8,5 @@ from portal.lib.json import encode
 
 
 def json_response(content: object, status: int = 200) -> HttpResponse:
-    """A response of JSON, encoded by msgspec."""
+    """A JSON response, encoded by msgspec."""
     return HttpResponse(encode(content), status=status, content_type="application/json")

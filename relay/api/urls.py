@@ -9,7 +9,7 @@ from ninja import NinjaAPI
 from relay.api.errors import on_relay_error
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
-from relay.api.reference.openapi import document
+from relay.api.reference.openapi import build_document
 from relay.api.reference.schemas import Schema
 from relay.errors import RelayError
 
@@ -31,4 +31,4 @@ urlpatterns = [path("v1/", api.urls)]
 
 def reference() -> Schema:
     """The OpenAPI document of the API."""
-    return document(api, settings.VERSION)
+    return build_document(api, settings.VERSION)

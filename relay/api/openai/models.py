@@ -43,13 +43,23 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
 
 
 _PRICES = (
-    ("input", "input"), ("cached_input", "cached_input"), ("cache_write", "cache_write"), ("output", "output"), ("reasoning", "reasoning"), ("audio_input", "audio_input"),
-    ("audio_output", "audio_output"), ("image_input", "image_input"), ("call", "per_call"), ("image", "per_image"), ("second", "per_second"), ("character", "per_character"),
-)  # fmt: skip
+    ("input", "input"),
+    ("cached_input", "cached_input"),
+    ("cache_write", "cache_write"),
+    ("output", "output"),
+    ("reasoning", "reasoning"),
+    ("audio_input", "audio_input"),
+    ("audio_output", "audio_output"),
+    ("image_input", "image_input"),
+    ("call", "per_call"),
+    ("image", "per_image"),
+    ("second", "per_second"),
+    ("character", "per_character"),
+)
 
 
 def pricing(model: ModelView, multiplier: int, now: float) -> dict[str, str] | None:
-    """What the caller pays, in USD as text: per 1M tokens, and per unit for what is not counted in tokens. None when it has no price of its own."""
+    """The caller's prices in USD as text: per 1M tokens, or per unit. None when the model has no price of its own."""
     price = model.price.at(now, 0) if model.price is not None else None
     if price is None:
         return None
@@ -62,7 +72,7 @@ def pricing(model: ModelView, multiplier: int, now: float) -> dict[str, str] | N
 
 
 def model_object(model: ModelView, multiplier: int, now: float) -> dict[str, object]:
-    """A superset that OpenAI's and Anthropic's SDKs both read."""
+    """A model object that the SDKs of both OpenAI and Anthropic can read."""
     found: dict[str, object] = {
         "id": model.name,
         "object": "model",

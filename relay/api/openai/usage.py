@@ -1,4 +1,4 @@
-"""GET /v1/usage, /v1/usage/{request id}, and what one-api's clients ask for under /dashboard/billing."""
+"""GET /v1/usage, /v1/usage/{request id}, and the paths under /dashboard/billing that one-api's clients use."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Router
 
 from relay.api.auth import token_auth
-from relay.api.reference.openapi import document
+from relay.api.reference.openapi import build_document
 from relay.api.respond import json_response
 from relay.errors import NotFound
 
 
 def router_of(api: NinjaAPI) -> Router:
-    """The route that describes an API, to be added when that API's other routes are known."""
+    """The route of an API's OpenAPI document. Add it after the API's other routes."""
     router = Router()
 
     @router.get("/openapi.json", url_name="openapi")
@@ -24,6 +24,6 @@ def router_of(api: NinjaAPI) -> Router:
             raise NotFound("This portal does not publish its OpenAPI document. Ask its administrator.")
         if allowed == "tokens":
             await token_auth(request)
-        return json_response(document(api, settings.VERSION))
+        return json_response(build_document(api, settings.VERSION))
 
     return router

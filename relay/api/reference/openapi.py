@@ -1,4 +1,4 @@
-"""The OpenAPI document of /v1, put together from the routers themselves and `relay.api.reference.schemas`."""
+"""Builds the OpenAPI document of /v1 from the routers and `relay.api.reference.schemas`."""
 
 from __future__ import annotations
 
@@ -13,40 +13,66 @@ from ninja import NinjaAPI
 from relay.api.reference.schemas import SHAPES, Schema, Shape
 
 _TAGS: Final = {
-    "models": "Models", "chat": "Text", "completions": "Text", "responses": "Text", "conversations": "Conversations", "embeddings": "Embeddings, moderation, rerank",
-    "moderations": "Embeddings, moderation, rerank", "rerank": "Embeddings, moderation, rerank", "images": "Images", "audio": "Audio", "files": "Files", "uploads": "Files",
-    "batches": "Batches", "realtime": "Realtime", "usage": "Usage", "dashboard": "Usage", "openapi.json": "This document",
-}  # fmt: skip
+    "models": "Models",
+    "chat": "Text",
+    "completions": "Text",
+    "responses": "Text",
+    "conversations": "Conversations",
+    "embeddings": "Embeddings, moderation, rerank",
+    "moderations": "Embeddings, moderation, rerank",
+    "rerank": "Embeddings, moderation, rerank",
+    "images": "Images",
+    "audio": "Audio",
+    "files": "Files",
+    "uploads": "Files",
+    "batches": "Batches",
+    "realtime": "Realtime",
+    "usage": "Usage",
+    "dashboard": "Usage",
+    "openapi.json": "This document",
+}
 _ERRORS: Final = {
-    "400": "The request is wrong; `param` names the field.", "401": "The token is missing or not valid.", "403": "The token may not do this, or not from this address.",
-    "404": "There is no such thing, or it is somebody else's.", "405": "The method does not exist here.", "413": "The body, or the file, is too large.",
-    "429": "A limit is reached, or nothing is left to pay with.", "503": "The portal cannot do it now.",
-}  # fmt: skip
+    "400": "The request is wrong; `param` names the field.",
+    "401": "The token is missing or not valid.",
+    "403": "The token may not do this, or not from this address.",
+    "404": "There is no such thing, or it is somebody else's.",
+    "405": "The method does not exist here.",
+    "413": "The body, or the file, is too large.",
+    "429": "A limit is reached, or nothing is left to pay with.",
+    "503": "The portal cannot do it now.",
+}
 _UPSTREAM_ERRORS: Final = {
-    "422": "The upstream cannot honour a parameter; `param` names it.", "502": "The upstream failed.", "504": "The upstream was too slow.",
+    "422": "The upstream cannot honour a parameter; `param` names it.",
+    "502": "The upstream failed.",
+    "504": "The upstream was too slow.",
     "4XX": "The upstream's own refusal of the request, passed on.",
-}  # fmt: skip
+}
 _ERROR: Final[Schema] = {
-    "type": "object", "required": ["error"],
+    "type": "object",
+    "required": ["error"],
     "properties": {
         "error": {
-            "type": "object", "required": ["message", "type", "param", "code"],
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
             "properties": {
-                "message": {"type": "string"}, "type": {"type": "string"}, "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]},
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
             },
         }
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint as its router declares it. `name`: of its function."""
+    """One endpoint as its router declares it."""
 
     method: str
     path: str
-    name: str
-    about: str
+    name: str  # of its function
+    about: str  # its function's docstring
 
     @property
     def tag(self) -> str:
@@ -54,7 +80,7 @@ class Operation:
 
 
 def operations(api: NinjaAPI) -> Iterator[Operation]:
-    """Every operation, in the order of the routers."""
+    """All operations, in the order of the routers."""
     for prefix, router in api._routers:
         for path, view in router.path_operations.items():
             for operation in view.operations:
@@ -65,15 +91,16 @@ def operations(api: NinjaAPI) -> Iterator[Operation]:
 
 
 @lru_cache(maxsize=1)
-def document(api: NinjaAPI, version: str) -> Schema:
-    """OpenAPI 3.1."""
+def build_document(api: NinjaAPI, version: str) -> Schema:
+    """The OpenAPI 3.1 document of an API."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations(api):
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, SHAPES[operation.name])
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, SHAPES[operation.name])
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "AIRelays Portal", "version": version,
+            "title": "AIRelays Portal",
+            "version": version,
             "description": "OpenAI's API, served by whatever channels this portal has. Members that are not listed pass to the upstream unchanged.",
         },
         "servers": [{"url": "/"}],
@@ -81,10 +108,10 @@ def document(api: NinjaAPI, version: str) -> Schema:
         "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
         "paths": paths,
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
-    }  # fmt: skip
+    }
 
 
-def _described(operation: Operation, shape: Shape) -> Schema:
+def _describe(operation: Operation, shape: Shape) -> Schema:
     found: Schema = {"operationId": operation.name, "summary": operation.about.partition(". ")[0].rstrip("."), "description": operation.about, "tags": [operation.tag]}
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in re.findall(r"\{(\w+)\}", operation.path)]
     if parameters or shape.parameters:
