@@ -1,1 +1,1 @@
-"""Measures the portal beside its floors and its peers. `make bench` runs it; docs/performance.md explains the figures."""
+"""Benchmarks of the portal against nginx, a bare relay and LiteLLM. `make bench` runs them; see docs/performance.md."""

@@ -1,4 +1,7 @@
-"""The floor in Python: an ASGI function that copies bytes between uvicorn and an aiohttp client. No token, no record, no error handling."""
+"""The baseline in Python: an ASGI function that copies bytes between uvicorn and aiohttp.
+
+It has no tokens, no records and no error handling.
+"""
 
 from __future__ import annotations
 

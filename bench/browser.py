@@ -1,4 +1,4 @@
-"""A real browser on a real portal: what the tour and the tests of pages have in common."""
+"""Runs a real browser on a real portal, for the tour and the tests of pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLAGS: Final = [
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's own. Raises RuntimeError where there is none."""
+    """Start the system's Chromium. Raises RuntimeError when it is not installed."""
     if not CHROMIUM:
         raise RuntimeError("There is no chromium. Install it (apt install chromium), or name it in CHROMIUM.")
     with sync_playwright() as playwright:
@@ -45,8 +45,10 @@ def sign_in(page: Page, base: str, name: str, password: str) -> None:
     page.wait_for_url(lambda url: "/accounts/login" not in url)
 
 
-class Watch:
-    """What goes wrong in a browser without being seen: console errors, exceptions, refused resources, answers of 500."""
+class BrowserFaults:
+    """Collects invisible faults in a browser: console errors, exceptions, refused resources, answers of 500
+    and above.
+    """
 
     def __init__(self, context: BrowserContext) -> None:
         self.faults: list[str] = []
@@ -55,12 +57,12 @@ class Watch:
         context.on("response", lambda answer: self.faults.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None)
 
     def _say(self, text: str, where: Any) -> None:
-        if "the server responded with a status of 4" not in text:  # a page that refuses says so, and tests look at it
+        if "the server responded with a status of 4" not in text:  # tests check refused pages themselves
             self.faults.append(f"console: {text} ({where.get('url', '') if isinstance(where, dict) else where})")
 
 
 def accessibility_faults(page: Page, only: tuple[str, ...] = ()) -> list[str]:
-    """Serious and critical faults that axe-core finds on the page as it is, by all of its rules or some."""
+    """The serious and critical faults that axe-core finds on a page. `only`: the rules to check, empty: all."""
     from axe_playwright_python.sync_playwright import Axe
 
     options = {"resultTypes": ["violations"], **({"runOnly": list(only)} if only else {})}

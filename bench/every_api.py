@@ -1,4 +1,4 @@
-"""An upstream that answers every API with something valid: `python -m bench.every_api PORT`. For looking at what the portal makes of requests."""
+"""An upstream that answers every API with a valid response: `python -m bench.every_api PORT`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,42 @@ from tests.support.upstream import USAGE, Call, Upstream, completion, hello
 
 _USED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 16}
 _RESPONSE: dict[str, Any] = {
-    "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m", "output": [], "tools": [], "metadata": {}, "parallel_tool_calls": True,
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "model": "m",
+    "output": [],
+    "tools": [],
+    "metadata": {},
+    "parallel_tool_calls": True,
     "usage": _USED,
-}  # fmt: skip
+}
 _ANSWERS: dict[str, Any] = {
     "/completions": {
-        "id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [{"text": "x", "index": 0, "logprobs": None, "finish_reason": "stop"}], "usage": USAGE,
+        "id": "c",
+        "object": "text_completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"text": "x", "index": 0, "logprobs": None, "finish_reason": "stop"}],
+        "usage": USAGE,
     },
-    "/responses": _RESPONSE, "/compact": {**_RESPONSE, "object": "response.compaction"}, "/input_tokens": {"object": "response.input_tokens", "input_tokens": 3},
+    "/responses": _RESPONSE,
+    "/compact": {**_RESPONSE, "object": "response.compaction"},
+    "/input_tokens": {"object": "response.input_tokens", "input_tokens": 3},
     "/embeddings": {"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}},
     "/moderations": {"id": "m", "model": "m", "results": [{"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}]},
-    "/generations": {"created": 1, "data": [{"b64_json": "AA=="}]}, "/edits": {"created": 1, "data": [{"b64_json": "AA=="}]}, "/variations": {"created": 1, "data": [{"url": "x"}]},
-    "/transcriptions": {"text": "x"}, "/translations": {"text": "x"}, "/rerank": {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": 3}},
-}  # fmt: skip
+    "/generations": {"created": 1, "data": [{"b64_json": "AA=="}]},
+    "/edits": {"created": 1, "data": [{"b64_json": "AA=="}]},
+    "/variations": {"created": 1, "data": [{"url": "x"}]},
+    "/transcriptions": {"text": "x"},
+    "/translations": {"text": "x"},
+    "/rerank": {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": 3}},
+}
 
 
 async def every_api(call: Call) -> None:
-    """The right kind of answer for the path; a stream where one is asked for."""
+    """Answer with a valid response for the path, as a stream if requested."""
     tail = "/" + call.path.rpartition("/")[2]
     streamed = call.json.get("stream") in (True, "true") if call.body else False
     if call.path.endswith("/chat/completions"):
@@ -58,7 +77,7 @@ async def every_api(call: Call) -> None:
 
 
 class _Everything(dict[str, Any]):
-    """Whatever model is asked for."""
+    """Scripts by model: the same one for every name."""
 
     def get(self, key: str, default: Any = None) -> Any:
         return every_api

@@ -1,7 +1,8 @@
-"""What failing over costs: `python -m bench.failover [--requests 5000] [--connections 50]`.
+"""Measures the cost of failover: `python -m bench.failover [--requests 5000] [--connections 50]`.
 
-One channel is dead (nobody listens), one flaps (30 % of its answers are a 500), one is well; all of the same priority. Against it, the same requests over
-two channels that are well. Every answer is checked whole. Exits with 1 when a client notices anything.
+One channel is dead (nothing listens), one is flapping (30 % of its answers are a 500), one is healthy; all have the
+same priority. The baseline is the same requests over two healthy channels. Every answer is checked completely. Exits
+with 1 when a client sees any fault.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.run import ROOT, Target, free_port, started
+from bench.run import ROOT, BenchTarget, free_port, started
 
 _SETUP = """
 import sys
@@ -27,7 +28,7 @@ from decimal import Decimal
 from django.core.management import call_command
 call_command("migrate", interactive=False, verbosity=0)
 from accounts.models import User
-from relay.billing import ledger
+from relay.billing.ledger import movements
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
 from relay.tokens.lifecycle import create_token
 model = Model.objects.create(name="plain", is_open=True)
@@ -42,23 +43,23 @@ for name, base in %r:
     ChannelModel.objects.create(channel=channel, model=model)
 ChannelModel.objects.create(channel=channel, model=warm)
 user = User.objects.create_user("bench")
-ledger.top_up(user, 10**15, actor=None, reason="bench")
+movements.top_up(user, 10**15, actor=None, reason="bench")
 print(create_token(user, "bench", actor=None)[1])
 """
 
 
 @contextmanager
-def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[Target]:
+def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[BenchTarget]:
     port = free_port()
     env = {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "AIRELAYS_JOBS": "false"}
     made = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v", "0", "-c", _SETUP % (channels,)], cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True, text=True
     )
     with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "log", env) as process:
-        yield Target("portal", port, process, token=made.stdout.split()[-1])
+        yield BenchTarget("portal", port, process, token=made.stdout.split()[-1])
 
 
-def load(target: Target, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
+def load(target: BenchTarget, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", str(connections), "--token", target.token, "--requests", str(requests), "--model", model]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -66,7 +67,7 @@ def load(target: Target, requests: int, connections: int, model: str = "plain") 
 
 
 def attempts(database: Path) -> tuple[Counter[str], Counter[str]]:
-    """How often each channel was asked, and how each try ended."""
+    """The number of attempts by channel, and by outcome."""
     asked: Counter[str] = Counter()
     ended: Counter[str] = Counter()
     with closing(sqlite3.connect(database)) as connection:
@@ -95,7 +96,8 @@ def main() -> None:
                 load(target, 1000, options.connections, "warm")
                 calm = load(target, options.requests, options.connections)
             with portal([("dead", base.format(dead)), ("flapping", base.format(flapping)), ("well", base.format(well))], folder / "rough") as target:
-                load(target, 1000, options.connections, "warm")  # the worker, not its circuits: only the last channel serves it
+                # The worker, not its circuits: only the last channel serves it.
+                load(target, 1000, options.connections, "warm")
                 rough = load(target, options.requests, options.connections)
             asked, ended = attempts(folder / "rough" / "state.sqlite3")
     for label, found in (("two that are well", calm), ("dead, flapping, well", rough)):

@@ -1,6 +1,6 @@
-"""What goes wrong, what the client must see of it, and what the record must say. Data for `bench.faults`.
+"""The faults of upstreams, what the client must see, and what the record must say. Data for `bench.faults`.
 
-An upstream that is at fault is a real server on a real port (`tests.support.upstream`); the name of the model chooses what it does.
+The faulty upstream is a real server on a real port (`tests.support.upstream`); the name of the model selects its fault.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import Any, Final
 
 from tests.support.upstream import USAGE, Call, Script, chunk, completion, hello
 
-IDLE: Final = 2  # seconds of the idle and first-byte timeouts that targets are set up with
+IDLE: Final = 2  # seconds of the idle and first-byte timeouts of targets
 TEXT: Final = "Hello there."
-WAIT: Final = 40  # seconds that every form of “come back later” names
+WAIT: Final = 40  # seconds that the upstream asks to wait, in every form
 
 
 @dataclass
-class Seen:
-    """What a client got. `broken`: the connection ended before the answer did. `events`: payloads of the stream."""
+class ClientAnswer:
+    """The answer that a client received."""
 
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    broken: str = ""
+    broken: str = ""  # why the connection ended before the answer did
     seconds: float = 0.0
 
     @property
     def events(self) -> list[str]:
+        """The payloads of a stream."""
         return [line[5:].strip() for line in self.body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n") if line.startswith("data:")]
 
     @property
@@ -42,7 +43,7 @@ class Seen:
 
     @property
     def text(self) -> str:
-        """What the model said, plain or streamed."""
+        """The text of the answer, streamed or not."""
         if not self.events:
             try:
                 return str(json.loads(self.body)["choices"][0]["message"]["content"])
@@ -58,7 +59,7 @@ class Seen:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error object of a refusal or of a stream's last event, empty when there is none."""
+        """The error object of a refusal or of a stream's last event; empty when there is none."""
         for text in [self.body.decode("utf-8", "replace")] if not self.events else [event for event in self.events if event != "[DONE]"][::-1]:
             try:
                 found = json.loads(text).get("error")
@@ -69,31 +70,30 @@ class Seen:
         return {}
 
 
-Check = Callable[[Seen], str]  # what is wrong, empty when nothing is
+FaultCheck = Callable[[ClientAnswer], str]  # what is wrong, empty when nothing is
 
 
 @dataclass(frozen=True)
 class Case:
-    """`spare`: a second upstream, which is well, serves the model, too. `tells`: what a client must see. `outcome`: of the first attempt on the record;
-    `ends`: how the record says that the request ended. `where`: `upstream` (the scripted one), `refused`, `tls`."""
+    """One fault of an upstream."""
 
     name: str
     script: Script
-    check: Check
-    tells: str
+    check: FaultCheck
+    expected: str  # what the client must see, in words
     stream: bool = False
-    spare: bool = False
-    outcome: str = ""
-    ends: str = "completed"
-    where: str = "upstream"
-    waits: bool = False
-    retry: str = "broken"
+    spare: bool = False  # a second, healthy upstream serves the model as well
+    outcome: str = ""  # of the first attempt on the record
+    ends: str = "completed"  # the end reason on the record
+    where: str = "upstream"  # `upstream` (the scripted one), `refused` or `tls`
+    waits: bool = False  # the record must contain the upstream's wait
+    retry: str = "broken"  # the channel's `retry_unanswered`
 
 
-# -- what clients must see ---------------------------------------------------------------------------------------------
+# -- checks of what clients see ----------------------------------------------------------------------------------------
 
 
-def whole(seen: Seen) -> str:
+def complete(seen: ClientAnswer) -> str:
     if seen.status != 200 or seen.broken:
         return f"status {seen.status} {seen.broken}".strip()
     if seen.text != TEXT:
@@ -101,8 +101,8 @@ def whole(seen: Seen) -> str:
     return "" if not seen.events or seen.done else "no [DONE]"
 
 
-def refused(*statuses: int, code: str = "", retry_after: bool = False) -> Check:
-    def look(seen: Seen) -> str:
+def refused_with(*statuses: int, code: str = "", retry_after: bool = False) -> FaultCheck:
+    def check(seen: ClientAnswer) -> str:
         if seen.status not in statuses:
             return f"status {seen.status or seen.broken}"
         if not seen.error.get("message"):
@@ -113,11 +113,11 @@ def refused(*statuses: int, code: str = "", retry_after: bool = False) -> Check:
             return f"Retry-After is {seen.headers.get('retry-after')!r}"
         return ""
 
-    return look
+    return check
 
 
-def cut_off(seen: Seen) -> str:
-    """A stream that began and could not end: an error in it, and no sign of a regular end."""
+def cut_off(seen: ClientAnswer) -> str:
+    """A stream that began and broke off must contain an error, and no regular end."""
     if seen.status != 200:
         return f"status {seen.status}"
     if seen.done or "[DONE]" in seen.events:
@@ -125,17 +125,17 @@ def cut_off(seen: Seen) -> str:
     return "" if seen.error.get("message") else "ends without an error, as if it were complete" if not seen.broken else "no error event, only a broken connection"
 
 
-def soon(check: Check, seconds: float) -> Check:
-    def look(seen: Seen) -> str:
+def within(check: FaultCheck, seconds: float) -> FaultCheck:
+    def timed(seen: ClientAnswer) -> str:
         return check(seen) or (f"after {seen.seconds:.1f} s" if seen.seconds > seconds else "")
 
-    return look
+    return timed
 
 
-# -- what upstreams do -------------------------------------------------------------------------------------------------
+# -- scripts of upstreams ----------------------------------------------------------------------------------------------
 
 
-def answers(status: int, body: object = None, headers: dict[str, str] | Callable[[], dict[str, str]] | None = None) -> Script:
+def answer_with(status: int, body: object = None, headers: dict[str, str] | Callable[[], dict[str, str]] | None = None) -> Script:
     async def script(call: Call) -> None:
         sent = headers() if callable(headers) else headers
         await call.reply(status, {"error": {"message": "mock fault", "type": "mock_error", "param": None, "code": "mock"}} if body is None else body, sent)
@@ -143,8 +143,8 @@ def answers(status: int, body: object = None, headers: dict[str, str] | Callable
     return script
 
 
-def error(status: int, code: str, message: str = "mock fault", headers: dict[str, str] | Callable[[], dict[str, str]] | None = None, **more: Any) -> Script:
-    return answers(status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code, **more}}, headers)
+def answer_error(status: int, code: str, message: str = "mock fault", headers: dict[str, str] | Callable[[], dict[str, str]] | None = None, **more: Any) -> Script:
+    return answer_with(status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code, **more}}, headers)
 
 
 async def reset(call: Call) -> None:
@@ -217,7 +217,7 @@ async def split_utf8(call: Call) -> None:
     await call.end()
 
 
-def intact_utf8(seen: Seen) -> str:
+def intact_utf8(seen: ClientAnswer) -> str:
     return "" if seen.status == 200 and seen.text == "Grüße, 世界 🌍" and seen.done else f"status {seen.status}, the text is {seen.text[:40]!r}"
 
 
@@ -230,7 +230,7 @@ async def huge_event(call: Call) -> None:
     await call.end()
 
 
-def intact_huge(seen: Seen) -> str:
+def intact_huge(seen: ClientAnswer) -> str:
     return "" if seen.status == 200 and len(seen.text) == 20_000_000 and seen.done else f"status {seen.status}, {len(seen.text)} characters"
 
 
@@ -254,7 +254,7 @@ async def endless(call: Call) -> None:
         await asyncio.sleep(0)
 
 
-async def paced(call: Call) -> None:
+async def slow_stream(call: Call) -> None:
     await call.open_stream()
     while True:
         await call.event(chunk("word "))
@@ -267,7 +267,7 @@ async def half_a_plain_answer(call: Call) -> None:
     await call.closed_event()
 
 
-async def fine(call: Call) -> None:
+async def healthy(call: Call) -> None:
     if call.json.get("stream"):
         await call.open_stream()
         for word in ("Hello", " there", "."):
@@ -290,14 +290,14 @@ def _rfc3339() -> dict[str, str]:
 
 
 _RESETS: Final[dict[str, Script]] = {
-    "retry-after": error(429, "rate_limit_exceeded", headers={"retry-after": str(WAIT)}),
-    "retry-after-ms": error(429, "rate_limit_exceeded", headers={"retry-after-ms": str(WAIT * 1000)}),
-    "HTTP date": error(429, "rate_limit_exceeded", headers=_date),
-    "Go duration": error(429, "rate_limit_exceeded", headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"0m{WAIT}s"}),
-    "RFC 3339": error(429, "rate_limit_error", headers=_rfc3339),
-    "epoch": error(429, "rate_limit_exceeded", headers=lambda: {"x-ratelimit-reset": str(int((time.time() + WAIT) * 1000))}),
-    "words": error(429, "rate_limit_exceeded", f"Rate limit reached. Please try again in {WAIT}.0s."),
-    "RetryInfo": answers(
+    "retry-after": answer_error(429, "rate_limit_exceeded", headers={"retry-after": str(WAIT)}),
+    "retry-after-ms": answer_error(429, "rate_limit_exceeded", headers={"retry-after-ms": str(WAIT * 1000)}),
+    "HTTP date": answer_error(429, "rate_limit_exceeded", headers=_date),
+    "Go duration": answer_error(429, "rate_limit_exceeded", headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"0m{WAIT}s"}),
+    "RFC 3339": answer_error(429, "rate_limit_error", headers=_rfc3339),
+    "epoch": answer_error(429, "rate_limit_exceeded", headers=lambda: {"x-ratelimit-reset": str(int((time.time() + WAIT) * 1000))}),
+    "words": answer_error(429, "rate_limit_exceeded", f"Rate limit reached. Please try again in {WAIT}.0s."),
+    "RetryInfo": answer_with(
         429,
         {
             "error": {
@@ -312,39 +312,43 @@ _RESETS: Final[dict[str, Script]] = {
 _SPARE: Final = "the whole answer, from the other upstream"
 
 CASES: Final = (
-    Case("connection refused", fine, whole, _SPARE, spare=True, where="refused", outcome="transient"),
-    Case("connection refused, no other", fine, refused(502, 503, 500), "502 with an error object", where="refused", outcome="transient", ends="upstream_error"),
-    Case("TLS error", fine, whole, _SPARE, spare=True, where="tls", outcome="transient"),
-    Case("401", error(401, "invalid_api_key"), whole, _SPARE, spare=True, outcome="key_dead"),
-    Case("401, no other", error(401, "invalid_api_key"), refused(502, 503), "502, never 401: the client's own token is fine", outcome="key_dead", ends="upstream_error"),
-    Case("402", error(402, "x"), whole, _SPARE, spare=True, outcome="billing"),
-    Case("403", error(403, "x"), whole, _SPARE, spare=True, outcome="key_forbidden_model"),
-    Case("404", error(404, "model_not_found"), whole, _SPARE, spare=True, outcome="key_forbidden_model"),
-    *(Case(f"429, {name}", script, whole, _SPARE, spare=True, outcome="rate", waits=True) for name, script in _RESETS.items()),
-    Case("429, no other", _RESETS["retry-after"], refused(429, retry_after=True), "429 with the upstream's own Retry-After", outcome="rate", waits=True, ends="upstream_error"),
-    Case("500", error(500, "x"), whole, _SPARE, spare=True, outcome="transient"),
-    Case("500 on a stream", error(500, "x"), whole, _SPARE, spare=True, stream=True, outcome="transient"),
-    Case("503", error(503, "x"), whole, _SPARE, spare=True, outcome="overload"),
-    Case("529", error(529, "overloaded_error"), whole, _SPARE, spare=True, outcome="overload"),
-    Case("HTML 502", answers(502, b"<html><h1>502 Bad Gateway</h1></html>", {"content-type": "text/html"}), whole, _SPARE, spare=True, outcome="transient"),
-    Case("HTML 200", answers(200, b"<html>Welcome</html>", {"content-type": "text/html"}), whole, _SPARE, spare=True, outcome="transient"),
-    Case("200 with an error body", error(200, "server_error"), whole, _SPARE, spare=True, outcome="transient"),
-    Case("empty 200", answers(200, b""), whole, _SPARE, spare=True, outcome="transient"),
-    Case("empty 200 on a stream", answers(200, b"", {"content-type": "text/event-stream"}), whole, _SPARE, spare=True, stream=True, outcome="transient"),
-    Case("malformed JSON", answers(200, b'{"choices": [{"mess'), whole, _SPARE, spare=True, outcome="transient"),
-    Case("error as first event", error_as_first_event, whole, _SPARE, spare=True, stream=True, outcome="transient"),
-    Case("redirect", answers(302, b"", {"location": "http://127.0.0.1:9/v1"}), whole, _SPARE, spare=True, outcome="config"),
-    Case("gzip cut", gzip_cut, whole, _SPARE, spare=True, outcome="transient"),
-    Case("plain answer cut", plain_cut, whole, _SPARE, spare=True, outcome="unanswered"),
-    Case("reset", reset, whole, _SPARE, spare=True, outcome="unanswered"),
-    Case("slow first byte", silent, soon(whole, IDLE + 2), f"{_SPARE}, after the first-byte timeout", spare=True, outcome="timeout", retry="always"),
-    Case("slow first byte, no other", silent, soon(refused(504, 408), IDLE + 2), "504 (or 408) after the first-byte timeout", outcome="timeout", ends="timeout"),
-    Case("stall mid-stream", stall, soon(cut_off, IDLE + 2), "an error event after the idle timeout, no [DONE]", stream=True, ends="timeout"),
+    Case("connection refused", healthy, complete, _SPARE, spare=True, where="refused", outcome="transient"),
+    Case("connection refused, no other", healthy, refused_with(502, 503, 500), "502 with an error object", where="refused", outcome="transient", ends="upstream_error"),
+    Case("TLS error", healthy, complete, _SPARE, spare=True, where="tls", outcome="transient"),
+    Case("401", answer_error(401, "invalid_api_key"), complete, _SPARE, spare=True, outcome="key_dead"),
+    Case(
+        "401, no other", answer_error(401, "invalid_api_key"), refused_with(502, 503), "502, never 401: the client's own token is fine", outcome="key_dead", ends="upstream_error"
+    ),
+    Case("402", answer_error(402, "x"), complete, _SPARE, spare=True, outcome="billing"),
+    Case("403", answer_error(403, "x"), complete, _SPARE, spare=True, outcome="key_forbidden_model"),
+    Case("404", answer_error(404, "model_not_found"), complete, _SPARE, spare=True, outcome="key_forbidden_model"),
+    *(Case(f"429, {name}", script, complete, _SPARE, spare=True, outcome="rate", waits=True) for name, script in _RESETS.items()),
+    Case(
+        "429, no other", _RESETS["retry-after"], refused_with(429, retry_after=True), "429 with the upstream's own Retry-After", outcome="rate", waits=True, ends="upstream_error"
+    ),
+    Case("500", answer_error(500, "x"), complete, _SPARE, spare=True, outcome="transient"),
+    Case("500 on a stream", answer_error(500, "x"), complete, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("503", answer_error(503, "x"), complete, _SPARE, spare=True, outcome="overload"),
+    Case("529", answer_error(529, "overloaded_error"), complete, _SPARE, spare=True, outcome="overload"),
+    Case("HTML 502", answer_with(502, b"<html><h1>502 Bad Gateway</h1></html>", {"content-type": "text/html"}), complete, _SPARE, spare=True, outcome="transient"),
+    Case("HTML 200", answer_with(200, b"<html>Welcome</html>", {"content-type": "text/html"}), complete, _SPARE, spare=True, outcome="transient"),
+    Case("200 with an error body", answer_error(200, "server_error"), complete, _SPARE, spare=True, outcome="transient"),
+    Case("empty 200", answer_with(200, b""), complete, _SPARE, spare=True, outcome="transient"),
+    Case("empty 200 on a stream", answer_with(200, b"", {"content-type": "text/event-stream"}), complete, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("malformed JSON", answer_with(200, b'{"choices": [{"mess'), complete, _SPARE, spare=True, outcome="transient"),
+    Case("error as first event", error_as_first_event, complete, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case("redirect", answer_with(302, b"", {"location": "http://127.0.0.1:9/v1"}), complete, _SPARE, spare=True, outcome="config"),
+    Case("gzip cut", gzip_cut, complete, _SPARE, spare=True, outcome="transient"),
+    Case("plain answer cut", plain_cut, complete, _SPARE, spare=True, outcome="unanswered"),
+    Case("reset", reset, complete, _SPARE, spare=True, outcome="unanswered"),
+    Case("slow first byte", silent, within(complete, IDLE + 2), f"{_SPARE}, after the first-byte timeout", spare=True, outcome="timeout", retry="always"),
+    Case("slow first byte, no other", silent, within(refused_with(504, 408), IDLE + 2), "504 (or 408) after the first-byte timeout", outcome="timeout", ends="timeout"),
+    Case("stall mid-stream", stall, within(cut_off, IDLE + 2), "an error event after the idle timeout, no [DONE]", stream=True, ends="timeout"),
     Case("cut mid-stream", cut_mid_stream, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
     Case("end without terminal event", end_without_terminal, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
-    Case("cut after terminal event", cut_after_terminal, whole, "the whole answer and [DONE]", stream=True),
+    Case("cut after terminal event", cut_after_terminal, complete, "the whole answer and [DONE]", stream=True),
     Case("error mid-stream", error_mid_stream, cut_off, "the upstream's error, no [DONE]", stream=True, ends="upstream_error"),
-    Case("malformed event", malformed_event, whole, "the events before and after it, and [DONE]", stream=True),
+    Case("malformed event", malformed_event, complete, "the events before and after it, and [DONE]", stream=True),
     Case("UTF-8 split", split_utf8, intact_utf8, "the same characters", stream=True),
     Case("20 MB event", huge_event, intact_huge, "every byte of it", stream=True),
 )

@@ -1,4 +1,7 @@
-"""Faults that are not the upstream's: clients that leave or never read, a kill, a database or a Redis that is away. Each returns what is wrong, empty when nothing is."""
+"""Faults other than the upstream's: clients that disconnect or never read, a kill, an unreachable database.
+
+Each function returns what is wrong, empty when nothing is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench import fault_cases
-from bench.fault_targets import Target
+from bench.fault_targets import FaultTarget
 from bench.run import ROOT, rss_mib, wait_for
 from tests.support.upstream import Script, Upstream
 
@@ -27,22 +30,22 @@ _CLOSED = 1.0  # seconds in which the upstream call must be closed
 
 
 @dataclass(frozen=True)
-class Event:
-    """`models`: what the upstream does for the models that the case uses. `ours`: it needs the process and database of this portal."""
+class FaultEvent:
+    """One fault of a client or of the portal."""
 
     name: str
-    tells: str
-    run: Callable[[Target, Upstream], str]
-    models: dict[str, Script]
-    ours: bool = False
+    expected: str  # what must happen, in words
+    run: Callable[[FaultTarget, Upstream], str]
+    models: dict[str, Script]  # the upstream's scripts by model
+    needs_database: bool = False  # and the process of this portal
 
 
 def body_of(model: str, stream: bool) -> bytes:
     return json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "Say hello."}]}).encode()
 
 
-def raw(target: Target, model: str, stream: bool) -> socket.socket:
-    """A connection on which a request has been sent, and nothing read."""
+def raw(target: FaultTarget, model: str, stream: bool) -> socket.socket:
+    """A connection on which a request has been sent and nothing read."""
     parts = urlsplit(target.base_url)
     body = body_of(model, stream)
     found = socket.create_connection((parts.hostname or "", parts.port or 80), 10)
@@ -54,10 +57,10 @@ def raw(target: Target, model: str, stream: bool) -> socket.socket:
     return found
 
 
-def ask(target: Target, model: str, stream: bool = False, timeout: float = 60) -> fault_cases.Seen:
-    """One request, read to its end."""
+def ask(target: FaultTarget, model: str, stream: bool = False, timeout: float = 60) -> fault_cases.ClientAnswer:
+    """Send one request and read its answer to the end."""
     began = time.monotonic()
-    seen = fault_cases.Seen()
+    seen = fault_cases.ClientAnswer()
     headers = {"authorization": f"Bearer {target.token}", "content-type": "application/json"}
     pieces: list[bytes] = []
     try:
@@ -71,11 +74,11 @@ def ask(target: Target, model: str, stream: bool = False, timeout: float = 60) -
     return seen
 
 
-# -- clients that leave ------------------------------------------------------------------------------------------------
+# -- clients that disconnect -------------------------------------------------------------------------------------------
 
 
-def _leaves(model: str, stream: bool, after: float, until_read: bool, ends: str) -> Callable[[Target, Upstream], str]:
-    def run(target: Target, upstream: Upstream) -> str:
+def _disconnects(model: str, stream: bool, after: float, until_read: bool, ends: str) -> Callable[[FaultTarget, Upstream], str]:
+    def run(target: FaultTarget, upstream: Upstream) -> str:
         before = upstream.count(model)
         connection = raw(target, model, stream)
         if not _until(lambda: upstream.count(model) > before, 10):
@@ -104,12 +107,12 @@ def _leaves(model: str, stream: bool, after: float, until_read: bool, ends: str)
     return run
 
 
-def _records(target: Target, model: str) -> list[str]:
-    assert target.query is not None  # noqa: S101  # asked by the callers
+def _records(target: FaultTarget, model: str) -> list[str]:
+    assert target.query is not None  # noqa: S101  # checked by the callers
     return [row[0] for row in target.query(f"SELECT end_reason FROM relay_usagerecord WHERE model = '{model}' ORDER BY id")]  # noqa: S608  # names of ours
 
 
-def _leaves_at_end(target: Target, upstream: Upstream) -> str:
+def _disconnects_at_end(target: FaultTarget, upstream: Upstream) -> str:
     connection = raw(target, "fault-leaves-at-end", True)
     data = b""
     while b"[DONE]" not in data and (piece := connection.recv(65536)):
@@ -122,8 +125,8 @@ def _leaves_at_end(target: Target, upstream: Upstream) -> str:
     return "" if _records(target, "fault-leaves-at-end") == ["completed"] else f"the record says {_records(target, 'fault-leaves-at-end')}"
 
 
-def _never_reads(target: Target, upstream: Upstream) -> str:
-    """What it does not take must not pile up, and must not keep others waiting."""
+def _never_reads(target: FaultTarget, upstream: Upstream) -> str:
+    """Unread data must not accumulate, and must not delay other clients."""
     before = rss_mib(target.process.pid) if target.process is not None else 0.0
     connection = raw(target, "fault-never-reads", True)
     time.sleep(4)
@@ -131,7 +134,7 @@ def _never_reads(target: Target, upstream: Upstream) -> str:
     grown = rss_mib(target.process.pid) - before if target.process is not None else 0.0
     connection.close()
     closed = upstream.count("fault-never-reads") and upstream.last("fault-never-reads").closed.wait(10)
-    wrong = fault_cases.whole(other)
+    wrong = fault_cases.complete(other)
     if wrong:
         return f"another client: {wrong}"
     if grown > 40:
@@ -142,17 +145,17 @@ def _never_reads(target: Target, upstream: Upstream) -> str:
 # -- the portal's own faults -------------------------------------------------------------------------------------------
 
 
-def _kill(target: Target, upstream: Upstream) -> str:
-    """kill -9 under load: every whole answer has exactly one record, and the books balance after the restart."""
-    assert target.process is not None and target.query is not None  # noqa: S101  # `ours`
-    whole: list[str] = []
+def _kill(target: FaultTarget, upstream: Upstream) -> str:
+    """kill -9 under load: every complete answer has exactly one record, and the ledger balances after the restart."""
+    assert target.process is not None and target.query is not None  # noqa: S101  # `needs_database`
+    complete: list[str] = []
     stop = threading.Event()
 
     def client(stream: bool) -> None:
         while not stop.is_set():
             seen = ask(target, "fault-beside", stream, 10)
-            if not fault_cases.whole(seen):
-                whole.append(seen.headers["x-request-id"])
+            if not fault_cases.complete(seen):
+                complete.append(seen.headers["x-request-id"])
 
     threads = [threading.Thread(target=client, args=(index % 2 == 0,)) for index in range(10)]
     for thread in threads:
@@ -165,30 +168,34 @@ def _kill(target: Target, upstream: Upstream) -> str:
         thread.join(20)
     restart(target)
     rows = dict(target.query("SELECT request_id, count(*) FROM relay_usagerecord GROUP BY request_id"))
-    lost = [one for one in whole if rows.get(one) != 1]
-    if lost or len(whole) < 20:
-        return f"{len(lost)} of {len(whole)} whole answers without exactly one record"
-    return books(target)
+    lost = [one for one in complete if rows.get(one) != 1]
+    if lost or len(complete) < 20:
+        return f"{len(lost)} of {len(complete)} whole answers without exactly one record"
+    return verify_ledger(target)
 
 
-def restart(target: Target) -> None:
+def restart(target: FaultTarget) -> None:
     target.process = subprocess.Popen(
-        [sys.executable, "manage.py", "serve", "--port", str(target.port)], cwd=ROOT, env={**os.environ, **target.env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "manage.py", "serve", "--port", str(target.port)],
+        cwd=ROOT,
+        env={**os.environ, **target.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     wait_for(target.port, target.process)
 
 
-def books(target: Target) -> str:
-    """Empty when `ledger verify` finds nothing."""
+def verify_ledger(target: FaultTarget) -> str:
+    """Run `ledger verify`; returns its last line when it finds a difference."""
     done = subprocess.run([sys.executable, "manage.py", "ledger", "verify"], cwd=ROOT, env={**os.environ, **target.env}, capture_output=True, text=True)
     return "" if done.returncode == 0 else f"the books differ: {done.stdout.strip().splitlines()[-1]}"
 
 
-def _database_away(target: Target, upstream: Upstream) -> str:
-    """For ten seconds nothing can be written. Whole answers have records afterwards; the others were told to come back."""
-    assert target.query is not None  # noqa: S101  # `ours`
-    seen: list[fault_cases.Seen] = []
+def _database_away(target: FaultTarget, upstream: Upstream) -> str:
+    """For ten seconds nothing can be written: complete answers get records, others 503 with Retry-After."""
+    assert target.query is not None  # noqa: S101  # `needs_database`
+    seen: list[fault_cases.ClientAnswer] = []
     stop = threading.Event()
 
     def client() -> None:
@@ -206,17 +213,17 @@ def _database_away(target: Target, upstream: Upstream) -> str:
     stop.set()
     for thread in threads:
         thread.join(40)
-    wrong = [one for one in seen if fault_cases.whole(one) and fault_cases.refused(503, code="relay_unavailable", retry_after=True)(one)]
+    wrong = [one for one in seen if fault_cases.complete(one) and fault_cases.refused_with(503, code="relay_unavailable", retry_after=True)(one)]
     if wrong:
         return f"{len(wrong)} of {len(seen)}: status {wrong[0].status} {wrong[0].broken} {wrong[0].error.get('code', '')}"
-    answered = [one.headers["x-request-id"] for one in seen if not fault_cases.whole(one)]
+    answered = [one.headers["x-request-id"] for one in seen if not fault_cases.complete(one)]
     missing = [one for one in answered if target.record(one, 20) is None]
-    if missing or fault_cases.whole(seen[-1]):
+    if missing or fault_cases.complete(seen[-1]):
         return f"{len(missing)} of {len(answered)} whole answers without a record" if missing else "it did not recover"
-    return books(target)
+    return verify_ledger(target)
 
 
-def _lock_sqlite(target: Target, seconds: float) -> None:
+def _lock_sqlite(target: FaultTarget, seconds: float) -> None:
     connection = sqlite3.connect(os.path.join(target.env["AIRELAYS_DATA_DIR"], "state.sqlite3"), timeout=30, isolation_level=None)  # noqa: PTH118  # a string from the environment
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -226,7 +233,7 @@ def _lock_sqlite(target: Target, seconds: float) -> None:
         connection.close()
 
 
-def _refuse_postgresql(target: Target, seconds: float) -> None:
+def _refuse_postgresql(target: FaultTarget, seconds: float) -> None:
     import psycopg
 
     url = target.env["AIRELAYS_DATABASE_URL"]
@@ -249,30 +256,30 @@ def _until(found: Callable[[], Any], seconds: float) -> bool:
     return True
 
 
-_C = fault_cases
-_SHUT = "its upstream call closed within 1 s"
+_CASES = fault_cases
+_UPSTREAM_CLOSED = "its upstream call closed within 1 s"
 EVENTS = (
-    Event(
+    FaultEvent(
         "client leaves before the headers",
-        _SHUT,
-        _leaves("fault-leaves-before", False, 0.5, False, "client_gone"),
-        {"fault-leaves-before": _C.silent},
+        _UPSTREAM_CLOSED,
+        _disconnects("fault-leaves-before", False, 0.5, False, "client_gone"),
+        {"fault-leaves-before": _CASES.silent},
     ),
-    Event(
+    FaultEvent(
         "client leaves before the headers of a stream",
-        _SHUT,
-        _leaves("fault-leaves-before-stream", True, 0.5, False, "client_gone"),
-        {"fault-leaves-before-stream": _C.silent},
+        _UPSTREAM_CLOSED,
+        _disconnects("fault-leaves-before-stream", True, 0.5, False, "client_gone"),
+        {"fault-leaves-before-stream": _CASES.silent},
     ),
-    Event(
+    FaultEvent(
         "client leaves during a plain answer",
-        _SHUT,
-        _leaves("fault-leaves-plain", False, 0.5, False, "client_gone"),
-        {"fault-leaves-plain": _C.half_a_plain_answer},
+        _UPSTREAM_CLOSED,
+        _disconnects("fault-leaves-plain", False, 0.5, False, "client_gone"),
+        {"fault-leaves-plain": _CASES.half_a_plain_answer},
     ),
-    Event("client leaves during a stream", _SHUT, _leaves("fault-leaves-stream", True, 0.3, True, "client_gone"), {"fault-leaves-stream": _C.paced}),
-    Event("client leaves at the end", "a record of a completed answer", _leaves_at_end, {"fault-leaves-at-end": _C.fine}),
-    Event("client never reads", "others served, memory flat", _never_reads, {"fault-never-reads": _C.endless, "fault-beside": _C.fine}),
-    Event("kill -9", "every whole answer has one record; the books balance", _kill, {"fault-beside": _C.fine}, ours=True),
-    Event("database away for 10 s", "whole answers, or 503 with Retry-After; nothing lost", _database_away, {"fault-beside": _C.fine}, ours=True),
+    FaultEvent("client leaves during a stream", _UPSTREAM_CLOSED, _disconnects("fault-leaves-stream", True, 0.3, True, "client_gone"), {"fault-leaves-stream": _CASES.slow_stream}),
+    FaultEvent("client leaves at the end", "a record of a completed answer", _disconnects_at_end, {"fault-leaves-at-end": _CASES.healthy}),
+    FaultEvent("client never reads", "others served, memory flat", _never_reads, {"fault-never-reads": _CASES.endless, "fault-beside": _CASES.healthy}),
+    FaultEvent("kill -9", "every whole answer has one record; the books balance", _kill, {"fault-beside": _CASES.healthy}, needs_database=True),
+    FaultEvent("database away for 10 s", "whole answers, or 503 with Retry-After; nothing lost", _database_away, {"fault-beside": _CASES.healthy}, needs_database=True),
 )

@@ -1,6 +1,6 @@
-"""Prepares a portal for the bench of faults: `python -m bench.fault_setup FILE`. Prints the token of a user with money.
+"""Prepares a portal for the fault tests: `python -m bench.fault_setup FILE`. Prints the token of a user with a balance.
 
-Every case has channels of its own: what a channel is left alone for must not reach the next case.
+Every case has its own channels, so that the cooldowns of one case do not affect the next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The gateways that the bench of faults is run against: this portal on SQLite or PostgreSQL, LiteLLM's proxy, or any base URL.
+"""The gateways that the fault tests run against: this portal on SQLite or PostgreSQL, LiteLLM's proxy, or any base URL.
 
-A case's model is called after the case; every target knows it as `fault-<case>`, with the faulty upstream first and, where the case has one, the
-spare second.
+The model of a case is named after it, `fault-<case>`; it is served by the faulty upstream first and, if the case has
+one, by the spare second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def model_of(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class UpstreamUrls:
     """Base URLs of the upstreams."""
 
     faulty: str
@@ -43,19 +43,19 @@ class Places:
 
 
 @dataclass
-class Target:
-    """`query(sql)`: of its database, None where it cannot be asked. `restart`: after it was killed."""
+class FaultTarget:
+    """A gateway that is being tested."""
 
     name: str
     base_url: str
     token: str
     process: subprocess.Popen[bytes] | None = None
-    query: Callable[[str], list[tuple[Any, ...]]] | None = None
+    query: Callable[[str], list[tuple[Any, ...]]] | None = None  # runs SQL on its database; None: not accessible
     env: dict[str, str] = field(default_factory=dict)
     port: int = 0
 
     def record(self, request_id: str, seconds: float = 15.0) -> dict[str, Any] | None:
-        """The usage record of a request, waited for. None when there is none, or none can be read."""
+        """Wait for the usage record of a request; None when there is none, or it cannot be read."""
         until = time.monotonic() + seconds
         while self.query is not None and time.monotonic() < until:
             rows = self.query(f"SELECT {', '.join(_COLUMNS)} FROM relay_usagerecord WHERE request_id = '{request_id}'")  # noqa: S608  # an id that the relay made
@@ -69,34 +69,39 @@ class Target:
 
 
 @contextmanager
-def portal(cases: Sequence[Case], others: Sequence[str], places: Places, folder: Path, database: str = "", redis: str = "") -> Iterator[Target]:
-    """This portal: `others` are models that the upstream scripts, and that have no spare."""
+def portal(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, folder: Path, database: str = "", redis: str = "") -> Iterator[FaultTarget]:
+    """Start this portal. `others`: further scripted models, without a spare."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     env = {
-        "AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "AIRELAYS_IDLE_TIMEOUT": str(IDLE), "AIRELAYS_FIRST_BYTE_TIMEOUT": str(IDLE),
-        "AIRELAYS_JOBS": "false", "AIRELAYS_DATABASE_URL": database, "AIRELAYS_REDIS_URL": redis,
-    }  # fmt: skip
+        "AIRELAYS_DATA_DIR": str(folder / "data"),
+        "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1",
+        "AIRELAYS_IDLE_TIMEOUT": str(IDLE),
+        "AIRELAYS_FIRST_BYTE_TIMEOUT": str(IDLE),
+        "AIRELAYS_JOBS": "false",
+        "AIRELAYS_DATABASE_URL": database,
+        "AIRELAYS_REDIS_URL": redis,
+    }
     wanted = {
-        "spare": places.spare,
-        "models": [{"name": model_of(case.name), "base": places.of(case), "spare": case.spare, "retry": case.retry} for case in cases]
-        + [{"name": name, "base": places.faulty, "spare": False, "retry": "broken"} for name in others],
+        "spare": urls.spare,
+        "models": [{"name": model_of(case.name), "base": urls.of(case), "spare": case.spare, "retry": case.retry} for case in cases]
+        + [{"name": name, "base": urls.faulty, "spare": False, "retry": "broken"} for name in others],
     }
     (folder / "wanted.json").write_text(json.dumps(wanted))
     made = subprocess.run(
         [sys.executable, "-m", "bench.fault_setup", str(folder / "wanted.json")], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.PIPE, text=True
     )
     with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "portal.log", env) as process:
-        target = Target("portal", f"http://127.0.0.1:{port}/v1", made.stdout.split()[-1], process, _asker(database, folder / "data" / "state.sqlite3"), env, port)
+        target = FaultTarget("portal", f"http://127.0.0.1:{port}/v1", made.stdout.split()[-1], process, _query_function(database, folder / "data" / "state.sqlite3"), env, port)
         yield target
-        if target.process is not process and target.process is not None:  # a case has killed the first one and started another
+        if target.process is not process and target.process is not None:  # a case has killed and restarted it
             target.process.terminate()
             target.process.wait(30)
 
 
 @contextmanager
 def own_database(server: str) -> Iterator[str]:
-    """A new database on a PostgreSQL server, dropped afterwards."""
+    """Create a database on a PostgreSQL server, and drop it afterwards."""
     import psycopg
 
     name = f"airelays_faults_{os.getpid()}"
@@ -112,7 +117,7 @@ def own_database(server: str) -> Iterator[str]:
         run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-def _asker(database: str, path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
+def _query_function(database: str, path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
     def ask(sql: str) -> list[tuple[Any, ...]]:
         if database:
             import psycopg
@@ -126,8 +131,8 @@ def _asker(database: str, path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
 
 
 @contextmanager
-def litellm(cases: Sequence[Case], others: Sequence[str], places: Places, folder: Path) -> Iterator[Target]:
-    """LiteLLM's proxy with its own means: the same timeouts, and the spare as a fallback of the faulty one."""
+def litellm(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, folder: Path) -> Iterator[FaultTarget]:
+    """Start LiteLLM's proxy with the same timeouts, and the spare as the fallback of the faulty upstream."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     models, fallbacks = [], []
@@ -137,15 +142,15 @@ def litellm(cases: Sequence[Case], others: Sequence[str], places: Places, folder
 
     for case in cases:
         name = model_of(case.name)
-        models.append(entry(name, name, places.of(case)))
+        models.append(entry(name, name, urls.of(case)))
         if case.spare:
-            models.append(entry(f"{name}-spare", name, places.spare))
+            models.append(entry(f"{name}-spare", name, urls.spare))
             fallbacks.append({name: [f"{name}-spare"]})
-    models += [entry(name, name, places.faulty) for name in others]
+    models += [entry(name, name, urls.faulty) for name in others]
     config = {"model_list": models, "general_settings": {"master_key": "sk-bench"}, "litellm_settings": {"telemetry": False, "fallbacks": fallbacks, "num_retries": 0}}
-    (folder / "litellm.yaml").write_text(json.dumps(config))  # JSON is YAML, too
+    (folder / "litellm.yaml").write_text(json.dumps(config))  # JSON is valid YAML
     env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True", "LITELLM_MODE": "PRODUCTION"}
     command = [str(PEERS / "litellm" / "bin" / "litellm"), "--config", str(folder / "litellm.yaml"), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
     with started(command, port, folder / "litellm.log", env) as process:
         time.sleep(8)
-        yield Target("litellm", f"http://127.0.0.1:{port}/v1", "sk-bench", process)
+        yield FaultTarget("litellm", f"http://127.0.0.1:{port}/v1", "sk-bench", process)

@@ -1,12 +1,13 @@
-"""The bench of faults: `python -m bench.faults [--targets portal,postgresql,litellm] [--database URL] [--only WORDS] [--markdown FILE]`.
+"""Fault tests: `python -m bench.faults [--targets portal,postgresql,litellm] [--database URL] [--only WORDS]
+[--markdown FILE]`.
 
 `--targets portal,postgresql,litellm --database URL` makes one table of all three.
 
-Breaks upstreams, clients and the portal itself in every way that happens, says for each what the client saw and what the record says, and exits
-with 1 when this portal fails a case. Everything listens on 127.0.0.1 and is ended when the run ends.
+Breaks upstreams, clients and the portal itself, checks for each fault what the client saw and what the record says, and
+exits with 1 when this portal fails a case. Everything listens on 127.0.0.1 and is stopped at the end.
 
-Against another gateway: `--base-url http://127.0.0.1:4000/v1 --token sk-… --ports 18101,18102,18103,18104`. The gateway must know the models
-that `--list` prints; the run starts the upstreams on these ports and judges what clients see.
+Against another gateway: `--base-url http://127.0.0.1:4000/v1 --token sk-… --ports 18101,18102,18103,18104`. The gateway
+must serve the models that `--list` prints; the run starts the upstreams on these ports and checks what clients see.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from pathlib import Path
 from typing import Any
 
 from bench import fault_targets
-from bench.fault_cases import CASES, WAIT, Case, fine
-from bench.fault_events import EVENTS, Event, ask, books
-from bench.fault_targets import Places, Target, model_of
+from bench.fault_cases import CASES, WAIT, Case, healthy
+from bench.fault_events import EVENTS, FaultEvent, ask, verify_ledger
+from bench.fault_targets import FaultTarget, UpstreamUrls, model_of
 from bench.redis_gone import redis_gone
 from bench.run import free_port
 from tests.support.upstream import Upstream
 
 
 @dataclass(frozen=True)
-class Result:
-    """`wrong`: empty when it passed. `skipped`: why it could not be tried here."""
+class FaultResult:
+    """The result of one case."""
 
     case: str
-    tells: str
-    wrong: str = ""
-    skipped: str = ""
+    expected: str
+    wrong: str = ""  # empty: it passed
+    skipped: str = ""  # why it could not be tested here
 
     @property
     def mark(self) -> str:
@@ -47,12 +48,12 @@ class Result:
 
 
 @contextmanager
-def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, Places]]:
-    """The faulty one, the spare, and where nobody answers or nobody speaks TLS."""
+def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, UpstreamUrls]]:
+    """Start the faulty upstream, the spare, and one without TLS; one port stays closed."""
     faulty, spare = Upstream(ports[0]), Upstream(ports[1])
     for case in CASES:
         faulty.script(model_of(case.name), case.script)
-        spare.script(model_of(case.name), fine)
+        spare.script(model_of(case.name), healthy)
     for event in EVENTS:
         for model, script in event.models.items():
             faulty.script(model, script)
@@ -74,7 +75,7 @@ def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, Places]]:
     thread = threading.Thread(target=no_tls, daemon=True)
     thread.start()
     try:
-        yield faulty, spare, Places(faulty.base_url, spare.base_url, f"http://127.0.0.1:{ports[3]}/v1", f"https://127.0.0.1:{ports[2]}/v1")
+        yield faulty, spare, UpstreamUrls(faulty.base_url, spare.base_url, f"http://127.0.0.1:{ports[3]}/v1", f"https://127.0.0.1:{ports[2]}/v1")
     finally:
         stop.set()
         thread.join()
@@ -83,16 +84,16 @@ def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, Places]]:
         spare.stop()
 
 
-def judge(target: Target, case: Case) -> Result:
-    """One request of a case, and its record where that can be read."""
+def judge(target: FaultTarget, case: Case) -> FaultResult:
+    """Test one case: its request, and the record if that can be read."""
     seen = ask(target, model_of(case.name), case.stream)
     wrong = case.check(seen)
     if not wrong and target.query is not None:
         wrong = check_record(target, case, seen.headers.get("x-request-id", ""))
-    return Result(case.name, case.tells, wrong)
+    return FaultResult(case.name, case.expected, wrong)
 
 
-def check_record(target: Target, case: Case, request_id: str) -> str:
+def check_record(target: FaultTarget, case: Case, request_id: str) -> str:
     record = target.record(request_id)
     if record is None:
         return "no record"
@@ -110,57 +111,57 @@ def check_record(target: Target, case: Case, request_id: str) -> str:
     return ""
 
 
-def happen(target: Target, event: Event, faulty: Upstream) -> Result:
-    if event.ours and target.query is None:
-        return Result(event.name, event.tells, skipped="no database to look at")
-    return Result(event.name, event.tells, event.run(target, faulty))
+def run_event(target: FaultTarget, event: FaultEvent, faulty: Upstream) -> FaultResult:
+    if event.needs_database and target.query is None:
+        return FaultResult(event.name, event.expected, skipped="no database to look at")
+    return FaultResult(event.name, event.expected, event.run(target, faulty))
 
 
-def run_target(target: Target, faulty: Upstream, only: str, show: bool = True) -> list[Result]:
+def run_target(target: FaultTarget, faulty: Upstream, only: str, show: bool = True) -> list[FaultResult]:
     found = []
-    items: list[Case | Event] = [*CASES, *EVENTS]
+    items: list[Case | FaultEvent] = [*CASES, *EVENTS]
     for item in items:
         if only and only.lower() not in item.name.lower():
             continue
-        result = judge(target, item) if isinstance(item, Case) else happen(target, item, faulty)
+        result = judge(target, item) if isinstance(item, Case) else run_event(target, item, faulty)
         found.append(result)
         if show:
-            print(f"{target.name:10} {result.mark:5} {result.case:45} {result.wrong or result.skipped or result.tells}", flush=True)
+            print(f"{target.name:10} {result.mark:5} {result.case:45} {result.wrong or result.skipped or result.expected}", flush=True)
     if target.query is not None and not only:
-        wrong = books(target)
+        wrong = verify_ledger(target)
         held = target.query("SELECT coalesce(sum(amount), 0) FROM relay_reservation")[0][0]
-        found.append(Result("books after all of it", "`ledger verify` clean", wrong or ("" if held < 10**9 else f"{held} nano-USD still held")))
-        print(f"{target.name:10} {found[-1].mark:5} {found[-1].case:45} {found[-1].wrong or found[-1].tells}", flush=True)
+        found.append(FaultResult("books after all of it", "`ledger verify` clean", wrong or ("" if held < 10**9 else f"{held} nano-USD still held")))
+        print(f"{target.name:10} {found[-1].mark:5} {found[-1].case:45} {found[-1].wrong or found[-1].expected}", flush=True)
     return found
 
 
-def run_named(name: str, server: str, others: list[str], places: Places, folder: Path, faulty: Upstream, only: str) -> tuple[str, list[Result]]:
-    """One target from its start to its end: `portal`, `postgresql` (the portal on it) or `litellm`."""
+def run_named(name: str, server: str, others: list[str], urls: UpstreamUrls, folder: Path, faulty: Upstream, only: str) -> tuple[str, list[FaultResult]]:
+    """Test one target: `portal`, `postgresql` (the portal with that database) or `litellm`."""
     if name == "litellm":
-        with fault_targets.litellm(CASES, others, places, folder / name) as target:
+        with fault_targets.litellm(CASES, others, urls, folder / name) as target:
             return "LiteLLM", run_target(target, faulty, only)
     with ExitStack() as stack:
         database = stack.enter_context(fault_targets.own_database(server)) if name == "postgresql" else ""
-        target = stack.enter_context(fault_targets.portal(CASES, others, places, folder / name, database))
+        target = stack.enter_context(fault_targets.portal(CASES, others, urls, folder / name, database))
         found = run_target(target, faulty, only)
     if name == "portal" and (not only or only.lower() in "redis gone"):
-        wrong, skipped = redis_gone(places, folder / "redis", faulty)
-        found.append(Result("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
-        print(f"{'portal':10} {found[-1].mark:5} {'Redis gone':45} {wrong or skipped or found[-1].tells}", flush=True)
+        wrong, skipped = redis_gone(urls, folder / "redis", faulty)
+        found.append(FaultResult("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
+        print(f"{'portal':10} {found[-1].mark:5} {'Redis gone':45} {wrong or skipped or found[-1].expected}", flush=True)
     return ("portal, PostgreSQL" if database else "portal, SQLite"), found
 
 
-def markdown(results: dict[str, list[Result]]) -> str:
+def markdown(results: dict[str, list[FaultResult]]) -> str:
     """A table with a column for each target."""
     names = list(results)
     lines = ["| fault | what the client must see | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
-    by_case: dict[str, dict[str, Result]] = {}
+    by_case: dict[str, dict[str, FaultResult]] = {}
     for name, found in results.items():
         for result in found:
             by_case.setdefault(result.case, {})[name] = result
     for case, columns in by_case.items():
         cells = [f"**fails**: {column.wrong}" if (column := columns.get(name)) and column.wrong else column.mark if column else "—" for name in names]
-        lines.append(f"| {case} | {next(iter(columns.values())).tells} | " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+        lines.append(f"| {case} | {next(iter(columns.values())).expected} | " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     totals = [f"{sum(1 for one in found if one.mark == 'pass')} of {sum(1 for one in found if not one.skipped)}" for found in results.values()]
     return "\n".join([*lines, "| **passed** | | " + " | ".join(totals) + " |"]) + "\n"
 
@@ -180,21 +181,21 @@ def main() -> None:
     others = sorted({model for event in EVENTS for model in event.models})
     if options.list:
         faulty_url, spare_url, nobody = (f"http://127.0.0.1:{ports[index]}/v1" for index in (0, 1, 3))
-        places = Places(faulty_url, spare_url, nobody, f"https://127.0.0.1:{ports[2]}/v1")
+        urls = UpstreamUrls(faulty_url, spare_url, nobody, f"https://127.0.0.1:{ports[2]}/v1")
         for case in CASES:
-            print(f"{model_of(case.name):45} {places.of(case)}" + (f", then {places.spare}" if case.spare else ""))
+            print(f"{model_of(case.name):45} {urls.of(case)}" + (f", then {urls.spare}" if case.spare else ""))
         for model in others:
-            print(f"{model:45} {places.faulty}")
+            print(f"{model:45} {urls.faulty}")
         return
     began = time.monotonic()
-    results: dict[str, list[Result]] = {}
-    with upstreams(ports) as (faulty, _, places), tempfile.TemporaryDirectory(prefix="airelays-faults-") as name:
+    results: dict[str, list[FaultResult]] = {}
+    with upstreams(ports) as (faulty, _, urls), tempfile.TemporaryDirectory(prefix="airelays-faults-") as name:
         folder = Path(name)
         if options.base_url:
-            results["gateway"] = run_target(Target("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only)
+            results["gateway"] = run_target(FaultTarget("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only)
         else:
             for target_name in options.targets.split(","):
-                label, found = run_named(target_name, options.database, others, places, folder, faulty, options.only)
+                label, found = run_named(target_name, options.database, others, urls, folder, faulty, options.only)
                 results[label] = found
     for label, found in results.items():
         failed = [result.case for result in found if result.wrong]

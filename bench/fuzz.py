@@ -1,4 +1,7 @@
-"""Schemathesis on the portal's own OpenAPI document: `python -m bench.fuzz --seconds 600`. Finds 500s, undocumented statuses and answers of another shape."""
+"""Runs Schemathesis on the portal's own OpenAPI document: `python -m bench.fuzz --seconds 600`.
+
+Finds 500s, undocumented statuses and answers that do not match their schema.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,32 @@ def main() -> int:
         try:
             found = subprocess.run(
                 [
-                    str(Path(sys.executable).with_name("schemathesis")), "run", f"http://127.0.0.1:{port}/v1/openapi.json", "--header", f"Authorization: Bearer {token}",
-                    "--checks", CHECKS, "--max-time", str(seconds), "--max-examples", "100000", "--continue-on-failure", "--workers", "2", "--request-timeout", "20",
-                    "--warnings", "off", "--no-color", "--suppress-health-check", "all",
+                    str(Path(sys.executable).with_name("schemathesis")),
+                    "run",
+                    f"http://127.0.0.1:{port}/v1/openapi.json",
+                    "--header",
+                    f"Authorization: Bearer {token}",
+                    "--checks",
+                    CHECKS,
+                    "--max-time",
+                    str(seconds),
+                    "--max-examples",
+                    "100000",
+                    "--continue-on-failure",
+                    "--workers",
+                    "2",
+                    "--request-timeout",
+                    "20",
+                    "--warnings",
+                    "off",
+                    "--no-color",
+                    "--suppress-health-check",
+                    "all",
                 ],
-                cwd=folder, env={**env, "SCHEMATHESIS_HOOKS": "bench.fuzz_hooks", "PYTHONPATH": str(ROOT)}, check=False,
-            )  # fmt: skip
+                cwd=folder,
+                env={**env, "SCHEMATHESIS_HOOKS": "bench.fuzz_hooks", "PYTHONPATH": str(ROOT)},
+                check=False,
+            )
         finally:
             process.terminate()
             upstream.terminate()

@@ -1,4 +1,4 @@
-"""For Schemathesis: half of the requests name a model that exists, so that they come further than to “no such model”."""
+"""Hooks for Schemathesis: most requests name an existing model, so that they do not all fail with “no such model”."""
 
 from __future__ import annotations
 

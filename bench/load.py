@@ -1,7 +1,8 @@
-"""A load generator as a process of its own: `python -m bench.load URL CASE --connections N --requests M`. Prints one JSON object.
+"""A load generator in a separate process: `python -m bench.load URL CASE --connections N --requests M`. Prints one JSON
+object.
 
-Every answer is checked whole: the status, the full body of a plain answer, every event of a stream in order and its end marker. An answer
-that differs counts as an error and ends the run with exit code 1.
+Every answer is checked completely: the status, the body, every event of a stream in order and its end marker. An answer
+that differs counts as an error, and the run exits with 1.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ WORDS = [f"word{i} " for i in range(CHUNKS - 1)]
 
 
 class Connection:
-    """One keep-alive connection that sends its requests one after the other."""
+    """One keep-alive connection that sends requests one after another."""
 
     def __init__(self, host: str, port: int, request: bytes, case: str) -> None:
         self.host, self.port, self.request, self.case = host, port, request, case
@@ -31,7 +32,11 @@ class Connection:
         self.reader, self.writer = await asyncio.open_connection(self.host, self.port, limit=1 << 20)
 
     async def one(self) -> tuple[float, float, list[float]]:
-        """Send one request; returns (seconds in all, seconds to the first byte of the body, gaps between chunks). Raises ValueError."""
+        """Send one request; returns the total seconds, those to the first byte of the body, and the gaps between
+        chunks.
+
+        Raises ValueError.
+        """
         began = time.perf_counter()
         self.writer.write(self.request)
         head = await self.reader.readuntil(b"\r\n\r\n")
@@ -67,7 +72,7 @@ class Connection:
 
 
 def check(case: str, body: bytes) -> None:
-    """Raises ValueError unless the answer is whole."""
+    """Raises ValueError unless the answer is complete and correct."""
     if case == "plain":
         answer = json.loads(body)
         if answer["choices"][0]["message"]["content"] != "lorem ipsum " * 30 or answer["usage"]["completion_tokens"] != CHUNKS:
@@ -88,7 +93,7 @@ def check(case: str, body: bytes) -> None:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """In milliseconds."""
+    """A quantile of seconds, in milliseconds."""
     if not values:
         return 0.0
     ordered = sorted(values)
@@ -130,11 +135,18 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     late = [abs(gap - PACE) for gap in gaps] if options.case == "paced" else []
     return {
-        "requests": len(totals), "errors": len(errors), "first_errors": errors[:3], "seconds": round(seconds, 3), "rps": round(len(totals) / seconds, 1),
-        "p50_ms": round(quantile(totals, 0.5), 3), "p99_ms": round(quantile(totals, 0.99), 3),
-        "ttft_p50_ms": round(quantile(firsts, 0.5), 3), "ttft_p99_ms": round(quantile(firsts, 0.99), 3),
-        "gap_p50_ms": round(quantile(late, 0.5), 3), "gap_p99_ms": round(quantile(late, 0.99), 3),
-    }  # fmt: skip
+        "requests": len(totals),
+        "errors": len(errors),
+        "first_errors": errors[:3],
+        "seconds": round(seconds, 3),
+        "rps": round(len(totals) / seconds, 1),
+        "p50_ms": round(quantile(totals, 0.5), 3),
+        "p99_ms": round(quantile(totals, 0.99), 3),
+        "ttft_p50_ms": round(quantile(firsts, 0.5), 3),
+        "ttft_p99_ms": round(quantile(firsts, 0.99), 3),
+        "gap_p50_ms": round(quantile(late, 0.5), 3),
+        "gap_p99_ms": round(quantile(late, 0.99), 3),
+    }
 
 
 def main() -> None:

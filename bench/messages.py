@@ -2,7 +2,8 @@
 
 usage: python -m bench.messages [--check]
 
-Needs gettext's xgettext and msgmerge. --check writes nothing: it says what is out of date or not translated, and exits with 1.
+Needs gettext's xgettext and msgmerge. --check writes nothing: it lists texts that are out of date or not translated,
+and exits with 1 if there are any.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ FOLDERS: Final = ("portal", "accounts", "relay", "templates")
 
 
 def write_model_texts(target: Path) -> None:
-    """What models say of themselves, as a module that the collector reads."""
+    """Write the texts of model fields as a module that xgettext can read."""
     from portal.translations import texts
 
     target.write_text("".join(f"gettext_noop({json.dumps(text, ensure_ascii=False)})\n" for text in texts()), encoding="utf-8")
 
 
 def collect(folder: Path) -> polib.POFile:
-    """All texts of the sources, collected in a copy of them."""
+    """Collect the texts of the sources, in a copy of them."""
     from django.core.management import call_command
     from django.test import override_settings
 
@@ -41,7 +42,7 @@ def collect(folder: Path) -> polib.POFile:
     before = Path.cwd()
     try:
         os.chdir(folder)
-        with override_settings(LOCALE_PATHS=[str(folder / "portal" / "locale")]):  # what lies in no application belongs there
+        with override_settings(LOCALE_PATHS=[str(folder / "portal" / "locale")]):  # for texts outside of applications
             call_command("makemessages", locale=["zh_Hans"], verbosity=0, no_location=True, no_wrap=True, no_obsolete=True)
     finally:
         os.chdir(before)
@@ -58,12 +59,12 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     wrong = []
     for language in LANGUAGES:
-        kept = LOCALE / language / "LC_MESSAGES" / "django.po"
+        path = LOCALE / language / "LC_MESSAGES" / "django.po"
         with tempfile.TemporaryDirectory() as folder:
-            fresh = collect(Path(folder))
-        old = polib.pofile(str(kept)) if kept.exists() else polib.POFile()
+            collected = collect(Path(folder))
+        old = polib.pofile(str(path)) if path.exists() else polib.POFile()
         by_text = {(entry.msgctxt, entry.msgid): entry for entry in old}
-        for entry in fresh:
+        for entry in collected:
             before = by_text.get((entry.msgctxt, entry.msgid))
             entry.flags = [flag for flag in entry.flags if flag != "fuzzy"]
             entry.previous_msgid = None
@@ -71,17 +72,17 @@ def main() -> int:
                 entry.msgstr, entry.msgstr_plural = before.msgstr, before.msgstr_plural or entry.msgstr_plural
             elif not entry.msgid_plural:
                 entry.msgstr = ""
-        fresh.sort(key=lambda entry: (entry.msgid, entry.msgctxt or ""))
-        missing = [entry.msgid for entry in fresh if not entry.translated()]
+        collected.sort(key=lambda entry: (entry.msgid, entry.msgctxt or ""))
+        missing = [entry.msgid for entry in collected if not entry.translated()]
         wrong += [f"{language}: not translated: {text}" for text in missing]
         if check:
-            new = {(entry.msgctxt, entry.msgid) for entry in fresh}
+            new = {(entry.msgctxt, entry.msgid) for entry in collected}
             wrong += [f"{language}: collect again: {key[1]}" for key in new ^ set(by_text)]
             continue
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        fresh.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Content-Transfer-Encoding": "8bit", "Language": language, "Plural-Forms": "nplurals=1; plural=0;"}
-        fresh.save(str(kept))
-        fresh.save_as_mofile(str(kept.with_suffix(".mo")))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        collected.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Content-Transfer-Encoding": "8bit", "Language": language, "Plural-Forms": "nplurals=1; plural=0;"}
+        collected.save(str(path))
+        collected.save_as_mofile(str(path.with_suffix(".mo")))
     print("\n".join(wrong) or "Every text is translated.")
     return 1 if wrong else 0
 

@@ -1,9 +1,10 @@
-"""How long every page takes on a portal with five million requests, 50,000 tokens and 10,000 users.
+"""Measures the time of every page on a portal with five million requests, 50,000 tokens and 10,000 users.
 
 usage: python -m bench.page_times [--requests N] [--tokens N] [--users N] [--folder FOLDER] [--json]
 
-Seeds a new portal (in --folder, where it stays and is used again; else in a temporary one) and asks for every page five times over HTTP, signed in.
-AIRELAYS_DATABASE_URL chooses another database than SQLite; it must be empty.
+Seeds a new portal (in --folder, where it is used again the next time; otherwise in a temporary folder) and requests
+every page five times over HTTP, signed in. AIRELAYS_DATABASE_URL selects another database than SQLite; it must be
+empty.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from typing import Any, Final
 
 import httpx
 
-from bench.pages import EVERY, Place
+from bench.pages import ALL_PAGES, PortalPage
 
 TIMES: Final = 5
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that nobody else reaches
-MORE: Final = (
-    Place("usage-failed", "/usage/?failed=1", "user", "My failed requests"),
-    Place("usage-model", "/usage/?model=mistral-large", "user", "My requests for a model"),
-    Place("admin-30", "/admin/?days=30", "staff", "Front page, 30 days"),
-    Place("usage-user", "/admin/relay/usagerecord/?user={user}", "staff", "Requests of a user"),
-    Place("usage-code", "/admin/relay/usagerecord/?code=upstream_truncated", "staff", "Requests with a rare error"),
-    Place("usage-channel", "/admin/relay/usagerecord/?channel={channel}&outcome=timeout", "staff", "Timeouts of a channel"),
-    Place("report-user", "/admin/relay/usagerecord/report/?by=user&days=30", "staff", "Cost by user, 30 days"),
-    Place("report-token", "/admin/relay/usagerecord/report/?by=token&days=30", "staff", "Cost by token, 30 days"),
-    Place("report-model", "/admin/relay/usagerecord/report/?by=model&days=365", "staff", "Cost by model, a year"),
-    Place("tokens-search", "/admin/relay/token/?q=laptop+4321", "staff", "Tokens, searched"),
-    Place("users-search", "/admin/accounts/user/?q=seeded-04321", "staff", "Users, searched"),
-    Place("users-empty", "/admin/accounts/user/?balance=empty", "staff", "Users without money"),
-    Place("tokens-page", "/admin/relay/token/?p=40", "staff", "Tokens, page 41"),
+FILTERED_PAGES: Final = (
+    PortalPage("usage-failed", "/usage/?failed=1", "user", "My failed requests"),
+    PortalPage("usage-model", "/usage/?model=mistral-large", "user", "My requests for a model"),
+    PortalPage("admin-30", "/admin/?days=30", "staff", "Front page, 30 days"),
+    PortalPage("usage-user", "/admin/relay/usagerecord/?user={user}", "staff", "Requests of a user"),
+    PortalPage("usage-code", "/admin/relay/usagerecord/?code=upstream_truncated", "staff", "Requests with a rare error"),
+    PortalPage("usage-channel", "/admin/relay/usagerecord/?channel={channel}&outcome=timeout", "staff", "Timeouts of a channel"),
+    PortalPage("report-user", "/admin/relay/usagerecord/report/?by=user&days=30", "staff", "Cost by user, 30 days"),
+    PortalPage("report-token", "/admin/relay/usagerecord/report/?by=token&days=30", "staff", "Cost by token, 30 days"),
+    PortalPage("report-model", "/admin/relay/usagerecord/report/?by=model&days=365", "staff", "Cost by model, a year"),
+    PortalPage("tokens-search", "/admin/relay/token/?q=laptop+4321", "staff", "Tokens, searched"),
+    PortalPage("users-search", "/admin/accounts/user/?q=seeded-04321", "staff", "Users, searched"),
+    PortalPage("users-empty", "/admin/accounts/user/?balance=empty", "staff", "Users without money"),
+    PortalPage("tokens-page", "/admin/relay/token/?p=40", "staff", "Tokens, page 41"),
 )
 
 
@@ -61,7 +62,7 @@ def main() -> int:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds by page."""
+    """The median milliseconds of each page."""
     os.environ.update(
         AIRELAYS_DATA_DIR=str(folder),
         AIRELAYS_CONFIG="",
@@ -96,11 +97,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     found: dict[str, float] = {}
     with serving(folder / "log", env={}) as server:
         browsers = {"": httpx.Client(base_url=server.url, trust_env=False), "user": _signed_in(server.url, known["name"]), "staff": _signed_in(server.url, "admin")}
-        for place in (*EVERY, *MORE):
+        for place in (*ALL_PAGES, *FILTERED_PAGES):
             times = []
             for _ in range(TIMES + 1):
                 began = time.perf_counter()
-                answer = browsers[place.who].get(place.path.format(**known), timeout=120)
+                answer = browsers[place.role].get(place.path.format(**known), timeout=120)
                 times.append((time.perf_counter() - began) * 1000)
                 assert answer.status_code == 200, (place, answer.status_code)  # noqa: S101
             found[f"{place.name} {place.path}"] = statistics.median(times[1:])

@@ -1,4 +1,4 @@
-"""Every page of the portal, for the tour, for measuring and for tests of accessibility: its name, its address, what it is for."""
+"""The list of the portal's pages, for the tour, for measurements and for accessibility tests."""
 
 from __future__ import annotations
 
@@ -7,86 +7,86 @@ from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """`who`: "user", "staff" or "" (nobody). `{…}` in the address is filled in by `ids`."""
+class PortalPage:
+    """One page of the portal."""
 
     name: str
-    path: str
-    who: str
+    path: str  # `ids` fills in its `{…}`
+    role: str  # of its visitors: "user", "staff" or "" (not signed in)
     title: str
     about: str = ""
 
 
 USER: Final = (
-    Place("home", "/", "user", "Overview", "Balance, budgets, limits, what it went on: by day, by model, by token."),
-    Place("playground", "/playground/", "user", "Playground", "Ask any model with one of your tokens; see cost, and the same request as code."),
-    Place("models", "/catalog/", "user", "Models", "What you may use, what it costs, what it can. Searchable."),
-    Place("connect", "/connect/", "user", "Connect an app", "Exact settings for editors, agents, chat apps and SDKs."),
-    Place("tokens", "/tokens/", "user", "Tokens", "Each with its purpose, quota, limits and last use."),
-    Place("token-new", "/tokens/new/", "user", "A new token"),
-    Place("token", "/tokens/{token}/", "user", "A token"),
-    Place("usage", "/usage/", "user", "Usage", "Sums, and every request as it happens."),
-    Place("receipt", "/usage/{request}/", "user", "A receipt", "What one request cost, and why."),
-    Place("balance", "/balance/", "user", "Balance", "What is left, codes, movements."),
-    Place("notices", "/balance/notices/", "user", "Notices"),
-    Place("files", "/storage/", "user", "Files"),
-    Place("errors", "/errors/", "user", "Errors", "What every code means and what to do."),
-    Place("status", "/status/", "user", "Status", "Models up, times to the first token, incidents."),
-    Place("docs", "/docs/", "user", "API reference"),
-    Place("account", "/accounts/", "user", "My account", "Language, time zone, password, second factor, other accounts."),
-    Place("second-factor", "/accounts/2fa/", "user", "Second factor"),
-    Place("email", "/accounts/email/", "user", "E-mail addresses"),
+    PortalPage("home", "/", "user", "Overview", "Balance, budgets, limits, what it went on: by day, by model, by token."),
+    PortalPage("playground", "/playground/", "user", "Playground", "Ask any model with one of your tokens; see cost, and the same request as code."),
+    PortalPage("models", "/catalog/", "user", "Models", "What you may use, what it costs, what it can. Searchable."),
+    PortalPage("connect", "/connect/", "user", "Connect an app", "Exact settings for editors, agents, chat apps and SDKs."),
+    PortalPage("tokens", "/tokens/", "user", "Tokens", "Each with its purpose, quota, limits and last use."),
+    PortalPage("token-new", "/tokens/new/", "user", "A new token"),
+    PortalPage("token", "/tokens/{token}/", "user", "A token"),
+    PortalPage("usage", "/usage/", "user", "Usage", "Sums, and every request as it happens."),
+    PortalPage("receipt", "/usage/{request}/", "user", "A receipt", "What one request cost, and why."),
+    PortalPage("balance", "/balance/", "user", "Balance", "What is left, codes, movements."),
+    PortalPage("notices", "/balance/notices/", "user", "Notices"),
+    PortalPage("files", "/storage/", "user", "Files"),
+    PortalPage("errors", "/errors/", "user", "Errors", "What every code means and what to do."),
+    PortalPage("status", "/status/", "user", "Status", "Models up, times to the first token, incidents."),
+    PortalPage("docs", "/docs/", "user", "API reference"),
+    PortalPage("account", "/accounts/", "user", "My account", "Language, time zone, password, second factor, other accounts."),
+    PortalPage("second-factor", "/accounts/2fa/", "user", "Second factor"),
+    PortalPage("email", "/accounts/email/", "user", "E-mail addresses"),
 )
-DOORS: Final = (Place("sign-in", "/accounts/login/", "", "Sign in"), Place("sign-up", "/accounts/signup/", "", "Sign up"))
+SIGN_IN: Final = (PortalPage("sign-in", "/accounts/login/", "", "Sign in"), PortalPage("sign-up", "/accounts/signup/", "", "Sign up"))
 STAFF: Final = (
-    Place("admin", "/admin/", "staff", "Front page of the administration", "Figures, channels live, errors by class, what needs a person."),
-    Place("setup", "/admin/setup/channel/", "staff", "First-run guide", "Eight steps to an answered request."),
-    Place("channels", "/admin/relay/channel/", "staff", "Channels"),
-    Place("channel", "/admin/relay/channel/{channel}/change/", "staff", "A channel"),
-    Place("channel-history", "/admin/relay/channel/{channel}/events/", "staff", "A channel's history"),
-    Place("admin-models", "/admin/relay/model/", "staff", "Models"),
-    Place("gpts", "/admin/relay/model/gpt/", "staff", "Add GPTs"),
-    Place("model", "/admin/relay/model/{model}/change/", "staff", "A model"),
-    Place("users", "/admin/accounts/user/", "staff", "Users"),
-    Place("user", "/admin/accounts/user/{user}/change/", "staff", "A user"),
-    Place("admin-tokens", "/admin/relay/token/", "staff", "Tokens"),
-    Place("admin-usage", "/admin/relay/usagerecord/", "staff", "Usage", "Filters, keyset paging, receipts, CSV."),
-    Place("report", "/admin/relay/usagerecord/report/", "staff", "Cost and margin"),
-    Place("admin-receipt", "/admin/relay/usagerecord/{record}/change/", "staff", "A receipt for staff"),
-    Place("explain", "/admin/explain/?user={name}&model={model_name}", "staff", "Explain"),
-    Place("running", "/admin/running/", "staff", "Running requests"),
-    Place("catalogue", "/admin/relay/errortext/", "staff", "Error catalogue"),
-    Place("incidents", "/admin/relay/incident/", "staff", "Incidents"),
-    Place("groups", "/admin/auth/group/", "staff", "Groups and roles"),
-    Place("invitations", "/admin/accounts/invitation/", "staff", "Invitations"),
-    Place("providers", "/admin/socialaccount/socialapp/", "staff", "Sign-in providers"),
-    Place("audit", "/admin/accounts/auditevent/", "staff", "Audit log"),
-    Place("prices", "/admin/relay/modelprice/", "staff", "Prices"),
-    Place("accounts", "/admin/relay/ledgeraccount/", "staff", "Accounts of the ledger"),
-    Place("books", "/admin/relay/ledgeraccount/verify/", "staff", "The books", "Proofs that every figure is the sum of its entries."),
-    Place("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
-    Place("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
-    Place("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
-    Place("installation", "/admin/installation/", "staff", "Installation", "What the portal's own checks find."),
-    Place("channel-new", "/admin/relay/channel/add/", "staff", "A new channel"),
-    Place("user-new", "/admin/accounts/user/add/", "staff", "A new user"),
-    Place("token-for", "/admin/relay/token/add/", "staff", "A token for somebody"),
-    Place("price-new", "/admin/relay/modelprice/add/", "staff", "A new price"),
-    Place("incident-new", "/admin/relay/incident/add/", "staff", "A new incident"),
-    Place("invitation-new", "/admin/accounts/invitation/add/", "staff", "A new invitation"),
-    Place("provider-new", "/admin/socialaccount/socialapp/add/", "staff", "A new sign-in provider"),
-    Place("group", "/admin/auth/group/{group}/change/", "staff", "A role"),
-    Place("top-up", "/admin/accounts/user/{user}/top-up/", "staff", "Top up"),
-    Place("look", "/admin/accounts/user/{user}/look/", "staff", "Look as a user"),
-    Place("setup-prices", "/admin/setup/prices/?channel={channel}", "staff", "First-run guide: prices"),
-    Place("setup-token", "/admin/setup/token/?channel={channel}", "staff", "First-run guide: token"),
-    Place("cooldowns", "/admin/relay/cooldown/", "staff", "Cooldowns"),
+    PortalPage("admin", "/admin/", "staff", "Front page of the administration", "Figures, channels live, errors by class, what needs a person."),
+    PortalPage("setup", "/admin/setup/channel/", "staff", "First-run guide", "Eight steps to an answered request."),
+    PortalPage("channels", "/admin/relay/channel/", "staff", "Channels"),
+    PortalPage("channel", "/admin/relay/channel/{channel}/change/", "staff", "A channel"),
+    PortalPage("channel-history", "/admin/relay/channel/{channel}/events/", "staff", "A channel's history"),
+    PortalPage("admin-models", "/admin/relay/model/", "staff", "Models"),
+    PortalPage("gpts", "/admin/relay/model/gpt/", "staff", "Add GPTs"),
+    PortalPage("model", "/admin/relay/model/{model}/change/", "staff", "A model"),
+    PortalPage("users", "/admin/accounts/user/", "staff", "Users"),
+    PortalPage("user", "/admin/accounts/user/{user}/change/", "staff", "A user"),
+    PortalPage("admin-tokens", "/admin/relay/token/", "staff", "Tokens"),
+    PortalPage("admin-usage", "/admin/relay/usagerecord/", "staff", "Usage", "Filters, keyset paging, receipts, CSV."),
+    PortalPage("report", "/admin/relay/usagerecord/report/", "staff", "Cost and margin"),
+    PortalPage("admin-receipt", "/admin/relay/usagerecord/{record}/change/", "staff", "A receipt for staff"),
+    PortalPage("explain", "/admin/explain/?user={name}&model={model_name}", "staff", "Explain"),
+    PortalPage("running", "/admin/running/", "staff", "Running requests"),
+    PortalPage("catalogue", "/admin/relay/errortext/", "staff", "Error catalogue"),
+    PortalPage("incidents", "/admin/relay/incident/", "staff", "Incidents"),
+    PortalPage("groups", "/admin/auth/group/", "staff", "Groups and roles"),
+    PortalPage("invitations", "/admin/accounts/invitation/", "staff", "Invitations"),
+    PortalPage("providers", "/admin/socialaccount/socialapp/", "staff", "Sign-in providers"),
+    PortalPage("audit", "/admin/accounts/auditevent/", "staff", "Audit log"),
+    PortalPage("prices", "/admin/relay/modelprice/", "staff", "Prices"),
+    PortalPage("accounts", "/admin/relay/ledgeraccount/", "staff", "Accounts of the ledger"),
+    PortalPage("books", "/admin/relay/ledgeraccount/verify/", "staff", "The books", "Proofs that every figure is the sum of its entries."),
+    PortalPage("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
+    PortalPage("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
+    PortalPage("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
+    PortalPage("installation", "/admin/installation/", "staff", "Installation", "What the portal's own checks find."),
+    PortalPage("channel-new", "/admin/relay/channel/add/", "staff", "A new channel"),
+    PortalPage("user-new", "/admin/accounts/user/add/", "staff", "A new user"),
+    PortalPage("token-for", "/admin/relay/token/add/", "staff", "A token for somebody"),
+    PortalPage("price-new", "/admin/relay/modelprice/add/", "staff", "A new price"),
+    PortalPage("incident-new", "/admin/relay/incident/add/", "staff", "A new incident"),
+    PortalPage("invitation-new", "/admin/accounts/invitation/add/", "staff", "A new invitation"),
+    PortalPage("provider-new", "/admin/socialaccount/socialapp/add/", "staff", "A new sign-in provider"),
+    PortalPage("group", "/admin/auth/group/{group}/change/", "staff", "A role"),
+    PortalPage("top-up", "/admin/accounts/user/{user}/top-up/", "staff", "Top up"),
+    PortalPage("look", "/admin/accounts/user/{user}/look/", "staff", "Look as a user"),
+    PortalPage("setup-prices", "/admin/setup/prices/?channel={channel}", "staff", "First-run guide: prices"),
+    PortalPage("setup-token", "/admin/setup/token/?channel={channel}", "staff", "First-run guide: token"),
+    PortalPage("cooldowns", "/admin/relay/cooldown/", "staff", "Cooldowns"),
 )
-EVERY: Final = (*DOORS, *USER, *STAFF)
+ALL_PAGES: Final = (*SIGN_IN, *USER, *STAFF)
 
 
 def ids() -> dict[str, Any]:
-    """Things to look at: of the first made-up user, and of the portal. Reads the database."""
+    """The ids for paths: of the first seeded user, and of the portal. Reads the database."""
     from django.contrib.auth.models import Group
 
     from accounts.models import User
@@ -98,6 +98,13 @@ def ids() -> dict[str, Any]:
     record = UsageRecord.objects.filter(user=user, status=200).order_by("-started_at").first()
     assert record is not None  # noqa: S101
     return {
-        "user": user.pk, "name": user.username, "token": Token.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[0], "request": record.request_id, "record": record.pk,
-        "channel": Channel.objects.filter(name="OpenAI main").values_list("pk", flat=True)[0], "model": Model.objects.get(name="gpt-5").pk, "model_name": "gpt-5", "group": Group.objects.get(name="Operator").pk,
-    }  # fmt: skip
+        "user": user.pk,
+        "name": user.username,
+        "token": Token.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[0],
+        "request": record.request_id,
+        "record": record.pk,
+        "channel": Channel.objects.filter(name="OpenAI main").values_list("pk", flat=True)[0],
+        "model": Model.objects.get(name="gpt-5").pk,
+        "model_name": "gpt-5",
+        "group": Group.objects.get(name="Operator").pk,
+    }

@@ -32,7 +32,7 @@ def main(base_url: str) -> str:
         model = Model.objects.create(name=name, is_open=True)
         ChannelModel.objects.create(channel=channel, model=model)
         ModelPrice.objects.create(model=model, input=Decimal("2.5"), cached_input=Decimal("1.25"), output=10)
-    # Everything that costs something: a balance and a quota that limit, a budget, limits of requests and tokens.
+    # Everything that costs time per request: a limited balance and quota, a budget, limits of requests and tokens.
     movements.top_up(user, 1_000_000 * NANO, actor=None, reason="bench")
     token, secret = create_token(user, "bench", actor=None)
     token.max_rpm, token.max_tpm, token.max_concurrency = 100_000_000, 2_000_000_000, 10_000

@@ -1,4 +1,4 @@
-"""The case of a Redis that goes away, which needs a portal of its own."""
+"""The fault test of an unreachable Redis, which needs a separate portal."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from bench import fault_cases
 from bench.fault_events import ask
-from bench.fault_targets import Places, Target, portal
+from bench.fault_targets import FaultTarget, UpstreamUrls, portal
 from bench.run import ROOT, free_port, started
 from tests.support.upstream import Upstream
 
 _MODEL = "fault-beside"
 _FREE = """
 from accounts.models import User
-from relay.billing import ledger
+from relay.billing.ledger import movements
 from relay.tokens.lifecycle import create_token
 user = User.objects.create_user("unlimited")
-ledger.set_unlimited(user, True)
+movements.set_unlimited(user, True)
 print(create_token(user, "x", actor=None)[1])
 """
 
 
-def redis_gone(places: Places, folder: Path, faulty: Upstream) -> tuple[str, str]:
-    """(what is wrong, why it was not tried)."""
+def redis_gone(urls: UpstreamUrls, folder: Path, faulty: Upstream) -> tuple[str, str]:
+    """Run the test; returns what is wrong, and why it was not run."""
     command = shutil.which("redis-server")
     if command is None:
         return "", "redis-server is not installed"
@@ -36,20 +36,20 @@ def redis_gone(places: Places, folder: Path, faulty: Upstream) -> tuple[str, str
     server = [command, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with (
         started(server, port, folder / "redis.log") as redis,
-        portal((), [_MODEL], places, folder, redis=f"redis://127.0.0.1:{port}/0") as target,
+        portal((), [_MODEL], urls, folder, redis=f"redis://127.0.0.1:{port}/0") as target,
     ):
         made = subprocess.run(
             [sys.executable, "manage.py", "shell", "-v", "0", "-c", _FREE], cwd=ROOT, env={**os.environ, **target.env}, capture_output=True, text=True, check=True
         )
-        free = Target("portal", target.base_url, made.stdout.split()[-1])
+        free = FaultTarget("portal", target.base_url, made.stdout.split()[-1])
         time.sleep(1)
         for who in (target, free):
-            if wrong := fault_cases.whole(ask(who, _MODEL)):
+            if wrong := fault_cases.complete(ask(who, _MODEL)):
                 return f"with Redis: {wrong}", ""
         redis.terminate()
         redis.wait(10)
-        if wrong := fault_cases.refused(503, code="relay_unavailable", retry_after=True)(ask(target, _MODEL)):
+        if wrong := fault_cases.refused_with(503, code="relay_unavailable", retry_after=True)(ask(target, _MODEL)):
             return f"with a limit: {wrong}", ""
-        if wrong := fault_cases.whole(ask(free, _MODEL)):
+        if wrong := fault_cases.complete(ask(free, _MODEL)):
             return f"without limits: {wrong}", ""
     return "", ""

@@ -1,8 +1,8 @@
 """Runs the benchmark: `python -m bench.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown FILE]`.
 
-Everything listens on 127.0.0.1 and is ended when the run ends. CPU is user and system time of the gateway's processes, from /proc, divided
-by the requests; the generator and the upstream are processes of their own and do not count. Ratios of one run can be compared, absolute
-figures of different machines cannot.
+Everything listens on 127.0.0.1 and is stopped at the end. CPU is the user and system time of the gateway's processes
+from /proc, divided by the requests; the generator and the upstream are separate processes and do not count. Ratios
+within one run are comparable, absolute figures of different machines are not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / ".peers"
 LITELLM = "litellm[proxy]==1.106.2"
 TICK = os.sysconf("SC_CLK_TCK")
-ORDER = ("nginx", "bare", "portal", "litellm")
+TARGET_ORDER = ("nginx", "bare", "portal", "litellm")
 
 # (case, connections, requests at scale 1). LiteLLM gets a tenth: it would take an hour otherwise.
 CASES = (
@@ -38,7 +38,7 @@ CASES = (
 
 
 @dataclass
-class Target:
+class BenchTarget:
     name: str
     port: int
     process: subprocess.Popen[bytes]
@@ -113,8 +113,8 @@ def started(command: list[str], port: int, log: Path, env: dict[str, str] | None
 
 
 @contextmanager
-def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[Target]:
-    """The product as `serve` runs it: SQLite, one worker, every default."""
+def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> Iterator[BenchTarget]:
+    """Start the product as `serve` does: SQLite, one worker, all defaults."""
     port = free_port()
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
     made = subprocess.run(
@@ -122,19 +122,19 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
     )
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     with started(command, port, folder / "portal.log", settings) as process:
-        yield Target("portal", port, process, token=made.stdout.split()[-1])
+        yield BenchTarget("portal", port, process, token=made.stdout.split()[-1])
 
 
 @contextmanager
-def bare(upstream: int, folder: Path) -> Iterator[Target]:
+def bare(upstream: int, folder: Path) -> Iterator[BenchTarget]:
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "bench.bare:application", "--port", str(port), "--no-access-log", "--lifespan", "off", "--log-level", "warning"]
     with started(command, port, folder / "bare.log", {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}) as process:
-        yield Target("bare", port, process)
+        yield BenchTarget("bare", port, process)
 
 
 @contextmanager
-def nginx(upstream: int, folder: Path) -> Iterator[Target]:
+def nginx(upstream: int, folder: Path) -> Iterator[BenchTarget]:
     port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
@@ -147,12 +147,12 @@ def nginx(upstream: int, folder: Path) -> Iterator[Target]:
         'location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }\n'
     )
     with started([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port, folder / "nginx.log") as process:
-        yield Target("nginx", port, process)
+        yield BenchTarget("nginx", port, process)
 
 
 @contextmanager
-def litellm(upstream: int, folder: Path) -> Iterator[Target]:
-    """LiteLLM's proxy, in an environment of its own, with a master key and no database."""
+def litellm(upstream: int, folder: Path) -> Iterator[BenchTarget]:
+    """Start LiteLLM's proxy in a separate virtual environment, with a master key and no database."""
     port = free_port()
     python = PEERS / "litellm" / "bin" / "python"
     if not (PEERS / "litellm" / ".done").exists():
@@ -169,14 +169,14 @@ def litellm(upstream: int, folder: Path) -> Iterator[Target]:
     command = [str(python.parent / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
     with started(command, port, folder / "litellm.log", env) as process:
         time.sleep(5)
-        yield Target("litellm", port, process)
+        yield BenchTarget("litellm", port, process)
 
 
 STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, "litellm": litellm}
 
 
-def load(target: Target, case: str, connections: int, requests: int) -> dict[str, Any]:
-    """One measurement, with what it cost the gateway."""
+def load(target: BenchTarget, case: str, connections: int, requests: int) -> dict[str, Any]:
+    """Run one measurement; returns its figures with the gateway's CPU time and memory."""
     command = [sys.executable, "-m", "bench.load", target.url, case, "--connections", str(connections), "--token", target.token]
     before = cpu_seconds(target.process.pid)
     done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)
@@ -202,7 +202,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms | CPU ms/request | RSS MiB |",
         "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in sorted(rows, key=lambda row: (("plain", "burst", "paced").index(row["case"]), row["connections"], ORDER.index(row["target"]))):
+    for row in sorted(rows, key=lambda row: (("plain", "burst", "paced").index(row["case"]), row["connections"], TARGET_ORDER.index(row["target"]))):
         jitter = f"{row['gap_p99_ms']:.2f}" if row["case"] == "paced" else ""
         lines.append(
             f"| {row['case']} | {row['connections']} | {row['target']} | {row['rps']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['ttft_p50_ms']:.2f} | {jitter} | "
@@ -213,7 +213,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--targets", default=",".join(ORDER))
+    parser.add_argument("--targets", default=",".join(TARGET_ORDER))
     parser.add_argument("--cases", default="plain,burst,paced")
     parser.add_argument("--connections", default="1,20,200")
     parser.add_argument("--scale", type=float, default=1.0)

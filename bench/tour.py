@@ -2,7 +2,8 @@
 
 usage: python -m bench.tour [--only NAME] [--check] [--requests N] [--looks light,dark,narrow] [--out FOLDER]
 
-A new portal with made-up use is served from a temporary folder; --check looks for faults of accessibility and errors of the console instead.
+Serves a new portal with seeded data from a temporary folder; --check looks for accessibility faults and console errors
+instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.pages import EVERY, Place
+from bench.pages import ALL_PAGES, PortalPage
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
@@ -25,15 +26,16 @@ CUT_OFF: Final = """() => Math.max(0, ...[...document.querySelectorAll("table")]
     if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return box.scrollWidth - box.clientWidth;
   return 0;
 }))"""
-"""How many pixels of the widest table one has to scroll for."""
+"""A script that returns the pixels of the widest table that are visible only by scrolling."""
 LOOKS: Final = (("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 860))
 STAFF_NAME: Final = "admin"
-NAMED: Final = "!document.querySelector('script[src*=\"portal/admin\"]') || document.documentElement.dataset.named"  # what the theme leaves unnamed has a name
+# What the theme leaves unnamed has a name.
+NAMED: Final = "!document.querySelector('script[src*=\"portal/admin\"]') || document.documentElement.dataset.named"
 
 
 @contextmanager
 def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A seeded portal: its address, and what there is to look at."""
+    """Start a seeded portal; yields its address and the ids for paths."""
     os.environ.update(
         AIRELAYS_DATA_DIR=str(folder),
         AIRELAYS_CONFIG="",
@@ -69,14 +71,16 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     movements.top_up(user, 40_000_000_000, actor=admin, reason="Welcome")
     redemption.create_codes("Spring", 10_000_000_000, 20, actor=admin)
     AuditEvent.write("wallet.top-up", admin, user, "203.0.113.9", usd="40", reason="Welcome")
-    trouble()
+    add_typical_problems()
     connection.close()
     with serving(folder / "log", env={}) as server:
         yield server.url.replace("127.0.0.1", "localhost"), known
 
 
-def trouble() -> None:
-    """What a portal has on an ordinary day: a key that its upstream no longer takes, a channel that is left alone for a while, books that were proven."""
+def add_typical_problems() -> None:
+    """Add what a portal has on an ordinary day: a disabled key, a channel that is cooling down, a proof of
+    the ledger.
+    """
     from portal.lib import clock
     from relay.billing.ledger import proofs
     from relay.channels import cooldowns
@@ -99,45 +103,47 @@ def main() -> int:
     parser.add_argument("--looks", default=",".join(look for look, _width, _height in LOOKS))
     parser.add_argument("--out", default=str(ROOT / "docs" / "tour"))
     options = parser.parse_args()
-    places = [place for place in EVERY if options.only in {"", place.name}]
+    pages = [page for page in ALL_PAGES if options.only in {"", page.name}]
     with tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder, portal(Path(folder), options.requests) as (base, known):
-        faults = walk(base, known, places, None if options.check else Path(options.out), options.looks.split(","))
+        faults = check_pages(base, known, pages, None if options.check else Path(options.out), options.looks.split(","))
     if not options.check and not options.only:
-        (ROOT / "docs" / "tour.md").write_text(page(places), encoding="utf-8")
-    print("\n".join(faults) or f"{len(places)} pages, no fault.")
+        (ROOT / "docs" / "tour.md").write_text(tour_markdown(pages), encoding="utf-8")
+    print("\n".join(faults) or f"{len(pages)} pages, no fault.")
     return 1 if faults else 0
 
 
-def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None, looks: Sequence[str]) -> list[str]:
-    """Looks at every page in every look. Returns faults of accessibility, of the console, and pages that are wider than the window."""
-    from bench.browser import Watch, accessibility_faults, chromium, sign_in
+def check_pages(base: str, known: dict[str, Any], pages: list[PortalPage], out: Path | None, looks: Sequence[str]) -> list[str]:
+    """Open every page in every look; returns accessibility faults, console errors and pages wider than the window."""
+    from bench.browser import BrowserFaults, accessibility_faults, chromium, sign_in
 
     faults: list[str] = []
     names = {"user": known["name"], "staff": STAFF_NAME, "": ""}
     with chromium() as browser:
         for look, width, height in (one for one in LOOKS if one[0] in looks):
-            for who in ("", "user", "staff"):
-                mine = [place for place in places if place.who == who]
+            for role in ("", "user", "staff"):
+                mine = [page for page in pages if page.role == role]
                 if not mine:
                     continue
                 context = browser.new_context(
                     viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light", locale="en-GB", timezone_id="Europe/Berlin"
                 )
-                watch = Watch(context)
+                watch = BrowserFaults(context)
                 tab = context.new_page()
-                if who:
-                    sign_in(tab, base, names[who], PASSWORD)
-                for place in mine:
-                    answer = tab.goto(base + place.path.format(**known), wait_until="load")
+                if role:
+                    sign_in(tab, base, names[role], PASSWORD)
+                for page in mine:
+                    answer = tab.goto(base + page.path.format(**known), wait_until="load")
                     tab.wait_for_function(NAMED, timeout=20_000)
                     tab.wait_for_timeout(250 if out is not None else 60)
-                    here = f"{place.name} ({look})"
+                    here = f"{page.name} ({look})"
                     if answer is None or answer.status != 200:
                         faults.append(f"{here}: answered {answer.status if answer else 'nothing'}")
                     if out is not None:
                         out.mkdir(parents=True, exist_ok=True)
-                        tab.screenshot(path=str(out / f"{place.name}-{look}.jpg"), type="jpeg", quality=40)
-                    faults += [f"{here}: {fault}" for fault in accessibility_faults(tab, ("color-contrast",) if look == "dark" else ())]  # what else there is, is the same in light
+                        tab.screenshot(path=str(out / f"{page.name}-{look}.jpg"), type="jpeg", quality=40)
+                    faults += [
+                        f"{here}: {fault}" for fault in accessibility_faults(tab, ("color-contrast",) if look == "dark" else ())
+                    ]  # all other rules give the same result as in light
                     wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                     if wide > 1:
                         faults.append(f"{here}: {wide} pixels wider than the window")
@@ -149,17 +155,17 @@ def walk(base: str, known: dict[str, Any], places: list[Place], out: Path | None
     return faults
 
 
-def page(places: list[Place]) -> str:
+def tour_markdown(pages: list[PortalPage]) -> str:
     lines = ["# A tour of every page", "", "Made by `make tour`, on a portal with made-up use: light, dark, and as a phone shows it.", ""]
-    for title, who in (("Before signing in", ""), ("For users", "user"), ("For staff", "staff")):
+    for title, role in (("Before signing in", ""), ("For users", "user"), ("For staff", "staff")):
         lines += [f"## {title}", ""]
-        for place in places:
-            if place.who != who:
+        for page in pages:
+            if page.role != role:
                 continue
-            lines += [f"### {place.title}", ""]
-            lines += [place.about, ""] if place.about else []
-            alt = place.title.lower()
-            lines += [f'<img src="tour/{place.name}-{look}.jpg" width="{12 if look == "narrow" else 43}%" alt="{alt}, {look}">' for look, _width, _height in LOOKS]
+            lines += [f"### {page.title}", ""]
+            lines += [page.about, ""] if page.about else []
+            alt = page.title.lower()
+            lines += [f'<img src="tour/{page.name}-{look}.jpg" width="{12 if look == "narrow" else 43}%" alt="{alt}, {look}">' for look, _width, _height in LOOKS]
 
             lines.append("")
     return "\n".join(lines)

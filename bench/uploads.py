@@ -1,4 +1,6 @@
-"""Two gigabytes of uploads in files of 31 MiB, eight at once, deleted in between, with the portal killed twice. Then disk and records must agree.
+"""Uploads two gigabytes in files of 31 MiB, eight at once, with deletions, while the portal is killed twice.
+
+In the end disk and records must agree.
 
 python -m bench.uploads            # 2 GiB, about two minutes
 python -m bench.uploads --mib 512
@@ -31,22 +33,22 @@ AT_ONCE = 8
 
 
 @dataclass
-class Seen:
-    """What clients were told. `kept`: files that were answered with 200 and not deleted since."""
+class UploadTally:
+    """The answers that clients received."""
 
-    sent: int = 0
-    stored: int = 0
-    refused: int = 0
-    broken: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
-    most: int = 0
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: int = 0  # bytes
+    stored: int = 0  # uploads answered with 200
+    refused: int = 0  # with 413
+    broken: int = 0  # by a kill
+    stored_files: dict[str, int] = field(default_factory=dict)  # sizes by id, without those deleted since
+    peak: int = 0  # bytes stored at once
+    progress: asyncio.Event = field(default_factory=asyncio.Event)  # set after each upload
 
     async def reached(self, sent: float) -> None:
-        """Wait until so many bytes have been sent."""
+        """Wait until this number of bytes has been sent."""
         while self.sent < sent:
-            self.moved.clear()
-            await self.moved.wait()
+            self.progress.clear()
+            await self.progress.wait()
 
 
 def free_port() -> int:
@@ -67,52 +69,52 @@ def start(port: int, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     raise SystemExit(f"the portal does not start; see {log}")
 
 
-async def client(number: int, base: str, token: str, seen: Seen, goal: int) -> None:
-    """Upload, now and then delete, until enough has been sent."""
+async def client(number: int, base: str, token: str, tally: UploadTally, goal: int) -> None:
+    """Upload files, and delete some, until enough bytes have been sent."""
     source, blob = random.Random(number), os.urandom(MIB)  # noqa: S311  # not for secrets
     async with httpx.AsyncClient(base_url=base, headers={"authorization": f"Bearer {token}"}, timeout=60, trust_env=False) as http:
-        while seen.sent < goal:
+        while tally.sent < goal:
             content = bytes([number]) + blob * 31
             try:
                 answer = await http.post("/v1/files", files={"file": (f"{number}.bin", content[:SIZE])}, data={"purpose": "user_data"})
             except httpx.HTTPError:
-                seen.broken += 1
+                tally.broken += 1
                 await asyncio.sleep(0.3)
                 continue
-            seen.sent += SIZE
-            seen.moved.set()
+            tally.sent += SIZE
+            tally.progress.set()
             if answer.status_code == 200:
-                seen.stored += 1
-                seen.kept[answer.json()["id"]] = SIZE
-                seen.most = max(seen.most, sum(seen.kept.values()))
+                tally.stored += 1
+                tally.stored_files[answer.json()["id"]] = SIZE
+                tally.peak = max(tally.peak, sum(tally.stored_files.values()))
             elif answer.status_code == 413:
-                seen.refused += 1
+                tally.refused += 1
             else:
                 raise SystemExit(f"{answer.status_code}: {answer.text[:200]}")
-            if seen.kept and (answer.status_code == 413 or source.random() < 0.6):
-                victim = source.choice(list(seen.kept))
+            if tally.stored_files and (answer.status_code == 413 or source.random() < 0.6):
+                victim = source.choice(list(tally.stored_files))
                 with contextlib.suppress(httpx.HTTPError):
                     gone = await http.delete(f"/v1/files/{victim}")
-                    if gone.status_code in {200, 404}:  # 404: it went, and the answer was lost in a kill
-                        seen.kept.pop(victim, None)
+                    if gone.status_code in {200, 404}:  # 404: deleted before, and the answer was lost in a kill
+                        tally.stored_files.pop(victim, None)
 
 
-async def run(port: int, env: dict[str, str], log: Path, token: str, mib: int) -> tuple[Seen, subprocess.Popen[bytes]]:
-    seen, goal = Seen(), mib * MIB
+async def run(port: int, env: dict[str, str], log: Path, token: str, mib: int) -> tuple[UploadTally, subprocess.Popen[bytes]]:
+    tally, goal = UploadTally(), mib * MIB
     process = start(port, env, log)
-    work = asyncio.gather(*(client(number, f"http://127.0.0.1:{port}", token, seen, goal) for number in range(AT_ONCE)))
+    work = asyncio.gather(*(client(number, f"http://127.0.0.1:{port}", token, tally, goal) for number in range(AT_ONCE)))
     for share in (1 / 3, 2 / 3):
-        await seen.reached(goal * share)
+        await tally.reached(goal * share)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        print(f"killed after {seen.sent / MIB:.0f} MiB", flush=True)
+        print(f"killed after {tally.sent / MIB:.0f} MiB", flush=True)
         process = await asyncio.to_thread(start, port, env, log)
     await asyncio.wait_for(work, 900)
-    return seen, process
+    return tally, process
 
 
 def portal(env: dict[str, str], upstream: str = "http://127.0.0.1:9/v1") -> str:
-    """A fresh portal; returns a token."""
+    """Prepare a new portal; returns a token."""
     made = subprocess.run([sys.executable, "-m", "bench.portal_setup", upstream], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=120)
     return made.stdout.strip().splitlines()[-1]
 
@@ -130,21 +132,21 @@ def main() -> int:
         env = {**os.environ, "AIRELAYS_DATA_DIR": folder, "AIRELAYS_DATABASE_URL": "", "AIRELAYS_JOBS": "false"}
         token, log, port = portal(env), Path(folder) / "log", free_port()
         began = time.monotonic()
-        seen, process = asyncio.run(run(port, env, log, token, mib))
+        tally, process = asyncio.run(run(port, env, log, token, mib))
         seconds = time.monotonic() - began
         until = time.monotonic() + 60
         while (outcome := manage(env, "uploads", "verify", "--contents"))[0] and time.monotonic() < until:
-            time.sleep(1)  # the sweeper ends what the second kill has left
+            time.sleep(1)  # until the sweeper has removed the remains of the second kill
         files = httpx.get(f"http://127.0.0.1:{port}/v1/files", headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False).json()["data"]
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
         on_disk = sum(path.stat().st_size for path in (Path(folder) / "uploads").glob("*/*"))
         code, found = outcome
-    lost = set(seen.kept) - {file["id"] for file in files}
-    print(f"{seen.sent / MIB:.0f} MiB sent in {seconds:.0f} s: {seen.stored} stored, {seen.refused} refused with 413, {seen.broken} broken by a kill")
-    print(f"most at once {seen.most / MIB:.0f} MiB of 256; on the disk in the end {on_disk / MIB:.0f} MiB in {found['files']} files, recorded {found['bytes'] / MIB:.0f} MiB")
+    lost = set(tally.stored_files) - {file["id"] for file in files}
+    print(f"{tally.sent / MIB:.0f} MiB sent in {seconds:.0f} s: {tally.stored} stored, {tally.refused} refused with 413, {tally.broken} broken by a kill")
+    print(f"most at once {tally.peak / MIB:.0f} MiB of 256; on the disk in the end {on_disk / MIB:.0f} MiB in {found['files']} files, recorded {found['bytes'] / MIB:.0f} MiB")
     print(f"differences: {found['differences'] or 'none'}; answered with 200 and lost: {len(lost)}")
-    return 1 if code or lost or on_disk != found["bytes"] or seen.most > 256 * MIB else 0
+    return 1 if code or lost or on_disk != found["bytes"] or tally.peak > 256 * MIB else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""A scripted upstream as a process of its own: `python -m bench.upstream PORT`. It answers at once, so that what is measured is the gateway.
+"""A scripted upstream in a separate process: `python -m bench.upstream PORT`. It answers at once, to measure the
+gateway only.
 
-The model's name chooses the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50 chunks, 20 ms apart),
-`endless` (chunks for ever, as fast as the reader takes them), `chaos` (a slow stream, or any fault of many), `calm` (a slow stream). `--fail SHARE` makes so many answers a 500.
+The model's name selects the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50
+chunks, 20 ms apart), `endless` (chunks without end, as fast as the reader takes them), `chaos` (a slow stream, or one
+of many faults), `calm` (a slow stream). `--fail SHARE` turns this share of answers into a 500.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ class Upstream(asyncio.Protocol):
         self.transport.write((framed(USAGE_EVENT) if usage else b"") + framed(DONE) + b"0\r\n\r\n")
 
     async def chaos(self, calm: bool) -> None:
-        """Three streams of four are slow and whole; the others meet a fault, unless it is calm."""
+        """A slow stream; about a quarter of them have a fault, unless `calm`."""
         fate = random.uniform(0.2, 0.89) if calm else random.random()  # noqa: S311  # nothing secret
         if fate < 0.06:
             self.transport.write(FAILED)
@@ -141,7 +143,7 @@ class Upstream(asyncio.Protocol):
                 self.transport.abort()
                 return
             if number == 8 and fate > 0.90:
-                await asyncio.sleep(60)  # the relay gives up before
+                await asyncio.sleep(60)  # the relay times out earlier
         self.transport.write(framed(EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n")
 
     async def endless(self) -> None:

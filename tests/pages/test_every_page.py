@@ -19,9 +19,9 @@ from django.urls import get_resolver
 
 from accounts.models import User
 from bench.browser import CHROMIUM
-from bench.page_times import MORE
-from bench.pages import EVERY, ids
-from bench.tour import trouble
+from bench.page_times import FILTERED_PAGES
+from bench.pages import ALL_PAGES, ids
+from bench.tour import add_typical_problems
 from relay.models import Channel, Model, Token, UsageRecord
 from relay.providers.vendors import offered
 from relay.usage import rollup
@@ -59,8 +59,8 @@ def test_pages_answer_in_every_language(db: None, settings: Any) -> None:
         browsers = {"": Client(headers={"accept-language": code}), "user": Client(headers={"accept-language": code}), "staff": Client(headers={"accept-language": code})}
         browsers["user"].force_login(User.objects.get(pk=known["user"]))
         browsers["staff"].force_login(admin)
-        for place in EVERY:
-            answer = browsers[place.who].get(place.path.format(**known))
+        for place in ALL_PAGES:
+            answer = browsers[place.role].get(place.path.format(**known))
             assert answer.status_code == 200 and f'lang="{code}"' in answer.content.decode(), (code, place)
 
 
@@ -72,22 +72,22 @@ def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -
     UsageRecord.objects.all().delete()
     admin = User.objects.create_superuser("page-admin", password="a long password", language="zh-hans")
     call_command("seed", users=5, tokens=9, requests=200, days=3)
-    trouble()
+    add_typical_problems()
     known = ids()
-    browsers = {who: Client(headers={"accept-language": "zh-hans"}) for who in ("", "user", "staff")}
+    browsers = {role: Client(headers={"accept-language": "zh-hans"}) for role in ("", "user", "staff")}
     browsers["user"].force_login(User.objects.get(pk=known["user"]))
     browsers["staff"].force_login(admin)
     names = {name for model in (User, Group, Channel, Model, Token) for name in map(str, model.objects.all())} | {f"{token.name} ({token.hint}" for token in Token.objects.all()}
     names |= {zone.replace("_", " ") for zone in available_timezones()} | {vendor.label for vendor in offered()} | {"AIRelays"}
     known_names = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")(?!\w)")
     found = {}
-    pages = [(place.who, place.path.format(**known)) for place in EVERY]
+    pages = [(place.role, place.path.format(**known)) for place in ALL_PAGES]
     for model in site._registry:
         start = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         first = model._default_manager.first()
         pages += [("staff", f"{start}add/")] + ([("staff", f"{start}{first.pk}/change/")] if first is not None else [])
-    for who, path in pages:
-        answer = browsers[who].get(path)
+    for role, path in pages:
+        answer = browsers[role].get(path)
         if answer.status_code == 403:  # what nobody adds or deletes
             continue
         read = Words()
@@ -144,11 +144,11 @@ def _queries(known: dict[str, Any], admin: Any) -> dict[str, int]:
     browsers["user"].force_login(User.objects.get(pk=known["user"]))
     browsers["staff"].force_login(admin)
     found = {}
-    for place in (*EVERY, *(place for place in MORE if place.name != "tokens-page")):
+    for place in (*ALL_PAGES, *(place for place in FILTERED_PAGES if place.name != "tokens-page")):
         path = place.path.format(**known)
-        assert browsers[place.who].get(path).status_code == 200, place  # adds up what waits
+        assert browsers[place.role].get(path).status_code == 200, place  # adds up what waits
         with CaptureQueriesContext(connection) as queries:
-            browsers[place.who].get(path)
+            browsers[place.role].get(path)
         found[place.name] = len(queries)
     return found
 
@@ -182,7 +182,7 @@ def test_every_list_of_the_administration_is_among_the_pages() -> None:
     """But for those of things that are few, and of what is kept for users, which have tests of their own."""
     from django.contrib import admin
 
-    listed = {place.path for place in EVERY}
+    listed = {place.path for place in ALL_PAGES}
     small = {"pool", "failurerule", "allowedupstream", "blockedaddress", "notice", "upload", "storedresponse", "conversation", "batch"}
     missing = [model._meta.model_name for model in admin.site._registry if f"/admin/{model._meta.app_label}/{model._meta.model_name}/" not in listed]
     assert set(missing) == small
@@ -191,7 +191,7 @@ def test_every_list_of_the_administration_is_among_the_pages() -> None:
 def test_every_page_of_users_is_in_the_tour() -> None:
     patterns: list[Any] = list(get_resolver("portal.urls").url_patterns)
     paths = {"/" + str(pattern.pattern) for pattern in patterns if getattr(pattern, "name", None) and "<" not in str(pattern.pattern)}
-    shown = {place.path for place in EVERY}
+    shown = {place.path for place in ALL_PAGES}
     assert {path for path in paths if not path.startswith("/admin/")} - shown == {
         "/usage/export.csv",
         "/usage/newest/",

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bench.run import Target, free_port, load, portal, rss_mib, started
+from bench.run import BenchTarget, free_port, load, portal, rss_mib, started
 from tests.support.load.billed import kill_rounds as kill_rounds_with_money
 from tests.support.load.recorded import kill_rounds
 from tests.support.server import ROOT
@@ -29,7 +29,7 @@ _KEPT = 65  # seconds until idle connections to upstreams have been given up: ke
 
 
 @contextmanager
-def _bench(folder: Path) -> Iterator[Target]:
+def _bench(folder: Path) -> Iterator[BenchTarget]:
     """The portal before the bench's own upstream."""
     port = free_port()
     with started([sys.executable, "-m", "bench.upstream", str(port)], port, folder / "upstream.log"), portal(port, folder) as target:
@@ -132,7 +132,7 @@ def target_env(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def chaos(folder: Path) -> Iterator[Target]:
+def chaos(folder: Path) -> Iterator[BenchTarget]:
     """The portal before three upstreams in trouble and one that is well, of a lower priority."""
     ports = [free_port() for _ in range(4)]
     with ExitStack() as stack:
@@ -162,7 +162,7 @@ for token in Token.objects.all():
 """
 
 
-def state(target: Target, database: Path) -> dict[str, Any]:
+def state(target: BenchTarget, database: Path) -> dict[str, Any]:
     """What the worker says of itself, newer than now."""
     asked = time.time()
     while True:

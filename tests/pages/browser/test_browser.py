@@ -21,7 +21,7 @@ import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from bench.browser import CHROMIUM, Watch, chromium, sign_in
+from bench.browser import CHROMIUM, BrowserFaults, chromium, sign_in
 from tests.support.mailbox import Mailbox
 from tests.support.provider import Provider
 from tests.support.server import ROOT, Server, free_port, serving
@@ -42,14 +42,14 @@ class Site:
     admin_password: str
     browser: Browser
     upstream: Upstream
-    watched: list[Watch]
+    watched: list[BrowserFaults]
     mail: Mailbox
     cookies: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def context(self, **options: Any) -> BrowserContext:
         found = self.browser.new_context(locale=options.pop("locale", "en-GB"), timezone_id="Europe/Berlin", viewport={"width": 1280, "height": 900}, **options)
         found.set_default_timeout(15_000)
-        self.watched.append(Watch(found))
+        self.watched.append(BrowserFaults(found))
         return found
 
     def page(self, name: str, password: str = PASSWORD) -> Page:
