@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from accounts.models import User
 from portal.pages.shared.scope import batches_of, conversations_of, files_of, responses_of
 from relay.storage import files
-from relay.storage.batches import counts_of, why
+from relay.storage.batches import counts_of, error_summary
 
 _PAGE = 50
 
@@ -28,11 +28,11 @@ def _user(request: HttpRequest) -> User:
 def file_list(request: HttpRequest) -> HttpResponse:
     """Files, the room that they take, batches, and how much of responses and conversations is kept."""
     user = _user(request)
-    used, room = files.used(user.pk), files.room()
+    used, limits = files.used_bytes(user.pk), files.storage_limits()
     context = {
-        "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")), "used": used, "room": room.user, "largest": room.one,
-        "share": min(100, round(100 * used / room.user)),
-        "batches": [(batch, *counts_of(batch), why(batch)) for batch in batches_of(user)[:10]],
+        "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")), "used": used, "room": limits.user, "largest": limits.file,
+        "share": min(100, round(100 * used / limits.user)),
+        "batches": [(batch, *counts_of(batch), error_summary(batch)) for batch in batches_of(user)[:10]],
         "responses": responses_of(user).count(),
         "conversations": conversations_of(user).count(), "days": settings.CONFIG.response_keep_days, "here": "files",
     }  # fmt: skip

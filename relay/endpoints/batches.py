@@ -32,7 +32,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine, Token
 from relay.storage import batches
-from relay.storage.batch_input import ENDPOINTS, BatchInputLine, Parsed, answer_line
+from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line
 
 logger: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 2.0  # between searches for batches that no worker runs
@@ -60,14 +60,14 @@ async def create_batch(caller: Caller, body: Json) -> Json:
     metadata = metadata_of(body) if body.get("metadata") is not None else None
     after = object_of(body, "output_expires_after")
     lifetime = expiry_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
-    batch = await snapshot_cache.in_thread(batches.create, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime)
+    batch = await snapshot_cache.in_thread(batches.create_batch, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime)
     if _wake is not None:
         _wake.set()
     return await snapshot_cache.in_thread(batches.batch_object, batch)
 
 
 def _find(user_id: int, batch_id: str) -> Batch:
-    batch = batches.find(user_id, batch_id)
+    batch = batches.find_batch(user_id, batch_id)
     if batch is None:
         raise ObjectNotFound(f"There is no batch “{batch_id[:64]}” of your account. GET /v1/batches lists yours.", param="batch_id")
     return batch
@@ -85,7 +85,7 @@ async def cancel_batch(caller: Caller, batch_id: str) -> Json:
         batch = _find(caller.user_id, batch_id)
         if batch.status in Batch.ENDED:
             raise InvalidRequest(f"This batch is {batch.status} already.", code="batch_ended", param="batch_id")
-        batches.cancel(batch)
+        batches.cancel_batch(batch)
         return batches.batch_object(batch)
 
     found = await snapshot_cache.in_thread(write)
@@ -155,9 +155,9 @@ def _on_batch_done(running: dict[int, asyncio.Task[None]], pk: int, task: asynci
 
 async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Semaphore) -> None:
     """Run one batch from its current state to its end."""
-    parsed: Parsed = await snapshot_cache.in_slow_thread(batches.read_input, batch)
+    parsed: BatchInput = await snapshot_cache.in_slow_thread(batches.read_input, batch)
     if batch.status == Batch.Status.VALIDATING:
-        await snapshot_cache.in_thread(batches.begin, batch, parsed)
+        await snapshot_cache.in_thread(batches.start_batch, batch, parsed)
     if batch.status in Batch.ENDED:
         return
     state = _State(batch, owner)
@@ -166,7 +166,7 @@ async def _run_batch(run: Runtime, batch: Batch, owner: str, slots: asyncio.Sema
         if batch.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed, slots)
         if run.stopping or state.lost:
-            await snapshot_cache.in_thread(batches.let_go, batch, owner)
+            await snapshot_cache.in_thread(batches.give_up_claim, batch, owner)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted
         while True:
@@ -214,9 +214,9 @@ async def _renew_lease(state: _State) -> None:
         await asyncio.sleep(_RENEW_SECONDS)
 
 
-async def _answer_all(run: Runtime, state: _State, parsed: Parsed, slots: asyncio.Semaphore) -> None:
+async def _answer_all(run: Runtime, state: _State, parsed: BatchInput, slots: asyncio.Semaphore) -> None:
     """Make every request of a batch that has no outcome yet."""
-    known = await snapshot_cache.in_thread(batches.done, state.batch)
+    known = await snapshot_cache.in_thread(batches.done_lines, state.batch)
     waiting = iter([line for line in parsed.lines if line.number not in known])
 
     async def worker() -> None:

@@ -1,4 +1,4 @@
-"""Batches in the database. Synchronous: called in threads, or by pages."""
+"""Reads and writes batches of /v1/batches, and lets workers claim them. Synchronous: called in threads, or by pages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from relay.errors import RequestTooLarge
 from relay.models import Batch, BatchLine, Upload
 from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
-from relay.storage.batch_input import BatchInputLine, Parsed, error, parse, unanswered_line
+from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, unanswered_line
 
 logger: Final = logging.getLogger(__name__)
-LEASE: Final = timedelta(seconds=40)
-WINDOW: Final = timedelta(hours=24)
+BATCH_LEASE: Final = timedelta(seconds=40)  # a worker that does not renew its claim within this time loses the batch
+COMPLETION_WINDOW: Final = timedelta(hours=24)
 Status = Batch.Status
-_OPEN: Final = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
+_OPEN_STATUSES: Final = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -32,97 +32,129 @@ def _seconds(moment: datetime | None) -> int | None:
 
 
 def batch_object(batch: Batch) -> Json:
+    """Return a batch as the API sends it."""
     ok, bad = counts_of(batch)
     ended = batch.status in Batch.ENDED
     errors = decode(batch.errors) if batch.errors else None
     shown: Json = {
-        "id": batch.batch_id, "object": "batch", "endpoint": batch.endpoint, **({"model": batch.model} if batch.model else {}),
-        "errors": {"object": "list", "data": errors} if errors else None, "input_file_id": batch.input_file_id, "completion_window": batch.completion_window,
-        "status": batch.status, "output_file_id": (ended and batch.output_file_id) or None, "error_file_id": (ended and batch.error_file_id) or None,
-        "created_at": _seconds(batch.created_at), "in_progress_at": _seconds(batch.in_progress_at), "expires_at": _seconds(batch.expires_at),
-        "finalizing_at": _seconds(batch.finalizing_at), "completed_at": _seconds(batch.completed_at), "failed_at": _seconds(batch.failed_at),
-        "expired_at": _seconds(batch.expired_at), "cancelling_at": _seconds(batch.cancelling_at), "cancelled_at": _seconds(batch.cancelled_at),
-        "request_counts": {"total": batch.total, "completed": ok, "failed": bad}, "metadata": decode(batch.metadata),
-    }  # fmt: skip
-    return {name: value for name, value in shown.items() if value is not None or name == "metadata"}  # what is not there yet is left out
+        "id": batch.batch_id,
+        "object": "batch",
+        "endpoint": batch.endpoint,
+        **({"model": batch.model} if batch.model else {}),
+        "errors": {"object": "list", "data": errors} if errors else None,
+        "input_file_id": batch.input_file_id,
+        "completion_window": batch.completion_window,
+        "status": batch.status,
+        "output_file_id": (ended and batch.output_file_id) or None,
+        "error_file_id": (ended and batch.error_file_id) or None,
+        "created_at": _seconds(batch.created_at),
+        "in_progress_at": _seconds(batch.in_progress_at),
+        "expires_at": _seconds(batch.expires_at),
+        "finalizing_at": _seconds(batch.finalizing_at),
+        "completed_at": _seconds(batch.completed_at),
+        "failed_at": _seconds(batch.failed_at),
+        "expired_at": _seconds(batch.expired_at),
+        "cancelling_at": _seconds(batch.cancelling_at),
+        "cancelled_at": _seconds(batch.cancelled_at),
+        "request_counts": {"total": batch.total, "completed": ok, "failed": bad},
+        "metadata": decode(batch.metadata),
+    }
+    # Times and files that do not exist yet are left out.
+    return {name: value for name, value in shown.items() if value is not None or name == "metadata"}
 
 
 def counts_of(batch: Batch) -> tuple[int, int]:
-    """Requests that were answered, and those that failed."""
+    """Return how many requests of a batch were answered and how many failed."""
     if batch.status in Batch.ENDED:
         return batch.succeeded, batch.failed
     found = batch.lines.aggregate(good=Count("pk", filter=Q(ok=True)), bad=Count("pk", filter=Q(ok=False)))
     return found["good"], found["bad"]
 
 
-def why(batch: Batch) -> str:
-    """What is wrong with it, in one sentence; empty when nothing is."""
+def error_summary(batch: Batch) -> str:
+    """Return the first error of a batch in one sentence, empty when it has none."""
     found = decode(batch.errors) if batch.errors else None
     first = found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
     line = f"Line {first['line']}: " if first.get("line") else ""
     return line + str(first.get("message", "")) if first else ""
 
 
-def create(user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None) -> Batch:
+def create_batch(user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None) -> Batch:
+    """Create a batch. `keep_seconds`: how long its output files are stored, None: for ever."""
     now = clock.now()
     return Batch.objects.create(
-        batch_id=f"batch_{time_ordered_hex()}", user_id=user_id, token_id=token_id, endpoint=endpoint, input_file_id=input_file_id[:64], completion_window="24h",
-        metadata=encode(metadata).decode(), output_keep_seconds=keep_seconds, created_at=now, expires_at=now + WINDOW,
-    )  # fmt: skip
+        batch_id=f"batch_{time_ordered_hex()}",
+        user_id=user_id,
+        token_id=token_id,
+        endpoint=endpoint,
+        input_file_id=input_file_id[:64],
+        completion_window="24h",
+        metadata=encode(metadata).decode(),
+        output_keep_seconds=keep_seconds,
+        created_at=now,
+        expires_at=now + COMPLETION_WINDOW,
+    )
 
 
-def find(user_id: int, batch_id: str) -> Batch | None:
+def find_batch(user_id: int, batch_id: str) -> Batch | None:
+    """Return a batch of a user by its id."""
     return Batch.objects.filter(user=user_id, batch_id=batch_id).first()
 
 
-def cancel(batch: Batch) -> None:
-    """Ask for the end of a batch; what runs is waited for."""
+def cancel_batch(batch: Batch) -> None:
+    """Ask the worker of a batch to end it. Requests that are running are finished first."""
     Batch.objects.filter(pk=batch.pk, status__in=(Status.VALIDATING, Status.IN_PROGRESS)).update(status=Status.CANCELLING, cancelling_at=clock.now())
     batch.refresh_from_db()
 
 
-# -- by the worker that runs it --------------------------------------------------------------------------------------
+# -- for the worker that runs it -------------------------------------------------------------------------------------
 
 
 def claim(owner: str, most: int, running: Collection[int]) -> list[Batch]:
-    """Take over batches that nobody runs; `running` are those that this worker is at."""
+    """Claim up to `most` batches for the worker `owner` that no living worker has claimed.
+
+    `running`: those it runs already.
+    """
     now = clock.now()
-    taken: list[Batch] = []
-    for batch in Batch.objects.filter(status__in=_OPEN).exclude(pk__in=list(running)).order_by("pk")[: most * 4]:
-        if len(taken) >= most:
+    claimed: list[Batch] = []
+    for batch in Batch.objects.filter(status__in=_OPEN_STATUSES).exclude(pk__in=list(running)).order_by("pk")[: most * 4]:
+        if len(claimed) >= most:
             break
         if batch.owner not in {"", owner} and batch.lease_until is not None and batch.lease_until > now and not is_dead(batch.owner):
             continue
-        if Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(owner=owner, lease_until=now + LEASE):
-            batch.owner, batch.lease_until = owner, now + LEASE
-            taken.append(batch)
-    return taken
+        if Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(owner=owner, lease_until=now + BATCH_LEASE):
+            batch.owner, batch.lease_until = owner, now + BATCH_LEASE
+            claimed.append(batch)
+    return claimed
 
 
 def renew(batch: Batch, owner: str) -> str | None:
-    """Keep a batch; returns its status, None when it is another worker's now."""
-    if not Batch.objects.filter(pk=batch.pk, owner=owner).update(lease_until=clock.now() + LEASE):
+    """Extend the claim of a worker to a batch. Returns its status, None when another worker has it now."""
+    if not Batch.objects.filter(pk=batch.pk, owner=owner).update(lease_until=clock.now() + BATCH_LEASE):
         return None
     return Batch.objects.values_list("status", flat=True).get(pk=batch.pk)
 
 
-def let_go(batch: Batch, owner: str) -> None:
+def give_up_claim(batch: Batch, owner: str) -> None:
+    """Let other workers claim a batch at once."""
     Batch.objects.filter(pk=batch.pk, owner=owner).update(owner="", lease_until=None)
 
 
-def read_input(batch: Batch) -> Parsed:
-    """The lines of the input file; or one error, when there is no such file."""
+def read_input(batch: Batch) -> BatchInput:
+    """Read and parse the input file. A file that is missing or has the wrong purpose becomes an error in the result."""
     upload = Upload.objects.filter(files.stored(batch.user_id), file_id=batch.input_file_id).first()
     if upload is None:
         message = f"There is no file “{batch.input_file_id}” of your account. Upload the requests with POST /v1/files and the purpose batch."
-        return Parsed((), "", (error("file_not_found", message, param="input_file_id"),))
+        return BatchInput((), "", (error("file_not_found", message, param="input_file_id"),))
     if upload.purpose != UploadPurpose.BATCH:
-        return Parsed((), "", (error("invalid_purpose", f"The file “{upload.filename}” was uploaded for {upload.purpose}; a batch needs one for batch.", param="input_file_id"),))
+        return BatchInput(
+            (), "", (error("invalid_purpose", f"The file “{upload.filename}” was uploaded for {upload.purpose}; a batch needs one for batch.", param="input_file_id"),)
+        )
     return parse(files.path_of(upload.storage_name).read_bytes(), batch.endpoint)
 
 
-def begin(batch: Batch, parsed: Parsed) -> None:
-    """The input was read: the batch goes on, or has failed."""
+def start_batch(batch: Batch, parsed: BatchInput) -> None:
+    """Start a batch whose input has been parsed, or mark it failed when the input has errors."""
     now = clock.now()
     if parsed.errors:
         Batch.objects.filter(pk=batch.pk, status=Status.VALIDATING).update(status=Status.FAILED, failed_at=now, errors=encode(list(parsed.errors)).decode(), owner="")
@@ -131,22 +163,28 @@ def begin(batch: Batch, parsed: Parsed) -> None:
     batch.refresh_from_db()
 
 
-def done(batch: Batch) -> set[int]:
+def done_lines(batch: Batch) -> set[int]:
+    """Return the numbers of the lines that have been answered or have failed."""
     return set(batch.lines.values_list("number", flat=True))
 
 
 def write_failure(batch: Batch, number: int, body: str) -> None:
+    """Record that the request on a line failed. `body`: the line of the error file."""
     BatchLine.objects.get_or_create(batch=batch, number=number, defaults={"ok": False, "body": body})
 
 
 def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner: str, errors: Sequence[Json] = ()) -> bool:
-    """Write the two files and end the batch. `outcome`: the status that it ends with; `errors`: why, if it has failed. False when there is no room for the files yet."""
+    """Write the output and the error file and end a batch. Returns False when there is no space for the files yet.
+
+    `outcome` is the status that it ends with; completed and expired are corrected by what was answered. `errors` says
+    why it failed.
+    """
     batch.refresh_from_db()
     if batch.status in Batch.ENDED:
         return True
-    known = done(batch)
+    known = done_lines(batch)
     missing_some = any(line.number not in known for line in lines)
-    if outcome == Status.COMPLETED and missing_some:  # its time was over before all were made
+    if outcome == Status.COMPLETED and missing_some:  # the window ended before all requests were made
         outcome = Status.EXPIRED
     elif outcome == Status.EXPIRED and not missing_some:
         outcome = Status.COMPLETED
@@ -156,14 +194,14 @@ def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner:
         )
         missing = [BatchLine(batch=batch, number=line.number, ok=False, body=unanswered_line(line, code, message)) for line in lines if line.number not in known]
         BatchLine.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
-    if not batch.output_file_id:  # named before they are made, so that a second try after a crash makes no second ones
+    if not batch.output_file_id:  # named before they are written, so that a retry after a crash writes no second pair
         batch.output_file_id, batch.error_file_id = f"file-{time_ordered_hex()}", f"file-{time_ordered_hex()}"
     batch.finalizing_at = batch.finalizing_at or clock.now()
     status = batch.status if batch.status == Status.CANCELLING else Status.FINALIZING
     Batch.objects.filter(pk=batch.pk).update(status=status, finalizing_at=batch.finalizing_at, output_file_id=batch.output_file_id, error_file_id=batch.error_file_id)
     expires = clock.now() + timedelta(seconds=batch.output_keep_seconds) if batch.output_keep_seconds else None
     try:
-        made = [_write_file(batch, ok, file_id, expires, owner) for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))]
+        written = [_write_file(batch, ok, file_id, expires, owner) for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))]
     except RequestTooLarge as full:
         Batch.objects.filter(pk=batch.pk).update(errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode())
         return False
@@ -172,33 +210,42 @@ def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner:
     stamp = {Status.COMPLETED: "completed_at", Status.EXPIRED: "expired_at", Status.CANCELLED: "cancelled_at", Status.FAILED: "failed_at"}[Batch.Status(outcome)]
     with transaction.atomic():
         Batch.objects.filter(pk=batch.pk).update(
-            status=outcome, succeeded=ok, failed=bad, errors=encode(list(errors)).decode() if errors else "", owner="", lease_until=None,
-            output_file_id=batch.output_file_id if made[0] else "",
-            error_file_id=batch.error_file_id if made[1] else "", **{stamp: now},
-        )  # fmt: skip
+            status=outcome,
+            succeeded=ok,
+            failed=bad,
+            errors=encode(list(errors)).decode() if errors else "",
+            owner="",
+            lease_until=None,
+            output_file_id=batch.output_file_id if written[0] else "",
+            error_file_id=batch.error_file_id if written[1] else "",
+            **{stamp: now},
+        )
         BatchLine.objects.filter(batch=batch).delete()
     return True
 
 
 def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, owner: str) -> bool:
-    """Whether there was anything to write. Raises RequestTooLarge, StorageFull."""
+    """Write the output (`ok`) or the error file. Returns False when it would be empty.
+
+    Raises RequestTooLarge, StorageFull.
+    """
     rows = batch.lines.filter(ok=ok).order_by("number")
     if not rows.exists():
         return False
-    there = Upload.objects.filter(file_id=file_id).first()
-    if there is not None:
-        if there.state == UploadState.STORED:
+    existing = Upload.objects.filter(file_id=file_id).first()
+    if existing is not None:
+        if existing.state == UploadState.STORED:
             return True
-        files.remove(there)
-    sink = files.Sink(files.begin(batch.user_id, 0, owner, name=file_id.removeprefix("file-")))
+        files.remove(existing)
+    writer = files.UploadWriter(files.begin_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-")))
     try:
         for body in rows.values_list("body", flat=True).iterator(chunk_size=200):
             data = body.encode() + b"\n"
-            if sink.size + len(data) > sink.upload.size:
-                files.grow(sink.upload, max(sink.size + len(data), 2 * sink.upload.size, files.MIB))
-            sink.write(data)
+            if writer.size + len(data) > writer.upload.size:
+                files.grow(writer.upload, max(writer.size + len(data), 2 * writer.upload.size, files.MIB))
+            writer.write(data)
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
-        sink.keep(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
+        writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
         return True
     finally:
-        sink.close()
+        writer.close()

@@ -1,4 +1,4 @@
-"""Conversations and their items, as /v1/conversations keeps them."""
+"""Reads and writes conversations of /v1/conversations and their items. Synchronous: called in threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, text_of
 from relay.models import Conversation, ConversationItem
-from relay.storage.responses import named
+from relay.storage.responses import with_ids
 
 
-def conversation(user_id: int, conversation_id: str) -> Conversation | None:
+def find_conversation(user_id: int, conversation_id: str) -> Conversation | None:
+    """Return a conversation of a user that has not expired."""
     return Conversation.objects.filter(user=user_id, conversation_id=conversation_id, expires_at__gt=clock.now()).first()
 
 
 def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, keep: timedelta) -> Conversation:
+    """Create a conversation with its first items. `keep`: until it expires, unless it is continued."""
     now = clock.now()
     with transaction.atomic():
         row = Conversation.objects.create(conversation_id=f"conv_{time_ordered_hex()}", user_id=user_id, metadata=encode(metadata).decode(), created_at=now, expires_at=now + keep)
@@ -27,23 +29,28 @@ def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, kee
 
 
 def add_items(row: Conversation, items: Sequence[Json], keep: timedelta) -> list[Json]:
-    """Append items; returns them with their ids. Raises IntegrityError when an id is there already."""
-    whole = named(items, time_ordered_hex())
+    """Append items. Returns them with their ids.
+
+    Raises IntegrityError when the conversation has one of the ids already.
+    """
+    whole = with_ids(items, time_ordered_hex())
     with transaction.atomic():
         ConversationItem.objects.bulk_create(ConversationItem(conversation=row, item_id=text_of(item, "id")[:120], body=encode(item).decode()) for item in whole)
         Conversation.objects.filter(pk=row.pk).update(expires_at=clock.now() + keep)
     return whole
 
 
-def items_of(row: Conversation) -> list[Json]:
+def stored_items(row: Conversation) -> list[Json]:
+    """Return all items of a conversation, in order."""
     return [item for body in row.items.values_list("body", flat=True) if (item := decode_object(body)) is not None]
 
 
 def conversation_items(user_id: int, conversation_id: str) -> tuple[int, list[Json]] | None:
-    """Its key in the database, and everything that was said in it."""
-    row = conversation(user_id, conversation_id)
-    return (row.pk, items_of(row)) if row is not None else None
+    """Return a conversation's primary key and all its items, None when there is none."""
+    row = find_conversation(user_id, conversation_id)
+    return (row.pk, stored_items(row)) if row is not None else None
 
 
 def conversation_object(row: Conversation) -> Json:
+    """Return a conversation as the API sends it."""
     return {"id": row.conversation_id, "object": "conversation", "created_at": int(row.created_at.timestamp()), "metadata": decode_object(row.metadata) or {}}

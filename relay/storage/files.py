@@ -1,8 +1,9 @@
-"""Stored files: the bytes in the data folder, their rows in the database, and the caps on both. Synchronous: called in threads.
+"""Stores uploaded files: their bytes in the data folder, their rows in the database, and the limits on both.
 
-A row is written before the bytes and changed to `stored` when they lie, synced, at their place; it is marked `deleting` before they go. So no
-file is ever without a row, and what a crash leaves is told by its row: `sweep` ends it. `size` of a row that is being received is what is
-held free for it, so uploads that run at once cannot exceed a cap together.
+A row is written before the bytes, becomes `stored` when the file is synced and in its place, and becomes `deleting`
+before the file is deleted. So no file is ever without a row, and the row of a file that a crash left unfinished tells
+`relay.storage.files_check.sweep` what to do. While a file is being received, `size` of its row is the space reserved
+for it, so that concurrent uploads cannot exceed a limit together. Synchronous: called in threads.
 """
 
 from __future__ import annotations
@@ -29,59 +30,63 @@ from relay.models.upload import UploadState
 
 logger: Final = logging.getLogger(__name__)
 _LOCK: Final = "uploads"
-_STALE: Final = timedelta(hours=2)  # a row of another host that is still being received after so long has no worker any more
-_COUNTED: Final = (UploadState.RECEIVING, UploadState.PART, UploadState.STORED)
+STALE_AFTER: Final = timedelta(hours=2)  # a file of another host that is still being received has lost its worker
+_COUNTED_STATES: Final = (UploadState.RECEIVING, UploadState.PART, UploadState.STORED)
 _BLOCK: Final = 1 << 20
 MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class StorageRoom:
-    """What may be stored. Bytes."""
+class StorageLimits:
+    """How much may be stored, in bytes."""
 
-    one: int
-    everyone: int
-    user: int
+    file: int  # one file
+    total: int  # the files of all users together
+    user: int  # the files of one user together
 
 
-def room() -> StorageRoom:
+def storage_limits() -> StorageLimits:
+    """Return the configured limits."""
     config = settings.CONFIG
-    return StorageRoom(config.max_upload_bytes, config.max_total_upload_bytes, config.max_user_upload_bytes)
+    return StorageLimits(config.max_upload_bytes, config.max_total_upload_bytes, config.max_user_upload_bytes)
 
 
 def folder() -> Path:
+    """Return the folder that holds the files."""
     return Path(settings.DATA_DIR) / "uploads"
 
 
 def path_of(storage_name: str) -> Path:
+    """Return the path of a stored file."""
     return folder() / storage_name[:2] / storage_name
 
 
 def partial_path(storage_name: str) -> Path:
+    """Return the path of a file while it is being received."""
     return folder() / "tmp" / storage_name
 
 
 def clean_name(name: str) -> str:
-    """A file name without control characters, which no header can carry, of at most 255 characters."""
+    """Return a file name without control characters, which headers cannot carry, cut to 255 characters."""
     return "".join(character for character in name if character.isprintable()).strip()[:255] or "file"
 
 
-# -- caps ------------------------------------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Inside: a transaction in which nobody else counts or adds bytes."""
+def _upload_lock() -> Iterator[None]:
+    """A transaction in which no other worker counts or reserves space."""
     with transaction.atomic():
-        if connection.vendor != "sqlite":  # whose transactions exclude each other as they are
+        if connection.vendor != "sqlite":  # whose transactions exclude each other anyway
             Lease.objects.get_or_create(name=_LOCK, defaults={"owner": "", "until": clock.now()})
             Lease.objects.select_for_update().get(name=_LOCK)
         yield
 
 
-def used(user_id: int | None = None) -> int:
-    """Bytes that count, of one user or of all."""
-    rows = Upload.objects.filter(state__in=_COUNTED)
+def used_bytes(user_id: int | None = None) -> int:
+    """Return the bytes that count towards the limits, of one user or of all."""
+    rows = Upload.objects.filter(state__in=_COUNTED_STATES)
     if user_id is not None:
         rows = rows.filter(user=user_id)
     return int(rows.aggregate(sum=Sum("size"))["sum"] or 0)
@@ -91,86 +96,99 @@ def show_bytes(count: int) -> str:
     return f"{count / MIB:.1f} MiB" if count >= MIB / 10 else f"{count:,} bytes"
 
 
-def _check(user_id: int, more: int) -> None:
-    """Raises RequestTooLarge when so many more bytes do not fit."""
-    limits = room()
-    free = limits.user - used(user_id)
+def _check_free(user_id: int, more: int) -> None:
+    """Check that `more` bytes are free. Raises RequestTooLarge."""
+    limits = storage_limits()
+    free = limits.user - used_bytes(user_id)
     if more > free:
         message = (
             f"Your files may take up {show_bytes(limits.user)} together, and {show_bytes(max(0, free))} of it are free. Delete files you do not need any more, then try again."
         )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
-    free = limits.everyone - used()
+    free = limits.total - used_bytes()
     if more > free:
-        message = f"The portal's storage for files is full: {show_bytes(max(0, free))} of {show_bytes(limits.everyone)} are free. Delete files, or ask the portal's administrator."
+        message = f"The portal's storage for files is full: {show_bytes(max(0, free))} of {show_bytes(limits.total)} are free. Delete files, or ask the portal's administrator."
         raise RequestTooLarge(message, code="storage_quota_exceeded")
 
 
-def check_one(size: int) -> None:
-    """Raises RequestTooLarge when a file is larger than any may be."""
-    most = room().one
+def check_file_size(size: int) -> None:
+    """Check the size of one file against the limit. Raises RequestTooLarge."""
+    most = storage_limits().file
     if size > most:
         raise RequestTooLarge(f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's administrator.", code="file_too_large")
 
 
-def begin(user_id: int, held: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
-    """Hold so many bytes free for a file that is about to arrive. `name`: of the file, after `file-`. Raises RequestTooLarge."""
+def begin_upload(user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
+    """Write the row of a file that is about to be received, reserving `reserved` bytes. Raises RequestTooLarge.
+
+    `owner` is the worker that receives it, `session` the upload that it is a part of, `name` its id without the prefix
+    `file-`, a new one when empty.
+    """
     name = name or time_ordered_hex()
-    with _alone():
-        _check(user_id, held)
+    with _upload_lock():
+        _check_free(user_id, reserved)
         return Upload.objects.create(
-            file_id=f"file-{name}", user_id=user_id, filename="", purpose="", content_type="", size=held, sha256="", storage_name=name, state=UploadState.RECEIVING, owner=owner,
+            file_id=f"file-{name}",
+            user_id=user_id,
+            filename="",
+            purpose="",
+            content_type="",
+            size=reserved,
+            sha256="",
+            storage_name=name,
+            state=UploadState.RECEIVING,
+            owner=owner,
             session=session,
-        )  # fmt: skip
+        )
 
 
-def grow(upload: Upload, held: int) -> None:
-    """Hold more free for a file whose length is not known beforehand. Raises RequestTooLarge."""
-    with _alone():
-        _check(upload.user_id, held - upload.size)
-        Upload.objects.filter(pk=upload.pk).update(size=held)
-    upload.size = held
+def grow(upload: Upload, reserved: int) -> None:
+    """Reserve more space, `reserved` bytes in all, for a file whose length is not known. Raises RequestTooLarge."""
+    with _upload_lock():
+        _check_free(upload.user_id, reserved - upload.size)
+        Upload.objects.filter(pk=upload.pk).update(size=reserved)
+    upload.size = reserved
 
 
 # -- receiving -------------------------------------------------------------------------------------------------------
 
 
-class Sink:
-    """Takes a file's bytes. `close` always; `keep` when all of them have come."""
+class UploadWriter:
+    """Writes the bytes of one file. Call `finish` when all have arrived, and `close` in every case."""
 
     def __init__(self, upload: Upload) -> None:
         """Raises StorageFull."""
         self.upload = upload
-        self.size = 0
+        self.size = 0  # bytes written so far
         self._digest = hashlib.sha256()
         self._path = partial_path(upload.storage_name)
         self._file: IO[bytes] | None = None
-        with _disk():
+        with _disk_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("xb")
 
     def write(self, data: bytes) -> None:
         """Raises StorageFull."""
-        assert self._file is not None  # noqa: S101  # open until it is closed
-        with _disk():
+        assert self._file is not None  # noqa: S101  # not closed yet
+        with _disk_errors():
             self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
 
-    def settle(self) -> None:
-        """Put the file at its place. Raises StorageFull."""
+    def move_into_place(self) -> None:
+        """Sync the file and move it to its final path. Raises StorageFull."""
         if self._file is None:
             return
-        with _disk():
+        with _disk_errors():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
-            place(self._path, path_of(self.upload.storage_name))
+            move_durably(self._path, path_of(self.upload.storage_name))
 
-    def keep(self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None) -> Upload:
-        """Put the file at its place, then say so in its row. Raises StorageFull."""
-        self.settle()
+    def finish(self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None) -> Upload:
+        """Move the file to its final path, then mark its row as `state`. Returns the row. Raises StorageFull."""
+        self.move_into_place()
         upload = self.upload
         upload.filename, upload.purpose, upload.content_type = clean_name(filename), purpose, content_type[:120]
         upload.size, upload.sha256, upload.state, upload.owner, upload.expires_at = self.size, self._digest.hexdigest(), state, "", expires_at
@@ -178,7 +196,7 @@ class Sink:
         return upload
 
     def close(self) -> None:
-        """Give up what has not been kept."""
+        """Close the file; delete it with its row unless it was finished."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -186,8 +204,8 @@ class Sink:
             remove(self.upload)
 
 
-def place(source: Path, target: Path) -> None:
-    """Move a synced file, so that it is there whole or not at all, also after a power cut."""
+def move_durably(source: Path, target: Path) -> None:
+    """Move a synced file, so that it is complete or absent even after a power cut."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
     for directory in {target.parent, source.parent}:
@@ -199,7 +217,8 @@ def place(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _disk() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
+    """Turn an OSError into StorageFull."""
     try:
         yield
     except OSError as error:
@@ -211,20 +230,22 @@ def _disk() -> Iterator[None]:
 
 
 def stored(user_id: int) -> Q:
-    """Which rows are this user's files."""
+    """Return the condition for rows of a user's files that are stored and have not expired."""
     return Q(user=user_id, state=UploadState.STORED) & (Q(expires_at=None) | Q(expires_at__gt=clock.now()))
 
 
-def find(user_id: int, file_id: str) -> Upload | None:
+def find_upload(user_id: int, file_id: str) -> Upload | None:
+    """Return a file of a user by its id."""
     return Upload.objects.filter(stored(user_id), file_id=file_id).first()
 
 
-def find_all(user_id: int, file_ids: Sequence[str]) -> dict[str, Upload]:
+def find_uploads(user_id: int, file_ids: Sequence[str]) -> dict[str, Upload]:
+    """Return those of a user's files that have one of these ids, by id."""
     return {upload.file_id: upload for upload in Upload.objects.filter(stored(user_id), file_id__in=set(file_ids))}
 
 
 def remove(upload: Upload) -> None:
-    """Delete a file: first it is nobody's, then its bytes go, then its row."""
+    """Delete a file: marks its row, deletes the bytes, then deletes the row."""
     Upload.objects.filter(pk=upload.pk).update(state=UploadState.DELETING)
     upload.state = UploadState.DELETING
     unlink(upload.storage_name)
@@ -232,7 +253,7 @@ def remove(upload: Upload) -> None:
 
 
 def unlink(storage_name: str) -> None:
-    """Take the bytes of a file from the disk, wherever they are."""
+    """Delete the bytes of a file from the disk, received in full or in part."""
     for path in (partial_path(storage_name), path_of(storage_name)):
         path.unlink(missing_ok=True)
 
@@ -240,39 +261,49 @@ def unlink(storage_name: str) -> None:
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 
-def join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str:
-    """Make one file of the parts; or what is wrong with them. Raises StorageFull."""
+def join_parts(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str:
+    """Join the parts of an upload to one file. Returns its row, or what is wrong with the parts. Raises StorageFull.
+
+    `md5` is the hex digest that the client sent, empty when it sent none.
+    """
     upload = Upload.objects.create(
-        file_id=f"file-{(name := time_ordered_hex())}", user_id=session.user_id, filename="", purpose="", content_type="", size=0, sha256="", storage_name=name,
-        state=UploadState.RECEIVING, owner=owner,
-    )  # fmt: skip
-    sink = Sink(upload)
+        file_id=f"file-{(name := time_ordered_hex())}",
+        user_id=session.user_id,
+        filename="",
+        purpose="",
+        content_type="",
+        size=0,
+        sha256="",
+        storage_name=name,
+        state=UploadState.RECEIVING,
+        owner=owner,
+    )
+    writer = UploadWriter(upload)
     try:
         check = hashlib.md5(usedforsecurity=False)
         for part in parts:
             with path_of(part.storage_name).open("rb") as source:
                 while block := source.read(_BLOCK):
-                    sink.write(block)
+                    writer.write(block)
                     check.update(block)
-        if sink.size != session.size:
-            return f"The parts have {sink.size:,} bytes together, {session.size:,} were announced. Send what is missing, or begin anew."
+        if writer.size != session.size:
+            return f"The parts have {writer.size:,} bytes together, {session.size:,} were announced. Send what is missing, or begin anew."
         if md5 and check.hexdigest() != md5.lower():
             return "The parts have another MD5 than the one given. Send them again."
         expires = clock.now() + timedelta(seconds=session.keep_seconds) if session.keep_seconds else None
-        sink.settle()
+        writer.move_into_place()
         with transaction.atomic():
             claimed = UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.COMPLETED, file_id=upload.file_id)
             if not claimed:
                 return "The upload is not pending any more."
-            session.parts.update(state=UploadState.DELETING)  # they stop counting in the moment in which the whole begins to
-            return sink.keep(UploadState.STORED, session.filename, session.purpose, session.content_type, expires)
+            # The parts stop counting in the transaction in which the whole begins to count.
+            session.parts.update(state=UploadState.DELETING)
+            return writer.finish(UploadState.STORED, session.filename, session.purpose, session.content_type, expires)
     finally:
-        sink.close()
+        writer.close()
 
 
-def drop_parts(session: UploadSession) -> None:
+def delete_parts(session: UploadSession) -> None:
+    """Delete the received parts of an upload."""
     for part in Upload.objects.filter(session=session).exclude(state=UploadState.RECEIVING):
         remove(part)
-
-
-# -- looking after ---------------------------------------------------------------------------------------------------

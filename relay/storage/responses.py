@@ -1,4 +1,4 @@
-"""Responses and conversations that are kept here. Synchronous: called in threads, or by pages and commands."""
+"""Reads and writes stored responses of /v1/responses. Synchronous: called in threads, or by pages and commands."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from portal.lib.json import Json, decode, decode_object, encode, objects_of, tex
 from portal.lib.processes import is_dead
 from relay.models import Conversation, StoredResponse
 
-_MOST_TURNS: Final = 2000
-_WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
-RUNNING: Final = ("queued", "in_progress")
+_MAX_TURNS: Final = 2000  # that one response may continue
+_ITEMS_WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
+RUNNING: Final = ("queued", "in_progress")  # values of `status`
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """What a next turn must know of the one that it names. `items`: everything that was said, this turn included."""
+    """A response turn that a new one continues."""
 
     response_id: str
-    channel_id: int | None
+    channel_id: int | None  # of the channel that answered
     key_id: int | None
-    upstream_keeps: bool
-    running: bool
-    items: list[Json]
+    upstream_keeps: bool  # the upstream has stored it, too, so it may be named there
+    running: bool  # not answered yet
+    items: list[Json]  # all items of the conversation up to the end of this turn
 
 
-def live(user_id: int, response_id: str) -> StoredResponse | None:
+def find_response(user_id: int, response_id: str) -> StoredResponse | None:
+    """Return a stored response of a user that has not expired."""
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
 
 
-def turn(user_id: int, response_id: str) -> StoredTurn | None:
-    """The turn and what came before it, None when it is not (or no longer) kept for this user."""
-    row = newest = live(user_id, response_id)
+def read_turn(user_id: int, response_id: str) -> StoredTurn | None:
+    """Return a response turn with the items before it, None when it is not, or no longer, stored for this user."""
+    row = newest = find_response(user_id, response_id)
     if row is None or newest is None:
         return None
     rows: list[StoredResponse] = []
-    while row is not None and len(rows) < _MOST_TURNS:
+    while row is not None and len(rows) < _MAX_TURNS:
         rows.append(row)
         if row.conversation_id:
             break
-        row = live(user_id, row.previous_id) if row.previous_id else None
+        row = find_response(user_id, row.previous_id) if row.previous_id else None
     items: list[Json] = []
     for found in reversed(rows):
         items += [*input_of(found), *output_of(found)]
@@ -51,23 +52,25 @@ def turn(user_id: int, response_id: str) -> StoredTurn | None:
 
 
 def input_of(row: StoredResponse) -> list[Json]:
+    """Return the items of a turn's input."""
     found = decode(row.input or "[]")
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def output_of(row: StoredResponse) -> list[Json]:
+    """Return the items of a turn's output."""
     return objects_of(decode_object(row.body) or {}, "output")
 
 
-def shown(row: StoredResponse) -> str:
-    """The response as its user gets it. One whose worker is gone has failed."""
+def response_body(row: StoredResponse) -> str:
+    """Return the response as JSON. Marks it failed first when the worker that makes it is gone."""
     if row.status in RUNNING and row.owner and is_dead(row.owner):
-        fail(row, "The portal was stopped while it made this response. Send the request again.")
+        end_response(row, "The portal was stopped while it made this response. Send the request again.")
     return row.body
 
 
-def fail(row: StoredResponse, message: str, code: str = "server_error", status: str = "failed") -> None:
-    """Write down that a response will not come any more."""
+def end_response(row: StoredResponse, message: str, code: str = "server_error", status: str = "failed") -> None:
+    """End a response that is not answered yet, with `status` "failed" or "cancelled"."""
     body = decode_object(row.body) or {}
     body["status"] = status
     body["error"] = {"code": code, "message": message} if status == "failed" else None
@@ -75,16 +78,30 @@ def fail(row: StoredResponse, message: str, code: str = "server_error", status: 
     StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner="")
 
 
-def begin(user_id: int, response: Json, items: Sequence[Json], request_id: str, owner: str, previous_id: str, conversation_id: str, keep: timedelta) -> None:
-    """A response that will be made in the background."""
+def create_queued(user_id: int, response: Json, items: Sequence[Json], request_id: str, owner: str, previous_id: str, conversation_id: str, keep: timedelta) -> None:
+    """Store a response that `owner`, a worker, will make in the background. `items`: the input.
+
+    `keep`: until it expires.
+    """
     now = clock.now()
     StoredResponse.objects.create(
-        user_id=user_id, response_id=text_of(response, "id"), request_id=request_id, model=text_of(response, "model")[:120], status=text_of(response, "status"),
-        previous_id=previous_id, conversation_id=conversation_id, input=encode(items).decode(), body=encode(response).decode(), owner=owner, created_at=now, expires_at=now + keep,
-    )  # fmt: skip
+        user_id=user_id,
+        response_id=text_of(response, "id"),
+        request_id=request_id,
+        model=text_of(response, "model")[:120],
+        status=text_of(response, "status"),
+        previous_id=previous_id,
+        conversation_id=conversation_id,
+        input=encode(items).decode(),
+        body=encode(response).decode(),
+        owner=owner,
+        created_at=now,
+        expires_at=now + keep,
+    )
 
 
 def set_running(user_id: int, response_id: str) -> None:
+    """Mark a queued response as in progress."""
     row = StoredResponse.objects.filter(user=user_id, response_id=response_id, status="queued").first()
     if row is not None:
         body = decode_object(row.body) or {}
@@ -92,37 +109,43 @@ def set_running(user_id: int, response_id: str) -> None:
         StoredResponse.objects.filter(pk=row.pk, status="queued").update(status="in_progress", body=encode(body).decode())
 
 
-def cancel(pk: int) -> None:
+def cancel_response(pk: int) -> None:
+    """Mark a response as cancelled, if it still exists and is not answered yet."""
     row = StoredResponse.objects.filter(pk=pk).first()
     if row is not None:
-        fail(row, "", status="cancelled")
+        end_response(row, "", status="cancelled")
 
 
-def failed(user_id: int, response_id: str, message: str, code: str) -> None:
+def fail_response(user_id: int, response_id: str, message: str, code: str) -> None:
+    """Mark a response as failed, if it still exists and is not answered yet."""
     row = StoredResponse.objects.filter(user=user_id, response_id=response_id).first()
     if row is not None:
-        fail(row, message, code)
+        end_response(row, message, code)
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What was deleted, and where the upstream keeps it, too."""
+class DeletedResponse:
+    """A response that was deleted here and must perhaps be deleted at its upstream."""
 
     channel_id: int | None
     key_id: int | None
-    upstream_keeps: bool
+    upstream_keeps: bool  # the upstream has stored it, too
 
 
-def forget(user_id: int, response_id: str) -> Forgotten | None:
-    row = live(user_id, response_id)
+def delete_response(user_id: int, response_id: str) -> DeletedResponse | None:
+    """Delete a stored response of a user. None when there is none."""
+    row = find_response(user_id, response_id)
     if row is None:
         return None
     row.delete()
-    return Forgotten(row.channel_id, row.api_key_id, row.upstream_keeps)
+    return DeletedResponse(row.channel_id, row.api_key_id, row.upstream_keeps)
 
 
-def named(items: Sequence[Json], fresh: str) -> list[Json]:
-    """Items each of which has an id, so that it can be listed and fetched. `fresh`: what new ids are made of."""
+def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
+    """Return items completed with what is needed to list and fetch them: id, type, status, content as a list.
+
+    New ids are made of `fresh` and the index of the item.
+    """
     prefixes = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", "custom_tool_call": "ctc", "custom_tool_call_output": "ctco"}
     found: list[Json] = []
     for index, item in enumerate(items):
@@ -132,23 +155,20 @@ def named(items: Sequence[Json], fresh: str) -> list[Json]:
         if kind == "message":
             content = item.get("content")
             whole["content"] = [{"type": "output_text" if item.get("role") == "assistant" else "input_text", "text": content}] if isinstance(content, str) else content
-        if kind in _WITH_STATUS:
+        if kind in _ITEMS_WITH_STATUS:
             whole.setdefault("status", "completed")
         found.append(whole)
     return found
 
 
-# -- conversations ---------------------------------------------------------------------------------------------------
+def delete_expired(now: datetime) -> int:
+    """Delete responses and conversations that have expired. Returns how many rows were deleted."""
+    responses, _ = StoredResponse.objects.filter(pk__in=list(StoredResponse.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:1000])).delete()
+    conversations, _ = Conversation.objects.filter(pk__in=list(Conversation.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:200])).delete()
+    return responses + conversations
 
 
-def sweep(now: datetime) -> int:
-    """Delete what has been kept long enough. Returns how many rows went."""
-    gone, _ = StoredResponse.objects.filter(pk__in=list(StoredResponse.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:1000])).delete()
-    left, _ = Conversation.objects.filter(pk__in=list(Conversation.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:200])).delete()
-    return gone + left
-
-
-def end_orphans() -> None:
-    """Responses in the background whose worker is gone have failed."""
+def fail_orphans() -> None:
+    """Mark background responses as failed whose worker is gone."""
     for row in StoredResponse.objects.filter(status__in=RUNNING).exclude(owner="")[:200]:
-        shown(row)
+        response_body(row)

@@ -1,4 +1,7 @@
-"""What is kept ends: files and responses whose time is over, and what a crash has left half done. Every worker does it now and then; it does no harm twice."""
+"""Deletes stored files, responses and conversations that have expired, and cleans up after workers that crashed.
+
+Every worker runs it from time to time; running it twice does no harm.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from relay.storage import responses as stored_responses
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """One round."""
+    """Run one round. Ends early when the portal is stopping."""
     try:
         files_check.sweep()
         if not stopping():
-            stored_responses.sweep(clock.now())
-            stored_responses.end_orphans()
+            stored_responses.delete_expired(clock.now())
+            stored_responses.fail_orphans()
     finally:
         connection.close()

@@ -1,6 +1,7 @@
-"""The tokens that GeekAI's page recommends: one for chat, one for pictures, one for Midjourney and its like, and the rows to paste into GeekAI.
+"""Creates the tokens that GeekAI needs, one each for chat, images and Midjourney, with the values to paste into it.
 
-Facts of GeekAI: an API-KEY has a type, a value of at most 255 characters and an address of at most 100 without a slash at the end.
+An API-KEY in GeekAI has a type, a value of at most 255 characters, and an address of at most 100 characters without a
+trailing slash.
 """
 
 from __future__ import annotations
@@ -16,22 +17,30 @@ from relay.models import Token
 from relay.models.token import TokenPurpose
 from relay.tokens import lifecycle
 
-_BUNDLE: Final = (("GeekAI chat", TokenPurpose.CHAT, "chat"), ("GeekAI Dalle3", TokenPurpose.IMAGES, "dalle"), ("GeekAI MidJourney", TokenPurpose.TASKS, "mj"))
+# (name, purpose, type in GeekAI)
+_BUNDLE: Final = (
+    ("GeekAI chat", TokenPurpose.CHAT, "chat"),
+    ("GeekAI Dalle3", TokenPurpose.IMAGES, "dalle"),
+    ("GeekAI MidJourney", TokenPurpose.TASKS, "mj"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """What is pasted into one API-KEY of GeekAI."""
+    """The values to paste into one API-KEY of GeekAI."""
 
     token: Token
     type: str
-    address: str
+    address: str  # of this portal
     secret: str
-    note: str = ""
+    note: str = ""  # shown beside it, in the reader's language
 
 
 def make_bundle(user: User, origin: str, *, actor: Any, ip: str | None = None) -> list[BundleRow]:
-    """Three tokens. Their secrets are in what is returned, and nowhere else in clear."""
+    """Create the three tokens. Only the return value has their secrets in clear.
+
+    `origin`: the address of this portal.
+    """
     rows = []
     with transaction.atomic():
         for name, purpose, kind in _BUNDLE:

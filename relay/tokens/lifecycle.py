@@ -1,4 +1,4 @@
-"""What is done with relay tokens by people: create, rotate, revoke, reveal. Each leaves an audit event in the same transaction."""
+"""Creates, rotates, revokes and reveals relay tokens. Each writes an audit event in the same transaction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def create_token(
     allowed_ips: Iterable[str] = (),
     purpose: str = "",
 ) -> tuple[Token, str]:
-    """A new token and its secret, which is not stored in clear."""
+    """Create a token. Returns it and its secret, which is not stored in clear."""
     secret = make_secret()
     token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips), purpose=purpose)
     token.set_secret(secret)
@@ -38,7 +38,7 @@ def create_token(
 
 
 def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
-    """A new secret for the same token; the old one stops working on every worker within a second."""
+    """Give a token a new secret and return it. The old one stops working on every worker within a second."""
     secret = make_secret()
     with transaction.atomic():
         announce(Change.TOKEN, [token.digest])
@@ -50,7 +50,7 @@ def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
 
 
 def revoke_token(token: Token, *, actor: Any, ip: str | None = None) -> None:
-    """End a token for good. It stays in the lists of use, and its running streams are ended."""
+    """Revoke a token for good and end its running requests. Its usage stays."""
     if token.revoked_at:
         return
     with transaction.atomic():
@@ -60,7 +60,7 @@ def revoke_token(token: Token, *, actor: Any, ip: str | None = None) -> None:
 
 
 def reveal_token(token: Token, *, actor: Any, ip: str | None = None) -> str | None:
-    """The secret, for its owner's eyes, or None when no copy is kept."""
+    """Return the secret of a token, to be shown to its owner, or None when no copy is stored."""
     with transaction.atomic():
         secret = token.reveal()
         AuditEvent.write("token.reveal", actor, token, ip, revealed=secret is not None)

@@ -17,7 +17,7 @@ def test_the_admin_cancels_batches(live: Portal, client: Any) -> None:
     from relay.storage import batches
 
     staff, user = live.user(is_staff=True, is_superuser=True), live.user()
-    batch = batches.create(user.pk, _token_of(live, user), "/v1/chat/completions", "file-x", None, None)
+    batch = batches.create_batch(user.pk, _token_of(live, user), "/v1/chat/completions", "file-x", None, None)
     Batch.objects.filter(pk=batch.pk).update(owner="elsewhere:1:1:x", lease_until=batch.expires_at)
     client.force_login(user)
     assert client.get("/admin/relay/batch/").status_code in {302, 403}

@@ -14,9 +14,9 @@ def test_differences_between_disk_and_records_are_found_and_mended(people: Peopl
     from relay.storage import files, files_check
 
     def make(content: bytes) -> Upload:
-        sink = files.Sink(files.begin(people.owner.pk, len(content), "me"))
+        sink = files.UploadWriter(files.begin_upload(people.owner.pk, len(content), "me"))
         sink.write(content)
-        return sink.keep("stored", "a", "user_data", "text/plain")
+        return sink.finish("stored", "a", "user_data", "text/plain")
 
     good, changed, lost, short = make(b"good"), make(b"same"), make(b"lost"), make(b"short")
     files.path_of(changed.storage_name).write_bytes(b"emas")
@@ -27,7 +27,7 @@ def test_differences_between_disk_and_records_are_found_and_mended(people: Peopl
     stray.write_bytes(b"?")
     found = {
         entry.name: entry.what
-        for entry in files_check.verify(contents=True)[0]
+        for entry in files_check.verify_files(contents=True)[0]
         if entry.name in {good.storage_name, changed.storage_name, lost.storage_name, short.storage_name, stray.name}
     }
     assert set(found) == {changed.storage_name, lost.storage_name, short.storage_name, stray.name}

@@ -104,9 +104,9 @@ class People:
 def stored_for(user: Any, name: str = "mine.txt") -> Any:
     from relay.storage import files
 
-    sink = files.Sink(files.begin(user.pk, 3, "me"))
+    sink = files.UploadWriter(files.begin_upload(user.pk, 3, "me"))
     sink.write(b"abc")
-    return sink.keep("stored", name, "user_data", "text/plain")
+    return sink.finish("stored", name, "user_data", "text/plain")
 
 
 def two(live: Portal, second: Upstream, script: Script, **options: Any) -> tuple[str, Any, Any]:

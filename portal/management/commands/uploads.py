@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         repaired = files_check.repair() if options["what"] == "repair" else 0
-        found, count, size = files_check.verify(options["contents"])
+        found, count, size = files_check.verify_files(options["contents"])
         if options["json"]:
             self.stdout.write(json.dumps({"files": count, "bytes": size, "repaired": repaired, "differences": [{"what": entry.what, "name": entry.name} for entry in found]}))
         else:

@@ -100,7 +100,7 @@ class BatchAdmin(ReadOnlyAdmin):
 
     @display(description=_("what is wrong"))
     def why(self, batch: Batch) -> str:
-        return batches.why(batch) or "—"
+        return batches.error_summary(batch) or "—"
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("relay.change_batch")
@@ -110,7 +110,7 @@ class BatchAdmin(ReadOnlyAdmin):
         """End batches; what runs is waited for, and what was answered is kept."""
         count = 0
         for batch in rows.exclude(status__in=[*Batch.ENDED, Batch.Status.CANCELLING]):
-            batches.cancel(batch)
+            batches.cancel_batch(batch)
             AuditEvent.write("batch.cancel", request.user, None, address(request), id=batch.batch_id)
             count += 1
         self.message_user(request, _("%(count)s batch(es) will end.") % {"count": count}, messages.SUCCESS)

@@ -80,7 +80,7 @@ async def inline_part_files(holders: Sequence[Json], where: str, caller: Caller)
 
 
 def _read(user_id: int, file_ids: list[str]) -> dict[str, _File]:
-    rows = files.find_all(user_id, file_ids)
+    rows = files.find_uploads(user_id, file_ids)
     return {file_id: _File(file_id, row.filename, row.content_type or "application/octet-stream", _content(row)) for file_id, row in rows.items()}
 
 

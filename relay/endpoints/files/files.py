@@ -92,7 +92,7 @@ async def create_file(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
         kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
-        upload = await snapshot_cache.in_slow_thread(received.sink.keep, UploadState.STORED, name, purpose, kind, expires)
+        upload = await snapshot_cache.in_slow_thread(received.sink.finish, UploadState.STORED, name, purpose, kind, expires)
         return file_object(upload)
     finally:
         await discard(received.sink)
@@ -132,7 +132,7 @@ async def list_files(caller: Caller, query: Mapping[str, str]) -> Json:
 
 
 async def _find(caller: Caller, file_id: str) -> Upload:
-    upload = await snapshot_cache.in_thread(files.find, caller.user_id, file_id)
+    upload = await snapshot_cache.in_thread(files.find_upload, caller.user_id, file_id)
     if upload is None:
         raise _file_not_found(file_id)
     return upload
@@ -189,7 +189,7 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
     purpose = _purpose(text_of(body, "purpose"))
     after = object_of(body, "expires_after")
     seconds = expiry_seconds(after.get("anchor"), after.get("seconds"))
-    files.check_one(size)
+    files.check_file_size(size)
     now = clock.now()
 
     def write() -> UploadSession:
@@ -247,7 +247,7 @@ def _store_part(session: UploadSession, received: ReceivedForm) -> Upload:
         raise InvalidRequest(message, code="upload_too_long", param="data")
     if session.parts.count() > _MAX_PARTS:
         raise InvalidRequest(f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
-    return received.sink.keep(UploadState.PART, session.filename, session.purpose, session.content_type)
+    return received.sink.finish(UploadState.PART, session.filename, session.purpose, session.content_type)
 
 
 def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str], md5: str) -> Json:
@@ -258,10 +258,10 @@ def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str],
         raise InvalidRequest(f"There is no part “{missing[:64]}” in this upload.", param="part_ids")
     if len(set(part_ids)) != len(part_ids):
         raise InvalidRequest("A part is named twice.", param="part_ids")
-    outcome = files.join(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
+    outcome = files.join_parts(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
     if isinstance(outcome, str):
         raise InvalidRequest(outcome, code="upload_mismatch")
-    files.drop_parts(session)
+    files.delete_parts(session)
     session.refresh_from_db()
     return upload_object(session, outcome)
 
@@ -278,7 +278,7 @@ def _cancel(user_id: int, upload_id: str) -> Json:
     session = _pending(user_id, upload_id)
     if not UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.CANCELLED):
         session = _pending(user_id, upload_id)
-    files.drop_parts(session)
+    files.delete_parts(session)
     session.status = UploadSession.Status.CANCELLED
     return upload_object(session)
 

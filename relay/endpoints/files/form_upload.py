@@ -21,7 +21,7 @@ from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
 from relay.protocols.multipart import boundary_of, disposition
 from relay.storage import files
-from relay.storage.files import Sink
+from relay.storage.files import UploadWriter
 
 _BLOCK: Final = 1 << 20  # bytes that are written at a time
 _FORM_OVERHEAD: Final = 1024  # bytes of a form besides its file; the reserved space is corrected as the file arrives
@@ -99,9 +99,9 @@ class _Parser:
 
 @dataclass(slots=True)
 class ReceivedForm:
-    """A form whose file is on disk. Without a call to `sink.keep` the file is deleted."""
+    """A form whose file is on disk. Without a call to `sink.finish` the file is deleted."""
 
-    sink: Sink
+    sink: UploadWriter
     fields: dict[str, str]
     filename: str
     content_type: str  # of the file, as declared; empty when that is not valid
@@ -117,10 +117,10 @@ async def receive_form(exchange: Exchange, run: Runtime, file_field: str, user_i
         parser = _Parser(boundary_of(exchange.headers.get(b"content-type", b"").decode("latin-1")), file_field)
     except BadRequest as bad:
         raise InvalidRequest(bad.message, code=bad.code) from None
-    most = files.room().one
+    most = files.storage_limits().file
     announced = exchange.announced_length
     if announced is not None and announced > most + _MAX_FIELDS:
-        await snapshot_cache.in_thread(files.check_one, announced)
+        await snapshot_cache.in_thread(files.check_file_size, announced)
     reserved = max(0, announced - _FORM_OVERHEAD) if announced is not None else _FIRST_RESERVATION
     exchange.total_at = exchange.started + run.config.total_timeout
     sink = await _begin(run, user_id, min(reserved, most), session)
@@ -133,13 +133,13 @@ async def receive_form(exchange: Exchange, run: Runtime, file_field: str, user_i
     return ReceivedForm(sink, parser.fields, parser.filename, kind)
 
 
-async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSession | None) -> Sink:
+async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSession | None) -> UploadWriter:
     """Reserve space and open the file. A client that disconnects meanwhile must not leave space reserved."""
 
-    def open_sink() -> Sink:
-        upload = files.begin(user_id, reserved, run.reservations.owner, session)
+    def open_sink() -> UploadWriter:
+        upload = files.begin_upload(user_id, reserved, run.reservations.owner, session)
         try:
-            return Sink(upload)
+            return UploadWriter(upload)
         except BaseException:
             files.remove(upload)
             raise
@@ -152,14 +152,14 @@ async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSessi
         raise
 
 
-async def _abandon(work: asyncio.Future[Sink]) -> None:
+async def _abandon(work: asyncio.Future[UploadWriter]) -> None:
     try:
         await discard(await work)
     except RelayError:
         pass  # nothing was reserved
 
 
-async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> None:
+async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: int) -> None:
     machine = parser.make()
     waiting = 0
     try:
@@ -167,7 +167,7 @@ async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> N
             machine.write(piece)
             waiting = sum(map(len, parser.data))
             if sink.size + waiting > most:
-                await snapshot_cache.in_thread(files.check_one, sink.size + waiting)
+                await snapshot_cache.in_thread(files.check_file_size, sink.size + waiting)
             if waiting >= _BLOCK:
                 await _write(parser, sink, waiting, most)
         machine.finalize()
@@ -180,7 +180,7 @@ async def _read(exchange: Exchange, parser: _Parser, sink: Sink, most: int) -> N
     await _write(parser, sink, waiting, most)
 
 
-async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
+async def _write(parser: _Parser, sink: UploadWriter, waiting: int, most: int) -> None:
     data = b"".join(parser.data)
     parser.data.clear()
     if sink.size + len(data) > sink.upload.size:
@@ -189,6 +189,6 @@ async def _write(parser: _Parser, sink: Sink, waiting: int, most: int) -> None:
         await snapshot_cache.in_slow_thread(sink.write, data)
 
 
-async def discard(sink: Sink) -> None:
-    """Delete the file unless `sink.keep` was called, even if the request is being cancelled."""
+async def discard(sink: UploadWriter) -> None:
+    """Delete the file unless `sink.finish` was called, even if the request is being cancelled."""
     await asyncio.shield(snapshot_cache.in_slow_thread(sink.close))

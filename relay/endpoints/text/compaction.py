@@ -65,7 +65,7 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
             return await _ask_upstream(turn, _COMPACT, attempt)
         answer = await try_text(summary, attempt)
         response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-        items = stored_responses.named([*turn.history, *turn.raw_input], time_ordered_hex())
+        items = stored_responses.with_ids([*turn.history, *turn.raw_input], time_ordered_hex())
         return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response)))
 
     request = gateway_request(run, summary)

@@ -29,7 +29,7 @@ def _lifetime(run: Runtime) -> timedelta:
 
 
 def _row(caller: Caller, conversation_id: str) -> Conversation:
-    row = conversations.conversation(caller.user_id, conversation_id)
+    row = conversations.find_conversation(caller.user_id, conversation_id)
     if row is None:
         raise ObjectNotFound(f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.", param="conversation_id")
     return row
@@ -100,7 +100,7 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
 
 
 async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
-    return await snapshot_cache.in_thread(lambda: conversations.items_of(_row(caller, conversation_id)))
+    return await snapshot_cache.in_thread(lambda: conversations.stored_items(_row(caller, conversation_id)))
 
 
 async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:

@@ -132,7 +132,7 @@ class ResponseTurn:
         """
         found: list[RowWrite] = []
         exchange, (channel, key) = attempt.exchange, attempt.candidate.pair
-        raw_input = stored_responses.named(self.raw_input, exchange.request_id.removeprefix("req_"))
+        raw_input = stored_responses.with_ids(self.raw_input, exchange.request_id.removeprefix("req_"))
         now = time.time()
         if self.lifetime is not None and self.parsed.store:
             found.append(
@@ -157,7 +157,7 @@ class ResponseTurn:
                 )
             )
         if self.conversation_pk:
-            for item in (*raw_input, *stored_responses.named(objects_of(response, "output"), time_ordered_hex())):
+            for item in (*raw_input, *stored_responses.with_ids(objects_of(response, "output"), time_ordered_hex())):
                 found.append(insert(ConversationItem, conversation_id=self.conversation_pk, item_id=text_of(item, "id")[:120], body=encode(item).decode()))
             found.append(update(Conversation, self.conversation_pk, expires_at=Moment(now + (self.lifetime or CONVERSATION_LIFETIME).total_seconds())))
         return found
@@ -192,7 +192,7 @@ async def _load_history(turn: ResponseTurn) -> None:
     """Load the items of earlier turns. Raises RelayError."""
     request = turn.parsed
     if request.previous_id:
-        found = await snapshot_cache.in_thread(stored_responses.turn, turn.caller.user_id, request.previous_id)
+        found = await snapshot_cache.in_thread(stored_responses.read_turn, turn.caller.user_id, request.previous_id)
         if found is None:
             message = f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send the whole conversation as “input”."
             raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")

@@ -55,9 +55,9 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
     queued = response_object(turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", ""))
     background = BackgroundRequest(caller, request.body)
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
-    own = stored_responses.named(turn.raw_input, background.request_id.removeprefix("req_"))
+    own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
     await snapshot_cache.in_thread(
-        stored_responses.begin, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.lifetime
+        stored_responses.create_queued, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.lifetime
     )
     run.watchdog.spawn(_run(run, background, turn))
     return Answer(encode(queued))
@@ -69,14 +69,14 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
         await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
         _, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
-            await snapshot_cache.in_thread(stored_responses.failed, user, turn.id, error.message, error.public_code or "server_error")
+            await snapshot_cache.in_thread(stored_responses.fail_response, user, turn.id, error.message, error.public_code or "server_error")
     except RelayError:
         logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:
     """Cancel a background response, on any worker. Raises ObjectNotFound, InvalidRequest."""
-    row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(stored_responses.find_response, caller.user_id, response_id)
     if row is None:
         raise _response_not_found(response_id)
     if row.status in stored_responses.RUNNING:
@@ -87,7 +87,7 @@ async def cancel_response(caller: Caller, response_id: str) -> Json:
 
 
 def _cancel(pk: int, request_id: str) -> None:
-    stored_responses.cancel(pk)
+    stored_responses.cancel_response(pk)
     announce(Change.END, [request_id])
 
 
@@ -107,8 +107,8 @@ async def fetch_response(caller: Caller, response_id: str) -> Json:
 
 
 def _shown(user_id: int, response_id: str) -> str | None:
-    row = stored_responses.live(user_id, response_id)
-    return stored_responses.shown(row) if row is not None else None
+    row = stored_responses.find_response(user_id, response_id)
+    return stored_responses.response_body(row) if row is not None else None
 
 
 async def replay_response(exchange: Exchange, caller: Caller, response_id: str, after: int) -> EventStream:
@@ -139,7 +139,7 @@ async def replay_response(exchange: Exchange, caller: Caller, response_id: str, 
 
 async def fetch_input_items(caller: Caller, response_id: str) -> list[Json]:
     """The input items of a stored response. Raises ObjectNotFound, RelayUnavailable."""
-    row = await snapshot_cache.in_thread(stored_responses.live, caller.user_id, response_id)
+    row = await snapshot_cache.in_thread(stored_responses.find_response, caller.user_id, response_id)
     if row is None:
         raise _response_not_found(response_id)
     return stored_responses.input_of(row)
@@ -147,7 +147,7 @@ async def fetch_input_items(caller: Caller, response_id: str) -> list[Json]:
 
 async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Json:
     """Delete a response, here and at an upstream that stores it. Raises ObjectNotFound, RelayUnavailable."""
-    forgotten = await snapshot_cache.in_thread(stored_responses.forget, caller.user_id, response_id)
+    forgotten = await snapshot_cache.in_thread(stored_responses.delete_response, caller.user_id, response_id)
     if forgotten is None:
         raise _response_not_found(response_id)
     if forgotten.upstream_keeps:
@@ -155,7 +155,7 @@ async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Jso
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _delete_upstream(run: Runtime, forgotten: stored_responses.Forgotten, response_id: str) -> None:
+async def _delete_upstream(run: Runtime, forgotten: stored_responses.DeletedResponse, response_id: str) -> None:
     """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
     for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:

@@ -87,7 +87,7 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     StoredResponse.objects.filter(pk=row.pk).update(expires_at=clock.now() - timedelta(seconds=1))
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve(made.id)
-    stored_responses.sweep(clock.now())
+    stored_responses.delete_expired(clock.now())
     assert not StoredResponse.objects.filter(pk=row.pk).exists()
 
 
