@@ -91,9 +91,9 @@ def ids() -> dict[str, Any]:
 
     from accounts.models import User
     from relay.models import Channel, Model, Token, UsageRecord
-    from relay.usage.demo_data import MARK
+    from relay.usage.demo_data import USER_PREFIX
 
-    user = User.objects.filter(username__startswith=MARK).order_by("pk").first()
+    user = User.objects.filter(username__startswith=USER_PREFIX).order_by("pk").first()
     assert user is not None  # noqa: S101  # a seeded portal
     record = UsageRecord.objects.filter(user=user, status=200).order_by("-started_at").first()
     assert record is not None  # noqa: S101

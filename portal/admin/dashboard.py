@@ -25,7 +25,7 @@ from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, 
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
-from relay.usage.reports import ReportScope, ReportSums, errors, first_token_times, lines
+from relay.usage.reports import ReportScope, ReportSums, error_counts, first_token_times, report_lines
 
 RANGES: Final = (1, 7, 30)
 _MOST_TODO: Final = 14
@@ -82,7 +82,7 @@ def board(days: int, with_money: bool) -> Board:
     """Queries: at most 30, none of which looks at single requests but those not added up yet."""
     behind = rollup.catch_up()
     days = days if days in RANGES else 1
-    month = {line.key.toordinal(): line.sums for line in lines(ReportScope.days(30), "day")}
+    month = {line.key.toordinal(): line.sums for line in report_lines(ReportScope.days(30), "day")}
     scope = ReportScope.days(days)
     sums = sum((month[day] for day in month if day >= scope.first), ReportSums())
     shown = [(day, month.get(day, ReportSums())) for day in range(scope.last - 29, scope.last + 1)]
@@ -142,7 +142,7 @@ def _compact(count: int) -> str:
 
 
 def _errors(scope: ReportScope) -> list[ErrorLine]:
-    found = errors(scope)
+    found = error_counts(scope)
     whole = sum(count for _reason, _code, count in found) or 1
     labels = dict(EndReason.choices)
     usage = reverse("admin:relay_usagerecord_changelist")

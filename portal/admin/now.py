@@ -11,8 +11,7 @@ from django.views.decorators.cache import never_cache
 from accounts.models import User
 from accounts.sign_in.second_factor import satisfied
 from relay.channels import status as channel_status
-from relay.usage.running import Running, lines
-from relay.usage.running import look as ask_workers
+from relay.usage.running import RunningRequests, request_worker_status, running_requests
 
 
 @never_cache
@@ -44,10 +43,10 @@ def may_end(user_id: int) -> bool:
     return user is not None and user.has_perm("relay.end_request") and satisfied(user)
 
 
-def running_now(user_id: int, look: bool) -> Running | None:
+def running_now(user_id: int, look: bool) -> RunningRequests | None:
     """None when the user may not see it any more."""
     if not may_end(user_id):
         return None
     if look:
-        ask_workers()
-    return lines()
+        request_worker_status()
+    return running_requests()

@@ -22,7 +22,7 @@ from relay.billing.ledger import movements
 from relay.billing.redemption import find_code
 from relay.channels.urls import check_typed_url
 from relay.models import NoticeSettings
-from relay.usage.receipts import lines_of
+from relay.usage.receipts import spending_limits
 
 GUESSES = "10/h"
 
@@ -63,7 +63,7 @@ def balance(request: HttpRequest) -> HttpResponse:
             notices.notify_redeemed(user, code, amount)
             messages.success(request, _("%(amount)s were added to your balance.") % {"amount": money.show(amount)})
             return redirect("balance")
-    lines = lines_of(user.pk, None, time.time())
+    lines = spending_limits(user.pk, None, time.time())
     context = {
         "wallet": next((line for line in lines if line.kind == "wallet"), None),
         "budgets": [line for line in lines if line.kind == "budget"],

@@ -21,8 +21,8 @@ from portal.lib import money
 from portal.pages.shared.charts import Bar, bars
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from relay.usage import rollup
-from relay.usage.receipts import lines_of
-from relay.usage.reports import ReportLine, ReportScope, ReportSums, by_day_and, lines, total
+from relay.usage.receipts import spending_limits
+from relay.usage.reports import ReportLine, ReportScope, ReportSums, daily_sums_by, report_lines, report_total
 
 DAYS = 30
 _MOST = 6
@@ -57,7 +57,7 @@ class Chart:
 
 
 def chart(scope: ReportScope) -> Chart:
-    of_day = {line.key: line for line in lines(scope, "day")}
+    of_day = {line.key: line for line in report_lines(scope, "day")}
     days = [date.fromordinal(day) for day in range(scope.first, scope.last + 1)]
     sums = [of_day[day].sums if day in of_day else ReportSums() for day in days]
     of_cost = any(one.cost for one in sums)
@@ -72,7 +72,7 @@ def day_title(day: date, sums: ReportSums) -> str:
 
 def small_multiples(scope: ReportScope, by: str, of_cost: bool) -> list[OverviewRow]:
     """The dearest models or tokens, each with a small chart of its days, all to the same scale."""
-    found = by_day_and(scope, by, _MOST)
+    found = daily_sums_by(scope, by, _MOST)
     top = max((max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0)
     rows = []
     for line, days in found:
@@ -104,13 +104,13 @@ def home(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
     behind = rollup.catch_up()
     scope = ReportScope.days(DAYS, user=user.pk)
-    accounts = lines_of(user.pk, None, time.time())
+    accounts = spending_limits(user.pk, None, time.time())
     days = chart(scope)
     context = {
         "wallet": next((line for line in accounts if line.kind == "wallet"), None),
         "budgets": [line for line in accounts if line.kind == "budget"],
-        "today": total(ReportScope.days(1, user=user.pk)),
-        "totals": total(scope),
+        "today": report_total(ReportScope.days(1, user=user.pk)),
+        "totals": report_total(scope),
         "limits": limits_of(user),
         "chart": days,
         "models": small_multiples(scope, "model", days.of_cost),

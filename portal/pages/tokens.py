@@ -27,7 +27,7 @@ from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
 from relay.models import Token, UsageRecord
 from relay.tokens import lifecycle
-from relay.usage.receipts import lines_of, quota_accounts
+from relay.usage.receipts import quota_accounts, spending_limits
 
 REVEALS = "30/h"
 ROWS = 50
@@ -107,7 +107,7 @@ def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpResponse:
-    lines = [line for line in lines_of(token.user_id, token.pk, time.time()) if line.scope == "token"]
+    lines = [line for line in spending_limits(token.user_id, token.pk, time.time()) if line.scope == "token"]
     last = UsageRecord.objects.filter(token=token).order_by("-started_at").values_list("started_at", flat=True).first()
     context = {"token": token, "state": token.state(), "revealable": _revealable(token), "form": form, "lines": lines, "last_used": last, "here": "tokens"}
     return render(request, "portal/token.html", context, status=422 if form.errors else 200)

@@ -19,9 +19,9 @@ from portal.pages.shared.scope import signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
 from relay.models import UsageRecord
 from relay.usage import rollup
-from relay.usage.paging import Page, page_of
-from relay.usage.receipts import entries_of, receipt
-from relay.usage.reports import ReportScope, beginning_of, csv_pieces, lines, total
+from relay.usage.paging import UsagePage, usage_page
+from relay.usage.receipts import ledger_entries_of, receipt
+from relay.usage.reports import ReportScope, beginning_of, csv_chunks, report_lines, report_total
 
 ROWS = 50
 _MOST: Final = 50
@@ -34,12 +34,12 @@ def usage(request: HttpRequest) -> HttpResponse:
     behind = rollup.catch_up()
     scope = ReportScope.days(DAYS, user=user.pk)
     chosen, page = _page(request, usage_of(user).filter(started_at__gte=beginning_of(scope.first)))
-    per_model = lines(scope, "model")
+    per_model = report_lines(scope, "model")
     context = {
         "chart": chart(scope),
         "per_model": per_model[:20],
-        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in lines(scope, "token")[:20]],
-        "totals": total(scope),
+        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in report_lines(scope, "token")[:20]],
+        "totals": report_total(scope),
         "page": page.rows,
         "older": urlencode(chosen | {"before": page.before}) if page.before else "",
         "until": page.until,
@@ -53,7 +53,7 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/usage.html", context)
 
 
-def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, str], Page]:
+def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, str], UsagePage]:
     """Whose records they are and which token's, an index answers; the rest is looked for."""
     chosen: dict[str, str] = {}
     narrowed = Q()
@@ -65,7 +65,7 @@ def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, 
     if request.GET.get("failed"):
         chosen["failed"] = "1"
         narrowed &= Q(status__gte=400) | ~Q(end_reason="completed")
-    return chosen, page_of(rows.select_related("token"), narrowed or None, request.GET.get("before", ""), ROWS)
+    return chosen, usage_page(rows.select_related("token"), narrowed or None, request.GET.get("before", ""), ROWS)
 
 
 @login_required
@@ -76,7 +76,7 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     prices = [(name.replace("_", " "), value) for name, value in (told["price"] or {"usd": {}})["usd"].items()]
     context = {
         "record": record,
-        "entries": entries_of(record),
+        "entries": ledger_entries_of(record),
         "prices": prices,
         "multiplier": told["price_multiplier"],
         "error": explained(record.error_code) if record.error_code else None,
@@ -99,7 +99,7 @@ def newest(request: HttpRequest) -> HttpResponse:
 def export(request: HttpRequest) -> HttpResponseBase:
     """All requests that are kept, as CSV, streamed."""
     rows: Any = usage_of(signed_in_user(request))
-    response = StreamingHttpResponse(csv_pieces(rows, staff=False), content_type="text/csv; charset=utf-8")
+    response = StreamingHttpResponse(csv_chunks(rows, staff=False), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="usage.csv"'
     return response
 

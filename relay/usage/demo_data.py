@@ -1,6 +1,7 @@
-"""Fills an empty portal with made-up use, to measure pages on or to look at them: users, tokens, channels, models, requests of the last days.
+"""Seeds an empty portal with demo data for measuring or showing its pages: users, tokens, channels, models, requests.
 
-Every request that cost something has its entry in the ledger, and wallets are topped up when they are empty, so the books balance.
+Every request that cost something has its entry in the ledger, and wallets are topped up when they are empty, so the
+ledger is consistent.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPr
 from relay.models.incident import Severity
 from relay.models.token import make_secret
 
-CHUNK: Final = 10_000
-TOP_UP: Final = 25_000_000_000  # nano-USD
-MARK: Final = "seeded-"  # how the users of a seeded portal begin
+_CHUNK: Final = 10_000  # requests of one transaction
+_TOP_UP: Final = 25_000_000_000  # nano-USD
+USER_PREFIX: Final = "seeded-"
 _VENDORS: Final = (
+    # name, provider, priority, number of keys
     ("OpenAI main", "openai", 20, 3),
     ("OpenAI spare", "openai", 10, 1),
     ("DeepSeek", "deepseek", 10, 1),
@@ -35,7 +37,8 @@ _VENDORS: Final = (
     ("OpenRouter", "openrouter", 0, 1),
 )
 _MODELS: Final = (
-    # name, channels, input, output, context, abilities, first token in ms, share of the requests
+    # name, channels, input and output in USD per 1M, context window, abilities, first token in ms, share of the
+    # requests
     ("gpt-5", (0, 1, 5), "1.25", "10", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 900, 14),
     ("gpt-5-mini", (0, 1), "0.25", "2", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 520, 24),
     ("gpt-4o", (0, 1, 5), "2.5", "10", 128_000, ("chat", "vision", "tools", "structured_output"), 480, 16),
@@ -48,45 +51,54 @@ _MODELS: Final = (
 )
 _ENDS: Final = (
     # share per mille, end reason, status, code
-    (965, "completed", 200, ""), (10, "client_gone", 499, ""), (8, "upstream_error", 502, "upstream_error"), (6, "client_error", 400, "invalid_value"),
-    (4, "timeout", 504, "upstream_timeout"), (3, "no_channel", 503, "no_available_channel"), (3, "client_error", 429, "rate_limit_exceeded"), (1, "truncated", 200, "upstream_truncated"),
-)  # fmt: skip
-
-
+    (965, "completed", 200, ""),
+    (10, "client_gone", 499, ""),
+    (8, "upstream_error", 502, "upstream_error"),
+    (6, "client_error", 400, "invalid_value"),
+    (4, "timeout", 504, "upstream_timeout"),
+    (3, "no_channel", 503, "no_available_channel"),
+    (3, "client_error", 429, "rate_limit_exceeded"),
+    (1, "truncated", 200, "upstream_truncated"),
+)
 _ID, _USER, _TOKEN, _AT, _COST = (COLUMNS.index(name) for name in ("request_id", "user_id", "token_id", "started_at", "cost"))
 
 
 class NotEmpty(Exception):
-    """The portal is in use."""
+    """The portal has users or requests, so it cannot be seeded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SeedPlan:
+    """How much demo data to create."""
+
     users: int
     tokens: int
     requests: int
-    days: int
+    days: int  # that the requests are spread over
 
 
-def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: None, password: str = "") -> None:
-    """Raises NotEmpty. `password`: of every user; empty: nobody can sign in as one."""
+def seed(plan: SeedPlan, progress: Callable[[str, int], None] = lambda _what, _n: None, password: str = "") -> None:
+    """Create the demo data. Raises NotEmpty. `progress` is called with the kind and number of rows created so far.
+
+    `password` is that of every user; when empty nobody can sign in as one.
+    """
     if UsageRecord.objects.exists() or User.objects.filter(is_superuser=False).exists():
         raise NotEmpty("This portal has users or requests. Seed one that is new: set AIRELAYS_DATA_DIR to an empty folder.")
-    chance = random.Random(20_261_123)  # noqa: S311  # the same portal every time
+    rng = random.Random(20_261_123)  # noqa: S311  # the same data every time
     models = _catalog()
     progress("models", len(models))
-    people = _users(plan, password)
-    progress("users", len(people))
-    tokens = _tokens(plan, people, chance)
+    users = _users(plan, password)
+    progress("users", len(users))
+    tokens = _tokens(plan, users, rng)
     progress("tokens", len(tokens))
     made = 0
-    backfill = LedgerBackfill(TOP_UP)
-    unlimited = {user.pk for number, user in enumerate(people) if number % 3 == 2}
+    backfill = LedgerBackfill(_TOP_UP)
+    unlimited = {user.pk for number, user in enumerate(users) if number % 3 == 2}
     begin = clock.now() - timedelta(days=plan.days)
-    for user in people:
+    for user in users:
         if user.pk not in unlimited:
             backfill.top_up(user.pk, begin)
-    for rows in _chunks(plan, tokens, models, chance, unlimited):
+    for rows in _chunks(plan, tokens, models, rng, unlimited):
         for row in rows:
             if row[_COST]:
                 backfill.spend(row[_USER], row[_TOKEN], row[_AT], row[_COST], row[_ID], row[_USER] in unlimited)
@@ -97,14 +109,14 @@ def seed(plan: Plan, progress: Callable[[str, int], None] = lambda _what, _n: No
         progress("requests", made)
     with transaction.atomic():
         backfill.write()
-        backfill.create_accounts([(user.pk, user.pk not in unlimited) for user in people], tokens)
+        backfill.create_accounts([(user.pk, user.pk not in unlimited) for user in users], tokens)
     if connection.vendor in {"sqlite", "postgresql"}:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
 
 
 def _catalog() -> list[tuple[Any, list[int], list[int]]]:
-    """Models, each with the ids of its channels and a first key of each."""
+    """Create channels and models. Returns the models, each with the ids of its channels and of their first keys."""
     with transaction.atomic():
         channels, keys = [], []
         for name, provider, priority, count in _VENDORS:
@@ -135,26 +147,27 @@ def _catalog() -> list[tuple[Any, list[int], list[int]]]:
     return found
 
 
-def _users(plan: Plan, password: str) -> list[User]:
+def _users(plan: SeedPlan, password: str) -> list[User]:
+    """Create the users."""
     secret = make_password(password or None)
-    users = [User(username=f"{MARK}{number:05}", email=f"user{number}@example.org", password=secret) for number in range(plan.users)]
+    users = [User(username=f"{USER_PREFIX}{number:05}", email=f"user{number}@example.org", password=secret) for number in range(plan.users)]
     with transaction.atomic():
         User.objects.bulk_create(users, batch_size=1000)
     return users
 
 
-def _tokens(plan: Plan, people: list[User], chance: random.Random) -> list[tuple[int, int]]:
-    """(token, user) ids. A few users have many tokens, as it is."""
+def _tokens(plan: SeedPlan, users: list[User], rng: random.Random) -> list[tuple[int, int]]:
+    """Create the tokens. Returns (token id, user id) pairs. As in a real portal, a few users have many tokens."""
     tokens = []
     for number in range(plan.tokens):
-        user = people[number] if number < len(people) else people[int(len(people) * chance.random() ** 2)]
+        user = users[number] if number < len(users) else users[int(len(users) * rng.random() ** 2)]
         token = Token(
             user=user,
-            name=chance.choice(("laptop", "server", "editor", "bot", "phone")) + f" {number}",
+            name=rng.choice(("laptop", "server", "editor", "bot", "phone")) + f" {number}",
             digest=keyed_digest(b"seed", str(number).encode()),
             hint=f"sk-seed…{number % 10_000:04}",
         )
-        if number == 0:  # one that can be shown
+        if number == 0:  # one that can be revealed
             token.set_secret(make_secret())
         tokens.append(token)
     with transaction.atomic():
@@ -163,9 +176,9 @@ def _tokens(plan: Plan, people: list[User], chance: random.Random) -> list[tuple
 
 
 def _chunks(
-    plan: Plan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], chance: random.Random, unlimited: set[int]
+    plan: SeedPlan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], rng: random.Random, unlimited: set[int]
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows in the order of time, oldest first; busier by day than by night, and lately than long ago."""
+    """Yield chunks of usage records in the order of `COLUMNS`, oldest first. Recent days have more requests."""
     weights = [entry[7] for entry in _MODELS]
     ends = [end for end in _ENDS for _ in range(end[0])]
     now = clock.now()
@@ -174,26 +187,26 @@ def _chunks(
     rows: list[tuple[Any, ...]] = []
     for number in range(plan.requests):
         place = (number / plan.requests) ** 0.8
-        at = begin + timedelta(seconds=place * plan.days * 86_400 - chance.random() * 60)
-        token, user = tokens[int(len(tokens) * chance.random() ** 3)]
-        which = chance.choices(range(len(models)), weights)[0]
-        model, channels, keys = models[which]
-        route = 0 if len(channels) == 1 or chance.random() < 0.85 else chance.randrange(1, len(channels))
-        _share, reason, status, code = chance.choice(ends)
-        well = reason == "completed"
-        into = int(chance.lognormvariate(6.6, 1.1)) + 10
-        cached = int(into * chance.random()) if chance.random() < 0.35 else 0
-        out = int(chance.lognormvariate(5.2, 0.9)) if well else 0
-        cost = int((into * prices[which][0] + out * prices[which][1]) * 1000) if well else 0
-        first = int(_MODELS[which][6] * chance.lognormvariate(0, 0.45)) if well else None
+        at = begin + timedelta(seconds=place * plan.days * 86_400 - rng.random() * 60)
+        token, user = tokens[int(len(tokens) * rng.random() ** 3)]
+        index = rng.choices(range(len(models)), weights)[0]
+        model, channels, keys = models[index]
+        route = 0 if len(channels) == 1 or rng.random() < 0.85 else rng.randrange(1, len(channels))
+        _share, reason, status, code = rng.choice(ends)
+        completed = reason == "completed"
+        into = int(rng.lognormvariate(6.6, 1.1)) + 10
+        cached = int(into * rng.random()) if rng.random() < 0.35 else 0
+        out = int(rng.lognormvariate(5.2, 0.9)) if completed else 0
+        cost = int((into * prices[index][0] + out * prices[index][1]) * 1000) if completed else 0
+        first = int(_MODELS[index][6] * rng.lognormvariate(0, 0.45)) if completed else None
         rows.append((
             f"req_{number:032x}", "", at, user, token, None if reason == "no_channel" else channels[route], None if reason == "no_channel" else keys[route], model.name, model.name,
-            "chat.completions", chance.random() < 0.8, status, reason, code, "A made-up failure." if code else "", into if well else 0, cached if well else 0,
+            "chat.completions", rng.random() < 0.8, status, reason, code, "A made-up failure." if code else "", into if completed else 0, cached if completed else 0,
             0, out, 0, 0, 0, 0, 0,
-            0, 0, "reported" if well else "none", (first or 300) + out * 8, first, 1, "[]", "203.0.113.7", None,
-            1_000_000, cost, 0, int(cost * 0.7), cost, ("house" if user in unlimited else "wallet") if cost else "", "usage" if well else "nothing",
+            0, 0, "reported" if completed else "none", (first or 300) + out * 8, first, 1, "[]", "203.0.113.7", None,
+            1_000_000, cost, 0, int(cost * 0.7), cost, ("house" if user in unlimited else "wallet") if cost else "", "usage" if completed else "nothing",
         ))  # fmt: skip
-        if len(rows) == CHUNK:
+        if len(rows) == _CHUNK:
             yield rows
             rows = []
     if rows:

@@ -1,4 +1,7 @@
-"""Receipts and accounts as answers: what one request cost and why, what a token may still spend. Synchronous; called in threads from /v1."""
+"""Builds receipts of requests and the usage of a token as JSON: what was charged and why, and what may still be spent.
+
+Synchronous; called in threads from /v1.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,28 @@ from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
 from relay.usage import rollup
 
+# Fields of a usage record that count tokens, and the price classes of those tokens.
 TOKEN_FIELDS = (
-    ("input_tokens", "input"), ("cached_input_tokens", "cached_input"), ("cache_write_tokens", "cache_write"), ("output_tokens", "output"),
-    ("reasoning_tokens", "reasoning"), ("audio_input_tokens", "audio_input"), ("audio_output_tokens", "audio_output"), ("image_input_tokens", "image_input"),
-)  # fmt: skip
+    ("input_tokens", "input"),
+    ("cached_input_tokens", "cached_input"),
+    ("cache_write_tokens", "cache_write"),
+    ("output_tokens", "output"),
+    ("reasoning_tokens", "reasoning"),
+    ("audio_input_tokens", "audio_input"),
+    ("audio_output_tokens", "audio_output"),
+    ("image_input_tokens", "image_input"),
+)
 
 
 def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
-    """What a user is told of one request; staff hear of channels, attempts in detail and upstream cost, too. Money in USD, as decimal strings."""
+    """Return the receipt of a request as JSON.
+
+    With `staff` it has the channel, the attempts and the upstream's cost, too.
+
+    Money is in USD, as decimal strings.
+    """
     price = record.price
-    entries = entries_of(record)
+    entries = ledger_entries_of(record)
     found: dict[str, Any] = {
         "object": "usage.receipt",
         "request_id": record.request_id,
@@ -42,7 +57,7 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
         "first_token_ms": record.first_token_ms,
         "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS} | {"source": record.usage_source},
         "attempts": record.attempts,
-        "price": price_of(price) if price is not None else None,
+        "price": price_object(price) if price is not None else None,
         "price_multiplier": money.plain(record.price_multiplier * 1000),
         "reserved_usd": money.plain(record.reserved),
         "cost_usd": money.plain(record.cost),
@@ -63,22 +78,25 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
     return found
 
 
-def entries_of(record: UsageRecord) -> list[LedgerEntry]:
-    """The movements of money of one request."""
+def ledger_entries_of(record: UsageRecord) -> list[LedgerEntry]:
+    """Return the ledger entries of a request, the oldest first."""
     if record.user_id is None:
         return []
     day = Days(settings.TIME_ZONE).of(record.started_at.timestamp())
     return list(LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk"))
 
 
-def price_of(price: Any) -> dict[str, Any]:
-    """A version of a price, in USD per 1M tokens or per unit."""
+def price_object(price: Any) -> dict[str, Any]:
+    """Return a version of a price as JSON, in USD per 1M tokens or per unit."""
     classes = {name: format(value.normalize(), "f") for name in CLASSES if (value := getattr(price, name)) is not None}
     return {"id": price.pk, "valid_from": price.valid_from.isoformat(), "above_tokens": price.above_tokens, "usd": classes}
 
 
-def receipt_of(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
-    """The receipt of a request of this user, None when there is none. Staff who may view usage read everybody's."""
+def find_receipt(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
+    """Return the receipt of a request of this user, None when there is none.
+
+    With `staff`, requests of all users are found if this user may view them.
+    """
     staff = staff and User.objects.get(pk=user_id).has_perm("relay.view_usagerecord")
     rows = UsageRecord.objects.select_related("price").filter(request_id=request_id)
     record = (rows if staff else rows.filter(user_id=user_id)).first()
@@ -86,52 +104,55 @@ def receipt_of(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | N
 
 
 def quota_accounts() -> Any:
-    """The quota's account of the token of an outer query, for a Subquery: by its key, which is indexed."""
+    """Return the quota accounts of the tokens of an outer query, for a Subquery.
+
+    Found by their key, which is indexed.
+    """
     return LedgerAccount.objects.filter(key=Concat(Value("quota:"), Cast(OuterRef("pk"), CharField(max_length=20))))
 
 
 @dataclass(frozen=True, slots=True)
-class ReceiptLine:
-    """One thing that limits spending, in nano-USD. `ends_at` None: for good."""
+class SpendingLimit:
+    """A wallet, quota or budget, and what is left of it. Amounts in nano-USD."""
 
-    kind: str
-    period: str
-    scope: str
-    limit: int | None
+    kind: str  # a value of relay.models.ledger.AccountKind
+    period: str  # of a budget, else empty
+    scope: str  # "user" or "token"
+    limit: int | None  # None: unlimited
     used: int
-    reserved: int
-    left: int | None
-    ends_at: datetime | None
+    reserved: int  # for running requests
+    left: int | None  # None: unlimited
+    ends_at: datetime | None  # when the period of a budget ends, None: never
 
 
-def lines_of(user_id: int, token_id: int | None, now: float) -> list[ReceiptLine]:
-    """Wallet, quota and running budgets of a user and (unless None) of one token."""
+def spending_limits(user_id: int, token_id: int | None, now: float) -> list[SpendingLimit]:
+    """Return the wallet, quota and current budgets of a user and of one token, or of the user alone with None."""
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
     mine = Q(token=None) | Q(token=token_id) if token_id is not None else Q(token=None)
     rows = LedgerAccount.objects.filter(mine, user=user_id, first_day__lte=day, last_day__gte=day).order_by("kind", "first_day", "token")
-    found = [_line(row, days, now) for row in rows if row.kind != "budget" or row.limited]
-    have = {(line.scope, line.period) for line in found if line.kind == "budget"}
-    # A budget of which nothing has been spent in this period has no account for it yet.
+    found = [_account_limit(row, days, now) for row in rows if row.kind != "budget" or row.limited]
+    known = {(line.scope, line.period) for line in found if line.kind == "budget"}
+    # A budget has no account for this period before something is spent.
     for budget in Budget.objects.filter(Q(user=user_id) | Q(token=token_id) if token_id is not None else Q(user=user_id)):
         scope = "token" if budget.token_id is not None else "user"
-        if (scope, budget.period) not in have:
+        if (scope, budget.period) not in known:
             limit = money.nano(budget.limit)
-            found.append(ReceiptLine("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
+            found.append(SpendingLimit("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
     return found
 
 
-def _line(row: LedgerAccount, days: Days, now: float) -> ReceiptLine:
+def _account_limit(row: LedgerAccount, days: Days, now: float) -> SpendingLimit:
     ends = datetime.fromtimestamp(days.end_of(row.period, now), UTC) if row.period else None
     limit = row.granted if row.limited else None
-    return ReceiptLine(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
+    return SpendingLimit(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
 
 
-def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:
-    """GET /v1/usage: this token's use, and everything that limits what it may spend."""
+def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
+    """Return the answer of GET /v1/usage: what a token used, and everything that limits what it may spend."""
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
-    used = rollup.of_token(user_id, token_id)
+    used = rollup.token_days(user_id, token_id)
     totals = dict(zip(rollup.SUMS, map(sum, zip(*used.values(), strict=True)), strict=True)) if used else dict.fromkeys(rollup.SUMS, 0)
     charged = rollup.SUMS.index("charged")
     spent = {}
@@ -161,7 +182,7 @@ def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:
                 "left_usd": money.plain(max(0, line.left)) if line.left is not None else None,
                 "resets_at": int(line.ends_at.timestamp()) if line.ends_at else None,
             }
-            for line in lines_of(user_id, token_id, now)
+            for line in spending_limits(user_id, token_id, now)
         ],
         "rate_limits": {
             "requests_per_minute": token.max_rpm,
@@ -172,12 +193,12 @@ def account(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     }
 
 
-_UNLIMITED = 100_000_000  # USD; how one-api's clients know that there is no limit
+_UNLIMITED = 100_000_000  # USD; the value by which clients of one-api recognize that there is no limit
 
 
 def subscription(user_id: int, token_id: int, now: float) -> dict[str, Any]:
-    """`billing_subscription` as one-api's clients read it: what the token may spend in all, in USD."""
-    limits = [line for line in lines_of(user_id, token_id, now) if line.kind in {"wallet", "quota"} and line.limit is not None]
+    """Return the `billing_subscription` that clients of one-api read: what the token may spend in all, in USD."""
+    limits = [line for line in spending_limits(user_id, token_id, now) if line.kind in {"wallet", "quota"} and line.limit is not None]
     quota = next((line for line in limits if line.kind == "quota"), None)
     spent = _spent(token_id)
     total = float(_UNLIMITED)
@@ -196,7 +217,7 @@ def subscription(user_id: int, token_id: int, now: float) -> dict[str, Any]:
 
 
 def total_usage(token_id: int) -> dict[str, Any]:
-    """`total_usage` in cents of a USD, as one-api's clients read it. Dates are not looked at, as there."""
+    """Return the `total_usage` that clients of one-api read: US cents spent. Dates are ignored, as one-api does."""
     return {"object": "list", "total_usage": float(money.in_usd(_spent(token_id)) * 100)}
 
 

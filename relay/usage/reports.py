@@ -1,4 +1,4 @@
-"""Use and money by day, model, token, channel or user, from the daily sums; and all records as CSV, a piece at a time."""
+"""Reports of usage and money by day, model, token, channel or user, from the daily sums; and usage records as CSV."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from portal.lib import money
 from relay.models import Channel, ChannelDay, MonthSum, TallyDay, Token, UsageRecord, UserDay
 from relay.usage import rollup
 
-BY: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
-_CHUNK: Final = 1000
-_MOST: Final = 200
+# What a report can be grouped by, and its label.
+GROUPINGS: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
+_CHUNK: Final = 1000  # records of one query of an export
+_MAX_LINES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ReportSums:
-    """Amounts in nano-USD. `cost`: what was charged; `margin`: that less what upstreams charge; `faults`: failures that were not the client's."""
+    """Sums over a number of requests."""
 
     requests: int = 0
-    failed: int = 0
-    faults: int = 0
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    cost: int = 0
-    upstream_cost: int = 0
+    failed: int = 0  # all that did not complete
+    faults: int = 0  # of those, the ones that were not the client's fault
+    input: int = 0  # tokens
+    cached: int = 0  # tokens of the input
+    output: int = 0  # tokens
+    cost: int = 0  # nano-USD charged to users
+    upstream_cost: int = 0  # nano-USD charged by upstreams
 
     @property
     def tokens(self) -> int:
@@ -44,6 +45,7 @@ class ReportSums:
 
     @property
     def margin(self) -> int:
+        """Nano-USD that the portal earned."""
         return self.cost - self.upstream_cost
 
     def __add__(self, other: ReportSums) -> ReportSums:
@@ -52,17 +54,21 @@ class ReportSums:
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    key: Any
+    """One line of a report."""
+
+    key: Any  # a date, the name of a model, or the id of a token, channel or user
     label: str
     sums: ReportSums
 
 
 @dataclass(frozen=True, slots=True)
 class ReportScope:
-    """Which records are meant: days of the portal's calendar (ordinals, both included) and, unless None, whose, through what, for what."""
+    """Which records a report covers."""
 
+    # Days in the portal's time zone, as ordinals, both included.
     first: int
     last: int
+    # Filters, None: all.
     user: int | None = None
     token: int | None = None
     channel: int | None = None
@@ -70,86 +76,97 @@ class ReportScope:
 
     @classmethod
     def days(cls, count: int, **chosen: Any) -> ReportScope:
-        """The last days, today included."""
+        """Return the scope of the last `count` days, today included."""
         today = today_ordinal()
         return cls(today - count + 1, today, **chosen)
 
     def rows(self, by: str = "") -> tuple[QuerySet[Any], bool]:
-        """The table of sums that can answer, and whether it is daily sums: channels of one user are added up from the records themselves."""
+        """Return the rows to sum up for a report grouped `by`, and whether they are daily sums.
+
+        No daily sums have both user and channel, so those reports are summed up from the usage records.
+        """
         chosen = {name: value for name in ("user", "token", "channel", "model") if (value := getattr(self, name)) is not None}
         of_user = bool({"user", "token"} & {*chosen, by})
         of_channel = "channel" in {*chosen, by}
         if of_user and of_channel:
             beginning, end = beginning_of(self.first), beginning_of(self.last + 1)
             return UsageRecord.objects.filter(started_at__gte=beginning, started_at__lt=end, **chosen), False
-        if "token" in chosen and "user" not in chosen:  # the table is sorted by user
+        if "token" in chosen and "user" not in chosen:  # the index begins with the user
             chosen["user"] = Token.objects.filter(pk=chosen["token"]).values_list("user", flat=True).first() or 0
         table: Any = UserDay if of_user else ChannelDay
         return table.objects.filter(day__gte=self.first, day__lte=self.last, **chosen), True
 
 
 def today_ordinal() -> int:
+    """Return the ordinal of the current day in the portal's time zone."""
     return timezone.now().astimezone(timezone.get_default_timezone()).date().toordinal()
 
 
 def beginning_of(day: int) -> datetime:
-    """The first moment of a day in the portal's time zone."""
+    """Return the beginning of a day (an ordinal) in the portal's time zone."""
     return timezone.make_aware(datetime.combine(date.fromordinal(day), midnight()), timezone.get_default_timezone())
 
 
 def since(days: int) -> tuple[date, datetime]:
-    """The first of the last `days` days, and its beginning, in the portal's time zone."""
+    """Return the first of the last `days` days, and its beginning, in the portal's time zone."""
     first = today_ordinal() - days + 1
     return date.fromordinal(first), beginning_of(first)
 
 
-def total(scope: ReportScope) -> ReportSums:
+def report_total(scope: ReportScope) -> ReportSums:
+    """Return the sums over all records of a scope."""
     rows, daily = scope.rows()
-    return _sums(rows.aggregate(**_DAILY)) if daily else _of_records(rows, "")[0].sums
+    return _sums(rows.aggregate(**_SUM_ANNOTATIONS)) if daily else _sum_records(rows, "")[0].sums
 
 
-def lines(scope: ReportScope, by: str) -> list[ReportLine]:
-    """Sums of each day (oldest first), or of each model, token, channel or user (dearest first, at most 200)."""
+def report_lines(scope: ReportScope, by: str) -> list[ReportLine]:
+    """Return the sums of each day, oldest first, or of each model, token, channel or user, the most expensive first.
+
+    At most 200 lines, but for days.
+    """
     rows, daily = scope.rows(by)
     if not daily:
-        return _of_records(rows, by)
+        return _sum_records(rows, by)
     if by == "day":
-        found = rows.values("day").annotate(**_DAILY).order_by("day")
+        found = rows.values("day").annotate(**_SUM_ANNOTATIONS).order_by("day")
         return [ReportLine(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
     column = by if by == "model" else f"{by}_id"
-    grouped = [dict(row) for row in rows.values(column).annotate(**_DAILY).order_by("-sum_charged", "-sum_requests")[:_MOST]]
-    names = _names(by, [row[column] for row in grouped])
+    grouped = [dict(row) for row in rows.values(column).annotate(**_SUM_ANNOTATIONS).order_by("-sum_charged", "-sum_requests")[:_MAX_LINES]]
+    names = _labels(by, [row[column] for row in grouped])
     return [ReportLine(row[column], names[row[column]], _sums(row)) for row in grouped]
 
 
-def dearest(by: str, month: int) -> list[ReportLine]:
-    """The 200 users or tokens that were charged most in a month of `rollup.month_of`. An index has them in order."""
-    rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MOST])
-    names = _names(by, [row.subject for row in rows])
-    found = [ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _COLUMNS_OF_DAYS))) for row in rows]
+def top_spenders(by: str, month: int) -> list[ReportLine]:
+    """Return the 200 users or tokens that were charged most in a month (see `rollup.month_of`), from an index."""
+    rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MAX_LINES])
+    names = _labels(by, [row.subject for row in rows])
+    found = [ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _SUM_COLUMNS))) for row in rows]
     return sorted(found, key=lambda line: (-line.sums.cost, -line.sums.requests))
 
 
-def by_day_and(scope: ReportScope, by: str, most: int) -> list[tuple[ReportLine, list[ReportSums]]]:
-    """The dearest models or tokens, each with its sums of every day of the scope. Two queries."""
-    found = lines(scope, by)[:most]
+def daily_sums_by(scope: ReportScope, by: str, most: int) -> list[tuple[ReportLine, list[ReportSums]]]:
+    """Return the `most` most expensive models or tokens, each with its sums of every day of the scope.
+
+    Takes 2 queries.
+    """
+    found = report_lines(scope, by)[:most]
     rows, _daily = scope.rows(by)
     column = by if by == "model" else f"{by}_id"
     table: dict[Any, dict[int, ReportSums]] = {line.key: {} for line in found}
-    for row in rows.filter(**{f"{column}__in": list(table)}).values(column, "day").annotate(**_DAILY):
+    for row in rows.filter(**{f"{column}__in": list(table)}).values(column, "day").annotate(**_SUM_ANNOTATIONS):
         table[row[column]][row["day"]] = _sums(dict(row))
     nothing = ReportSums()
     return [(line, [table[line.key].get(day, nothing) for day in range(scope.first, scope.last + 1)]) for line in found]
 
 
-def errors(scope: ReportScope) -> list[tuple[str, str, int]]:
-    """(how it ended, error code, how often) of failed requests, most frequent first."""
+def error_counts(scope: ReportScope) -> list[tuple[str, str, int]]:
+    """Return (end reason, error code, number of requests) for the 20 most frequent failures."""
     rows = TallyDay.objects.filter(kind="error", day__gte=scope.first, day__lte=scope.last).values("value").annotate(n=Sum("count")).order_by("-n")[:20]
     return [(row["value"].partition(":")[0], row["value"].partition(":")[2], row["n"]) for row in rows]
 
 
 def first_token_times(scope: ReportScope) -> dict[int, int]:
-    """Counts by class of first-token time, of `rollup.percentile`."""
+    """Return the number of requests by class of first-token time, as `rollup.percentile` takes it."""
     rows = TallyDay.objects.filter(kind="first", day__gte=scope.first, day__lte=scope.last)
     if scope.model is not None:
         rows = rows.filter(model=scope.model)
@@ -157,11 +174,12 @@ def first_token_times(scope: ReportScope) -> dict[int, int]:
 
 
 def day_label(day: int) -> str:
+    """Format a day (an ordinal) in the reader's language."""
     return formats.date_format(date.fromordinal(day), "DATE_FORMAT")
 
 
-def _names(by: str, keys: list[Any]) -> dict[Any, str]:
-    """What rows are called; a thing that is gone by its number."""
+def _labels(by: str, keys: list[Any]) -> dict[Any, str]:
+    """Return labels by key. What has been deleted is named by its id."""
     if by == "model":
         return {key: str(key) for key in keys}
     if by == "token":
@@ -173,16 +191,17 @@ def _names(by: str, keys: list[Any]) -> dict[Any, str]:
     return {key: found.get(key) or f"{by} {key}" for key in keys}
 
 
-_COLUMNS_OF_DAYS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
-_DAILY: Final[dict[str, Any]] = {f"sum_{name}": Sum(name) for name in _COLUMNS_OF_DAYS}
+# Columns of daily sums, in the order of the fields of ReportSums.
+_SUM_COLUMNS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")
+_SUM_ANNOTATIONS: Final[dict[str, Any]] = {f"sum_{name}": Sum(name) for name in _SUM_COLUMNS}
 
 
 def _sums(row: dict[str, Any]) -> ReportSums:
-    return ReportSums(*(int(row[f"sum_{name}"] or 0) for name in _COLUMNS_OF_DAYS))
+    return ReportSums(*(int(row[f"sum_{name}"] or 0) for name in _SUM_COLUMNS))
 
 
-def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
-    """The same from the records, for what the daily sums do not tell apart."""
+def _sum_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
+    """Return the lines of a report summed up from usage records; a single one when `by` is empty."""
     zone = timezone.get_default_timezone()
     table: dict[Any, list[int]] = {}
     column = {"": "pk", "day": "started_at", "model": "model"}.get(by, f"{by}_id")
@@ -198,22 +217,26 @@ def _of_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
         return [ReportLine("", "", ReportSums(*table.get("", ())))]
     if by == "day":
         return [ReportLine(key, day_label(key.toordinal()), ReportSums(*table[key])) for key in sorted(table)]
-    order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:_MOST]
-    called = _names(by, order)
-    return [ReportLine(key, called[key], ReportSums(*table[key])) for key in order]
+    order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:_MAX_LINES]
+    labels = _labels(by, order)
+    return [ReportLine(key, labels[key], ReportSums(*table[key])) for key in order]
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = (
-    "request_id", "started_at", "user", "token", "model", "endpoint", "streamed", "status", "end_reason", "input_tokens", "cached_input_tokens", "cache_write_tokens",
-    "output_tokens", "reasoning_tokens", "usage_source", "latency_ms", "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
+    "request_id", "started_at", "user", "token", "model", "endpoint", "streamed", "status", "end_reason", "input_tokens",
+    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source", "latency_ms",
+    "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
 )  # fmt: skip
 _STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts", "upstream_cost_usd", "margin_usd")
 
 
-async def csv_pieces(rows: QuerySet[UsageRecord], staff: bool) -> AsyncIterator[bytes]:
-    """The records as CSV, newest first, read a thousand at a time by id: neither memory nor a long transaction grows with their number."""
+async def csv_chunks(rows: QuerySet[UsageRecord], staff: bool) -> AsyncIterator[bytes]:
+    """Yield usage records as CSV, newest first.
+
+    Reads a thousand at a time by id, so that neither memory nor a transaction grows with their number.
+    """
     yield _csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ())]])
     before: int | None = None
     while True:
@@ -232,10 +255,28 @@ def _page(rows: QuerySet[UsageRecord], before: int | None) -> list[UsageRecord]:
 def _values(record: UsageRecord, staff: bool) -> list[Any]:
     charged = record.cost - record.shortfall
     found = [
-        record.request_id, record.started_at.isoformat(), _name(record.user), _name(record.token), record.model, record.endpoint, int(record.streamed), record.status,
-        record.end_reason, record.input_tokens, record.cached_input_tokens, record.cache_write_tokens, record.output_tokens, record.reasoning_tokens, record.usage_source,
-        record.latency_ms, "" if record.first_token_ms is None else record.first_token_ms, money.plain(record.cost), money.plain(charged), record.payer, record.billing,
-    ]  # fmt: skip
+        record.request_id,
+        record.started_at.isoformat(),
+        _name(record.user),
+        _name(record.token),
+        record.model,
+        record.endpoint,
+        int(record.streamed),
+        record.status,
+        record.end_reason,
+        record.input_tokens,
+        record.cached_input_tokens,
+        record.cache_write_tokens,
+        record.output_tokens,
+        record.reasoning_tokens,
+        record.usage_source,
+        record.latency_ms,
+        "" if record.first_token_ms is None else record.first_token_ms,
+        money.plain(record.cost),
+        money.plain(charged),
+        record.payer,
+        record.billing,
+    ]
     if staff:
         found += [_name(record.channel), record.upstream_model, record.attempts, money.plain(record.upstream_cost), money.plain(charged - record.upstream_cost)]
     return found
@@ -247,12 +288,12 @@ def _name(row: Any) -> str:
 
 def _csv(table: list[list[Any]]) -> bytes:
     out = io.StringIO()
-    csv.writer(out).writerows([[harmless(value) for value in row] for row in table])
+    csv.writer(out).writerows([[escape_formula(value) for value in row] for row in table])
     return out.getvalue().encode()
 
 
-def harmless(value: Any) -> Any:
-    """A text that no spreadsheet takes for a formula: names are typed by users."""
+def escape_formula(value: Any) -> Any:
+    """Prefix a text with an apostrophe if a spreadsheet would take it for a formula: names are typed by users."""
     return "'" + value if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} and not _is_number(value) else value
 
 

@@ -1,4 +1,7 @@
-"""What all workers are serving now, as they have written it down (`relay.gateway.worker_status`). Synchronous."""
+"""Lists the requests that are running on all workers, from the status rows of `relay.gateway.worker_status`.
+
+Synchronous.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,31 @@ from accounts.models import Change, User
 from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import Token, Worker
-from relay.usage import running
 
-_MOST = 500
-_FRESH = 4.0  # seconds after which a worker's list is not shown any more
+_MAX_ROWS = 500
+_FRESH_FOR = 4.0  # seconds after which the list of a worker is no longer shown
+# Names of the phases in the workers' rows, and what pages show for them.
 _PHASES = {"first_byte": "waits for the upstream", "idle": "streams", "database": "waits for the database", "sending": "sends"}
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """`workers` and `rows` are JSON objects, the oldest request first."""
+class RunningRequests:
+    """Workers and their running requests, as JSON objects."""
 
     workers: list[dict[str, Any]]
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]]  # one a request, the oldest first
 
 
-def lines() -> Running:
-    """Queries: 3."""
+def running_requests() -> RunningRequests:
+    """Read what all workers are serving. Takes 3 queries."""
     now, moment = time.time(), clock.now()
     workers, rows = [], []
-    for worker in running.workers():
+    for worker in live_workers():
         age = (moment - worker.seen_at).total_seconds()
         workers.append({"name": str(worker), "seen": round(age), **worker.state})
-        if age <= _FRESH:
+        if age <= _FRESH_FOR:
             rows += worker.running
-    rows = sorted(rows, key=lambda row: float(row["since"]))[:_MOST]
+    rows = sorted(rows, key=lambda row: float(row["since"]))[:_MAX_ROWS]
     users = dict(User.objects.filter(pk__in={row["user"] for row in rows}).values_list("pk", "username"))
     tokens = dict(Token.objects.filter(pk__in={row["token"] for row in rows}).values_list("pk", "name"))
     shown = [
@@ -48,7 +51,7 @@ def lines() -> Running:
         }
         for row in rows
     ]
-    return Running(workers, shown)
+    return RunningRequests(workers, shown)
 
 
 def _age(seconds: float) -> str:
@@ -56,19 +59,19 @@ def _age(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-GONE_AFTER: Final = 90.0
+_GONE_AFTER: Final = 90.0  # seconds
 
 
-def look() -> None:
-    """Ask every worker to write down what it is serving, for a while. Synchronous."""
+def request_worker_status() -> None:
+    """Ask every worker to write its running requests into its status row for a while."""
     announce(Change.WATCH)
 
 
 def end_request(request_id: str) -> None:
-    """Ask every worker to end a request. Synchronous; the worker that serves it does so within a second."""
+    """Ask every worker to end a request. The one that serves it does so within a second."""
     announce(Change.END, [request_id])
 
 
-def workers() -> list[Worker]:
-    """Those that have been seen lately."""
-    return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=GONE_AFTER)).order_by("host", "pid"))
+def live_workers() -> list[Worker]:
+    """Return the workers that have written a status row in the last 90 seconds."""
+    return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=_GONE_AFTER)).order_by("host", "pid"))

@@ -69,10 +69,10 @@ def test_a_running_request_is_seen_and_ended_on_another_worker(live: Portal, ser
 
 
 def _rows(client: Client) -> list[dict[str, Any]]:
-    from relay.usage.running import lines
+    from relay.usage.running import running_requests
 
     client.get("/admin/running/")
-    return lines().rows
+    return running_requests().rows
 
 
 def test_running_requests_are_for_those_who_may_end_them(people: People) -> None:

@@ -12,7 +12,7 @@ from portal.lib import clock
 from relay.models import MonthSum
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
-from relay.usage.reports import ReportScope, dearest, lines, today_ordinal
+from relay.usage.reports import ReportScope, report_lines, today_ordinal, top_spenders
 from tests.support.portal import People
 from tests.usage.records import record
 
@@ -25,13 +25,13 @@ def test_reports_by_everything(alone: None, people: People) -> None:
     record(2, people.owner, token=token, model="b", cost=7, started_at=clock.now() - timedelta(days=2))
     record(3, people.other, model="b", cost=11)
     rollup.catch_up()
-    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(7), "model")] == [("b", 18), ("a", 5)]
-    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(1), "model")] == [("b", 11), ("a", 5)]
-    assert [line.sums.requests for line in lines(ReportScope.days(7, user=people.owner.pk), "day")] == [1, 1]
-    assert [(line.label, line.sums.cost) for line in lines(ReportScope.days(7, user=people.owner.pk), "token")] == [("laptop (alice)", 12)]
-    assert [line.label for line in lines(ReportScope.days(7, user=people.owner.pk), "channel")] == ["no channel"]
+    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(7), "model")] == [("b", 18), ("a", 5)]
+    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(1), "model")] == [("b", 11), ("a", 5)]
+    assert [line.sums.requests for line in report_lines(ReportScope.days(7, user=people.owner.pk), "day")] == [1, 1]
+    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(7, user=people.owner.pk), "token")] == [("laptop (alice)", 12)]
+    assert [line.label for line in report_lines(ReportScope.days(7, user=people.owner.pk), "channel")] == ["no channel"]
     month = rollup.month_of(today_ordinal())
-    assert {line.label: line.sums.cost for line in dearest("user", month)}["bob"] == 11
+    assert {line.label: line.sums.cost for line in top_spenders("user", month)}["bob"] == 11
     assert MonthSum.objects.filter(kind="token", subject=token.pk).exists()
 
 
@@ -39,7 +39,7 @@ def test_reports_by_everything(alone: None, people: People) -> None:
 def test_percentiles_are_near_the_truth(times: list[int], share: float) -> None:
     tally: dict[int, int] = {}
     for milliseconds in times:
-        tally[rollup.bucket(milliseconds)] = tally.get(rollup.bucket(milliseconds), 0) + 1
+        tally[rollup.duration_class(milliseconds)] = tally.get(rollup.duration_class(milliseconds), 0) + 1
     truth = sorted(times)[max(0, -(-len(times) * round(share * 100) // 100) - 1)]
     found = rollup.percentile(tally, share)
     assert found is not None and (abs(found - truth) <= 1.5 or 0.8 <= found / truth <= 1.25)

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from relay.usage import rollup
-from relay.usage.demo_data import NotEmpty, Plan, seed
+from relay.usage.demo_data import NotEmpty, SeedPlan, seed
 
 
 class Command(BaseCommand):
@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--password", default="", help="of every made-up user; without it nobody can sign in as one")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        plan = Plan(options["users"], options["tokens"], options["requests"], options["days"])
+        plan = SeedPlan(options["users"], options["tokens"], options["requests"], options["days"])
         if min(plan.users, plan.tokens, plan.days) < 1 or plan.requests < 0:
             raise CommandError("Numbers of users, tokens and days must be at least 1.")
         began = time.monotonic()

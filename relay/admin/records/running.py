@@ -1,4 +1,4 @@
-"""Running requests of every worker, and ending one."""
+"""The admin page of the requests that are running on all workers, and the action that ends one."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import address
 from accounts.models import AuditEvent
 from relay.usage import running
-from relay.usage.running import lines
 
-_REQUEST = re.compile(r"req_[0-9a-f]{32}")
+_REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
 
 
-def _check(request: HttpRequest) -> None:
+def _check_permission(request: HttpRequest) -> None:
     person: Any = request.user
     if not person.has_perm("relay.end_request"):
         raise PermissionDenied
 
 
 def running_view(request: HttpRequest) -> HttpResponse:
-    """The page; its rows come over a websocket, and are there without it when the page is loaded again."""
-    _check(request)
-    running.look()
-    found = lines()
+    """Show the running requests. The page updates its rows over a websocket."""
+    _check_permission(request)
+    running.request_worker_status()
+    found = running.running_requests()
     return render(request, "admin/relay/running.html", {**admin.site.each_context(request), "title": _("Running requests"), "workers": found.workers, "rows": found.rows})
 
 
 def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
-    """Asks, then ends a request wherever it runs."""
-    _check(request)
-    if not _REQUEST.fullmatch(request_id):
+    """Ask for confirmation, then end a request on whichever worker it runs."""
+    _check_permission(request)
+    if not _REQUEST_ID.fullmatch(request_id):
         raise Http404
     if request.method == "POST":
         with transaction.atomic():

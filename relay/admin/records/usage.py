@@ -19,9 +19,9 @@ from relay.error_texts import explained
 from relay.models import Channel, Model, UsageRecord
 from relay.models.usage import EndReason
 from relay.usage import rollup
-from relay.usage.paging import page_of
-from relay.usage.receipts import entries_of, receipt
-from relay.usage.reports import BY, ReportScope, ReportSums, beginning_of, csv_pieces, dearest, lines, total
+from relay.usage.paging import usage_page
+from relay.usage.receipts import ledger_entries_of, receipt
+from relay.usage.reports import GROUPINGS, ReportScope, ReportSums, beginning_of, csv_chunks, report_lines, report_total, top_spenders
 
 _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared
@@ -53,7 +53,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             if found is not None:
                 return redirect("admin:relay_usagerecord_change", found)
         chosen, rows, narrowed = self._filtered(request)
-        page = page_of(rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS)
+        page = usage_page(rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS)
         context = {
             **self.admin_site.each_context(request), "title": _("Usage"), "opts": self.model._meta, "cl": None, "rows": [(row, _TONE.get(row.end_reason, "bad")) for row in page.rows],
             "older": urlencode(chosen | {"before": page.before}) if page.before else "", "until": page.until, "chosen": chosen, "asked": asked,
@@ -69,7 +69,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         context = {
             **self.admin_site.each_context(request), "title": _("Receipt %(id)s") % {"id": record.request_id}, "opts": self.model._meta, "object": record, "record": record,
-            "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in entries_of(record)] if sees_money(request) else [],
+            "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)] if sees_money(request) else [],
             "money": _money(record) if sees_money(request) else None, "error": explained(record.error_code) if record.error_code else None,
         }  # fmt: skip
         return render(request, "admin/relay/usagerecord/receipt.html", context)
@@ -78,17 +78,17 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     def cost_report(self, request: HttpRequest) -> HttpResponse:
         """Sums by day, model, token, channel or user."""
         by = request.GET.get("by", "day")
-        by = by if by in BY else "day"
+        by = by if by in GROUPINGS else "day"
         days, chosen = _days(request), _numbers(request)
         behind = rollup.catch_up()
         scope = ReportScope.days(days, **chosen)
         many = by in {"user", "token"} and not chosen  # there may be tens of thousands: compared month by month
         month = _month(request, rollup.month_of(scope.last))
-        sums = _month_total(month) if many else total(scope)
+        sums = _month_total(month) if many else report_total(scope)
         context = {
-            **self.admin_site.each_context(request), "title": _("Cost and margin"), "opts": self.model._meta, "by": by, "days": days, "ways": BY.items(),
+            **self.admin_site.each_context(request), "title": _("Cost and margin"), "opts": self.model._meta, "by": by, "days": days, "ways": GROUPINGS.items(),
             "ranges": () if many else _RANGES, "behind": behind, "months": _months(rollup.month_of(scope.last)) if many else (), "month": month,
-            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in (dearest(by, month) if many else lines(scope, by))],
+            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in (top_spenders(by, month) if many else report_lines(scope, by))],
             "total": sums, "total_money": _line_money(sums), "chosen": chosen, "query": urlencode(chosen), "narrow": "model" if by != "model" else "day",
         }  # fmt: skip
         return render(request, "admin/relay/usagerecord/report.html", context)
@@ -99,7 +99,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
         rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, address(request), days=days, **chosen)
-        response = StreamingHttpResponse(csv_pieces(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
+        response = StreamingHttpResponse(csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         return response
 
@@ -151,7 +151,7 @@ def _months(latest: int) -> list[tuple[int, str]]:
 def _month_total(month: int) -> ReportSums:
     first = date(month // 12, month % 12 + 1, 1).toordinal()
     after = date((month + 1) // 12, (month + 1) % 12 + 1, 1).toordinal()
-    return total(ReportScope(first, after - 1))
+    return report_total(ReportScope(first, after - 1))
 
 
 def _numbers(request: HttpRequest) -> dict[str, Any]:
