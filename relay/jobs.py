@@ -123,7 +123,7 @@ def _start_proof() -> str:
 
 def _retest(key: ApiKey) -> Callable[[], str]:
     def retest() -> str:
-        model = health_checks.test_model(key.channel)
+        model = health_checks.model_for_tests(key.channel)
         if model is None:
             postpone(key)
             return "the channel serves no model to test with"

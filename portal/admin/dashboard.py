@@ -87,7 +87,7 @@ def board(days: int, with_money: bool) -> Board:
     sums = sum((month[day] for day in month if day >= scope.first), ReportSums())
     shown = [(day, month.get(day, ReportSums())) for day in range(scope.last - 29, scope.last + 1)]
     titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
-    channels = channel_status.channels()
+    channels = channel_status.channel_statuses()
     todo = _todo(channels, with_money)
     return Board(
         days=days,

@@ -35,7 +35,7 @@ def channels_now(user_id: int) -> list[dict[str, Any]] | None:
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
     if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
         return None
-    return [one.as_json() for one in channel_status.channels()]
+    return [one.as_json() for one in channel_status.channel_statuses()]
 
 
 def may_end(user_id: int) -> bool:

@@ -76,7 +76,7 @@ def _lines(models: list[Model]) -> list[StatusLine]:
     for name, value, count in TallyDay.objects.filter(kind="first", day__gte=today - 6, model__in=names).values_list("model", "value", "count"):
         of = times.setdefault(name, {})
         of[int(value)] = of.get(int(value), 0) + count
-    states = channel_status.models(models)
+    states = channel_status.model_states(models)
     found = []
     for model in models:
         mine = counts.get(model.name, {})

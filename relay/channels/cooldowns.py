@@ -1,4 +1,7 @@
-"""Open circuits in the database, so that every worker, the admin and a restarted portal know of them. Synchronous; called in threads."""
+"""Stores open circuits in the database, so that all workers and the admin know them and they survive a restart.
+
+Synchronous; called in threads.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +17,35 @@ from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, Cooldown, Model
 
-CooldownPlace = tuple[int, int, int]
+CooldownPlace = tuple[int, int, int]  # ids of channel, key and model, 0: all of them
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """An open circuit. Moments are seconds since 1970."""
+class StoredCircuit:
+    """An open circuit: a channel, a key, or one of their models that is cooling down."""
 
-    since: float
-    until: float
-    kind: str
-    detail: str
-    opened: int
-    guessed: bool = False
-    worker: str = ""
+    since: float  # seconds since 1970
+    until: float  # seconds since 1970
+    kind: str  # of failure, a word of relay.providers.failures.FailureClass
+    detail: str  # what the upstream said
+    opened: int  # how many times in a row
+    guessed: bool = False  # the upstream named no time
+    worker: str = ""  # that opened it
 
 
 def name_of(place: CooldownPlace) -> str:
+    """Return the text form of a place: "channel:key:model"."""
     return "{}:{}:{}".format(*place)
 
 
 def place_of(name: str) -> CooldownPlace:
-    """Raises ValueError."""
+    """Parse the text form of a place. Raises ValueError."""
     channel, key, model = (int(part) for part in name.split(":"))
     return channel, key, model
 
 
-def save(changes: Iterable[tuple[CooldownPlace, Open | None]], worker: str) -> None:
-    """Write what this worker's circuits have become, None: closed, and tell the others."""
+def save_circuits(changes: Iterable[tuple[CooldownPlace, StoredCircuit | None]], worker: str) -> None:
+    """Write the new states of this worker's circuits (None: closed) and announce them to the other workers."""
     changes = list(changes)
     with transaction.atomic():
         channels = set(Channel.objects.filter(pk__in={place[0] for place, _ in changes}).values_list("pk", flat=True))
@@ -52,50 +56,58 @@ def save(changes: Iterable[tuple[CooldownPlace, Open | None]], worker: str) -> N
             if state is None:
                 gone, _ = Cooldown.objects.filter(place=name_of(place)).delete()
                 if gone and channel in channels:
-                    ChannelEvent.write(channel, "serves again", what_of(place))
+                    ChannelEvent.write(channel, "serves again", describe_place(place))
             elif channel in channels and (not key or key in keys) and (not model or model in models):
                 values = {
-                    "channel_id": channel, "api_key_id": key or None, "model_id": model or None, "kind": state.kind,
-                    "detail": state.detail, "opened": state.opened, "guessed": state.guessed,
-                    "since": datetime.fromtimestamp(state.since, UTC), "until": datetime.fromtimestamp(state.until, UTC), "worker": worker,
-                }  # fmt: skip
+                    "channel_id": channel,
+                    "api_key_id": key or None,
+                    "model_id": model or None,
+                    "kind": state.kind,
+                    "detail": state.detail,
+                    "opened": state.opened,
+                    "guessed": state.guessed,
+                    "since": datetime.fromtimestamp(state.since, UTC),
+                    "until": datetime.fromtimestamp(state.until, UTC),
+                    "worker": worker,
+                }
                 _, opened = Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
                 if opened:
-                    ChannelEvent.write(channel, "left alone", f"{what_of(place)}: {state.kind}, {state.detail}")
+                    ChannelEvent.write(channel, "left alone", f"{describe_place(place)}: {state.kind}, {state.detail}")
         announce(Change.COOLDOWN, [name_of(place) for place, _ in changes])
 
 
-def what_of(place: CooldownPlace) -> str:
-    """What a circuit belongs to, in words, by its numbers."""
+def describe_place(place: CooldownPlace) -> str:
+    """Describe a place in words, by ids."""
     _, key, model = place
     parts = [f"key {key}" if key else "", f"model {model}" if model else ""]
     return " for ".join(part for part in parts if part) or "the channel"
 
 
-def read(name: str) -> Open | None:
+def read_circuit(name: str) -> StoredCircuit | None:
+    """Read the open circuit of a place in text form, None when it is closed."""
     row = Cooldown.objects.filter(place=name).first()
-    return _open(row) if row is not None else None
+    return _circuit_of(row) if row is not None else None
 
 
-def read_all() -> dict[CooldownPlace, Open]:
-    """What is open now. Rows of circuits whose time came long ago are removed."""
+def read_circuits() -> dict[CooldownPlace, StoredCircuit]:
+    """Read all open circuits. Deletes rows whose time passed more than an hour ago."""
     Cooldown.objects.filter(until__lt=datetime.fromtimestamp(clock.now().timestamp() - 3600, UTC)).delete()
-    return {place_of(row.place): _open(row) for row in Cooldown.objects.all()}
+    return {place_of(row.place): _circuit_of(row) for row in Cooldown.objects.all()}
 
 
-def _open(row: Cooldown) -> Open:
-    return Open(row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.guessed, row.worker)
+def _circuit_of(row: Cooldown) -> StoredCircuit:
+    return StoredCircuit(row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.guessed, row.worker)
 
 
-def lift(*, key_id: int) -> None:
-    """Close every circuit of a key."""
+def close_circuits(*, key_id: int) -> None:
+    """Close all circuits of a key."""
     for row in Cooldown.objects.filter(api_key=key_id):
         announce(Change.COOLDOWN, [row.place])
         row.delete()
 
 
-def end(rows: Iterable[Cooldown], actor: Any, ip: str | None) -> int:
-    """A person puts channels back into service at once."""
+def end_cooldowns(rows: Iterable[Cooldown], actor: Any, ip: str | None) -> int:
+    """Close circuits at a person's request, and audit it. Returns how many."""
     count = 0
     with transaction.atomic():
         for row in rows:

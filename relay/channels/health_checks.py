@@ -1,4 +1,7 @@
-"""Looking after channels: tests, balances, model lists. Done by people in the admin, and by `relay.jobs` from time to time. Synchronous."""
+"""Health checks of channels: tests with a real request, balances, model lists. Run by staff and by `relay.jobs`.
+
+Synchronous.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,24 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay.channels.keys import postpone, put_back, take_out, tell_staff
+from relay.channels.keys import notify_staff, postpone, put_back, take_out
 from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 
 logger: Final = logging.getLogger(__name__)
-_MOST_NAMES: Final = 30
+_MAX_NAMES: Final = 30  # of models in a notice
 
 
 def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeResult:
-    """Test every enabled key of a channel with its first model; keep and audit the outcome. The first failure is the outcome.
+    """Test every enabled key of a channel with one model, then store and audit the outcome.
 
-    A key that passes is put back into service, one that is dead or without money is taken out.
+    The first failure is the outcome.
+
+    A key that passes is put back into service; one that is dead or without money is taken out.
     """
-    model = test_model(channel)
+    model = model_for_tests(channel)
     keys: list[ApiKey | None] = list(channel.keys.filter(enabled=True))
     if model is None:
         result = ProbeResult(False, _("The channel serves no model yet. Add one, or fetch its models."))
@@ -40,20 +45,20 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
             result = ProbeResult(False, _("Key %(key)s: %(message)s") % {"key": key, "message": result.message}, result.latency_ms)
         elif result.ok and (firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]):
             channel.test_first_token_ms = min(firsts)
-    turned = channel.test_ok is not None and channel.test_ok != result.ok
+    changed = channel.test_ok is not None and channel.test_ok != result.ok
     channel.tested_at, channel.test_ok = clock.now(), result.ok
     channel.test_latency_ms, channel.test_message = result.latency_ms, result.message[:500]
     with transaction.atomic():
         channel.save(update_fields=["tested_at", "test_ok", "test_latency_ms", "test_message", "test_first_token_ms"])
-        if turned:
+        if changed:
             ChannelEvent.write(channel.pk, "test passed" if result.ok else "test failed", result.message, actor)
         if actor is not None:
             AuditEvent.write("channel.test", actor, channel, ip, ok=result.ok, message=result.message)
     return result
 
 
-def test_model(channel: Channel) -> str | None:
-    """What the upstream calls the model that tests ask for: the one that the channel names, or the first that it serves."""
+def model_for_tests(channel: Channel) -> str | None:
+    """Return the upstream name of the model to test with: the configured one, or the first that the channel serves."""
     if channel.test_model:
         return channel.test_model
     served = channel.served.filter(enabled=True).select_related("model").order_by("pk").first()
@@ -61,7 +66,7 @@ def test_model(channel: Channel) -> str | None:
 
 
 def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None, ip: str | None = None) -> ProbeResult:
-    """One real request with one key, and what follows from it for the key."""
+    """Test one key with a real request, and take it out of service or put it back accordingly."""
     try:
         result = probe_channel(channel, key, model, streamed=actor is None)
     except Undecryptable:
@@ -81,7 +86,7 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
 
 
 def refresh_balances(channel: Channel) -> int:
-    """Ask the vendor what is left on each key's account, where it says so. Returns how many it said."""
+    """Fetch the balance of each key's account from vendors that report it. Returns how many were fetched."""
     found = 0
     for key in channel.keys.filter(enabled=True):
         try:
@@ -98,7 +103,10 @@ def refresh_balances(channel: Channel) -> int:
 
 
 def refresh_models(channel: Channel) -> bool:
-    """Fetch the upstream's model list, and tell staff what is new and what is gone since the last time. False when it could not be had."""
+    """Fetch the upstream's model list, and notify staff of models that are new or gone.
+
+    False when it could not be fetched.
+    """
     try:
         listed = fetch_models(channel, channel.keys.filter(enabled=True, auto_disabled="").first())
     except Undecryptable:
@@ -118,29 +126,30 @@ def refresh_models(channel: Channel) -> bool:
         channel.listed_models, channel.listed_at = sorted(now), clock.now()
         channel.save(update_fields=["listed_models", "listed_at"])
         if before is not None and set(before) != now:
-            _tell_of_models(channel, sorted(now - set(before)), sorted(set(before) - now))
+            _notify_of_models(channel, sorted(now - set(before)), sorted(set(before) - now))
     return True
 
 
-def _tell_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
+def _notify_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
+    """Notify staff that an upstream lists other models than before."""
     served = {row.upstream_name or row.model.name for row in channel.served.filter(enabled=True).select_related("model")}
     lost = [name for name in gone if name in served]
 
-    def words() -> tuple[str, str]:
+    def write_text() -> tuple[str, str]:
         said = [_("The upstream of the channel “%(channel)s” lists other models than before.") % {"channel": channel.name}]
         said += [_("New: %(models)s.") % {"models": _names(new)}] if new else []
         said += [_("Gone: %(models)s.") % {"models": _names(gone)}] if gone else []
         said += [_("The channel still serves %(models)s: take it off, or give it another upstream name.") % {"models": _names(lost)}] if lost else []
         return _("The models of “%(channel)s” changed") % {"channel": channel.name}, " ".join(said)
 
-    tell_staff(
+    notify_staff(
         NoticeKind.MODEL_LIST,
         f"models:{channel.pk}:{int(clock.now().timestamp() * 1000)}",
-        words,
+        write_text,
         {"channel": channel.name, "new": new[:200], "gone": gone[:200], "served_and_gone": lost[:200]},
     )
 
 
 def _names(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (_(" and %(n)d more") % {"n": more} if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (_(" and %(n)d more") % {"n": more} if more > 0 else "")

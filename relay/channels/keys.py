@@ -1,4 +1,4 @@
-"""Upstream keys that are taken out of service and put back, and what the people who run the portal are told about it. Synchronous."""
+"""Takes upstream keys out of service and puts them back, and notifies staff. Synchronous."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from relay.models import ApiKey, ChannelEvent, Notice
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 
+# How long after being taken out of service a key is tested for the first time.
 _TEST_AFTER: Final = {AutoDisabled.KEY_DEAD: timedelta(hours=1), AutoDisabled.BILLING: timedelta(hours=1)}
-_LONGEST: Final = timedelta(days=1)
+_MAX_PAUSE: Final = timedelta(days=1)  # between two tests of a key
 _WHY: Final = {AutoDisabled.KEY_DEAD: gettext_noop("the upstream does not accept it"), AutoDisabled.BILLING: gettext_noop("the account behind it has no money or quota left")}
 _REMEDY: Final = {
     AutoDisabled.KEY_DEAD: gettext_noop("Replace it, or test the channel when it is valid again."),
@@ -29,9 +30,10 @@ _REMEDY: Final = {
 
 
 def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> bool:
-    """Disable a key that is dead or without money, until a test passes. Tells staff once. False when somebody else did it before.
+    """Take a key that is dead or without money out of service until a test passes, and notify staff once.
 
-    `wait`: seconds until the upstream says that it will work again.
+    `kind` is a value of AutoDisabled, `wait` the seconds after which it works again, if the upstream said so. False
+    when it was out of service already.
     """
     kind_ = AutoDisabled(kind)
     now = clock.now()
@@ -48,24 +50,24 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
         name, shown = key.channel.name, str(key)
 
-        def words() -> tuple[str, str]:
+        def write_text() -> tuple[str, str]:
             rest = _("The channel has %(n)d other key(s) in service.") % {"n": left} if left else _("The channel has no other key in service.")
             out = _("The key “%(key)s” of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s).")
             out %= {"key": shown, "channel": name, "why": _(_WHY[kind_]), "reason": reason}
             again = _("It is tested by itself from time to time, too, and put back when a test passes.")
             return _("A key of “%(channel)s” is out of service") % {"channel": name}, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
 
-        tell_staff(
+        notify_staff(
             NoticeKind.KEY_DISABLED,
             f"key:{key.pk}:{int(now.timestamp())}",
-            words,
+            write_text,
             {"channel": name, "key": shown, "because": kind, "keys_left": left},
         )
     return True
 
 
 def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
-    """A test passed, or a person says so: the key serves again. False when it did already."""
+    """Put a key back into service, close its circuits and notify staff. False when it was in service already."""
     with transaction.atomic():
         fresh = ApiKey.objects.select_for_update().select_related("channel").filter(pk=key.pk).exclude(auto_disabled="").first()
         if fresh is None:
@@ -74,11 +76,11 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
         fresh.auto_disabled = fresh.auto_disabled_reason = ""
         fresh.auto_disabled_at = fresh.next_test_at = None
         fresh.failed_tests = 0
-        cooldowns.lift(key_id=fresh.pk)
+        cooldowns.close_circuits(key_id=fresh.pk)
         fresh.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
         ChannelEvent.write(fresh.channel_id, "key back", str(fresh), actor)
         AuditEvent.write("key.auto-enable" if actor is None else "key.put-back", actor, fresh, ip, channel=fresh.channel.name, was=kind)
-        tell_staff(
+        notify_staff(
             NoticeKind.KEY_ENABLED,
             f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
             lambda: (
@@ -92,19 +94,22 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
 
 
 def postpone(key: ApiKey) -> None:
-    """A test of a disabled key failed: the next one comes twice as late, at most a day."""
-    pause = min(_TEST_AFTER[AutoDisabled(key.auto_disabled)] * 2 ** min(key.failed_tests, 10), _LONGEST)
+    """Schedule the next test of a key after a failed one: twice as long after as before, at most a day."""
+    pause = min(_TEST_AFTER[AutoDisabled(key.auto_disabled)] * 2 ** min(key.failed_tests, 10), _MAX_PAUSE)
     ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=clock.now() + pause)
 
 
-def tell_staff(kind: str, key: str, words: Callable[[], tuple[str, str]], data: dict[str, Any]) -> int:
-    """Leave a notice for everyone who may change channels, once per key. `words` makes subject and text, in the language of each. Returns how many were new."""
+def notify_staff(kind: str, key: str, write_text: Callable[[], tuple[str, str]], data: dict[str, Any]) -> int:
+    """Write a notice to everyone who may change channels, once per `key`. Returns how many are new.
+
+    `write_text` returns subject and text in the active language, which is that of the recipient.
+    """
     found = 0
     people = get_user_model().objects.filter(is_active=True, is_staff=True)
     for person in people:
         if person.has_perm("relay.change_channel"):
             with speaking_to(person):
-                subject, text = words()
+                subject, text = write_text()
             _notice, fresh = Notice.objects.get_or_create(
                 key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data}
             )

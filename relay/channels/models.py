@@ -1,4 +1,4 @@
-"""Which models a channel serves: added by name, copied, given to GPTs. Synchronous."""
+"""Adds models to channels, copies channels, and adds GPTs of ChatGPT as models. Synchronous."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _NOT_COPIED: Final = frozenset(
 
 
 def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool = False) -> int:
-    """Let a channel serve models, (public name, upstream name or ""), making those that do not exist. Returns how many were new to it.
+    """Let a channel serve models, creating those that do not exist. Returns how many it did not serve before.
 
-    Models without any price get their vendor's list price, where it is known.
+    `names` are pairs of public name and upstream name, which is empty when it is the same. Models without any price get
+    their list price, where it is known.
     """
     added, touched = 0, []
     with transaction.atomic():
@@ -38,7 +39,7 @@ def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool
 
 
 def copy_channel(channel: Channel) -> Channel:
-    """The same again under another name, disabled and without keys: a secret is pasted, never copied."""
+    """Copy a channel with its models under another name, disabled and without keys: secrets are never copied."""
     copy = Channel(enabled=False)
     for field in Channel._meta.concrete_fields:
         if field.name not in _NOT_COPIED:
@@ -56,7 +57,10 @@ def copy_channel(channel: Channel) -> Channel:
 
 
 def gpt_id(link: str) -> str | None:
-    """The id in a link to a GPT, such as `https://chatgpt.com/g/g-2fkFE8rbu-dall-e`, or an id alone. Nothing is fetched."""
+    """Return the id in a link to a GPT, such as `https://chatgpt.com/g/g-2fkFE8rbu-dall-e`, or in a bare id.
+
+    None when there is none. Nothing is fetched.
+    """
     text = link.strip()
     if not text.startswith("g-") and not re.match(r"https://(?:chatgpt\.com|chat\.openai\.com)/", text):
         return None
@@ -65,7 +69,10 @@ def gpt_id(link: str) -> str | None:
 
 
 def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bool) -> tuple[Model, bool]:
-    """The model of a GPT, served by channels, and whether it is new. Its terms are those of the family, where there is one."""
+    """Create the model of a GPT and let channels serve it. Returns it and whether it is new.
+
+    A new one gets limits, context window and prices from the model `gpt-4-gizmo-*`, if that exists.
+    """
     with transaction.atomic():
         model, made = Model.objects.get_or_create(
             name=GPT_FAMILY + identifier, defaults={"display_name": name[:120], "is_open": is_open, "description": _("A GPT of ChatGPT."), "abilities": ["chat"]}
@@ -85,6 +92,6 @@ def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bo
 
 
 def gpt_channels() -> list[Any]:
-    """Channels that serve the family, else every channel."""
+    """Return the channels that serve the model `gpt-4-gizmo-*`, or all channels when none does."""
     serving = list(Channel.objects.filter(served__model__name=f"{GPT_FAMILY}*").distinct())
     return serving or list(Channel.objects.exclude(provider__in=BUILT_IN))

@@ -1,4 +1,4 @@
-"""Tests of a channel by hand: one real request, or the list of the models that its upstream offers. Not for the request path."""
+"""Sends single requests to the upstream of a channel: a test, a balance, a model list. Not for the request path."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ from relay.transport.pool import Upstreams
 from relay.transport.resolver import ConnectRefused
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
-_MOST_BYTES: Final = 8 << 20
-_WORDS: Final = {
+_MAX_BYTES: Final = 8 << 20  # of an answer
+# What a failed test means for the person who runs it, by class of failure.
+_EXPLANATIONS: Final = {
     FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
     FailureClass.KEY_DEAD: gettext_noop("The upstream does not accept this key. Check that it is whole, active and of this vendor"),
     FailureClass.KEY_FORBIDDEN_MODEL: gettext_noop("The upstream does not know this model, or the key may not use it"),
@@ -56,22 +57,22 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`message` is one sentence for a person; `latency_ms` is None when nothing answered. `failure`: what it means, None when it passed or nothing answered."""
+    """The outcome of a test."""
 
     ok: bool
-    message: str
-    latency_ms: int | None = None
-    model: str = ""
-    first_token_ms: int | None = None
-    failure: Failure | None = None
+    message: str  # one sentence in the reader's language
+    latency_ms: int | None = None  # None: no answer
+    model: str = ""  # as the upstream named it in its answer
+    first_token_ms: int | None = None  # None: not streamed
+    failure: Failure | None = None  # how the failure is classified, None: passed, or no answer
 
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """Names in order, or, when they could not be had, why."""
+    """The models that an upstream lists."""
 
-    names: tuple[str, ...]
-    error: str = ""
+    names: tuple[str, ...]  # sorted
+    error: str = ""  # why they could not be fetched, in the reader's language
 
 
 class _Entry(msgspec.Struct):
@@ -83,13 +84,16 @@ class _List(msgspec.Struct):
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
-    """Send one short chat request to the upstream's `model` with one key. `streamed` measures the time to the first token, too."""
+    """Send one short chat request to an upstream's `model` with one key. Raises portal.lib.crypto.Undecryptable.
+
+    `streamed` measures the time to the first token, too.
+    """
     rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
     return async_to_sync(_probe)(channel, _headers(channel, key), model, AllowedUpstream.allowances(), rules, streamed)
 
 
 def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
-    """What is left on the account behind a key; None where the vendor does not say, or did not."""
+    """Fetch the balance of a key's account. None when the vendor reports none, or the request failed."""
     vendor = VENDORS.get(channel.provider)
     if vendor is None or vendor.balance is None:
         return None
@@ -97,19 +101,19 @@ def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
-    """Ask the upstream for its models."""
+    """Fetch the model list of a channel's upstream. Raises portal.lib.crypto.Undecryptable."""
     return async_to_sync(_fetch)(channel, _headers(channel, key), AllowedUpstream.allowances())
 
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
-    """Raises portal.lib.crypto.Undecryptable."""
+    """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
     auth = channel.vendor.credentials.headers(key.secret()) if key else {}
     return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
 
 
 @asynccontextmanager
 async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
-    """A client for one channel, whose base URL is the channel's."""
+    """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits its use to 90 seconds."""
     upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
     transport: httpx.AsyncBaseTransport = DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
     base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
@@ -149,8 +153,8 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
                     size += len(piece)
-                    if size > _MOST_BYTES:
-                        return ProbeResult(False, _("The upstream's answer to one word is longer than %(n)d MiB. Check the base URL.") % {"n": _MOST_BYTES >> 20}, _since(began))
+                    if size > _MAX_BYTES:
+                        return ProbeResult(False, _("The upstream's answer to one word is longer than %(n)d MiB. Check the base URL.") % {"n": _MAX_BYTES >> 20}, _since(began))
                     scanner.feed(piece)
                     if first is None and scanner.started:
                         first = _since(began)
@@ -165,18 +169,18 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     if answer is None or answer.is_error:
         failed = scanner.error if good and scanner.error is not None else content
         failure = classify(response.status_code, response.headers, failed, channel.provider, rules, inside_200=response.status_code < 300)
-        return ProbeResult(False, explain(response.status_code, failure, failed), latency, failure=failure)
+        return ProbeResult(False, explain_failure(response.status_code, failure, failed), latency, failure=failure)
     reported = answer.model or _("no model name")
-    said = {"took": latency, "name": clean_upstream_message(reported, 120)}
+    values = {"took": latency, "name": clean_upstream_message(reported, 120)}
     if answer.usage:
-        message = _("Answered in %(took)d ms as “%(name)s”, %(in)d + %(out)d tokens.") % {**said, "in": answer.usage.input, "out": answer.usage.output}
+        message = _("Answered in %(took)d ms as “%(name)s”, %(in)d + %(out)d tokens.") % {**values, "in": answer.usage.input, "out": answer.usage.output}
     else:
-        message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % said
+        message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % values
     return ProbeResult(True, message, latency, reported)
 
 
 def _as_chat(content: bytes) -> ChatAnswer | None:
-    """What a test wants to know of an answer of /v1/responses."""
+    """Convert what a test needs of an answer of /v1/responses. None when it is no such answer."""
     found, whole = parse_responses_answer(content), decode_object(content) or {}
     return ChatAnswer(found.usage, found.is_error or found.failed, text_of(whole, "model")) if found is not None else None
 
@@ -207,7 +211,7 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
         return ModelList((), _unreachable(error))
     if response.status_code != 200:
         failure = classify(response.status_code, response.headers, response.content, channel.provider, inside_200=response.status_code < 300)
-        return ModelList((), explain(response.status_code, failure, response.content))
+        return ModelList((), explain_failure(response.status_code, failure, response.content))
     try:
         listed = msgspec.json.decode(response.content, type=_List)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -215,9 +219,10 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
     return ModelList(tuple(sorted({entry.id for entry in listed.data if entry.id})))
 
 
-def explain(status: int, failure: Failure, body: bytes) -> str:
-    """An upstream's failure in words."""
+def explain_failure(status: int, failure: Failure, body: bytes) -> str:
+    """Explain an upstream's failure in the reader's language."""
     error = read_error(body)
-    said = f": “{error.message}”" if error else ""
-    kind = FailureClass.KEY_FORBIDDEN_MODEL if status == 404 and failure.kind is FailureClass.CLIENT else failure.kind  # a test asks for nothing else that could be missing
-    return f"{_(_WORDS.get(kind, _WORDS[FailureClass.TRANSIENT]))} (HTTP {status}){said}."[:500]
+    quoted = f": “{error.message}”" if error else ""
+    # A 404 means the model: a test asks for nothing else that could be missing.
+    kind = FailureClass.KEY_FORBIDDEN_MODEL if status == 404 and failure.kind is FailureClass.CLIENT else failure.kind
+    return f"{_(_EXPLANATIONS.get(kind, _EXPLANATIONS[FailureClass.TRANSIENT]))} (HTTP {status}){quoted}."[:500]

@@ -1,4 +1,7 @@
-"""The SSRF guard for URLs that people type into the admin: checked when saved, and again at every connection (`relay.transport.transport`)."""
+"""Checks URLs that people type against server-side request forgery (SSRF).
+
+They are checked when they are saved, and again at every connection (`relay.transport.transport`).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ REMEDY = gettext_noop("A superuser can allow it under “Allowed upstream addres
 
 
 def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
-    """The URL without a trailing slash. Raises net.Refused with a sentence for the person who typed it.
+    """Return a URL without its trailing slash. Raises net.Refused with a sentence for the person who typed it.
 
-    A name that does not resolve now is accepted; the connection will be checked.
+    A host name that does not resolve now is accepted, since every connection is checked.
     """
     allowed = AllowedUpstream.allowances()
     try:
@@ -36,12 +39,12 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
 
 
 def base_url_of(vendor: Vendor, typed: str) -> str:
-    """What a channel keeps as its base URL: the typed one without a trailing slash, or nothing for the vendor's own.
+    """Return what a channel stores as its base URL: the typed one without a trailing slash, empty for the vendor's own.
 
-    The vendor's own is checked as well: Ollama's, for one, is this machine. Raises net.Refused as `check_typed_url`.
+    The vendor's own is checked as well, since some are on this machine, such as Ollama's. Raises net.Refused.
     """
     url = typed.strip()
-    if vendor.built_in:  # connects to nothing
+    if vendor.built_in:  # makes no connection
         return url
     if not url and not vendor.base_url:
         reason = _("%(vendor)s has no address of its own: type the base URL of the upstream.")
@@ -50,8 +53,8 @@ def base_url_of(vendor: Vendor, typed: str) -> str:
     return "" if clean == vendor.base_url else clean
 
 
-def refusal_of(url: str, allowed: Sequence[net.Allowance]) -> str:
-    """Why an address in the database may not be used, empty when it may. Resolves no name."""
+def url_refusal(url: str, allowed: Sequence[net.Allowance]) -> str:
+    """Return why a stored URL may not be used, empty when it may. Resolves no host name."""
     try:
         net.check_url(url, allowed)
     except net.Refused as reason:
@@ -60,6 +63,7 @@ def refusal_of(url: str, allowed: Sequence[net.Allowance]) -> str:
 
 
 def _check_resolved(host: str, port: int, allowed: Sequence[net.Allowance]) -> None:
+    """Check every address that a host name resolves to. Raises net.Refused."""
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError:

@@ -94,7 +94,7 @@ class Runtime:
             snapshot_cache.on(Change.WATCH, self._on_watch)
             snapshot_cache.on(Change.END, self._on_end)
             try:
-                for place, state in (await snapshot_cache.in_thread(cooldowns.read_all)).items():
+                for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
                     self.health.take_over(cooldowns.name_of(place), state)
             except RelayUnavailable:
                 pass  # logged; this worker finds out for itself what fails
@@ -218,7 +218,7 @@ class Runtime:
 
     def _on_cooldown(self, name: str) -> None:
         """Called in any thread that may use the database."""
-        state = cooldowns.read(name)
+        state = cooldowns.read_circuit(name)
         self._call_in_loop(lambda: self.health.take_over(name, state))
 
     def _on_watch(self, _: str) -> None:

@@ -192,7 +192,7 @@ def test_a_notice_that_cannot_be_kept_or_sent_keeps_no_other_waiting(
 
 
 def test_everyone_is_told_in_their_own_language(people: People) -> None:
-    from relay.channels.keys import tell_staff
+    from relay.channels.keys import notify_staff
 
     people.owner.language = people.staff.language = "zh-hans"
     people.owner.save(update_fields=["language"])
@@ -209,7 +209,7 @@ def test_everyone_is_told_in_their_own_language(people: People) -> None:
     assert "laptop" in Notice.objects.filter(user=people.owner, kind="budget")[0].text
     from django.utils.translation import gettext
 
-    assert tell_staff("key", "k", lambda: (gettext("The channel has no other key in service."), "x"), {}) == 2
+    assert notify_staff("key", "k", lambda: (gettext("The channel has no other key in service."), "x"), {}) == 2
     told = {notice.user.username: notice.subject for notice in Notice.objects.filter(kind="key")}
     assert told == {"carol": "该渠道没有其他可用的密钥。", "erin": "The channel has no other key in service."}
 

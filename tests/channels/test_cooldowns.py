@@ -132,5 +132,5 @@ def test_what_one_worker_learns_the_others_know_within_a_second(live: Portal, se
         row = Cooldown.objects.get(channel=first)
         from relay.channels import cooldowns
 
-        cooldowns.end([row], None, None)
+        cooldowns.end_cooldowns([row], None, None)
         assert restarted.post(token, ask(model)).headers["x-relay-attempts"] == "2"

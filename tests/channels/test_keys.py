@@ -111,7 +111,7 @@ def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, serve
     assert row.kind == "key_dead" and ApiKey.objects.get(channel=first).auto_disabled == ""
     from relay.channels import cooldowns
 
-    cooldowns.end([row], None, None)
+    cooldowns.end_cooldowns([row], None, None)
     assert server.post(token, ask(model)).status_code == 200
     until(lambda: ApiKey.objects.get(channel=first).auto_disabled == "key_dead")
 

@@ -21,7 +21,7 @@ from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.forms import ApiKeyForm, ChannelForm
 from relay.channels import status as channel_status
-from relay.channels.health_checks import test_channel, test_model
+from relay.channels.health_checks import model_for_tests, test_channel
 from relay.channels.keys import put_back
 from relay.channels.models import add_models, copy_channel
 from relay.channels.probe import ProbeResult, fetch_models
@@ -190,7 +190,7 @@ class ChannelAdmin(BaseAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """How the channels of a page stand is asked for all at once."""
         changes: Any = super().get_changelist_instance(request)
-        standings = {one.id: one for one in channel_status.channels()}
+        standings = {one.id: one for one in channel_status.channel_statuses()}
         for channel in changes.result_list:
             channel.standing = standings.get(channel.pk)
         return changes
@@ -280,7 +280,7 @@ class ChannelAdmin(BaseAdmin):
     def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
-            model = test_model(channel)
+            model = model_for_tests(channel)
             keys = channel.keys.filter(enabled=True).count()
             said = {"model": model, "keys": keys}
             text = _("There is no model to test with yet. Fetch the models first, or type one under “Test”.")
@@ -351,7 +351,7 @@ class ChannelAdmin(BaseAdmin):
         channel = get_object_or_404(Channel, pk=object_id)
         context = {
             **self.admin_site.each_context(request), "title": _("History of “%(name)s”") % {"name": channel}, "opts": self.model._meta, "object": channel,
-            "standing": next((one for one in channel_status.channels() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
+            "standing": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
             "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related("model", "api_key"),
         }  # fmt: skip
         return render(request, "admin/relay/channel/history.html", context)

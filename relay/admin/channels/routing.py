@@ -99,7 +99,7 @@ class CooldownAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
-        count = cooldowns.end(list(rows.select_related("channel")), request.user, address(request))
+        count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, address(request))
         self.message_user(request, _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count}, messages.SUCCESS)
 
     def has_end_permission(self, request: HttpRequest) -> bool:

@@ -245,7 +245,7 @@ def _money(user: User, token: Token | None) -> list[str]:
 def _live(seen: Live | None) -> Live:
     """The circuits that all workers share, and the rest of the live state of this process."""
     health = Health("")
-    for place, state in cooldowns.read_all().items():
+    for place, state in cooldowns.read_circuits().items():
         health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
         health.live.breaker.circuits[place].foreign = False  # shows the circuit's own time, without the grace period
     if seen is None:

@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from portal.lib import clock
 from relay.channels import cooldowns
-from relay.channels.cooldowns import CooldownPlace, Open
-from relay.channels.keys import take_out, tell_staff
+from relay.channels.cooldowns import CooldownPlace, StoredCircuit
+from relay.channels.keys import notify_staff, take_out
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
 from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit
 from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain_routes
@@ -91,7 +91,7 @@ class Health:
             changes = [(place, _open(breaker.circuits.get(place))) for place in breaker.changed]
             breaker.changed = set()
             try:
-                await snapshot_cache.in_thread(cooldowns.save, changes, self.worker)
+                await snapshot_cache.in_thread(cooldowns.save_circuits, changes, self.worker)
             except BaseException:
                 breaker.changed |= {place for place, _state in changes}
                 raise
@@ -102,10 +102,10 @@ class Health:
             self._keys_to_disable.pop(key, None)
         while self._channel_faults:
             channel, (name, detail) = next(iter(self._channel_faults.items()))
-            await snapshot_cache.in_thread(_notify_staff, channel, name, detail)
+            await snapshot_cache.in_thread(_notify_channel_fault, channel, name, detail)
             self._channel_faults.pop(channel, None)
 
-    def take_over(self, name: str, state: Open | None) -> None:
+    def take_over(self, name: str, state: StoredCircuit | None) -> None:
         """Another worker, or a person, opened or closed a circuit."""
         try:
             place: CooldownPlace = cooldowns.place_of(name)
@@ -149,12 +149,12 @@ def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> Rel
     return NoAvailableChannel(f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in Retry-After.", retry_after=wait)
 
 
-def _open(circuit: Circuit | None) -> Open | None:
-    return Open(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial) if circuit is not None and circuit.until else None
+def _open(circuit: Circuit | None) -> StoredCircuit | None:
+    return StoredCircuit(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial) if circuit is not None and circuit.until else None
 
 
-def _notify_staff(channel: int, name: str, detail: str) -> None:
-    tell_staff(
+def _notify_channel_fault(channel: int, name: str, detail: str) -> None:
+    notify_staff(
         NoticeKind.CHANNEL,
         f"channel:{channel}:{clock.now().date()}",
         lambda: (
