@@ -97,7 +97,7 @@ def acquire_lease() -> bool:
 
 def release_lease() -> None:
     """Release the lease, so that another runner can begin at once."""
-    Lease.give_back(JOBS_LEASE)
+    Lease.release(JOBS_LEASE)
 
 
 def due_jobs() -> Iterator[ScheduledJob]:

@@ -123,7 +123,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         secret = (self.cleaned_data.get("secret") or "").strip()
         if secret:
             self.instance.set_secret(secret)
-            self.instance.renewed()
+            self.instance.reset_state()
         saved: ApiKey = super().save(commit)
         return saved
 

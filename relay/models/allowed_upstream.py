@@ -1,4 +1,4 @@
-"""Addresses outside the public Internet that channels may use."""
+"""The list of addresses outside the public Internet that channels may use."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ class AllowedUpstream(ChangeTracked):
 
     @classmethod
     def allowances(cls) -> tuple[Allowance, ...]:
-        """Everything that is allowed beside the public Internet: what the settings name, and the rows of this table."""
+        """Return what is allowed beside the public Internet: the addresses of the settings and those of this table."""
         lines = [*settings.CONFIG.upstream_allow, *cls.objects.values_list("address", flat=True)]
         return tuple(Allowance.parse(line) for line in lines)

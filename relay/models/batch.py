@@ -7,7 +7,7 @@ from relay.models.token import Token
 
 
 class Batch(models.Model):
-    """Requests of a file that are worked off in the background (`/v1/batches`)."""
+    """A batch of `/v1/batches`: the requests of a file, made in the background."""
 
     class Status(models.TextChoices):
         VALIDATING = "validating"
@@ -29,6 +29,7 @@ class Batch(models.Model):
     input_file_id = models.CharField(max_length=64)
     output_file_id = models.CharField(max_length=40, blank=True)
     error_file_id = models.CharField(max_length=40, blank=True)
+    # How long the output files are stored, null: for ever.
     output_keep_seconds = models.PositiveIntegerField(null=True, blank=True)
     completion_window = models.CharField(max_length=8)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.VALIDATING, db_index=True)
@@ -37,6 +38,7 @@ class Batch(models.Model):
     total = models.PositiveIntegerField(default=0)
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
+    # The worker that runs it, and until when it has claimed it.
     owner = models.CharField(max_length=120, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField()
@@ -58,7 +60,10 @@ class Batch(models.Model):
 
 
 class BatchLine(models.Model):
-    """The outcome of one line, written in the commit that charges for it. Gone when the output file has been made."""
+    """The outcome of one line, written in the commit that charges for it.
+
+    Deleted when the output file has been written.
+    """
 
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="lines")
     number = models.PositiveIntegerField()

@@ -6,7 +6,10 @@ from accounts.models import Change, ChangeTracked
 
 
 class BlockedAddress(ChangeTracked):
-    """A caller's address that presented too many bad tokens. Valid tokens still work from it. Deleting the row unblocks it."""
+    """A client address that sent too many invalid tokens. Valid tokens still work from it.
+
+    Deleting the row unblocks it.
+    """
 
     change_topic = Change.ADDRESS
 

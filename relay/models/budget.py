@@ -17,7 +17,10 @@ PERIOD_WORDS: Final = {"day": gettext_noop("daily"), "week": gettext_noop("weekl
 
 
 class Budget(models.Model):
-    """The most that a user, or one token, may spend in a day, a week or a month of the calendar. Several hold at the same time."""
+    """The most that a user or one token may spend in a calendar day, week or month.
+
+    All budgets apply at the same time.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
     token = models.ForeignKey(Token, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
@@ -36,8 +39,10 @@ class Budget(models.Model):
 
     @property
     def owner_id(self) -> int:
+        """Id of the user whose spending it limits."""
         return self.user_id if self.user_id is not None else self.token.user_id  # type: ignore[union-attr]  # one of the two is there
 
     def clean(self) -> None:
-        if self.user_id is not None and self.token_id is not None:  # neither is set yet while it is added together with its owner
+        # Neither is set yet when it is added on the form of its owner.
+        if self.user_id is not None and self.token_id is not None:
             raise ValidationError(_("A budget belongs to a user or to a token, one of the two."))

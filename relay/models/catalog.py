@@ -13,7 +13,7 @@ from relay.models.pool import STRATEGY_CHOICES
 
 
 class Ability(models.TextChoices):
-    """What a model can do, as /v1/models tells it."""
+    """What a model can do, as listed by /v1/models."""
 
     CHAT = "chat", _("chat")
     VISION = "vision", _("sees images")
@@ -32,7 +32,7 @@ class Ability(models.TextChoices):
 
 
 class Model(ChangeTracked, Limited):
-    """A public model name that clients ask for."""
+    """A public model name that clients request."""
 
     name = models.CharField(max_length=120, unique=True, help_text="What clients write into the field “model”.")
     display_name = models.CharField(max_length=120, blank=True)
@@ -72,7 +72,7 @@ class Model(ChangeTracked, Limited):
 
 
 class ChannelModel(ChangeTracked):
-    """A channel serves a model, perhaps under another name."""
+    """That a channel serves a model, perhaps under another name."""
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="served")
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="served_by")
@@ -90,7 +90,7 @@ class ChannelModel(ChangeTracked):
 
 
 class ModelPermission(ChangeTracked):
-    """A user, or every user of a group, may use a model that is not open."""
+    """Permission for a user, or every user of a group, to use a model that is not open."""
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="permissions")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")

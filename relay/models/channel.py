@@ -17,7 +17,7 @@ from relay.providers.vendors import VENDORS, offered
 
 
 def provider_choices() -> list[tuple[str, str]]:
-    """A function, so that a new vendor needs no migration."""
+    """Return the choices of vendors. A function, so that a new vendor needs no migration."""
     return [(vendor.key, str(_(vendor.label))) for vendor in offered()]
 
 
@@ -25,7 +25,7 @@ _TIMEOUT = [MinValueValidator(1), MaxValueValidator(86_400)]
 
 
 class DisconnectPolicy(models.TextChoices):
-    """Who pays for an answer that its client did not wait for, or that broke off."""
+    """What is charged for an answer when its client disconnects or its upstream breaks off."""
 
     DELIVERED = "delivered", "what was delivered: the prompt and the text so far"
     RESERVED = "reserved", "the whole reservation: the upstream bills on to its end"
@@ -33,14 +33,14 @@ class DisconnectPolicy(models.TextChoices):
 
 
 class KeyStrategy(models.TextChoices):
-    """How one of a channel's keys is chosen."""
+    """How a key of a channel is chosen for a request."""
 
     RANDOM = "random", "at random, by weight"
     ROUND_ROBIN = "round_robin", "in turn, by weight"
 
 
 class RetryUnanswered(models.TextChoices):
-    """Whether a request that an upstream had taken, and did not answer, is sent elsewhere: it may be billed twice."""
+    """Whether a request that an upstream accepted but did not answer is retried elsewhere; both may charge for it."""
 
     NEVER = "never", "never"
     BROKEN = "broken", "when the connection broke"
@@ -48,7 +48,7 @@ class RetryUnanswered(models.TextChoices):
 
 
 class TextApi(models.TextChoices):
-    """Which of OpenAI's two APIs for text an upstream speaks. Clients of the other one are served by conversion."""
+    """Which of OpenAI's two text APIs an upstream has. Clients of the other one are served by conversion."""
 
     CHAT = "chat", "chat completions only"
     RESPONSES = "responses", "responses only"
@@ -143,21 +143,19 @@ class Channel(ChangeTracked, Limited):
 
     @property
     def effective_base_url(self) -> str:
+        """The base URL of the channel, or else of its vendor, without a trailing slash."""
         return (self.base_url or self.vendor.base_url).rstrip("/")
 
 
 class AutoDisabled(models.TextChoices):
-    """Why a key was taken out of service without anybody's doing. Words of failure classes."""
+    """Why the relay took a key out of service. The values are words of failure classes."""
 
     KEY_DEAD = "key_dead", "not accepted by the upstream"
     BILLING = "billing", "account without money"
 
 
 class ApiKey(ChangeTracked, Limited):
-    """An upstream secret of a channel. Stored encrypted; no page shows it again.
-
-    `auto_disabled`: the relay takes it out of service when the upstream calls it dead or its account empty, and puts it back after a passing test.
-    """
+    """An upstream API key of a channel. Stored encrypted; no page shows it again."""
 
     PURPOSE: ClassVar[str] = "upstream-key"
 
@@ -167,6 +165,8 @@ class ApiKey(ChangeTracked, Limited):
     hint = models.CharField("key", max_length=24, editable=False)
     enabled = models.BooleanField(default=True)
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+    # Set by the relay while the upstream does not accept the key or its account is empty; cleared by a test that
+    # passes.
     auto_disabled = models.CharField("taken out of service", max_length=8, choices=AutoDisabled.choices, blank=True, editable=False)
     auto_disabled_at = models.DateTimeField(null=True, editable=False)
     auto_disabled_reason = models.CharField(max_length=300, blank=True, editable=False)
@@ -186,14 +186,15 @@ class ApiKey(ChangeTracked, Limited):
         return self.label or self.hint
 
     def set_secret(self, secret: str) -> None:
+        """Encrypt and set the secret. Does not save."""
         self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)
 
-    def renewed(self) -> None:
-        """It is another secret now: what was wrong with the old one says nothing."""
+    def reset_state(self) -> None:
+        """Forget failures, tests and balance of the old secret after `set_secret` gave the key another one."""
         self.auto_disabled = self.auto_disabled_reason = ""
         self.auto_disabled_at = self.next_test_at = self.balance = self.balance_at = None
         self.failed_tests = 0
 
     def secret(self) -> str:
-        """Raises portal.lib.crypto.Undecryptable."""
+        """Return the secret in clear. Raises portal.lib.crypto.Undecryptable."""
         return box(self.PURPOSE).open(self.sealed)

@@ -5,6 +5,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from relay.models.channel import Channel
 
+# Values of `what`, as msgids.
 WORDS = (
     gettext_noop("created"),
     gettext_noop("enabled"),
@@ -19,7 +20,7 @@ WORDS = (
 
 
 class ChannelEvent(models.Model):
-    """A change of a channel's state, whoever made it: its history."""
+    """A change of a channel's state, by a person or by the portal."""
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="events")
     at = models.DateTimeField(auto_now_add=True)
@@ -42,4 +43,5 @@ class ChannelEvent(models.Model):
 
     @classmethod
     def write(cls, channel_id: int, what: str, detail: str = "", actor: object = None) -> None:
+        """Record a change of a channel. `what` is one of WORDS, `actor` None for the portal itself."""
         cls.objects.create(channel_id=channel_id, what=what, detail=detail[:300], actor=str(actor)[:150] if actor is not None else "")

@@ -1,4 +1,4 @@
-"""What users have asked to be kept: responses and conversations. Bodies are JSON text, as they went over the wire."""
+"""Stored responses and conversations of users. Bodies are JSON text, as they were sent to the client."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from relay.models.channel import ApiKey, Channel
 
 
 class StoredResponse(models.Model):
-    """A response of `/v1/responses` with what was asked in that turn.
-
-    `input`: a JSON list of the items of this turn alone; what came before is found by `previous_id` or `conversation_id`. `upstream_keeps`:
-    the upstream stored it, too, so a next turn may name it there, on the same channel and with the same key. `owner`: the worker that
-    makes it, while it is made in the background.
-    """
+    """A response of `/v1/responses` with the input of its turn."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="stored_responses")
     response_id = models.CharField(max_length=120)
@@ -22,12 +17,16 @@ class StoredResponse(models.Model):
     model = models.CharField(max_length=120)
     channel = models.ForeignKey(Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    # The upstream stored it, too, so the next turn may name it there, on the same channel and with the same key.
     upstream_keeps = models.BooleanField(default=False)
     status = models.CharField(max_length=16)
+    # The response or the conversation that this turn continues.
     previous_id = models.CharField(max_length=120, blank=True)
     conversation_id = models.CharField(max_length=64, blank=True)
+    # JSON list of the items of this turn alone.
     input = models.TextField(blank=True)
     body = models.TextField(blank=True)
+    # The worker that makes it, while it is made in the background.
     owner = models.CharField(max_length=120, blank=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
@@ -42,7 +41,7 @@ class StoredResponse(models.Model):
 
 
 class Conversation(models.Model):
-    """A conversation of `/v1/conversations`, kept here whatever channel answers."""
+    """A conversation of `/v1/conversations`, stored here independently of the channels that answer."""
 
     conversation_id = models.CharField(max_length=64, unique=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations")
@@ -58,7 +57,7 @@ class Conversation(models.Model):
 
 
 class ConversationItem(models.Model):
-    """One item, in the order of ids."""
+    """One item of a conversation. Items are in the order of their primary keys."""
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="items")
     item_id = models.CharField(max_length=120)

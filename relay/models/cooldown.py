@@ -1,4 +1,7 @@
-"""What workers tell each other through the database. None of it is configuration; all of it may be deleted at any time."""
+"""Open circuits, shared by all workers through the database.
+
+Rows are no configuration and may be deleted at any time.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from relay.models.channel import ApiKey, Channel
 
 
 class Cooldown(models.Model):
-    """A circuit that is open: a channel, or one of its keys, or one of its models, is left alone until a moment. `place`: "channel:key:model", 0 for all."""
+    """An open circuit: a channel, or one of its keys or models, that is cooling down."""
 
+    # "channel:key:model" by ids, 0 for all keys or models.
     place = models.CharField(max_length=64, unique=True)
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="cooldowns")
     api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, related_name="cooldowns", verbose_name="key")

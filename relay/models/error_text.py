@@ -8,12 +8,15 @@ from accounts.models import ChangeTracked
 
 
 def language_choices() -> list[tuple[str, str]]:
-    """A function, so that a new language needs no migration."""
+    """Return the choices of languages. A function, so that a new language needs no migration."""
     return list(settings.LANGUAGES)
 
 
 class ErrorText(ChangeTracked):
-    """What the portal's own explanation of an error code is replaced by, in one language. Apps are told the remedy, too."""
+    """Text that replaces the built-in explanation of an error code in one language.
+
+    API errors contain the remedy, too.
+    """
 
     code = models.CharField(_("code"), max_length=64)
     language = models.CharField(_("language"), max_length=12, choices=language_choices)

@@ -13,11 +13,15 @@ from relay.providers.failures import BY_WORD, RULE_CLASSES, Rule
 
 
 def class_choices() -> list[tuple[str, str]]:
+    """Return the choices of failure classes. A function, so that a new class needs no migration."""
     return [(kind.word, f"{kind.word}: {gettext(kind.text)}") for kind in RULE_CLASSES]
 
 
 class FailureRule(ChangeTracked):
-    """What an upstream's failure means, said by the administrator. Looked at before the built-in rules, in order; the first that fits counts."""
+    """A rule of the administrator for what an upstream's failure means.
+
+    Rules are tried in order, before the built-in ones; the first that matches applies.
+    """
 
     position = models.PositiveIntegerField(default=100, help_text="Lower ones are looked at first.")
     provider = models.CharField(max_length=30, choices=provider_choices, blank=True, help_text="Empty: every provider.")
@@ -53,7 +57,7 @@ class FailureRule(ChangeTracked):
                 raise ValidationError({"text": gettext("A repetition inside a repetition can take for ever on a long message. Write it without.")})
 
     def rule(self) -> Rule:
-        """As the relay uses it."""
+        """Return the rule in the form that `relay.providers.classify` uses."""
         return Rule(
             BY_WORD[self.failure_class],
             self.provider,

@@ -9,5 +9,5 @@ from portal.lib.crypto import Box
 
 @cache
 def box(purpose: str) -> Box:
-    """The encryption of one kind of stored secret, under the configured keys."""
+    """Return the encryption for one kind of stored secret, under the configured keys."""
     return Box(settings.ENCRYPTION_KEYS, purpose)

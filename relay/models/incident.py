@@ -14,7 +14,7 @@ class Severity(models.TextChoices):
 
 
 class Incident(models.Model):
-    """Something that users should know of, for the status page."""
+    """An incident or a maintenance, shown on the status page."""
 
     title = models.CharField(_("title"), max_length=120)
     text = models.TextField(_("text"), blank=True, help_text=_("What happens, since when, and what is being done."))

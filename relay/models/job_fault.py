@@ -4,7 +4,7 @@ from django.db import models
 
 
 class JobFault(models.Model):
-    """A piece of scheduled work that failed and has not succeeded since. Gone with the next success."""
+    """A scheduled job that failed. Deleted when the job succeeds again."""
 
     name = models.CharField(max_length=80)
     subject = models.CharField(max_length=120)

@@ -1,4 +1,4 @@
-"""Which process does a kind of work that only one may do at a time."""
+"""Leases: named locks with a time limit, for work that only one process may do at a time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from django.db.models import Q
 
 from portal.lib import clock
 
-_ME: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"  # what this process signs its leases with
+_PROCESS: Final = f"{socket.gethostname()[:30]}:{os.getpid()}:{secrets.token_hex(4)}"  # names this process as owner
 
 
 class Lease(models.Model):
-    """Who does a kind of work until when, so that one does it however many could."""
+    """A named lock that one process holds until a time."""
 
     name = models.CharField(max_length=40, unique=True)
     owner = models.CharField(max_length=60)
@@ -28,19 +28,19 @@ class Lease(models.Model):
 
     @classmethod
     def hold(cls, name: str, seconds: float) -> bool:
-        """Take or keep a lease. False while another process has it. Synchronous."""
+        """Take or renew a lease for a number of seconds. False while another process holds it. Synchronous."""
         now = clock.now()
         until = now + timedelta(seconds=seconds)
-        if cls.objects.filter(Q(until__lt=now) | Q(owner=_ME), name=name).update(owner=_ME, until=until):
+        if cls.objects.filter(Q(until__lt=now) | Q(owner=_PROCESS), name=name).update(owner=_PROCESS, until=until):
             return True
         try:
             with transaction.atomic():
-                _lease, made = cls.objects.get_or_create(name=name, defaults={"owner": _ME, "until": until})
+                _lease, made = cls.objects.get_or_create(name=name, defaults={"owner": _PROCESS, "until": until})
         except IntegrityError:
             return False
         return made
 
     @classmethod
-    def give_back(cls, name: str) -> None:
-        """Let another process begin at once."""
-        cls.objects.filter(name=name, owner=_ME).delete()
+    def release(cls, name: str) -> None:
+        """Release a lease of this process, so that another one can take it at once."""
+        cls.objects.filter(name=name, owner=_PROCESS).delete()

@@ -1,4 +1,4 @@
-"""The books: who has how much, and every movement that made it so. Written by `relay.billing.ledger.requests` alone."""
+"""The ledger: accounts, entries and reservations. Only `relay.billing.ledger` writes them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from relay.models.token import Token
 
 
 class Immutable(Exception):
-    """Somebody tried to change what must stay as it was written."""
+    """An entry of the ledger would be changed or deleted."""
 
     def __init__(self) -> None:
         super().__init__("Rows of the ledger are never changed or deleted. Write an opposite entry instead.")
 
 
 class AppendOnlyQuerySet(models.QuerySet[Any]):
-    """Refuses what would change history."""
+    """A queryset that refuses to change or delete rows. Raises Immutable."""
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise Immutable
@@ -36,34 +36,36 @@ class AppendOnlyQuerySet(models.QuerySet[Any]):
 
 
 class AccountKind(models.TextChoices):
+    """The kinds of accounts: money of a user, and limits of what may be spent."""
+
     WALLET = "wallet", "wallet"
     QUOTA = "quota", "quota of a token"
     BUDGET = "budget", "budget of a period"
 
 
 class Period(models.TextChoices):
+    """The periods of budgets."""
+
     DAY = "day", "day"
     WEEK = "week", "week"
     MONTH = "month", "month"
 
 
 class LedgerAccount(models.Model):
-    """What requests are paid from or counted against. Amounts in nano-USD; what is free is `granted - used - reserved`.
+    """A wallet, quota or budget that requests are charged to. What is free is `granted - used - reserved`."""
 
-    The three figures are sums over the entries, kept here so that a reservation is one conditional update. Days are ordinals of the
-    proleptic Gregorian calendar in the portal's time zone; wallets and quotas have no end.
-    """
-
-    FOR_EVER = 10_000_000
+    FOR_EVER = 10_000_000  # `last_day` of accounts without an end
 
     key = models.CharField(max_length=80, unique=True, help_text="wallet:<user>, quota:<token>, budget:<user|token>:<id>:<period>:<first day>")
     kind = models.CharField(max_length=6, choices=AccountKind.choices)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False)
     token = models.ForeignKey(Token, null=True, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False)
     period = models.CharField(max_length=5, choices=Period.choices, blank=True)
+    # Days in the portal's time zone, as ordinals (`date.toordinal()`). Wallets and quotas have no end.
     first_day = models.IntegerField(default=0)
     last_day = models.IntegerField(default=FOR_EVER)
     limited = models.BooleanField(default=True)
+    # Nano-USD. Sums over the entries, stored here so that a reservation is one conditional update.
     granted = models.BigIntegerField(default=0)
     used = models.BigIntegerField(default=0)
     reserved = models.BigIntegerField(default=0)
@@ -82,16 +84,17 @@ class LedgerAccount(models.Model):
 
     @property
     def balance(self) -> int:
-        """What is left, reservations of running requests included."""
+        """Nano-USD that are left, including what is reserved for running requests."""
         return self.granted - self.used
 
     @property
     def free(self) -> int:
+        """Nano-USD that are left and not reserved."""
         return self.granted - self.used - self.reserved
 
 
 class EntryKind(models.TextChoices):
-    """Every kind of movement, with where the money comes from and goes to."""
+    """The kinds of entries, each with the account that it debits and the one that it credits."""
 
     STARTING = "starting", "starting balance"  # house → wallet
     TOP_UP = "top_up", "top-up"  # funding → wallet
@@ -103,20 +106,29 @@ class EntryKind(models.TextChoices):
     SHORTFALL = "shortfall", "not covered"  # house → revenue
 
 
-SIDES = (gettext_noop("wallet"), gettext_noop("held"), gettext_noop("house"), gettext_noop("revenue"), gettext_noop("funding"), gettext_noop("codes"))
-"""What money is moved between."""
+# Values of `debit` and `credit`, as msgids.
+SIDES = (
+    gettext_noop("wallet"),
+    gettext_noop("held"),
+    gettext_noop("house"),
+    gettext_noop("revenue"),
+    gettext_noop("funding"),
+    gettext_noop("codes"),
+)
 
 
 class LedgerEntry(models.Model):
-    """One movement of `amount` nano-USD from the account `debit` to the account `credit`: double entry in one row, which always balances.
+    """One movement of money: a double entry in one row, which therefore always balances.
 
-    `held`: how much of a reservation a usage entry used up. Relations carry no database constraint: an entry outlives what it names.
+    Relations have no database constraint, since an entry outlives what it refers to.
     """
 
     at = models.DateTimeField()
     kind = models.CharField(max_length=9, choices=EntryKind.choices)
+    # One of SIDES each.
     debit = models.CharField(max_length=8)
     credit = models.CharField(max_length=8)
+    # Nano-USD moved, and of a usage entry how much of that was reserved.
     amount = models.BigIntegerField()
     held = models.BigIntegerField(default=0)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
@@ -136,7 +148,7 @@ class LedgerEntry(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "day", "request_id"], name="entry_of_user"),
-            models.Index(fields=["user", "id"], name="movement_of_user", condition=Q(token__isnull=True)),  # what people move; requests do not touch it
+            models.Index(fields=["user", "id"], name="movement_of_user", condition=Q(token__isnull=True)),  # movements by people, which have no token
         ]
         constraints = [models.CheckConstraint(condition=Q(amount__gte=0, held__gte=0), name="entry_not_negative")]
 
@@ -153,22 +165,21 @@ class LedgerEntry(models.Model):
 
     @property
     def way(self) -> str:
-        """From where to where, in the reader's language."""
+        """The accounts that it debits and credits, in the reader's language."""
         return f"{gettext(self.debit)} → {gettext(self.credit)}"
 
 
 class Reservation(models.Model):
-    """What one worker holds back for the requests of one token on one day. `amount` is what is left of it.
-
-    A worker extends `expires_at` (seconds since 1970) while it lives; the sweeper returns what expired.
-    """
+    """Money that one worker has reserved for the requests of one token on one day."""
 
     id = models.CharField(max_length=32, primary_key=True)
     owner = models.CharField(max_length=80, db_index=True, help_text="host:process:start of the worker.")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     token = models.ForeignKey(Token, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     day = models.IntegerField()
+    # Nano-USD that are left of it.
     amount = models.BigIntegerField(default=0)
+    # Seconds since 1970. Extended by the worker while it lives; an expired reservation is released.
     expires_at = models.BigIntegerField(db_index=True)
 
     class Meta:

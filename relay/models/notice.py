@@ -11,6 +11,8 @@ from relay.models.fields import box
 
 
 class NoticeKind(models.TextChoices):
+    """What a notice is about."""
+
     LOW_BALANCE = "low_balance", "balance is low"
     BUDGET = "budget", "budget reached"
     REDEEMED = "redeemed", "code redeemed"
@@ -21,7 +23,7 @@ class NoticeKind(models.TextChoices):
 
 
 class NoticeSettings(models.Model):
-    """Where a user wants to hear of money: by e-mail, by a signed webhook, or both."""
+    """How a user receives notices: by e-mail, by a signed webhook, or both."""
 
     PURPOSE: ClassVar[str] = "webhook-secret"
 
@@ -46,16 +48,18 @@ class NoticeSettings(models.Model):
         return str(self.user)
 
     def set_secret(self, secret: str) -> None:
+        """Encrypt and set the secret of the webhook. Does not save."""
         self.sealed_secret = box(self.PURPOSE).seal(secret)
 
     def secret(self) -> str:
-        """Raises portal.lib.crypto.Undecryptable."""
+        """Return the secret of the webhook in clear. Raises portal.lib.crypto.Undecryptable."""
         return box(self.PURPOSE).open(self.sealed_secret)
 
 
 class Notice(models.Model):
-    """Something a user is told once. `key` makes it once: what, whose, which threshold, which period."""
+    """A notice that is sent to a user once."""
 
+    # What makes it unique, such as kind, user, threshold and period.
     key = models.CharField(max_length=120, unique=True)
     kind = models.CharField(max_length=12, choices=NoticeKind.choices)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notices")

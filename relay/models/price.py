@@ -13,6 +13,7 @@ from portal.lib import clock
 from relay.models.catalog import Model
 from relay.models.channel import Channel
 
+# Price classes: fields of ModelPrice. The first are USD per 1M tokens, the others USD per unit.
 TOKEN_CLASSES = ("input", "cached_input", "cache_write", "output", "reasoning", "audio_input", "audio_output", "image_input")
 UNIT_CLASSES = ("per_call", "per_image", "per_second", "per_character")
 CLASSES = TOKEN_CLASSES + UNIT_CLASSES
@@ -24,14 +25,18 @@ def _usd(name: str, required: bool = False) -> models.DecimalField[Any, Any]:
 
 
 class PricePurpose(models.TextChoices):
+    """Whether a price is charged to users or by an upstream."""
+
     SALE = "sale", "what users pay"
     COST = "cost", "what the channel's upstream charges"
 
 
 class ModelPrice(ChangeTracked):
-    """A price of a model from a moment on. USD per 1M tokens by class, USD per unit for the rest; an empty class costs what it is a part of.
+    """One tier of a model's price from a time on.
 
-    Rows in force are never changed: receipts name them. A new price is a new row with a later beginning.
+    A token class without a price costs what the class it is a part of costs.
+
+    Rows in force are never changed, since receipts refer to them. A new price is a new row with a later beginning.
     """
 
     IN_FORCE: ClassVar[str] = "A price that is in force cannot be changed, since receipts name it. Add a new one that begins later."
@@ -68,6 +73,7 @@ class ModelPrice(ChangeTracked):
 
     @property
     def in_force(self) -> bool:
+        """Whether it has begun, so that it must not change any more."""
         return self.pk is not None and self.valid_from <= clock.now()
 
     def clean(self) -> None:

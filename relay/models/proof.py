@@ -8,11 +8,14 @@ from django.db import models
 
 from portal.lib import clock
 
-_SILENT: Final = timedelta(seconds=45)
+_SILENCE: Final = timedelta(seconds=45)  # without a heartbeat after which its process is taken to be gone
 
 
 class BooksProof(models.Model):
-    """One proof of the books: what was read, and what did not add up. Amounts in nano-USD. Written by `relay.billing.ledger.proofs` alone."""
+    """One verification of the ledger: what was read, and what differs.
+
+    Written by `relay.billing.ledger.proofs` alone.
+    """
 
     began_at = models.DateTimeField(auto_now_add=True)
     seen_at = models.DateTimeField(auto_now_add=True, help_text="When the process that makes it was last heard of.")
@@ -24,6 +27,7 @@ class BooksProof(models.Model):
     entries = models.BigIntegerField(default=0)
     records = models.BigIntegerField(default=0)
     reservations = models.BigIntegerField(default=0)
+    # Nano-USD.
     reserved = models.BigIntegerField(default=0)
     differing = models.BigIntegerField(default=0, help_text="Figures that differ from their entries.")
     differences = models.JSONField(default=list, help_text="The first hundred of them, in words.")
@@ -38,13 +42,14 @@ class BooksProof(models.Model):
 
     @property
     def state(self) -> str:
-        """One of "running", "clean", "differs", "failed" and "stopped": its process is gone."""
+        """One of "running", "clean", "differs", "failed", or "stopped" when its process is gone."""
         if self.error:
             return "failed"
         if self.finished_at is not None:
             return "differs" if self.differing else "clean"
-        return "running" if clock.now() - self.seen_at < _SILENT else "stopped"
+        return "running" if clock.now() - self.seen_at < _SILENCE else "stopped"
 
     @property
     def seconds(self) -> float:
+        """How long it took, or has taken so far."""
         return ((self.finished_at or clock.now()) - self.began_at).total_seconds()

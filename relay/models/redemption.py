@@ -10,7 +10,7 @@ from portal.lib import clock
 
 
 class RedemptionBatch(models.Model):
-    """Codes that were made together, for the same amount."""
+    """Redemption codes that were created together, for the same amount."""
 
     name = models.CharField(max_length=80)
     amount = models.BigIntegerField(help_text="Nano-USD of each code.")
@@ -29,7 +29,10 @@ class RedemptionBatch(models.Model):
 
 
 class RedemptionCode(models.Model):
-    """A code that adds its batch's amount to the wallet of who redeems it first. Kept encrypted, found by its digest."""
+    """A code that adds the amount of its batch to the wallet of the user who redeems it.
+
+    Encrypted; found by its digest.
+    """
 
     PURPOSE: ClassVar[str] = "redemption-code"
 
@@ -50,7 +53,7 @@ class RedemptionCode(models.Model):
         return self.hint
 
     def state(self) -> str:
-        """`redeemed`, `disabled`, `expired` or `open`."""
+        """Return "redeemed", "disabled", "expired" or "open"."""
         if self.redeemed_at:
             return "redeemed"
         if not self.enabled:

@@ -1,4 +1,7 @@
-"""Sums of usage records by day, so that no page adds up millions of rows. Written by `relay.usage.rollup` alone; all of it can be made again."""
+"""Sums of usage records by day and month, so that no page adds up millions of rows.
+
+Written by `relay.usage.rollup` alone, which can also rebuild them from the records.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,23 @@ from relay.models.token import Token
 
 
 class UsageSums(models.Model):
-    """Amounts in nano-USD. `failed`: ended otherwise than well, `faults`: of these, what was the portal's or an upstream's doing."""
+    """Base of the tables of sums."""
 
     requests = models.BigIntegerField(default=0)
-    failed = models.BigIntegerField(default=0)
-    faults = models.BigIntegerField(default=0)
-    input = models.BigIntegerField(default=0)
-    cached = models.BigIntegerField(default=0)
-    output = models.BigIntegerField(default=0)
-    charged = models.BigIntegerField(default=0)
-    upstream_cost = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)  # all that did not complete
+    faults = models.BigIntegerField(default=0)  # of those, the ones that the portal or an upstream caused
+    input = models.BigIntegerField(default=0)  # tokens
+    cached = models.BigIntegerField(default=0)  # tokens of the input
+    output = models.BigIntegerField(default=0)  # tokens
+    charged = models.BigIntegerField(default=0)  # nano-USD charged to users
+    upstream_cost = models.BigIntegerField(default=0)  # nano-USD charged by upstreams
 
     class Meta:
         abstract = True
 
 
 class UserDay(UsageSums):
-    """What a token used of a model on a day of the portal's time zone (an ordinal, `date.toordinal()`)."""
+    """The usage of a model by a token on a day. Days are ordinals (`date.toordinal()`) in the portal's time zone."""
 
     day = models.IntegerField()
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
@@ -42,7 +45,7 @@ class UserDay(UsageSums):
 
 
 class ChannelDay(UsageSums):
-    """What a channel (0: none) served of a model on a day."""
+    """The usage of a model through a channel (0: none) on a day."""
 
     day = models.IntegerField()
     channel = models.ForeignKey(Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
@@ -56,7 +59,10 @@ class ChannelDay(UsageSums):
 
 
 class MonthSum(UsageSums):
-    """What a user or a token used in a month (`year * 12 + month - 1`), so that the dearest of tens of thousands are found by an index."""
+    """The usage of a user or a token in a month, numbered `year * 12 + month - 1`.
+
+    An index finds those that were charged most among tens of thousands.
+    """
 
     kind = models.CharField(max_length=5, help_text="user or token")
     month = models.IntegerField()
@@ -71,9 +77,10 @@ class MonthSum(UsageSums):
 
 
 class TallyDay(models.Model):
-    """How often something was seen on a day: `kind` "error" (`value` end reason and code), "first" (a class of first-token times)."""
+    """How often a value occurred on a day."""
 
     day = models.IntegerField()
+    # "error": the value is end reason and error code; "first": a class of first-token times.
     kind = models.CharField(max_length=5)
     channel = models.ForeignKey(Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     model = models.CharField(max_length=120)
@@ -88,9 +95,10 @@ class TallyDay(models.Model):
 
 
 class RollupMark(models.Model):
-    """How far records have been added up. `gaps`: ids below `last_id` that were not there yet, as [first, last, seconds since 1970]."""
+    """How far usage records have been rolled up."""
 
     last_id = models.BigIntegerField(default=0)
+    # Ids below `last_id` that did not exist yet, as [first, last, seconds since 1970 when they were missed].
     gaps = models.JSONField(default=list)
 
     def __str__(self) -> str:

@@ -16,14 +16,19 @@ from portal.lib.crypto import Undecryptable, keyed_digest, mask
 from relay.models.catalog import Model
 from relay.models.fields import box
 
+# Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access.authentication`).
 TOKEN_LENGTH = 51
-"""Characters of a token. `-` and a number after them pin a channel (`relay.gateway.access.authentication`)."""
-STATES: Final = {"active": gettext_noop("active"), "disabled": gettext_noop("disabled"), "expired": gettext_noop("expired"), "revoked": gettext_noop("revoked")}
-"""What `Token.state` says, as it is shown."""
+# Values of `Token.state()`, and their msgids.
+STATES: Final = {
+    "active": gettext_noop("active"),
+    "disabled": gettext_noop("disabled"),
+    "expired": gettext_noop("expired"),
+    "revoked": gettext_noop("revoked"),
+}
 
 
 class TokenPurpose(models.TextChoices):
-    """What a token is for: which endpoints it opens. The list of models and the own usage are open to all."""
+    """Which endpoints a token may use. Every token may list models and read its own usage."""
 
     ALL = "", _("everything")
     CHAT = "chat", _("chat")
@@ -33,18 +38,18 @@ class TokenPurpose(models.TextChoices):
 
 
 def make_secret() -> str:
-    """A new relay token: `sk-` and 48 letters and digits, 285 random bits."""
+    """Return a new relay token: `sk-` and 48 letters and digits, 285 random bits."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     return "sk-" + "".join(secrets.choice(alphabet) for _ in range(48))
 
 
 def digest_of(secret: str) -> str:
-    """Under what a token is stored and looked up."""
+    """Return the digest by which a token is stored and looked up."""
     return keyed_digest(settings.TOKEN_KEY, secret.encode("utf-8", "surrogateescape"))
 
 
 class Token(ChangeTracked, Limited):
-    """What a client app presents. The secret itself is not stored, but for an encrypted copy that its owner can reveal."""
+    """An API key of this portal. Only a digest is stored, and an encrypted copy that its owner can reveal."""
 
     PURPOSE: ClassVar[str] = "relay-token"
     change_topic = Change.TOKEN
@@ -85,11 +90,12 @@ class Token(ChangeTracked, Limited):
             raise ValidationError({"allowed_ips": error.translated(gettext)}) from error
 
     def set_secret(self, secret: str) -> None:
+        """Set digest, hint and, where tokens can be revealed, the encrypted copy. Does not save."""
         self.digest, self.hint = digest_of(secret), mask(secret)
         self.sealed = box(self.PURPOSE).seal(secret) if settings.CONFIG.tokens_revealable else ""
 
     def reveal(self) -> str | None:
-        """The secret, or None when no copy is kept, revealing is turned off, or its encryption key is gone."""
+        """Return the secret. None when no copy is stored, revealing is turned off, or its encryption key is gone."""
         if not self.sealed or not settings.CONFIG.tokens_revealable:
             return None
         try:
@@ -98,7 +104,7 @@ class Token(ChangeTracked, Limited):
             return None
 
     def state(self, at: datetime | None = None) -> str:
-        """`active`, `disabled`, `expired` or `revoked`."""
+        """Return "active", "disabled", "expired" or "revoked"."""
         if self.revoked_at:
             return "revoked"
         if not self.enabled:

@@ -5,7 +5,7 @@ from django.db import models
 
 
 class UploadPurpose(models.TextChoices):
-    """What a file is for, in OpenAI's words."""
+    """What a file is for. The values are OpenAI's."""
 
     ASSISTANTS = "assistants"
     BATCH = "batch"
@@ -17,7 +17,7 @@ class UploadPurpose(models.TextChoices):
 
 
 class UploadState(models.TextChoices):
-    """`receiving` and `part` count towards the caps, `deleting` does not. Only `stored` files are anybody's."""
+    """The state of a file. All but `deleting` count towards the limits; users see only `stored` files."""
 
     RECEIVING = "receiving", "being received"
     PART = "part", "part of an upload"
@@ -26,7 +26,7 @@ class UploadState(models.TextChoices):
 
 
 class UploadSession(models.Model):
-    """A file that arrives in parts (`/v1/uploads`)."""
+    """A file that is uploaded in parts (`/v1/uploads`)."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
@@ -42,6 +42,7 @@ class UploadSession(models.Model):
     size = models.PositiveBigIntegerField(help_text="Bytes, as announced.")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     file_id = models.CharField(max_length=40, blank=True)
+    # How long the file is stored once it is complete, null: for ever.
     keep_seconds = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
@@ -51,7 +52,7 @@ class UploadSession(models.Model):
 
 
 class Upload(models.Model):
-    """A file of a user: its row is written before its bytes, so that no file is without one."""
+    """A file of a user. The row is written before the bytes, so that no file is without a row."""
 
     file_id = models.CharField(max_length=40, unique=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="uploads")
@@ -60,6 +61,7 @@ class Upload(models.Model):
     content_type = models.CharField(max_length=120)
     size = models.PositiveBigIntegerField(help_text="Bytes. While the file is being received: what is held free for it.")
     sha256 = models.CharField(max_length=64)
+    # Name on disk, see relay.storage.files.path_of.
     storage_name = models.CharField(max_length=120)
     state = models.CharField(max_length=10, choices=UploadState.choices, default=UploadState.STORED)
     owner = models.CharField(max_length=120, blank=True, editable=False, help_text="The worker that receives it.")

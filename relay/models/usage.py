@@ -25,7 +25,7 @@ class EndReason(models.TextChoices):
 
 
 class UsageSource(models.TextChoices):
-    """Where the token counts come from."""
+    """The source of the token counts."""
 
     REPORTED = "reported", _("reported by the upstream")
     ESTIMATED = "estimated", _("estimated here")
@@ -33,12 +33,14 @@ class UsageSource(models.TextChoices):
 
 
 class Payer(models.TextChoices):
+    """Who pays for a request."""
+
     WALLET = "wallet", _("the user's balance")
     HOUSE = "house", _("the portal (unlimited balance)")
 
 
 class Billing(models.TextChoices):
-    """Why a request was billed as it was."""
+    """What the charge for a request is based on."""
 
     USAGE = "usage", _("the usage that the upstream reported")
     ESTIMATE = "estimate", _("usage counted here, since the upstream reported none")
@@ -49,10 +51,10 @@ class Billing(models.TextChoices):
 
 
 class UsageRecord(models.Model):
-    """One immutable row per request that reached routing, written by `relay.billing.ledger.writer` before the answer's last bytes go out.
+    """One immutable row per request that reached routing.
 
-    Relations carry no database constraint: a row outlives what it names. Token classes follow OpenAI's counting: cached and cache-write
-    tokens are part of the input, reasoning tokens part of the output.
+    Written by `relay.billing.ledger.writer` before the last bytes of the answer are sent. Relations have no database
+    constraint, since a row outlives what it refers to.
     """
 
     request_id = models.CharField(max_length=36, unique=True)
@@ -70,6 +72,7 @@ class UsageRecord(models.Model):
     end_reason = models.CharField(max_length=16, choices=EndReason.choices)
     error_code = models.CharField(max_length=64, blank=True)
     error_message = models.CharField(max_length=300, blank=True)
+    # Counted as OpenAI does: cached and cache-write tokens are part of the input, reasoning tokens of the output.
     input_tokens = models.PositiveBigIntegerField(default=0)
     cached_input_tokens = models.PositiveBigIntegerField(default=0)
     cache_write_tokens = models.PositiveBigIntegerField(default=0)
@@ -111,10 +114,10 @@ class UsageRecord(models.Model):
 
     @property
     def charged(self) -> int:
-        """Nano-USD that somebody paid."""
+        """Nano-USD that the user or the portal paid."""
         return self.cost - self.shortfall
 
     @property
     def margin(self) -> int:
-        """Nano-USD that the portal keeps."""
+        """Nano-USD that the portal earned."""
         return self.charged - self.upstream_cost

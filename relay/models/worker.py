@@ -1,4 +1,4 @@
-"""Worker processes as they last told of themselves. No configuration: rows may be deleted at any time."""
+"""Worker processes and their last status. Rows are no configuration and may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from django.db import models
 
 
 class Worker(models.Model):
-    """A worker process that serves, and, while somebody looks, what it is serving."""
+    """A worker process. While the page of running requests is open, also what it is serving."""
 
     name = models.CharField(max_length=40, unique=True)
     host = models.CharField(max_length=120)
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
+    # JSON objects of running requests.
     running = models.JSONField(default=list)
     state = models.JSONField(default=dict)
 
