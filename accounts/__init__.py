@@ -1,1 +1,1 @@
-"""People: users, groups, what they did. Imports nothing of the project but `portal.lib`."""
+"""Users, groups, sign-in and the audit log. Imports nothing of the project but `portal.lib`."""

@@ -1,4 +1,4 @@
-"""What the audit log says, in the reader's words: its rows keep codes, such as `token.reveal`, which programs and filters go by."""
+"""Labels for the codes of the audit log, such as `token.reveal`, in the reader's language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from django.db.models import Model
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-THINGS: Final[dict[str, Any]] = {
+# Targets that are not named like a model.
+TARGETS: Final[dict[str, Any]] = {
     "codes": _("redemption codes"),
     "email": _("e-mail address"),
     "key": _("API key"),
@@ -34,8 +35,8 @@ THINGS: Final[dict[str, Any]] = {
     "usage": _("usage"),
     "wallet": _("balance"),
 }
-"""What is acted upon, where it is not called by the name of a model."""
-DEEDS: Final[dict[str, Any]] = {
+# What was done to the target.
+VERBS: Final[dict[str, Any]] = {
     "add": _("added"),
     "add-gpt": _("added by its link"),
     "add-models": _("models added"),
@@ -73,8 +74,8 @@ DEEDS: Final[dict[str, Any]] = {
     "unlimited": _("made unlimited"),
     "view-as": _("looked at as that user"),
 }
-"""What was done."""
-WHOLE: Final[dict[str, Any]] = {
+# Actions with a label of their own, instead of one made of target and verb.
+ACTIONS: Final[dict[str, Any]] = {
     "setup": _("Portal set up"),
     "sign-in": _("Signed in"),
     "sign-up": _("Signed up"),
@@ -83,8 +84,8 @@ WHOLE: Final[dict[str, Any]] = {
         for group in ("sign-in", "sign-in-code", "sign-up", "password-reset", "password-code", "reauthenticate", "second-factor", "passkey")
     },
 }
-"""Actions that are not said as a thing and what was done to it."""
-FACTS: Final[dict[str, Any]] = {
+# Details that are stored with an action.
+DETAILS: Final[dict[str, Any]] = {
     "channel": _("channel"),
     "client_id": _("client ID"),
     "count": _("how many"),
@@ -113,7 +114,6 @@ FACTS: Final[dict[str, Any]] = {
     "user": _("user"),
     "was": _("was"),
 }
-"""What was kept beside it."""
 
 
 @cache
@@ -121,35 +121,35 @@ def _models() -> dict[str, type[Model]]:
     return {str(model._meta.model_name): model for model in apps.get_models()}
 
 
-def thing(name: str) -> str:
-    """What is acted upon: `apikey` → "API key"."""
-    if name in THINGS:
-        return str(THINGS[name])
+def target_label(name: str) -> str:
+    """Return the label of a target: `apikey` → "API key"."""
+    if name in TARGETS:
+        return str(TARGETS[name])
     found = _models().get(name)
     return str(found._meta.verbose_name) if found is not None else name
 
 
-def deed(name: str) -> str:
-    """What was done: `top-up` → "topped up"."""
-    return str(DEEDS.get(name, name))
+def verb_label(name: str) -> str:
+    """Return the label of what was done: `top-up` → "topped up"."""
+    return str(VERBS.get(name, name))
 
 
-def said(action: str) -> str:
-    """An action: `token.reveal` → "Token: shown in clear". One that is not known stays its code."""
-    if action in WHOLE:
-        return str(WHOLE[action])
+def action_label(action: str) -> str:
+    """Return the label of an action: `token.reveal` → "Token: shown in clear". The code itself when it is not known."""
+    if action in ACTIONS:
+        return str(ACTIONS[action])
     what, dot, done = action.partition(".")
-    if not dot or done not in DEEDS:
+    if not dot or done not in VERBS:
         return action
-    return str(_("%(thing)s: %(done)s") % {"thing": capfirst(thing(what)), "done": deed(done)})
+    return str(_("%(thing)s: %(done)s") % {"thing": capfirst(target_label(what)), "done": verb_label(done)})
 
 
-def field(kind: str, name: str) -> str:
-    """A field of a model, or a fact beside an action, as pages call it."""
+def field_label(kind: str, name: str) -> str:
+    """Return the label of a field of a model, or of a detail of an action."""
     found = _models().get(kind)
     if found is not None:
         try:
             return str(getattr(found._meta.get_field(name), "verbose_name", name))
         except FieldDoesNotExist:
             pass
-    return str(FACTS.get(name, name))
+    return str(DETAILS.get(name, name))

@@ -1,4 +1,4 @@
-"""In which language and time zone somebody sees the pages: what they chose, else what their browser says."""
+"""The language and time zone in which a user sees the pages: the chosen ones, or else those of the browser."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ if TYPE_CHECKING:
 ZONE_COOKIE = "airelays_zone"  # set by portal.js
 
 
-def speaking_to(user: User) -> AbstractContextManager[None]:
-    """Texts for somebody who is not here, such as mails: in the language that they chose, or the portal's."""
-    return translation.override(_chosen(user) or settings.LANGUAGE_CODE)
+def language_of(user: User) -> AbstractContextManager[None]:
+    """Activate a user's language, or else the portal's, for texts that are sent to the user, such as mails."""
+    return translation.override(_chosen_language(user) or settings.LANGUAGE_CODE)
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """In which language and time zone somebody reads a page. `zone` None: the portal's."""
+    """The language and time zone in which a page is shown."""
 
     language: str
-    zone: ZoneInfo | None
+    zone: ZoneInfo | None  # None: the portal's
 
-    def sees(self, what: Callable[..., Any], *args: Any) -> Any:
-        """What a function returns for this reader."""
+    def render(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function with the reader's language and time zone active."""
         with translation.override(self.language), timezone.override(self.zone):
-            return what(*args)
+            return function(*args)
 
 
 def reader_of(scope: Mapping[str, Any]) -> Reader:
-    """Of a websocket, which no middleware sees: as the page that has opened it was shown."""
+    """Return the reader of a websocket, which passes no middleware: the same as of the page that opened it."""
     request = HttpRequest()
     request.user, request.COOKIES = scope["user"], scope.get("cookies", {})
     request.META["HTTP_ACCEPT_LANGUAGE"] = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
-    return Reader(_chosen(request.user) or translation.get_language_from_request(request), zone_of(request))
+    return Reader(_chosen_language(request.user) or translation.get_language_from_request(request), zone_of(request))
 
 
-def _chosen(user: Any) -> str:
-    """The language that a user has set; empty: none."""
+def _chosen_language(user: Any) -> str:
+    """Return the language that a user has chosen, empty when none."""
     language: str = getattr(user, "language", "")
     return language if language and translation.check_for_language(language) else ""
 
 
 def zone_of(request: HttpRequest) -> ZoneInfo | None:
+    """Return the time zone that the user has chosen, or else that of the browser. None: the portal's."""
     user: Any = request.user
     name = (user.time_zone if user.is_authenticated else "") or unquote(request.COOKIES.get(ZONE_COOKIE, ""))
     try:
@@ -62,7 +63,10 @@ def zone_of(request: HttpRequest) -> ZoneInfo | None:
 
 
 class PreferencesMiddleware(MiddlewareMixin):
-    """Comes after the session. The user is read here, in the thread of the view: `process_view` is synchronous for synchronous views."""
+    """Activates language and time zone of the user. Comes after the session middleware.
+
+    The user is read in `process_view`, which runs in the thread of the view when the view is synchronous.
+    """
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
         zone = zone_of(request)
@@ -70,6 +74,6 @@ class PreferencesMiddleware(MiddlewareMixin):
             timezone.activate(zone)
         else:
             timezone.deactivate()
-        if language := _chosen(request.user):
+        if language := _chosen_language(request.user):
             translation.activate(language)
             request.LANGUAGE_CODE = translation.get_language()

@@ -1,4 +1,4 @@
-"""Changes that Django itself makes to what the relay keeps in memory, and the group of new users."""
+"""Signal handlers: announce changes of groups, prepare new users, and audit what users do to their sign-in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
 
-_SAID: dict[Any, str] = {
+# Signals of allauth, and the actions in the audit log.
+_AUDITED: dict[Any, str] = {
     account.password_changed: "password.change",
     account.password_set: "password.set",
     account.password_reset: "password.reset",
@@ -23,21 +24,21 @@ _SAID: dict[Any, str] = {
     mfa.authenticator_added: "second-factor.add",
     mfa.authenticator_removed: "second-factor.remove",
 }
-"""What people do to their sign-in, and what the audit log calls it."""
 
 
 def connect() -> None:
-    m2m_changed.connect(_membership, sender=User.groups.through, dispatch_uid="accounts.membership")
-    post_save.connect(_group, sender=Group, dispatch_uid="accounts.group.save")
-    post_delete.connect(_group, sender=Group, dispatch_uid="accounts.group.delete")
-    post_save.connect(_new_user, sender=User, dispatch_uid="accounts.user.new")
+    """Connect the handlers. Called once, when the app is ready."""
+    m2m_changed.connect(_membership_changed, sender=User.groups.through, dispatch_uid="accounts.membership")
+    post_save.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.save")
+    post_delete.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.delete")
+    post_save.connect(_user_saved, sender=User, dispatch_uid="accounts.user.new")
     account.user_logged_in.connect(_signed_in, dispatch_uid="accounts.sign-in")
     account.user_signed_up.connect(_signed_up, dispatch_uid="accounts.sign-up")
-    for signal, action in _SAID.items():
-        signal.connect(_say(action), weak=False, dispatch_uid=f"accounts.{action}")
+    for signal, action in _AUDITED.items():
+        signal.connect(_audit(action), weak=False, dispatch_uid=f"accounts.{action}")
 
 
-def _membership(instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any) -> None:
+def _membership_changed(instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any) -> None:
     if action not in {"post_add", "post_remove", "pre_clear", "post_clear"}:
         return
     if not reverse:
@@ -47,20 +48,20 @@ def _membership(instance: Any, action: str, reverse: bool, pk_set: set[int] | No
         announce(Change.USER, [str(pk) for pk in users])
 
 
-def _group(**_: Any) -> None:
+def _group_changed(**_: Any) -> None:
     announce(Change.CATALOG)
 
 
-def _new_user(instance: User, created: bool, raw: bool, **_: Any) -> None:
+def _user_saved(instance: User, created: bool, raw: bool, **_: Any) -> None:
     if created and not raw:
         with transaction.atomic():
             instance.groups.add(*Group.objects.filter(settings__is_default=True))
     if not raw and not instance.signed_up and instance.email:
-        _trust(instance)
+        _confirm_email(instance)
 
 
-def _trust(user: User) -> None:
-    """An address that staff typed needs no confirmation. One that is somebody else's confirmed address stays unconfirmed."""
+def _confirm_email(user: User) -> None:
+    """Confirm the address of a user, as staff typed it. One that another user has confirmed stays unconfirmed."""
     email = user.email.lower()
     row = EmailAddress.objects.filter(user=user, email=email).first()
     if (row is None or not row.verified) and not EmailAddress.objects.filter(email=email, verified=True).exclude(user=user).exists():
@@ -77,7 +78,7 @@ def _signed_in(request: Any, user: User, **_: Any) -> None:
 
 
 def _signed_up(request: Any, user: User, **_: Any) -> None:
-    """Puts somebody where the invitation says that they came with."""
+    """Add a new user to the groups of the invitation, and audit the sign-up."""
     invitation = getattr(request, "invitation", None)
     if invitation is not None:
         user.groups.add(*invitation.groups.all())
@@ -85,10 +86,12 @@ def _signed_up(request: Any, user: User, **_: Any) -> None:
     AuditEvent.write("sign-up", user, None, _ip(request), invitation=invitation.note if invitation is not None else None)
 
 
-def _say(action: str) -> Any:
-    def said(request: Any = None, user: Any = None, **details: Any) -> None:
+def _audit(action: str) -> Any:
+    """Return a handler that writes an action into the audit log."""
+
+    def write(request: Any = None, user: Any = None, **details: Any) -> None:
         authenticator = details.get("authenticator")
         person = user or (details["email_address"].user if "email_address" in details else getattr(authenticator, "user", None))
         AuditEvent.write(action, person, None, _ip(request), **({"type": authenticator.type} if authenticator is not None else {}))
 
-    return said
+    return write

@@ -1,4 +1,4 @@
-"""Reading several tables as they were at one moment."""
+"""Read-only transactions that see several tables in one consistent state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from django.db import connection, transaction
 
 
 @contextmanager
-def one_state() -> Iterator[None]:
-    """A transaction that sees the database as it is now, and keeps nobody from writing."""
+def consistent_read() -> Iterator[None]:
+    """A transaction that sees the database as it is now and blocks no writers."""
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
-            cursor.execute("BEGIN DEFERRED")  # Django's own would take the write lock
+            cursor.execute("BEGIN DEFERRED")  # Django's own BEGIN would take the write lock
             try:
                 yield
             finally:
@@ -21,7 +21,8 @@ def one_state() -> Iterator[None]:
         return
     if connection.vendor == "mysql" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # of the next one alone; Django's own are READ COMMITTED
+            # For the next transaction only; otherwise Django uses READ COMMITTED.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     with transaction.atomic():
         if connection.vendor == "postgresql" and len(connection.savepoint_ids) == 0:
             with connection.cursor() as cursor:

@@ -10,7 +10,7 @@ from django.views.generic import RedirectView
 from accounts import view_as, views
 from accounts.sign_in.throttle import throttled
 
-# Doors that can be tried are counted; they stand before allauth's own entries of the same addresses and names.
+# Views that take guesses are rate-limited. They come before allauth's own entries with the same paths and names.
 urlpatterns = [
     path("", views.account, name="account"),
     path("password/", RedirectView.as_view(pattern_name="account_change_password")),

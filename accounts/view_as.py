@@ -1,7 +1,8 @@
-"""Looking at the portal as a user sees it, without being able to change anything: for those who help them.
+"""Lets staff view the portal as a user sees it, read-only, in order to help that user.
 
-The pages of the portal are shown as the user's while the session says so; nothing but reading is let through, so no secret is shown
-(secrets come on answers to POST) and no request can be made in the user's name. The admin stays the person's own.
+While the session names a user, the pages of the portal are shown as for that user. Only GET and HEAD are allowed, so no
+secret is shown (those come in answers to POST) and nothing can be done in the user's name. The admin stays that of the
+staff member.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from django.views.decorators.http import require_POST
 
 from accounts.models import AuditEvent, User
 
-KEY = "view_as"
-_OWN = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
+SESSION_KEY = "view_as"
+_EXEMPT_PATHS = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
 
 
 def may_view_as(person: Any, user: User) -> bool:
-    """Staff are looked at by superusers only: they may see more than who looks."""
+    """Whether a staff member may view the portal as a user. Only superusers may view as staff, who may see more."""
     return bool(person.is_active and person.has_perm("accounts.view_as") and (person.is_superuser or not (user.is_staff or user.is_superuser)))
 
 
 class ViewAsMiddleware(MiddlewareMixin):
-    """Puts the user that is looked at in the place of who looks."""
+    """Replaces `request.user` by the user that a staff member views the portal as."""
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        if KEY not in request.session or request.path.startswith(_OWN) or not request.user.is_authenticated:
+        if SESSION_KEY not in request.session or request.path.startswith(_EXEMPT_PATHS) or not request.user.is_authenticated:
             return None
         person = request.user
-        user = User.objects.filter(pk=request.session[KEY]).first()
+        user = User.objects.filter(pk=request.session[SESSION_KEY]).first()
         if user is None or not may_view_as(person, user):
-            del request.session[KEY]
+            del request.session[SESSION_KEY]
             return None
         if request.method not in {"GET", "HEAD"}:
             return render(request, "portal/read_only.html", {"viewed": user}, status=403)
@@ -50,10 +51,11 @@ class ViewAsMiddleware(MiddlewareMixin):
 @login_required
 @require_POST
 def start(request: HttpRequest, pk: int) -> HttpResponse:
+    """Begin to view the portal as a user."""
     user = get_object_or_404(User, pk=pk)
     if not may_view_as(request.user, user):
         raise PermissionDenied
-    request.session[KEY] = user.pk
+    request.session[SESSION_KEY] = user.pk
     AuditEvent.write("user.view-as", request.user, user, request.META.get("REMOTE_ADDR"))
     return redirect("home")
 
@@ -61,7 +63,8 @@ def start(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def leave(request: HttpRequest) -> HttpResponse:
-    pk = request.session.pop(KEY, None)
+    """Return to the staff member's own pages."""
+    pk = request.session.pop(SESSION_KEY, None)
     if pk is None:
         return redirect("home")
     messages.info(request, _("You see your own pages again."))

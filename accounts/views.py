@@ -1,4 +1,4 @@
-"""My account: language, time zone, and the doors to everything about signing in."""
+"""The account page of a user: preferences, and links to the pages about sign-in."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from accounts.sign_in.forms import PreferencesForm
 
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
+    """Show the account page, and save language and time zone."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101
     form = PreferencesForm(request.POST or None, instance=user)
@@ -36,5 +37,5 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def no_mail(request: HttpRequest) -> HttpResponse:
-    """In the place of what would be mailed, where nothing can be."""
+    """Say that this portal cannot send mail. Replaces the pages that would."""
     return render(request, "account/no_mail.html")

@@ -42,7 +42,7 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
         reader = reader_of(self.scope)
         while True:
             await asyncio.sleep(_POLL)
-            rows = await database_sync_to_async(reader.sees)(rows_after, last, user_id, everyone)
+            rows = await database_sync_to_async(reader.render)(rows_after, last, user_id, everyone)
             if rows is None:
                 await self.close(code=4401)  # type: ignore[no-untyped-call]
                 return
@@ -72,7 +72,7 @@ class RunningConsumer(AsyncJsonWebsocketConsumer):
         rounds = 0
         reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(reader.sees)(running_now, user_id, rounds % _LOOK_EVERY == 0)
+            found = await database_sync_to_async(reader.render)(running_now, user_id, rounds % _LOOK_EVERY == 0)
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return
@@ -102,7 +102,7 @@ class ChannelsConsumer(AsyncJsonWebsocketConsumer):
         before: list[dict[str, Any]] | None = None
         reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(reader.sees)(channels_now, user_id)
+            found = await database_sync_to_async(reader.render)(channels_now, user_id)
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return

@@ -10,30 +10,30 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts import audit_words
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, moment
+from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, format_time
 from accounts.models import AuditEvent
 
-_RECENT = 2000
-_SHOWN = 120
+_RECENT = 2000  # entries whose actions can be chosen as a filter
+_MAX_SUMMARY = 120  # characters
 _PARTS = frozenset(("changes", "rows"))
 
 
-def _said(value: Any) -> Any:
+def _show_value(value: Any) -> Any:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     return ", ".join(map(str, value)) if isinstance(value, list) else "—" if value in (None, "") else value
 
 
-def _change(name: str, before: Any, after: Any) -> str:
-    return name if before == after else f"{name}: {_said(before)} → {_said(after)}"
+def _show_change(name: str, before: Any, after: Any) -> str:
+    return name if before == after else f"{name}: {_show_value(before)} → {_show_value(after)}"
 
 
 def _changes(kind: str, detail: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    return [(audit_words.field(kind, name), [_said(value) for value in pair]) for name, pair in detail.get("changes", {}).items()]
+    return [(audit_words.field_label(kind, name), [_show_value(value) for value in pair]) for name, pair in detail.get("changes", {}).items()]
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """What was done lately: the choices are not looked for in the whole log, which only grows."""
+    """Filters by action. The choices are the recent actions, since the whole log only grows."""
 
     title = _("action")
     parameter_name = "action"
@@ -41,7 +41,7 @@ class ActionFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         recent = AuditEvent.objects.order_by("-pk").values_list("action", flat=True)[:_RECENT]
         found = {*recent, *filter(None, [request.GET.get("action")])}
-        return sorted(((action, audit_words.said(action)) for action in found), key=lambda choice: choice[1])
+        return sorted(((action, audit_words.action_label(action)) for action in found), key=lambda choice: choice[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
         return queryset.filter(action=self.value()) if self.value() else queryset
@@ -49,7 +49,7 @@ class ActionFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    """Who did what, from where, and what it was before."""
+    """The audit log: who did what, from where, and what it was before."""
 
     list_display = ("when", "who", "did", "target", "what", "where")
     list_filter = (ActionFilter,)
@@ -60,7 +60,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @display(description=_("time"), ordering="id")
     def when(self, event: AuditEvent) -> str:
-        return moment(event.at)
+        return format_time(event.at)
 
     @display(description=_("who"))
     def who(self, event: AuditEvent) -> str:
@@ -68,7 +68,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
 
     @display(description=_("did"))
     def did(self, event: AuditEvent) -> str:
-        return format_html('<span title="{}">{}</span>', event.action, audit_words.said(event.action))
+        return format_html('<span title="{}">{}</span>', event.action, audit_words.action_label(event.action))
 
     @display(description=_("to"))
     def target(self, event: AuditEvent) -> str:
@@ -77,27 +77,33 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @display(description=_("what changed"))
     def what(self, event: AuditEvent) -> str:
         detail = event.detail or {}
-        parts = [_change(audit_words.field(event.target_type, name), *pair) for name, pair in detail.get("changes", {}).items()]
-        parts += [f"{audit_words.thing(row['kind'])} {row['row']}: {audit_words.deed(row['did'])}" for row in detail.get("rows", ())]
-        parts += [f"{audit_words.field('', name)}: {_said(value)}" for name, value in detail.items() if name not in _PARTS and value not in (None, "", [])]
+        parts = [_show_change(audit_words.field_label(event.target_type, name), *pair) for name, pair in detail.get("changes", {}).items()]
+        parts += [f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}" for row in detail.get("rows", ())]
+        parts += [f"{audit_words.field_label('', name)}: {_show_value(value)}" for name, value in detail.items() if name not in _PARTS and value not in (None, "", [])]
         text = ", ".join(parts)
-        return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        return text if len(text) <= _MAX_SUMMARY else text[: _MAX_SUMMARY - 1] + "…"
 
     @display(description=_("IP address"))
     def where(self, event: AuditEvent) -> str:
         return event.ip or ""
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Before and after, side by side."""
+        """Show one entry, with before and after side by side."""
         event = self.get_object(request, object_id)
         if event is None or request.method != "GET" or not self.has_view_permission(request, event):
             return super().change_view(request, object_id, form_url, extra_context)
         detail = event.detail or {}
-        did = audit_words.said(event.action)
+        did = audit_words.action_label(event.action)
         context = {
-            **self.admin_site.each_context(request), "title": f"{did} · {event.target_name}" if event.target_name else did, "opts": self.model._meta, "object": event,
-            "event": event, "did": did, "target_type": audit_words.thing(event.target_type), "changes": _changes(event.target_type, detail),
-            "rows": [(f"{audit_words.thing(row['kind'])} {row['row']}: {audit_words.deed(row['did'])}", _changes(row["kind"], row)) for row in detail.get("rows", ())],
-            "facts": [(audit_words.field("", name), _said(value)) for name, value in detail.items() if name not in _PARTS and value not in (None, "")],
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": f"{did} · {event.target_name}" if event.target_name else did,
+            "opts": self.model._meta,
+            "object": event,
+            "event": event,
+            "did": did,
+            "target_type": audit_words.target_label(event.target_type),
+            "changes": _changes(event.target_type, detail),
+            "rows": [(f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}", _changes(row["kind"], row)) for row in detail.get("rows", ())],
+            "facts": [(audit_words.field_label("", name), _show_value(value)) for name, value in detail.items() if name not in _PARTS and value not in (None, "")],
+        }
         return render(request, "admin/accounts/auditevent/event.html", context)

@@ -1,4 +1,4 @@
-"""What admin pages of this portal have in common."""
+"""Base classes and helpers of the admin pages of this portal."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def display(description: Any = None, **options: Any) -> Callable[[F], F]:
-    """Unfold's, with a type that lets texts be translated."""
+    """Unfold's decorator of columns, typed so that it takes lazy translations."""
     return cast("Callable[[F], F]", decorators.display(description=description, **options))
 
 
 def action(description: Any, **options: Any) -> Callable[[F], F]:
-    """Unfold's, with a type that lets texts be translated."""
+    """Unfold's decorator of actions, typed so that it takes lazy translations."""
     make: Any = decorators.action
     return cast("Callable[[F], F]", make(description=description, **options))
 
 
 class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
-    """Unfold's pages; never a full count of a table just to show a second one beside the filtered count."""
+    """Unfold's admin page. It never counts the whole table just to show that number beside the filtered count."""
 
     show_full_result_count = False
     empty_value_display = "—"
@@ -53,14 +53,17 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     warn_unsaved_form = True
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The theme counts results in the header where two counts differ, of which we make one: so only where something narrows the list."""
+        """Make the theme show the number of results only when a search or filter narrows the list.
+
+        It shows it when two counts differ, of which `show_full_result_count` leaves out one.
+        """
         changes: Any = super().get_changelist_instance(request)
         if not (changes.query or changes.has_active_filters) or getattr(changes.paginator, "capped", False):
             changes.full_result_count = changes.result_count
         return changes
 
     def confirm(self, request: HttpRequest, obj: Model, title: Any, text: Any, button: Any, danger: bool = False) -> HttpResponse:
-        """Ask before an action is done. The page posts to the same address."""
+        """Return a page that asks for confirmation of an action. It posts to the same URL."""
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -73,18 +76,21 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         return render(request, "admin/confirm.html", context)
 
     def switch(self, request: HttpRequest, rows: QuerySet[Any], field: str, value: bool, action: str) -> list[Any]:
-        """Set a flag on those of the chosen rows that have it otherwise, one by one, so that each is announced and audited. Returns them."""
+        """Set a flag on the rows that have another value, one by one, so that each is announced and audited.
+
+        Returns the changed rows.
+        """
         with transaction.atomic():
             found = list(self.model._default_manager.filter(pk__in=rows.values("pk")).exclude(**{field: value}))
             for row in found:
                 setattr(row, field, value)
                 row.save()
-                AuditEvent.write(action, request.user, row, address(request))
+                AuditEvent.write(action, request.user, row, client_ip(request))
         return found
 
 
 class ReadOnlyAdmin(BaseAdmin):
-    """Rows that nobody writes by hand."""
+    """An admin page of rows that can be viewed only."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -97,14 +103,14 @@ class ReadOnlyAdmin(BaseAdmin):
 
 
 class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
-    """Pages of a table that is too long to count: it counts up to a limit and says no more."""
+    """A paginator for tables that are too long to count. It counts, and shows, at most `LIMIT` rows."""
 
     LIMIT = 5000
     template_name = "admin/uncounted.html"
 
     @property
     def capped(self) -> bool:
-        """Whether there are rows that no page shows."""
+        """Whether there are more rows than the pages show."""
         return self._found > self.LIMIT
 
     @cached_property
@@ -119,10 +125,11 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
         return len(rows)
 
 
-def address(request: HttpRequest) -> str | None:
+def client_ip(request: HttpRequest) -> str | None:
+    """Return the client's IP address, for the audit log."""
     return request.META.get("REMOTE_ADDR") or None
 
 
-def moment(at: datetime) -> str:
-    """A moment in the reader's language and time zone, short enough for a column."""
+def format_time(at: datetime) -> str:
+    """Format a time in the reader's language and time zone, short enough for a column."""
     return formats.date_format(timezone.localtime(at), "MOMENT_FORMAT")

@@ -27,7 +27,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
-    """Classes of users. Models and channels can be reserved for a group."""
+    """Groups of users. Models and channels can be reserved for a group."""
 
     inlines = (GroupSettingsInline,)
     filter_horizontal = ()
@@ -38,7 +38,7 @@ class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
         return rows.select_related("settings").annotate(member_count=Count("user"))
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
-        """Rights as a list to tick: two boxes side by side fit no phone."""
+        """Show permissions as check boxes: the usual pair of lists does not fit on a phone."""
         if db_field.name == "permissions":
             kwargs["widget"] = CheckboxSelectMultiple(attrs={"class": "ar-rights"})
             kwargs["queryset"] = Permission.objects.filter(content_type__app_label__in=("relay", "accounts", "auth", "socialaccount")).select_related("content_type")

@@ -1,4 +1,4 @@
-"""Who may come in, and through which doors: invitations, and providers of sign-in such as an OIDC server or GitHub."""
+"""Admin pages of invitations, and of sign-in providers such as an OIDC server or GitHub."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-from accounts.admin.base import BaseAdmin, address, display
+from accounts.admin.base import BaseAdmin, client_ip, display
 from accounts.models import AuditEvent, Invitation
 from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret
 from portal.lib import net
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
-    if admin.site.is_registered(_model):  # their own pages show secrets, and know nothing of the audit log
+    if admin.site.is_registered(_model):  # allauth's own pages show secrets and are not audited
         admin.site.unregister(_model)
 
 
 @admin.register(Invitation)
 class InvitationAdmin(BaseAdmin):
-    """Links with which somebody may sign up, once or several times."""
+    """Links with which people can sign up, once or several times."""
 
     list_display = ("note", "email", "made", "state", "expires_at", "created_by", "created_at")
     list_select_related = ("created_by",)
@@ -50,7 +50,7 @@ class InvitationAdmin(BaseAdmin):
         return ("open", _("open")) if invitation.open() else ("over", _("used up or expired"))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Groups of staff roles are handed out by those who hand out rights."""
+        """Offer groups with permissions only to people who may assign permissions."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         if "groups" in form.base_fields and not request.user.has_perm("auth.change_group"):
             form.base_fields["groups"].queryset = form.base_fields["groups"].queryset.filter(permissions=None)
@@ -58,7 +58,7 @@ class InvitationAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: Invitation, form: Any, change: bool) -> None:
         if not change:
-            request.invitation_code = obj.new_code()  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
+            request.invitation_code = obj.new_code()  # type: ignore[attr-defined]  # shown by response_add, not stored
             obj.created_by = get_user_model().objects.get(pk=request.user.pk or 0)
         super().save_model(request, obj, form, change)
 
@@ -70,23 +70,36 @@ class InvitationAdmin(BaseAdmin):
             text = _("You are invited to an account. Open this link, choose a name and a password:\n\n%(link)s\n") % {"link": link}
             mailed = bool(send_mail(str(_("Your invitation")), text, None, [obj.email], fail_silently=True))
         context = {
-            **self.admin_site.each_context(request), "title": str(_("Invitation")), "opts": self.model._meta, "object": obj, "link": link, "mailed": mailed,
+            **self.admin_site.each_context(request),
+            "title": str(_("Invitation")),
+            "opts": self.model._meta,
+            "object": obj,
+            "link": link,
+            "mailed": mailed,
             "signup": settings.CONFIG.signup,
-        }  # fmt: skip
+        }
         response = render(request, "admin/accounts/invitation/link.html", context)
         response["Cache-Control"] = "no-store"
         return response
 
 
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """The form of a sign-in provider. Its secret is written, never shown."""
+
     provider = forms.ChoiceField(label=_("Kind"))
     server_url = forms.CharField(
-        required=False, max_length=300, label=_("Address of the OIDC server"), widget=UnfoldAdminTextInputWidget(),
+        required=False,
+        max_length=300,
+        label=_("Address of the OIDC server"),
+        widget=UnfoldAdminTextInputWidget(),
         help_text=_("Of its issuer, such as https://id.example.org/realms/staff. Only for OpenID Connect."),
-    )  # fmt: skip
+    )
     new_secret = forms.CharField(
-        required=False, label=_("New client secret"), widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}), help_text=_("Stored encrypted. Leave empty to keep it."),
-    )  # fmt: skip
+        required=False,
+        label=_("New client secret"),
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+        help_text=_("Stored encrypted. Leave empty to keep it."),
+    )
 
     class Meta:
         model = SocialApp
@@ -129,7 +142,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
 
 @admin.register(SocialApp)
 class ProviderAdmin(BaseAdmin):
-    """Where people may sign in with an account that they have elsewhere. In force at once."""
+    """Providers with whose accounts people can sign in. Changes take effect at once."""
 
     form = ProviderForm
     list_display = ("name", "provider", "client_id", "callback")
@@ -145,14 +158,14 @@ class ProviderAdmin(BaseAdmin):
         return reverse(name, args=[app.provider_id]) if app.provider == "openid_connect" else reverse(name)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        return self._said(request, obj, "add")
+        return self._audit(request, obj, "add")
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        return self._said(request, obj, "change")
+        return self._audit(request, obj, "change")
 
-    def _said(self, request: HttpRequest, app: Any, did: str) -> None:
-        """Not compared field by field: its settings hold a secret, if an encrypted one."""
+    def _audit(self, request: HttpRequest, app: Any, did: str) -> None:
+        """Audit a change without comparing fields, since the settings contain the encrypted secret."""
         AuditEvent.write(
-            f"sign-in-provider.{did}", request.user, app, address(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
+            f"sign-in-provider.{did}", request.user, app, client_ip(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
         )
         self.message_user(request, _("Register the redirect URL at the provider: %(url)s") % {"url": request.build_absolute_uri(self.callback(app))}, messages.INFO)

@@ -14,13 +14,13 @@ from accounts.admin.base import BaseAdmin, UncountedPaginator, display
 from accounts.models import User
 
 
-def hands_out_rights(person: Any) -> bool:
-    """Owners: who may change what roles may do, may say who has them."""
+def may_assign_permissions(person: Any) -> bool:
+    """Whether somebody may assign groups with permissions: those who may change what such groups may do."""
     return bool(person.is_active and person.has_perm("auth.change_group"))
 
 
 class PasswordState(UnfoldReadOnlyPasswordHashWidget):
-    """Whether there is a password and what it is stored with: not the beginning of its hash and its salt, which Django shows."""
+    """Shows that there is a password and its algorithm, without the parts of hash and salt that Django shows."""
 
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(name, value, attrs)
@@ -40,7 +40,7 @@ class UserForm(UserChangeForm):
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
-    """Users. Disabling one stops all of their tokens within a second."""
+    """Users. Disabling a user disables all of the user's tokens within a second."""
 
     form, add_form, change_password_form = UserForm, UserCreationForm, AdminPasswordChangeForm
     list_display = ("username", "email", "active", "staff", "group_names", "token_count", "last_login")
@@ -67,48 +67,54 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         return rows.prefetch_related("groups").annotate(live_tokens=Coalesce(Subquery(counted), 0))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Only superusers and owners hand out rights: staff who may edit users must not promote themselves, be it through a group that carries rights."""
+        """Show fields of permissions only to superusers and to those who may assign them.
+
+        Staff who may edit users must not promote themselves, not even through a group with permissions.
+        """
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or getattr(request.user, "is_superuser", False):
             return fieldsets
-        if hands_out_rights(request.user):
+        if may_assign_permissions(request.user):
             hidden = {"is_superuser"}
             return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
-        carries = obj.is_staff or obj.groups.filter(permissions__isnull=False).exists()
-        hidden = {"is_staff", "is_superuser"} | ({"groups"} if carries else set())
+        has_permissions = obj.is_staff or obj.groups.filter(permissions__isnull=False).exists()
+        hidden = {"is_staff", "is_superuser"} | ({"groups"} if has_permissions else set())
         return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Staff edit users and themselves; other staff and superusers, whose passwords would give them more, only superusers do."""
-        mine = obj is None or obj == request.user or getattr(request.user, "is_superuser", False)
-        if not mine and (obj.is_superuser or (obj.is_staff and not hands_out_rights(request.user))):
+        """Let staff edit users and themselves. Other staff need more permissions, superusers a superuser.
+
+        Otherwise staff could set the password of somebody who may do more.
+        """
+        allowed = obj is None or obj == request.user or getattr(request.user, "is_superuser", False)
+        if not allowed and (obj.is_superuser or (obj.is_staff and not may_assign_permissions(request.user))):
             return False
         return bool(super().has_change_permission(request, obj))
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Groups that carry rights are for those to give who hand out rights."""
+        """Offer groups with permissions only to those who may assign permissions."""
         field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
-        if db_field.name == "groups" and field is not None and not hands_out_rights(request.user):
+        if db_field.name == "groups" and field is not None and not may_assign_permissions(request.user):
             field.queryset = field.queryset.filter(permissions=None)
         return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Users are disabled, not deleted: their usage must keep its owner."""
+        """Forbid deletion: users are disabled instead, so that their usage keeps its owner."""
         return False
 
     @admin.action(description=_("Enable"), permissions=["change"])
     def enable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
-        found = self.switch(request, self._mine(request, rows), "is_active", True, "user.enable")
+        found = self.switch(request, self._changeable(request, rows), "is_active", True, "user.enable")
         self.message_user(request, _("%(n)d user(s) enabled.") % {"n": len(found)}, messages.SUCCESS)
 
     @admin.action(description=_("Disable, ending what runs"), permissions=["change"])
     def disable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
-        """Their tokens are refused and their running streams end within a second, on every worker."""
-        found = self.switch(request, self._mine(request, rows).exclude(pk=request.user.pk or 0), "is_active", False, "user.disable")
+        """Disable users. Their tokens are refused and running requests end within a second, on every worker."""
+        found = self.switch(request, self._changeable(request, rows).exclude(pk=request.user.pk or 0), "is_active", False, "user.disable")
         self.message_user(request, _("%(n)d user(s) disabled; what they had running is being ended.") % {"n": len(found)}, messages.SUCCESS)
 
-    def _mine(self, request: HttpRequest, rows: QuerySet[User]) -> QuerySet[User]:
-        """Those of the chosen whom this person may change."""
+    def _changeable(self, request: HttpRequest, rows: QuerySet[User]) -> QuerySet[User]:
+        """Return those of the chosen users that this person may change."""
         return User.objects.filter(pk__in=[user.pk for user in rows if self.has_change_permission(request, user)])
 
     @display(description=_("active"), boolean=True, ordering="is_active")

@@ -7,15 +7,17 @@ from django.db import models
 
 
 class Unchangeable(Exception):
-    """Somebody tried to change what is there to tell what happened."""
+    """A row of the audit log would be changed or deleted."""
 
     def __init__(self) -> None:
         super().__init__("Rows of the audit log are never changed or deleted.")
 
 
 class _AppendOnly(models.QuerySet["AuditEvent"]):
+    """A queryset that refuses to change or delete rows. Raises Unchangeable."""
+
     def update(self, **kwargs: Any) -> int:
-        if kwargs == {"actor": None}:  # the person is deleted; the name stays
+        if kwargs == {"actor": None}:  # the user is deleted; the name stays
             return super().update(**kwargs)
         raise Unchangeable
 
@@ -27,7 +29,7 @@ class _AppendOnly(models.QuerySet["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
-    """Who did what to which object: append-only. Secrets never enter `detail`."""
+    """One entry of the append-only audit log: who did what to which object. `detail` never contains secrets."""
 
     at = models.DateTimeField(auto_now_add=True, db_index=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -60,7 +62,7 @@ class AuditEvent(models.Model):
 
     @classmethod
     def write(cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object) -> AuditEvent:
-        """Record an action inside the current transaction."""
+        """Write an entry inside the current transaction. `actor`: a user, or None for the portal itself."""
         person = actor if getattr(actor, "pk", None) else None
         return cls.objects.create(
             actor=person,

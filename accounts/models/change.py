@@ -1,7 +1,8 @@
-"""The change feed: what every worker must forget or read again.
+"""The change feed: announces to all workers which of their cached data has changed.
 
-A row is written in the same transaction as the change it tells of, so that a change is never in force without being announced and
-never announced without being in force. Workers poll the table (`relay.gateway.snapshot.change_feed`); rows older than a day are deleted by the poller.
+A row is written in the same transaction as the change that it announces, so that no change takes effect without being
+announced, and none is announced without taking effect. Workers poll the table (`relay.gateway.snapshot.change_feed`);
+rows older than a day are deleted by the poller.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ _listeners: list[Listener] = []
 
 
 class Change(models.Model):
-    """One announcement. `topic` says what kind of thing changed, `key` which one (empty: all of the kind)."""
+    """One announcement of a change."""
 
     CATALOG = "catalog"  # channels, keys, models, permissions, groups: the snapshot is read again
     TOKEN = "token"  # noqa: S105  # key: digest of a relay token
     USER = "user"  # key: id of a user, whose tokens are read again
     ADDRESS = "address"  # key: an address that was blocked or unblocked
-    COOLDOWN = "cooldown"  # key: a place whose circuit was opened or closed
-    WATCH = "watch"  # somebody looks at the running requests
-    END = "end"  # key: id of a request that shall end
+    COOLDOWN = "cooldown"  # key: the place of a circuit that was opened or closed
+    WATCH = "watch"  # staff are viewing the running requests, so workers write theirs down
+    END = "end"  # key: id of a request that is to be ended
 
-    topic = models.CharField(max_length=12)
+    topic = models.CharField(max_length=12)  # what kind of data has changed
+    # Which row of it, see the topics above; empty: all.
     key = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -46,8 +48,8 @@ def listen(listener: Listener) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tell:
-    """Commit hook: tell the listeners of this process."""
+class _Notify:
+    """A commit hook that calls the listeners of this process."""
 
     topic: str
     key: str
@@ -58,21 +60,21 @@ class _Tell:
 
 
 def announce(topic: str, keys: Iterable[str] = ("",)) -> None:
-    """Write to the feed inside the current transaction, and tell this process when it commits.
+    """Write to the feed inside the current transaction, and call this process's listeners when it commits.
 
-    Saying the same twice in one transaction costs nothing: a page that saves 200 rows makes one announcement.
+    The same announcement is written once a transaction: a page that saves 200 rows makes one.
     """
     connection = transaction.get_connection()
     here = set(connection.savepoint_ids)
-    # Hooks of savepoints that are no part of the current stack may still be rolled back without us; they do not count.
-    queued = {hook for savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Tell) and savepoints <= here}
-    fresh = [tell for tell in dict.fromkeys(_Tell(topic, key) for key in keys) if tell not in queued]
+    # Hooks of savepoints outside the current stack do not count: they may still be rolled back alone.
+    queued = {hook for savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Notify) and savepoints <= here}
+    fresh = [notify for notify in dict.fromkeys(_Notify(topic, key) for key in keys) if notify not in queued]
     if not fresh:
         return
     with transaction.atomic():
-        Change.objects.bulk_create(Change(topic=tell.topic, key=tell.key) for tell in fresh)
-        for tell in fresh:
-            transaction.on_commit(tell, robust=True)
+        Change.objects.bulk_create(Change(topic=notify.topic, key=notify.key) for notify in fresh)
+        for notify in fresh:
+            transaction.on_commit(notify, robust=True)
 
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ else:
 
 
 class ChangeTrackedQuerySet(_Base):
-    """A queryset whose bulk writes are announced as well."""
+    """A queryset that announces bulk writes, too."""
 
     def update(self, **kwargs: Any) -> int:
         with transaction.atomic(using=self.db):
@@ -111,7 +113,7 @@ class ChangeTrackedQuerySet(_Base):
 
     def _touched(self) -> Sequence[Any]:
         model: type[ChangeTracked] = self.model
-        if not hasattr(model, "change_key"):  # the model as a migration sees it; while tables change nothing is announced
+        if not hasattr(model, "change_key"):  # a historical model inside a migration: nothing is announced
             return []
         return [] if model.change_key is ChangeTracked.change_key else list(self)
 
@@ -124,7 +126,7 @@ class ChangeTrackedQuerySet(_Base):
 
 
 class ChangeTracked(models.Model):
-    """Base of models that the relay keeps in memory: saving or deleting one writes to the feed in the same transaction."""
+    """Base of models that workers cache: saving or deleting a row announces it in the same transaction."""
 
     change_topic = Change.CATALOG
 
@@ -144,5 +146,5 @@ class ChangeTracked(models.Model):
             return super().delete(*args, **kwargs)
 
     def change_key(self) -> str:
-        """What the feed says of this row; the base form means all rows of the topic."""
+        """Return the key under which this row is announced. The base implementation means all rows of the topic."""
         return ""

@@ -11,7 +11,7 @@ from accounts.models.limits import Limited
 
 
 class GroupSettings(ChangeTracked, Limited):
-    """What this portal adds to Django's Group: a class of users that models and channels can be reserved for."""
+    """Settings of a group of users beside Django's Group. Models and channels can be reserved for a group."""
 
     group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="settings")
     description = models.CharField(max_length=200, blank=True)

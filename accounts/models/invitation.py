@@ -14,7 +14,7 @@ from portal.lib.crypto import keyed_digest
 
 
 class Invitation(models.Model):
-    """Lets somebody sign up. The link is shown once; its code is kept as a digest only."""
+    """A link with which people can sign up. It is shown once; only a digest of its code is stored."""
 
     digest = models.CharField(max_length=64, unique=True, editable=False)
     note = models.CharField(_("for whom"), max_length=120, help_text=_("For you: who gets the link."))
@@ -35,21 +35,22 @@ class Invitation(models.Model):
         return self.note
 
     def new_code(self) -> str:
-        """Give it a code, and say it: it is not kept in clear."""
+        """Set a new code and return it, since it is not stored in clear. Does not save."""
         code = secrets.token_urlsafe(18)
         self.digest = _digest(code)
         return code
 
     def open(self) -> bool:
+        """Whether it can still be used."""
         return self.used < self.uses and (self.expires_at is None or self.expires_at > clock.now())
 
     def take(self) -> bool:
-        """Use it once. False when it was used up meanwhile."""
+        """Count one use. False when it was used up meanwhile."""
         return Invitation.objects.filter(pk=self.pk, used__lt=F("uses")).update(used=F("used") + 1) == 1
 
     @classmethod
     def find(cls, code: str) -> Invitation | None:
-        """The invitation with this code, if it is still open."""
+        """Return the invitation with this code, if it is still open."""
         found = cls.objects.filter(digest=_digest(code)).first() if code else None
         return found if found is not None and found.open() else None
 

@@ -8,7 +8,7 @@ _SOME = [MinValueValidator(1)]
 
 
 class Limited(models.Model):
-    """Limits of whatever passes through a thing: a token, a user, a group, a model, a channel. Empty: no limit."""
+    """Rate limits of an object: a token, a user, a group, a model, a channel. Empty: no limit."""
 
     max_rpm = models.PositiveIntegerField("requests a minute", null=True, blank=True, validators=_SOME)
     max_tpm = models.PositiveIntegerField("tokens a minute", null=True, blank=True, validators=_SOME)

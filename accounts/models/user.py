@@ -18,7 +18,7 @@ else:
 
 
 def language_choices() -> list[tuple[str, str]]:
-    """A function, so that a new language needs no migration."""
+    """Return the choices of languages. A function, so that a new language needs no migration."""
     return list(settings.LANGUAGES)
 
 
@@ -27,7 +27,7 @@ class UserManager(_Manager):
 
 
 class User(AbstractUser, Limited):
-    """Somebody who signs in, owns tokens and is billed. Disabling one disables all of their tokens at once."""
+    """A user, who signs in, owns tokens and is charged. Disabling a user disables all of the user's tokens at once."""
 
     change_topic = Change.USER
 
@@ -51,7 +51,7 @@ class User(AbstractUser, Limited):
         only = kwargs.get("update_fields")
         with transaction.atomic():
             super().save(*args, **kwargs)
-            if only is None or set(only) - {"last_login", "password"}:  # signing in changes nothing the relay knows
+            if only is None or set(only) - {"last_login", "password"}:  # signing in changes nothing that workers cache
                 announce(Change.USER, [str(self.pk)])
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""How allauth's sign-in fits this portal: who may sign up, where secrets are kept, what is written down."""
+"""Adapters of allauth: who may sign up, whose address must be confirmed, how secrets are encrypted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts.models import Invitation, User
-from accounts.sign_in.outbound import GuardedSession
+from accounts.sign_in.outbound import CheckedSession
 from portal.lib.crypto import Box, Undecryptable
 
-_INVITATION = "invitation"  # in the session: the code that somebody came with
+_INVITATION = "invitation"  # session key of the invitation's code
 
 
 @cache
@@ -29,7 +29,7 @@ def _box(purpose: str) -> Box:
 
 
 def invitation_of(request: HttpRequest) -> Invitation | None:
-    """The open invitation that somebody came with, from the link or remembered since."""
+    """Return the open invitation of a visitor, from the link or the session, and store its code in the session."""
     code = request.GET.get("invitation", "") or request.session.get(_INVITATION, "")
     found = Invitation.find(str(code)[:100])
     if found is not None:
@@ -38,22 +38,23 @@ def invitation_of(request: HttpRequest) -> Invitation | None:
 
 
 def use_invitation(request: HttpRequest) -> None:
-    """Use up the invitation that somebody comes with, before their account is made. Raises ImmediateHttpResponse when others were faster."""
+    """Use the visitor's invitation before the account is created. Raises ImmediateHttpResponse when it is used up."""
     if settings.CONFIG.signup == "off":
         raise ImmediateHttpResponse(redirect("account_signup"))
     found = invitation_of(request)
     taken = found is not None and found.take()
     if not taken and settings.CONFIG.signup == "invitation":
         raise ImmediateHttpResponse(redirect("account_signup"))
-    request.invitation = found if taken else None  # type: ignore[attr-defined]  # accounts.signals puts the user where it says
+    request.invitation = found if taken else None  # type: ignore[attr-defined]  # accounts.signals adds the user to its groups
 
 
 def may_sign_up(request: HttpRequest) -> bool:
+    """Whether a visitor may sign up."""
     return settings.CONFIG.signup == "open" or (settings.CONFIG.signup == "invitation" and invitation_of(request) is not None)
 
 
 def check_signup_email(request: HttpRequest, email: str) -> None:
-    """Raises ValidationError for an address that may not sign up."""
+    """Check that an e-mail address may sign up. Raises ValidationError."""
     invited = invitation_of(request)
     if invited is not None:
         if invited.email and invited.email.lower() != email.lower():
@@ -64,8 +65,8 @@ def check_signup_email(request: HttpRequest, email: str) -> None:
         raise ValidationError(_("Accounts here are for addresses at %(domains)s.") % {"domains": ", ".join(domains)})
 
 
-class VerifyWhoSignedUp(EmailVerificationStage):  # type: ignore[misc]  # allauth has no types
-    """Addresses are confirmed by those who typed them themselves; whom staff made is let in, and so is everybody where nothing can be mailed."""
+class SignupVerificationStage(EmailVerificationStage):  # type: ignore[misc]  # allauth has no types
+    """Requires a confirmed e-mail address of users who signed up themselves, unless the portal cannot send mail."""
 
     def handle(self) -> Any:
         user = self.login.user
@@ -79,7 +80,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         return may_sign_up(request)
 
     def get_login_stages(self) -> list[str]:
-        own = f"{VerifyWhoSignedUp.__module__}.{VerifyWhoSignedUp.__name__}"
+        own = f"{SignupVerificationStage.__module__}.{SignupVerificationStage.__name__}"
         return [own if path.endswith(".EmailVerificationStage") else path for path in super().get_login_stages()]
 
     def new_user(self, request: HttpRequest) -> User:
@@ -98,7 +99,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
 
 class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
-        """Whoever a provider of this portal's own knows is somebody it trusts to say who may come, unless sign-up is off."""
+        """Whether a user of a sign-in provider may sign up, by the same rules as others."""
         if not may_sign_up(request):
             return False
         try:
@@ -117,7 +118,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
         return super().save_user(request, sociallogin, form)
 
     def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[Any]:
-        """Secrets are kept encrypted in the database; an application whose secret does not open is left out."""
+        """Return the sign-in providers with their secrets decrypted, without those whose secret cannot be decrypted."""
         found = []
         for app in super().list_apps(request, provider=provider, client_id=client_id):
             sealed = app.settings.get("sealed_secret")
@@ -129,12 +130,12 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
             found.append(app)
         return found
 
-    def get_requests_session(self) -> GuardedSession:
-        return GuardedSession()
+    def get_requests_session(self) -> CheckedSession:
+        return CheckedSession()
 
 
 def seal_secret(secret: str) -> str:
-    """How the secret of a sign-in provider is kept."""
+    """Encrypt the secret of a sign-in provider for the database."""
     return _box("sign-in-secret").seal(secret)
 
 

@@ -15,7 +15,7 @@ from accounts.sign_in.adapter import check_signup_email
 
 
 class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types
-    """Sign-in. What a field is for stands above it, and not in it once more."""
+    """The sign-in form, without the placeholders that repeat the labels."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -24,7 +24,7 @@ class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types
 
 
 class SignupForm(AllauthSignupForm):  # type: ignore[misc]  # allauth has no types
-    """Sign-up with the portal's own rules about addresses."""
+    """The sign-up form with the portal's rules about e-mail addresses."""
 
     def clean_email(self) -> str:
         email: str = super().clean_email()
@@ -33,7 +33,7 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]  # allauth has no typ
 
 
 class PreferencesForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """How the pages speak to somebody."""
+    """Language and time zone of a user."""
 
     language = forms.ChoiceField(required=False, label=_("Language"))
     time_zone = forms.ChoiceField(required=False, label=_("Time zone"))

@@ -1,7 +1,7 @@
-"""What sign-in talks to: identity providers whose addresses people typed. The SSRF guard is part of the connection.
+"""HTTP requests to identity providers, whose URLs people typed, with protection against server-side request forgery.
 
-A name is resolved once; every address it stands for must be permitted, and the connection goes to one of these, not to what a second
-resolution might say.
+A host name is resolved once. All of its addresses must be permitted, and the connection goes to one of them, not to
+what a second lookup might return.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib3.exceptions import NewConnectionError
 from portal.lib import net
 from portal.lib.texts import gettext_noop
 
-allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by whoever knows the allow-list
+allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by relay.apps
 TIMEOUT = 10
 
 
 def permitted_address(host: str, port: int) -> str:
-    """An address of a host that may be connected to. Raises net.Refused, OSError."""
+    """Return an address of a host after checking all of them. Raises net.Refused, OSError."""
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     allowed = allowances()
     for text in found:
@@ -35,7 +35,9 @@ def permitted_address(host: str, port: int) -> str:
     return found[0]
 
 
-class _Guarded:
+class _CheckedConnection:
+    """Mixin of connections that resolves and checks the host."""
+
     host: str
     port: int
     _dns_host: str
@@ -48,11 +50,11 @@ class _Guarded:
         return super()._new_conn()  # type: ignore[misc]
 
 
-class _Connection(_Guarded, HTTPConnection):
+class _Connection(_CheckedConnection, HTTPConnection):
     pass
 
 
-class _TlsConnection(_Guarded, HTTPSConnection):
+class _TlsConnection(_CheckedConnection, HTTPSConnection):
     pass
 
 
@@ -70,8 +72,8 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
-class GuardedSession(requests.Session):
-    """A session of `requests` that connects to permitted addresses only, through no proxy of the environment."""
+class CheckedSession(requests.Session):
+    """A session of `requests` that connects to permitted addresses only and ignores proxies of the environment."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whether staff may enter the admin: where the setting demands it, only with a second factor set up. Signing in then always asks for it."""
+"""Lets staff enter the admin only with a second factor set up, where the configuration requires it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 
 
-def satisfied(user: Any) -> bool:
-    """One query, and none where nothing is demanded."""
+def has_required_factor(user: Any) -> bool:
+    """Whether a user has a second factor, or none is required. Takes one query, or none when none is required."""
     return not settings.CONFIG.staff_mfa or bool(get_adapter().is_mfa_enabled(user))
 
 
 class SecondFactorMiddleware(MiddlewareMixin):
+    """Redirects staff without the required second factor from the admin to its set-up."""
+
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        if request.path.startswith("/admin/") and request.user.is_authenticated and request.user.is_staff and not satisfied(request.user):
+        if request.path.startswith("/admin/") and request.user.is_authenticated and request.user.is_staff and not has_required_factor(request.user):
             messages.warning(request, _("The administration of this portal needs a second factor. Set one up here, then go on."))
             return redirect("mfa_index")
         return None

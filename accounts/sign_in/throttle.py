@@ -1,4 +1,4 @@
-"""How often a door may be tried. Counted by django-ratelimit: over all workers where there is Redis, else by each."""
+"""Limits how often forms such as sign-in may be sent. Counted over all workers with Redis, otherwise by each worker."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from accounts.models import AuditEvent
 View = Callable[..., HttpResponseBase]
 
 
-def too_many(request: HttpRequest) -> HttpResponse:
-    """The page for somebody who tried too often."""
+def too_many_attempts(request: HttpRequest) -> HttpResponse:
+    """Return the page for a visitor who tried too often, with status 429."""
     response = render(request, "429.html", status=429)
     response["Retry-After"] = "300"
     return response
 
 
 def throttled(view: View, group: str, **rates: str) -> View:
-    """A view that is refused when its form is sent too often. `rates`: how often, by "ip" or by the name of a field."""
+    """Wrap a view so that its form cannot be sent too often.
 
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    `rates`: limits of django-ratelimit such as "20/5m", by "ip" or by the name of a field. `group` names the counters.
+    """
+
+    def limited_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method == "POST":
-            # Each is counted, whichever refuses: an address must not try one name after the other.
+            # All counters grow, whichever refuses, so that an address cannot try one name after the other.
             limited = [
                 is_ratelimited(request, group=f"{group}:{name}", key="ip" if name == "ip" else f"post:{name}", rate=rate, method="POST", increment=True)
                 for name, rate in rates.items()
@@ -35,7 +38,7 @@ def throttled(view: View, group: str, **rates: str) -> View:
             ]
             if any(limited):
                 AuditEvent.write(f"{group}.limited", None, None, request.META.get("REMOTE_ADDR"), name=request.POST.get("login", "")[:150])
-                return too_many(request)
+                return too_many_attempts(request)
         return view(request, *args, **kwargs)
 
-    return guarded
+    return limited_view

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 
 from accounts.models import User
-from accounts.sign_in.second_factor import satisfied
+from accounts.sign_in.second_factor import has_required_factor
 from relay.channels import status as channel_status
 from relay.usage.running import RunningRequests, request_worker_status, running_requests
 
@@ -33,14 +33,14 @@ def running(request: HttpRequest) -> HttpResponse:
 def channels_now(user_id: int) -> list[dict[str, Any]] | None:
     """How channels stand. None when the user may not see it."""
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
-    if user is None or not user.has_perm("relay.view_channel") or not satisfied(user):
+    if user is None or not user.has_perm("relay.view_channel") or not has_required_factor(user):
         return None
     return [one.as_json() for one in channel_status.channel_statuses()]
 
 
 def may_end(user_id: int) -> bool:
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
-    return user is not None and user.has_perm("relay.end_request") and satisfied(user)
+    return user is not None and user.has_perm("relay.end_request") and has_required_factor(user)
 
 
 def running_now(user_id: int, look: bool) -> RunningRequests | None:

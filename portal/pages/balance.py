@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.sign_in.throttle import too_many
+from accounts.sign_in.throttle import too_many_attempts
 from portal.lib import money, net
 from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
 from relay.billing import notices
@@ -50,7 +50,7 @@ def balance(request: HttpRequest) -> HttpResponse:
     wrong = ""
     if request.method == "POST":
         if is_ratelimited(request, group="redeem", key="user", rate=GUESSES, increment=True):
-            return too_many(request)
+            return too_many_attempts(request)
         code = find_code(request.POST.get("code", ""))
         try:
             if code is None:

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
-from accounts.sign_in.throttle import too_many
+from accounts.sign_in.throttle import too_many_attempts
 from portal.pages.shared.forms import OwnTokenForm, SpendingForm
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
@@ -119,7 +119,7 @@ def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpRespo
 def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     if is_ratelimited(request, group="token-reveal", key="user", rate=REVEALS, increment=True):
-        return too_many(request)
+        return too_many_attempts(request)
     secret = lifecycle.reveal_token(token, actor=request.user, ip=_ip(request))
     if secret is None:
         messages.error(request, _("No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one."))

@@ -30,7 +30,7 @@ from django.utils.translation import gettext as _
 from standardwebhooks.webhooks import Webhook
 
 from accounts.models import User
-from accounts.preferences import speaking_to
+from accounts.preferences import language_of
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger import movements
@@ -77,7 +77,7 @@ def write_due_notices() -> int:
 def notify_redeemed(user: User, code: RedemptionCode, amount: int) -> None:
     """Write a notice that `code` added `amount` nano-USD to the wallet, so that others cannot do so unnoticed."""
     data = {"amount_usd": money.plain(amount), "code": code.hint}
-    with speaking_to(user):
+    with language_of(user):
         subject = _("A code of %(amount)s was redeemed") % {"amount": money.show(amount)}
         text = _("The code %(code)s added %(amount)s to your balance.") % {"code": code.hint, "amount": money.show(amount)}
     _write([_notice(f"redeemed:{code.pk}", NoticeKind.REDEEMED, user, subject, text, data)])
@@ -108,7 +108,7 @@ def _low_balance(wallet: LedgerAccount, threshold: int, newest: int) -> Notice:
     """
     left = max(0, wallet.balance)
     data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
-    with speaking_to(wallet.user):
+    with language_of(wallet.user):
         values = {"left": money.show(left), "threshold": money.show(threshold)}
         subject = _("Your balance is low: %(left)s") % values
         text = _("%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up.")
@@ -145,7 +145,7 @@ def _budget(account: LedgerAccount) -> Notice | None:
         "used_usd": money.plain(account.used),
         "token": account.token.name if account.token else None,
     }
-    with speaking_to(account.user):
+    with language_of(account.user):
         period = _(PERIOD_WORDS[account.period])
         values = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
         subject = _("%(percent)d %% of a %(period)s budget is spent") % values

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from accounts.models import AuditEvent
-from accounts.preferences import speaking_to
+from accounts.preferences import language_of
 from portal.lib import clock
 from relay.channels import cooldowns
 from relay.models import ApiKey, ChannelEvent, Notice
@@ -108,7 +108,7 @@ def notify_staff(kind: str, key: str, write_text: Callable[[], tuple[str, str]],
     people = get_user_model().objects.filter(is_active=True, is_staff=True)
     for person in people:
         if person.has_perm("relay.change_channel"):
-            with speaking_to(person):
+            with language_of(person):
                 subject, text = write_text()
             _notice, fresh = Notice.objects.get_or_create(
                 key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data}

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Max, Q, Sum
 
-from accounts.transactions import one_state
+from accounts.transactions import consistent_read
 from portal.lib.days import Days
 from relay.models import ChannelDay, Lease, MonthSum, RollupMark, TallyDay, UsageRecord, UserDay
 
@@ -183,7 +183,7 @@ def token_days(user_id: int, token_id: int) -> dict[int, list[int]]:
     Pending records are added from the records themselves. Writes nothing.
     """
     found: dict[int, list[int]] = defaultdict(lambda: list(_NOTHING))
-    with one_state():
+    with consistent_read():
         mark = RollupMark.objects.first() or RollupMark()
         for day, *sums in UserDay.objects.filter(user_id=user_id, token_id=token_id).values_list("day").annotate(*(Sum(name) for name in SUMS)).order_by():
             found[day] = [int(value) for value in sums]

@@ -14,7 +14,7 @@ from django.utils import translation
 from accounts import audit_words
 from accounts.models import AuditEvent
 from accounts.models.audit import Unchangeable
-from accounts.signals import _SAID
+from accounts.signals import _AUDITED
 from relay.models import ApiKey, Channel, Model
 from tests.support.portal import People
 from tests.support.sessions import signed_in
@@ -52,7 +52,7 @@ def test_changes_are_in_the_audit_log_with_before_and_after_and_no_secret(people
 
 def test_the_audit_log_is_said_in_words(people: People) -> None:
     """Every action that the code writes, in both languages, and fields by the names that forms give them."""
-    written = {str(action) for action in _SAID.values()} | {f"{group}.limited" for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())}
+    written = {str(action) for action in _AUDITED.values()} | {f"{group}.limited" for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())}
     written |= {f"{model._meta.model_name}.{did}" for model in admin.site._registry for did in ("add", "change", "delete")}
     for path in [path for folder in ("accounts", "relay", "portal") for path in Path(folder).rglob("*.py")]:
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
@@ -64,10 +64,10 @@ def test_the_audit_log_is_said_in_words(people: People) -> None:
                 written |= {part.value for part in ast.walk(call.args[-1]) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
     written = {action for action in written if action == action.strip(".")} | {"sign-in-provider.add", "sign-in-provider.change"}
     assert {"token.reveal", "setup", "sign-in.limited", "channel.disable", "price.create", "second-factor.add"} <= written and len(written) > 100
-    assert not [action for action in written if audit_words.said(action) == action]
+    assert not [action for action in written if audit_words.action_label(action) == action]
     with translation.override("zh-hans"):
-        assert not [action for action in written if not re.search("[\u4e00-\u9fff]", audit_words.said(action)) or re.search("[a-z]{4}", audit_words.said(action))]
-        assert audit_words.field("channel", "priority") == "优先级" and audit_words.field("", "reason") == "原因"
+        assert not [action for action in written if not re.search("[\u4e00-\u9fff]", audit_words.action_label(action)) or re.search("[a-z]{4}", audit_words.action_label(action))]
+        assert audit_words.field_label("channel", "priority") == "优先级" and audit_words.field_label("", "reason") == "原因"
     AuditEvent.write("wallet.top-up", people.staff, people.owner, "203.0.113.9", usd="40", reason="Welcome")
     AuditEvent.write(
         "channel.change", people.staff, None, None, changes={"priority": [1, 2], "sealed": ["••••••", "••••••"]}, rows=[{"kind": "apikey", "row": "k1", "did": "delete"}]

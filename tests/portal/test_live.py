@@ -86,11 +86,11 @@ def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:
 
     scope = {"user": people.owner, "cookies": {"airelays_zone": "Asia%2FShanghai"}, "headers": [(b"accept-language", b"zh-CN,zh;q=0.9,en;q=0.5")]}
     reader = reader_of(scope)
-    assert reader.zone == ZoneInfo("Asia/Shanghai") and reader.sees(get_language) == "zh-hans"
+    assert reader.zone == ZoneInfo("Asia/Shanghai") and reader.render(get_language) == "zh-hans"
     people.owner.language, people.owner.time_zone = "en", "Europe/Berlin"
     reader = reader_of(scope)
-    assert reader.zone == ZoneInfo("Europe/Berlin") and reader.sees(get_language) == "en"
-    assert reader_of({"user": people.other, "headers": []}).sees(get_language) == "en"
+    assert reader.zone == ZoneInfo("Europe/Berlin") and reader.render(get_language) == "en"
+    assert reader_of({"user": people.other, "headers": []}).render(get_language) == "en"
 
 
 async def live_rows(server: Server, cookies: str, whose: str, wanted: int, opened: asyncio.Event) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, action, address, display, moment
+from accounts.admin.base import BaseAdmin, action, client_ip, display, format_time
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
@@ -51,13 +51,13 @@ class ApiKeyInline(TabularInline):
     @display(description=_("left alone until"))
     def cooldown(self, key: ApiKey) -> str:
         rows = [row for row in key.cooldowns.all() if row.until > clock.now()]
-        return ", ".join(f"{moment(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
+        return ", ".join(f"{format_time(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
 
     @display(description=_("last use"))
     def last_use(self, key: ApiKey) -> str:
         """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
         at = self.last_uses.get(key.pk)
-        return moment(at) if at is not None else "—"
+        return format_time(at) if at is not None else "—"
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         """An inline lives as long as its request, so it can keep what its rows show."""
@@ -155,9 +155,9 @@ class ChannelAdmin(BaseAdmin):
     def out_of_service(self, channel: Channel) -> str:
         said = []
         for key in channel.keys.exclude(auto_disabled=""):
-            since = moment(key.auto_disabled_at) if key.auto_disabled_at else "—"
+            since = format_time(key.auto_disabled_at) if key.auto_disabled_at else "—"
             line = _("%(key)s, since %(since)s: %(why)s") % {"key": key, "since": since, "why": key.auto_disabled_reason}
-            again = _("tested again %(when)s") % {"when": moment(key.next_test_at)} if key.next_test_at else ""
+            again = _("tested again %(when)s") % {"when": format_time(key.next_test_at)} if key.next_test_at else ""
             said.append(f"{line} · {again}" if again else line)
         return "\n".join(said)
 
@@ -253,7 +253,7 @@ class ChannelAdmin(BaseAdmin):
             self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _TESTS_AT_ONCE}, messages.WARNING)
             return
         for channel in channels:
-            report(self, request, channel, test_channel(channel, request.user, address(request)))
+            report(self, request, channel, test_channel(channel, request.user, client_ip(request)))
 
     @admin.action(description=_("Tag…"), permissions=["change"])
     def tag_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> HttpResponse | None:
@@ -270,7 +270,7 @@ class ChannelAdmin(BaseAdmin):
                 channel.tags = " ".join(after)[:200]
                 with transaction.atomic():
                     channel.save()
-                    AuditEvent.write("channel.tag", request.user, channel, address(request), changes={"tags": [" ".join(before), channel.tags]})
+                    AuditEvent.write("channel.tag", request.user, channel, client_ip(request), changes={"tags": [" ".join(before), channel.tags]})
         self.message_user(request, _("%(n)d channel(s) tagged.") % {"n": len(chosen)}, messages.SUCCESS)
         return None
 
@@ -289,7 +289,7 @@ class ChannelAdmin(BaseAdmin):
             elif model:
                 text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
             return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now"))
-        report(self, request, channel, test_channel(channel, request.user, address(request)))
+        report(self, request, channel, test_channel(channel, request.user, client_ip(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
@@ -300,7 +300,7 @@ class ChannelAdmin(BaseAdmin):
             names = [name for name in request.POST.getlist("name") if name and len(name) <= 120 and not any(character.isspace() for character in name)]
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
-                AuditEvent.write("channel.add-models", request.user, channel, address(request), models=names[:200])
+                AuditEvent.write("channel.add-models", request.user, channel, client_ip(request), models=names[:200])
             self.message_user(request, _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel}, messages.SUCCESS)
             return redirect("admin:relay_channel_change", channel.pk)
         try:
@@ -333,7 +333,7 @@ class ChannelAdmin(BaseAdmin):
             return self.confirm(
                 request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else _("No key of this channel is out of service."), _("Put them back")
             )
-        count = sum(put_back(key, request.user, address(request)) for key in out)
+        count = sum(put_back(key, request.user, client_ip(request)) for key in out)
         self.message_user(request, _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel}, messages.SUCCESS)
         return redirect("admin:relay_channel_change", channel.pk)
 
@@ -366,7 +366,7 @@ class ChannelAdmin(BaseAdmin):
             text = _("A new channel with the same settings and models is made, disabled and without keys: paste them, then enable it.")
             return self.confirm(request, channel, _("Copy “%(name)s”") % {"name": channel}, text, _("Copy"))
         made = copy_channel(channel)
-        AuditEvent.write("channel.copy", request.user, made, address(request), of=channel.name)
+        AuditEvent.write("channel.copy", request.user, made, client_ip(request), of=channel.name)
         self.message_user(request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS)
         return redirect("admin:relay_channel_change", made.pk)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, address, display, moment
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, client_ip, display, format_time
 from portal.lib import clock
 from relay.channels import cooldowns
 from relay.models import Cooldown, FailureRule, Pool
@@ -91,15 +91,15 @@ class CooldownAdmin(ReadOnlyAdmin):
 
     @display(description=_("since"), ordering="since")
     def since_label(self, row: Cooldown) -> str:
-        return moment(row.since)
+        return format_time(row.since)
 
     @display(description=_("tried again"), ordering="until")
     def returns(self, row: Cooldown) -> str:
-        return str(_("with the next request")) if row.until <= clock.now() else f"{moment(row.until)} {timezone.localtime(row.until):%Z}"
+        return str(_("with the next request")) if row.until <= clock.now() else f"{format_time(row.until)} {timezone.localtime(row.until):%Z}"
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
-        count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, address(request))
+        count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, client_ip(request))
         self.message_user(request, _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count}, messages.SUCCESS)
 
     def has_end_permission(self, request: HttpRequest) -> bool:

@@ -13,7 +13,7 @@ from django.utils import formats
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, moment
+from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, format_time
 from portal.lib import money
 from relay.billing.ledger import proofs
 from relay.models import BooksProof, LedgerAccount, LedgerEntry
@@ -99,7 +99,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @display(description=_("time"), ordering="at")
     def time(self, row: LedgerEntry) -> str:
-        return moment(row.at)
+        return format_time(row.at)
 
     @display(description=_("amount"), ordering="amount")
     def amount_usd(self, row: LedgerEntry) -> str:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, UncountedPaginator, action, address, display, moment
+from accounts.admin.base import BaseAdmin, UncountedPaginator, action, client_ip, display, format_time
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay.admin.forms import TokenForm
@@ -80,9 +80,9 @@ class TokenAdmin(BaseAdmin):
         quota = form.cleaned_data.get("quota")
         if "quota" in form.changed_data:
             movements.set_quota(obj, None if quota is None else money.nano(quota))
-            AuditEvent.write("token.quota", request.user, obj, address(request), usd=None if quota is None else str(quota))
+            AuditEvent.write("token.quota", request.user, obj, client_ip(request), usd=None if quota is None else str(quota))
         if not change:
-            AuditEvent.write("token.create", request.user, obj, address(request), owner=obj.user.get_username())
+            AuditEvent.write("token.create", request.user, obj, client_ip(request), owner=obj.user.get_username())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
         account = quota_accounts()
@@ -101,7 +101,7 @@ class TokenAdmin(BaseAdmin):
 
     @display(description=_("last used"))
     def last_used(self, token: Any) -> str:
-        return moment(token.used_at) if token.used_at is not None else "—"
+        return format_time(token.used_at) if token.used_at is not None else "—"
 
     @display(description=_("used"), ordering="quota_used")
     def used(self, token: Any) -> str:
@@ -141,7 +141,7 @@ class TokenAdmin(BaseAdmin):
                 _("Rotate"),
                 danger=True,
             )
-        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=address(request)))
+        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=client_ip(request)))
 
     @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -149,7 +149,7 @@ class TokenAdmin(BaseAdmin):
         if request.method != "POST":
             text = _("The token is refused from now on and its running streams are ended. This cannot be undone.")
             return self.confirm(request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True)
-        lifecycle.revoke_token(token, actor=request.user, ip=address(request))
+        lifecycle.revoke_token(token, actor=request.user, ip=client_ip(request))
         self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
 
@@ -175,7 +175,7 @@ class TokenAdmin(BaseAdmin):
             }
             return render(request, "admin/confirm_many.html", context)
         for token in found:
-            lifecycle.revoke_token(token, actor=request.user, ip=address(request))
+            lifecycle.revoke_token(token, actor=request.user, ip=client_ip(request))
         self.message_user(request, _("%(n)s token(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
         return None
 

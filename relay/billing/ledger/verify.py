@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from django.db import connection
 
-from accounts.transactions import one_state
+from accounts.transactions import consistent_read
 from portal.lib import money
 from relay.models.ledger import EntryKind
 
@@ -108,7 +108,7 @@ def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
 
     Goes user by user: memory grows with the entries of one user and with the number of users.
     """
-    with _sorting_on_disk(), one_state():
+    with _sorting_on_disk(), consistent_read():
         return _verify(progress)
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from accounts.models import GroupSettings, Limited, User
-from accounts.transactions import one_state
+from accounts.transactions import consistent_read
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger.lines import BudgetLine
@@ -45,7 +45,7 @@ def _log_once(problem: str) -> None:
 
 def load_snapshot() -> Snapshot:
     """The configuration at one moment. 12 queries, independent of its size."""
-    with one_state():
+    with consistent_read():
         return _load_snapshot()
 
 
