@@ -85,7 +85,7 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
             for row in found:
                 setattr(row, field, value)
                 row.save()
-                AuditEvent.write(action, request.user, row, client_ip(request))
+                AuditEvent.write(action, request.user, row, request_ip(request))
         return found
 
 
@@ -125,7 +125,7 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
         return len(rows)
 
 
-def client_ip(request: HttpRequest) -> str | None:
+def request_ip(request: HttpRequest) -> str | None:
     """Return the client's IP address, for the audit log."""
     return request.META.get("REMOTE_ADDR") or None
 

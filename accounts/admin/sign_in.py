@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
-from accounts.admin.base import BaseAdmin, client_ip, display
+from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent, Invitation
 from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret
@@ -166,6 +166,6 @@ class ProviderAdmin(BaseAdmin):
     def _audit(self, request: HttpRequest, app: Any, did: str) -> None:
         """Audit a change without comparing fields, since the settings contain the encrypted secret."""
         AuditEvent.write(
-            f"sign-in-provider.{did}", request.user, app, client_ip(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
+            f"sign-in-provider.{did}", request.user, app, request_ip(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
         )
         self.message_user(request, _("Register the redirect URL at the provider: %(url)s") % {"url": request.build_absolute_uri(self.callback(app))}, messages.INFO)

@@ -37,7 +37,7 @@ class TokenPurpose(models.TextChoices):
     TASKS = "tasks", _("tasks")
 
 
-def make_secret() -> str:
+def make_token_secret() -> str:
     """Return a new relay token: `sk-` and 48 letters and digits, 285 random bits."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     return "sk-" + "".join(secrets.choice(alphabet) for _ in range(48))

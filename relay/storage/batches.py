@@ -237,7 +237,7 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
         if existing.state == UploadState.STORED:
             return True
         files.remove(existing)
-    writer = files.UploadWriter(files.begin_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-")))
+    writer = files.UploadWriter(files.reserve_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-")))
     try:
         for body in rows.values_list("body", flat=True).iterator(chunk_size=200):
             data = body.encode() + b"\n"

@@ -118,7 +118,7 @@ def check_file_size(size: int) -> None:
         raise RequestTooLarge(f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's administrator.", code="file_too_large")
 
 
-def begin_upload(user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
+def reserve_upload(user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
     """Write the row of a file that is about to be received, reserving `reserved` bytes. Raises RequestTooLarge.
 
     `owner` is the worker that receives it, `session` the upload that it is a part of, `name` its id without the prefix

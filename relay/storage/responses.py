@@ -34,7 +34,7 @@ def find_response(user_id: int, response_id: str) -> StoredResponse | None:
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
 
 
-def read_turn(user_id: int, response_id: str) -> StoredTurn | None:
+def find_turn(user_id: int, response_id: str) -> StoredTurn | None:
     """Return a response turn with the items before it, None when it is not, or no longer, stored for this user."""
     row = newest = find_response(user_id, response_id)
     if row is None or newest is None:

@@ -12,7 +12,7 @@ from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import Model, Token
-from relay.models.token import make_secret
+from relay.models.token import make_token_secret
 
 
 def create_token(
@@ -27,7 +27,7 @@ def create_token(
     purpose: str = "",
 ) -> tuple[Token, str]:
     """Create a token. Returns it and its secret, which is not stored in clear."""
-    secret = make_secret()
+    secret = make_token_secret()
     token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips), purpose=purpose)
     token.set_secret(secret)
     with transaction.atomic():
@@ -39,7 +39,7 @@ def create_token(
 
 def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
     """Give a token a new secret and return it. The old one stops working on every worker within a second."""
-    secret = make_secret()
+    secret = make_token_secret()
     with transaction.atomic():
         announce(Change.TOKEN, [token.digest])
         token.set_secret(secret)

@@ -22,7 +22,7 @@ from relay.billing.ledger.backfill import LedgerBackfill, insert_rows
 from relay.billing.ledger.writer import COLUMNS
 from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPrice, Token, UsageRecord
 from relay.models.incident import Severity
-from relay.models.token import make_secret
+from relay.models.token import make_token_secret
 
 _CHUNK: Final = 10_000  # requests of one transaction
 _TOP_UP: Final = 25_000_000_000  # nano-USD
@@ -168,7 +168,7 @@ def _tokens(plan: SeedPlan, users: list[User], rng: random.Random) -> list[tuple
             hint=f"sk-seed…{number % 10_000:04}",
         )
         if number == 0:  # one that can be revealed
-            token.set_secret(make_secret())
+            token.set_secret(make_token_secret())
         tokens.append(token)
     with transaction.atomic():
         Token.objects.bulk_create(tokens, batch_size=1000)

@@ -238,7 +238,7 @@ def test_a_key_shows_when_it_was_used_last(people: People) -> None:
             endpoint="chat.completions", streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5,
         )  # fmt: skip
     page = signed_in(people.staff).get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
-    assert page.count(format_time(at - timedelta(seconds=5))) == 1 and moment(at - timedelta(seconds=500)) not in page
+    assert page.count(format_time(at - timedelta(seconds=5))) == 1 and format_time(at - timedelta(seconds=500)) not in page
 
 
 def test_a_copied_channel_has_no_keys_and_serves_nothing_yet(people: People) -> None:

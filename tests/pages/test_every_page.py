@@ -157,14 +157,14 @@ def _more(known: dict[str, Any]) -> None:
     """Three times as much of everything that pages list."""
     from accounts.models import AuditEvent
     from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Incident, Model, ModelPrice, Token
-    from relay.models.token import make_secret
+    from relay.models.token import make_token_secret
 
     owner = User.objects.get(pk=known["user"])
     for number in range(30):
         user = User.objects.create_user(f"more-{number}")
         for whose in (user, owner):
             token = Token(user=whose, name=f"more {number}")
-            token.set_secret(make_secret())
+            token.set_secret(make_token_secret())
             token.save()
         channel = Channel.objects.create(name=f"more {number}", provider="demo", tags="more")
         key = ApiKey(channel=channel if number else Channel.objects.get(pk=known["channel"]))

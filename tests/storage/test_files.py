@@ -19,7 +19,7 @@ def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    sink = files.UploadWriter(files.begin_upload(people.owner.pk, 10, "me"))
+    sink = files.UploadWriter(files.reserve_upload(people.owner.pk, 10, "me"))
     monkeypatch.setattr("os.fsync", full)
     try:
         sink.write(b"0123456789")
@@ -34,7 +34,7 @@ def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_
     from relay.models import Upload
     from relay.storage import files
 
-    sink = files.UploadWriter(files.begin_upload(people.other.pk, 3, "me"))
+    sink = files.UploadWriter(files.reserve_upload(people.other.pk, 3, "me"))
     sink.write(b"abc")
     path = files.path_of(sink.finish("stored", "a", "user_data", "text/plain").storage_name)
     assert path.exists()

@@ -14,7 +14,7 @@ def test_differences_between_disk_and_records_are_found_and_mended(people: Peopl
     from relay.storage import files, files_check
 
     def make(content: bytes) -> Upload:
-        sink = files.UploadWriter(files.begin_upload(people.owner.pk, len(content), "me"))
+        sink = files.UploadWriter(files.reserve_upload(people.owner.pk, len(content), "me"))
         sink.write(content)
         return sink.finish("stored", "a", "user_data", "text/plain")
 

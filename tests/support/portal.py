@@ -104,7 +104,7 @@ class People:
 def stored_for(user: Any, name: str = "mine.txt") -> Any:
     from relay.storage import files
 
-    sink = files.UploadWriter(files.begin_upload(user.pk, 3, "me"))
+    sink = files.UploadWriter(files.reserve_upload(user.pk, 3, "me"))
     sink.write(b"abc")
     return sink.finish("stored", name, "user_data", "text/plain")
 

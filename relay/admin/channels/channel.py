@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, action, client_ip, display, format_time
+from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
@@ -253,7 +253,7 @@ class ChannelAdmin(BaseAdmin):
             self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _TESTS_AT_ONCE}, messages.WARNING)
             return
         for channel in channels:
-            report(self, request, channel, test_channel(channel, request.user, client_ip(request)))
+            report(self, request, channel, test_channel(channel, request.user, request_ip(request)))
 
     @admin.action(description=_("Tag…"), permissions=["change"])
     def tag_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> HttpResponse | None:
@@ -270,7 +270,7 @@ class ChannelAdmin(BaseAdmin):
                 channel.tags = " ".join(after)[:200]
                 with transaction.atomic():
                     channel.save()
-                    AuditEvent.write("channel.tag", request.user, channel, client_ip(request), changes={"tags": [" ".join(before), channel.tags]})
+                    AuditEvent.write("channel.tag", request.user, channel, request_ip(request), changes={"tags": [" ".join(before), channel.tags]})
         self.message_user(request, _("%(n)d channel(s) tagged.") % {"n": len(chosen)}, messages.SUCCESS)
         return None
 
@@ -289,7 +289,7 @@ class ChannelAdmin(BaseAdmin):
             elif model:
                 text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
             return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now"))
-        report(self, request, channel, test_channel(channel, request.user, client_ip(request)))
+        report(self, request, channel, test_channel(channel, request.user, request_ip(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
@@ -300,7 +300,7 @@ class ChannelAdmin(BaseAdmin):
             names = [name for name in request.POST.getlist("name") if name and len(name) <= 120 and not any(character.isspace() for character in name)]
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
-                AuditEvent.write("channel.add-models", request.user, channel, client_ip(request), models=names[:200])
+                AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=names[:200])
             self.message_user(request, _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel}, messages.SUCCESS)
             return redirect("admin:relay_channel_change", channel.pk)
         try:
@@ -333,7 +333,7 @@ class ChannelAdmin(BaseAdmin):
             return self.confirm(
                 request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else _("No key of this channel is out of service."), _("Put them back")
             )
-        count = sum(put_back(key, request.user, client_ip(request)) for key in out)
+        count = sum(put_back(key, request.user, request_ip(request)) for key in out)
         self.message_user(request, _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel}, messages.SUCCESS)
         return redirect("admin:relay_channel_change", channel.pk)
 
@@ -366,7 +366,7 @@ class ChannelAdmin(BaseAdmin):
             text = _("A new channel with the same settings and models is made, disabled and without keys: paste them, then enable it.")
             return self.confirm(request, channel, _("Copy “%(name)s”") % {"name": channel}, text, _("Copy"))
         made = copy_channel(channel)
-        AuditEvent.write("channel.copy", request.user, made, client_ip(request), of=channel.name)
+        AuditEvent.write("channel.copy", request.user, made, request_ip(request), of=channel.name)
         self.message_user(request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS)
         return redirect("admin:relay_channel_change", made.pk)
 

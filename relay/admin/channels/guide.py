@@ -17,7 +17,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.admin.base import client_ip
+from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
@@ -164,7 +164,7 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
         with transaction.atomic():
             made.save()
             ChannelEvent.write(made.pk, "created", "", request.user)
-            AuditEvent.write("channel.add", request.user, made, client_ip(request), provider=made.provider)
+            AuditEvent.write("channel.add", request.user, made, request_ip(request), provider=made.provider)
         messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
         return _on("channel", made)
     vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
@@ -187,7 +187,7 @@ def _keys(request: HttpRequest, channel: Channel) -> Any:
                     key.set_secret(secret)
                     with transaction.atomic():
                         key.save()
-                        AuditEvent.write("apikey.add", request.user, key, client_ip(request), channel=channel.name)
+                        AuditEvent.write("apikey.add", request.user, key, request_ip(request), channel=channel.name)
                 if secrets:
                     messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
                 return _on("keys", channel)
@@ -201,7 +201,7 @@ def _models(request: HttpRequest, channel: Channel) -> Any:
         if clean or channel.served.exists():
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in clean])
-                AuditEvent.write("channel.add-models", request.user, channel, client_ip(request), models=clean[:200])
+                AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
             return _on("models", channel)
         messages.error(request, _("Tick or type at least one model."))
@@ -217,7 +217,7 @@ def _models(request: HttpRequest, channel: Channel) -> Any:
 
 def _test(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
-        result = test_channel(channel, request.user, client_ip(request))
+        result = test_channel(channel, request.user, request_ip(request))
         (messages.success if result.ok else messages.error)(request, result.message)
         if result.ok:
             return _on("test", channel)
@@ -235,7 +235,7 @@ def _open(request: HttpRequest, channel: Channel) -> Any:
                 model.is_open = is_open
                 with transaction.atomic():
                     model.save()
-                    AuditEvent.write("model.open" if is_open else "model.close", request.user, model, client_ip(request))
+                    AuditEvent.write("model.open" if is_open else "model.close", request.user, model, request_ip(request))
         return _on("open", channel)
     return {"models": models}
 
@@ -257,7 +257,7 @@ def _prices(request: HttpRequest, channel: Channel) -> Any:
                 continue
             with transaction.atomic():
                 price.save()
-                AuditEvent.write("modelprice.add", request.user, price, client_ip(request), input=str(into), output=str(out))
+                AuditEvent.write("modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out))
         if not wrong:
             return _on("prices", channel)
     found, _unknown = price_import.propose_changes(models)
@@ -276,7 +276,7 @@ def _user(request: HttpRequest, channel: Channel | None) -> Any:
         data = form.cleaned_data
         with transaction.atomic():
             user = User.objects.create_user(data["username"], data["email"], data["password"])
-            AuditEvent.write("user.add", request.user, user, client_ip(request))
+            AuditEvent.write("user.add", request.user, user, request_ip(request))
             if data["balance"] is None:
                 movements.set_unlimited(user, True)
             elif data["balance"]:
@@ -295,7 +295,7 @@ def _token(request: HttpRequest, channel: Channel | None) -> Any:
     secret = ""
     model = Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first() if channel else None
     if request.method == "POST" and user is not None:
-        _made, secret = lifecycle.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=client_ip(request))
+        _made, secret = lifecycle.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=request_ip(request))
     return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else MODEL}
 
 

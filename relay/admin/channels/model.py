@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, action, client_ip, display
+from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock, money
 from relay.admin.forms import ModelForm
@@ -162,7 +162,7 @@ class ModelAdmin(BaseAdmin):
         if request.method == "POST" and form.is_valid():
             data = form.cleaned_data
             model, made = add_gpt(data["link"], data["name"], list(data["channels"]), data["is_open"])
-            AuditEvent.write("model.add-gpt", request.user, model, client_ip(request), made=made)
+            AuditEvent.write("model.add-gpt", request.user, model, request_ip(request), made=made)
             said = _("“%(name)s” is there.") if made else _("“%(name)s” was there already; the channels serve it.")
             self.message_user(request, said % {"name": model.name}, messages.SUCCESS)
             return redirect("admin:relay_model_change", model.pk) if "another" not in request.POST else redirect("admin:relay_model_add_gpt")
@@ -207,7 +207,7 @@ class ModelAdmin(BaseAdmin):
         found, unknown = price_import.propose_changes(chosen)
         if request.POST.get("confirmed"):
             ticked = set(request.POST.getlist("model"))
-            count = price_import.apply_proposals([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=client_ip(request))
+            count = price_import.apply_proposals([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=request_ip(request))
             self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
             return None
         context = {**self.admin_site.each_context(request), "title": _("List prices"), "opts": self.model._meta, "proposals": found, "unknown": unknown, "chosen": chosen}

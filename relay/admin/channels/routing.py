@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, client_ip, display, format_time
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, display, format_time, request_ip
 from portal.lib import clock
 from relay.channels import cooldowns
 from relay.models import Cooldown, FailureRule, Pool
@@ -99,7 +99,7 @@ class CooldownAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
-        count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, client_ip(request))
+        count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, request_ip(request))
         self.message_user(request, _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count}, messages.SUCCESS)
 
     def has_end_permission(self, request: HttpRequest) -> bool:

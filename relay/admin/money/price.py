@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, action, client_ip, display, format_time
+from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock, money
 from relay.models import ModelPrice
@@ -58,7 +58,7 @@ class ModelPriceAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelPrice, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        AuditEvent.write("price.change" if change else "price.create", request.user, obj, client_ip(request), input=str(obj.input), output=str(obj.output))
+        AuditEvent.write("price.change" if change else "price.create", request.user, obj, request_ip(request), input=str(obj.input), output=str(obj.output))
 
     @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from accounts.admin.base import BaseAdmin, action, client_ip, display
+from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent
 from portal.lib import money
 from portal.lib.crypto import Undecryptable
@@ -84,9 +84,9 @@ class RedemptionBatchAdmin(BaseAdmin):
     def save_model(self, request: HttpRequest, obj: RedemptionBatch, form: Any, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
-            AuditEvent.write("codes.change", request.user, obj, client_ip(request))
+            AuditEvent.write("codes.change", request.user, obj, request_ip(request))
             return
-        batch, _ = create_codes(obj.name, money.nano(form.cleaned_data["usd"]), obj.count, actor=request.user, expires_at=obj.expires_at, ip=client_ip(request))
+        batch, _ = create_codes(obj.name, money.nano(form.cleaned_data["usd"]), obj.count, actor=request.user, expires_at=obj.expires_at, ip=request_ip(request))
         obj.pk, obj.amount, obj.created_by = batch.pk, batch.amount, batch.created_by
 
     def response_add(self, request: HttpRequest, obj: RedemptionBatch, post_url_continue: str | None = None) -> HttpResponse:
@@ -99,7 +99,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         rows = self._open(request, batch)
         if rows is None:
             return redirect("admin:relay_redemptionbatch_change", batch.pk)
-        AuditEvent.write("codes.show", request.user, batch, client_ip(request))
+        AuditEvent.write("codes.show", request.user, batch, request_ip(request))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Codes “%(batch)s”") % {"batch": batch},
@@ -118,7 +118,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         rows = self._open(request, batch)
         if rows is None:
             return redirect("admin:relay_redemptionbatch_change", batch.pk)
-        AuditEvent.write("codes.export", request.user, batch, client_ip(request))
+        AuditEvent.write("codes.export", request.user, batch, request_ip(request))
         response = HttpResponse(
             content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="codes-{batch.pk}.csv"', "Cache-Control": "no-store"}
         )
@@ -136,7 +136,7 @@ class RedemptionBatchAdmin(BaseAdmin):
             return self.confirm(request, batch, _("Disable “%(batch)s”") % {"batch": batch}, _("Codes that nobody has redeemed yet become worthless."), _("Disable"), danger=True)
         with transaction.atomic():
             count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
-            AuditEvent.write("codes.disable", request.user, batch, client_ip(request), count=count)
+            AuditEvent.write("codes.disable", request.user, batch, request_ip(request), count=count)
         self.message_user(request, _("%(count)s code(s) disabled.") % {"count": count}, messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_change", batch.pk)
 

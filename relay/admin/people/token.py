@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 
-from accounts.admin.base import BaseAdmin, UncountedPaginator, action, client_ip, display, format_time
+from accounts.admin.base import BaseAdmin, UncountedPaginator, action, display, format_time, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay.admin.forms import TokenForm
 from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
-from relay.models.token import STATES, make_secret
+from relay.models.token import STATES, make_token_secret
 from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts
 
@@ -73,16 +73,16 @@ class TokenAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         if not change:
-            secret = make_secret()
+            secret = make_token_secret()
             obj.set_secret(secret)
             request.new_token_secret = secret  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
         super().save_model(request, obj, form, change)
         quota = form.cleaned_data.get("quota")
         if "quota" in form.changed_data:
             movements.set_quota(obj, None if quota is None else money.nano(quota))
-            AuditEvent.write("token.quota", request.user, obj, client_ip(request), usd=None if quota is None else str(quota))
+            AuditEvent.write("token.quota", request.user, obj, request_ip(request), usd=None if quota is None else str(quota))
         if not change:
-            AuditEvent.write("token.create", request.user, obj, client_ip(request), owner=obj.user.get_username())
+            AuditEvent.write("token.create", request.user, obj, request_ip(request), owner=obj.user.get_username())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
         account = quota_accounts()
@@ -141,7 +141,7 @@ class TokenAdmin(BaseAdmin):
                 _("Rotate"),
                 danger=True,
             )
-        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=client_ip(request)))
+        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=request_ip(request)))
 
     @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -149,7 +149,7 @@ class TokenAdmin(BaseAdmin):
         if request.method != "POST":
             text = _("The token is refused from now on and its running streams are ended. This cannot be undone.")
             return self.confirm(request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True)
-        lifecycle.revoke_token(token, actor=request.user, ip=client_ip(request))
+        lifecycle.revoke_token(token, actor=request.user, ip=request_ip(request))
         self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
 
@@ -175,7 +175,7 @@ class TokenAdmin(BaseAdmin):
             }
             return render(request, "admin/confirm_many.html", context)
         for token in found:
-            lifecycle.revoke_token(token, actor=request.user, ip=client_ip(request))
+            lifecycle.revoke_token(token, actor=request.user, ip=request_ip(request))
         self.message_user(request, _("%(n)s token(s) revoked.") % {"n": len(found)}, messages.SUCCESS)
         return None
 

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from accounts.admin.base import action, client_ip, display
+from accounts.admin.base import action, display, request_ip
 from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.view_as import may_view_as
@@ -140,7 +140,7 @@ class PayingUserAdmin(UserAdmin):
             try:
                 with transaction.atomic():
                     move(user, amount, actor=request.user, reason=reason)
-                    AuditEvent.write("wallet.top-up" if adds else "wallet.deduct", request.user, user, client_ip(request), usd=money.plain(amount), reason=reason)
+                    AuditEvent.write("wallet.top-up" if adds else "wallet.deduct", request.user, user, request_ip(request), usd=money.plain(amount), reason=reason)
             except movements.NotEnough as error:
                 form.add_error("amount", str(error))
             else:
@@ -171,7 +171,7 @@ class PayingUserAdmin(UserAdmin):
             return self.confirm(request, user, title % names, text % names, _("Make unlimited") if limited else _("Limit to the balance"))
         with transaction.atomic():
             movements.set_unlimited(user, limited)
-            AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, client_ip(request))
+            AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, request_ip(request))
         said = _("%(user)s is unlimited now.") if limited else _("%(user)s is limited to the balance now.")
         self.message_user(request, said % {"user": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
@@ -202,7 +202,7 @@ class PayingUserAdmin(UserAdmin):
                 "name": user
             }
             return self.confirm(request, user, _("GeekAI bundle for %(name)s") % {"name": user}, text, _("Make the three tokens"))
-        rows = make_bundle(user, settings.CONFIG.origin(request), actor=request.user, ip=client_ip(request))
+        rows = make_bundle(user, settings.CONFIG.origin(request), actor=request.user, ip=request_ip(request))
         context = {**self.admin_site.each_context(request), "title": _("GeekAI bundle for %(name)s") % {"name": user}, "opts": self.model._meta, "object": user, "rows": rows}
         response = render(request, "admin/relay/token/geekai.html", context)
         response["Cache-Control"] = "no-store"
@@ -249,6 +249,6 @@ class PayingUserAdmin(UserAdmin):
             return self.confirm(request, user, _("Remove the second factors of %(name)s") % {"name": user}, text, _("Remove them"), danger=True)
         with transaction.atomic():
             count, _rows = rows.delete()
-            AuditEvent.write("second-factor.reset", request.user, user, client_ip(request), count=count)
+            AuditEvent.write("second-factor.reset", request.user, user, request_ip(request), count=count)
         self.message_user(request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)

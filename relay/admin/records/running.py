@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import client_ip
+from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from relay.usage import running
 
@@ -40,7 +40,7 @@ def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
         raise Http404
     if request.method == "POST":
         with transaction.atomic():
-            AuditEvent.write("request.end", request.user, None, client_ip(request), request_id=request_id)
+            AuditEvent.write("request.end", request.user, None, request_ip(request), request_id=request_id)
             running.end_request(request_id)
         said = _("%(id)s is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
         messages.success(request, said % {"id": request_id})

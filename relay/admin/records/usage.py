@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import ReadOnlyAdmin, action, client_ip
+from accounts.admin.base import ReadOnlyAdmin, action, request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import money
 from relay.error_texts import explained
@@ -98,7 +98,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         """The records of the last days as CSV, streamed. Takes the filters of the list and of the report."""
         days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
         rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
-        AuditEvent.write("usage.export", request.user, None, client_ip(request), days=days, **chosen)
+        AuditEvent.write("usage.export", request.user, None, request_ip(request), days=days, **chosen)
         response = StreamingHttpResponse(csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         return response

@@ -9,7 +9,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, client_ip, display
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, request_ip
 from accounts.models import AuditEvent
 from relay.models import Batch, Conversation, StoredResponse
 from relay.storage import batches
@@ -30,7 +30,7 @@ class _KeptAdmin(BaseAdmin):
         return False
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        AuditEvent.write(f"{obj._meta.model_name}.delete", request.user, None, client_ip(request), id=str(obj), user=obj.user.username)
+        AuditEvent.write(f"{obj._meta.model_name}.delete", request.user, None, request_ip(request), id=str(obj), user=obj.user.username)
         obj.delete()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -111,6 +111,6 @@ class BatchAdmin(ReadOnlyAdmin):
         count = 0
         for batch in rows.exclude(status__in=[*Batch.ENDED, Batch.Status.CANCELLING]):
             batches.cancel_batch(batch)
-            AuditEvent.write("batch.cancel", request.user, None, client_ip(request), id=batch.batch_id)
+            AuditEvent.write("batch.cancel", request.user, None, request_ip(request), id=batch.batch_id)
             count += 1
         self.message_user(request, _("%(count)s batch(es) will end.") % {"count": count}, messages.SUCCESS)

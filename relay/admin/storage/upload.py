@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, client_ip, display
+from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent
 from relay.models import Upload
 from relay.models.upload import UploadState
@@ -41,7 +41,7 @@ class UploadAdmin(BaseAdmin):
         return str(filesizeformat(upload.size))
 
     def delete_model(self, request: HttpRequest, obj: Upload) -> None:
-        AuditEvent.write("upload.delete", request.user, None, client_ip(request), file=obj.file_id, name=obj.filename, user=obj.user.username)
+        AuditEvent.write("upload.delete", request.user, None, request_ip(request), file=obj.file_id, name=obj.filename, user=obj.user.username)
         files.remove(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Upload]) -> None:

@@ -137,7 +137,7 @@ async def _begin(run: Runtime, user_id: int, reserved: int, session: UploadSessi
     """Reserve space and open the file. A client that disconnects meanwhile must not leave space reserved."""
 
     def open_sink() -> UploadWriter:
-        upload = files.begin_upload(user_id, reserved, run.reservations.owner, session)
+        upload = files.reserve_upload(user_id, reserved, run.reservations.owner, session)
         try:
             return UploadWriter(upload)
         except BaseException:

@@ -192,7 +192,7 @@ async def _load_history(turn: ResponseTurn) -> None:
     """Load the items of earlier turns. Raises RelayError."""
     request = turn.parsed
     if request.previous_id:
-        found = await snapshot_cache.in_thread(stored_responses.read_turn, turn.caller.user_id, request.previous_id)
+        found = await snapshot_cache.in_thread(stored_responses.find_turn, turn.caller.user_id, request.previous_id)
         if found is None:
             message = f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send the whole conversation as “input”."
             raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
