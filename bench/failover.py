@@ -59,7 +59,7 @@ def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[BenchTarge
         yield BenchTarget("portal", port, process, token=made.stdout.split()[-1])
 
 
-def load(target: BenchTarget, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
+def run_load(target: BenchTarget, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", str(connections), "--token", target.token, "--requests", str(requests), "--model", model]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -93,12 +93,12 @@ def main() -> None:
             (folder / "calm").mkdir()
             (folder / "rough").mkdir()
             with portal([("first", base.format(well)), ("second", base.format(well))], folder / "calm") as target:
-                load(target, 1000, options.connections, "warm")
-                calm = load(target, options.requests, options.connections)
+                run_load(target, 1000, options.connections, "warm")
+                calm = run_load(target, options.requests, options.connections)
             with portal([("dead", base.format(dead)), ("flapping", base.format(flapping)), ("well", base.format(well))], folder / "rough") as target:
                 # The worker, not its circuits: only the last channel serves it.
-                load(target, 1000, options.connections, "warm")
-                rough = load(target, options.requests, options.connections)
+                run_load(target, 1000, options.connections, "warm")
+                rough = run_load(target, options.requests, options.connections)
             asked, ended = attempts(folder / "rough" / "state.sqlite3")
     for label, found in (("two that are well", calm), ("dead, flapping, well", rough)):
         print(f"{label:22} {found['requests']} answers, {found['errors']} errors, p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms, {found['rps']:.0f}/s")

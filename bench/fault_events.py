@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,7 +110,8 @@ def _disconnects(model: str, stream: bool, after: float, until_read: bool, ends:
 
 def _records(target: FaultTarget, model: str) -> list[str]:
     assert target.query is not None  # noqa: S101  # checked by the callers
-    return [row[0] for row in target.query(f"SELECT end_reason FROM relay_usagerecord WHERE model = '{model}' ORDER BY id")]  # noqa: S608  # names of ours
+    sql = f"SELECT end_reason FROM relay_usagerecord WHERE model = '{model}' ORDER BY id"  # noqa: S608  # own names
+    return [row[0] for row in target.query(sql)]
 
 
 def _disconnects_at_end(target: FaultTarget, upstream: Upstream) -> str:
@@ -224,7 +226,8 @@ def _database_away(target: FaultTarget, upstream: Upstream) -> str:
 
 
 def _lock_sqlite(target: FaultTarget, seconds: float) -> None:
-    connection = sqlite3.connect(os.path.join(target.env["AIRELAYS_DATA_DIR"], "state.sqlite3"), timeout=30, isolation_level=None)  # noqa: PTH118  # a string from the environment
+    file = Path(target.env["AIRELAYS_DATA_DIR"]) / "state.sqlite3"
+    connection = sqlite3.connect(file, timeout=30, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)

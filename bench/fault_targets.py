@@ -58,7 +58,9 @@ class FaultTarget:
         """Wait for the usage record of a request; None when there is none, or it cannot be read."""
         until = time.monotonic() + seconds
         while self.query is not None and time.monotonic() < until:
-            rows = self.query(f"SELECT {', '.join(_COLUMNS)} FROM relay_usagerecord WHERE request_id = '{request_id}'")  # noqa: S608  # an id that the relay made
+            columns = ", ".join(_COLUMNS)
+            sql = f"SELECT {columns} FROM relay_usagerecord WHERE request_id = '{request_id}'"  # noqa: S608  # own ids
+            rows = self.query(sql)
             if rows:
                 found = dict(zip(_COLUMNS, rows[0], strict=True))
                 if isinstance(found["attempt_log"], str):

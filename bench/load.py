@@ -19,7 +19,7 @@ import uvloop
 
 from bench.upstream import CHUNKS, PACE
 
-WORDS = [f"word{i} " for i in range(CHUNKS - 1)]
+EXPECTED_WORDS = [f"word{i} " for i in range(CHUNKS - 1)]
 
 
 class Connection:
@@ -88,8 +88,8 @@ def check(case: str, body: bytes) -> None:
             content = choice["delta"].get("content")
             if content:
                 words.append(content)
-    if words != WORDS:
-        raise ValueError(f"the stream carries {len(words)} of {len(WORDS)} words")
+    if words != EXPECTED_WORDS:
+        raise ValueError(f"the stream carries {len(words)} of {len(EXPECTED_WORDS)} words")
 
 
 def quantile(values: list[float], share: float) -> float:

@@ -26,11 +26,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / ".peers"
 LITELLM = "litellm[proxy]==1.106.2"
-TICK = os.sysconf("SC_CLK_TCK")
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 TARGET_ORDER = ("nginx", "bare", "portal", "litellm")
 
 # (case, connections, requests at scale 1). LiteLLM gets a tenth: it would take an hour otherwise.
-CASES = (
+LOAD_CASES = (
     ("plain", 1, 2000), ("plain", 20, 10000), ("plain", 200, 10000),
     ("burst", 1, 1000), ("burst", 20, 5000), ("burst", 200, 5000),
     ("paced", 1, 5), ("paced", 20, 200), ("paced", 200, 2000),
@@ -71,7 +71,7 @@ def cpu_seconds(pid: int) -> float:
     for member in family(pid):
         fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
         total += int(fields[11]) + int(fields[12])
-    return total / TICK
+    return total / CLOCK_TICKS
 
 
 def rss_mib(pid: int) -> float:
@@ -232,7 +232,7 @@ def main() -> None:
                     continue
                 with STARTERS[target_name](upstream, folder) as target:
                     load(target, "plain", 20, 100 if target_name == "litellm" else 2000)  # warm
-                    for case, connections, requests in CASES:
+                    for case, connections, requests in LOAD_CASES:
                         if case not in options.cases.split(",") or connections not in wanted:
                             continue
                         slow = 1.0 if target_name != "litellm" else 0.3 if case == "paced" else 0.1

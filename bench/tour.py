@@ -22,8 +22,10 @@ from bench.pages import ALL_PAGES, PortalPage
 ROOT: Final = Path(__file__).resolve().parent.parent
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
 CUT_OFF: Final = """() => Math.max(0, ...[...document.querySelectorAll("table")].map(table => {
-  for (let box = table.parentElement; box; box = box.parentElement)
-    if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return box.scrollWidth - box.clientWidth;
+  for (let box = table.parentElement; box; box = box.parentElement) {
+    const overflow = getComputedStyle(box).overflowX;
+    if (["auto", "scroll", "hidden"].includes(overflow)) return box.scrollWidth - box.clientWidth;
+  }
   return 0;
 }))"""
 """A script that returns the pixels of the widest table that are visible only by scrolling."""

@@ -34,7 +34,7 @@ def chunk(content: str | None, finish: str | None = None) -> bytes:
 
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": 12 + CHUNKS, "prompt_tokens_details": {"cached_tokens": 0}}
-EVENTS = [chunk(f"word{i} ") for i in range(CHUNKS - 1)] + [chunk(None, "stop")]
+STREAM_EVENTS = [chunk(f"word{i} ") for i in range(CHUNKS - 1)] + [chunk(None, "stop")]
 USAGE_EVENT = (
     b"data: " + json.dumps({"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "bench", "choices": [], "usage": USAGE}).encode() + b"\n\n"
 )
@@ -60,10 +60,10 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-BURST = {asked: STREAM_HEAD + b"".join(framed(event) for event in [*EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)}
+BURST = {asked: STREAM_HEAD + b"".join(framed(event) for event in [*STREAM_EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)}
 
 
-class Upstream(asyncio.Protocol):
+class UpstreamServer(asyncio.Protocol):
     fail = 0.0
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Upstream(asyncio.Protocol):
         self.transport.write(STREAM_HEAD)
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for event in EVENTS:
+        for event in STREAM_EVENTS:
             self.transport.write(framed(event))
             due += PACE
             await asyncio.sleep(max(0, due - loop.time()))
@@ -137,14 +137,14 @@ class Upstream(asyncio.Protocol):
             await asyncio.sleep(random.uniform(0.5, 4))  # noqa: S311
         self.transport.write(STREAM_HEAD)
         for number in range(random.randint(10, 50)):  # noqa: S311
-            self.transport.write(framed(EVENTS[number % (CHUNKS - 1)]))
+            self.transport.write(framed(STREAM_EVENTS[number % (CHUNKS - 1)]))
             await asyncio.sleep(0.1)
             if number == 8 and fate > 0.94:
                 self.transport.abort()
                 return
             if number == 8 and fate > 0.90:
                 await asyncio.sleep(60)  # the relay times out earlier
-        self.transport.write(framed(EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n")
+        self.transport.write(framed(STREAM_EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n")
 
     async def endless(self) -> None:
         self.transport.write(STREAM_HEAD)
@@ -156,7 +156,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(UpstreamServer, "127.0.0.1", port, backlog=1024)
     print("ready", flush=True)
     await server.serve_forever()
 
@@ -166,5 +166,5 @@ if __name__ == "__main__":
     parser.add_argument("port", type=int)
     parser.add_argument("--fail", type=float, default=0.0)
     options = parser.parse_args()
-    Upstream.fail = options.fail
+    UpstreamServer.fail = options.fail
     uvloop.run(main(options.port))

@@ -15,5 +15,5 @@ class RelayConfig(AppConfig):
         from relay import signals
         from relay.models import AllowedUpstream
 
-        signals.connect()
+        signals.connect_signals()
         outbound.allowances = AllowedUpstream.allowances

@@ -87,7 +87,7 @@ def _failed(job: ScheduledJob, error: Exception) -> None:
             fault.text, fault.times = text, fault.times + 1
             fault.save()
     except Exception:  # an upstream's text may contain what the database refuses; the other jobs continue
-        logger.exception("the failure of %s of %s could not be kept", job.name, job.subject)
+        logger.exception("the failure of %s of %s could not be saved", job.name, job.subject)
 
 
 def acquire_lease() -> bool:

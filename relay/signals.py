@@ -17,7 +17,7 @@ from relay.storage import files
 _WRITES = {"post_add", "post_remove", "post_clear"}
 
 
-def connect() -> None:
+def connect_signals() -> None:
     m2m_changed.connect(_channel_groups, sender=Channel.groups.through, dispatch_uid="relay.channel.groups")
     m2m_changed.connect(_token_models, sender=Token.models_allowed.through, dispatch_uid="relay.token.models")
     post_save.connect(_user, sender=User, dispatch_uid="relay.user.wallet")

@@ -119,8 +119,8 @@ class Attempt:
         finally:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
-        stream = response.stream
-        upstream = UpstreamAnswer(exchange, response, stream, channel.timeouts.idle)  # type: ignore[arg-type]  # a BodyStream
+        stream = response.stream  # a BodyStream: both transports return one
+        upstream = UpstreamAnswer(exchange, response, stream, channel.timeouts.idle)  # type: ignore[arg-type]
         if response.status_code != 200 or upstream.encoded:
             raise await self._refusal(upstream, response, api)
         self.upstream = upstream

@@ -68,5 +68,5 @@ def test_a_failure_that_cannot_be_kept_ends_no_round(
     done = jobs.run_due_jobs()
     jobs.release_lease()
     assert done is not None and [one.outcome for one in done] == ["failed: ValueError", "well"]
-    assert "the failure of one of a could not be kept" in caplog.text
+    assert "the failure of one of a could not be saved" in caplog.text
     assert not JobFault.objects.filter(name="one").exists()
