@@ -281,15 +281,15 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
 
 
 def new_secret() -> str:
-    """A secret to sign webhooks with, in the form of Standard Webhooks."""
+    """Return a new secret for signing webhooks, in the form of Standard Webhooks."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def sign_webhook(secret: str, message: str, body: bytes, at: int) -> dict[str, str]:
-    """The headers that prove where a call comes from.
+    """Return the headers that authenticate a webhook call, as https://www.standardwebhooks.com describes.
 
-    `message`: its id, the same at every try. `at`: seconds since 1970. Signed as https://www.standardwebhooks.com
-    describes, and as before version 0.2 in `x-airelays-signature`, which 0.3 leaves out.
+    `message` is its id, the same at every try, `at` the seconds since 1970. `x-airelays-signature` is the form from
+    before version 0.2; version 0.3 leaves it out.
     """
     key = secret.removeprefix(_PREFIX).translate(_FROM_URLSAFE)
     signature = Webhook(key).sign(message, datetime.fromtimestamp(at, UTC), body.decode())

@@ -121,7 +121,7 @@ def add_list_prices(models: Iterable[Model], *, actor: Any = None) -> int:
 
 
 def search_order() -> list[str]:
-    """Return the vendors, as genai-prices calls them, that are searched when those of a model's channels do not list it."""
+    """Return the vendors of genai-prices to search when those of a model's channels do not list it, in order."""
     places = [(place, name) for vendor in VENDORS.values() for name, place in vendor.price_search.items()]
     return [name for _place, name in sorted(places)]
 

@@ -138,7 +138,7 @@ class Channel(ChangeTracked, Limited):
 
     @property
     def vendor(self) -> Vendor:
-        """What is known of its provider. Raises KeyError when no file describes that any more."""
+        """The description of its vendor. Raises KeyError when that vendor has been removed."""
         return VENDORS[self.provider]
 
     @property

@@ -7,6 +7,7 @@ from django.db import models
 from accounts.models import ChangeTracked
 from portal.lib.strategy import Strategy
 
+# Labels of strategies in the admin.
 STRATEGY_WORDS: Final = {
     Strategy.WEIGHTED: "at random, by weight",
     Strategy.ROUND_ROBIN: "in turn, by weight",

@@ -199,13 +199,50 @@ def _chunks(
         out = int(rng.lognormvariate(5.2, 0.9)) if completed else 0
         cost = int((into * prices[index][0] + out * prices[index][1]) * 1000) if completed else 0
         first = int(_MODELS[index][6] * rng.lognormvariate(0, 0.45)) if completed else None
-        rows.append((
-            f"req_{number:032x}", "", at, user, token, None if reason == "no_channel" else channels[route], None if reason == "no_channel" else keys[route], model.name, model.name,
-            "chat.completions", rng.random() < 0.8, status, reason, code, "A made-up failure." if code else "", into if completed else 0, cached if completed else 0,
-            0, out, 0, 0, 0, 0, 0,
-            0, 0, "reported" if completed else "none", (first or 300) + out * 8, first, 1, "[]", "203.0.113.7", None,
-            1_000_000, cost, 0, int(cost * 0.7), cost, ("house" if user in unlimited else "wallet") if cost else "", "usage" if completed else "nothing",
-        ))  # fmt: skip
+        rows.append(
+            (
+                f"req_{number:032x}",
+                "",
+                at,
+                user,
+                token,
+                None if reason == "no_channel" else channels[route],
+                None if reason == "no_channel" else keys[route],
+                model.name,
+                model.name,
+                "chat.completions",
+                rng.random() < 0.8,
+                status,
+                reason,
+                code,
+                "A made-up failure." if code else "",
+                into if completed else 0,
+                cached if completed else 0,
+                0,
+                out,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                "reported" if completed else "none",
+                (first or 300) + out * 8,
+                first,
+                1,
+                "[]",
+                "203.0.113.7",
+                None,
+                1_000_000,
+                cost,
+                0,
+                int(cost * 0.7),
+                cost,
+                ("house" if user in unlimited else "wallet") if cost else "",
+                "usage" if completed else "nothing",
+            )
+        )
         if len(rows) == _CHUNK:
             yield rows
             rows = []

@@ -40,7 +40,7 @@ _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_
 
 
 def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
-    """Reserve `order.need` nano-USD in every account of the scope, and the headroom unless an account is nearly used up.
+    """Reserve `order.need` nano-USD in every account of the scope, and the headroom unless an account is tight.
 
     When less than that is free, reserves what is free, provided it is at least `order.minimum`.
     """
@@ -173,13 +173,13 @@ def _usage(db: LedgerSql, scope: SpendScope, charge: Charge, amount: int, held: 
 
 @dataclass(frozen=True, slots=True)
 class _Movement:
-    """What an entry says of one movement of money. Amounts in nano-USD."""
+    """A movement of money that becomes an entry."""
 
     kind: EntryKind
-    debit: str
-    credit: str
-    amount: int
-    held: int = 0  # of the amount, what was reserved
+    debit: str  # the side that it is taken from, one of relay.models.ledger.SIDES
+    credit: str  # the side that it goes to
+    amount: int  # nano-USD
+    held: int = 0  # nano-USD of the amount that were reserved
     request_id: str = ""
     reservation: str = ""
 
@@ -187,8 +187,18 @@ class _Movement:
 def _entry(db: LedgerSql, at: float, scope: SpendScope, move: _Movement) -> EntryValues:
     accounts = (scope.user_id, scope.token_id, scope.day)
     return (
-        db.at(at), str(move.kind), move.debit, move.credit, move.amount, move.held, *accounts, move.request_id, move.reservation, None, "",
-    )  # fmt: skip
+        db.at(at),
+        str(move.kind),
+        move.debit,
+        move.credit,
+        move.amount,
+        move.held,
+        *accounts,
+        move.request_id,
+        move.reservation,
+        None,
+        "",
+    )
 
 
 # -- expired reservations ----------------------------------------------------------------------------------------------
