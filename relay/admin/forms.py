@@ -1,4 +1,4 @@
-"""Forms of the admin that do more than their models."""
+"""Forms of admin pages that need more than a plain model form."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
 
 
-def lines(text: str) -> list[str]:
-    """The lines of a text, each once, without empty ones."""
+def unique_lines(text: str) -> list[str]:
+    """Return the lines of a text, stripped, each once, without empty ones."""
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
-def key_lines(text: str) -> list[str]:
-    """Upstream keys, one a line. Raises ValidationError."""
-    keys = lines(text)
+def parse_keys(text: str) -> list[str]:
+    """Return the upstream keys in a text with one key a line. Raises ValidationError."""
+    keys = unique_lines(text)
     if any(any(character.isspace() for character in key) or not key.isascii() for key in keys):
         raise forms.ValidationError(_("A key contains no spaces and only plain characters. Write one key a line."))
     return keys
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A channel, with fields to add keys and models to it."""
+
     new_keys = forms.CharField(
         required=False,
         label=_("Add API keys"),
@@ -48,10 +50,33 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
     class Meta:
         model = Channel
         fields = (
-            "name", "provider", "base_url", "enabled", "tags", "priority", "weight", "pool", "key_strategy", "retry_unanswered", "test_model", "test_every",
-            "groups", "proxy_url", "text_api", "parameters", "sends_done", "stream_usage",
-            "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "notes", "cost_multiplier", "disconnect_policy", *LIMIT_FIELDS,
-        )  # fmt: skip
+            "name",
+            "provider",
+            "base_url",
+            "enabled",
+            "tags",
+            "priority",
+            "weight",
+            "pool",
+            "key_strategy",
+            "retry_unanswered",
+            "test_model",
+            "test_every",
+            "groups",
+            "proxy_url",
+            "text_api",
+            "parameters",
+            "sends_done",
+            "stream_usage",
+            "connect_timeout",
+            "first_byte_timeout",
+            "idle_timeout",
+            "total_timeout",
+            "notes",
+            "cost_multiplier",
+            "disconnect_policy",
+            *LIMIT_FIELDS,
+        )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -75,11 +100,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
             raise forms.ValidationError(str(reason)) from None
 
     def clean_new_keys(self) -> list[str]:
-        return key_lines(self.cleaned_data["new_keys"])
+        return parse_keys(self.cleaned_data["new_keys"])
 
     def clean_new_models(self) -> list[tuple[str, str]]:
         found = []
-        for line in lines(self.cleaned_data["new_models"]):
+        for line in unique_lines(self.cleaned_data["new_models"]):
             public, _, upstream = (part.strip() for part in line.partition("="))
             if not public or any(character.isspace() for character in public + upstream):
                 raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line})
@@ -88,7 +113,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
 
 
 def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type: ignore[type-arg]  # not generic at run time
-    """Put the base URL that a channel keeps into what a form has cleaned, or say at its field what is wrong."""
+    """Replace the base URL in the cleaned data of a form by the one to store, or add an error to its field."""
     vendor = VENDORS.get(data.get("provider", ""))
     if vendor is not None and "base_url" in data:
         try:
@@ -98,7 +123,7 @@ def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """A key in the list of a channel's keys. The secret is written, never read."""
+    """One key in the list of a channel's keys. Its secret is written, never shown."""
 
     secret = forms.CharField(
         required=False,
@@ -129,6 +154,8 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
 
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A model, with its abilities as check boxes."""
+
     abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
         label=_("Abilities"), required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text=_("Shown in /v1/models; nothing is refused by it.")
     )
@@ -139,6 +166,8 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A relay token, with its quota."""
+
     allowed_ips = forms.CharField(
         required=False,
         label=_("Allowed addresses"),
@@ -169,6 +198,6 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
     def clean_allowed_ips(self) -> list[str]:
         try:
-            return [str(network) for network in net.parse_networks(lines(self.cleaned_data["allowed_ips"]))]
+            return [str(network) for network in net.parse_networks(unique_lines(self.cleaned_data["allowed_ips"]))]
         except net.BadAddress as error:
             raise forms.ValidationError(error.translated(gettext)) from error

@@ -11,7 +11,10 @@ from relay.models import AllowedUpstream, BlockedAddress
 
 @admin.register(AllowedUpstream)
 class AllowedUpstreamAdmin(BaseAdmin):
-    """Addresses outside the public Internet that channels may use. For superusers: each is a hole in the guard."""
+    """Addresses outside the public Internet that channels may use.
+
+    Superusers only: each weakens the SSRF protection.
+    """
 
     list_display = ("address", "note", "created_at")
     search_fields = ("address", "note")
@@ -37,7 +40,10 @@ class AllowedUpstreamAdmin(BaseAdmin):
 
 @admin.register(BlockedAddress)
 class BlockedAddressAdmin(BaseAdmin):
-    """Addresses that presented too many bad tokens. Delete a row to unblock it everywhere at once."""
+    """Client addresses that sent too many invalid tokens.
+
+    Deleting a row unblocks the address on all workers at once.
+    """
 
     list_display = ("address", "failures", "blocked_until", "created_at")
     search_fields = ("address",)

@@ -28,12 +28,14 @@ from relay.channels.probe import ProbeResult, fetch_models
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
 from relay.providers.vendors import VENDORS
 
-_TESTS_AT_ONCE = 10
-_RECENT = 2000
+_MAX_TESTS = 10  # of one action
+_RECENT = 2000  # requests among which the last use of a key is looked for
 _BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
 
 
 class ApiKeyInline(TabularInline):
+    """The keys of a channel."""
+
     last_uses: dict[Any, Any]
     model = ApiKey
     form = ApiKeyForm
@@ -55,12 +57,12 @@ class ApiKeyInline(TabularInline):
 
     @display(description=_("last use"))
     def last_use(self, key: ApiKey) -> str:
-        """Looked for among the channel's latest requests: a key that is not among them has no use worth naming."""
+        """The last use among the latest requests of the channel, a dash when the key is not among them."""
         at = self.last_uses.get(key.pk)
         return format_time(at) if at is not None else "—"
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """An inline lives as long as its request, so it can keep what its rows show."""
+        """Read the last uses of all keys at once. An inline lives as long as its request, so it can store them."""
         recent = UsageRecord.objects.filter(channel=obj).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if obj is not None else ()
         self.last_uses = dict(reversed(list(recent)))
         return super().get_formset(request, obj, **kwargs)
@@ -75,6 +77,8 @@ class ApiKeyInline(TabularInline):
 
 
 class ChannelModelInline(TabularInline):
+    """The models that a channel serves."""
+
     model = ChannelModel
     fields = ("model", "upstream_name", "enabled")
     autocomplete_fields = ("model",)
@@ -84,6 +88,8 @@ class ChannelModelInline(TabularInline):
 
 
 class TagFilter(admin.SimpleListFilter):
+    """Filters channels by tag."""
+
     title = _("tag")
     parameter_name = "tag"
 
@@ -100,7 +106,7 @@ class TagFilter(admin.SimpleListFilter):
 
 @admin.register(Channel)
 class ChannelAdmin(BaseAdmin):
-    """Ways to upstreams."""
+    """Channels: configured ways to upstreams."""
 
     form = ChannelForm
     inlines = (ApiKeyInline, ChannelModelInline)
@@ -145,7 +151,7 @@ class ChannelAdmin(BaseAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What is out of service stands on top, while something is."""
+        """Show keys that are out of service at the top, while there are any."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not obj.keys.exclude(auto_disabled="").exists():
             return fieldsets
@@ -174,25 +180,25 @@ class ChannelAdmin(BaseAdmin):
 
     @display(description=_("name"), ordering="name")
     def named(self, channel: Channel) -> str:
-        """With its provider, where the name does not say it, and its tags."""
+        """The name, with the vendor unless it is the same, and the tags."""
         provider = str(_(channel.vendor.label)) if channel.provider in VENDORS else channel.provider
         under = [text for text in (provider if provider != channel.name else "", *(f"#{tag}" for tag in channel.tags.split())) if text]
         return format_html('{}<span class="ar-under">{}</span>', channel.name, " · ".join(under)) if under else channel.name
 
     @display(description=_("state"))
     def state(self, channel: Any) -> str:
-        """As on the front page, and as live."""
-        found: channel_status.ChannelStatus | None = getattr(channel, "standing", None)
+        """The current status, updated live by the page."""
+        found: channel_status.ChannelStatus | None = getattr(channel, "current_status", None)
         if found is None:
             return "—"
         return format_html('<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>', found.id, found.state, found.text, found.word)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """How the channels of a page stand is asked for all at once."""
+        """Read the status of all channels of a page at once."""
         changes: Any = super().get_changelist_instance(request)
-        standings = {one.id: one for one in channel_status.channel_statuses()}
+        statuses = {one.id: one for one in channel_status.channel_statuses()}
         for channel in changes.result_list:
-            channel.standing = standings.get(channel.pk)
+            channel.current_status = statuses.get(channel.pk)
         return changes
 
     @display(description=_("keys"), ordering="keys_on")
@@ -248,16 +254,16 @@ class ChannelAdmin(BaseAdmin):
 
     @admin.action(description=_("Test with a real request"), permissions=["change"])
     def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
-        channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _TESTS_AT_ONCE + 1])
-        if len(channels) > _TESTS_AT_ONCE:
-            self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _TESTS_AT_ONCE}, messages.WARNING)
+        channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _MAX_TESTS + 1])
+        if len(channels) > _MAX_TESTS:
+            self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _MAX_TESTS}, messages.WARNING)
             return
         for channel in channels:
-            report(self, request, channel, test_channel(channel, request.user, request_ip(request)))
+            show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
 
     @admin.action(description=_("Tag…"), permissions=["change"])
     def tag_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> HttpResponse | None:
-        """Adds words to channels, or takes words off them that begin with a minus."""
+        """Add words to the tags of channels, and remove those that are given with a minus before them."""
         chosen = list(rows)
         words = request.POST.get("tags", "").split()
         if not request.POST.get("confirmed"):
@@ -289,12 +295,12 @@ class ChannelAdmin(BaseAdmin):
             elif model:
                 text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
             return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now"))
-        report(self, request, channel, test_channel(channel, request.user, request_ip(request)))
+        show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """The upstream's model list, to tick what this channel shall serve."""
+        """Show the upstream's model list, and add the models that are ticked."""
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method == "POST":
             names = [name for name in request.POST.getlist("name") if name and len(name) <= 120 and not any(character.isspace() for character in name)]
@@ -321,7 +327,7 @@ class ChannelAdmin(BaseAdmin):
 
     @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Back into service without a test, for somebody who knows better."""
+        """Put keys back into service without a test."""
         channel = get_object_or_404(Channel, pk=object_id)
         out = list(channel.keys.exclude(auto_disabled=""))
         if request.method != "POST":
@@ -339,7 +345,7 @@ class ChannelAdmin(BaseAdmin):
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Where requests for its first model would go."""
+        """Explain the routing of requests for the channel's first model."""
         channel = get_object_or_404(Channel, pk=object_id)
         first = channel.served.select_related("model").order_by("pk").first()
         asked = {"user": request.user.get_username(), **({"model": first.model.name} if first is not None else {})}
@@ -347,13 +353,17 @@ class ChannelAdmin(BaseAdmin):
 
     @action(description=_("State history"), url_path="events", icon="history", permissions=["view"])
     def state_history(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """How it stands, and how that came about."""
+        """Show the current status of a channel and the changes that led to it."""
         channel = get_object_or_404(Channel, pk=object_id)
         context = {
-            **self.admin_site.each_context(request), "title": _("History of “%(name)s”") % {"name": channel}, "opts": self.model._meta, "object": channel,
-            "standing": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None), "events": ChannelEvent.objects.filter(channel=channel)[:200],
+            **self.admin_site.each_context(request),
+            "title": _("History of “%(name)s”") % {"name": channel},
+            "opts": self.model._meta,
+            "object": channel,
+            "status": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None),
+            "events": ChannelEvent.objects.filter(channel=channel)[:200],
             "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related("model", "api_key"),
-        }  # fmt: skip
+        }
         return render(request, "admin/relay/channel/history.html", context)
 
     def has_copy_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -371,5 +381,6 @@ class ChannelAdmin(BaseAdmin):
         return redirect("admin:relay_channel_change", made.pk)
 
 
-def report(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
+def show_result(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
+    """Show the outcome of a test as a message."""
     page.message_user(request, _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message}, messages.SUCCESS if result.ok else messages.ERROR)

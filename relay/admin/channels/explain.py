@@ -1,4 +1,4 @@
-"""The page that answers “where would this request go?” and “why can this user not see this model?”."""
+"""The admin page that explains routing: where a request would go, or why a user may not use a model."""
 
 from __future__ import annotations
 
@@ -17,33 +17,39 @@ from relay.gateway.runtime import current
 from relay.models import Model, Token
 from relay.models.token import STATES
 
-_MOST = 500
+_MAX_CHOICES = 500  # of a list
 
 
 def explain_view(request: HttpRequest) -> HttpResponse:
-    """GET shows the form and, with `user` and `model`, the answer. POST takes the same as a form or as JSON and answers in JSON.
+    """Explain where a request of a user for a model would go.
 
-    `user`: a name. `token`: an id of one of the user's tokens, optional. `model`: a name.
+    Parameters: `user` and `model` are names, `token` the id of one of the user's tokens, optional. GET shows the form
+    and, with parameters, the answer. POST takes them as a form or as JSON and answers in JSON.
     """
     person: Any = request.user
     if not (person.has_perm("relay.view_channel") and person.has_perm("accounts.view_user")):
         raise PermissionDenied
     if request.method == "POST":
-        return _answer(request)
+        return _json_answer(request)
     asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}
     error, found = "", None
     if asked["user"] and asked["model"]:
         found, error = _explain(asked)
     chosen = User.objects.filter(username=asked["user"]).first() if asked["user"] else None
     context = {
-        **admin.site.each_context(request), "title": _("Explain routing"), "asked": asked, "error": error, "found": found,
-        "users": User.objects.order_by("username").values_list("username", flat=True)[:_MOST], "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MOST],
-        "tokens": [(str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})") for token in Token.objects.filter(user=chosen)[:_MOST]] if chosen else [],
-    }  # fmt: skip
+        **admin.site.each_context(request),
+        "title": _("Explain routing"),
+        "asked": asked,
+        "error": error,
+        "found": found,
+        "users": User.objects.order_by("username").values_list("username", flat=True)[:_MAX_CHOICES],
+        "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MAX_CHOICES],
+        "tokens": [(str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})") for token in Token.objects.filter(user=chosen)[:_MAX_CHOICES]] if chosen else [],
+    }
     return render(request, "admin/relay/explain.html", context)
 
 
-def _answer(request: HttpRequest) -> HttpResponse:
+def _json_answer(request: HttpRequest) -> HttpResponse:
     asked: dict[str, str] = {}
     if request.content_type == "application/json":
         try:
@@ -62,6 +68,7 @@ def _answer(request: HttpRequest) -> HttpResponse:
 
 
 def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
+    """Return the explanation, or None and what is wrong with the parameters."""
     user = User.objects.filter(username=asked["user"]).first()
     if user is None:
         return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})

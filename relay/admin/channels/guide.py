@@ -1,4 +1,7 @@
-"""The first-run guide: eight steps from an empty system to an answered request. What is done is read from the database, so every step can be left and resumed."""
+"""The set-up guide of the admin: eight steps from an empty portal to the first answered request.
+
+Which steps are done is read from the database, so the guide can be left and resumed at any step.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
-from relay.admin.forms import clean_base_url, key_lines
+from relay.admin.forms import clean_base_url, parse_keys
 from relay.billing import price_import
 from relay.billing.ledger import movements
 from relay.channels.health_checks import test_channel
@@ -35,12 +38,12 @@ from relay.tokens import lifecycle
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`rights`: what one must be permitted to do it."""
+    """One step of the guide."""
 
-    key: str
+    key: str  # the last part of its URL
     title: Any
-    why: Any
-    rights: tuple[str, ...]
+    why: Any  # shown below the title
+    permissions: tuple[str, ...]  # all of which are needed for it
 
 
 STEPS: Final = (
@@ -62,6 +65,8 @@ _BY_KEY: Final = {step.key: step for step in STEPS}
 
 
 class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """The form of the first step: vendor, name and base URL of a channel."""
+
     class Meta:
         model = Channel
         fields = ("provider", "name", "base_url")
@@ -73,6 +78,8 @@ class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generi
 
 
 class SetupUserForm(forms.Form):
+    """The form of a new user with a password and a balance."""
+
     username = forms.CharField(max_length=150, label=gettext_lazy("User name"))
     email = forms.EmailField(required=False, label=gettext_lazy("E-mail"))
     password = forms.CharField(min_length=8, label=gettext_lazy("Password"), widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False)
@@ -89,18 +96,18 @@ class SetupUserForm(forms.Form):
 
 
 def _may(request: HttpRequest, step: Step) -> bool:
-    return bool(request.user.is_active and getattr(request.user, "has_perms", lambda _: False)(step.rights))
+    return bool(request.user.is_active and getattr(request.user, "has_perms", lambda _: False)(step.permissions))
 
 
 def current_channel(request: HttpRequest) -> Channel | None:
-    """The channel that the guide is about: the chosen one, else the newest that is no demo."""
+    """Return the channel that the guide is about: the chosen one, or else the newest that is not built in."""
     rows = Channel.objects.exclude(provider__in=BUILT_IN).order_by("-pk")
     chosen = request.GET.get("channel", "") or request.POST.get("channel", "")
     return (rows.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else None) or rows.first()
 
 
-def progress(channel: Channel | None) -> dict[str, bool]:
-    """Which steps are done."""
+def step_progress(channel: Channel | None) -> dict[str, bool]:
+    """Return which steps are done, by key."""
     models = Model.objects.filter(served_by__channel=channel) if channel else Model.objects.none()
     keyless = channel is not None and not channel.vendor.needs_key
     priced = Q(prices__valid_from__lte=clock.now())
@@ -118,11 +125,11 @@ def progress(channel: Channel | None) -> dict[str, bool]:
 
 
 def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
-    """Without a step: on to the first that is not done."""
+    """Show a step of the guide and handle its form. Without a step, redirect to the first that is not done."""
     if not any(_may(request, one) for one in STEPS):
         raise PermissionDenied
     channel = current_channel(request)
-    done = progress(channel)
+    done = step_progress(channel)
     if not step:
         return redirect("admin-setup-step", next((one.key for one in STEPS if not done[one.key] and _may(request, one)), STEPS[-1].key))
     if step not in _BY_KEY:
@@ -138,18 +145,24 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
         return result
     keys = [one.key for one in STEPS]
     following = keys[keys.index(step) + 1] if step != keys[-1] else None
-    done = progress(channel)  # again: the step may have been done just now
+    done = step_progress(channel)  # again, since the handler may have done the step
     context = {
-        **admin.site.each_context(request), "title": _("Set the portal up"), "steps": [(one, done[one.key], _may(request, one)) for one in STEPS], "step": here,
-        "channel": channel, "following": _BY_KEY[following] if following else None, "all_done": all(done.values()), **result,
-    }  # fmt: skip
+        **admin.site.each_context(request),
+        "title": _("Set the portal up"),
+        "steps": [(one, done[one.key], _may(request, one)) for one in STEPS],
+        "step": here,
+        "channel": channel,
+        "following": _BY_KEY[following] if following else None,
+        "all_done": all(done.values()),
+        **result,
+    }
     response = render(request, "admin/relay/setup.html", context)
     if step == "token":
         response["Cache-Control"] = "no-store"
     return response
 
 
-def _on(step: str, channel: Channel | None) -> HttpResponse:
+def _next_step(step: str, channel: Channel | None) -> HttpResponse:
     keys = [one.key for one in STEPS]
     response = redirect("admin-setup-step", keys[keys.index(step) + 1])
     if channel is not None:
@@ -157,7 +170,7 @@ def _on(step: str, channel: Channel | None) -> HttpResponse:
     return response
 
 
-def _channel(request: HttpRequest, channel: Channel | None) -> Any:
+def _channel_step(request: HttpRequest, channel: Channel | None) -> Any:
     form = SetupChannelForm(request.POST or None, initial={"provider": Channel().provider})
     if request.method == "POST" and form.is_valid():
         made = form.save(commit=False)
@@ -166,16 +179,16 @@ def _channel(request: HttpRequest, channel: Channel | None) -> Any:
             ChannelEvent.write(made.pk, "created", "", request.user)
             AuditEvent.write("channel.add", request.user, made, request_ip(request), provider=made.provider)
         messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
-        return _on("channel", made)
+        return _next_step("channel", made)
     vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
     return {"form": form, "vendors": vendors, "chosen": form["provider"].value()}
 
 
-def _keys(request: HttpRequest, channel: Channel) -> Any:
+def _keys_step(request: HttpRequest, channel: Channel) -> Any:
     wrong, text = "", request.POST.get("keys", "")
     if request.method == "POST":
         try:
-            secrets = key_lines(text)
+            secrets = parse_keys(text)
         except forms.ValidationError as error:
             wrong = " ".join(error.messages)
         else:
@@ -190,11 +203,11 @@ def _keys(request: HttpRequest, channel: Channel) -> Any:
                         AuditEvent.write("apikey.add", request.user, key, request_ip(request), channel=channel.name)
                 if secrets:
                     messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
-                return _on("keys", channel)
-    return {"wrong": wrong, "kept": [key.hint for key in channel.keys.all()], "needs_key": channel.vendor.needs_key}
+                return _next_step("keys", channel)
+    return {"wrong": wrong, "stored_keys": [key.hint for key in channel.keys.all()], "needs_key": channel.vendor.needs_key}
 
 
-def _models(request: HttpRequest, channel: Channel) -> Any:
+def _models_step(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
         names = [*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()]
         clean = list(dict.fromkeys(name.strip() for name in names if name.strip() and len(name.strip()) <= 120 and not any(character.isspace() for character in name.strip())))
@@ -203,7 +216,7 @@ def _models(request: HttpRequest, channel: Channel) -> Any:
                 added = add_models(channel, [(name, "") for name in clean])
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
-            return _on("models", channel)
+            return _next_step("models", channel)
         messages.error(request, _("Tick or type at least one model."))
     offered: list[str] = []
     try:
@@ -215,17 +228,17 @@ def _models(request: HttpRequest, channel: Channel) -> Any:
     return {"error": error, "names": [(name, name in have) for name in offered[:2000]], "have": sorted(have)}
 
 
-def _test(request: HttpRequest, channel: Channel) -> Any:
+def _test_step(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
         result = test_channel(channel, request.user, request_ip(request))
         (messages.success if result.ok else messages.error)(request, result.message)
         if result.ok:
-            return _on("test", channel)
+            return _next_step("test", channel)
         channel.refresh_from_db()
     return {}
 
 
-def _open(request: HttpRequest, channel: Channel) -> Any:
+def _open_step(request: HttpRequest, channel: Channel) -> Any:
     models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
     if request.method == "POST":
         wanted = set(request.POST.getlist("model"))
@@ -236,11 +249,11 @@ def _open(request: HttpRequest, channel: Channel) -> Any:
                 with transaction.atomic():
                     model.save()
                     AuditEvent.write("model.open" if is_open else "model.close", request.user, model, request_ip(request))
-        return _on("open", channel)
+        return _next_step("open", channel)
     return {"models": models}
 
 
-def _prices(request: HttpRequest, channel: Channel) -> Any:
+def _prices_step(request: HttpRequest, channel: Channel) -> Any:
     models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
     wrong: dict[int, str] = {}
     if request.method == "POST":
@@ -259,7 +272,7 @@ def _prices(request: HttpRequest, channel: Channel) -> Any:
                 price.save()
                 AuditEvent.write("modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out))
         if not wrong:
-            return _on("prices", channel)
+            return _next_step("prices", channel)
     found, _unknown = price_import.propose_changes(models)
     listed = {proposal.model.pk: proposal.new[0].classes for proposal in found if proposal.new}
     rows = []
@@ -270,7 +283,7 @@ def _prices(request: HttpRequest, channel: Channel) -> Any:
     return {"rows": rows}
 
 
-def _user(request: HttpRequest, channel: Channel | None) -> Any:
+def _user_step(request: HttpRequest, channel: Channel | None) -> Any:
     form = SetupUserForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
@@ -282,13 +295,13 @@ def _user(request: HttpRequest, channel: Channel | None) -> Any:
             elif data["balance"]:
                 movements.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
         messages.success(request, _("%(name)s can sign in now.") % {"name": user})
-        response = _on("user", channel)
+        response = _next_step("user", channel)
         response["location"] += ("&" if "?" in response["location"] else "?") + f"user={user.pk}"
         return response
     return {"form": form, "people": User.objects.filter(is_superuser=False).count()}
 
 
-def _token(request: HttpRequest, channel: Channel | None) -> Any:
+def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
     people = User.objects.filter(is_active=True).order_by("is_superuser", "-pk")
     chosen = request.POST.get("user") or request.GET.get("user", "")
     user = people.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else people.first()
@@ -300,5 +313,12 @@ def _token(request: HttpRequest, channel: Channel | None) -> Any:
 
 
 _HANDLERS: Final[dict[str, Callable[..., Any]]] = {
-    "channel": _channel, "keys": _keys, "models": _models, "test": _test, "open": _open, "prices": _prices, "user": _user, "token": _token,
-}  # fmt: skip
+    "channel": _channel_step,
+    "keys": _keys_step,
+    "models": _models_step,
+    "test": _test_step,
+    "open": _open_step,
+    "prices": _prices_step,
+    "user": _user_step,
+    "token": _token_step,
+}

@@ -26,6 +26,8 @@ from relay.providers.vendors.openai import GPT_FAMILY
 
 
 class PermissionInline(TabularInline):
+    """Who may use a model that is not open."""
+
     model = ModelPermission
     fields = ("user", "group", "expires_at")
     verbose_name_plural = _("permissions")
@@ -35,6 +37,8 @@ class PermissionInline(TabularInline):
 
 
 class ServedByInline(TabularInline):
+    """The channels that serve a model."""
+
     model = ChannelModel
     fields = ("channel", "upstream_name", "enabled")
     verbose_name_plural = _("channels")
@@ -44,7 +48,7 @@ class ServedByInline(TabularInline):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """What the front page counts, to be found here."""
+    """Filters models that nobody can use, as the dashboard counts them."""
 
     title = _("state")
     parameter_name = "state"
@@ -63,6 +67,8 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class GptForm(forms.Form):
+    """The form that adds a GPT of ChatGPT as a model."""
+
     link = forms.CharField(
         max_length=300,
         label=_("Link to the GPT"),
@@ -157,7 +163,7 @@ class ModelAdmin(BaseAdmin):
 
     @action(description=_("Add GPTs"), url_path="gpt", icon="add_link", permissions=["gpt"])
     def add_gpt(self, request: HttpRequest) -> HttpResponse:
-        """A GPT of ChatGPT as a model of its own, from its link."""
+        """Add a GPT of ChatGPT as a model, from its link."""
         form = GptForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             data = form.cleaned_data
@@ -177,12 +183,12 @@ class ModelAdmin(BaseAdmin):
 
     @action(description=_("Prices"), url_path="prices", icon="sell", permissions=["view"])
     def prices(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """All of its prices, in force, past and to come."""
+        """Show all prices of a model: in force, past and future."""
         return redirect(f"{reverse('admin:relay_modelprice_changelist')}?{urlencode({'model__id__exact': get_object_or_404(Model, pk=object_id).pk})}")
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Where a request for it would go."""
+        """Explain the routing of requests for a model."""
         model = get_object_or_404(Model, pk=object_id)
         return redirect(f"{reverse('admin-explain')}?{urlencode({'user': request.user.get_username(), 'model': model.name})}")
 
@@ -200,7 +206,7 @@ class ModelAdmin(BaseAdmin):
 
     @admin.action(description=_("Take the vendors' list prices"), permissions=["change"])
     def take_list_prices(self, request: HttpRequest, rows: QuerySet[Model]) -> HttpResponse | None:
-        """Shows what differs from the list prices of genai-prices, then applies what is ticked."""
+        """Show the differences from the list prices of genai-prices, then apply those that are ticked."""
         if not request.user.has_perm("relay.add_modelprice"):
             raise PermissionDenied
         chosen = list(Model.objects.filter(pk__in=rows.values("pk")).order_by("name"))
@@ -221,7 +227,7 @@ class ModelAdmin(BaseAdmin):
 
 @admin.register(ModelPermission)
 class ModelPermissionAdmin(BaseAdmin):
-    """Who may use which model that is not open."""
+    """Permissions of users and groups for models that are not open."""
 
     list_display = ("model", "user", "group", "expires_at")
     list_filter = ("model", "group")

@@ -1,4 +1,4 @@
-"""Pools, failure rules, and what is being left alone."""
+"""Admin pages of pools, failure rules and cooldowns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relay.providers.failures import BY_WORD
 
 @admin.register(Pool)
 class PoolAdmin(BaseAdmin):
-    """Channels that share a strategy. A channel is put into a pool on its own page."""
+    """Pools: channels that share a strategy. A channel is added to a pool on its own page."""
 
     list_display = ("name", "strategy", "channel_count", "notes")
     search_fields = ("name",)
@@ -36,7 +36,7 @@ class PoolAdmin(BaseAdmin):
 
 @admin.register(FailureRule)
 class FailureRuleAdmin(BaseAdmin):
-    """What upstreams' failures mean, where the built-in rules do not know it."""
+    """Rules for the meaning of upstreams' failures, applied before the built-in ones."""
 
     list_display = ("position", "rule_text", "provider", "failure_class", "cooldown", "enabled", "note")
     list_display_links = ("rule_text",)
@@ -61,7 +61,7 @@ class FailureRuleAdmin(BaseAdmin):
 
 
 class KindFilter(admin.SimpleListFilter):
-    """Only those kinds that there are."""
+    """Filters cooldowns by kind of failure. Offers only kinds that occur."""
 
     title = _("because")
     parameter_name = "kind"
@@ -76,7 +76,7 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(Cooldown)
 class CooldownAdmin(ReadOnlyAdmin):
-    """Channels, keys and models that are left alone for a while, by what their upstreams said. Nothing here needs a person; a person may end it."""
+    """Channels, keys and models that are cooling down. They recover without help; staff may end a cooldown early."""
 
     list_display = ("channel", "api_key", "model", "because", "detail", "opened", "since_label", "returns")
     list_filter = (KindFilter, "channel")

@@ -1,4 +1,4 @@
-"""Incidents for the status page, and the texts of the error catalogue."""
+"""Admin pages of incidents and of the error catalogue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relay.models import ErrorText, Incident
 
 @admin.register(Incident)
 class IncidentAdmin(BaseAdmin):
-    """What users should know of. It is on the status page as soon as it is saved."""
+    """Incidents and maintenance. They are on the status page as soon as they are saved."""
 
     list_display = ("title", "severity", "state", "started_at", "resolved_at")
     list_filter = ("severity",)
@@ -45,13 +45,16 @@ class IncidentAdmin(BaseAdmin):
 
 @admin.register(ErrorText)
 class ErrorTextAdmin(BaseAdmin):
-    """What every error code means and what to do about it; the texts can be written anew, for each language."""
+    """The error catalogue: what each error code means and what to do about it.
+
+    Texts can be replaced for each language.
+    """
 
     list_display = ("code", "language", "meaning", "remedy")
     search_fields = ("code", "meaning", "remedy")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The whole catalogue, with what is in force in one language."""
+        """Show the whole catalogue with the texts in force in one language."""
         if not self.has_view_permission(request):
             return super().changelist_view(request, extra_context)
         codes = dict(settings.LANGUAGES)
@@ -61,7 +64,12 @@ class ErrorTextAdmin(BaseAdmin):
             found = [(entry, str(WHO[entry.who])) for entry in entries()]
         own = dict(ErrorText.objects.filter(Q(language=language)).values_list("code", "pk"))
         context = {
-            **self.admin_site.each_context(request), "title": _("Error catalogue"), "opts": self.model._meta, "language": language, "languages": settings.LANGUAGES,
-            "entries": [(entry, who, own.get(entry.code)) for entry, who in found], "may_change": self.has_change_permission(request),
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": _("Error catalogue"),
+            "opts": self.model._meta,
+            "language": language,
+            "languages": settings.LANGUAGES,
+            "entries": [(entry, who, own.get(entry.code)) for entry, who in found],
+            "may_change": self.has_change_permission(request),
+        }
         return render(request, "admin/relay/errortext/catalogue.html", context)

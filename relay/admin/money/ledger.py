@@ -1,4 +1,4 @@
-"""The books: accounts, entries, and their proof."""
+"""Admin pages of the ledger: accounts, entries, and verifications."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relay.billing.ledger import proofs
 from relay.models import BooksProof, LedgerAccount, LedgerEntry
 from relay.models.budget import PERIOD_WORDS
 
-_PROOFS: Final = 20
+_MAX_PROOFS: Final = 20
 _STATES: Final = {
     "running": ("", _("being made")),
     "clean": ("good", _("balance")),
@@ -32,7 +32,7 @@ _STAGES: Final = {"usage records": _("usage records"), "reservations": _("reserv
 
 @admin.register(LedgerAccount)
 class LedgerAccountAdmin(ReadOnlyAdmin):
-    """Wallets, quotas and budgets as the ledger has them."""
+    """The accounts of the ledger: wallets, quotas and budgets."""
 
     list_display = ("account", "user", "token", "limit", "used_usd", "reserved_usd", "left")
     list_filter = ("kind", "limited", "period")
@@ -64,20 +64,25 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
     @action(description=_("The books"), url_path="verify", icon="fact_check", permissions=["view"])
     def verify_books(self, request: HttpRequest) -> HttpResponse:
-        """The last proofs, and a button for the next, which another process makes. Shows what `manage.py ledger verify` says."""
+        """Show the last verifications, and start the next one in another process."""
         if request.method == "POST":
             proofs.start_proof(request.user)
             return redirect("admin:relay_ledgeraccount_verify_books")
-        found = list(BooksProof.objects.select_related("actor")[:_PROOFS])
+        found = list(BooksProof.objects.select_related("actor")[:_MAX_PROOFS])
         running = next((one for one in found[:1] if one.state == "running"), None)
         if request.GET.get("now"):
             return JsonResponse({"running": running is not None})
         last = next((one for one in found if one.state in {"clean", "differs"}), None)
         context = {
-            **self.admin_site.each_context(request), "title": _("The books"), "opts": self.model._meta, "proofs": [(one, _STATES[one.state]) for one in found],
-            "running": running, "stage": _STAGES.get(running.stage, "") if running else "", "last": last,
+            **self.admin_site.each_context(request),
+            "title": _("The books"),
+            "opts": self.model._meta,
+            "proofs": [(one, _STATES[one.state]) for one in found],
+            "running": running,
+            "stage": _STAGES.get(running.stage, "") if running else "",
+            "last": last,
             "totals": [(_(name), amount) for name, amount in sorted(last.totals.items())] if last else [],
-        }  # fmt: skip
+        }
         return render(request, "admin/relay/ledgeraccount/verify.html", context)
 
 
@@ -87,7 +92,7 @@ def _day(ordinal: int) -> str:
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    """Every movement of money. Written by the relay, changed by nobody."""
+    """The entries of the ledger. They are written by the relay and never changed."""
 
     list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "receipt")
     list_filter = ("kind",)

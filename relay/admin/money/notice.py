@@ -1,4 +1,4 @@
-"""What users were told."""
+"""The admin page of notices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relay.models import Notice
 
 @admin.register(Notice)
 class NoticeAdmin(ReadOnlyAdmin):
-    """What users were told about their money, and whether it reached them."""
+    """Notices that were sent to users, and whether they were delivered."""
 
     list_display = ("created_at", "user", "kind", "subject", "email_state", "webhook_state", "done")
     list_filter = ("kind", "done")

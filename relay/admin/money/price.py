@@ -1,4 +1,4 @@
-"""Prices, by the moment from which they hold."""
+"""The admin page of prices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
 
 @admin.register(ModelPrice)
 class ModelPriceAdmin(BaseAdmin):
-    """Prices, by the moment from which they hold. What is in force is not changed: a new row takes its place."""
+    """Prices of models by the time from which they apply. A price in force is not changed but replaced by a new row."""
 
     list_display = ("model", "channel", "whose", "since", "input_usd", "cached_usd", "output_usd", "state", "source")
     list_filter = ("purpose", "channel", ("model", admin.RelatedOnlyFieldListFilter))
@@ -62,7 +62,7 @@ class ModelPriceAdmin(BaseAdmin):
 
     @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """The form of a new price with this one's numbers."""
+        """Open the form of a new price, filled with the values of this one."""
         row = get_object_or_404(ModelPrice, pk=object_id)
         values = {"model": row.model_id, "purpose": row.purpose, "above_tokens": row.above_tokens, **({"channel": row.channel_id} if row.channel_id else {})}
         for name in (*TOKEN_CLASSES, *UNIT_CLASSES):

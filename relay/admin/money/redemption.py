@@ -1,4 +1,4 @@
-"""Redemption codes, in batches."""
+"""The admin page of redemption codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes
 from relay.models import RedemptionBatch
 
 
-class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+class RedemptionBatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A new batch of redemption codes."""
+
     usd: forms.DecimalField = forms.DecimalField(
         min_value=Decimal("0.01"),
         max_value=Decimal(1_000_000),
@@ -46,7 +48,10 @@ class BatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
 @admin.register(RedemptionBatch)
 class RedemptionBatchAdmin(BaseAdmin):
-    """Codes that users redeem for balance. They are shown and exported to those who may add them; the database keeps them encrypted."""
+    """Batches of redemption codes.
+
+    The codes are stored encrypted; only those who may add batches can see or export them.
+    """
 
     list_display = ("name", "amount_usd", "count", "redeemed", "expires_at", "created_at", "created_by")
     list_select_related = ("created_by",)
@@ -54,7 +59,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **({"form": BatchForm} if obj is None else {}), **kwargs)
+        return super().get_form(request, obj, change, **({"form": RedemptionBatchForm} if obj is None else {}), **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return ((None, {"fields": ("name", ("usd", "count"), "expires_at") if obj is None else ("name", "amount_usd", "count", "expires_at", "created_at", "created_by")}),)
@@ -67,7 +72,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         return rows.annotate(redeemed_count=Count("codes", filter=Q(codes__redeemed_at__isnull=False)))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Codes are disabled, not deleted: the ledger names them."""
+        """Forbid deletion: codes are disabled instead, since the ledger refers to them."""
         return False
 
     def has_secret_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -96,7 +101,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     @action(description=_("Show the codes"), url_path="codes", icon="visibility", permissions=["secret"])
     def show_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
-        rows = self._open(request, batch)
+        rows = self._decrypted(request, batch)
         if rows is None:
             return redirect("admin:relay_redemptionbatch_change", batch.pk)
         AuditEvent.write("codes.show", request.user, batch, request_ip(request))
@@ -115,7 +120,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["secret"])
     def export_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
-        rows = self._open(request, batch)
+        rows = self._decrypted(request, batch)
         if rows is None:
             return redirect("admin:relay_redemptionbatch_change", batch.pk)
         AuditEvent.write("codes.export", request.user, batch, request_ip(request))
@@ -140,7 +145,8 @@ class RedemptionBatchAdmin(BaseAdmin):
         self.message_user(request, _("%(count)s code(s) disabled.") % {"count": count}, messages.SUCCESS)
         return redirect("admin:relay_redemptionbatch_change", batch.pk)
 
-    def _open(self, request: HttpRequest, batch: RedemptionBatch) -> Any:
+    def _decrypted(self, request: HttpRequest, batch: RedemptionBatch) -> Any:
+        """Return the codes of a batch in clear. None, with a message to the person, when they cannot be decrypted."""
         try:
             return decrypt_codes(batch)
         except Undecryptable:

@@ -23,6 +23,8 @@ from relay.usage.receipts import quota_accounts
 
 
 class TokenBudgetInline(TabularInline):
+    """The budgets of a token."""
+
     model = Budget
     fk_name = "token"
     fields = ("period", "limit")
@@ -34,7 +36,7 @@ class TokenBudgetInline(TabularInline):
 
 @admin.register(Token)
 class TokenAdmin(BaseAdmin):
-    """Relay tokens. Staff create, rotate and revoke them; only the owner can have one shown again."""
+    """Relay tokens. Staff create, rotate and revoke them; only the owner can reveal one."""
 
     form = TokenForm
     inlines = (TokenBudgetInline,)
@@ -56,7 +58,7 @@ class TokenAdmin(BaseAdmin):
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Where requests of this token would go."""
+        """Explain the routing of requests with a token."""
         token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
         return redirect(f"{reverse('admin-explain')}?{urlencode({'user': token.user.get_username(), 'token': token.pk})}")
 
@@ -64,7 +66,7 @@ class TokenAdmin(BaseAdmin):
         return (*self.readonly_fields, "user") if obj else self.readonly_fields
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Tokens are revoked, not deleted: usage names them."""
+        """Forbid deletion: tokens are revoked instead, since usage records refer to them."""
         return False
 
     @display(description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
@@ -75,7 +77,7 @@ class TokenAdmin(BaseAdmin):
         if not change:
             secret = make_token_secret()
             obj.set_secret(secret)
-            request.new_token_secret = secret  # type: ignore[attr-defined]  # shown by response_add, kept nowhere
+            request.new_token_secret = secret  # type: ignore[attr-defined]  # shown by response_add, not stored
         super().save_model(request, obj, form, change)
         quota = form.cleaned_data.get("quota")
         if "quota" in form.changed_data:
@@ -96,7 +98,7 @@ class TokenAdmin(BaseAdmin):
 
     @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["view"])
     def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Its requests, the newest first."""
+        """Show the usage of a token, the newest requests first."""
         return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
 
     @display(description=_("last used"))
@@ -112,9 +114,9 @@ class TokenAdmin(BaseAdmin):
         return money.show(token.quota_granted) if token.quota_limited else "—"
 
     def response_add(self, request: HttpRequest, obj: Token, post_url_continue: str | None = None) -> HttpResponse:
-        return self._show(request, obj, request.new_token_secret)  # type: ignore[attr-defined]
+        return self._show_secret(request, obj, request.new_token_secret)  # type: ignore[attr-defined]
 
-    def _show(self, request: HttpRequest, token: Token, secret: str) -> HttpResponse:
+    def _show_secret(self, request: HttpRequest, token: Token, secret: str) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": _("Token “%(token)s” of %(user)s") % {"token": token, "user": token.user},
@@ -141,7 +143,7 @@ class TokenAdmin(BaseAdmin):
                 _("Rotate"),
                 danger=True,
             )
-        return self._show(request, token, lifecycle.rotate_token(token, actor=request.user, ip=request_ip(request)))
+        return self._show_secret(request, token, lifecycle.rotate_token(token, actor=request.user, ip=request_ip(request)))
 
     @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Users and their wallets."""
+"""The admin page of users, with their wallets, limits and permissions."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes
 
 
 class UserBudgetInline(TabularInline):
+    """The budgets of a user."""
+
     model = Budget
     fk_name = "user"
     fields = ("period", "limit")
@@ -43,6 +45,8 @@ class UserBudgetInline(TabularInline):
 
 
 class UserPermissionInline(TabularInline):
+    """The models that a user may use although they are not open."""
+
     model = ModelPermission
     fk_name = "user"
     fields = ("model", "expires_at")
@@ -53,6 +57,8 @@ class UserPermissionInline(TabularInline):
 
 
 class BalanceFilter(admin.SimpleListFilter):
+    """Filters users by the state of their balance."""
+
     title = _("balance")
     parameter_name = "balance"
 
@@ -69,7 +75,7 @@ class BalanceFilter(admin.SimpleListFilter):
 
 
 class AmountForm(forms.Form):
-    """An amount and a reason."""
+    """The form of a top-up or a deduction."""
 
     amount: forms.DecimalField = forms.DecimalField(
         min_value=Decimal("0.000001"),
@@ -132,6 +138,7 @@ class PayingUserAdmin(UserAdmin):
         return self._move(request, object_id, movements.deduct)
 
     def _move(self, request: HttpRequest, object_id: Any, move: Any) -> HttpResponse:
+        """Ask for an amount and a reason, then top up or deduct."""
         user = get_object_or_404(User, pk=object_id)
         adds = move is movements.top_up
         form = AmountForm(request.POST if request.method == "POST" else None)
@@ -176,11 +183,11 @@ class PayingUserAdmin(UserAdmin):
         self.message_user(request, said % {"user": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
 
-    # -- helping somebody ---------------------------------------------------------------------------------------------
+    # -- support ------------------------------------------------------------------------------------------------------
 
     @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["usage"])
     def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """What this user asked for, the newest first."""
+        """Show the usage of a user, the newest requests first."""
         return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
 
     def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -195,7 +202,7 @@ class PayingUserAdmin(UserAdmin):
 
     @action(description=_("GeekAI bundle"), url_path="geekai", icon="package_2", permissions=["bundle"])
     def geekai(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """The three tokens that GeekAI's page recommends, with the rows to paste. They are shown once."""
+        """Create the three tokens that GeekAI needs, and show once what to paste into it."""
         user = get_object_or_404(User, pk=object_id)
         if request.method != "POST":
             text = _("Three tokens are made for %(name)s: one for chat, one for pictures, one for Midjourney. They are shown once, as the rows to paste into GeekAI.") % {
@@ -213,7 +220,7 @@ class PayingUserAdmin(UserAdmin):
 
     @action(description=_("Look as this user"), url_path="look", icon="visibility", permissions=["look"])
     def look(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Asks; the page then posts to where the looking begins."""
+        """Ask for confirmation. The page posts to the view that begins to show the portal as the user."""
         user = get_object_or_404(User, pk=object_id)
         if not may_view_as(request.user, user):
             raise PermissionDenied
@@ -236,7 +243,7 @@ class PayingUserAdmin(UserAdmin):
 
     @action(description=_("Remove second factors"), url_path="factors", icon="no_encryption", permissions=["factors"])
     def remove_factors(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """For somebody who has lost theirs."""
+        """Remove the second factors of a user who has lost them."""
         user = get_object_or_404(User, pk=object_id)
         if not self.has_change_permission(request, user):
             raise PermissionDenied

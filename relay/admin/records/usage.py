@@ -26,25 +26,26 @@ from relay.usage.reports import GROUPINGS, ReportScope, ReportSums, beginning_of
 _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared
 _FILTERS = ("user", "token", "channel", "model")
-_ROWS = 50
+_ROWS = 50  # of one page
+# Colours of end reasons that are not bad.
 _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "warn", "shutdown": "warn"}
 
 
 def sees_money(request: HttpRequest) -> bool:
-    """Operators look after channels without seeing what is earned."""
+    """Whether somebody may see amounts of money. Operators maintain channels without seeing what is earned."""
     return bool(request.user.is_active and request.user.has_perm("relay.view_ledgeraccount"))
 
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyAdmin):
-    """One row per request that reached routing, with its receipt. Written by the relay, changed by nobody."""
+    """Usage records and their receipts. They are written by the relay and never changed."""
 
     actions_list: ClassVar[Any] = ("cost_report", "export_csv")
 
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Filtered and paged by keyset: the table may have millions of rows, and is never counted."""
+        """Show the records, filtered and paged by keyset: the table may have millions of rows and is never counted."""
         if not self.has_view_permission(request):
             return super().changelist_view(request, extra_context)
         asked = request.GET.get("q", "").strip()[:120]
@@ -55,47 +56,80 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         chosen, rows, narrowed = self._filtered(request)
         page = usage_page(rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS)
         context = {
-            **self.admin_site.each_context(request), "title": _("Usage"), "opts": self.model._meta, "cl": None, "rows": [(row, _TONE.get(row.end_reason, "bad")) for row in page.rows],
-            "older": urlencode(chosen | {"before": page.before}) if page.before else "", "until": page.until, "chosen": chosen, "asked": asked,
-            "unknown": bool(asked), "reasons": EndReason.choices, "channels": Channel.objects.values_list("pk", "name"),
-            "models": Model.objects.values_list("name", flat=True)[:500], "money": sees_money(request), "query": urlencode(chosen), "live": not chosen and not request.GET.get("before"),
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": _("Usage"),
+            "opts": self.model._meta,
+            "cl": None,
+            "rows": [(row, _TONE.get(row.end_reason, "bad")) for row in page.rows],
+            "older": urlencode(chosen | {"before": page.before}) if page.before else "",
+            "until": page.until,
+            "chosen": chosen,
+            "asked": asked,
+            "unknown": bool(asked),
+            "reasons": EndReason.choices,
+            "channels": Channel.objects.values_list("pk", "name"),
+            "models": Model.objects.values_list("name", flat=True)[:500],
+            "money": sees_money(request),
+            "query": urlencode(chosen),
+            "live": not chosen and not request.GET.get("before"),
+        }
         return render(request, "admin/relay/usagerecord/list.html", context)
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The receipt, instead of a form that nobody may fill in."""
+        """Show the receipt instead of a form, since records are never changed."""
         record = self.get_object(request, object_id)
         if record is None or request.method != "GET" or not self.has_view_permission(request, record):
             return super().change_view(request, object_id, form_url, extra_context)
         context = {
-            **self.admin_site.each_context(request), "title": _("Receipt %(id)s") % {"id": record.request_id}, "opts": self.model._meta, "object": record, "record": record,
-            "receipt": receipt(record, staff=True), "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)] if sees_money(request) else [],
-            "money": _money(record) if sees_money(request) else None, "error": explained(record.error_code) if record.error_code else None,
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": _("Receipt %(id)s") % {"id": record.request_id},
+            "opts": self.model._meta,
+            "object": record,
+            "record": record,
+            "receipt": receipt(record, staff=True),
+            "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)] if sees_money(request) else [],
+            "money": _money(record) if sees_money(request) else None,
+            "error": explained(record.error_code) if record.error_code else None,
+        }
         return render(request, "admin/relay/usagerecord/receipt.html", context)
 
     @action(description=_("Cost and margin"), url_path="report", icon="monitoring", permissions=["money"])
     def cost_report(self, request: HttpRequest) -> HttpResponse:
-        """Sums by day, model, token, channel or user."""
+        """Show sums by day, model, token, channel or user."""
         by = request.GET.get("by", "day")
         by = by if by in GROUPINGS else "day"
         days, chosen = _days(request), _numbers(request)
         behind = rollup.catch_up()
         scope = ReportScope.days(days, **chosen)
-        many = by in {"user", "token"} and not chosen  # there may be tens of thousands: compared month by month
+        by_month = by in {"user", "token"} and not chosen  # there may be tens of thousands of them
         month = _month(request, rollup.month_of(scope.last))
-        sums = _month_total(month) if many else report_total(scope)
+        sums = _month_total(month) if by_month else report_total(scope)
         context = {
-            **self.admin_site.each_context(request), "title": _("Cost and margin"), "opts": self.model._meta, "by": by, "days": days, "ways": GROUPINGS.items(),
-            "ranges": () if many else _RANGES, "behind": behind, "months": _months(rollup.month_of(scope.last)) if many else (), "month": month,
-            "lines": [(line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None) for line in (top_spenders(by, month) if many else report_lines(scope, by))],
-            "total": sums, "total_money": _line_money(sums), "chosen": chosen, "query": urlencode(chosen), "narrow": "model" if by != "model" else "day",
-        }  # fmt: skip
+            **self.admin_site.each_context(request),
+            "title": _("Cost and margin"),
+            "opts": self.model._meta,
+            "by": by,
+            "days": days,
+            "ways": GROUPINGS.items(),
+            "ranges": () if by_month else _RANGES,
+            "behind": behind,
+            "months": _months(rollup.month_of(scope.last)) if by_month else (),
+            "month": month,
+            "lines": [
+                (line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None)
+                for line in (top_spenders(by, month) if by_month else report_lines(scope, by))
+            ],
+            "total": sums,
+            "total_money": _line_money(sums),
+            "chosen": chosen,
+            "query": urlencode(chosen),
+            "narrow": "model" if by != "model" else "day",
+        }
         return render(request, "admin/relay/usagerecord/report.html", context)
 
     @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["money"])
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
-        """The records of the last days as CSV, streamed. Takes the filters of the list and of the report."""
+        """Stream the records of the last days as CSV. Takes the filters of the list and of the report."""
         days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
         rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, request_ip(request), days=days, **chosen)
@@ -107,7 +141,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         return self.has_view_permission(request) and sees_money(request)
 
     def _filtered(self, request: HttpRequest) -> tuple[dict[str, Any], QuerySet[UsageRecord], Q | None]:
-        """What is chosen, the records that an index finds, and what must be looked for among them."""
+        """Return the chosen filters, the records that an index finds, and the condition for the other filters."""
         chosen: dict[str, Any] = {}
         rows, narrowed = UsageRecord.objects.all(), Q()
         name = request.GET.get("user_name", "").strip()[:150]
@@ -155,7 +189,7 @@ def _month_total(month: int) -> ReportSums:
 
 
 def _numbers(request: HttpRequest) -> dict[str, Any]:
-    """Filters by id, and by the name of a model."""
+    """Return the filters in the query string: ids, and the name of a model."""
     found: dict[str, Any] = {}
     for name in _FILTERS:
         value = request.GET.get(name, "")
@@ -176,9 +210,13 @@ def _date(text: str) -> datetime | None:
 def _money(record: UsageRecord) -> dict[str, str]:
     charged = record.cost - record.shortfall
     return {
-        "cost": money.show(record.cost), "charged": money.show(charged), "shortfall": money.show(record.shortfall) if record.shortfall else "",
-        "reserved": money.show(record.reserved), "upstream": money.show(record.upstream_cost), "margin": money.show(charged - record.upstream_cost),
-    }  # fmt: skip
+        "cost": money.show(record.cost),
+        "charged": money.show(charged),
+        "shortfall": money.show(record.shortfall) if record.shortfall else "",
+        "reserved": money.show(record.reserved),
+        "upstream": money.show(record.upstream_cost),
+        "margin": money.show(charged - record.upstream_cost),
+    }
 
 
 def _line_money(sums: Any) -> dict[str, str]:

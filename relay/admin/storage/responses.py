@@ -1,4 +1,4 @@
-"""Responses, conversations and batches of users. What was said in them is shown to nobody here."""
+"""Admin pages of stored responses, conversations and batches. Their content is not shown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from relay.models import Batch, Conversation, StoredResponse
 from relay.storage import batches
 
 
-class _KeptAdmin(BaseAdmin):
-    """May be looked at and deleted, not written."""
+class _StoredAdmin(BaseAdmin):
+    """Rows that can be viewed and deleted, but not changed."""
 
     paginator = UncountedPaginator
     list_display_links = None
@@ -39,8 +39,8 @@ class _KeptAdmin(BaseAdmin):
 
 
 @admin.register(StoredResponse)
-class StoredResponseAdmin(_KeptAdmin):
-    """Responses that are kept so that apps can fetch them and go on from them."""
+class StoredResponseAdmin(_StoredAdmin):
+    """Stored responses, which apps can fetch and continue."""
 
     list_display = ("response_id", "user", "model", "channel", "status", "created_at", "expires_at")
     list_filter = ("status", "channel")
@@ -50,7 +50,7 @@ class StoredResponseAdmin(_KeptAdmin):
 
 
 @admin.register(Conversation)
-class ConversationAdmin(_KeptAdmin):
+class ConversationAdmin(_StoredAdmin):
     """Conversations of /v1/conversations."""
 
     list_display = ("conversation_id", "user", "item_count", "created_at", "expires_at")
@@ -68,7 +68,7 @@ class ConversationAdmin(_KeptAdmin):
 
 @admin.register(Batch)
 class BatchAdmin(ReadOnlyAdmin):
-    """Files of requests that are worked off in the background."""
+    """Batches of requests that are made in the background."""
 
     list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "why", "created_at")
     list_filter = ("status", "endpoint")
@@ -107,7 +107,7 @@ class BatchAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Cancel"), permissions=["cancel"])
     def cancel_batches(self, request: HttpRequest, rows: QuerySet[Batch]) -> None:
-        """End batches; what runs is waited for, and what was answered is kept."""
+        """Cancel batches. Running requests are finished first, and answers stay available."""
         count = 0
         for batch in rows.exclude(status__in=[*Batch.ENDED, Batch.Status.CANCELLING]):
             batches.cancel_batch(batch)

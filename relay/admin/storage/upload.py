@@ -17,7 +17,7 @@ from relay.storage import files
 
 @admin.register(Upload)
 class UploadAdmin(BaseAdmin):
-    """Files that users have stored through the API. Their content is shown to nobody but them; it can be deleted here."""
+    """Files that users have uploaded through the API. They can be deleted here, but their content is not shown."""
 
     list_display = ("filename", "user", "purpose", "bytes_shown", "created_at", "expires_at", "file_id")
     list_filter = ("purpose",)
