@@ -15,7 +15,7 @@ HOT = (
     "relay/billing/ledger/requests.py", "relay/billing/ledger/writer.py", "relay/billing/ledger/rows.py", "relay/billing/ledger/sql.py",
 )  # fmt: skip
 # Not called for a request that goes well: limits that are full, a failure that is learnt from another worker.
-COLD = {"relay/gateway/limits/windows.py:wait", "relay/gateway/routing/circuit_breaker.py:take_over"}
+COLD = {"relay/gateway/limits/windows.py:seconds_to_fit", "relay/gateway/routing/circuit_breaker.py:take_over"}
 
 
 def files() -> list[Path]:
