@@ -45,7 +45,8 @@ def use_invitation(request: HttpRequest) -> None:
     taken = found is not None and found.take()
     if not taken and settings.CONFIG.signup == "invitation":
         raise ImmediateHttpResponse(redirect("account_signup"))
-    request.invitation = found if taken else None  # type: ignore[attr-defined]  # accounts.signals adds the user to its groups
+    # accounts.signals adds the user to its groups.
+    request.invitation = found if taken else None  # type: ignore[attr-defined]
 
 
 def may_sign_up(request: HttpRequest) -> bool:

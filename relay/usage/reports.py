@@ -225,9 +225,9 @@ def _sum_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = (
-    "request_id", "started_at", "user", "token", "model", "endpoint", "streamed", "status", "end_reason", "input_tokens",
-    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source", "latency_ms",
-    "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
+    "request_id", "started_at", "user", "token", "model", "endpoint", "streamed", "status", "end_reason",
+    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source",
+    "latency_ms", "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
 )  # fmt: skip
 _STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts", "upstream_cost_usd", "margin_usd")
 

@@ -37,8 +37,8 @@ _CLASS_WIDTH: Final = math.log(1.19)  # each class of first-token times is 19 % 
 # End reasons that are not the client's fault.
 FAULTS: Final = frozenset(("no_channel", "upstream_error", "timeout", "truncated", "internal_error", "shutdown"))
 _FIELDS: Final = (
-    "pk", "started_at", "user_id", "token_id", "channel_id", "model", "status", "end_reason", "error_code", "input_tokens",
-    "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost", "first_token_ms",
+    "pk", "started_at", "user_id", "token_id", "channel_id", "model", "status", "end_reason", "error_code",
+    "input_tokens", "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost", "first_token_ms",
 )  # fmt: skip
 # Columns of sums, and the keys of the four tables.
 SUMS: Final = ("requests", "failed", "faults", "input", "cached", "output", "charged", "upstream_cost")

@@ -184,7 +184,8 @@ class ModelAdmin(BaseAdmin):
     @action(description=_("Prices"), url_path="prices", icon="sell", permissions=["view"])
     def prices(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show all prices of a model: in force, past and future."""
-        return redirect(f"{reverse('admin:relay_modelprice_changelist')}?{urlencode({'model__id__exact': get_object_or_404(Model, pk=object_id).pk})}")
+        url = reverse("admin:relay_modelprice_changelist")
+        return redirect(f"{url}?{urlencode({'model__id__exact': get_object_or_404(Model, pk=object_id).pk})}")
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -99,7 +99,8 @@ class TokenAdmin(BaseAdmin):
     @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["view"])
     def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show the usage of a token, the newest requests first."""
-        return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
+        url = reverse("admin:relay_usagerecord_changelist")
+        return redirect(f"{url}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
 
     @display(description=_("last used"))
     def last_used(self, token: Any) -> str:

@@ -188,14 +188,16 @@ class PayingUserAdmin(UserAdmin):
     @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["usage"])
     def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show the usage of a user, the newest requests first."""
-        return redirect(f"{reverse('admin:relay_usagerecord_changelist')}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
+        url = reverse("admin:relay_usagerecord_changelist")
+        return redirect(f"{url}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
 
     def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.is_active and request.user.has_perm("relay.view_usagerecord"))
 
     @action(description=_("Tokens"), url_path="tokens", icon="vpn_key", permissions=["tokens"])
     def tokens(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        return redirect(f"{reverse('admin:relay_token_changelist')}?{urlencode({'user__id__exact': get_object_or_404(User, pk=object_id).pk})}")
+        url = reverse("admin:relay_token_changelist")
+        return redirect(f"{url}?{urlencode({'user__id__exact': get_object_or_404(User, pk=object_id).pk})}")
 
     def has_tokens_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return bool(request.user.is_active and request.user.has_perm("relay.view_token"))

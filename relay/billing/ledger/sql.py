@@ -13,8 +13,8 @@ from django.db import connection
 
 # Columns of a ledger entry, in the order of EntryValues.
 ENTRY_COLUMNS: Final = (
-    "at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation", "actor_id",
-    "reason",
+    "at", "kind", "debit", "credit", "amount", "held", "user_id", "token_id", "day", "request_id", "reservation",
+    "actor_id", "reason",
 )  # fmt: skip
 EntryValues = tuple[Any, ...]
 

@@ -32,17 +32,18 @@ logger: Final = logging.getLogger(__name__)
 
 # Columns of a usage record, in the order of UsageRow.
 COLUMNS: Final = (
-    "request_id", "client_request_id", "started_at", "user_id", "token_id", "channel_id", "api_key_id", "model", "upstream_model",
-    "endpoint", "streamed", "status", "end_reason", "error_code", "error_message", "input_tokens", "cached_input_tokens",
-    "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens", "images",
-    "milliseconds", "characters", "usage_source", "latency_ms", "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id",
-    "price_multiplier", "cost", "shortfall", "upstream_cost", "reserved", "payer", "billing",
+    "request_id", "client_request_id", "started_at", "user_id", "token_id", "channel_id", "api_key_id", "model",
+    "upstream_model", "endpoint", "streamed", "status", "end_reason", "error_code", "error_message", "input_tokens",
+    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens",
+    "audio_output_tokens", "image_input_tokens", "images", "milliseconds", "characters", "usage_source", "latency_ms",
+    "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id", "price_multiplier", "cost", "shortfall",
+    "upstream_cost", "reserved", "payer", "billing",
 )  # fmt: skip
 _STARTED_AT: Final = COLUMNS.index("started_at")
 _SHORTFALL: Final = COLUMNS.index("shortfall")
 _BATCH: Final = 500
 _BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several times as much
-_BACKLOG: Final = 20_000  # records that may wait for a database that does not answer; beyond it new requests are refused
+_BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
 UsageRow = tuple[Any, ...]
 
