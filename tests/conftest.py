@@ -28,6 +28,10 @@ from tests.support.upstream import Upstream
 
 _used: set[str] = set()  # fixtures of the file that write for real
 
+# How fast examples are made depends on what else the machine does.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
+
 
 @hypothesis.settings(max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 @hypothesis.given(strategies.text(), strategies.floats(), strategies.integers())
