@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from portal.lib.json import encode
 from relay.billing.estimate import estimate_text
+from relay.billing.ledger.pending import UsageRow
 from relay.billing.ledger.rows import RowWrite
-from relay.billing.ledger.writer import UsageRow
 from relay.errors import (
     InsufficientQuota,
     InvalidRequest,

@@ -19,7 +19,7 @@ from accounts.models import User
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest
 from relay.billing.ledger.backfill import LedgerBackfill, insert_rows
-from relay.billing.ledger.writer import COLUMNS
+from relay.billing.ledger.pending import COLUMNS
 from relay.models import ApiKey, Channel, ChannelModel, Incident, Model, ModelPrice, Token, UsageRecord
 from relay.models.incident import Severity
 from relay.models.token import make_token_secret

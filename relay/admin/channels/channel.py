@@ -13,95 +13,23 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import TabularInline
 
 from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay.admin.forms import ApiKeyForm, ChannelForm
+from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
+from relay.admin.forms import ChannelForm
 from relay.channels import status as channel_status
 from relay.channels.health_checks import model_for_tests, test_channel
 from relay.channels.keys import put_back
 from relay.channels.models import add_models, copy_channel
 from relay.channels.probe import ProbeResult, fetch_models
-from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, UsageRecord
+from relay.models import ApiKey, Channel, ChannelEvent, Cooldown
 from relay.providers.vendors import VENDORS
 
 _MAX_TESTS = 10  # of one action
-_RECENT = 2000  # requests among which the last use of a key is looked for
 _BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
-
-
-class ApiKeyInline(TabularInline):
-    """The keys of a channel."""
-
-    last_uses: dict[Any, Any]
-    model = ApiKey
-    form = ApiKeyForm
-    fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label", *LIMIT_FIELDS)
-    readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
-    extra = 0
-    tab = True
-
-    @display(description=_("state"))
-    def state(self, key: ApiKey) -> str:
-        if key.auto_disabled:
-            return str(_("out of service: %(why)s") % {"why": key.get_auto_disabled_display()})
-        return str(_("in service") if key.enabled else _("disabled"))
-
-    @display(description=_("left alone until"))
-    def cooldown(self, key: ApiKey) -> str:
-        rows = [row for row in key.cooldowns.all() if row.until > clock.now()]
-        return ", ".join(f"{format_time(row.until)}{f' ({row.model})' if row.model_id else ''}" for row in rows) or "—"
-
-    @display(description=_("last use"))
-    def last_use(self, key: ApiKey) -> str:
-        """The last use among the latest requests of the channel, a dash when the key is not among them."""
-        at = self.last_uses.get(key.pk)
-        return format_time(at) if at is not None else "—"
-
-    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Read the last uses of all keys at once. An inline lives as long as its request, so it can store them."""
-        recent = UsageRecord.objects.filter(channel=obj).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if obj is not None else ()
-        self.last_uses = dict(reversed(list(recent)))
-        return super().get_formset(request, obj, **kwargs)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
-        rows: QuerySet[ApiKey] = super().get_queryset(request)
-        return rows.prefetch_related("cooldowns__model")
-
-    @display(description=_("balance"))
-    def balance_label(self, key: ApiKey) -> str:
-        return f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else "—"
-
-
-class ChannelModelInline(TabularInline):
-    """The models that a channel serves."""
-
-    model = ChannelModel
-    fields = ("model", "upstream_name", "enabled")
-    autocomplete_fields = ("model",)
-    verbose_name_plural = _("models")
-    extra = 0
-    tab = True
-
-
-class TagFilter(admin.SimpleListFilter):
-    """Filters channels by tag."""
-
-    title = _("tag")
-    parameter_name = "tag"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        words = {word for tags in Channel.objects.exclude(tags="").values_list("tags", flat=True) for word in tags.split()}
-        return [(word, word) for word in sorted(words)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:
-        word = self.value()
-        if not word:
-            return queryset
-        return queryset.filter(pk__in=[pk for pk, tags in queryset.values_list("pk", "tags") if word in tags.split()])
 
 
 @admin.register(Channel)

@@ -13,16 +13,29 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
 from relay.billing.ledger import requests
-from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.lines import Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.pending import (
+    COLUMNS,
+    STARTED_AT,
+    PendingProlongation,
+    PendingRecord,
+    PendingRelease,
+    PendingReservation,
+    PendingWork,
+    Settlement,
+    UsageRow,
+    UserBatch,
+    by_user,
+    with_shortfall,
+)
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.ledger.sql import LedgerSql, begin, rollback, without_disk_sync
 from relay.errors import RelayUnavailable
@@ -30,83 +43,10 @@ from relay.models import UsageRecord
 
 logger: Final = logging.getLogger(__name__)
 
-# Columns of a usage record, in the order of UsageRow.
-COLUMNS: Final = (
-    "request_id", "client_request_id", "started_at", "user_id", "token_id", "channel_id", "api_key_id", "model",
-    "upstream_model", "endpoint", "streamed", "status", "end_reason", "error_code", "error_message", "input_tokens",
-    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens",
-    "audio_output_tokens", "image_input_tokens", "images", "milliseconds", "characters", "usage_source", "latency_ms",
-    "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id", "price_multiplier", "cost", "shortfall",
-    "upstream_cost", "reserved", "payer", "billing",
-)  # fmt: skip
-_STARTED_AT: Final = COLUMNS.index("started_at")
-_SHORTFALL: Final = COLUMNS.index("shortfall")
 _BATCH: Final = 500
 _BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several times as much
 _BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
-UsageRow = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class Settlement:
-    """The charge that is written together with a usage record."""
-
-    reservation: str  # the reservation that is charged, empty when the request needs none
-    scope: SpendScope
-    charge: Charge
-    on_settled: Callable[[Charged | None], None]  # called on the event loop; None: the charge could not be written
-
-
-@dataclass(slots=True)
-class _Record:
-    """A usage record to be written, with its charge."""
-
-    row: UsageRow
-    settlement: Settlement | None  # None: the request costs nothing
-    future: asyncio.Future[None] | None  # done when the record is on disk; None: nothing waits for it
-    loop: asyncio.AbstractEventLoop
-    rows: Sequence[RowWrite] = ()  # written in the same transaction
-    charged: Charged | None = None  # the outcome
-
-
-@dataclass(slots=True)
-class _Reserve:
-    """A reservation to be made or to grow."""
-
-    order: ReserveOrder
-    future: asyncio.Future[Reserved]
-    loop: asyncio.AbstractEventLoop
-    on_reserved: Callable[[Reserved | None, bool], None]
-    result: Reserved | None = None
-
-
-@dataclass(slots=True)
-class _Release:
-    """A reservation to be released."""
-
-    reservation: str
-    scope: SpendScope
-    amount: int | None  # nano-USD; None: all of it, which ends it
-
-
-@dataclass(slots=True)
-class _Prolong:
-    """The reservations of a worker, to be extended."""
-
-    owner: str
-
-
-_Work = _Record | _Reserve | _Release | _Prolong
-
-
-@dataclass(slots=True)
-class _UserBatch:
-    """The part of a batch that concerns one user."""
-
-    settlements: dict[tuple[str, SpendScope], list[_Record]] = field(default_factory=dict)
-    releases: list[_Release] = field(default_factory=list)
-    reserves: list[_Reserve] = field(default_factory=list)
 
 
 class UsageWriter:
@@ -117,7 +57,7 @@ class UsageWriter:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingWork | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._pending = 0  # pieces of work that are queued or being written
@@ -141,7 +81,7 @@ class UsageWriter:
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future() if wait else None
-        self._put(_Record(row, settlement, future, loop, rows))
+        self._put(PendingRecord(row, settlement, future, loop, rows))
         return future
 
     def reserve(self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]) -> asyncio.Future[Reserved]:
@@ -154,18 +94,18 @@ class UsageWriter:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reserved] = loop.create_future()
-        self._put(_Reserve(order, future, loop, on_reserved))
+        self._put(PendingReservation(order, future, loop, on_reserved))
         return future
 
     def release(self, reservation: str, scope: SpendScope, amount: int | None = None) -> None:
         """Queue the release of `amount` nano-USD of a reservation, or of all that is left of it."""
-        self._put(_Release(reservation, scope, amount))
+        self._put(PendingRelease(reservation, scope, amount))
 
     def prolong(self, owner: str) -> None:
         """Queue the extension of a worker's reservations."""
-        self._put(_Prolong(owner))
+        self._put(PendingProlongation(owner))
 
-    def _put(self, work: _Work) -> None:
+    def _put(self, work: PendingWork) -> None:
         if self._thread is None:
             self.start()
         self._pending += 1
@@ -198,7 +138,7 @@ class UsageWriter:
         ending = False
         busy = False
         while not ending:
-            batch: list[_Work] = []
+            batch: list[PendingWork] = []
             first = self._queue.get()
             if busy and not self._stopping:
                 time.sleep(_BATCH_DELAY)  # under load more work arrives meanwhile and shares one disk sync
@@ -218,7 +158,7 @@ class UsageWriter:
                 self._write(batch)
         connection.close()
 
-    def _write(self, batch: list[_Work]) -> None:
+    def _write(self, batch: list[PendingWork]) -> None:
         pause = 0.05
         again = False
         while batch:
@@ -235,9 +175,9 @@ class UsageWriter:
                 # It is not known whether a broken transaction was committed. Records are looked up before they are
                 # written again; reservations are refused, and releases are left to the expiry of their reservations.
                 self.faults += 1
-                others = [work for work in batch if not isinstance(work, _Record)]
+                others = [work for work in batch if not isinstance(work, PendingRecord)]
                 self._finish(others, error)
-                batch = [work for work in batch if isinstance(work, _Record)]
+                batch = [work for work in batch if isinstance(work, PendingRecord)]
                 again = True
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
@@ -255,12 +195,12 @@ class UsageWriter:
             self._finish(batch, None)
             return
 
-    def _rescue(self, work: _Work, error: Exception) -> None:
+    def _rescue(self, work: PendingWork, error: Exception) -> None:
         """Handle a single piece of work that the database refuses.
 
         A record is written all the same: charged with only what is free, or else as a shortfall.
         """
-        if isinstance(work, _Record) and (work.settlement is not None or work.rows):
+        if isinstance(work, PendingRecord) and (work.settlement is not None or work.rows):
             for way in ("careful", "write-off"):
                 try:
                     self._commit([work], False, way)
@@ -273,7 +213,7 @@ class UsageWriter:
         logger.error("the ledger cannot write %s", type(work).__name__, exc_info=error)
         self._finish([work], error)
 
-    def _commit(self, batch: Sequence[_Work], again: bool, way: str = "") -> None:
+    def _commit(self, batch: Sequence[PendingWork], again: bool, way: str = "") -> None:
         """Write a batch in one transaction. Raises what the database raises; nothing is written then.
 
         `again`: the batch may have been written before. `way`: see `_rescue`.
@@ -282,7 +222,7 @@ class UsageWriter:
         if self._db is None:
             self._db, self._sql = LedgerSql(), _insert_statement()
         db = self._db
-        records = [work for work in batch if isinstance(work, _Record)]
+        records = [work for work in batch if isinstance(work, PendingRecord)]
         if again and records:
             written = self._already_written(records)
             records = [record for record in records if record.row[0] not in written]
@@ -293,18 +233,18 @@ class UsageWriter:
         with without_disk_sync(db) if not records else nullcontext():
             self._transaction(db, batch, records, way)
 
-    def _transaction(self, db: LedgerSql, batch: Sequence[_Work], records: Sequence[_Record], way: str) -> None:
+    def _transaction(self, db: LedgerSql, batch: Sequence[PendingWork], records: Sequence[PendingRecord], way: str) -> None:
         begin(db)
         try:
-            users = _by_user(batch, records)
+            users = by_user(batch, records)
             now = time.time()
             for user_id in sorted(users):
                 self._settle_user(db, user_id, users[user_id], now, way)
             for work in batch:
-                if isinstance(work, _Prolong):
+                if isinstance(work, PendingProlongation):
                     requests.prolong(db, work.owner, now)
             if records:
-                self._insert(db, [self._values(db, _with_shortfall(record)) for record in records])
+                self._insert(db, [self._values(db, with_shortfall(record)) for record in records])
                 for row_write in () if way else [one for record in records for one in record.rows]:
                     row_write.run(db)
             db.run("COMMIT")
@@ -312,7 +252,7 @@ class UsageWriter:
             rollback(db)
             raise
 
-    def _settle_user(self, db: LedgerSql, user_id: int, work: _UserBatch, now: float, way: str) -> None:
+    def _settle_user(self, db: LedgerSql, user_id: int, work: UserBatch, now: float, way: str) -> None:
         db.lock(user_id)
         for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
@@ -326,12 +266,12 @@ class UsageWriter:
             order = reserve.order
             reserve.result = requests.reserve(db, order, now)
 
-    def _already_written(self, records: Sequence[_Record]) -> set[str]:
+    def _already_written(self, records: Sequence[PendingRecord]) -> set[str]:
         ids = [record.row[0] for record in records]
         return set(UsageRecord.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
 
     def _values(self, db: LedgerSql, row: UsageRow) -> UsageRow:
-        return (*row[:_STARTED_AT], db.at(row[_STARTED_AT]), *row[_STARTED_AT + 1 :])
+        return (*row[:STARTED_AT], db.at(row[STARTED_AT]), *row[STARTED_AT + 1 :])
 
     def _insert(self, db: LedgerSql, rows: Sequence[UsageRow]) -> None:
         if db.sqlite:
@@ -341,11 +281,11 @@ class UsageWriter:
         with connection.cursor() as cursor:
             cursor.executemany(self._sql, rows)
 
-    def _finish(self, batch: Sequence[_Work], error: BaseException | None) -> None:
+    def _finish(self, batch: Sequence[PendingWork], error: BaseException | None) -> None:
         self._pending -= len(batch)
-        loops: dict[asyncio.AbstractEventLoop, list[_Record | _Reserve]] = {}
+        loops: dict[asyncio.AbstractEventLoop, list[PendingRecord | PendingReservation]] = {}
         for work in batch:
-            if isinstance(work, (_Record, _Reserve)):
+            if isinstance(work, (PendingRecord, PendingReservation)):
                 loops.setdefault(work.loop, []).append(work)
         for loop, works in loops.items():
             try:
@@ -354,10 +294,10 @@ class UsageWriter:
                 continue
 
 
-def _resolve(works: Sequence[_Record | _Reserve], error: BaseException | None) -> None:
+def _resolve(works: Sequence[PendingRecord | PendingReservation], error: BaseException | None) -> None:
     """Complete the futures of a batch, on the event loop."""
     for work in works:
-        if isinstance(work, _Record):
+        if isinstance(work, PendingRecord):
             if work.settlement is not None:
                 work.settlement.on_settled(work.charged if error is None else None)
             if work.future is not None and not work.future.done():
@@ -373,27 +313,6 @@ def _resolve(works: Sequence[_Record | _Reserve], error: BaseException | None) -
             work.future.set_result(result)
         elif wanted:
             work.future.set_exception(RelayUnavailable("The portal could not look at your balance. Try again in a few seconds.", retry_after=5))
-
-
-def _by_user(batch: Iterable[_Work], records: Iterable[_Record]) -> dict[int, _UserBatch]:
-    users: dict[int, _UserBatch] = {}
-    for record in records:
-        if record.settlement is not None:
-            settlement = record.settlement
-            user_batch = users.get(settlement.scope.user_id) or users.setdefault(settlement.scope.user_id, _UserBatch())
-            user_batch.settlements.setdefault((settlement.reservation, settlement.scope), []).append(record)
-    for work in batch:
-        if isinstance(work, _Release):
-            users.setdefault(work.scope.user_id, _UserBatch()).releases.append(work)
-        elif isinstance(work, _Reserve):
-            users.setdefault(work.order.scope.user_id, _UserBatch()).reserves.append(work)
-    return users
-
-
-def _with_shortfall(record: _Record) -> UsageRow:
-    if record.charged is None or not record.charged.shortfall:
-        return record.row
-    return (*record.row[:_SHORTFALL], record.charged.shortfall, *record.row[_SHORTFALL + 1 :])
 
 
 def _insert_statement() -> str:

@@ -20,9 +20,10 @@ from portal.lib import money
 from portal.lib.days import Days
 from portal.lib.processes import new_owner
 from relay.billing.ledger.lines import BudgetLine, Charge, Charged, Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.pending import Settlement, UsageRow
 from relay.billing.ledger.requests import RESERVATION_SECONDS
 from relay.billing.ledger.rows import RowWrite
-from relay.billing.ledger.writer import Settlement, UsageRow, writer
+from relay.billing.ledger.writer import writer
 from relay.errors import InsufficientQuota
 from relay.gateway.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller

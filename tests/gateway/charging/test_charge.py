@@ -169,20 +169,21 @@ def test_nan_in_a_usage_object_is_estimated(live: Portal, server: Server) -> Non
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
     from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
-    from relay.billing.ledger.writer import COLUMNS, Settlement, UsageWriter, _Record, _Reserve
+    from relay.billing.ledger.pending import COLUMNS, PendingRecord, PendingReservation, Settlement
+    from relay.billing.ledger.writer import UsageWriter
 
     user = live.user(balance=NANO)
     token = Token.objects.get(digest=digest_of(live.token(user)))
     scope, writer, loop = SpendScope(user.pk, token.pk, movements.today()), UsageWriter(), asyncio.new_event_loop()
     reservation, request_id = live.name("hold"), live.name("req_unknown")
-    writer._commit([_Reserve(ReserveOrder(reservation, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
+    writer._commit([PendingReservation(ReserveOrder(reservation, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
     values: dict[str, Any] = {
         "request_id": request_id, "started_at": time.time(), "user_id": user.pk, "token_id": token.pk, "model": "m", "endpoint": "e", "streamed": False, "status": 200,
         "end_reason": "completed", "usage_source": "reported", "cost": 400, "attempt_log": "[]", "price_multiplier": 1_000_000, "payer": "wallet", "billing": "usage",
     }  # fmt: skip
     text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
     row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
-    record = _Record(row, Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
+    record = PendingRecord(row, Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
     from django.db import connection
 
     if connection.vendor == "sqlite":

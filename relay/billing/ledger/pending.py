@@ -1,0 +1,106 @@
+"""Work that waits for the writer: usage records with what they cost, reservations, releases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relay.billing.ledger.lines import Charge, Charged, Reserved, ReserveOrder, SpendScope
+from relay.billing.ledger.rows import RowWrite
+
+# Columns of a usage record, in the order of UsageRow.
+COLUMNS: Final = (
+    "request_id", "client_request_id", "started_at", "user_id", "token_id", "channel_id", "api_key_id", "model",
+    "upstream_model", "endpoint", "streamed", "status", "end_reason", "error_code", "error_message", "input_tokens",
+    "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens",
+    "audio_output_tokens", "image_input_tokens", "images", "milliseconds", "characters", "usage_source", "latency_ms",
+    "first_token_ms", "attempts", "attempt_log", "client_ip", "price_id", "price_multiplier", "cost", "shortfall",
+    "upstream_cost", "reserved", "payer", "billing",
+)  # fmt: skip
+STARTED_AT: Final = COLUMNS.index("started_at")
+SHORTFALL: Final = COLUMNS.index("shortfall")
+UsageRow = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The charge that is written together with a usage record."""
+
+    reservation: str  # the reservation that is charged, empty when the request needs none
+    scope: SpendScope
+    charge: Charge
+    on_settled: Callable[[Charged | None], None]  # called on the event loop; None: the charge could not be written
+
+
+@dataclass(slots=True)
+class PendingRecord:
+    """A usage record to be written, with its charge."""
+
+    row: UsageRow
+    settlement: Settlement | None  # None: the request costs nothing
+    future: asyncio.Future[None] | None  # done when the record is on disk; None: nothing waits for it
+    loop: asyncio.AbstractEventLoop
+    rows: Sequence[RowWrite] = ()  # written in the same transaction
+    charged: Charged | None = None  # the outcome
+
+
+@dataclass(slots=True)
+class PendingReservation:
+    """A reservation to be made or to grow."""
+
+    order: ReserveOrder
+    future: asyncio.Future[Reserved]
+    loop: asyncio.AbstractEventLoop
+    on_reserved: Callable[[Reserved | None, bool], None]
+    result: Reserved | None = None
+
+
+@dataclass(slots=True)
+class PendingRelease:
+    """A reservation to be released."""
+
+    reservation: str
+    scope: SpendScope
+    amount: int | None  # nano-USD; None: all of it, which ends it
+
+
+@dataclass(slots=True)
+class PendingProlongation:
+    """The reservations of a worker, to be extended."""
+
+    owner: str
+
+
+PendingWork = PendingRecord | PendingReservation | PendingRelease | PendingProlongation
+
+
+@dataclass(slots=True)
+class UserBatch:
+    """The part of a batch that concerns one user."""
+
+    settlements: dict[tuple[str, SpendScope], list[PendingRecord]] = field(default_factory=dict)
+    releases: list[PendingRelease] = field(default_factory=list)
+    reserves: list[PendingReservation] = field(default_factory=list)
+
+
+def by_user(batch: Iterable[PendingWork], records: Iterable[PendingRecord]) -> dict[int, UserBatch]:
+    users: dict[int, UserBatch] = {}
+    for record in records:
+        if record.settlement is not None:
+            settlement = record.settlement
+            user_batch = users.get(settlement.scope.user_id) or users.setdefault(settlement.scope.user_id, UserBatch())
+            user_batch.settlements.setdefault((settlement.reservation, settlement.scope), []).append(record)
+    for work in batch:
+        if isinstance(work, PendingRelease):
+            users.setdefault(work.scope.user_id, UserBatch()).releases.append(work)
+        elif isinstance(work, PendingReservation):
+            users.setdefault(work.order.scope.user_id, UserBatch()).reserves.append(work)
+    return users
+
+
+def with_shortfall(record: PendingRecord) -> UsageRow:
+    if record.charged is None or not record.charged.shortfall:
+        return record.row
+    return (*record.row[:SHORTFALL], record.charged.shortfall, *record.row[SHORTFALL + 1 :])
