@@ -124,7 +124,8 @@ class SnapshotCache:
     def apply(self, topic: str, key: str) -> None:
         """Apply one row of the change feed."""
         if topic == Change.CATALOG:
-            self.reload()
+            if self._snapshot is not None:  # else nobody here serves, as in a command: whoever begins to serve reads it then
+                self.reload()
         elif topic == Change.TOKEN:
             with self._lock:
                 self._epoch += 1
