@@ -9,6 +9,9 @@ ifdef HOST
 export AIRELAYS_HOST := $(HOST)
 endif
 
+# The suite mostly waits: for servers, streams and time-outs. A file's tests stay together, since they share servers.
+TEST_WORKERS ?= 4
+PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
 PHONY_MORE := tour messages pages browser
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
@@ -24,7 +27,7 @@ dev:
 	@$(PYTHON) portal/serving/bootstrap.py dev
 
 test: dev ## run the test suite (ARGS="-k name" for a part)
-	@$(VENV) -m pytest $(ARGS)
+	@$(VENV) -m pytest $(PARALLEL) $(ARGS)
 
 services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
 	@$(VENV) -m tests.support.services start
@@ -37,7 +40,7 @@ services-stop: dev ## end them and remove their data
 
 test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
 	@trap '$(VENV) -m tests.support.services stop' EXIT; BOOKS_OPERATIONS=10000 \
-	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest -m "shared and not soak" $(ARGS)
+	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest -m "shared and not soak" $(PARALLEL) $(ARGS)
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

@@ -1,18 +1,17 @@
-"""Fixtures: a database that the suite and its servers share, a scripted upstream, a running portal, three people.
+"""Fixtures: two databases, a scripted upstream, a running portal, three people.
 
-Tests with the `db` fixture are rolled back. Tests that need a server use `live`: what they write is committed, under names of their own.
+Tests with the `db` fixture are rolled back, in a database where nothing else happens. Tests that need a server use `live`: what they write
+is committed to the database of the servers, under names of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import hypothesis
 import pytest
-from django.conf import settings as django_settings
-from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from hypothesis import strategies
@@ -21,16 +20,24 @@ from openai import OpenAI
 from portal.lib import clock
 from relay.models import Model, ModelPermission, Upload, UsageRecord
 from relay.tokens.lifecycle import create_token
+from tests.support import environment
 from tests.support.portal import People, Portal
 from tests.support.server import Server, serving
 from tests.support.sessions import SECRET_WORD
 from tests.support.upstream import Upstream
 
-_used: set[str] = set()  # fixtures of the file that write for real
+LONG = ("tests/pages/browser/", "tests/pages/test_every_page.py", "tests/billing/ledger/test_processes.py", "tests/billing/ledger/test_random_operations.py")
+"""Files that take longest. They begin first, so that no worker is left alone with one of them at the end."""
+_servers = ""  # the name of their database
+_used: list[Callable[[], AbstractContextManager[None]]] = []  # the servers' database, if a test of the file has written to it
 
 # How fast examples are made depends on what else the machine does.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((place for place, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG)))
 
 
 @hypothesis.settings(max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -46,12 +53,35 @@ def tables() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_blocker: Any) -> Iterator[None]:
-    """The database of the data folder itself, so that servers in other processes see it too."""
-    with django_db_blocker.unblock():
-        call_command("migrate", interactive=False, verbosity=0)
-        connection.close()
-    yield
+def django_db_setup() -> None:
+    """Made once a worker; `db` finds its own one named."""
+    global _servers
+    _servers = str(connection.settings_dict["NAME"])
+    _use(environment.make_own_databases())
+
+
+def _use(database: str) -> None:
+    connection.close()
+    if connection.vendor == "postgresql":
+        connection.close_pool()  # type: ignore[attr-defined]
+    connection.settings_dict["NAME"] = database
+
+
+@pytest.fixture(scope="session")
+def servers_database(django_db_setup: None, django_db_blocker: Any) -> Callable[[], AbstractContextManager[None]]:
+    """Inside, this process reads and writes the database of the servers, for real."""
+
+    @contextmanager
+    def inside() -> Iterator[None]:
+        alone = connection.settings_dict["NAME"]
+        with django_db_blocker.unblock():
+            _use(_servers)
+            try:
+                yield
+            finally:
+                _use(alone)
+
+    return inside
 
 
 @pytest.fixture(scope="session")
@@ -72,27 +102,25 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tidy(django_db_blocker: Any) -> Iterator[None]:
+def tidy() -> Iterator[None]:
     """What the tests of a file made is switched off at its end: the servers would read it again at each change."""
     yield
     if not _used:
         return
     from relay.models import Channel, Model
 
-    _used.clear()
-    with django_db_blocker.unblock():
+    with _used[0]():
         Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
         Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
-        connection.close()
+    _used.clear()
 
 
 @pytest.fixture
-def live(django_db_setup: None, django_db_blocker: Any, upstream: Upstream) -> Iterator[Portal]:
+def live(servers_database: Callable[[], AbstractContextManager[None]], upstream: Upstream) -> Iterator[Portal]:
     """Write to the servers' database for real."""
-    _used.add("live")
-    with django_db_blocker.unblock():
+    _used.append(servers_database)
+    with servers_database():
         yield Portal(upstream)
-        connection.close()
 
 
 @pytest.fixture
@@ -122,11 +150,6 @@ def clean_addresses(live: Portal, server: Server) -> Any:
     reset()
     yield reset
     reset()
-
-
-@pytest.fixture
-def data_dir() -> Path:
-    return Path(django_settings.DATA_DIR)
 
 
 @pytest.fixture

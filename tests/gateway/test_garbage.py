@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.support.load.in_process import World
 from tests.support.portal import Portal
-from tests.support.upstream import Call, hello
+from tests.support.upstream import Call, Upstream, hello
 
 
 async def limited(call: Call) -> None:
@@ -24,9 +25,9 @@ async def slow(call: Call) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(django_db_setup: None, django_db_blocker: object, upstream: object) -> Iterator[World]:
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        live = Portal(upstream)  # type: ignore[arg-type]
+def world(servers_database: Callable[[], AbstractContextManager[None]], upstream: Upstream) -> Iterator[World]:
+    with servers_database():
+        live = Portal(upstream)
         found = World(live)
         for name, script in (("limited", limited), ("slow", slow)):
             found.models[name] = live.model(script)

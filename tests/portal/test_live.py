@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from accounts.models import User
 from tests.support.portal import People, Portal, ask
 from tests.support.server import ROOT, Server
 from tests.support.sessions import sign_in, signed_in
@@ -48,12 +46,11 @@ def live_sessions(live: Portal) -> dict[str, str]:
     return found
 
 
-@pytest.mark.django_db(transaction=True)
-def test_websockets_tell_only_what_their_user_may_see() -> None:
+def test_websockets_tell_only_what_their_user_may_see(live: Portal) -> None:
     """Owner, another user, staff with and without the right."""
     from portal.live import live_router
 
-    people = {name: User.objects.create_user(f"ws-{name}-{secrets.token_hex(3)}", password="x", is_staff=name != "owner") for name in ("owner", "stranger", "operator")}
+    people = {name: live.user(is_staff=name != "owner") for name in ("owner", "stranger", "operator")}
     people["operator"].groups.add(Group.objects.get(name="Operator"))
 
     async def first_close(path: str, user: Any) -> int:
@@ -66,15 +63,10 @@ def test_websockets_tell_only_what_their_user_may_see() -> None:
         await socket.disconnect()
         return int(message.get("code", 0)) if message["type"] == "websocket.close" else 0
 
-    try:
-        for path in ("/live/channels", "/live/running"):
-            assert async_to_sync(first_close)(path, people["owner"]) == 4403
-            assert async_to_sync(first_close)(path, people["stranger"]) == 4403
-            assert async_to_sync(first_close)(path, people["operator"]) == 0
-    finally:
-        for user in people.values():
-            user.ledger_accounts.all().delete()
-            user.delete()
+    for path in ("/live/channels", "/live/running"):
+        assert async_to_sync(first_close)(path, people["owner"]) == 4403
+        assert async_to_sync(first_close)(path, people["stranger"]) == 4403
+        assert async_to_sync(first_close)(path, people["operator"]) == 0
 
 
 def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:
@@ -113,7 +105,7 @@ async def test_live_usage_shows_ones_own_and_staff_everything(server: Server, li
         users = {"owner": live.user(), "other": live.user(), "staff": live.user(is_staff=True, is_superuser=True)}
         models = {name: live.model() for name in ("owner", "other")}
         tokens = {name: live.token(users[name]) for name in ("owner", "other")}
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             sign_in(client, server, users[actor].username)
             cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar)
         server.catch_up()

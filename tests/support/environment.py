@@ -1,52 +1,107 @@
-"""A pytest plugin that is loaded before Django's settings: the whole suite runs in one temporary data folder."""
+"""A pytest plugin that is loaded before Django's settings: every worker of the suite has a data folder, a database and a Redis of its own.
+
+What a run leaves behind, its first process takes away. A database is migrated once a run; all of its databases are copies of that one.
+"""
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
-DATA_DIR = tempfile.mkdtemp(prefix="airelays-tests-")
-atexit.register(shutil.rmtree, DATA_DIR, ignore_errors=True)
-
-DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # of a server on which the suite may make a database of its own
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")  # pytest-xdist names them gw0, gw1, …
+DATABASE_URL = os.environ.get("TEST_DATABASE_URL", "")  # of a server on which the suite may make databases of its own
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "")  # of a Redis that the suite may empty
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def own_database(server: str) -> str:
-    """A new database on a PostgreSQL server, dropped when the suite ends."""
+def on_postgresql(sql: str) -> list[tuple[str]]:
     import psycopg
 
-    name = f"airelays_{os.getpid()}_{os.urandom(3).hex()}"
-
-    def run(sql: str) -> None:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(sql.encode())
-
-    run(f"CREATE DATABASE {name}")
-    atexit.register(run, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    return server.rpartition("/")[0] + "/" + name
+    with psycopg.connect(DATABASE_URL, autocommit=True) as connection:
+        found = connection.execute(sql.encode())
+        return found.fetchall() if found.description else []
 
 
-for name in list(os.environ):
-    if name.startswith(("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
-        del os.environ[name]
+def _tidy() -> None:
+    shutil.rmtree(RUN, ignore_errors=True)
+    if DATABASE_URL:
+        for (name,) in on_postgresql(f"SELECT datname FROM pg_database WHERE datname LIKE '{_NAME}%'"):
+            on_postgresql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+if WORKER == "main":
+    os.environ["TEST_RUN"] = tempfile.mkdtemp(prefix="airelays-tests-")
+    atexit.register(_tidy)
+RUN = Path(os.environ["TEST_RUN"])
+DATA_DIR = RUN / WORKER
+_NAME = f"airelays_{RUN.name.removeprefix('airelays-tests-').encode().hex()}"  # begins the names of the run's databases on PostgreSQL
+
+
+def _url(name: str) -> str:
+    return f"{DATABASE_URL.rpartition('/')[0]}/{name}"
+
+
+def _template(kind: str) -> Path:
+    """The folder of a migrated database, made by whoever comes first. With kind "postgresql" the database itself is on the server."""
+    folder = RUN / f"template-{kind}"
+    with (RUN / f"{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            if kind == "postgresql":
+                on_postgresql(f"CREATE DATABASE {_NAME}_template")
+            env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": _url(f"{_NAME}_template") if kind == "postgresql" else ""}
+            subprocess.run([sys.executable, "manage.py", "migrate", "--no-input", "-v", "0"], cwd=ROOT, env=env, check=True)
+    return folder
+
+
+def new_sqlite(folder: Path) -> None:
+    """A migrated database in a data folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_template("sqlite") / "state.sqlite3", folder / "state.sqlite3")
+
+
+def new_database(folder: Path, name: str = "") -> str:
+    """A migrated database for a data folder, on the suite's PostgreSQL if it has one: its URL, or "" for SQLite."""
+    if not DATABASE_URL:
+        new_sqlite(folder)
+        return ""
+    _template("postgresql")
+    name = name or f"{_NAME}_{os.urandom(4).hex()}"
+    on_postgresql(f"CREATE DATABASE {name} TEMPLATE {_NAME}_template")
+    return _url(name)
+
+
+def make_own_databases() -> str:
+    """Of this worker: that of its servers, which the settings name, and one for tests that are rolled back, whose name is returned."""
+    new_database(DATA_DIR, f"{_NAME}_{WORKER}")
+    url = new_database(DATA_DIR / "alone", f"{_NAME}_{WORKER}_alone")
+    return url.rpartition("/")[2] or str(DATA_DIR / "alone" / "state.sqlite3")
+
+
+for variable in list(os.environ):
+    if variable.startswith(("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
+        del os.environ[variable]
 os.environ.update(
-    AIRELAYS_DATA_DIR=DATA_DIR,
+    AIRELAYS_DATA_DIR=str(DATA_DIR),
     AIRELAYS_CONFIG="",
+    AIRELAYS_DATABASE_URL=_url(f"{_NAME}_{WORKER}") if DATABASE_URL else "",
     AIRELAYS_UPSTREAM_ALLOW="127.0.0.1",
     AIRELAYS_FIRST_BYTE_TIMEOUT="20",
     AIRELAYS_JOBS="false",  # tests do the scheduled work when they mean to
-    HOME=DATA_DIR,  # nobody's real configuration is read
+    HOME=str(DATA_DIR),  # nobody's real configuration is read
     NO_PROXY="127.0.0.1,localhost",
 )
-if DATABASE_URL:
-    os.environ["AIRELAYS_DATABASE_URL"] = own_database(DATABASE_URL)
 if REDIS_URL:
     import redis
 
-    redis.Redis.from_url(REDIS_URL).flushdb()
-    os.environ["AIRELAYS_REDIS_URL"] = REDIS_URL
-for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-    os.environ.pop(name, None)
+    number = 0 if WORKER == "main" else int(WORKER.removeprefix("gw")) + 1  # a logical database for each worker: Redis has sixteen
+    os.environ["AIRELAYS_REDIS_URL"] = f"{REDIS_URL.rpartition('/')[0]}/{number}"
+    redis.Redis.from_url(os.environ["AIRELAYS_REDIS_URL"]).flushdb()
+for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+    os.environ.pop(variable, None)

@@ -8,7 +8,9 @@ from functools import cache
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
+from django.db import transaction
 
+from tests.support.asserts import until
 from tests.support.upstream import Script, Upstream
 
 
@@ -35,13 +37,14 @@ class Portal:
         from relay.billing.ledger import movements
 
         balance = options.pop("balance", None)
-        user = User.objects.create_user(self.name("user"), **options)
-        user.password = _password()
-        user.save(update_fields=["password"])
-        if balance is None:
-            movements.set_unlimited(user, True)
-        elif balance:
-            movements.top_up(user, balance, actor=None, reason="test")
+        with transaction.atomic():  # one announcement to the servers, as in the methods below
+            user = User.objects.create_user(self.name("user"), **options)
+            user.password = _password()
+            user.save(update_fields=["password"])
+            if balance is None:
+                movements.set_unlimited(user, True)
+            elif balance:
+                movements.top_up(user, balance, actor=None, reason="test")
         return user
 
     def token(self, user: Any = None, **options: Any) -> str:
@@ -53,11 +56,12 @@ class Portal:
         from relay.models import ApiKey, Channel
 
         options.setdefault("provider", "openai")
-        channel = Channel.objects.create(name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options)
-        for secret in keys:
-            key = ApiKey(channel=channel)
-            key.set_secret(secret)
-            key.save()
+        with transaction.atomic():
+            channel = Channel.objects.create(name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options)
+            for secret in keys:
+                key = ApiKey(channel=channel)
+                key.set_secret(secret)
+                key.save()
         return channel
 
     def model(self, script: Script | None = None, channels: list[Any] | None = None, is_open: bool = True, upstream_name: str = "", **options: Any) -> str:
@@ -65,28 +69,22 @@ class Portal:
         from relay.models import ChannelModel, Model, ModelPrice
 
         price = options.pop("price", {"input": 0, "output": 0})
-        model = Model.objects.create(name=self.name("model"), is_open=is_open, **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options})
-        for row in [price] if isinstance(price, dict) else price or []:
-            ModelPrice.objects.create(model=model, **row)
-        for channel in channels if channels is not None else [self.channel(**options)]:
-            ChannelModel.objects.create(channel=channel, model=model, upstream_name=upstream_name)
+        with transaction.atomic():
+            model = Model.objects.create(name=self.name("model"), is_open=is_open, **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options})
+            for row in [price] if isinstance(price, dict) else price or []:
+                ModelPrice.objects.create(model=model, **row)
+            for channel in channels if channels is not None else [self.channel(**options)]:
+                ChannelModel.objects.create(channel=channel, model=model, upstream_name=upstream_name)
         if script is not None:
             self.upstream.script(upstream_name or model.name, script)
         return model.name
 
     def record(self, response_or_id: Any) -> Any:
         """The usage record of an answer, waited for: it may be written a moment after a client has left."""
-        import time
-
         from relay.models import UsageRecord
 
         request_id = response_or_id if isinstance(response_or_id, str) else response_or_id.headers["x-request-id"]
-        for _ in range(200):
-            found = UsageRecord.objects.filter(request_id=request_id).first()
-            if found is not None:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"there is no usage record of {request_id}")
+        return until(lambda: UsageRecord.objects.filter(request_id=request_id).first())
 
 
 def ask(model: str, **more: Any) -> dict[str, Any]:

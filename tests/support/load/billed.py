@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx
 
+from tests.support import environment
+from tests.support.asserts import until
 from tests.support.money import COST
 from tests.support.server import ROOT, Server, serving
 from tests.support.upstream import Upstream
@@ -22,8 +24,6 @@ PREPARE = """
 import django, sys
 django.setup()
 from decimal import Decimal
-from django.core.management import call_command
-call_command("migrate", interactive=False, verbosity=0)
 from accounts.models import User
 from relay.billing.ledger import movements
 from relay.models import ApiKey, Channel, ChannelModel, Model, ModelPrice
@@ -45,12 +45,7 @@ for amount in sys.argv[2:]:
 
 def new_database(folder: Path) -> dict[str, str]:
     """Where the servers of one test keep their data: SQLite in the folder, or a database of its own on the suite's PostgreSQL."""
-    env = {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": "", "DJANGO_SETTINGS_MODULE": "portal.settings"}
-    if os.environ.get("TEST_DATABASE_URL"):
-        from tests.support.environment import own_database
-
-        env["AIRELAYS_DATABASE_URL"] = own_database(os.environ["TEST_DATABASE_URL"])
-    return env
+    return {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": environment.new_database(folder), "DJANGO_SETTINGS_MODULE": "portal.settings"}
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:
@@ -126,11 +121,12 @@ def kill_rounds(folder: Path, upstream: Upstream, rounds: int, workers: int = 1)
             callers = [Caller(server, tokens, number * 100 + index) for index in range(10)]
             for caller in callers:
                 caller.start()
-            time.sleep(0.4 + random.Random(number).random())
+            until(lambda callers=callers: sum(len(caller.whole) for caller in callers) > 12)  # type: ignore[misc]
+            time.sleep(random.Random(number).random() / 2)  # anywhere in the midst of it
             os.killpg(server.process.pid, signal.SIGKILL)
             server.process.wait()
             for caller in callers:
-                caller.join(25)
+                caller.join()
                 assert not caller.unexpected, caller.unexpected
                 received.extend(caller.whole)
             assert "The books balance." in manage(env, "ledger", "verify"), "before anything was swept"

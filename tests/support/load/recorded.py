@@ -15,12 +15,15 @@ from pathlib import Path
 
 import httpx
 
+from tests.support import environment
+from tests.support.asserts import until
 from tests.support.server import ROOT, Server, serving
 from tests.support.upstream import Upstream
 
 
 def prepare(folder: Path, upstream: Upstream) -> str:
     """A data folder of its own with the bench's models; returns the token."""
+    environment.new_sqlite(folder)
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder)}
     made = subprocess.run([sys.executable, "-m", "bench.portal_setup", upstream.base_url], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
     return made.stdout.split()[-1]
@@ -64,10 +67,11 @@ def kill_rounds(folder: Path, upstream: Upstream, rounds: int) -> int:
             clients = [Client(server, token, number * 100 + index) for index in range(12)]
             for client in clients:
                 client.start()
-            time.sleep(0.6 + random.Random(number).random())  # somewhere in the middle of it
+            until(lambda clients=clients: sum(len(client.whole) for client in clients) > 12)  # type: ignore[misc]
+            time.sleep(random.Random(number).random() / 2)  # anywhere in the midst of it
             server.kill()
             for client in clients:
-                client.join(15)
+                client.join()
                 assert not client.unexpected, client.unexpected
                 received.extend(client.whole)
         with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
