@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.asserts import check, until
-from tests.support.portal import Portal, ask, two
+from tests.support.portal import People, Portal, ask, two
 from tests.support.server import Server
 from tests.support.upstream import Call, Upstream, completion, hello, keys_used
 
@@ -36,7 +36,9 @@ def test_an_exhausted_key_among_five_is_seen_by_no_client_and_staff_are_told_onc
     server.catch_up()
     with ThreadPoolExecutor(20) as pool:
         found = list(
-            pool.map(lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers={"authorization": f"Bearer {token}"}, trust_env=False), range(200))
+            pool.map(
+                lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60), range(200)
+            )
         )
     assert {response.status_code for response in found} == {200}
     out = until(lambda: ApiKey.objects.filter(channel__served__model__name=model).exclude(auto_disabled="").first())
@@ -86,6 +88,8 @@ def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: S
     test_now()
     assert key.auto_disabled == "key_dead" and key.failed_tests == 1
     assert (key.next_test_at - clock.now()).total_seconds() > 3000
+    test_now()
+    assert key.failed_tests == 2 and (key.next_test_at - clock.now()).total_seconds() > 6600, "twice as late"
     well.set()
     test_now()
     assert key.auto_disabled == "" and key.next_test_at is None
@@ -93,11 +97,36 @@ def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: S
     assert Notice.objects.filter(kind="key_enabled", data__channel=key.channel.name).exists()
 
 
+def test_each_failed_test_doubles_the_wait_for_the_next_up_to_a_day(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portal.lib import clock
+    from relay.channels.keys import postpone, take_out
+    from relay.models import ApiKey, Channel
+
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
+    key = ApiKey(channel=Channel.objects.create(name="main", provider="openai"))
+    key.set_secret("sk-upstream-secret-0123456789")
+    key.save()
+    assert take_out(key.pk, "key_dead", "401")
+    waits = []
+    for _ in range(7):
+        key.refresh_from_db()
+        postpone(key)
+        key.refresh_from_db()
+        assert key.next_test_at is not None
+        waits.append((key.next_test_at - now).total_seconds() / 3600)
+    assert waits == [1, 2, 4, 8, 16, 24, 24]
+
+
 def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, server: Server, second: Upstream) -> None:
     from relay.models import ApiKey, Cooldown
 
+    begun = asyncio.Event()
+
     async def script(call: Call) -> None:
-        await asyncio.sleep(0.2)  # so that several are under way at the first refusal
+        if live.upstream.count(model) == 8:
+            begun.set()
+        await begun.wait()  # all are under way at the first refusal
         await call.reply(401, b"nope")
 
     model, first, _ = two(live, second, script)
@@ -105,7 +134,7 @@ def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, serve
     server.catch_up()
     headers = {"authorization": f"Bearer {token}"}
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers=headers, trust_env=False), range(8)))
+        found = list(pool.map(lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60), range(8)))
     assert {response.status_code for response in found} == {200}
     row = until(lambda: Cooldown.objects.filter(channel=first).first())
     assert row.kind == "key_dead" and ApiKey.objects.get(channel=first).auto_disabled == ""

@@ -19,6 +19,38 @@ def test_secrets_are_redacted_whatever_their_dress(text: str) -> None:
     assert "abcdefghijk" not in redact(text)
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-Wm4Tq9ZxR2Lc8Vn1",
+        "sk-ant-api03-Wm4Tq9ZxR2Lc8Vn1",
+        "AIzaSyWm4Tq9ZxR2Lc8Vn1Bk7Hd3Jf6Gs5Pa0Qe",
+        "AKIAWM4TQ9ZXR2LC8VN1",
+        "gsk_Wm4Tq9ZxR2Lc8Vn1",
+        "xai-Wm4Tq9ZxR2Lc8Vn1",
+        "hf_Wm4Tq9ZxR2Lc8Vn1",
+        "r8_Wm4Tq9ZxR2Lc8Vn1",
+        "rk_Wm4Tq9ZxR2Lc8Vn1",
+        "pk-Wm4Tq9ZxR2Lc8Vn1",
+        "key-Wm4Tq9ZxR2Lc8Vn1",
+        "tok_Wm4Tq9ZxR2Lc8Vn1",
+        "v1:gAAAAWm4Tq9ZxR2Lc8Vn1",
+        "Bearer Wm4Tq9ZxR2Lc8Vn1",
+        "Basic Wm4Tq9ZxR2Lc8Vn1",
+        "https://vendor.example/v1?access_token=Wm4Tq9ZxR2Lc8Vn1",
+        "postgresql://portal:Wm4Tq9ZxR2Lc8Vn1@db/portal",
+        '{"passwd": "Wm4Tq9ZxR2Lc8Vn1"}',
+        "cookie: Wm4Tq9ZxR2Lc8Vn1",
+        "x-goog-api-key: Wm4Tq9ZxR2Lc8Vn1",
+        "mj-api-secret=Wm4Tq9ZxR2Lc8Vn1",
+    ],
+)
+def test_every_shape_of_a_secret_is_known_by_itself(secret: str) -> None:
+    """In a sentence that says nothing of what it is."""
+    said = redact(f"the upstream said {secret} and nothing else")
+    assert "tq9zxr2lc8" not in said.lower() and "redacted" in said and said.endswith("and nothing else")
+
+
 def test_upstream_messages_lose_hosts_accounts_and_length() -> None:
     cleaned = clean_upstream_message("Model x at https://api.vendor.com/v1 (10.0.0.7:8000, node3.vendor.internal) for org-AbCdEf123\n" + "y" * 5000)
     assert "vendor" not in cleaned and "10.0.0.7" not in cleaned and "AbCdEf" not in cleaned and "\n" not in cleaned and len(cleaned) <= 900

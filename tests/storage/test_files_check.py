@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
+
+
+def test_what_a_living_worker_still_receives_is_left_to_it(people: People) -> None:
+    """Another worker may still be writing the file: only a worker that is gone, or a very old row, ends it."""
+    from portal.lib import clock
+    from portal.lib.processes import new_owner
+    from relay.models import Upload
+    from relay.storage import files, files_check
+
+    def half(owner: str) -> Upload:
+        upload = files.reserve_upload(people.owner.pk, 10, owner)
+        partial = files.partial_path(upload.storage_name)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(b"01234")
+        return upload
+
+    host, _, start, _ = (living := new_owner()).split(":")
+    gone, alive, forgotten = half(f"{host}:4999999:{start}:x"), half(living), half(new_owner())
+    Upload.objects.filter(pk=forgotten.pk).update(created_at=clock.now() - timedelta(hours=3))
+    assert files_check.sweep() == 2
+    assert list(Upload.objects.all()) == [alive] and files.partial_path(alive.storage_name).exists()
+    assert not files.partial_path(gone.storage_name).exists() and not files.partial_path(forgotten.storage_name).exists()
 
 
 def test_differences_between_disk_and_records_are_found_and_mended(people: People) -> None:
