@@ -70,5 +70,5 @@ def test_csv_is_streamed_to_staff_with_margin(live: Portal, server: Server) -> N
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2500 and {row["margin_usd"] for row in rows} == {"-0.0005"} and {row["user"] for row in rows} == {owner.username}
     assert {row["token"] for row in rows} == {"'=cmd()"}, "no spreadsheet takes a name for a formula"
-    refused = httpx.get(f"{server.url}/admin/relay/usagerecord/export/", cookies=session_of(owner), trust_env=False, follow_redirects=False)
+    refused = httpx.get(f"{server.url}/admin/relay/usagerecord/export/", cookies=session_of(owner), trust_env=False, follow_redirects=False, timeout=60)
     assert refused.status_code in {302, 403}

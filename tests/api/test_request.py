@@ -31,7 +31,7 @@ def test_chunked_request_body_without_length_passes(server: Server, live: Portal
     model, token = live.model(), live.token()
     body = json.dumps(ask(model)).encode()
     server.catch_up()
-    response = httpx.post(f"{server.v1}/chat/completions", content=iter([body[:10], body[10:]]), headers={"authorization": f"Bearer {token}"}, trust_env=False)
+    response = httpx.post(f"{server.v1}/chat/completions", content=iter([body[:10], body[10:]]), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
     assert response.status_code == 200
 
 

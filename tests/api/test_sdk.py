@@ -115,7 +115,7 @@ def test_breaking_out_of_a_stream_closes_the_upstream(client: openai.OpenAI, liv
         if number == 3:
             break
     stream.close()
-    assert live.upstream.last(model).closed.wait(1)
+    live.upstream.wait_closed(model)
 
 
 def test_retry_after_one_failure_succeeds(live: Portal, server: Server) -> None:

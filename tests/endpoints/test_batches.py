@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.support.asserts import until
 from tests.support.portal import Portal
 from tests.support.server import Server, serving
 from tests.support.upstream import Call, completion, hello
@@ -30,12 +30,8 @@ def submit(sdk: OpenAI, content: bytes, endpoint: Any = "/v1/chat/completions") 
     return sdk.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
 
 
-def wait_for(sdk: OpenAI, batch_id: str, seconds: float = 30) -> Any:
-    until = time.monotonic() + seconds
-    while (found := sdk.batches.retrieve(batch_id)).status not in {"completed", "failed", "expired", "cancelled"}:
-        assert time.monotonic() < until, found
-        time.sleep(0.05)
-    return found
+def wait_for(sdk: OpenAI, batch_id: str) -> Any:
+    return until(lambda: (found := sdk.batches.retrieve(batch_id)).status in {"completed", "failed", "expired", "cancelled"} and found)
 
 
 def results(sdk: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
@@ -122,16 +118,12 @@ def test_cancelled_in_the_middle(sdk: OpenAI, live: Portal, server: Server) -> N
     model = live.model(script)
     server.catch_up()
     batch = submit(sdk, lines(model, 40))
-    while live.upstream.count(model) < 5:
-        time.sleep(0.02)
+    until(lambda: live.upstream.count(model) >= 5)
     assert sdk.batches.cancel(batch.id).status == "cancelling"
     for _ in range(2):  # each renewal of the lease is a look at the status
         before = Batch.objects.get(batch_id=batch.id).lease_until
-        until = time.monotonic() + 10
-        while Batch.objects.get(batch_id=batch.id).lease_until == before:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-    live.upstream._loop.call_soon_threadsafe(admission.set)
+        until(lambda: Batch.objects.get(batch_id=batch.id).lease_until != before)  # noqa: B023  # called before the next round
+    live.upstream.set(admission)
     done = wait_for(sdk, batch.id)
     assert done.status == "cancelled" and 3 <= done.request_counts.completed < 20
     assert done.request_counts.completed + done.request_counts.failed == 40
@@ -151,8 +143,7 @@ def test_a_batch_that_takes_too_long_expires(sdk: OpenAI, live: Portal, server: 
     model = live.model(script)
     server.catch_up()
     batch = submit(sdk, lines(model, 60))
-    while live.upstream.count(model) < 2:
-        time.sleep(0.02)
+    until(lambda: live.upstream.count(model) >= 2)
     # The worker keeps what it has read, so the moment is moved by the time that a restart would read it at.
     Batch.objects.filter(batch_id=batch.id).update(owner="", lease_until=None)
     Batch.objects.filter(batch_id=batch.id).update(expires_at=clock.now() + timedelta(seconds=1))
@@ -174,11 +165,10 @@ def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: 
     env = {"AIRELAYS_FEED_POLL_SECONDS": "0.05"}
     with serving(tmp_path / "log", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
         batch = submit(sdk, lines(model, 60))
-        while live.upstream.count(model) < 15:
-            time.sleep(0.01)
+        until(lambda: live.upstream.count(model) >= 15)
         running.kill()
     with serving(tmp_path / "log2", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
-        done = wait_for(sdk, batch.id, 60)
+        done = wait_for(sdk, batch.id)
         assert done.status == "completed" and done.request_counts.completed == 60
         found = results(sdk, done.output_file_id)
     assert len({entry["custom_id"] for entry in found}) == 60

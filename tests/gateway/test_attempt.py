@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -105,11 +104,9 @@ async def stall(call: Call) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_first_byte_timeout(server: Server, live: Portal, stream: bool) -> None:
     model = live.model(stall, first_byte_timeout=1)
-    began = time.monotonic()
     response = server.post(live.token(), ask(model, stream=stream))
     assert "first-byte timeout" in check(response, 504, "server_error", "upstream_timeout")
-    assert time.monotonic() - began < 3
-    assert live.upstream.last(model).closed.wait(1), "the upstream's connection is closed"
+    live.upstream.wait_closed(model)
     assert live.record(response).end_reason == "timeout"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -146,15 +147,21 @@ def test_event_that_breaks_off_in_its_middle_is_closed_before_the_error(server: 
 
 
 def test_silence_is_bridged_with_comments(server: Server, live: Portal) -> None:
+    go = asyncio.Event()
+
     async def script(call: Call) -> None:
         await two_words(call)
-        await asyncio.sleep(2.6)
+        await go.wait()
         await call.event("[DONE]")
         await call.end()
 
-    response = server.post(live.token(), ask(live.model(script), stream=True))
-    assert 1 <= response.text.count(": keep-alive\n\n") <= 3
-    assert response.text.endswith("data: [DONE]\n\n") and "event:" not in response.text
+    began = time.monotonic()
+    with raw_stream(server, live.token(), ask(live.model(script), stream=True)) as connection:
+        seen = read_until(connection, b": keep-alive\n\n") + read_until(connection, b": keep-alive\n\n")
+        live.upstream.set(go)
+        seen += read_until(connection, b"data: [DONE]\n\n")
+    assert 2 <= seen.count(b": keep-alive\n\n") <= 1 + time.monotonic() - began, "one a second"
+    assert b"event:" not in seen
 
 
 def test_idle_timeout_in_mid_stream(server: Server, live: Portal) -> None:
@@ -166,7 +173,7 @@ def test_idle_timeout_in_mid_stream(server: Server, live: Portal) -> None:
     response = server.post(live.token(), ask(model, stream=True))
     error = last_event(response.text)["error"]
     assert error["code"] == "upstream_timeout" and "idle timeout" in error["message"]
-    assert live.upstream.last(model).closed.wait(1)
+    live.upstream.wait_closed(model)
     assert live.record(response).end_reason == "timeout"
 
 

@@ -21,9 +21,9 @@ def test_csv_of_users_has_their_own_rows_and_no_upstream(live: Portal, server: S
     owner, other = live.user(), live.user()
     record(owner, request_id=live.name("req_mine"), cost=0, upstream_cost=0)
     record(other, request_id=live.name("req_theirs"), model="secret-model", cost=0, upstream_cost=0)
-    text = httpx.get(f"{server.url}/usage/export.csv", cookies=session_of(owner), trust_env=False).text
+    text = httpx.get(f"{server.url}/usage/export.csv", cookies=session_of(owner), trust_env=False, timeout=60).text
     assert "req_mine" in text and "secret-model" not in text and "upstream" not in text and "margin" not in text
-    assert httpx.get(f"{server.url}/usage/export.csv", trust_env=False).status_code == 302
+    assert httpx.get(f"{server.url}/usage/export.csv", trust_env=False, timeout=60).status_code == 302
 
 
 def test_receipts_of_users_are_their_own(people: People) -> None:

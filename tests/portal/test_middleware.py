@@ -44,10 +44,10 @@ def test_behind_a_trusted_proxy_and_for_browser_apps(edge: Server, live: Portal)
     assert errors.status_code == 401 and errors.headers["access-control-allow-origin"], "a browser app can read errors, too"
     # The pages: HTTPS as the proxy saw it, secure cookies, the public host alone.
     https = {"host": "ai.example.org", "x-forwarded-proto": "https"}
-    page = httpx.get(f"{edge.url}/accounts/login/", headers=https, trust_env=False)
+    page = httpx.get(f"{edge.url}/accounts/login/", headers=https, trust_env=False, timeout=60)
     assert page.status_code == 200 and "secure" in page.headers["set-cookie"].lower() and "max-age=31536000" in page.headers["strict-transport-security"]
-    assert httpx.get(f"{edge.url}/accounts/login/", headers={"host": "ai.example.org"}, trust_env=False).status_code == 301
-    assert httpx.get(f"{edge.url}/accounts/login/", headers={**https, "host": "evil.example.com"}, trust_env=False).status_code == 400
+    assert httpx.get(f"{edge.url}/accounts/login/", headers={"host": "ai.example.org"}, trust_env=False, timeout=60).status_code == 301
+    assert httpx.get(f"{edge.url}/accounts/login/", headers={**https, "host": "evil.example.com"}, trust_env=False, timeout=60).status_code == 400
 
 
 def test_cors_is_off_by_default(server: Server, live: Portal) -> None:

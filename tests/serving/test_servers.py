@@ -24,6 +24,6 @@ def test_daphne_serves_the_same(live: Portal, tmp_path: Path, how: str) -> None:
             text = response.read().decode()
         assert response.status_code == 200 and text.endswith("data: [DONE]\n\n")
         assert live.record(response).end_reason == "completed"
-        assert httpx.post(f"{server.v1}/chat/completions", json=ask("none"), headers=headers, trust_env=False).status_code == 404
-        assert httpx.get(f"{server.url}/accounts/login/", trust_env=False).status_code == 200
+        assert httpx.post(f"{server.v1}/chat/completions", json=ask("none"), headers=headers, trust_env=False, timeout=60).status_code == 404
+        assert httpx.get(f"{server.url}/accounts/login/", trust_env=False, timeout=60).status_code == 200
     assert "Traceback" not in (tmp_path / "log").read_text()

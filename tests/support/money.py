@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +12,7 @@ from accounts.models import User
 from portal.lib import clock
 from relay.billing.ledger.verify import verify
 from relay.models import LedgerAccount, UsageRecord
+from tests.support.asserts import until
 from tests.support.server import Server
 
 
@@ -35,12 +35,10 @@ PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Dec
 COST = 4 * 1250 + 5 * 2500 + 7 * 10_000
 
 
-def settled(user: Any, seconds: float = 5) -> LedgerAccount:
+def settled(user: Any) -> LedgerAccount:
     """The wallet once nothing of it is reserved any more."""
-    until = time.monotonic() + seconds
-    while (found := wallet(user)).reserved and time.monotonic() < until:
-        time.sleep(0.05)
-    return found
+    until(lambda: not wallet(user).reserved)
+    return wallet(user)
 
 
 def books_balance() -> None:
@@ -51,7 +49,7 @@ def books_balance() -> None:
 def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> list[int]:
     async def run() -> list[int]:
         limits = httpx.Limits(max_connections=count)
-        async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
+        async with httpx.AsyncClient(limits=limits, timeout=300, trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
             answers = await asyncio.gather(*(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count)))
         return [answer.status_code for answer in answers]
 

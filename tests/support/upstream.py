@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from relay.protocols.multipart import MultipartForm, parse_form
+from tests.support.asserts import until
 
 Script = Callable[["Call"], Awaitable[None]]
 
@@ -151,14 +151,14 @@ class Upstream:
         """The newest request for a model."""
         return [call for call in self.calls if call.body and call.json.get("model") == model][-1]
 
-    def last_closed(self, model: str, seconds: float) -> bool:
-        """Whether the relay closes the newest request for a model in time. Waits for that request first."""
-        deadline = time.monotonic() + seconds
-        while not self.count(model):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        return self.last(model).closed.wait(max(0.0, deadline - time.monotonic()))
+    def wait_closed(self, model: str) -> None:
+        """Until the relay has closed the newest request for a model. Waits for that request first."""
+        until(lambda: self.count(model))
+        self.last(model).closed.wait()
+
+    def set(self, event: asyncio.Event) -> None:
+        """Let scripts go on that wait for it."""
+        self._loop.call_soon_threadsafe(event.set)
 
     def count(self, model: str) -> int:
         return sum(1 for call in self.calls if call.body and call.json.get("model") == model)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
+from tests.support.asserts import until
 from tests.support.load.recorded import kill_rounds, prepare
 from tests.support.server import serving
 from tests.support.upstream import Upstream
@@ -30,10 +30,7 @@ def test_locked_database_gives_503_and_loses_nothing(tmp_path: Path, upstream: U
             refused = server.post(token, body)
             assert refused.status_code == 503
             holder.execute("ROLLBACK")
-        deadline = time.monotonic() + 15
-        while (answer := server.post(token, body)).status_code != 200:
-            assert time.monotonic() < deadline, answer.text
-            time.sleep(0.2)
+        until(lambda: server.post(token, body).status_code == 200)
         with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
             ids = {row[0] for row in database.execute("SELECT request_id FROM relay_usagerecord")}
         assert response.headers["x-request-id"] in ids, "the record of the refused answer was kept and written later"

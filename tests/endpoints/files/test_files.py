@@ -21,7 +21,7 @@ def test_stored_listed_read_and_deleted(sdk: OpenAI, server: Server) -> None:
     made = sdk.files.create(file=("données é.jsonl", b'{"a":1}\n'), purpose="batch")
     assert (made.bytes, made.filename, made.purpose, made.status, made.object) == (8, "données é.jsonl", "batch", "processed", "file")
     assert sdk.files.retrieve(made.id).bytes == 8
-    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False)
+    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False, timeout=60)
     assert answer.content == b'{"a":1}\n' and answer.headers["x-content-type-options"] == "nosniff" and answer.headers["content-length"] == "8"
     assert answer.headers["content-disposition"].startswith("attachment") and "donn%C3%A9es" in answer.headers["content-disposition"]
     assert sdk.files.delete(made.id).deleted
@@ -37,7 +37,7 @@ def test_every_purpose(sdk: OpenAI, purpose: Any) -> None:
 
 def test_html_is_never_shown_as_a_page(sdk: OpenAI, server: Server) -> None:
     made = sdk.files.create(file=("a.html", b"<script>alert(1)</script>", "text/html"), purpose="user_data")
-    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False)
+    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False, timeout=60)
     assert (
         answer.headers["content-type"] == "text/html" and answer.headers["content-disposition"].startswith("attachment") and answer.headers["x-content-type-options"] == "nosniff"
     )

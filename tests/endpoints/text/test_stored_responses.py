@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import openai
@@ -10,6 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.endpoints.text.responses_upstream import Upstream, response
+from tests.support.asserts import until
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import Call
@@ -27,10 +27,7 @@ def test_kept_listed_and_deleted(sdk: OpenAI, native: tuple[str, Upstream]) -> N
     sdk.responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve(made.id)
-    until = time.monotonic() + 5
-    while made.id not in upstream.deleted and time.monotonic() < until:
-        time.sleep(0.02)
-    assert made.id in upstream.deleted
+    until(lambda: made.id in upstream.deleted)
 
 
 def test_what_shall_not_be_kept_is_not(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
@@ -91,12 +88,8 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     assert not StoredResponse.objects.filter(pk=row.pk).exists()
 
 
-def wait_for(sdk: OpenAI, response_id: str, seconds: float = 10) -> Any:
-    until = time.monotonic() + seconds
-    while (found := sdk.responses.retrieve(response_id)).status in {"queued", "in_progress"}:
-        assert time.monotonic() < until, found.status
-        time.sleep(0.03)
-    return found
+def wait_for(sdk: OpenAI, response_id: str) -> Any:
+    return until(lambda: (found := sdk.responses.retrieve(response_id)).status not in {"queued", "in_progress"} and found)
 
 
 def test_made_in_the_background_and_gone_on_from(sdk: OpenAI, live: Portal, native: tuple[str, Upstream]) -> None:
@@ -117,10 +110,9 @@ def test_a_background_response_can_be_cancelled(sdk: OpenAI, live: Portal, serve
     model = live.model(script)
     server.catch_up()
     made = sdk.responses.create(model=model, input="x", background=True)
-    while not live.upstream.count(model):
-        time.sleep(0.02)
+    until(lambda: live.upstream.count(model))
     assert sdk.responses.cancel(made.id).status == "cancelled"
-    assert live.upstream.last_closed(model, 3)
+    live.upstream.wait_closed(model)
     assert wait_for(sdk, made.id).status == "cancelled"
 
 

@@ -33,7 +33,7 @@ def test_repeated_bad_tokens_block_the_address_but_not_a_valid_token(server: Ser
 def test_preflights_and_unknown_urls_do_not_count_as_bad_tokens(server: Server, clean_addresses: Any) -> None:
     for _ in range(12):
         assert httpx.options(f"{server.v1}/models", trust_env=False).status_code == 204
-        assert httpx.get(f"{server.v1}/nothing-here", trust_env=False).status_code == 404
+        assert httpx.get(f"{server.v1}/nothing-here", trust_env=False, timeout=60).status_code == 404
     assert server.get("sk-wrong", "/v1/models").status_code == 401
 
 

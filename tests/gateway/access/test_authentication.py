@@ -19,7 +19,7 @@ pytestmark = pytest.mark.shared
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer nonsense", "Basic abc", "Bearer sk-" + "x" * 48, "Bearer " + "é" * 600])
 def test_missing_malformed_and_unknown_tokens_get_one_and_the_same_answer(server: Server, clean_addresses: Any, header: str | None) -> None:
     headers = {} if header is None else {b"authorization": header.encode()}
-    response = httpx.get(f"{server.v1}/models", headers=headers, trust_env=False)
+    response = httpx.get(f"{server.v1}/models", headers=headers, trust_env=False, timeout=60)
     message = check(response, 401, "authentication_error", "invalid_api_key")
     assert response.headers["www-authenticate"] == "Bearer"
     assert "Authorization: Bearer" in message

@@ -90,7 +90,7 @@ def test_who_leaves_pays_by_the_channels_policy(live: Portal, server: Server, po
     model = live.model(slow, price=PRICE, disconnect_policy=policy)
     token = live.token(user)
     server.catch_up()
-    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers={"authorization": f"Bearer {token}"}, trust_env=False) as response:
+    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as response:
         pieces = response.iter_raw()
         next(pieces)
     record = live.record(response)
