@@ -2,7 +2,8 @@
 "use strict";
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
-  if (!document.cookie.includes("airelays_zone=" + encodeURIComponent(zone))) document.cookie = "airelays_zone=" + encodeURIComponent(zone) + "; path=/; max-age=31536000; samesite=lax";
+  if (!document.cookie.includes("airelays_zone=" + encodeURIComponent(zone)))
+    document.cookie = "airelays_zone=" + encodeURIComponent(zone) + "; path=/; max-age=31536000; samesite=lax";
 
   // What the theme leaves without a name for those who do not see: fields within lists, search boxes, hints.
   const name = () => {
@@ -15,16 +16,32 @@
       field.setAttribute("aria-label", `${(what || "").slice(6).replaceAll("_", " ")} ${of}`.trim() || field.name);
       field.removeAttribute("aria-describedby");
     }
-    for (const field of document.querySelectorAll(".select2-search__field")) if (!field.getAttribute("aria-label")) field.setAttribute("aria-label", field.closest(".field-row, .form-row, div[class*=field-]")?.querySelector("label")?.textContent.trim() || "search");
+    for (const field of document.querySelectorAll(".select2-search__field"))
+      if (!field.getAttribute("aria-label"))
+        field.setAttribute(
+          "aria-label",
+          field.closest(".field-row, .form-row, div[class*=field-]")?.querySelector("label")?.textContent.trim() ||
+            "search",
+        );
     for (const box of document.querySelectorAll(".select2-selection[role=combobox]")) {
       const field = box.closest(".select2")?.previousElementSibling;
       const label = field?.labels?.[0]?.textContent.trim() || field?.name || "choose";
-      for (const part of [box, ...box.querySelectorAll("[role=textbox]")]) { part.setAttribute("aria-label", label); part.removeAttribute("aria-labelledby"); }
+      for (const part of [box, ...box.querySelectorAll("[role=textbox]")]) {
+        part.setAttribute("aria-label", label);
+        part.removeAttribute("aria-labelledby");
+      }
     }
     for (const hint of document.querySelectorAll("span.help-tooltip[aria-label]")) hint.setAttribute("role", "img");
-    for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto")) if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
+    for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto"))
+      if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
   };
-  addEventListener("load", () => { name(); setTimeout(() => { name(); document.documentElement.dataset.named = "1"; }, 150); });
+  addEventListener("load", () => {
+    name();
+    setTimeout(() => {
+      name();
+      document.documentElement.dataset.named = "1";
+    }, 150);
+  });
   document.addEventListener("focusin", name);
 
   document.addEventListener("click", async (event) => {

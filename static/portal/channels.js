@@ -13,7 +13,10 @@
       const line = document.querySelector(`[data-channel="${channel.id}"]`);
       if (!line) continue;
       const state = line.querySelector(".ar-state");
-      if (state.textContent !== channel.word) { state.className = "ar-state " + channel.state; state.textContent = channel.word; }
+      if (state.textContent !== channel.word) {
+        state.className = "ar-state " + channel.state;
+        state.textContent = channel.word;
+      }
       const text = line.querySelector(".text");
       if (!text) state.title = channel.text;
       else if (text.textContent !== channel.text) text.textContent = channel.text;
@@ -32,7 +35,12 @@
 
   const open = () => {
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + list.dataset.socket);
-    socket.onmessage = (event) => { wait = 1000; failures = 0; said.textContent = words.live; show(JSON.parse(event.data).channels); };
+    socket.onmessage = (event) => {
+      wait = 1000;
+      failures = 0;
+      said.textContent = words.live;
+      show(JSON.parse(event.data).channels);
+    };
     socket.onclose = (event) => {
       said.textContent = "";
       if (event.code === 4403) return;

@@ -18,7 +18,11 @@
     if (key && key.token === token && key.until - 30 > Date.now() / 1000) return key.value;
     const form = new FormData();
     form.set("token", token);
-    const answer = await fetch(root.dataset.key, { method: "POST", body: form, headers: { "X-CSRFToken": at("settings").elements.csrfmiddlewaretoken.value } });
+    const answer = await fetch(root.dataset.key, {
+      method: "POST",
+      body: form,
+      headers: { "X-CSRFToken": at("settings").elements.csrfmiddlewaretoken.value },
+    });
     const found = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(found.error || answer.status + " " + answer.statusText);
     key = { token, value: found.key, until: found.until };
@@ -32,7 +36,11 @@
   const body = (messages) => {
     if (at("mode").value === "image") {
       const last = [...messages].reverse().find((message) => message.role === "user");
-      const text = last ? (typeof last.content === "string" ? last.content : last.content.find((part) => part.type === "text").text) : at("text").value;
+      const text = last
+        ? typeof last.content === "string"
+          ? last.content
+          : last.content.find((part) => part.type === "text").text
+        : at("text").value;
       return { model: at("model").value, prompt: text };
     }
     const found = { model: at("model").value, messages: [] };
@@ -44,7 +52,12 @@
     return found;
   };
 
-  const shortened = (value) => JSON.parse(JSON.stringify(value, (name, part) => (typeof part === "string" && part.startsWith("data:image") ? part.slice(0, 30) + "…" : part)));
+  const shortened = (value) =>
+    JSON.parse(
+      JSON.stringify(value, (name, part) =>
+        typeof part === "string" && part.startsWith("data:image") ? part.slice(0, 30) + "…" : part,
+      ),
+    );
 
   const code = () => {
     const text = at("text").value.trim();
@@ -53,21 +66,44 @@
     const base = root.dataset.base;
     if (language === "curl") {
       const json = JSON.stringify(sent, null, 2).replaceAll("'", "'\\''");
-      at("code").textContent = `curl -N ${base}${path()} \\\n  -H 'Authorization: Bearer sk-…' \\\n  -H 'Content-Type: application/json' \\\n  -d '${json}'`;
+      const headers = ["Authorization: Bearer sk-…", "Content-Type: application/json"];
+      const options = [...headers.map((header) => `-H '${header}'`), `-d '${json}'`];
+      at("code").textContent = [`curl -N ${base}${path()}`, ...options].join(" \\\n  ");
       return;
     }
     const image = at("mode").value === "image";
     if (language === "python") {
-      const python = (value, indent) => JSON.stringify(value, null, 4).replaceAll("\n", "\n" + indent).replace(/\btrue\b/g, "True").replace(/\bfalse\b/g, "False").replace(/\bnull\b/g, "None");
-      const lines = Object.entries(sent).map(([name, value]) => `    ${name}=${typeof value === "string" ? JSON.stringify(value) : python(value, "    ")},`).join("\n");
+      const python = (value, indent) =>
+        JSON.stringify(value, null, 4)
+          .replaceAll("\n", "\n" + indent)
+          .replace(/\btrue\b/g, "True")
+          .replace(/\bfalse\b/g, "False")
+          .replace(/\bnull\b/g, "None");
+      const lines = Object.entries(sent)
+        .map(
+          ([name, value]) =>
+            `    ${name}=${typeof value === "string" ? JSON.stringify(value) : python(value, "    ")},`,
+        )
+        .join("\n");
       const call = image ? "answer = client.images.generate" : "stream = client.chat.completions.create";
-      const rest = image ? "print(answer.data[0])" : 'for chunk in stream:\n    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="")';
-      at("code").textContent = `# pip install openai\nfrom openai import OpenAI\n\nclient = OpenAI(base_url="${base}", api_key="sk-…")\n${call}(\n${lines}\n)\n${rest}\n`;
+      const rest = image
+        ? "print(answer.data[0])"
+        : "for chunk in stream:\n    if chunk.choices:\n" +
+          '        print(chunk.choices[0].delta.content or "", end="")';
+      const client = `client = OpenAI(base_url="${base}", api_key="sk-…")`;
+      const start = `# pip install openai\nfrom openai import OpenAI\n\n${client}\n`;
+      at("code").textContent = `${start}${call}(\n${lines}\n)\n${rest}\n`;
       return;
     }
-    const call = image ? "const answer = await client.images.generate" : "const stream = await client.chat.completions.create";
-    const rest = image ? "console.log(answer.data[0]);" : 'for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");';
-    at("code").textContent = `// npm install openai\nimport OpenAI from "openai";\n\nconst client = new OpenAI({ baseURL: "${base}", apiKey: "sk-…" });\n${call}(${JSON.stringify(sent, null, 2)});\n${rest}\n`;
+    const call = image
+      ? "const answer = await client.images.generate"
+      : "const stream = await client.chat.completions.create";
+    const rest = image
+      ? "console.log(answer.data[0]);"
+      : 'for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");';
+    const client = `const client = new OpenAI({ baseURL: "${base}", apiKey: "sk-…" });`;
+    const start = `// npm install openai\nimport OpenAI from "openai";\n\n${client}\n`;
+    at("code").textContent = `${start}${call}(${JSON.stringify(sent, null, 2)});\n${rest}\n`;
   };
 
   // -- what is shown ------------------------------------------------------------------------------------------------
@@ -108,10 +144,17 @@
     if (!id) return;
     const parts = first === null ? [] : [words.first.replace("%(ms)s", Math.round(first).toLocaleString())];
     try {
-      const answer = await fetch(root.dataset.base.replace(/^https?:\/\/[^/]+/, "") + "/usage/" + id, { headers: { authorization: "Bearer " + (await currentKey()) } });
+      const answer = await fetch(root.dataset.base.replace(/^https?:\/\/[^/]+/, "") + "/usage/" + id, {
+        headers: { authorization: "Bearer " + (await currentKey()) },
+      });
       if (answer.ok) {
         const receipt = await answer.json();
-        parts.push(words.tokens.replace("%(in)s", receipt.usage.input.toLocaleString()).replace("%(out)s", receipt.usage.output.toLocaleString()), words.cost.replace("%(usd)s", "$" + receipt.cost_usd));
+        parts.push(
+          words.tokens
+            .replace("%(in)s", receipt.usage.input.toLocaleString())
+            .replace("%(out)s", receipt.usage.output.toLocaleString()),
+          words.cost.replace("%(usd)s", "$" + receipt.cost_usd),
+        );
       }
     } catch { /* the receipt is still behind the link */ }
     const link = document.createElement("a");
@@ -131,7 +174,8 @@
       rest += value;
       const lines = rest.split(/\r?\n/);
       rest = lines.pop();
-      for (const line of lines) if (line.startsWith("data:") && line.slice(5).trim() !== "[DONE]") yield JSON.parse(line.slice(5));
+      for (const line of lines)
+        if (line.startsWith("data:") && line.slice(5).trim() !== "[DONE]") yield JSON.parse(line.slice(5));
     }
   };
 
@@ -192,8 +236,13 @@
         history.push({ role: "assistant", content: said });
       } else {
         const found = await answer.json();
-        for (const made of found.data ?? []) picture(place, made.b64_json ? "data:image/png;base64," + made.b64_json : made.url);
-        if (found.choices) { said = found.choices[0].message.content || ""; place.text.textContent = said; history.push({ role: "assistant", content: said }); } else history.pop();
+        for (const made of found.data ?? [])
+          picture(place, made.b64_json ? "data:image/png;base64," + made.b64_json : made.url);
+        if (found.choices) {
+          said = found.choices[0].message.content || "";
+          place.text.textContent = said;
+          history.push({ role: "assistant", content: said });
+        } else history.pop();
       }
       place.meta.textContent = "";
     } catch (error) {
@@ -217,11 +266,20 @@
 
   at("ask").addEventListener("submit", (event) => { event.preventDefault(); if (!running) ask(); });
   at("text").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); at("ask").requestSubmit(); }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      at("ask").requestSubmit();
+    }
   });
   at("settings").addEventListener("submit", (event) => event.preventDefault());
   at("stop").addEventListener("click", () => running?.abort());
-  at("clear").addEventListener("click", () => { running?.abort(); history.length = 0; log.replaceChildren(); code(); at("text").focus(); });
+  at("clear").addEventListener("click", () => {
+    running?.abort();
+    history.length = 0;
+    log.replaceChildren();
+    code();
+    at("text").focus();
+  });
 
   const fit = () => {
     const images = at("model").selectedOptions[0]?.dataset.images === "1";
@@ -230,11 +288,18 @@
     code();
   };
   at("model").addEventListener("change", fit);
-  for (const field of ["mode", "system", "temperature", "max", "text"]) at(field).addEventListener("input", () => { at("images").hidden = at("mode").value === "image"; code(); });
+  for (const field of ["mode", "system", "temperature", "max", "text"])
+    at(field).addEventListener("input", () => {
+      at("images").hidden = at("mode").value === "image";
+      code();
+    });
 
   const tabs = [...document.querySelectorAll("[data-code]")];
   const choose = (tab) => {
-    for (const other of tabs) { other.setAttribute("aria-selected", String(other === tab)); other.tabIndex = other === tab ? 0 : -1; }
+    for (const other of tabs) {
+      other.setAttribute("aria-selected", String(other === tab));
+      other.tabIndex = other === tab ? 0 : -1;
+    }
     document.getElementById("pg-panel").setAttribute("aria-labelledby", tab.id);
     language = tab.dataset.code;
     code();

@@ -1,4 +1,5 @@
-// The browser's time zone, the menu, copy buttons, and usage rows that appear as requests finish. The pages work without any of it.
+// The browser's time zone, the menu, copy buttons, and usage rows that appear as requests finish.
+// The pages work without any of it.
 "use strict";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";

@@ -27,8 +27,15 @@
   const fill = (tr, row) => {
     const link = tr.querySelector("a");
     const cells = [
-      cell(row.age, true), cell(row.user), cell(row.token), cell(row.model), cell(row.key ? `${row.channel}, ${row.key}` : row.channel), cell(row.phase),
-      cell(row.input, true), cell(row.output, true), cell(row.attempts, true),
+      cell(row.age, true),
+      cell(row.user),
+      cell(row.token),
+      cell(row.model),
+      cell(row.key ? `${row.channel}, ${row.key}` : row.channel),
+      cell(row.phase),
+      cell(row.input, true),
+      cell(row.output, true),
+      cell(row.attempts, true),
     ];
     const last = document.createElement("td");
     last.className = "px-4 py-2";
@@ -53,15 +60,20 @@
     });
     const keep = new Set(wanted);
     for (const tr of [...rows.children]) if (!keep.has(tr)) tr.remove();
-    wanted.forEach((tr, index) => { if (rows.children[index] !== tr) rows.insertBefore(tr, rows.children[index] || null); });
+    wanted.forEach((tr, index) => {
+      if (rows.children[index] !== tr) rows.insertBefore(tr, rows.children[index] || null);
+    });
     none.hidden = data.rows.length > 0;
     rows.closest("div").hidden = !none.hidden;
-    workers.replaceChildren(...data.workers.map((worker) => {
-      const li = document.createElement("li");
-      li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
-      li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB${worker.stopping ? ", " + words.stoppingWord : ""}`;
-      return li;
-    }));
+    workers.replaceChildren(
+      ...data.workers.map((worker) => {
+        const li = document.createElement("li");
+        li.className = "bg-base-100 dark:bg-base-800 px-3 py-1 rounded-default";
+        const stopping = worker.stopping ? ", " + words.stoppingWord : "";
+        li.textContent = `${worker.name}: ${worker.running} ${words.runningWord}, ${worker.rss_mib} MiB${stopping}`;
+        return li;
+      }),
+    );
   };
 
   const poll = async () => {
@@ -76,7 +88,12 @@
   let failures = 0;
   const open = () => {
     const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/live/running");
-    socket.onmessage = (event) => { wait = 1000; failures = 0; state.textContent = words.live; show(JSON.parse(event.data)); };
+    socket.onmessage = (event) => {
+      wait = 1000;
+      failures = 0;
+      state.textContent = words.live;
+      show(JSON.parse(event.data));
+    };
     socket.onclose = (event) => {
       if (event.code === 4403) { state.textContent = words.forbidden; return; }
       state.textContent = words.lost;
