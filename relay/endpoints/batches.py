@@ -30,7 +30,7 @@ from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
-from relay.models import Batch, BatchLine, Token
+from relay.models import Batch, BatchLine
 from relay.storage import batches
 from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line
 
@@ -101,10 +101,7 @@ async def list_batches(caller: Caller, query: Mapping[str, str]) -> Json:
         raise InvalidRequest("The parameter “limit” must be between 1 and 100.", param="limit")
 
     def read() -> Json:
-        rows = Batch.objects.filter(user=caller.user_id)
-        if after:
-            rows = rows.filter(pk__lt=_find(caller.user_id, after).pk)
-        found = list(rows[: int(limit) + 1])
+        found = batches.newest_batches(caller.user_id, int(limit) + 1, _find(caller.user_id, after) if after else None)
         shown = [batches.batch_object(batch) for batch in found[: int(limit)]]
         return {
             "object": "list",
@@ -280,9 +277,6 @@ _NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None
 
 async def _caller(batch: Batch) -> Caller | None:
     """The caller that a batch is charged to; None when the token or its user is no longer active."""
-    token_id = batch.token_id
-    if token_id is None:
-        return None
-    digest = await snapshot_cache.in_thread(lambda: Token.objects.filter(pk=token_id).values_list("digest", flat=True).first())
+    digest = await snapshot_cache.in_thread(batches.batch_token_digest, batch)
     caller = (snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)) if digest else None
     return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None

@@ -15,7 +15,7 @@ from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
 from portal.lib.processes import is_dead
 from relay.errors import RequestTooLarge
-from relay.models import Batch, BatchLine, Upload
+from relay.models import Batch, BatchLine, Token, Upload
 from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
 from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, unanswered_line
@@ -99,6 +99,21 @@ def create_batch(user_id: int, token_id: int, endpoint: str, input_file_id: str,
 def find_batch(user_id: int, batch_id: str) -> Batch | None:
     """Return a batch of a user by its id."""
     return Batch.objects.filter(user=user_id, batch_id=batch_id).first()
+
+
+def newest_batches(user_id: int, count: int, before: Batch | None = None) -> list[Batch]:
+    """At most `count` batches of a user, newest first. `before`: only batches that are older than it."""
+    rows = Batch.objects.filter(user=user_id)
+    if before is not None:
+        rows = rows.filter(pk__lt=before.pk)
+    return list(rows[:count])
+
+
+def batch_token_digest(batch: Batch) -> str | None:
+    """The digest of the token that pays for a batch, None when the token is gone. Always read again: tokens are rotated."""
+    if batch.token_id is None:
+        return None
+    return Token.objects.filter(pk=batch.token_id).values_list("digest", flat=True).first()
 
 
 def cancel_batch(batch: Batch) -> None:
