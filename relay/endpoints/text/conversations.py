@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from django.db import IntegrityError
-
-from portal.lib import clock
-from portal.lib.json import Json, decode_object, encode, text_of
+from portal.lib.json import Json, text_of
 from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME, response_lifetime
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.models import Conversation, ConversationItem
+from relay.models import Conversation
 from relay.storage import conversations
 
 _MAX_ITEMS: Final = 20  # of one request, as at OpenAI
@@ -33,6 +30,10 @@ def _row(caller: Caller, conversation_id: str) -> Conversation:
     if row is None:
         raise ObjectNotFound(f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.", param="conversation_id")
     return row
+
+
+def _item_exists() -> InvalidRequest:
+    return InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items")
 
 
 def metadata_of(body: Json) -> Json:
@@ -62,7 +63,10 @@ def _items(body: Json, required: bool) -> list[Json]:
 
 async def create_conversation(caller: Caller, run: Runtime, body: Json) -> Json:
     items, metadata = _items(body, False), metadata_of(body)
-    row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run))
+    try:
+        row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run))
+    except conversations.ItemExists:
+        raise _item_exists() from None
     return conversations.conversation_object(row)
 
 
@@ -75,28 +79,24 @@ async def update_conversation(caller: Caller, run: Runtime, conversation_id: str
 
     def write() -> Conversation:
         row = _row(caller, conversation_id)
-        row.metadata, row.expires_at = encode(metadata).decode(), clock.now() + _lifetime(run)
-        row.save(update_fields=["metadata", "expires_at"])
+        conversations.set_metadata(row, metadata, _lifetime(run))
         return row
 
     return conversations.conversation_object(await snapshot_cache.in_thread(write))
 
 
 async def delete_conversation(caller: Caller, conversation_id: str) -> Json:
-    await snapshot_cache.in_thread(lambda: _row(caller, conversation_id).delete())
+    await snapshot_cache.in_thread(lambda: conversations.delete_conversation(_row(caller, conversation_id)))
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
 async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Json) -> list[Json]:
     items = _items(body, True)
 
-    def write() -> list[Json]:
-        try:
-            return conversations.add_items(_row(caller, conversation_id), items, _lifetime(run))
-        except IntegrityError:
-            raise InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items") from None
-
-    return await snapshot_cache.in_thread(write)
+    try:
+        return await snapshot_cache.in_thread(lambda: conversations.add_items(_row(caller, conversation_id), items, _lifetime(run)))
+    except conversations.ItemExists:
+        raise _item_exists() from None
 
 
 async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
@@ -104,11 +104,7 @@ async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
 
 
 async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
-    def read() -> Json | None:
-        found = _row(caller, conversation_id).items.filter(item_id=item_id).values_list("body", flat=True).first()
-        return decode_object(found) if found is not None else None
-
-    item = await snapshot_cache.in_thread(read)
+    item = await snapshot_cache.in_thread(lambda: conversations.find_item(_row(caller, conversation_id), item_id))
     if item is None:
         raise ObjectNotFound(f"There is no item “{item_id[:80]}” in this conversation.", param="item_id")
     return item
@@ -117,8 +113,7 @@ async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> J
 async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Json:
     def write() -> Json | None:
         row = _row(caller, conversation_id)
-        gone, _ = ConversationItem.objects.filter(conversation=row, item_id=item_id).delete()
-        return conversations.conversation_object(row) if gone else None
+        return conversations.conversation_object(row) if conversations.delete_item(row, item_id) else None
 
     found = await snapshot_cache.in_thread(write)
     if found is None:

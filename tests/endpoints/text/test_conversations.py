@@ -60,3 +60,13 @@ def test_conversations_are_managed(sdk: OpenAI) -> None:
     assert sdk.conversations.delete(talk.id).deleted
     with pytest.raises(openai.NotFoundError):
         sdk.conversations.retrieve(talk.id)
+
+
+def test_an_items_id_can_be_used_once(sdk: OpenAI) -> None:
+    item: Any = {"type": "message", "id": "msg_once", "role": "user", "content": "x"}
+    with pytest.raises(openai.BadRequestError, match="already"):
+        sdk.conversations.create(items=[item, item])
+    talk = sdk.conversations.create(items=[item])
+    with pytest.raises(openai.BadRequestError, match="already"):
+        sdk.conversations.items.create(talk.id, items=[item])
+    assert len(list(sdk.conversations.items.list(talk.id))) == 1
