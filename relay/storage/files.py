@@ -239,6 +239,26 @@ def find_upload(user_id: int, file_id: str) -> Upload | None:
     return Upload.objects.filter(stored(user_id), file_id=file_id).first()
 
 
+def list_uploads(user_id: int, count: int, after: str = "", purpose: str = "", ascending: bool = False) -> list[Upload] | None:
+    """Return at most `count` of a user's files, newest first or oldest first, that follow the file with the id `after`.
+
+    Returns None when `after` is not the id of a file.
+    """
+    rows = Upload.objects.filter(stored(user_id)).order_by("pk" if ascending else "-pk")
+    if purpose:
+        rows = rows.filter(purpose=purpose)
+    if after:
+        # The cursor's own file may have been deleted; its id still says when it was created.
+        last = Upload.objects.filter(user=user_id, file_id=after).values_list("pk", flat=True).first()
+        if last is not None:
+            rows = rows.filter(pk__gt=last) if ascending else rows.filter(pk__lt=last)
+        elif after.startswith("file-"):
+            rows = rows.filter(file_id__gt=after) if ascending else rows.filter(file_id__lt=after)
+        else:
+            return None
+    return list(rows[:count])
+
+
 def find_uploads(user_id: int, file_ids: Sequence[str]) -> dict[str, Upload]:
     """Return those of a user's files that have one of these ids, by id."""
     return {upload.file_id: upload for upload in Upload.objects.filter(stored(user_id), file_id__in=set(file_ids))}

@@ -104,19 +104,9 @@ def _list(user_id: int, query: Mapping[str, str]) -> Json:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
     if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_FILES:
         raise InvalidRequest(f"The parameter “limit” must be between 1 and {_MAX_FILES}.", param="limit")
-    rows = Upload.objects.filter(files.stored(user_id)).order_by("pk" if order == "asc" else "-pk")
-    if purpose:
-        rows = rows.filter(purpose=purpose)
-    if after:
-        # The cursor's own file may have been deleted; its id still says when it was created.
-        last = Upload.objects.filter(user=user_id, file_id=after).values_list("pk", flat=True).first()
-        if last is not None:
-            rows = rows.filter(pk__gt=last) if order == "asc" else rows.filter(pk__lt=last)
-        elif after.startswith("file-"):
-            rows = rows.filter(file_id__gt=after) if order == "asc" else rows.filter(file_id__lt=after)
-        else:
-            raise InvalidRequest(f"The cursor “{after[:64]}” is no id of a file.", param="after")
-    found = list(rows[: int(limit) + 1])
+    found = files.list_uploads(user_id, int(limit) + 1, after, purpose, order == "asc")
+    if found is None:
+        raise InvalidRequest(f"The cursor “{after[:64]}” is no id of a file.", param="after")
     shown = [file_object(upload) for upload in found[: int(limit)]]
     return {
         "object": "list",
