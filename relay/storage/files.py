@@ -32,7 +32,6 @@ logger: Final = logging.getLogger(__name__)
 _LOCK: Final = "uploads"
 STALE_AFTER: Final = timedelta(hours=2)  # a file of another host that is still being received has lost its worker
 _COUNTED_STATES: Final = (UploadState.RECEIVING, UploadState.PART, UploadState.STORED)
-_BLOCK: Final = 1 << 20
 MIB: Final = 1 << 20
 
 
@@ -276,54 +275,3 @@ def unlink(storage_name: str) -> None:
     """Delete the bytes of a file from the disk, received in full or in part."""
     for path in (partial_path(storage_name), path_of(storage_name)):
         path.unlink(missing_ok=True)
-
-
-# -- parts -----------------------------------------------------------------------------------------------------------
-
-
-def join_parts(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str) -> Upload | str:
-    """Join the parts of an upload to one file. Returns its row, or what is wrong with the parts. Raises StorageFull.
-
-    `md5` is the hex digest that the client sent, empty when it sent none.
-    """
-    upload = Upload.objects.create(
-        file_id=f"file-{(name := time_ordered_hex())}",
-        user_id=session.user_id,
-        filename="",
-        purpose="",
-        content_type="",
-        size=0,
-        sha256="",
-        storage_name=name,
-        state=UploadState.RECEIVING,
-        owner=owner,
-    )
-    writer = UploadWriter(upload)
-    try:
-        check = hashlib.md5(usedforsecurity=False)
-        for part in parts:
-            with path_of(part.storage_name).open("rb") as source:
-                while block := source.read(_BLOCK):
-                    writer.write(block)
-                    check.update(block)
-        if writer.size != session.size:
-            return f"The parts have {writer.size:,} bytes together, {session.size:,} were announced. Send what is missing, or begin anew."
-        if md5 and check.hexdigest() != md5.lower():
-            return "The parts have another MD5 than the one given. Send them again."
-        expires = clock.now() + timedelta(seconds=session.keep_seconds) if session.keep_seconds else None
-        writer.move_into_place()
-        with transaction.atomic():
-            claimed = UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.COMPLETED, file_id=upload.file_id)
-            if not claimed:
-                return "The upload is not pending any more."
-            # The parts stop counting in the transaction in which the whole begins to count.
-            session.parts.update(state=UploadState.DELETING)
-            return writer.finish(UploadState.STORED, session.filename, session.purpose, session.content_type, expires)
-    finally:
-        writer.close()
-
-
-def delete_parts(session: UploadSession) -> None:
-    """Delete the received parts of an upload."""
-    for part in Upload.objects.filter(session=session).exclude(state=UploadState.RECEIVING):
-        remove(part)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from django.db.models import Q
 
 from portal.lib import clock
 from portal.lib.processes import is_dead
-from relay.models import Upload, UploadSession
+from relay.models import Upload
 from relay.models.upload import UploadState
-from relay.storage.files import STALE_AFTER, delete_parts, folder, path_of, remove
+from relay.storage import uploads
+from relay.storage.files import STALE_AFTER, folder, path_of, remove
 
 
 def sweep() -> int:
@@ -28,11 +28,7 @@ def sweep() -> int:
             continue
         remove(upload)
         deleted += 1
-    for session in UploadSession.objects.filter(status=UploadSession.Status.PENDING, expires_at__lte=now)[:100]:
-        UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.EXPIRED)
-        delete_parts(session)
-    old = UploadSession.objects.filter(expires_at__lte=now - timedelta(days=30))
-    UploadSession.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:500])).delete()
+    uploads.expire_sessions(now)
     return deleted
 
 

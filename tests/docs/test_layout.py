@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -110,3 +111,14 @@ def test_an_import_that_runs_upward_is_red(tmp_path: Path) -> None:
         source = file[:-3].replace("/", ".")
         target = module.partition(".")[0] if module.startswith("django") else module
         assert f"{source} -> {target}" in done.stdout, (source, module)
+
+
+QUERIES = {"objects", "filter", "exclude", "aggregate", "values_list", "save", "refresh_from_db", "bulk_create", "select_related"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "relay" / "endpoints").rglob("*.py")), ids=lambda path: path.name)
+def test_endpoints_ask_storage_and_no_table(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & QUERIES
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not asked and not {name for name in imported if name and name.startswith("django.db")}

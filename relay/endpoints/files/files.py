@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Sum
-
 from portal.lib import clock
-from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, object_of, text_of
 from relay.endpoints.files.form_upload import ReceivedForm, discard, receive_form
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
@@ -23,12 +20,11 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadPurpose, UploadState
-from relay.storage import files
+from relay.storage import files, uploads
 
 _PURPOSES: Final = tuple(purpose for purpose in UploadPurpose.values if purpose != UploadPurpose.BATCH_OUTPUT)
 _MAX_FILES: Final = 10_000
 _EXPIRY_RANGE: Final = (3600, 2_592_000)  # seconds, of expires_after
-_UPLOAD_LIFETIME: Final = timedelta(hours=1)
 _MAX_PARTS: Final = 1000
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re.I)
 
@@ -180,37 +176,26 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
     after = object_of(body, "expires_after")
     seconds = expiry_seconds(after.get("anchor"), after.get("seconds"))
     files.check_file_size(size)
-    now = clock.now()
-
-    def write() -> UploadSession:
-        return UploadSession.objects.create(
-            upload_id=f"upload_{time_ordered_hex()}",
-            user_id=caller.user_id,
-            filename=files.clean_name(filename),
-            purpose=purpose,
-            content_type=kind,
-            size=size,
-            keep_seconds=seconds,
-            created_at=now,
-            expires_at=now + _UPLOAD_LIFETIME,
-        )
-
-    return upload_object(await snapshot_cache.in_thread(write))
+    session = await snapshot_cache.in_thread(uploads.create_session, caller.user_id, size, filename, purpose, kind, seconds)
+    return upload_object(session)
 
 
 def _session(user_id: int, upload_id: str) -> UploadSession:
-    session = UploadSession.objects.filter(user=user_id, upload_id=upload_id).first()
+    session = uploads.find_session(user_id, upload_id)
     if session is None:
         raise ObjectNotFound(f"There is no upload “{upload_id[:64]}” of your account.", param="upload_id")
-    if session.status == UploadSession.Status.PENDING and session.expires_at <= clock.now():
-        session.status = UploadSession.Status.EXPIRED
     return session
+
+
+def _not_pending(session: UploadSession) -> InvalidRequest:
+    message = f"This upload is {session.status}. Begin a new one with POST /v1/uploads."
+    return InvalidRequest(message, code="upload_not_pending", param="upload_id")
 
 
 def _pending(user_id: int, upload_id: str) -> UploadSession:
     session = _session(user_id, upload_id)
     if session.status != UploadSession.Status.PENDING:
-        raise InvalidRequest(f"This upload is {session.status}. Begin a new one with POST /v1/uploads.", code="upload_not_pending", param="upload_id")
+        raise _not_pending(session)
     return session
 
 
@@ -231,28 +216,27 @@ def _part_id(part: Upload) -> str:
 
 def _store_part(session: UploadSession, received: ReceivedForm) -> Upload:
     _pending(session.user_id, session.upload_id)  # it may have been cancelled meanwhile
-    total = (session.parts.filter(state=UploadState.PART).aggregate(sum=Sum("size"))["sum"] or 0) + received.sink.size
+    size, count = uploads.received_parts(session)
+    total = size + received.sink.size
     if total > session.size:
         message = f"The parts would have {total:,} bytes together, and {session.size:,} were announced."
         raise InvalidRequest(message, code="upload_too_long", param="data")
-    if session.parts.count() > _MAX_PARTS:
+    if count > _MAX_PARTS:
         raise InvalidRequest(f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
     return received.sink.finish(UploadState.PART, session.filename, session.purpose, session.content_type)
 
 
 def _complete(caller: Caller, run: Runtime, upload_id: str, part_ids: list[str], md5: str) -> Json:
     session = _pending(caller.user_id, upload_id)
-    known = {_part_id(part): part for part in session.parts.filter(state=UploadState.PART)}
+    known = {_part_id(part): part for part in uploads.stored_parts(session)}
     missing = next((part_id for part_id in part_ids if part_id not in known), None)
     if missing is not None:
         raise InvalidRequest(f"There is no part “{missing[:64]}” in this upload.", param="part_ids")
     if len(set(part_ids)) != len(part_ids):
         raise InvalidRequest("A part is named twice.", param="part_ids")
-    outcome = files.join_parts(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
+    outcome = uploads.join_parts(session, [known[part_id] for part_id in part_ids], md5, run.reservations.owner)
     if isinstance(outcome, str):
         raise InvalidRequest(outcome, code="upload_mismatch")
-    files.delete_parts(session)
-    session.refresh_from_db()
     return upload_object(session, outcome)
 
 
@@ -266,10 +250,8 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
 
 def _cancel(user_id: int, upload_id: str) -> Json:
     session = _pending(user_id, upload_id)
-    if not UploadSession.objects.filter(pk=session.pk, status=UploadSession.Status.PENDING).update(status=UploadSession.Status.CANCELLED):
-        session = _pending(user_id, upload_id)
-    files.delete_parts(session)
-    session.status = UploadSession.Status.CANCELLED
+    if not uploads.cancel_session(session):  # another request has ended it meanwhile
+        raise _not_pending(_session(user_id, upload_id))
     return upload_object(session)
 
 
