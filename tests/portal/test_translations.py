@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from portal.lib.money import NANO
 from relay.billing.redemption import create_codes
@@ -135,7 +136,14 @@ def test_no_text_for_people_is_in_plain_english(room: str) -> None:
     assert found == {}
 
 
-def test_errors_of_forms_are_in_the_readers_language(people: People, settings: Any) -> None:
+@pytest.fixture
+def own_language() -> Iterator[None]:
+    """What a page activates ends with the test."""
+    with translation.override(translation.get_language()):
+        yield
+
+
+def test_errors_of_forms_are_in_the_readers_language(people: People, own_language: None, settings: Any) -> None:
     settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
     people.staff.language = people.owner.language = "zh-hans"
     for user in (people.staff, people.owner):
