@@ -1,5 +1,4 @@
-"""The interfaces that a text API implements, so that its clients can use every upstream and its upstreams any client.
-Pure.
+"""What a text API implements, so that its clients can use every upstream and its upstreams serve every client. Pure.
 
 Each API converts to and from one form, the hub (`relay.protocols.chat_completions.hub`), and knows no other API. A
 client's request becomes a hub request, the upstream's answer a hub completion or hub chunks. Where both sides speak the

@@ -80,6 +80,10 @@ def test_every_room_has_its_import_directions() -> None:
     assert nested <= ruled | {"portal.pages"}, nested - ruled
 
 
+def test_what_a_protocol_must_give_fits_on_a_screen() -> None:
+    assert len((ROOT / "relay/protocols/contract.py").read_text(encoding="utf-8").splitlines()) <= 100
+
+
 VIOLATIONS = {
     "relay/gateway/runtime.py": "portal.serving.mail",
     "relay/models/fields.py": "relay.billing.prices",
