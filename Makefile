@@ -55,28 +55,28 @@ format: dev ## format the code
 	$(VENV) -m ruff check --fix .
 
 bench: dev ## measure beside nginx, a bare relay and LiteLLM (ARGS="--targets portal,bare --scale 0.2")
-	@$(VENV) -m bench.run $(ARGS)
+	@$(VENV) -m bench.speed.run $(ARGS)
 
 faults: dev ## break upstreams, clients and the portal in every way that happens (ARGS="--targets portal,litellm --only stream")
-	@$(VENV) -m bench.faults $(ARGS)
+	@$(VENV) -m bench.faults.run $(ARGS)
 
 failover: dev ## what failing over costs: one channel dead, one flapping, one well (ARGS="--requests 5000")
-	@$(VENV) -m bench.failover $(ARGS)
+	@$(VENV) -m bench.speed.failover $(ARGS)
 
 uploads: dev ## two gigabytes of files, eight at once, the portal killed twice; then disk and records must agree
-	@$(VENV) -m bench.uploads $(ARGS)
+	@$(VENV) -m bench.faults.uploads $(ARGS)
 
 tour: dev ## pictures of every page, light, dark and narrow, into docs/tour (ARGS="--check" looks for faults instead)
-	@$(VENV) -m bench.tour $(ARGS)
+	@$(VENV) -m bench.pages.tour $(ARGS)
 
 messages: dev ## collect the texts that are translated, and compile the translations (needs gettext)
-	@$(VENV) -m bench.messages
+	@$(VENV) -m bench.pages.messages
 
 pages: dev ## how long every page takes with five million requests (ARGS="--requests 500000")
-	@$(VENV) -m bench.page_times $(ARGS)
+	@$(VENV) -m bench.pages.times $(ARGS)
 
 fuzz: dev ## Schemathesis on the portal's own OpenAPI document (ARGS="--seconds 600")
-	@$(VENV) -m bench.fuzz $(ARGS)
+	@$(VENV) -m bench.api.fuzz $(ARGS)
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)

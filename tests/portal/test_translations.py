@@ -24,7 +24,7 @@ pytestmark = pytest.mark.shared
 def test_texts_are_all_translated_and_their_compiled_form_is_current() -> None:
     import polib
 
-    from bench.messages import LANGUAGES, LOCALE
+    from bench.pages.messages import LANGUAGES, LOCALE
 
     for language in LANGUAGES:
         folder = LOCALE / language / "LC_MESSAGES"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bench.run import BenchTarget, free_port, load, portal, rss_mib, started
+from bench.speed.run import BenchTarget, free_port, load, portal, rss_mib, started
 from tests.support.load.billed import kill_rounds as kill_rounds_with_money
 from tests.support.load.recorded import kill_rounds
 from tests.support.server import ROOT
@@ -32,7 +32,7 @@ _KEPT = 65  # seconds until idle connections to upstreams have been given up: ke
 def _bench(folder: Path) -> Iterator[BenchTarget]:
     """The portal before the bench's own upstream."""
     port = free_port()
-    with started([sys.executable, "-m", "bench.upstream", str(port)], port, folder / "upstream.log"), portal(port, folder) as target:
+    with started([sys.executable, "-m", "tests.support.load.upstream", str(port)], port, folder / "upstream.log"), portal(port, folder) as target:
         yield target
 
 
@@ -45,7 +45,7 @@ def test_twenty_kills_under_load(tmp_path: Path, upstream: Upstream) -> None:
 def test_fifty_clients_for_a_minute(tmp_path: Path) -> None:
     """SQLite, one worker: no error of ours, and nobody is told that the database is locked."""
     with _bench(tmp_path) as target:
-        command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", "50", "--token", target.token]
+        command = [sys.executable, "-m", "tests.support.load.generator", target.url, "plain", "--connections", "50", "--token", target.token]
         until, total = time.monotonic() + 60, 0
         while time.monotonic() < until:
             for case in ("plain", "burst"):
@@ -137,7 +137,7 @@ def chaos(folder: Path) -> Iterator[BenchTarget]:
     ports = [free_port() for _ in range(4)]
     with ExitStack() as stack:
         for index, port in enumerate(ports):
-            stack.enter_context(started([sys.executable, "-m", "bench.upstream", str(port)], port, folder / f"upstream{index}.log"))
+            stack.enter_context(started([sys.executable, "-m", "tests.support.load.upstream", str(port)], port, folder / f"upstream{index}.log"))
         target = stack.enter_context(portal(ports[3], folder, target_env(folder)))
         more = _MORE % ([f"http://127.0.0.1:{port}/v1" for port in ports[:3]],)
         subprocess.run([sys.executable, "manage.py", "shell", "-v", "0", "-c", more], cwd=ROOT, env={**os.environ, **target_env(folder)}, check=True)

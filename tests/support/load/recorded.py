@@ -25,7 +25,7 @@ def prepare(folder: Path, upstream: Upstream) -> str:
     """A data folder of its own with the bench's models; returns the token."""
     environment.new_sqlite(folder)
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder)}
-    made = subprocess.run([sys.executable, "-m", "bench.portal_setup", upstream.base_url], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    made = subprocess.run([sys.executable, "-m", "tests.support.load.portal_setup", upstream.base_url], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
     return made.stdout.split()[-1]
 
 

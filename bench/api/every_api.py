@@ -1,4 +1,4 @@
-"""An upstream that answers every API with a valid response: `python -m bench.every_api PORT`."""
+"""An upstream that answers every API with a valid response: `python -m bench.api.every_api PORT`."""
 
 from __future__ import annotations
 

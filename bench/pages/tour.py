@@ -1,6 +1,6 @@
 """Takes pictures of every page, light, dark and 390 pixels wide, and writes docs/tour.md.
 
-usage: python -m bench.tour [--only NAME] [--check] [--requests N] [--looks light,dark,narrow] [--out FOLDER]
+usage: python -m bench.pages.tour [--only NAME] [--check] [--requests N] [--looks light,dark,narrow] [--out FOLDER]
 
 Serves a new portal with seeded data from a temporary folder; --check looks for accessibility faults and console errors
 instead.
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.pages import ALL_PAGES, PortalPage
+from tests.support.pages.pages import ALL_PAGES, PortalPage
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that lives for a minute
 CUT_OFF: Final = """() => Math.max(0, ...[...document.querySelectorAll("table")].map(table => {
   for (let box = table.parentElement; box; box = box.parentElement) {
@@ -55,10 +55,10 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     from django.db import connection
 
     from accounts.models import AuditEvent, User
-    from bench.pages import ids
     from portal.serving.first_run import first_run
     from relay.billing import redemption
     from relay.billing.ledger import movements
+    from tests.support.pages.pages import ids
     from tests.support.server import serving
 
     call_command("migrate", verbosity=0)
@@ -116,7 +116,7 @@ def main() -> int:
 
 def check_pages(base: str, known: dict[str, Any], pages: list[PortalPage], out: Path | None, looks: Sequence[str]) -> list[str]:
     """Open every page in every look; returns accessibility faults, console errors and pages wider than the window."""
-    from bench.browser import BrowserFaults, accessibility_faults, chromium, sign_in
+    from tests.support.pages.browser import BrowserFaults, accessibility_faults, chromium, sign_in
 
     faults: list[str] = []
     names = {"user": known["name"], "staff": STAFF_NAME, "": ""}

@@ -1,4 +1,4 @@
-"""Fault tests: `python -m bench.faults [--targets portal,postgresql,litellm] [--database URL] [--only WORDS]
+"""Fault tests: `python -m bench.faults.run [--targets portal,postgresql,litellm] [--database URL] [--only WORDS]
 [--markdown FILE]`.
 
 `--targets portal,postgresql,litellm --database URL` makes one table of all three.
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import fault_targets
-from bench.fault_cases import CASES, WAIT, Case, healthy
-from bench.fault_events import EVENTS, FaultEvent, ask, verify_ledger
-from bench.fault_targets import FaultTarget, UpstreamUrls, model_of
-from bench.redis_gone import redis_gone
-from bench.run import free_port
+from bench.faults import targets as fault_targets
+from bench.faults.cases import CASES, WAIT, Case, healthy
+from bench.faults.events import EVENTS, FaultEvent, ask, verify_ledger
+from bench.faults.redis_gone import redis_gone
+from bench.faults.targets import FaultTarget, UpstreamUrls, model_of
+from bench.speed.run import free_port
 from tests.support.upstream import Upstream
 
 

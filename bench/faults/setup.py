@@ -1,4 +1,4 @@
-"""Prepares a portal for the fault tests: `python -m bench.fault_setup FILE`. Prints the token of a user with a balance.
+"""Prepares a portal for the fault tests: `python -m bench.faults.setup FILE`. Prints the token of a user with a balance.
 
 Every case has its own channels, so that the cooldowns of one case do not affect the next.
 """

@@ -1,4 +1,4 @@
-"""A load generator in a separate process: `python -m bench.load URL CASE --connections N --requests M`. Prints one JSON
+"""A load generator in a separate process: `python -m tests.support.load.generator URL CASE --connections N --requests M`. Prints one JSON
 object.
 
 Every answer is checked completely: the status, the body, every event of a stream in order and its end marker. An answer
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from bench.upstream import CHUNKS, PACE
+from tests.support.load.upstream import CHUNKS, PACE
 
 EXPECTED_WORDS = [f"word{i} " for i in range(CHUNKS - 1)]
 

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench import fault_cases
-from bench.fault_events import ask
-from bench.fault_targets import FaultTarget, UpstreamUrls, portal
-from bench.run import ROOT, free_port, started
+from bench.faults import cases as fault_cases
+from bench.faults.events import ask
+from bench.faults.targets import FaultTarget, UpstreamUrls, portal
+from bench.speed.run import ROOT, free_port, started
 from tests.support.upstream import Upstream
 
 _MODEL = "fault-beside"

@@ -1,6 +1,6 @@
 """Measures the time of every page on a portal with five million requests, 50,000 tokens and 10,000 users.
 
-usage: python -m bench.page_times [--requests N] [--tokens N] [--users N] [--folder FOLDER] [--json]
+usage: python -m bench.pages.times [--requests N] [--tokens N] [--users N] [--folder FOLDER] [--json]
 
 Seeds a new portal (in --folder, where it is used again the next time; otherwise in a temporary folder) and requests
 every page five times over HTTP, signed in. AIRELAYS_DATABASE_URL selects another database than SQLite; it must be
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import httpx
 
-from bench.pages import ALL_PAGES, PortalPage
+from tests.support.pages.pages import ALL_PAGES, PortalPage
 
 TIMES: Final = 5
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that nobody else reaches
@@ -80,9 +80,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     from django.db import connection
 
     from accounts.models import User
-    from bench.pages import ids
     from portal.serving.first_run import first_run
     from relay.models import UsageRecord
+    from tests.support.pages.pages import ids
     from tests.support.server import serving
 
     call_command("migrate", verbosity=0)

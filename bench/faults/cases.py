@@ -1,4 +1,4 @@
-"""The faults of upstreams, what the client must see, and what the record must say. Data for `bench.faults`.
+"""The faults of upstreams, what the client must see, and what the record must say. Data for `bench.faults.run`.
 
 The faulty upstream is a real server on a real port (`tests.support.upstream`); the name of the model selects its fault.
 """

@@ -1,4 +1,4 @@
-"""Measures the cost of failover: `python -m bench.failover [--requests 5000] [--connections 50]`.
+"""Measures the cost of failover: `python -m bench.speed.failover [--requests 5000] [--connections 50]`.
 
 One channel is dead (nothing listens), one is flapping (30 % of its answers are a 500), one is healthy; all have the
 same priority. The baseline is the same requests over two healthy channels. Every answer is checked completely. Exits
@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.run import ROOT, BenchTarget, free_port, started
+from bench.speed.run import ROOT, BenchTarget, free_port, started
 
 _SETUP = """
 import sys
@@ -60,7 +60,21 @@ def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[BenchTarge
 
 
 def run_load(target: BenchTarget, requests: int, connections: int, model: str = "plain") -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.load", target.url, "plain", "--connections", str(connections), "--token", target.token, "--requests", str(requests), "--model", model]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.load.generator",
+        target.url,
+        "plain",
+        "--connections",
+        str(connections),
+        "--token",
+        target.token,
+        "--requests",
+        str(requests),
+        "--model",
+        model,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -87,7 +101,7 @@ def main() -> None:
     well, flapping, dead = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="airelays-failover-") as name:
         folder = Path(name)
-        upstream = [sys.executable, "-m", "bench.upstream"]
+        upstream = [sys.executable, "-m", "tests.support.load.upstream"]
         with started([*upstream, str(well)], well, folder / "well.log"), started([*upstream, str(flapping), "--fail", "0.3"], flapping, folder / "flapping.log"):
             base = "http://127.0.0.1:{}/v1"
             (folder / "calm").mkdir()

@@ -1,6 +1,6 @@
 """Collects the texts that are translated into portal/locale, and compiles the translations.
 
-usage: python -m bench.messages [--check]
+usage: python -m bench.pages.messages [--check]
 
 Needs gettext's xgettext and msgmerge. --check writes nothing: it lists texts that are out of date or not translated,
 and exits with 1 if there are any.
@@ -18,7 +18,7 @@ from typing import Final
 
 import polib
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LOCALE: Final = ROOT / "portal" / "locale"
 LANGUAGES: Final = ("zh_Hans",)
 FOLDERS: Final = ("portal", "accounts", "relay", "templates")

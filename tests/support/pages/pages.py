@@ -94,9 +94,9 @@ def ids() -> dict[str, Any]:
     from relay.usage.demo_data import USER_PREFIX
 
     user = User.objects.filter(username__startswith=USER_PREFIX).order_by("pk").first()
-    assert user is not None  # noqa: S101  # a seeded portal
+    assert user is not None  # a seeded portal
     record = UsageRecord.objects.filter(user=user, status=200).order_by("-started_at").first()
-    assert record is not None  # noqa: S101
+    assert record is not None
     return {
         "user": user.pk,
         "name": user.username,

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.fault_cases import IDLE, Case
-from bench.run import PEERS, ROOT, free_port, started
+from bench.faults.cases import IDLE, Case
+from bench.speed.run import PEERS, ROOT, free_port, started
 
 _COLUMNS = ("end_reason", "status", "attempts", "attempt_log", "billing", "cost", "output_tokens")
 
@@ -91,7 +91,7 @@ def portal(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, fol
     }
     (folder / "wanted.json").write_text(json.dumps(wanted))
     made = subprocess.run(
-        [sys.executable, "-m", "bench.fault_setup", str(folder / "wanted.json")], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.faults.setup", str(folder / "wanted.json")], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.PIPE, text=True
     )
     with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "portal.log", env) as process:
         target = FaultTarget("portal", f"http://127.0.0.1:{port}/v1", made.stdout.split()[-1], process, _query_function(database, folder / "data" / "state.sqlite3"), env, port)

@@ -1,4 +1,4 @@
-"""Runs Schemathesis on the portal's own OpenAPI document: `python -m bench.fuzz --seconds 600`.
+"""Runs Schemathesis on the portal's own OpenAPI document: `python -m bench.api.fuzz --seconds 600`.
 
 Finds 500s, undocumented statuses and answers that do not match their schema.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.uploads import ROOT, free_port, portal, start
+from bench.faults.uploads import ROOT, free_port, portal, start
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
@@ -24,7 +24,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="airelays-fuzz-") as folder:
         env = {**os.environ, "AIRELAYS_DATA_DIR": folder, "AIRELAYS_DATABASE_URL": "", "AIRELAYS_JOBS": "false", "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
         upstream_port, port, log = free_port(), free_port(), Path(folder) / "log"
-        upstream = subprocess.Popen([sys.executable, "-m", "bench.every_api", str(upstream_port)], cwd=ROOT, env=env)
+        upstream = subprocess.Popen([sys.executable, "-m", "bench.api.every_api", str(upstream_port)], cwd=ROOT, env=env)
         token = portal(env, f"http://127.0.0.1:{upstream_port}/v1")
         process = start(port, env, log)
         try:
@@ -53,7 +53,7 @@ def main() -> int:
                     "all",
                 ],
                 cwd=folder,
-                env={**env, "SCHEMATHESIS_HOOKS": "bench.fuzz_hooks", "PYTHONPATH": str(ROOT)},
+                env={**env, "SCHEMATHESIS_HOOKS": "bench.api.hooks", "PYTHONPATH": str(ROOT)},
                 check=False,
             )
         finally:

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bench import fault_cases
-from bench.fault_targets import FaultTarget
-from bench.run import ROOT, rss_mib, wait_for
+from bench.faults import cases as fault_cases
+from bench.faults.targets import FaultTarget
+from bench.speed.run import ROOT, rss_mib, wait_for
 from tests.support.upstream import Script, Upstream
 
 _CLOSED = 1.0  # seconds in which the upstream call must be closed

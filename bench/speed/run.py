@@ -1,4 +1,4 @@
-"""Runs the benchmark: `python -m bench.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown FILE]`.
+"""Runs the benchmark: `python -m bench.speed.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown FILE]`.
 
 Everything listens on 127.0.0.1 and is stopped at the end. CPU is the user and system time of the gateway's processes
 from /proc, divided by the requests; the generator and the upstream are separate processes and do not count. Ratios
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PEERS = ROOT / "bench" / ".peers"
 LITELLM = "litellm[proxy]==1.106.2"
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -118,7 +118,12 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
     port = free_port()
     settings = {"AIRELAYS_DATA_DIR": str(folder / "portal"), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", **(env or {})}
     made = subprocess.run(
-        [sys.executable, "-m", "bench.portal_setup", f"http://127.0.0.1:{upstream}/v1"], cwd=ROOT, env={**os.environ, **settings}, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "tests.support.load.portal_setup", f"http://127.0.0.1:{upstream}/v1"],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        check=True,
+        capture_output=True,
+        text=True,
     )
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
     with started(command, port, folder / "portal.log", settings) as process:
@@ -128,7 +133,7 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
 @contextmanager
 def bare(upstream: int, folder: Path) -> Iterator[BenchTarget]:
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.bare:application", "--port", str(port), "--no-access-log", "--lifespan", "off", "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "bench.speed.bare:application", "--port", str(port), "--no-access-log", "--lifespan", "off", "--log-level", "warning"]
     with started(command, port, folder / "bare.log", {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}) as process:
         yield BenchTarget("bare", port, process)
 
@@ -177,7 +182,7 @@ STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, "litellm": litellm}
 
 def load(target: BenchTarget, case: str, connections: int, requests: int) -> dict[str, Any]:
     """Run one measurement; returns its figures with the gateway's CPU time and memory."""
-    command = [sys.executable, "-m", "bench.load", target.url, case, "--connections", str(connections), "--token", target.token]
+    command = [sys.executable, "-m", "tests.support.load.generator", target.url, case, "--connections", str(connections), "--token", target.token]
     before = cpu_seconds(target.process.pid)
     done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)
     if not done.stdout.strip():
@@ -225,7 +230,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="airelays-bench-") as name:
         folder = Path(name)
         upstream = free_port()
-        with started([sys.executable, "-m", "bench.upstream", str(upstream)], upstream, folder / "upstream.log"):
+        with started([sys.executable, "-m", "tests.support.load.upstream", str(upstream)], upstream, folder / "upstream.log"):
             for target_name in options.targets.split(","):
                 if target_name == "nginx" and not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()):
                     print("nginx is not installed: left out", file=sys.stderr)

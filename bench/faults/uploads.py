@@ -2,8 +2,8 @@
 
 In the end disk and records must agree.
 
-python -m bench.uploads            # 2 GiB, about two minutes
-python -m bench.uploads --mib 512
+python -m bench.faults.uploads            # 2 GiB, about two minutes
+python -m bench.faults.uploads --mib 512
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MIB = 1 << 20
 SIZE = 31 * MIB
 AT_ONCE = 8
@@ -115,7 +115,7 @@ async def run(port: int, env: dict[str, str], log: Path, token: str, mib: int) -
 
 def portal(env: dict[str, str], upstream: str = "http://127.0.0.1:9/v1") -> str:
     """Prepare a new portal; returns a token."""
-    made = subprocess.run([sys.executable, "-m", "bench.portal_setup", upstream], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=120)
+    made = subprocess.run([sys.executable, "-m", "tests.support.load.portal_setup", upstream], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=120)
     return made.stdout.strip().splitlines()[-1]
 
 

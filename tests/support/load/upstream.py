@@ -1,4 +1,4 @@
-"""A scripted upstream in a separate process: `python -m bench.upstream PORT`. It answers at once, to measure the
+"""A scripted upstream in a separate process: `python -m tests.support.load.upstream PORT`. It answers at once, to measure the
 gateway only.
 
 The model's name selects the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50
@@ -100,7 +100,7 @@ class UpstreamServer(asyncio.Protocol):
             self.answer(body)
 
     def answer(self, body: bytes) -> None:
-        if self.fail and random.random() < self.fail:  # noqa: S311  # nothing secret
+        if self.fail and random.random() < self.fail:  # nothing secret
             self.transport.write(FAILED)
         elif b'"chaos"' in body or b'"calm"' in body:
             self.task = asyncio.ensure_future(self.chaos(b'"calm"' in body))
@@ -123,7 +123,7 @@ class UpstreamServer(asyncio.Protocol):
 
     async def chaos(self, calm: bool) -> None:
         """A slow stream; about a quarter of them have a fault, unless `calm`."""
-        fate = random.uniform(0.2, 0.89) if calm else random.random()  # noqa: S311  # nothing secret
+        fate = random.uniform(0.2, 0.89) if calm else random.random()  # nothing secret
         if fate < 0.06:
             self.transport.write(FAILED)
             return
@@ -134,9 +134,9 @@ class UpstreamServer(asyncio.Protocol):
             self.transport.abort()
             return
         if fate < 0.18:
-            await asyncio.sleep(random.uniform(0.5, 4))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.5, 4))
         self.transport.write(STREAM_HEAD)
-        for number in range(random.randint(10, 50)):  # noqa: S311
+        for number in range(random.randint(10, 50)):
             self.transport.write(framed(STREAM_EVENTS[number % (CHUNKS - 1)]))
             await asyncio.sleep(0.1)
             if number == 8 and fate > 0.94:
