@@ -24,7 +24,8 @@ import httpx
 
 from bench.faults import cases as fault_cases
 from bench.faults.targets import FaultTarget
-from bench.speed.run import ROOT, rss_mib, wait_for
+from tests.support.load.targets import rss_mib, wait_for
+from tests.support.server import ROOT
 from tests.support.upstream import Script, Upstream
 
 _CLOSED = 1.0  # seconds in which the upstream call must be closed

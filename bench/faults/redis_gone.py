@@ -12,7 +12,8 @@ from pathlib import Path
 from bench.faults import cases as fault_cases
 from bench.faults.events import ask
 from bench.faults.targets import FaultTarget, UpstreamUrls, portal
-from bench.speed.run import ROOT, free_port, started
+from tests.support.load.targets import started
+from tests.support.server import ROOT, free_port
 from tests.support.upstream import Upstream
 
 _MODEL = "fault-beside"

@@ -29,7 +29,7 @@ from bench.faults.cases import CASES, WAIT, Case, healthy
 from bench.faults.events import EVENTS, FaultEvent, ask, verify_ledger
 from bench.faults.redis_gone import redis_gone
 from bench.faults.targets import FaultTarget, UpstreamUrls, model_of
-from bench.speed.run import free_port
+from tests.support.server import free_port
 from tests.support.upstream import Upstream
 
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.cases import IDLE, Case
-from bench.speed.run import PEERS, ROOT, free_port, started
+from bench.speed.run import PEERS
+from tests.support.load.targets import started
+from tests.support.server import ROOT, free_port
 
 _COLUMNS = ("end_reason", "status", "attempts", "attempt_log", "billing", "cost", "output_tokens")
 

@@ -21,25 +21,10 @@ from typing import Any, Final
 
 import httpx
 
-from tests.support.pages.pages import ALL_PAGES, PortalPage
+from tests.support.pages.pages import ALL_PAGES, FILTERED_PAGES
 
 TIMES: Final = 5
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that nobody else reaches
-FILTERED_PAGES: Final = (
-    PortalPage("usage-failed", "/usage/?failed=1", "user", "My failed requests"),
-    PortalPage("usage-model", "/usage/?model=mistral-large", "user", "My requests for a model"),
-    PortalPage("admin-30", "/admin/?days=30", "staff", "Front page, 30 days"),
-    PortalPage("usage-user", "/admin/relay/usagerecord/?user={user}", "staff", "Requests of a user"),
-    PortalPage("usage-code", "/admin/relay/usagerecord/?code=upstream_truncated", "staff", "Requests with a rare error"),
-    PortalPage("usage-channel", "/admin/relay/usagerecord/?channel={channel}&outcome=timeout", "staff", "Timeouts of a channel"),
-    PortalPage("report-user", "/admin/relay/usagerecord/report/?by=user&days=30", "staff", "Cost by user, 30 days"),
-    PortalPage("report-token", "/admin/relay/usagerecord/report/?by=token&days=30", "staff", "Cost by token, 30 days"),
-    PortalPage("report-model", "/admin/relay/usagerecord/report/?by=model&days=365", "staff", "Cost by model, a year"),
-    PortalPage("tokens-search", "/admin/relay/token/?q=laptop+4321", "staff", "Tokens, searched"),
-    PortalPage("users-search", "/admin/accounts/user/?q=seeded-04321", "staff", "Users, searched"),
-    PortalPage("users-empty", "/admin/accounts/user/?balance=empty", "staff", "Users without money"),
-    PortalPage("tokens-page", "/admin/relay/token/?p=40", "staff", "Tokens, page 41"),
-)
 
 
 def main() -> int:

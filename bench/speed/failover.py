@@ -20,7 +20,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.speed.run import ROOT, BenchTarget, free_port, started
+from tests.support.load.targets import BenchTarget, started
+from tests.support.server import ROOT, free_port
 
 _SETUP = """
 import sys

@@ -18,13 +18,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver
 
 from accounts.models import User
-from bench.pages.times import FILTERED_PAGES
-from bench.pages.tour import add_typical_problems
 from relay.models import Channel, Model, Token, UsageRecord
 from relay.providers.vendors import offered
 from relay.usage import rollup
 from tests.support.pages.browser import CHROMIUM
-from tests.support.pages.pages import ALL_PAGES, ids
+from tests.support.pages.pages import ALL_PAGES, FILTERED_PAGES, ids
+from tests.support.pages.seeded import add_typical_problems
 
 MOST = 45
 """Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""
@@ -212,6 +211,6 @@ def test_axe_finds_no_serious_fault_on_any_page(tmp_path: Path) -> None:
     from tests.support.server import ROOT
 
     done = subprocess.run(
-        [sys.executable, "-m", "bench.pages.tour", "--check", "--requests", "1500", "--looks", "dark,narrow"], cwd=ROOT, capture_output=True, text=True, timeout=1400
+        [sys.executable, "-m", "tests.support.pages.check", "--requests", "1500", "--looks", "dark,narrow"], cwd=ROOT, capture_output=True, text=True, timeout=1400
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]

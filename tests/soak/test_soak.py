@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from bench.speed.run import BenchTarget, free_port, load, portal, rss_mib, started
 from tests.support.load.billed import kill_rounds as kill_rounds_with_money
 from tests.support.load.recorded import kill_rounds
-from tests.support.server import ROOT
+from tests.support.load.targets import BenchTarget, load, portal, rss_mib, started
+from tests.support.server import ROOT, free_port
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.soak
