@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from portal.lib.money import NANO
@@ -177,17 +178,28 @@ def test_a_stream_is_cut_when_the_money_is_spent(live: Portal, server: Server) -
 def test_a_long_stream_is_paid_while_it_runs(live: Portal, server: Server) -> None:
     """Longer than what is held at first: more is held as it grows, and it comes whole."""
 
+    half = threading.Event()  # the client has the first part, so that the portal has counted it before the rest comes
+
     async def long(call: Call) -> None:
         await call.open_stream()
-        for _ in range(60):
+        for number in range(60):
             await call.event(chunk("word " * 200))
+            if number == 40:
+                await asyncio.to_thread(half.wait, 60)
         await call.event({**chunk(None, "stop"), "usage": {"prompt_tokens": 9, "completion_tokens": 12_000, "total_tokens": 12_009}})
         await call.event("[DONE]")
         await call.end()
 
     user = live.user(balance=NANO)
-    response = server.post(live.token(user), ask(live.model(long, price=PRICE), stream=True))
-    assert response.text.endswith("data: [DONE]\n\n")
+    token, model = live.token(user), live.model(long, price=PRICE)
+    server.catch_up()
+    headers, text = {"authorization": f"Bearer {token}"}, b""
+    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers=headers, trust_env=False, timeout=60) as response:
+        for piece in response.iter_raw():
+            text += piece
+            if text.count(b"data: ") >= 41:
+                half.set()
+    assert text.endswith(b"data: [DONE]\n\n")
     record = live.record(response)
     assert record.cost == 9 * 2500 + 12_000 * 10_000 and record.shortfall == 0 and record.reserved > 2 * 4096 * 10_000
     assert settled(user).used == record.cost
