@@ -124,7 +124,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         if data.get("server_url"):
             try:
                 data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
-            except net.Refused as reason:
+            except net.AddressRefused as reason:
                 why = reason.translated(gettext)
                 remedy = _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.")
                 self.add_error("server_url", remedy % {"why": why[0].upper() + why[1:]})

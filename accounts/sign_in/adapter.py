@@ -18,14 +18,14 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Invitation, User
 from accounts.sign_in.outbound import CheckedSession
-from portal.lib.crypto import Box, Undecryptable
+from portal.lib.crypto import SecretBox, Undecryptable
 
 _INVITATION = "invitation"  # session key of the invitation's code
 
 
 @cache
-def _box(purpose: str) -> Box:
-    return Box(settings.ENCRYPTION_KEYS, purpose)
+def _box(purpose: str) -> SecretBox:
+    return SecretBox(settings.ENCRYPTION_KEYS, purpose)
 
 
 def invitation_of(request: HttpRequest) -> Invitation | None:

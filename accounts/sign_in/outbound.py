@@ -24,13 +24,13 @@ TIMEOUT = 10
 
 
 def permitted_address(host: str, port: int) -> str:
-    """Return an address of a host after checking all of them. Raises net.Refused, OSError."""
+    """Return an address of a host after checking all of them. Raises net.AddressRefused, OSError."""
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     allowed = allowances()
     for text in found:
         address = net.parse_address(text)
         if address is None:
-            raise net.Refused(gettext_noop("%(host)s stands for no address"), host=host)
+            raise net.AddressRefused(gettext_noop("%(host)s stands for no address"), host=host)
         net.permit(host, address, port, allowed)
     return found[0]
 
@@ -45,7 +45,7 @@ class _CheckedConnection:
     def _new_conn(self) -> Any:
         try:
             self._dns_host = permitted_address(self.host, self.port)
-        except (net.Refused, OSError) as reason:
+        except (net.AddressRefused, OSError) as reason:
             raise NewConnectionError(self, str(reason)) from None  # type: ignore[arg-type]
         return super()._new_conn()  # type: ignore[misc]
 

@@ -1,1 +1,1 @@
-"""Leaf helpers. They import nothing from this project."""
+"""Helpers without Django that import nothing else from this project."""

@@ -1,4 +1,4 @@
-"""The one place that reads the clock, so that tests can move time."""
+"""The clock, read in one place so that tests can move time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Wall-clock time, aware, UTC."""
+    """The current time in UTC, timezone-aware."""
     return datetime.now(UTC)
 
 
 def monotonic() -> float:
-    """Seconds that never go back, for durations."""
+    """Seconds of a monotonic clock, for durations."""
     return time.monotonic()

@@ -1,10 +1,10 @@
-"""Keys of this installation, encryption at rest and keyed digests.
+"""Encryption at rest, keyed digests and the key files of an installation.
 
-Three secrets, each made on first run and kept in `<data>/keys/` with mode 0600 unless given by settings:
+Three secrets, each created on the first run and stored in `<data>/keys/` with mode 0600 unless given by settings:
 
 - `secret_key`       Django's signing key (sessions, CSRF)
-- `encryption_keys`  one a line; the first encrypts, all decrypt, so a key is replaced by putting a new one on top
-- `token_key`        keys the digests under which relay tokens are stored; it cannot be changed without re-issuing them
+- `encryption_keys`  one per line; the first encrypts, all decrypt, so keys are rotated by adding one at the top
+- `token_key`        key of the digests by which relay tokens are stored; changing it invalidates all tokens
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFIX = "v1:"
 
 
 class Undecryptable(Exception):
-    """A stored secret does not open with any of the configured encryption keys."""
+    """A stored secret cannot be decrypted with any of the configured encryption keys."""
 
 
 def random_key() -> str:
@@ -36,7 +36,7 @@ def random_key() -> str:
 
 
 def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
-    """Read a key file, or make it so that of two processes starting at once both end up with the same key.
+    """Read a key file, or create it atomically, so that two processes starting at once use the same key.
 
     Raises OSError when the folder cannot be written.
     """
@@ -45,14 +45,14 @@ def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
     except FileNotFoundError:
         pass
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent)  # mkstemp makes it 0600
+    handle, name = tempfile.mkstemp(dir=path.parent)  # created with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(make() + "\n")
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(name, path)  # fails when another process was first
+            os.link(name, path)  # fails if another process was faster
         except FileExistsError:
             pass
     finally:
@@ -61,12 +61,12 @@ def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
 
 
 def readable_by_others(path: Path) -> bool:
-    """True when group or others may read the file."""
+    """Whether the group or others may access the file."""
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
-class Box:
-    """Encrypts one kind of secret. Ciphertext of one purpose does not open under another."""
+class SecretBox:
+    """Encrypts secrets of one purpose. A ciphertext of one purpose cannot be decrypted for another."""
 
     def __init__(self, keys: Sequence[str], purpose: str) -> None:
         if not keys or not all(keys):
@@ -77,7 +77,7 @@ class Box:
         return PREFIX + self._fernet.encrypt(plain.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """Raises Undecryptable."""
+        """Decrypt. Raises Undecryptable."""
         if not sealed.startswith(PREFIX):
             raise Undecryptable
         try:
@@ -92,12 +92,12 @@ def _derive(key: str, purpose: str) -> bytes:
 
 
 def keyed_digest(key: bytes, text: bytes) -> str:
-    """HMAC-SHA256 in hex. Enough for secrets of 160 bits and more, which need no slow hash."""
+    """HMAC-SHA256 in hex. Sufficient for secrets of at least 160 bits, which need no slow hash."""
     return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
 def mask(secret: str) -> str:
-    """What may be shown of a secret: its first seven and last four characters, fewer of short ones."""
+    """A secret masked for display: its first seven and last four characters, fewer of short ones."""
     if len(secret) < 20:
         return "…" + secret[-2:] if len(secret) >= 8 else "…"
     return f"{secret[:7]}…{secret[-4:]}"

@@ -1,4 +1,4 @@
-"""From AIRELAYS_DATABASE_URL to Django's settings."""
+"""Parsing of AIRELAYS_DATABASE_URL into Django's settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _ENGINES = {
 }
 
 
-def check_url(url: str) -> str:
-    """The same URL. Raises ValueError for one that names no database this portal works with."""
+def check_database_url(url: str) -> str:
+    """Return the URL unchanged. Raises ValueError if it names no supported database."""
     if not url:
         return url
     try:
@@ -28,7 +28,7 @@ def check_url(url: str) -> str:
 
 
 def from_url(url: str, connections: int) -> dict[str, Any]:
-    """Django's settings of a database: PostgreSQL with a pool of connections, MySQL without (Django has none for it)."""
+    """Django's settings for a database URL. PostgreSQL has a connection pool; Django has none for MySQL."""
     found: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0))
     options: dict[str, Any] = found.setdefault("OPTIONS", {})
     if found["ENGINE"].endswith("postgresql"):

@@ -1,4 +1,4 @@
-"""Days and periods of the calendar, in one time zone. Days are ordinals (`date.toordinal()`), which every database compares."""
+"""Calendar days and periods in a time zone. Days are ordinals (`date.toordinal()`), comparable in any database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERIODS: Final = ("day", "week", "month")
 
 
 def bounds(period: str, day: int) -> tuple[int, int]:
-    """First and last day of the period that a day lies in. Weeks begin on Monday."""
+    """First and last day of the period that contains a day. Weeks begin on Monday."""
     at = date.fromordinal(day)
     if period == "day":
         return day, day
@@ -25,14 +25,14 @@ def bounds(period: str, day: int) -> tuple[int, int]:
 
 
 class Days:
-    """Which day a moment belongs to. Remembers the current day's ends, so that asking costs two comparisons."""
+    """Maps times to days of a time zone. Caches the bounds of the last day, so that a lookup costs two comparisons."""
 
     def __init__(self, zone: str) -> None:
         self._zone = ZoneInfo(zone)
         self._day, self._from, self._until = 0, 0.0, 0.0
 
     def of(self, seconds: float) -> int:
-        """The day of a moment in seconds since 1970."""
+        """The day of a time in seconds since 1970."""
         if not self._from <= seconds < self._until:
             today = datetime.fromtimestamp(seconds, self._zone).date()
             self._from = datetime.combine(today, midnight(), self._zone).timestamp()
@@ -41,6 +41,6 @@ class Days:
         return self._day
 
     def end_of(self, period: str, seconds: float) -> float:
-        """When the period of a moment ends, in seconds since 1970."""
+        """The end of the period that contains a time, both in seconds since 1970."""
         last = bounds(period, self.of(seconds))[1]
         return datetime.combine(date.fromordinal(last + 1), midnight(), self._zone).timestamp()

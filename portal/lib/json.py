@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else wrote: members of the wanted type, or nothing."""
+"""Reading of untrusted JSON: members of the expected type, or an empty value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTHING: Final = object()
 
 
 def decode(text: bytes | str | msgspec.Raw) -> object:
-    """The value, or NOTHING when it is no JSON."""
+    """The decoded value, or NOTHING if the text is not valid JSON."""
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -27,29 +27,29 @@ def decode_object(text: bytes | str | msgspec.Raw) -> Json | None:
 
 
 def text_of(holder: Mapping[str, object], name: str) -> str:
-    """A string member, empty when it is none."""
+    """A string member; empty if it is missing or of another type."""
     found = holder.get(name)
     return found if isinstance(found, str) else ""
 
 
 def object_of(holder: Mapping[str, object], name: str) -> Json:
-    """An object member, empty when it is none."""
+    """An object member; empty if it is missing or of another type."""
     found = holder.get(name)
     return found if isinstance(found, dict) else {}
 
 
 def objects_of(holder: Mapping[str, object], name: str) -> list[Json]:
-    """The objects of a list member."""
+    """The objects in a list member; entries of other types are left out."""
     found = holder.get(name)
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def int_of(holder: Mapping[str, object], name: str) -> int:
-    """A whole number that is not negative, 0 when it is none."""
+    """A non-negative integer member; 0 if it is missing or of another type."""
     found = holder.get(name)
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else 0
 
 
 def json_text(value: object) -> str:
-    """A value as compact JSON; a string stays what it is, since it is taken to be JSON already."""
+    """A value as compact JSON. A string is returned unchanged, since it is assumed to be JSON already."""
     return value if isinstance(value, str) else encode(value).decode()

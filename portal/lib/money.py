@@ -1,4 +1,4 @@
-"""Amounts of money: whole nano-USD (10^-9 USD) everywhere, decimals only where people read or type them."""
+"""Amounts of money as integers of nano-USD (10^-9 USD); decimals only in what people read or type."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Final
 
 NANO: Final = 1_000_000_000
-LARGEST: Final = 2**62  # nano-USD; what a BIGINT holds, with room for one addition
+LARGEST: Final = 2**62  # nano-USD; a BIGINT holds it, with room for an addition
 
 
 def nano(amount: Decimal | int) -> int:
-    """Nano-USD of an amount in USD. What lies below a nano-USD is cut off. Raises ValueError for what no wallet can hold."""
+    """Nano-USD of an amount in USD, rounded down. Raises ValueError if it is not finite or above LARGEST."""
     usd = Decimal(amount)
     if not usd.is_finite():
         raise ValueError("an amount of money must be a number")
@@ -21,19 +21,19 @@ def nano(amount: Decimal | int) -> int:
 
 
 def in_usd(amount: int) -> Decimal:
-    """An amount in USD, exactly."""
+    """The exact amount in USD."""
     return Decimal(amount).scaleb(-9)
 
 
 def plain(amount: int) -> str:
-    """USD for machines: all digits that matter and no exponent, such as `0.00012`."""
+    """USD for machines: all significant digits and no exponent, such as `0.00012`."""
     whole, rest = divmod(abs(amount), NANO)
     text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
     return text if amount >= 0 else f"-{text}"
 
 
 def show(amount: int) -> str:
-    """USD for people: `$12.30`; amounts below a cent with the digits that matter, `$0.000123`."""
+    """USD for people: `$12.30`; amounts below a cent with their significant digits, `$0.000123`."""
     value = in_usd(amount)
     sign, size = ("-" if value < 0 else ""), abs(value)
     if size == 0 or size >= 1:

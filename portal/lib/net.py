@@ -1,4 +1,4 @@
-"""Addresses: who is calling, and where this portal may connect to."""
+"""IP addresses and URLs: the address of a client, and the addresses that the portal may connect to."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from portal.lib.texts import Explained, gettext_noop
+from portal.lib.texts import TranslatableError, gettext_noop
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Prefixes that carry an IPv4 address inside an IPv6 one: 6to4 and NAT64. `is_global` is true for them, whatever they carry.
+# Prefixes that carry an IPv4 address inside an IPv6 one: 6to4 and NAT64. `is_global` is true for them in any case.
 _SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _SITE_LOCAL = ipaddress.ip_network("fec0::/10")
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 
 
-class Refused(Explained):
-    """The guard does not allow this address. The message says why, for the person who typed it."""
+class AddressRefused(TranslatableError):
+    """Connections to an address or URL are not allowed. The message gives the reason to the person who typed it."""
 
 
-class NotPublic(Refused):
+class NotPublic(AddressRefused):
     """The address is not on the public Internet. The administrator's allow-list may permit it."""
 
 
-class BadAddress(Explained, ValueError):
-    """What somebody typed is no address, network, host name or port. The message names it."""
+class BadAddress(TranslatableError, ValueError):
+    """A typed text is not a valid address, network, host name or port. The message quotes it."""
 
 
 def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
-    """Networks or single addresses. Raises BadAddress."""
+    """Parse networks or single addresses, one per line; empty lines are skipped. Raises BadAddress."""
     found = []
     for line in lines:
         text = line.strip()
@@ -48,7 +48,7 @@ def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
 
 
 def own_names() -> list[str]:
-    """Names and addresses under which other machines may reach this one. Looks up its own name; sends nothing."""
+    """Names and addresses by which other machines may reach this one. Resolves its own name; sends nothing else."""
     name = socket.gethostname()
     found = {name, socket.getfqdn()}
     try:
@@ -58,7 +58,7 @@ def own_names() -> list[str]:
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))  # chooses the outgoing address; a datagram socket sends nothing yet
+                probe.connect((target, 9))  # selects the outgoing address; connecting a datagram socket sends nothing
                 found.add(str(probe.getsockname()[0]))
         except OSError:
             continue
@@ -66,7 +66,7 @@ def own_names() -> list[str]:
 
 
 def parse_address(text: str) -> Address | None:
-    """An address, v4 when it is a v4 one in v6 clothes, or None."""
+    """Parse an address, None if it is invalid. An IPv4-mapped IPv6 address becomes its IPv4 address."""
     try:
         address = ipaddress.ip_address(text.strip().strip("[]").partition("%")[0])
     except ValueError:
@@ -81,9 +81,9 @@ def inside(address: Address, networks: Iterable[Network]) -> bool:
 
 
 def client_ip(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
-    """The caller's address: the peer, or, behind trusted proxies, the last untrusted hop of X-Forwarded-For.
+    """The address of the client: the peer, or behind trusted proxies the last untrusted hop of X-Forwarded-For.
 
-    A header from an untrusted peer is ignored: anyone can write one.
+    The header of an untrusted peer is ignored, since it can be forged.
     """
     if not trusted or not forwarded_for:
         return peer
@@ -103,7 +103,7 @@ def client_ip(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
 
 @lru_cache(maxsize=4096)
 def block_key(ip: str) -> str:
-    """The unit that is blocked: an IPv4 address, or an IPv6 /64, since one subscriber owns a whole /64."""
+    """The unit of blocking: an IPv4 address, or an IPv6 /64, since one subscriber owns a /64."""
     address = parse_address(ip)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
@@ -111,7 +111,7 @@ def block_key(ip: str) -> str:
 
 
 def is_global_unicast(address: Address) -> bool:
-    """Reachable on the public Internet and nothing else: no private, shared, link-local, metadata, mapped or tunnelled address."""
+    """Whether an address is public: not private, shared, link-local, metadata, mapped or tunnelled."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return is_global_unicast(address.ipv4_mapped)
@@ -122,15 +122,18 @@ def is_global_unicast(address: Address) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """One line of the administrator's allow-list: a network or a host name, on one port or on all."""
+    """An entry of the administrator's allow-list: a network or a host name, on one port or on all."""
 
-    network: Network | None
-    host: str
-    port: int | None
+    network: Network | None  # None for a host name
+    host: str  # lower case; empty for a network
+    port: int | None  # None: all ports
 
     @classmethod
     def parse(cls, text: str) -> Allowance:
-        """`127.0.0.1`, `10.0.0.0/8`, `127.0.0.1:11434`, `[::1]:8000`, `ollama.lan`, `ollama.lan:11434`. Raises BadAddress."""
+        """Parse an entry. Raises BadAddress.
+
+        Forms: `127.0.0.1`, `10.0.0.0/8`, `127.0.0.1:11434`, `[::1]:8000`, `ollama.lan`, `ollama.lan:11434`.
+        """
         value, port = text.strip().lower(), None
         if value.startswith("["):
             value, _, rest = value[1:].partition("]")
@@ -162,7 +165,7 @@ def _port(text: str) -> int:
 
 
 def permit(host: str, address: Address, port: int, allowed: Sequence[Allowance]) -> None:
-    """Raise Refused unless a connection to this address may be made. Called with every address a name resolves to."""
+    """Raise NotPublic unless an address may be connected to. Called with every address that a name resolves to."""
     plain = parse_address(str(address)) or address
     if is_global_unicast(plain) or any(entry.covers(host, plain, port) for entry in allowed):
         return
@@ -170,42 +173,42 @@ def permit(host: str, address: Address, port: int, allowed: Sequence[Allowance])
 
 
 def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = ("https", "http")) -> str:
-    """Check a URL that a person typed, before any name is resolved. Returns it without a trailing slash. Raises Refused."""
+    """Check a typed URL without resolving its name. Returns it without a trailing slash. Raises AddressRefused."""
     text = url.strip()
     if not text.isascii() or any(character.isspace() or ord(character) < 32 for character in text) or "\\" in text:
-        raise Refused(gettext_noop("the URL contains characters that do not belong in one"))
+        raise AddressRefused(gettext_noop("the URL contains characters that do not belong in one"))
     try:
         parts = urlsplit(text)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
-        raise Refused(gettext_noop("this is not a valid URL")) from error
+        raise AddressRefused(gettext_noop("this is not a valid URL")) from error
     if parts.scheme not in schemes:
         first, *others = (f"{scheme}://" for scheme in schemes)
         if others:
-            raise Refused(gettext_noop("the URL must start with %(first)s or %(others)s"), first=first, others=", ".join(others))
-        raise Refused(gettext_noop("the URL must start with %(first)s"), first=first)
+            raise AddressRefused(gettext_noop("the URL must start with %(first)s or %(others)s"), first=first, others=", ".join(others))
+        raise AddressRefused(gettext_noop("the URL must start with %(first)s"), first=first)
     host = (parts.hostname or "").rstrip(".")
     if not host:
-        raise Refused(gettext_noop("the URL has no host name"))
+        raise AddressRefused(gettext_noop("the URL has no host name"))
     if parts.username or parts.password:
-        raise Refused(gettext_noop("the URL must not contain a user name or password"))
+        raise AddressRefused(gettext_noop("the URL must not contain a user name or password"))
     if parts.query or parts.fragment:
-        raise Refused(gettext_noop("the URL must not contain a query or a fragment"))
+        raise AddressRefused(gettext_noop("the URL must not contain a query or a fragment"))
     if "%" in host:
-        raise Refused(gettext_noop("the host name contains a percent sign"))
+        raise AddressRefused(gettext_noop("the host name contains a percent sign"))
     address = parse_address(host)
     if address is not None:
         permit(host, address, port, allowed)
     elif _looks_numeric(host):
-        raise Refused(gettext_noop("“%(host)s” is a number in disguise, not a host name"), host=host)
+        raise AddressRefused(gettext_noop("“%(host)s” is a number in disguise, not a host name"), host=host)
     elif _is_local_name(host) and not any(entry.network is not None or entry.covers(host, None, port) for entry in allowed):
-        # With an address on the allow-list a local name may stand for it; the connection is checked again.
+        # A local name may resolve to an address on the allow-list; the check is repeated at each connection.
         raise NotPublic(gettext_noop("“%(host)s” is a name of the local network"), host=host)
     return text.rstrip("/")
 
 
 def _looks_numeric(host: str) -> bool:
-    """127.1, 0x7f000001, 017700000001: forms that some resolvers read as an address."""
+    """Whether some resolvers read the host as an address: `127.1`, `0x7f000001`, `017700000001`."""
     last = host.rsplit(".", 1)[-1]
     return last.isdigit() or last.startswith("0x")
 

@@ -1,4 +1,4 @@
-"""Who a process is, across machines and containers, and whether it still runs."""
+"""Identity of worker processes across machines and containers, whether they are alive, and their resources."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def new_owner() -> str:
-    """A name for this worker that no other has, or had: `host:process:start:random`."""
-    return f"{_here()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
+    """A unique name for this worker, never reused: `host:process:start:random`."""
+    return f"{_host_id()}:{os.getpid()}:{process_start(os.getpid())}:{secrets.token_hex(4)}"
 
 
-def _here() -> str:
-    """Where process numbers mean what they mean here: the machine, and on it the container."""
+def _host_id() -> str:
+    """The machine and container that this process runs in, within which process numbers are unique."""
     try:
         container = str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
@@ -23,7 +23,10 @@ def _here() -> str:
 
 
 def process_start(pid: int) -> str:
-    """When a process of this machine began, as its kernel counts; empty when it has ended or where that cannot be told. A number used again differs in it."""
+    """The start time of a process in clock ticks since boot; empty if it has ended or /proc is unavailable.
+
+    It differs for a later process with the same number.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         return fields[19] if fields[0] not in {"Z", "X"} else ""
@@ -32,24 +35,24 @@ def process_start(pid: int) -> str:
 
 
 def is_dead(owner: str) -> bool:
-    """Whether the worker that made a reservation ran on this machine and is gone for certain."""
+    """Whether the named worker ran on this machine and has certainly ended."""
     host, _, rest = owner.partition(":")
     pid, _, rest = rest.partition(":")
     start = rest.partition(":")[0]
-    if host != _here() or not pid.isdigit() or not start:
+    if host != _host_id() or not pid.isdigit() or not start:
         return False
     return process_start(int(pid)) != start
 
 
 def open_files() -> int:
     try:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # a Path per file would open more of them
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # creates no Path for each
     except OSError:
         return 0
 
 
 def resident_bytes() -> int:
-    """Bytes; 0 where it cannot be known."""
+    """Resident memory of this process in bytes; 0 where /proc is unavailable."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

@@ -1,11 +1,11 @@
-"""The one place that knows what a secret looks like. Logs, tracebacks and messages from upstreams pass through here."""
+"""Redaction of secrets in logs, tracebacks and messages from upstreams."""
 
 from __future__ import annotations
 
 import re
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # Authorization and key headers, as text, as repr of a dict or of a list of byte pairs.
+    # Authorization and key headers, as text or as repr of a dict or of a list of byte pairs.
     (
         re.compile(
             r"(?i)(authorization|x-api-key|api-key|x-goog-api-key|cookie|set-cookie|proxy-authorization|mj-api-secret)"
@@ -14,7 +14,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         r"\1\2[redacted]",
     ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 [redacted]"),
-    # Keys by their shape: OpenAI and relays (sk-), Anthropic, Google, Groq, xAI, Hugging Face, Replicate, AWS, sealed secrets of ours.
+    # Keys by their form: OpenAI and relays (sk-), Anthropic, Groq, xAI, Hugging Face, Replicate; Google; AWS; our own
+    # encrypted secrets.
     (re.compile(r"\b(?:sk|rk|pk|gsk|xai|hf|r8|key|tok)[-_][A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"), "[redacted key]"),
     (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
@@ -32,14 +33,14 @@ _UPSTREAM: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(text: str) -> str:
-    """Text without secrets."""
+    """Replace everything in a text that looks like a secret."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def clean_upstream_message(text: str, limit: int = 900) -> str:
-    """What an upstream said, fit for a client: no keys, no upstream hosts, no account ids, one line, bounded."""
+    """A message of an upstream for clients: one line of at most `limit` characters, without keys, hosts and accounts."""
     text = "".join(character if character.isprintable() else " " for character in text[: 4 * limit])
     text = redact(" ".join(text.split()))
     for pattern, replacement in _UPSTREAM:

@@ -1,4 +1,4 @@
-"""How a request is spread over channels. Read by the setting, by what models store, and by the selection itself."""
+"""The routing strategies, shared by the setting, the database models and the selection of channels."""
 
 from __future__ import annotations
 

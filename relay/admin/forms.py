@@ -96,7 +96,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         url: str = self.cleaned_data["proxy_url"]
         try:
             return check_typed_url(url, ("http",)) if url else url
-        except net.Refused as reason:
+        except net.AddressRefused as reason:
             raise forms.ValidationError(str(reason)) from None
 
     def clean_new_keys(self) -> list[str]:
@@ -118,7 +118,7 @@ def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type
     if vendor is not None and "base_url" in data:
         try:
             data["base_url"] = base_url_of(vendor, data["base_url"])
-        except net.Refused as reason:
+        except net.AddressRefused as reason:
             form.add_error("base_url", str(reason))
 
 

@@ -272,7 +272,7 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
         allowed = AllowedUpstream.allowances()
         net.check_url(preferences.webhook_url, allowed)
         status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
-    except (httpx.HTTPError, httpx.InvalidURL, net.Refused, Undecryptable, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, net.AddressRefused, Undecryptable, OSError) as error:
         return f"failed: {error or type(error).__name__}"[:120]
     except Exception as error:
         logger.exception("the webhook of the notice %s could not be called", notice.key)

@@ -20,7 +20,7 @@ REMEDY = gettext_noop("A superuser can allow it under “Allowed upstream addres
 
 
 def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
-    """Return a URL without its trailing slash. Raises net.Refused with a sentence for the person who typed it.
+    """Return a URL without its trailing slash. Raises net.AddressRefused with a sentence for the person who typed it.
 
     A host name that does not resolve now is accepted, since every connection is checked.
     """
@@ -31,24 +31,24 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         if net.parse_address(host) is None:
             _check_resolved(host, port, allowed)
-    except net.Refused as reason:
+    except net.AddressRefused as reason:
         why = reason.translated(_)
         said = _("%(why)s.") % {"why": why[0].upper() + why[1:]}
-        raise net.Refused(f"{said} {_(REMEDY)}" if isinstance(reason, net.NotPublic) else said) from None
+        raise net.AddressRefused(f"{said} {_(REMEDY)}" if isinstance(reason, net.NotPublic) else said) from None
     return clean
 
 
 def base_url_of(vendor: Vendor, typed: str) -> str:
     """Return what a channel stores as its base URL: the typed one without a trailing slash, empty for the vendor's own.
 
-    The vendor's own is checked as well, since some are on this machine, such as Ollama's. Raises net.Refused.
+    The vendor's own is checked as well, since some are on this machine, such as Ollama's. Raises net.AddressRefused.
     """
     url = typed.strip()
     if vendor.built_in:  # makes no connection
         return url
     if not url and not vendor.base_url:
         reason = _("%(vendor)s has no address of its own: type the base URL of the upstream.")
-        raise net.Refused(reason % {"vendor": _(vendor.label)})
+        raise net.AddressRefused(reason % {"vendor": _(vendor.label)})
     clean = check_typed_url(url or vendor.base_url)
     return "" if clean == vendor.base_url else clean
 
@@ -57,13 +57,13 @@ def url_refusal(url: str, allowed: Sequence[net.Allowance]) -> str:
     """Return why a stored URL may not be used, empty when it may. Resolves no host name."""
     try:
         net.check_url(url, allowed)
-    except net.Refused as reason:
+    except net.AddressRefused as reason:
         return reason.translated(_)
     return ""
 
 
 def _check_resolved(host: str, port: int, allowed: Sequence[net.Allowance]) -> None:
-    """Check every address that a host name resolves to. Raises net.Refused."""
+    """Check every address that a host name resolves to. Raises net.AddressRefused."""
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError:

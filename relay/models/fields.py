@@ -4,10 +4,10 @@ from functools import cache
 
 from django.conf import settings
 
-from portal.lib.crypto import Box
+from portal.lib.crypto import SecretBox
 
 
 @cache
-def box(purpose: str) -> Box:
+def box(purpose: str) -> SecretBox:
     """Return the encryption for one kind of stored secret, under the configured keys."""
-    return Box(settings.ENCRYPTION_KEYS, purpose)
+    return SecretBox(settings.ENCRYPTION_KEYS, purpose)

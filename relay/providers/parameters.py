@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
-from portal.lib.texts import Explained, gettext_noop
+from portal.lib.texts import TranslatableError, gettext_noop
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
@@ -43,7 +43,7 @@ class Unsupported(Exception):
         self.param = param
 
 
-class BadPolicy(Explained):
+class BadPolicy(TranslatableError):
     """Rules that somebody typed cannot be used. The message says why."""
 
 

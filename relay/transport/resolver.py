@@ -38,7 +38,7 @@ class GuardedResolver(AbstractResolver):
                 if address is not None:
                     net.permit(host, address, port, allowed)
                     permitted.append(entry)
-            except net.Refused:
+            except net.AddressRefused:
                 continue
         if not permitted:
             raise NotPermitted(f"{host} stands for an address that channels may not use")

@@ -116,7 +116,7 @@ def test_the_base_url_of_a_channel_is_the_typed_one_or_empty_for_the_vendors_own
     settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
     try:
         assert base_url_of(VENDORS[provider], typed) == kept
-    except net.Refused as reason:
+    except net.AddressRefused as reason:
         assert str(reason).startswith(kept) and kept
     form = {"name": "Test", "provider": provider, "base_url": typed}
     for path, data in (("/admin/relay/channel/add/", channel_form(**form)), ("/admin/setup/channel/", form)):

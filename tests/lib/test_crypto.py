@@ -14,12 +14,12 @@ from portal.lib import crypto
 
 def test_box_opens_with_old_keys_and_not_with_others_or_other_purposes() -> None:
     old, new = crypto.random_key(), crypto.random_key()
-    sealed = crypto.Box([old], "a").seal("sk-secret")
+    sealed = crypto.SecretBox([old], "a").seal("sk-secret")
     assert "secret" not in sealed
-    both = crypto.Box([new, old], "a")
+    both = crypto.SecretBox([new, old], "a")
     assert both.open(sealed) == "sk-secret"
-    assert crypto.Box([new], "a").open(both.seal("sk-secret")) == "sk-secret", "the first key encrypts"
-    for wrong in (crypto.Box([new], "a"), crypto.Box([old], "b")):
+    assert crypto.SecretBox([new], "a").open(both.seal("sk-secret")) == "sk-secret", "the first key encrypts"
+    for wrong in (crypto.SecretBox([new], "a"), crypto.SecretBox([old], "b")):
         with pytest.raises(crypto.Undecryptable):
             wrong.open(sealed)
     with pytest.raises(crypto.Undecryptable):

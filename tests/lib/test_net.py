@@ -19,7 +19,7 @@ from portal.lib import net
     ],
 )  # fmt: skip
 def test_guard_refuses(url: str) -> None:
-    with pytest.raises(net.Refused):
+    with pytest.raises(net.AddressRefused):
         net.check_url(url, ())
 
 
@@ -46,7 +46,7 @@ def test_allow_list_opens_what_it_names_and_no_more(entry: str, url: str, allowe
     if allowed:
         net.check_url(url, (net.Allowance.parse(entry),))
     else:
-        with pytest.raises(net.Refused):
+        with pytest.raises(net.AddressRefused):
             net.check_url(url, (net.Allowance.parse(entry),))
 
 

@@ -51,7 +51,7 @@ ROOMS = (
 TRANSLATING = {"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
 # Calls whose texts people read on pages, with how many arguments in front say something else.
 SHOWN = {
-    "ValidationError": 0, "add_error": 1, "message_user": 1, "Refused": 0, "NotPublic": 0, "BadAddress": 0, "BadPolicy": 0,
+    "ValidationError": 0, "add_error": 1, "message_user": 1, "AddressRefused": 0, "NotPublic": 0, "BadAddress": 0, "BadPolicy": 0,
     "NotRedeemable": 0, "NotEnough": 0, "ProbeResult": 1, "ModelList": 1, "PermissionDenied": 0, "Http404": 0, "JsonResponse": 0,
 }  # fmt: skip
 LEVELS = {"success", "info", "warning", "error"}  # of `messages`
@@ -104,7 +104,7 @@ def untranslated(source: str, models: bool = False) -> list[str]:
     [
         'raise forms.ValidationError("No spaces.")', 'ValidationError({"name": f"“{name}” is taken."})', 'form.add_error("name", "Taken.")',
         'messages.error(request, "It failed: %s" % error)', 'self.message_user(request, _("Done.") if done else "Failed.", messages.ERROR)',
-        'raise NotRedeemable({"expired": "It has expired."}[state])', 'Field(label="Name")', 'Refused("no host")', 'ProbeResult(False, "No key.")',
+        'raise NotRedeemable({"expired": "It has expired."}[state])', 'Field(label="Name")', 'AddressRefused("no host")', 'ProbeResult(False, "No key.")',
     ],
 )  # fmt: skip
 def test_a_plain_text_for_people_is_found(source: str) -> None:
@@ -116,7 +116,7 @@ def test_a_plain_text_for_people_is_found(source: str) -> None:
     [
         'raise forms.ValidationError(_("No spaces."))', 'form.add_error("name", str(reason))', 'logger.error("the database is away")',
         'messages.error(request, _("%(name)s failed.") % {"name": "it" if x else "that"})', 'ValidationError({"name": _("Taken.")})',
-        'raise Refused(gettext_noop("no %(part)s"), part="host")', 'JsonResponse({"error": error}, status=404)', 'Http404',
+        'raise AddressRefused(gettext_noop("no %(part)s"), part="host")', 'JsonResponse({"error": error}, status=404)', 'Http404',
     ],
 )  # fmt: skip
 def test_what_is_translated_or_for_machines_is_not_found(source: str) -> None:

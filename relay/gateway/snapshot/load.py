@@ -170,7 +170,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             net.check_url(channel.effective_base_url, allowed)
             if channel.proxy_url:
                 net.check_url(channel.proxy_url, allowed, ("http",))
-        except net.Refused as reason:
+        except net.AddressRefused as reason:
             refusal = str(reason)
             _log_once(f"channel “{channel.name}” is not used: {reason}")
     apis = vendor.served(channel.text_api)
