@@ -1,4 +1,4 @@
-"""URLs of the pages. /v1 has its own, in relay.api.urls."""
+"""URLs of the pages. Those of /v1 are in relay.api.urls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relay.admin.channels.guide import setup_view
 from relay.admin.records.running import end_view, running_view
 
 urlpatterns = [
-    path("admin/login/", home.admin_login),  # before the admin's own, which nothing slows down
+    path("admin/login/", home.admin_login),  # replaces the admin's own, which has no throttling
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
@@ -39,7 +39,7 @@ urlpatterns = [
     path("usage/newest/", usage.newest, name="usage-newest"),
     path("usage/<slug:request_id>/", usage.usage_receipt, name="receipt"),
     path("storage/", files.file_list, name="my-files"),
-    path("storage/kept/delete/", files.kept_delete, name="kept-delete"),
+    path("storage/kept/delete/", files.stored_delete, name="kept-delete"),
     path("storage/<slug:file_id>/delete/", files.file_delete, name="my-file-delete"),
     path("docs/", docs.docs, name="docs"),
     path("balance/", balance.balance, name="balance"),

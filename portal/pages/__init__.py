@@ -1,1 +1,1 @@
-"""Pages for the people who use the portal. Every query in here is scoped to the signed-in user."""
+"""Pages for users. All queries are limited to the data of the signed-in user."""

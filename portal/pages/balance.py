@@ -1,4 +1,4 @@
-"""My balance: what is left, what limits it, what moved it; codes; where to be told."""
+"""The user's balance, budgets and movements, redemption of codes, and settings of notices."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
             return ""
         try:
             return check_typed_url(url)
-        except net.Refused as reason:
+        except net.AddressRefused as reason:
             raise forms.ValidationError(str(reason)) from None
 
 
 @login_required
 @never_cache
 def balance(request: HttpRequest) -> HttpResponse:
-    """The wallet, and the form for a code."""
+    """The balance page; POST redeems a code."""
     user = signed_in_user(request)
     wrong = ""
     if request.method == "POST":
@@ -78,7 +78,7 @@ def balance(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 def notice_settings(request: HttpRequest) -> HttpResponse:
-    """Where I am told of a low balance, a reached budget, a redeemed code."""
+    """Settings of notices: threshold, e-mail, webhook. A new webhook secret is shown once."""
     user = signed_in_user(request)
     row = NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
     form = NoticeForm(request.POST or None, instance=row)

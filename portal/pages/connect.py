@@ -10,7 +10,7 @@ from portal.pages.shared.snippets import sections
 
 @login_required
 def connect(request: HttpRequest) -> HttpResponse:
-    """How to connect an app."""
+    """The page with settings for apps."""
     models = [model for model in models_of(signed_in_user(request)) if not model.name.endswith("*")]
     names = [model.name for model in models]
     chosen = request.GET.get("model", "")

@@ -1,4 +1,4 @@
-"""The files of the signed-in user, and what else is kept for them."""
+"""The user's stored files, batches, responses and conversations."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from accounts.models import User
-from portal.pages.shared.scope import batches_of, conversations_of, files_of, responses_of
+from portal.pages.shared.scope import batches_of, conversations_of, files_of, responses_of, signed_in_user
 from relay.storage import files
 from relay.storage.batches import counts_of, error_summary
 
 _PAGE = 50
 
 
-def _user(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # noqa: S101  # login_required
-    return request.user
-
-
 @login_required
 def file_list(request: HttpRequest) -> HttpResponse:
-    """Files, the room that they take, batches, and how much of responses and conversations is kept."""
-    user = _user(request)
+    """List files with their quota, the latest batches, and the number of stored responses and conversations."""
+    user = signed_in_user(request)
     used, limits = files.used_bytes(user.pk), files.storage_limits()
     context = {
-        "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")), "used": used, "room": limits.user, "largest": limits.file,
+        "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")),
+        "used": used,
+        "room": limits.user,
+        "largest": limits.file,
         "share": min(100, round(100 * used / limits.user)),
         "batches": [(batch, *counts_of(batch), error_summary(batch)) for batch in batches_of(user)[:10]],
         "responses": responses_of(user).count(),
-        "conversations": conversations_of(user).count(), "days": settings.CONFIG.response_keep_days, "here": "files",
-    }  # fmt: skip
+        "conversations": conversations_of(user).count(),
+        "days": settings.CONFIG.response_keep_days,
+        "here": "files",
+    }
     return render(request, "portal/files.html", context)
 
 
 @login_required
 @require_POST
 def file_delete(request: HttpRequest, file_id: str) -> HttpResponse:
-    upload = files_of(_user(request)).filter(file_id=file_id).first()
+    upload = files_of(signed_in_user(request)).filter(file_id=file_id).first()
     if upload is None:
         raise Http404
     files.remove(upload)
@@ -52,9 +51,9 @@ def file_delete(request: HttpRequest, file_id: str) -> HttpResponse:
 
 @login_required
 @require_POST
-def kept_delete(request: HttpRequest) -> HttpResponse:
-    """Forget all responses and conversations of this user."""
-    user = _user(request)
+def stored_delete(request: HttpRequest) -> HttpResponse:
+    """Delete all stored responses and conversations of the user."""
+    user = signed_in_user(request)
     gone = responses_of(user).count() + conversations_of(user).count()
     responses_of(user).delete()
     conversations_of(user).delete()

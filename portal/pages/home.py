@@ -1,4 +1,4 @@
-"""The front page of users: where one stands, what limits one, what it went on."""
+"""The front page of users: balance, budgets, rate limits and usage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _MOST = 6
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
-    """The admin has no sign-in page of its own: the portal's counts attempts. Whoever is signed in without being staff is told so."""
+    """Redirect to the portal's sign-in page, which is throttled, instead of the admin's own.
+
+    Raises PermissionDenied for users who are signed in but not staff.
+    """
     if request.user.is_authenticated:
         if not request.user.is_staff:
             raise PermissionDenied
@@ -39,7 +42,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class OverviewRow:
-    """One line of a chart of small multiples: a model or a token, its sums, its days."""
+    """A row of small multiples: a model or token with its sums and a chart of its days."""
 
     line: ReportLine
     name: str
@@ -48,11 +51,11 @@ class OverviewRow:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Days with their sums, and bars of cost, or of requests while nothing costs anything."""
+    """A bar chart of cost by day, or of requests if nothing has a cost, with the sums of the days."""
 
-    of_cost: bool
-    bars: list[Bar]
-    days: list[ReportLine]
+    of_cost: bool  # False: of requests
+    bars: list[Bar]  # one for each day
+    days: list[ReportLine]  # only days with requests, newest first
     first: date
 
 
@@ -71,7 +74,7 @@ def day_title(day: date, sums: ReportSums) -> str:
 
 
 def small_multiples(scope: ReportScope, by: str, of_cost: bool) -> list[OverviewRow]:
-    """The dearest models or tokens, each with a small chart of its days, all to the same scale."""
+    """The most expensive models or tokens, each with a small chart of its days; all charts have the same scale."""
     found = daily_sums_by(scope, by, _MOST)
     top = max((max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0)
     rows = []
@@ -83,7 +86,7 @@ def small_multiples(scope: ReportScope, by: str, of_cost: bool) -> list[Overview
 
 
 def limits_of(user: User) -> list[tuple[str, int]]:
-    """The rate limits that hold for everything this user does: the own ones, else the most generous of the groups'."""
+    """Rate limits of a user as (label, limit): the user's own, otherwise the highest of the user's groups."""
     groups = list(GroupSettings.objects.filter(group__user=user))
     found = []
     for own, member, label in (

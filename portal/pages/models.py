@@ -1,4 +1,4 @@
-"""The models that I may use: what they cost, what they can."""
+"""The catalogue of models that the user may use, with prices and abilities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 60
 
 @login_required
 def model_list(request: HttpRequest) -> HttpResponse:
-    """Searchable by name and description, and by what a model can."""
+    """List the models, searchable by name, description and ability."""
     asked, ability = request.GET.get("q", "").strip()[:100], request.GET.get("ability", "")
     rows = priced_models_of(signed_in_user(request))
     for word in asked.split():

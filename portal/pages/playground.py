@@ -1,4 +1,4 @@
-"""The playground: a chat in the browser, over /v1 itself, with a short-lived key for one of my tokens."""
+"""The playground: a chat in the browser that calls /v1 with a short-lived key for one of the user's tokens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def playground(request: HttpRequest) -> HttpResponse:
 @require_POST
 @never_cache
 def playground_key(request: HttpRequest) -> HttpResponse:
-    """A key that stands for one of my tokens for a quarter of an hour. The page asks for another when it ends."""
+    """Create a key for one of the user's tokens, valid for 15 minutes. The page requests a new one when it expires."""
     pk = request.POST.get("token", "")
     if not pk.isdigit() or len(pk) > 18:
         raise Http404

@@ -1,4 +1,4 @@
-"""The status page: which models are up, how fast they answer, what is wrong. For everybody or for users, by a setting."""
+"""The status page: states and latencies of models, and incidents. The setting STATUS_PAGE decides who may see it."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ _MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """A day of a model: `state` good, some, bad or none, and a sentence."""
+class StatusDay:
+    """A day of a model."""
 
-    state: str
+    state: str  # "good", "some" or "bad" by the share of failures; "none" without requests
     title: str
 
 
 @dataclass(frozen=True, slots=True)
 class StatusLine:
+    """A row of the page."""
+
     model: Model
     state: str
-    days: list[Day]
-    share: str
-    first_token: int | None
+    days: list[StatusDay]  # DAYS of them, oldest first
+    share: str  # of requests without failure, formatted; a dash without requests
+    first_token: int | None  # median of the last week in ms
 
 
 def status(request: HttpRequest) -> HttpResponse:
@@ -82,21 +84,21 @@ def _lines(models: list[Model]) -> list[StatusLine]:
         mine = counts.get(model.name, {})
         requests, faults = sum(one[0] for one in mine.values()), sum(one[1] for one in mine.values())
         share = f"{100 * (requests - faults) / requests:.2f} %" if requests else "—"
-        days = [_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
+        days = [_status_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
         found.append(StatusLine(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5)))
     return found
 
 
-def _day(day: int, requests: int, faults: int) -> Day:
+def _status_day(day: int, requests: int, faults: int) -> StatusDay:
     when = formats.date_format(date.fromordinal(day), "SHORT_DATE_FORMAT")
     if not requests:
-        return Day("none", _("%(day)s: no requests") % {"day": when})
+        return StatusDay("none", _("%(day)s: no requests") % {"day": when})
     share = faults / requests
     text = _("%(day)s: %(share)s of %(n)s requests went well") % {"day": when, "share": f"{100 * (1 - share):.1f} %", "n": requests}
-    return Day("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
+    return StatusDay("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
 
 
 def _incidents(models: list[Model]) -> list[Incident]:
-    """What goes on or was over lately, and concerns everything or a model that is shown."""
+    """Current incidents, and those resolved within DAYS, that affect everything or one of the models."""
     rows: QuerySet[Incident] = Incident.objects.filter(Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now())
     return list(rows.filter(Q(affected=None) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30])

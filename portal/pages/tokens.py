@@ -1,4 +1,4 @@
-"""My tokens: list, create, reveal, rotate, revoke. A secret is shown on the answer to a POST and nowhere else."""
+"""The user's tokens: list, create, reveal, rotate, revoke. Secrets appear only in responses to POST."""
 
 from __future__ import annotations
 
@@ -39,25 +39,28 @@ def _ip(request: HttpRequest) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A line of the list. Amounts in nano-USD."""
+    """A row of the list."""
 
     token: Token
     state: str
-    used: int
-    quota: int | None
+    used: int  # nano-USD
+    quota: int | None  # nano-USD; None: no quota
     last_used: datetime | None
 
 
 @login_required
 def token_list(request: HttpRequest) -> HttpResponse:
-    """Fifty a page, with everything that limits them and when each was last used. Queries: 7."""
+    """List the tokens with their limits and time of last use, 50 a page, in 7 queries."""
     account = quota_accounts()
-    last = UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))  # no GROUP BY: one look into an index
+    # Func instead of Max, which would add a GROUP BY: this way it is one lookup in an index.
+    last = UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))
     tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed")
     annotated = tokens_.annotate(
-        used=Subquery(account.values("used")[:1]), granted=Subquery(account.values("granted")[:1]), limited=Subquery(account.values("limited")[:1]),
+        used=Subquery(account.values("used")[:1]),
+        granted=Subquery(account.values("granted")[:1]),
+        limited=Subquery(account.values("limited")[:1]),
         last_used=Subquery(last.values("last")),
-    )  # fmt: skip
+    )
     page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
     listed: list[Any] = list(page)
     rows = [TokenRow(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used) for token in listed]
@@ -89,13 +92,13 @@ def token_new(request: HttpRequest) -> HttpResponse:
 @never_cache
 def token_detail(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
-    return _detail(request, token, SpendingForm(initial=SpendingForm.of(token)))
+    return _detail(request, token, SpendingForm(initial=SpendingForm.initial_of(token)))
 
 
 @login_required
 @require_POST
 def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
-    """Quota and budgets, which an owner sets within the own balance."""
+    """Change quota and budgets of a token."""
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     form = SpendingForm(request.POST)
     if not form.is_valid():

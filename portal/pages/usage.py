@@ -1,4 +1,4 @@
-"""My usage: sums, requests, receipts, and all of it as CSV."""
+"""The user's usage: sums, requests, receipts and export as CSV."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST: Final = 50
 
 @login_required
 def usage(request: HttpRequest) -> HttpResponse:
-    """My usage of the last 30 days: by day, by model, by token, and the latest requests, filtered and paged by id."""
+    """Usage of the last 30 days by day, model and token, and the latest requests, filtered and paged by id."""
     user = signed_in_user(request)
     behind = rollup.catch_up()
     scope = ReportScope.days(DAYS, user=user.pk)
@@ -54,7 +54,7 @@ def usage(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, str], UsagePage]:
-    """Whose records they are and which token's, an index answers; the rest is looked for."""
+    """The filters in use and a page of records. User and token use an index, other filters a bounded scan."""
     chosen: dict[str, str] = {}
     narrowed = Q()
     if (token := request.GET.get("token", "")).isdigit() and len(token) < 19:
@@ -70,15 +70,15 @@ def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, 
 
 @login_required
 def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
-    """What one request cost, and why."""
+    """The receipt of a request."""
     record = get_object_or_404(usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id)
-    told = receipt(record)
-    prices = [(name.replace("_", " "), value) for name, value in (told["price"] or {"usd": {}})["usd"].items()]
+    details = receipt(record)
+    prices = [(name.replace("_", " "), value) for name, value in (details["price"] or {"usd": {}})["usd"].items()]
     context = {
         "record": record,
         "entries": ledger_entries_of(record),
         "prices": prices,
-        "multiplier": told["price_multiplier"],
+        "multiplier": details["price_multiplier"],
         "error": explained(record.error_code) if record.error_code else None,
         "here": "usage",
     }
@@ -88,7 +88,7 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
 @login_required
 @never_cache
 def newest(request: HttpRequest) -> HttpResponse:
-    """What the websocket of the page tells, for browsers behind something that blocks websockets."""
+    """New rows of the page as JSON, for browsers for which websockets are blocked."""
     after = request.GET.get("after", "")
     user = signed_in_user(request)
     rows = rows_after(int(after), user.pk, False) if after.isdigit() and 0 < len(after) < 19 and int(after) else []
@@ -97,7 +97,7 @@ def newest(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def export(request: HttpRequest) -> HttpResponseBase:
-    """All requests that are kept, as CSV, streamed."""
+    """Export all usage records of the user as CSV, streamed."""
     rows: Any = usage_of(signed_in_user(request))
     response = StreamingHttpResponse(csv_chunks(rows, staff=False), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = 'attachment; filename="usage.csv"'
@@ -109,7 +109,10 @@ def newest_id() -> int:
 
 
 def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] | None:
-    """Records with a higher id, oldest first, of one user or of all, with their rows of the page. None when the user has been disabled meanwhile."""
+    """Records with an id above `last`, oldest first, of the user or of everyone, with their HTML rows.
+
+    None if the user has been disabled meanwhile.
+    """
     if not User.objects.filter(pk=user_id, is_active=True).exists():
         return None
     query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")

@@ -1,4 +1,4 @@
-"""Links in templates: `{{ parameters|query }}`."""
+"""Template filters for links: `{{ parameters|query }}`."""
 
 from __future__ import annotations
 

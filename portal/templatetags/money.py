@@ -1,4 +1,4 @@
-"""Money in templates: `{{ nano|usd }}`, `{{ decimal|price }}`."""
+"""Template filters for money: `{{ nano|usd }}`, `{{ decimal|price }}`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ register = template.Library()
 
 @register.filter
 def usd(amount: int | None) -> str:
-    """Nano-USD for people; a dash for None."""
+    """Format nano-USD; a dash for None."""
     return "—" if amount is None else money.show(int(amount))
 
 
 @register.filter
 def price(amount: Decimal | None) -> str:
-    """USD that may be far below a cent."""
+    """Format USD, also amounts far below a cent; a dash for None."""
     return "—" if amount is None else money.show(money.nano(amount))
 
 
 @register.filter
 def share(used: int, limit: int | None) -> int:
-    """Percent of a limit, at most 100."""
+    """Percentage of a limit that is used, at most 100; 0 without a limit."""
     return min(100, round(100 * used / limit)) if limit else 0

@@ -1,4 +1,4 @@
-"""Dates of the pages in English: no order of day and month that has to be guessed."""
+"""Date formats in English, with the month as a word, so that day and month cannot be confused."""
 
 DATE_FORMAT = "j M Y"
 DATETIME_FORMAT = "j M Y H:i"

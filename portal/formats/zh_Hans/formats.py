@@ -1,4 +1,4 @@
-"""Dates of the pages in Chinese."""
+"""Date formats in Chinese."""
 
 DATE_FORMAT = "Y年n月j日"
 DATETIME_FORMAT = "Y年n月j日 H:i"

@@ -1,4 +1,7 @@
-"""Charts as figures: the server computes rectangles, a template draws them as SVG. Pure. Every chart has a table behind it, and needs no colour."""
+"""Geometry of bar charts, which templates draw as SVG. Pure functions.
+
+For accessibility every chart comes with a table of its numbers and does not depend on colour.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 600, 120
-_GAP = 0.25  # of a bar's place
+_GAP = 0.25  # share of the width of a bar and its gap
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A rectangle in a picture of WIDTH by HEIGHT, and what it says to who points at it."""
+    """A rectangle in an image of WIDTH by HEIGHT, with a tooltip."""
 
     x: float
     y: float
@@ -21,7 +24,10 @@ class Bar:
 
 
 def bars(values: Sequence[float], titles: Sequence[str], top: float | None = None, height: int = HEIGHT) -> list[Bar]:
-    """One bar for each value, from left to right, the largest (or `top`) as high as the picture. What is not zero can be seen."""
+    """One bar for each value, from left to right.
+
+    The largest value, or `top`, has the height of the image. Values above zero are at least 1.5 units high.
+    """
     highest = top if top is not None else max(values, default=0)
     place = WIDTH / max(1, len(values))
     found = []

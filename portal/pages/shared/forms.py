@@ -20,7 +20,7 @@ _VALIDITY = [("", _("Never expires")), ("1", _("1 day")), ("7", _("7 days")), ("
 
 
 class SpendingForm(forms.Form):
-    """What one token may spend: in all, and in each period. Empty: no limit of its own."""
+    """Quota and budgets of a token in USD. Empty fields set no limit."""
 
     quota: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("In all, USD"))
     day: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A day, USD"))
@@ -33,8 +33,8 @@ class SpendingForm(forms.Form):
             field.widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")})
 
     @staticmethod
-    def of(token: Token) -> dict[str, Any]:
-        """What is set now."""
+    def initial_of(token: Token) -> dict[str, Any]:
+        """The present limits of a token, as initial data of the form."""
         found: dict[str, Any] = {budget.period: f"{budget.limit.normalize():f}" for budget in token.budgets.all()}
         account = token.ledger_accounts.filter(kind="quota", limited=True).first()
         if account is not None:
@@ -58,7 +58,7 @@ class SpendingForm(forms.Form):
 
 
 class OwnTokenForm(forms.Form):
-    """A new token of the signed-in user."""
+    """Creation of a token by its owner."""
 
     name = forms.CharField(label=_("Name"), max_length=60, help_text=_("For you, to tell your tokens apart: the app or the machine that will use it."))
     purpose = forms.ChoiceField(choices=TokenPurpose.choices, required=False, label=_("For"), help_text=_("Which endpoints it opens. The list of models is open to all."))

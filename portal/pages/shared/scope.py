@@ -1,4 +1,4 @@
-"""What belongs to a user: the one place where the pages' queries are narrowed."""
+"""Querysets of what belongs to a user, so that all pages filter in one place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOVEMENTS = ("starting", "top_up", "deduct", "redeem")
 
 
 def signed_in_user(request: HttpRequest) -> User:
-    """For views behind login_required."""
+    """The user of a request whose view requires login."""
     assert isinstance(request.user, User)  # noqa: S101
     return request.user
 
@@ -24,21 +24,22 @@ def tokens_of(user: User) -> QuerySet[Token]:
 
 
 def models_of(user: User) -> QuerySet[Model]:
-    """Enabled models that the user may use: open ones, and those permitted to the user or a group of the user."""
+    """Enabled models that the user may use: open ones, and those permitted to the user or one of their groups."""
     valid = Q(permissions__expires_at__isnull=True) | Q(permissions__expires_at__gt=clock.now())
     mine = Q(permissions__user=user) | Q(permissions__group__in=user.groups.all())
     return Model.objects.filter(Q(is_open=True) | (mine & valid), enabled=True).distinct().order_by("name")
 
 
 def priced_models_of(user: User) -> QuerySet[Model]:
-    """The same, each with `price_input` and `price_output`: USD per 1M tokens as listed, None without a price."""
+    """`models_of` with `price_input` and `price_output`: USD per 1M tokens, None without a price."""
     now = ModelPrice.objects.filter(model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from")
     return models_of(user).annotate(price_input=Subquery(now.values("input")[:1]), price_output=Subquery(now.values("output")[:1]))
 
 
 def entries_of(user: User) -> QuerySet[LedgerEntry]:
-    """What people moved in or out of the user's wallet, newest first; requests are on the usage page."""
-    return LedgerEntry.objects.filter(user=user, token=None, kind__in=_MOVEMENTS).order_by("-pk")  # without a token: found by their own index
+    """Ledger entries of the user's wallet other than charges for requests, newest first."""
+    # Entries without a token have an index of their own.
+    return LedgerEntry.objects.filter(user=user, token=None, kind__in=_MOVEMENTS).order_by("-pk")
 
 
 def notices_of(user: User) -> QuerySet[Notice]:

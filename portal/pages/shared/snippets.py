@@ -1,4 +1,4 @@
-"""Ready-made settings for clients, with this portal's own address. What each app asks for was read in its documentation or seen on the wire."""
+"""Ready-to-copy settings for client apps, taken from their documentation or from their requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PLACEHOLDER = "sk-…"
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """`lines` of text to copy, or, for apps that ask one by one, `rows` of (label, value). `where`: into which file or page it goes."""
+    """Settings of one app: `text` to copy, or `rows` for apps with a form."""
 
-    key: str
+    key: str  # id in HTML
     title: str
     text: str = ""
-    rows: tuple[tuple[str, str], ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()  # (label, value)
     note: str = ""
-    where: str = ""
+    where: str = ""  # the file or page that they belong in
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Section:
 
 
 def curl(base_url: str, token: str, model: str) -> str:
-    """A command that can be pasted."""
+    """A curl command for a streamed chat request."""
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]})
     return f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
 
 
 def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL) -> list[Snippet]:
-    """The shortest ways: a command, the SDKs, the environment."""
+    """Snippets for curl, the SDKs, environment variables and chat apps in general."""
     base = f"{settings.CONFIG.origin(request)}/v1"
     return [
         Snippet("curl", "curl", curl(base, token, model)),
@@ -88,16 +88,16 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
 
 
 def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = "") -> list[Section]:
-    """Exact settings, app by app."""
+    """Snippets for single apps, by kind of app."""
     address: str = settings.CONFIG.origin(request)
     base = f"{address}/v1"
-    speaks_anthropic = any("/messages" in path for path in reference()["paths"])
+    serves_anthropic = any("/messages" in path for path in reference()["paths"])
     return [
         Section(_("Chat apps"), [_geekai(address, token, model, image_model), _open_webui(base, token), _librechat(base, token, model)]),
         Section(_("Editors"), [_cursor(base, token, model), _cline(base, token, model), _continue(base, token, model), _zed(base, model)]),
         Section(
             _("Agents and automation"),
-            [_codex(base, token, model), _claude_code(address, token, model, speaks_anthropic), _aider(base, token, model), _n8n(base, token), _langchain(base, token, model)],
+            [_codex(base, token, model), _claude_code(address, token, model, serves_anthropic), _aider(base, token, model), _n8n(base, token), _langchain(base, token, model)],
         ),
         Section(_("SDKs and everything else"), snippets(request, token, model)),
     ]
@@ -105,10 +105,16 @@ def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL,
 
 def _geekai(address: str, token: str, model: str, image_model: str) -> Snippet:
     rows = [
-        (_("Type"), "chat"), (_("API URL"), address), (_("API KEY"), token), (_("Model value (under Models)"), model),
-        (_("Type, for pictures"), "dalle"), (_("API URL"), address), (_("Model value, for pictures"), image_model or _("a model that makes images")),
-        (_("Type, for voice calls"), "realtime"), (_("API URL"), address.replace("http", "ws", 1)),
-    ]  # fmt: skip
+        (_("Type"), "chat"),
+        (_("API URL"), address),
+        (_("API KEY"), token),
+        (_("Model value (under Models)"), model),
+        (_("Type, for pictures"), "dalle"),
+        (_("API URL"), address),
+        (_("Model value, for pictures"), image_model or _("a model that makes images")),
+        (_("Type, for voice calls"), "realtime"),
+        (_("API URL"), address.replace("http", "ws", 1)),
+    ]
     note = _("One API KEY for each type; type the address without a slash at the end. GeekAI before 4.1.1 wants the whole address, ending in /v1/chat/completions.")
     return Snippet("geekai", "GeekAI", rows=tuple(rows), note=note, where=_("Administration → API-KEY → Add"))
 
