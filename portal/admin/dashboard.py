@@ -1,4 +1,4 @@
-"""The numbers on the admin's front page: queries in, dataclasses out. Sums come from the daily roll-ups, whatever the number of requests."""
+"""The data of the admin's front page. Sums come from daily roll-ups, so their cost does not depend on traffic."""
 
 from __future__ import annotations
 
@@ -30,56 +30,60 @@ from relay.usage.reports import ReportScope, ReportSums, error_counts, first_tok
 RANGES: Final = (1, 7, 30)
 _MOST_TODO: Final = 14
 _GONE_AFTER: Final = timedelta(seconds=90)
-_CHECKED_FOR: Final = 60.0  # seconds for which the outcome of the system checks is kept
+_CHECKS_CACHE_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
+    """A number at the top of the page."""
+
     label: str
-    value: str
+    value: str  # formatted for people
     hint: str = ""
-    url: str = ""
+    url: str = ""  # page with the details
 
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """Something only a person can mend, and where. `grave`: nothing works, or will soon."""
+    """A problem that needs a person, and the page to solve it."""
 
     text: str
     url: str
-    grave: bool = False
+    urgent: bool = False  # requests fail, or will soon
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """A class of failures. `share` in percent of all failures."""
+    """Failed requests with the same end reason and error code."""
 
     label: str
-    code: str
+    code: str  # may be empty
     count: int
-    share: int
-    url: str
-    explained: bool
+    share: int  # percent of all failures
+    url: str  # the list of these requests
+    explained: bool  # whether the error catalogue has the code
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    days: int
+    """Everything that the front page shows."""
+
+    days: int  # the chosen period, one of `ranges`
     figures: list[Figure]
-    chart: list[Bar]
-    table: list[tuple[str, ReportSums]]
-    errors: list[ErrorLine]
-    todo: list[Todo]
-    more: int
+    chart: list[Bar]  # requests by day, 30 days
+    table: list[tuple[str, ReportSums]]  # the chart as numbers, newest day first
+    errors: list[ErrorLine]  # most frequent first
+    todo: list[Todo]  # most urgent first, at most _MOST_TODO
+    more: int  # how many more there are
     channels: list[channel_status.ChannelStatus]
-    behind: int
-    money: bool
-    setup: bool = False
+    behind: int  # requests that the sums do not include yet
+    money: bool  # whether the user may see amounts
+    setup: bool = False  # no channel but the built-in ones exists
     ranges: tuple[int, ...] = field(default=RANGES)
 
 
 def board(days: int, with_money: bool) -> Board:
-    """Queries: at most 30, none of which looks at single requests but those not added up yet."""
+    """Collect the front page in at most 30 queries; single requests are read only if they are not rolled up yet."""
     behind = rollup.catch_up()
     days = days if days in RANGES else 1
     month = {line.key.toordinal(): line.sums for line in report_lines(ReportScope.days(30), "day")}
@@ -104,8 +108,8 @@ def board(days: int, with_money: bool) -> Board:
     )
 
 
-def running_now() -> int:
-    """Requests that the workers said they were serving, half a minute ago at most."""
+def running_request_count() -> int:
+    """Running requests of all workers, as they reported within the last half minute."""
     return sum(int(worker.state.get("running", 0)) for worker in Worker.objects.filter(seen_at__gte=clock.now() - _GONE_AFTER))
 
 
@@ -121,7 +125,7 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Fig
         Figure(
             _("First token, half of them within"), f"{half:,} ms" if half is not None else "—", _("95 of 100 within %(ms)s ms") % {"ms": f"{most:,}"} if most is not None else ""
         ),
-        Figure(_("Running now"), f"{running_now():,}", url=reverse("admin-running")),
+        Figure(_("Running now"), f"{running_request_count():,}", url=reverse("admin-running")),
     ]
     if with_money:
         report = reverse("admin:relay_usagerecord_cost_report")
@@ -134,7 +138,7 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Fig
 
 
 def _compact(count: int) -> str:
-    """1,234 · 12.3 K · 4.56 M: a figure that is read at a glance."""
+    """Abbreviate a large number: 1,234 · 12.3 K · 4.56 M."""
     for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "K")):
         if count >= size:
             return f"{count / (1000 if unit == 'K' else size):.3g} {unit}" if unit != "K" else f"{count / 1000:.1f} K"
@@ -154,17 +158,17 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
     ]
 
 
-# -- what needs a person -----------------------------------------------------------------------------------------------
+# -- problems that need a person ---------------------------------------------------------------------------------------
 
 
 def _todo(channels: list[channel_status.ChannelStatus], with_money: bool) -> list[Todo]:
-    """The gravest first."""
-    found = [*(_of_books() if with_money else ()), *_of_channels(channels), *_of_models(), *_of_setup()]
-    return sorted(found, key=lambda item: not item.grave)
+    """All problems, urgent ones first."""
+    found = [*(_ledger_todos() if with_money else ()), *_channel_todos(channels), *_model_todos(), *_installation_todos()]
+    return sorted(found, key=lambda item: not item.urgent)
 
 
-def _of_books() -> list[Todo]:
-    """What the last proof found; one that is being made leaves the one before it standing."""
+def _ledger_todos() -> list[Todo]:
+    """The result of the last finished proof of the ledger."""
     last = next((proof for proof in BooksProof.objects.all()[:2] if proof.state != "running"), None)
     if last is None or last.state == "clean":
         return []
@@ -174,7 +178,7 @@ def _of_books() -> list[Todo]:
     return [Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)]
 
 
-def _of_channels(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
+def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     found = []
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])
@@ -192,7 +196,7 @@ def _of_channels(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     return found
 
 
-def _of_models() -> list[Todo]:
+def _model_todos() -> list[Todo]:
     found = []
     serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
     models = Model.objects.filter(enabled=True).annotate(
@@ -225,7 +229,7 @@ def _names(models: list[Any]) -> str:
     return _("%(names)s and %(n)d more") % {"names": shown, "n": len(models) - 3} if len(models) > 3 else shown
 
 
-def _of_setup() -> list[Todo]:
+def _installation_todos() -> list[Todo]:
     found = [
         Todo(_("Scheduled work fails (%(n)d×): %(what)s: %(why)s") % {"n": fault.times, "what": fault, "why": fault.text}, reverse("admin:relay_channel_changelist"))
         for fault in JobFault.objects.all()[:5]
@@ -238,23 +242,23 @@ def _of_setup() -> list[Todo]:
         found.append(Todo(_("%(n)d address(es) are blocked for bad tokens.") % {"n": blocked}, reverse("admin:relay_blockedaddress_changelist")))
     if len(User.objects.values_list("pk")[:2]) == 1:
         found.append(Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add")))
-    found += [Todo(text, reverse("admin-installation"), grave) for text, grave in _checked()]
+    found += [Todo(text, reverse("admin-installation"), urgent) for text, urgent in _system_checks()]
     return found
 
 
-_outcome: dict[str, tuple[float, list[tuple[str, bool]]]] = {}
+_checks_cache: dict[str, tuple[float, list[tuple[str, bool]]]] = {}
 
 
-def _checked() -> list[tuple[str, bool]]:
-    """What this installation's own system checks say in the reader's language, looked at once a minute."""
+def _system_checks() -> list[tuple[str, bool]]:
+    """Messages of the portal's system checks, and whether each is an error. Cached for a minute per language."""
     language = get_language() or ""
-    kept = _outcome.get(language)
-    if kept is not None and time.monotonic() - kept[0] < _CHECKED_FOR:
-        return kept[1]
-    said = [
+    cached = _checks_cache.get(language)
+    if cached is not None and time.monotonic() - cached[0] < _CHECKS_CACHE_SECONDS:
+        return cached[1]
+    found = [
         (f"{message.msg} {message.hint or ''}".strip(), message.level >= checks.ERROR)
         for message in checks.run_checks(include_deployment_checks=True)
         if str(message.id).startswith("portal.")
     ]
-    _outcome[language] = (time.monotonic(), said)
-    return said
+    _checks_cache[language] = (time.monotonic(), found)
+    return found

@@ -1,4 +1,4 @@
-"""What the portal's own system checks say of this installation, for staff."""
+"""The page of the results of Django's system checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 
 def installation(request: HttpRequest) -> HttpResponse:
-    """Everything that `manage.py check --deploy` finds, with its hint. For those who look after channels."""
+    """All messages of `manage.py check --deploy` with their hints, for staff who may change channels."""
     if not request.user.has_perm("relay.change_channel"):
         raise PermissionDenied
     found = [message for message in checks.run_checks(include_deployment_checks=True) if not message.is_silenced()]

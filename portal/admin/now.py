@@ -1,4 +1,7 @@
-"""The present state of channels and running requests: read here for websockets, and served here for browsers behind something that blocks them."""
+"""Current states of channels and running requests.
+
+`portal.live` sends them over websockets; the views here serve browsers for which websockets are blocked.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def running(request: HttpRequest) -> HttpResponse:
 
 
 def channels_now(user_id: int) -> list[dict[str, Any]] | None:
-    """How channels stand. None when the user may not see it."""
+    """States of all channels as JSON, or None if the user may not view them."""
     user = User.objects.filter(pk=user_id, is_active=True, is_staff=True).first()
     if user is None or not user.has_perm("relay.view_channel") or not has_required_factor(user):
         return None
@@ -43,10 +46,13 @@ def may_end(user_id: int) -> bool:
     return user is not None and user.has_perm("relay.end_request") and has_required_factor(user)
 
 
-def running_now(user_id: int, look: bool) -> RunningRequests | None:
-    """None when the user may not see it any more."""
+def running_now(user_id: int, request_update: bool) -> RunningRequests | None:
+    """Running requests of all workers, or None if the user may not see them (any more).
+
+    `request_update` asks the workers to publish theirs, which they then do for 15 seconds.
+    """
     if not may_end(user_id):
         return None
-    if look:
+    if request_update:
         request_worker_status()
     return running_requests()

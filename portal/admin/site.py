@@ -1,4 +1,4 @@
-"""What the admin shows around its model pages: navigation, header, front page."""
+"""The admin's navigation, header and front page."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ _PAGES: dict[str, tuple[tuple[str, str, str, tuple[str, ...]], ...]] = {
         (gettext_noop("Running requests"), "stream", "admin-running", ("relay.end_request",)),
     )
 }
-"""Pages that are no model's: title, icon, name of the view, permissions."""
+"""Pages in the navigation that belong to no model: title, icon, name of the view, permissions."""
 
 
 def environment(request: HttpRequest) -> list[str] | None:
-    """A badge in the header when something about the installation should be in sight."""
+    """A badge in the header if debug mode is on."""
     return ["Debug mode", "danger"] if settings.DEBUG else None
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sidebar: what this person may see, in the order of the work."""
+    """The sidebar: the pages that the user may view."""
     first = [{"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}]
     who: Any = request.user
     if who.has_perm("relay.add_channel"):
@@ -101,7 +101,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The front page's figures, for those who may see usage and channels."""
+    """Add the board to the front page of users who may view usage and channels."""
     user: Any = request.user
     if user.has_perm("relay.view_usagerecord") and user.has_perm("relay.view_channel"):
         days = request.GET.get("days", "")
