@@ -1,4 +1,4 @@
-"""What the commands that open a port have in common."""
+"""The base class of the commands that serve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portal.serving.uvicorn import CannotListen, check_port
 
 
 class ListeningCommand(BaseCommand):
-    """Takes --host, --port and --workers, and makes sure of the port before anything else is done."""
+    """Takes --host, --port and --workers, and checks port and database before `listen` is called."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")

@@ -1,4 +1,4 @@
-"""What is printed when the portal starts."""
+"""The text that is printed when the portal starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relay.providers.demo import MODEL
 
 
 def address(host: str, port: int) -> str:
-    """Where a browser on this machine finds the portal."""
+    """The URL of the portal for a browser on this machine."""
     if settings.CONFIG.public_url:
         return str(settings.CONFIG.public_url)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104
@@ -21,7 +21,10 @@ def address(host: str, port: int) -> str:
 
 
 def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, write: Callable[[str], object]) -> None:
-    """Addresses, and a command to try. Secrets: all on the first run; later the first token, and only on a terminal."""
+    """Write the addresses of the portal and an example command.
+
+    On the first run the password and token are included; later only the first token, and only on a terminal.
+    """
     base = address(host, port)
     write("")
     write(f"AIRelays Portal {settings.VERSION}")
@@ -47,7 +50,7 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
 
 
 def _first_token(to_terminal: bool) -> str | None:
-    """The token of the first run, while it is usable and its owner could reveal it anyway. Never into a log file."""
+    """The token of the first run if it is active and can be revealed; None when the output is not a terminal."""
     if not to_terminal:
         return None
     token = Token.objects.filter(name="First token", user__is_superuser=True).order_by("pk").first()

@@ -1,8 +1,8 @@
-"""Makes the environment that the portal runs in. Called by the Makefile with the system's Python, whatever its version.
+"""Creates the virtual environment of the portal. The Makefile runs it with the system's Python, whatever its version.
 
 usage: bootstrap.py run | dev
 
-Only the standard library, and no syntax newer than Python 3.6: on an old Python this must still say what is wrong.
+Uses only the standard library and no syntax newer than Python 3.6, so that an old Python still reports what is wrong.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def fail(message):
 
 
 def newer_python():
-    """Another Python on the PATH that is new enough, or None."""
+    """A newer Python on the PATH that is supported, or None."""
     for name in ("python3.13", "python3.12", "python3.11", "python3.14"):
         path = shutil.which(name)
         if path and subprocess.call([path, "-c", "import venv, ensurepip"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
@@ -33,7 +33,7 @@ def newer_python():
 
 
 def check_python():
-    """Go on with a Python that is new enough, or say what to install."""
+    """Continue with a supported Python, or exit with a message that says what to install."""
     if sys.version_info[:2] >= OLDEST:
         return
     other = newer_python()
@@ -70,7 +70,7 @@ def data_dir():
 
 
 def check_data_dir():
-    """The data folder, or the nearest parent that exists, must be writable."""
+    """Exit with a message unless the data folder, or its nearest existing parent, is writable."""
     wanted = path = data_dir()
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -79,7 +79,7 @@ def check_data_dir():
 
 
 def check_port():
-    """A busy port is told before anything is installed."""
+    """Exit with a message if the port is in use, before anything is installed."""
     host, text = os.environ.get("AIRELAYS_HOST") or "127.0.0.1", os.environ.get("AIRELAYS_PORT") or "8080"
     if not text.isdigit() or not 0 < int(text) < 65536:
         fail("PORT=%s is not a port; choose one from 1 to 65535" % text)
@@ -105,7 +105,7 @@ def fingerprint(files):
 
 
 def install(files, stamp_name):
-    """Bring .venv to the state of the lock files. A run that was interrupted is taken up again."""
+    """Install the lock files into .venv. An interrupted installation starts again."""
     stamp = os.path.join(VENV, stamp_name)
     wanted = fingerprint(files)
     try:

@@ -1,4 +1,4 @@
-"""The state of an installation, and its first run: what a new one begins with. All of that in one transaction, so that it is there whole or not at all."""
+"""The first run of an installation: administrator, first token and demo channel, created in one transaction."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ADMIN_NAME = "admin"
 
 
 def migrations_missing() -> bool:
-    """Whether the database is behind the code. Raises DatabaseError."""
+    """Whether migrations have not been applied yet. Raises DatabaseError."""
     executor = MigrationExecutor(connection)
     return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 @dataclass(frozen=True, slots=True)
 class FirstRun:
-    """What must be shown once. The password is stored nowhere in clear."""
+    """Credentials of the first run, to be shown once. The password is stored as a hash only."""
 
     username: str
     password: str
@@ -33,10 +33,10 @@ class FirstRun:
 
 
 def first_run() -> FirstRun | None:
-    """Set up an empty installation; None when there is somebody already."""
+    """Set up an empty installation. Returns None if users exist already."""
     password = secrets.token_urlsafe(12)
     with transaction.atomic():
-        if User.objects.exists():  # asked inside: of two programs starting at once only one sets up
+        if User.objects.exists():  # inside the transaction, so that only one of two starting programs sets up
             return None
         admin = User.objects.create_superuser(ADMIN_NAME, password=password)
         channel = Channel.objects.create(

@@ -1,4 +1,4 @@
-"""Liveness and readiness, for load balancers and for `docker run --health-cmd`."""
+"""Liveness and readiness probes, for load balancers and `docker run --health-cmd`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from relay.gateway.runtime import current
 
 
 async def healthz(request: HttpRequest) -> JsonResponse:
-    """The process answers. Looks at nothing else."""
+    """Liveness: the process responds. Checks nothing else."""
     return JsonResponse({"ok": True, "name": "AIRelays Portal", "version": settings.VERSION})
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """The process can serve: its database answers and has no migration outstanding, and so does Redis, where one is configured.
+    """Readiness: the database responds and is migrated, Redis responds if configured, the portal is not stopping.
 
-    `change_seen` is the newest configuration change that this worker has taken over.
+    `change_seen` is the id of the newest configuration change that this worker has applied.
     """
     problems = []
     try:
@@ -36,7 +36,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def _redis_answers() -> bool:
-    import redis  # loaded only where it is used
+    import redis  # imported only where Redis is configured
 
     try:
         with redis.Redis.from_url(settings.CONFIG.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:

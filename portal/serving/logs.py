@@ -1,4 +1,4 @@
-"""Log lines, for people or as JSON. Every line, tracebacks included, passes through the redaction of `portal.lib.redact`."""
+"""Log formatters for text and JSON. Both redact secrets in all lines, including tracebacks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-class RefusedHandshake(logging.Filter):
-    """Leaves out what uvicorn says of a websocket that was refused with an HTTP answer, as the protocol allows: it takes it for an oversight."""
+class RefusedHandshakeFilter(logging.Filter):
+    """Drops uvicorn's error about a websocket that was refused with an HTTP response.
+
+    ASGI allows it (`websocket.http.response`), but uvicorn reports it as a missing handshake.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.getMessage() != "ASGI callable returned without completing handshake."

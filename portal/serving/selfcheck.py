@@ -1,4 +1,7 @@
-"""`python -m portal.serving.selfcheck`: no migration is missing, and the deployment checks are clean under the settings of a production machine."""
+"""Check that no migration is missing and that the deployment checks pass with production settings.
+
+usage: python -m portal.serving.selfcheck
+"""
 
 from __future__ import annotations
 

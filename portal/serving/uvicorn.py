@@ -1,4 +1,4 @@
-"""uvicorn, as this portal runs it. One worker runs in this process; several are uvicorn's own supervised processes."""
+"""Runs uvicorn: one worker in this process, several as processes that uvicorn supervises."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 
-_LAST_WORDS = 15  # seconds to send the last event and write the record
+_FLUSH_SECONDS = 15  # to send the last event and write the usage record
 
 
 class CannotListen(Exception):
-    """The address cannot be bound. The message says what to do."""
+    """The address or port cannot be bound. The message says what to do."""
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises CannotListen while another program holds the port, before anything is set up."""
+    """Raise CannotListen if the port cannot be bound, so that the error comes before anything is set up."""
     if not 0 < port < 65536:
         raise CannotListen(f"{port} is not a port; choose one from 1 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -41,7 +41,7 @@ def _reason(host: str, port: int, error: OSError) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it listens."""
+    """uvicorn's server, with a callback for when it listens."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -49,7 +49,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """A stop signal that was obeyed is done with: the process ends with 0, and is not ended by the same signal once more."""
+        """Do not raise the stop signal again after a clean shutdown, so that the process exits with 0."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
@@ -61,7 +61,7 @@ class _Server(uvicorn.Server):
 
 
 def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or Ctrl-C; `ready` is called when the port is open. Returns when everything is flushed."""
+    """Serve until SIGTERM or Ctrl-C; return when all records are written. Calls `ready` when the port is open."""
     options: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -71,18 +71,19 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         "ws": "websockets-sansio",
         "lifespan": "on",
         "access_log": False,
-        "log_config": None,  # Django's logging is set up already
-        "proxy_headers": False,  # forwarding headers are read by portal.lib.net alone
+        "log_config": None,  # Django has configured logging already
+        "proxy_headers": False,  # portal.lib.net reads forwarding headers
         "server_header": False,
         "date_header": True,
-        # The relay itself ends what still runs after SHUTDOWN_SECONDS, with an error event; this is for what does not even take that.
-        "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _LAST_WORDS,
+        # The relay ends running requests after SHUTDOWN_SECONDS with an error event; this limit applies to connections
+        # that do not read even that.
+        "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _FLUSH_SECONDS,
         "timeout_keep_alive": 75,
         "ws_max_size": 16 * 1024 * 1024,
         "backlog": 2048,
     }
     if workers > 1:
-        ready()  # the workers are processes of their own; they listen in a moment
+        ready()  # the workers are separate processes and listen shortly
         uvicorn.run("portal.asgi:application", **options)
         return
     server = _Server(uvicorn.Config("portal.asgi:application", **options), ready)
@@ -91,4 +92,4 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
     except KeyboardInterrupt:
         pass
     if not server.started:
-        sys.exit(3)  # uvicorn has said why
+        sys.exit(3)  # uvicorn has logged the reason

@@ -11,7 +11,7 @@ from django.db import DatabaseError, connection
 
 from relay import jobs
 
-_ROUND = 15.0
+_ROUND_SECONDS = 15.0
 
 
 class Command(BaseCommand):
@@ -24,32 +24,32 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["once"]:
-                self._round(options["json"], tell=True)
+                self._round(options["json"], verbose=True)
                 return
             if not options["json"]:
-                self.stdout.write(f"looking every {_ROUND:.0f} seconds for what is due; Ctrl-C ends")
+                self.stdout.write(f"looking every {_ROUND_SECONDS:.0f} seconds for what is due; Ctrl-C ends")
             while True:
                 try:
-                    self._round(options["json"], tell=False)
+                    self._round(options["json"], verbose=False)
                 except DatabaseError as error:
                     self.stderr.write(f"the database cannot be used, trying again: {error}")
                 connection.close()
-                time.sleep(_ROUND)
+                time.sleep(_ROUND_SECONDS)
         except KeyboardInterrupt:
             self.stdout.write("stopped")
         finally:
             try:
                 jobs.release_lease()
             except DatabaseError:
-                pass  # the lease runs out by itself
+                pass  # the lease expires anyway
 
-    def _round(self, as_json: bool, tell: bool) -> None:
+    def _round(self, as_json: bool, verbose: bool) -> None:
         done = jobs.run_due_jobs()
         if done is None:
-            if tell:
+            if verbose:
                 self.stdout.write(json.dumps({"busy": True}) if as_json else "another runner is at it")
             return
         for one in done:
             self.stdout.write(json.dumps(asdict(one)) if as_json else f"{one.name}: {one.subject}: {one.outcome} ({one.seconds} s)")
-        if tell and not as_json:
+        if verbose and not as_json:
             self.stdout.write(f"{len(done)} piece(s) of work done")

@@ -22,8 +22,8 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True)
         check = actions.add_parser("verify", help="compute every balance, used and reserved figure again; exit 1 when one differs")
         check.add_argument("--json", action="store_true", help="for machines")
-        kept = actions.add_parser("prove", help="verify, and keep the outcome for the page of the books; the page and the scheduled work start this")
-        kept.add_argument("proof", type=int, nargs="?", help="the proof that was begun; without it a new one")
+        prove = actions.add_parser("prove", help="verify, and keep the outcome for the page of the books; the page and the scheduled work start this")
+        prove.add_argument("proof", type=int, nargs="?", help="the proof that was begun; without it a new one")
         actions.add_parser("sweep", help="give back reservations whose worker is gone; running servers do it by themselves")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,10 +38,15 @@ class Command(BaseCommand):
         report = verify(self._progress if sys.stderr.isatty() else lambda _: None)
         if options["json"]:
             found = {
-                "clean": report.clean, "accounts": report.accounts, "entries": report.entries, "records": report.records, "reservations": report.reservations,
-                "reserved_usd": money.plain(report.reserved), "differences": [str(one) for one in report.differences],
+                "clean": report.clean,
+                "accounts": report.accounts,
+                "entries": report.entries,
+                "records": report.records,
+                "reservations": report.reservations,
+                "reserved_usd": money.plain(report.reserved),
+                "differences": [str(one) for one in report.differences],
                 "totals_usd": {name: money.plain(amount) for name, amount in sorted(report.totals.items())},
-            }  # fmt: skip
+            }
             self.stdout.write(json.dumps(found, indent=1))
         else:
             self.stdout.write(

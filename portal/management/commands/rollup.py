@@ -1,4 +1,4 @@
-"""`manage.py rollup`: the daily sums of usage."""
+"""`manage.py rollup`: verify or rebuild the daily sums of usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py seed`: fill an empty portal with made-up use."""
+"""`manage.py seed`: fill an empty portal with demo data."""
 
 from __future__ import annotations
 
