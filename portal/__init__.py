@@ -1,3 +1,3 @@
-"""Composition root of AIRelays Portal: settings, entry points, pages. The only package that knows all others."""
+"""The Django project: settings, entry points and pages. The only package that imports all others."""
 
 __version__ = "0.2.0"

@@ -1,6 +1,6 @@
-"""The ASGI entry point: three stacks behind one address.
+"""The ASGI application of the portal.
 
-/v1 and its relatives go to the relay handler, websockets to channels, everything else to ordinary Django.
+/v1 and its aliases go to the relay handler, websockets to channels, everything else to Django's own handler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 from django.core.asgi import get_asgi_application
 
-pages: Any = get_asgi_application()  # before anything that imports models
+pages: Any = get_asgi_application()  # must come before imports of models
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter  # noqa: E402
@@ -41,7 +41,7 @@ relay = RelayHandler()
 Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,
-    "ending what is kept": retention.work,
+    "deleting what has expired": retention.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
 Runtime.background_tasks = (batches.run_batches,)
@@ -66,7 +66,7 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
         await realtime(scope, receive, send)
         return
     await receive()
-    # 426 makes clients that try a websocket first fall back to HTTP at once; 404 or 501 cost them seconds.
+    # Clients that try a websocket first fall back to HTTP at once on 426; on 404 or 501 they wait for seconds.
     if "websocket.http.response" in scope.get("extensions", {}):
         body = b'{"error":{"message":"This portal does not serve websockets here. Use HTTP.","type":"invalid_request_error","param":null,"code":"upgrade_required"}}'
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"upgrade", b"HTTP/1.1")]
@@ -76,8 +76,11 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1008})
 
 
-def _watch_for_stop_signals(run: Runtime) -> None:
-    """Let the runtime know of a stop signal when it comes; the server tells the application only when everything is over."""
+def _handle_stop_signals(run: Runtime) -> None:
+    """Notify the runtime as soon as a stop signal arrives.
+
+    uvicorn notifies the application, through the lifespan protocol, only after all requests have ended.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,15 +100,16 @@ def _watch_for_stop_signals(run: Runtime) -> None:
 
 
 async def lifespan(scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Start before the first request, flush after the last."""
+    """Start the runtime before the first request, and stop it after the last."""
     while True:
         message: Any = await receive()
         if message["type"] == "lifespan.startup":
             try:
-                _watch_for_stop_signals(await runtime())
+                _handle_stop_signals(await runtime())
                 gc.collect()
-                gc.set_threshold(20_000, 20, 20)  # a request leaves no cycles behind; looking for them every 700 objects cost 2 % of the CPU
-                gc.freeze()  # what is loaded now stays: looking at it again in every full collection would cost 5 % of the CPU
+                # Requests create no reference cycles. Collecting every 700 objects, the default, costs 2 % of the CPU.
+                gc.set_threshold(20_000, 20, 20)
+                gc.freeze()  # modules are never freed; scanning them in full collections costs 5 % of the CPU
             except Exception as error:
                 logger.exception("the portal cannot start")
                 await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -1,4 +1,4 @@
-"""System checks: a bad installation is explained in words by `manage.py check --deploy` and when the server starts."""
+"""System checks of an installation, run by `manage.py check --deploy` and when the server starts."""
 
 from __future__ import annotations
 

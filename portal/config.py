@@ -1,6 +1,6 @@
-"""The configuration of an installation: every setting, its type, its default, its sentence of documentation.
+"""The settings of an installation, each with its type, default and description.
 
-Sources, the first that names a setting wins: command-line flag, `AIRELAYS_*` environment variable (then the legacy
+Sources, in order of precedence: command-line flag, `AIRELAYS_*` environment variable (then the legacy
 prefixes `AIRELAY_*` and, for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default.
 """
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX = "OPENAI_ENDPOINT_"
 _OLDEST = {"host", "port", "data_dir", "config"}
-# Sections of an AIRelays 0.x config.toml that have no meaning here; they are passed over so that the old file still loads.
+# Sections and keys of a config.toml of AIRelays 0.x that are ignored, so that the old file still loads.
 _FOREIGN_SECTIONS = {"auth", "upstream", "providers", "logging"}
 _FOREIGN_KEYS = {"logs_dir", "bearer_token_file", "auto_generate_bearer_token", "rate_limit_per_minute", "rate_limit_burst"}
 
 
 class ConfigError(Exception):
-    """A setting has a value that makes no sense. The message is one line and names the setting."""
+    """A setting has an invalid value. The message is one line and names the setting."""
 
 
 def _split(value: object) -> object:
@@ -79,7 +79,7 @@ def _redis(value: str) -> str:
     return value
 
 
-def _no_slash(value: str) -> str:
+def _strip_trailing_slash(value: str) -> str:
     return value.rstrip("/")
 
 
@@ -120,7 +120,7 @@ def default_config_file() -> Path:
 
 
 class Config(BaseSettings):
-    """Every field is a setting; `docs/configure.md` lists them and a test keeps it complete."""
+    """All settings. A test keeps `docs/configure.md` complete."""
 
     model_config = SettingsConfigDict(extra="forbid", env_ignore_empty=True, frozen=True)
 
@@ -128,7 +128,7 @@ class Config(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
     data_dir: Folder = Field(default_factory=default_data_dir, description="Folder of the database, the keys and the uploads.")
-    public_url: Annotated[str, AfterValidator(_no_slash)] = Field(
+    public_url: Annotated[str, AfterValidator(_strip_trailing_slash)] = Field(
         "", description="Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each request."
     )
     allowed_hosts: Words = Field(["localhost", "127.0.0.1", "[::1]"], description="Host names the portal pages answer to. The host of `public_url` is added.")
@@ -178,7 +178,7 @@ class Config(BaseSettings):
     relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts, x-relay-overhead-ms and x-relay-cost-usd to everyone. Staff tokens always get them.")
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
-    database_url: Annotated[str, AfterValidator(databases.check_url)] = Field(
+    database_url: Annotated[str, AfterValidator(databases.check_database_url)] = Field(
         "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
     )
     database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")
@@ -205,7 +205,7 @@ class Config(BaseSettings):
     shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
 
     def origin(self, request: HttpRequest) -> str:
-        """Under which address this portal is reached, without a trailing slash: as configured, else as a request came."""
+        """The URL of this portal without a trailing slash: as configured, otherwise that of the request."""
         return self.public_url or f"{request.scheme}://{request.get_host()}"
 
     @classmethod
@@ -217,17 +217,18 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # load() below merges the sources itself: three prefixes and nested TOML are beyond the stock ones
+        # load() merges the sources: pydantic-settings supports neither several prefixes nor sections of TOML.
+        return (init_settings,)
 
 
 def names_of(field: str) -> list[str]:
-    """Environment variables that set a field, the first non-empty one wins."""
+    """Environment variables that set a field, in order of precedence; empty ones do not count."""
     prefixes = (*PREFIXES, OLDEST_PREFIX) if field in _OLDEST else PREFIXES
     return [prefix + field.upper() for prefix in prefixes]
 
 
 def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Config:
-    """Read the configuration. Raises ConfigError."""
+    """Read the settings from flags, environment and configuration file. Raises ConfigError."""
     env = dict(os.environ) if environ is None else environ
     values: dict[str, object] = {}
     origin: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Live pages over websockets: requests as they finish, one's own for users, everyone's for staff who may see usage."""
+"""Websockets of pages that update live: finished requests, running requests, states of channels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from accounts.preferences import reader_of
 from portal.admin.now import channels_now, may_end, running_now
 from portal.pages.usage import newest_id, rows_after
 
-_POLL: Final = 1.0  # seconds; one indexed query, works over any number of workers without a broker
-_CHANNELS_EVERY: Final = 2.0
-_LOOK_EVERY: Final = 8  # rounds; workers write their lists down for 15 seconds after each look
+_POLL_SECONDS: Final = 1.0  # costs one indexed query, and works with any number of workers without a broker
+_CHANNELS_POLL_SECONDS: Final = 2.0
+_REQUEST_STATUS_EVERY: Final = 8  # rounds; workers publish their running requests for 15 seconds after a request
 
 
 class UsageConsumer(AsyncJsonWebsocketConsumer):
-    """Sends `{"rows": [...]}` with the newest usage records after the connection was made."""
+    """Sends `{"rows": [...]}` with usage records as they are written, from the time of connecting on.
+
+    Users receive their own records; staff with the permission to view usage receive all on `/live/usage/all`.
+    """
 
     task: asyncio.Task[None] | None = None
 
@@ -41,7 +44,7 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
     async def _follow(self, last: int, user_id: int, everyone: bool) -> None:
         reader = reader_of(self.scope)
         while True:
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
             rows = await database_sync_to_async(reader.render)(rows_after, last, user_id, everyone)
             if rows is None:
                 await self.close(code=4401)  # type: ignore[no-untyped-call]
@@ -52,7 +55,7 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
 
 
 class RunningConsumer(AsyncJsonWebsocketConsumer):
-    """Sends `{"workers": [...], "rows": [...]}` once a second, to those who may end requests."""
+    """Sends `{"workers": [...], "rows": [...]}`, the running requests, once a second to staff who may end requests."""
 
     task: asyncio.Task[None] | None = None
 
@@ -72,17 +75,17 @@ class RunningConsumer(AsyncJsonWebsocketConsumer):
         rounds = 0
         reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(reader.render)(running_now, user_id, rounds % _LOOK_EVERY == 0)
+            found = await database_sync_to_async(reader.render)(running_now, user_id, rounds % _REQUEST_STATUS_EVERY == 0)
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return
             await self.send_json({"workers": found.workers, "rows": found.rows})  # type: ignore[no-untyped-call]
             rounds += 1
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 class ChannelsConsumer(AsyncJsonWebsocketConsumer):
-    """Sends `{"channels": [...]}` when the state of one has changed, to those who may see channels."""
+    """Sends `{"channels": [...]}` to staff who may view channels, at first and whenever a state has changed."""
 
     task: asyncio.Task[None] | None = None
 
@@ -109,7 +112,7 @@ class ChannelsConsumer(AsyncJsonWebsocketConsumer):
             if found != before:
                 before = found
                 await self.send_json({"channels": found})  # type: ignore[no-untyped-call]
-            await asyncio.sleep(_CHANNELS_EVERY)
+            await asyncio.sleep(_CHANNELS_POLL_SECONDS)
 
 
 live_router = URLRouter(

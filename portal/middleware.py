@@ -1,4 +1,4 @@
-"""Middleware of the pages (never of /v1), async so that no page holds a thread longer than its view."""
+"""Middleware of the pages, not of /v1. Async where possible, so that no page occupies a thread longer than its view."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from django.utils.translation import gettext as _
 from portal.lib import net
 
 logger = logging.getLogger(__name__)
-Next = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; connect-src 'self'"
+_POLICY = "; ".join((
+    "default-src 'self'", "img-src 'self' data:", "object-src 'none'", "base-uri 'none'", "form-action 'self'",
+    "frame-ancestors 'none'", "connect-src 'self'",
+))  # fmt: skip
 
 
 @async_only_middleware
-def client_address(get_response: Next) -> Next:
-    """Put the caller's real address into REMOTE_ADDR; drop forwarding headers that no trusted proxy wrote."""
+def client_address(get_response: GetResponse) -> GetResponse:
+    """Set REMOTE_ADDR to the client's address, and drop forwarding headers that no trusted proxy has set."""
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         peer = request.META.get("REMOTE_ADDR", "")
@@ -39,8 +42,8 @@ def client_address(get_response: Next) -> Next:
     return middleware
 
 
-class SayWhatIsAway(MiddlewareMixin):
-    """A page that needs Redis, or the database, says so while it is away, instead of calling it a fault of its own."""
+class ServiceUnavailableMiddleware(MiddlewareMixin):
+    """Answers with 503 and the name of the service, not with 500, when the database or Redis does not respond."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         what = "database" if isinstance(error, (OperationalError, InterfaceError)) else "Redis" if type(error).__module__.startswith("redis.") else ""
@@ -53,15 +56,19 @@ class SayWhatIsAway(MiddlewareMixin):
 
 
 @async_only_middleware
-def content_security_policy(get_response: Next) -> Next:
-    """Pages of ours run no inline script. The admin's theme does (Alpine), so the admin is left to Django's own protections."""
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    """Set a Content-Security-Policy that allows no inline script.
+
+    The admin has none: its theme uses Alpine, which evaluates inline expressions.
+    """
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)
         if not request.path.startswith("/admin/"):
-            leaves = request.path.startswith("/accounts/") and request.path.endswith("/login/") and request.path != "/accounts/login/"
-            # Browsers apply form-action to where a form is redirected to: the page that sends people to a provider of sign-in must let them go.
-            response.headers.setdefault("Content-Security-Policy", _POLICY.replace("form-action 'self'", "form-action 'self' https: http:") if leaves else _POLICY)
+            redirects_to_provider = request.path.startswith("/accounts/") and request.path.endswith("/login/") and request.path != "/accounts/login/"
+            # Browsers also apply form-action to the target of a redirect after a form: the page that sends people to an
+            # identity provider must allow it.
+            response.headers.setdefault("Content-Security-Policy", _POLICY.replace("form-action 'self'", "form-action 'self' https: http:") if redirects_to_provider else _POLICY)
         return response
 
     return middleware

@@ -35,7 +35,7 @@ DEBUG = CONFIG.debug
 _public = urlsplit(CONFIG.public_url)
 ALLOWED_HOSTS = [*CONFIG.allowed_hosts, *([_public.hostname] if _public.hostname else [])]
 if CONFIG.host not in {"127.0.0.1", "::1", "localhost"}:
-    ALLOWED_HOSTS += net.own_names()  # whoever listens for others is called by this machine's own names
+    ALLOWED_HOSTS += net.own_names()  # other machines use the names and addresses of this one
 CSRF_TRUSTED_ORIGINS = [f"{_public.scheme}://{_public.netloc}"] if _public.hostname else []
 TRUSTED_PROXIES = net.parse_networks(CONFIG.trusted_proxies)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
@@ -52,7 +52,8 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- applications --------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    # First, so that its runserver replaces Django's. Only there: importing Twisted costs every worker of `serve` 25 MB that it never uses.
+    # First, so that its runserver replaces Django's. Only for runserver: importing Twisted costs each worker of
+    # `serve` 25 MB.
     *(["daphne"] if "runserver" in sys.argv else []),
     "unfold",  # before the admin: its templates replace the stock ones
     "django.contrib.admin",
@@ -94,7 +95,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "accounts.sign_in.second_factor.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "portal.middleware.SayWhatIsAway",
+    "portal.middleware.ServiceUnavailableMiddleware",
 ]
 ROOT_URLCONF = "portal.urls"
 RELAY_URLCONF = "relay.api.urls"
@@ -122,7 +123,7 @@ SQLITE: dict[str, Any] = {
     "CONN_MAX_AGE": 0,
     "OPTIONS": {
         "timeout": 10,
-        "transaction_mode": "IMMEDIATE",  # a deferred transaction that turns into a write cannot wait its turn
+        "transaction_mode": "IMMEDIATE",  # a deferred transaction that becomes a write fails at once when locked
         "init_command": "".join(
             f"PRAGMA {pragma};"
             for pragma in (
@@ -131,7 +132,7 @@ SQLITE: dict[str, Any] = {
                 "journal_size_limit=67108864",
                 "wal_autocheckpoint=4000",
                 "temp_store=MEMORY",
-                "cache_size=-4000",  # KiB per connection, and each thread has one
+                "cache_size=-4000",  # KiB per connection; each thread has a connection
             )
         ),
     },
@@ -150,7 +151,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
-AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]  # user names and e-mail addresses; permissions as Django's own
+# Accepts user names and e-mail addresses; checks permissions as Django's ModelBackend does.
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "account_login"
@@ -159,10 +161,10 @@ ACCOUNT_ADAPTER = "accounts.sign_in.adapter.AccountAdapter"
 ACCOUNT_FORMS = {"login": "accounts.sign_in.forms.LoginForm", "signup": "accounts.sign_in.forms.SignupForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # of those who sign up; accounts.sign_in.adapter lets in whom staff made
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # on sign-up; accounts.sign_in.adapter exempts users that staff created
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
-ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # nobody is mailed because somebody typed their address here
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # do not mail addresses that have no account here
 ACCOUNT_LOGIN_BY_CODE_ENABLED = MAILS
 ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 600
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
@@ -170,9 +172,11 @@ ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 600
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_ON_GET = False
-ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}  # accounts.sign_in.throttle counts these, over all workers where there is Redis
+# accounts.sign_in.throttle counts sign-ins instead, across all workers where Redis is configured.
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
 SOCIALACCOUNT_ADAPTER = "accounts.sign_in.adapter.SocialAdapter"
-SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address at a provider does not open an account here; its owner connects the two
+# The same e-mail address at a provider does not sign in to an account; its owner connects the two.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_LOGIN_ON_GET = False
 SOCIALACCOUNT_STORE_TOKENS = False
 MFA_ADAPTER = "accounts.sign_in.adapter.MfaAdapter"
@@ -186,15 +190,16 @@ CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.b
 if CONFIG.redis_url:
     CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CONFIG.redis_url, "KEY_PREFIX": "airelays"}
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"}}}
-RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # portal.middleware.client_address has put the caller's address there
-# LocMemCache counts per process: without Redis an address gets up to W times the attempts with W workers. That is accepted for one machine.
-SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "models.W037"]  # W037: MySQL has no partial indexes and makes whole ones
+RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # set by portal.middleware.client_address
+# E003, W001: LocMemCache counts per process, so that without Redis an address has up to N times the attempts with N
+# workers; accepted for a single machine. W037: MySQL has no partial indexes and creates full ones.
+SILENCED_SYSTEM_CHECKS = ["django_ratelimit.E003", "django_ratelimit.W001", "models.W037"]
 if not _https:
-    # Plain HTTP on loopback or behind somebody else's TLS: portal.checks says so in its own words when it matters.
+    # Plain HTTP, on loopback or behind another TLS proxy: portal.checks warns where it matters.
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
 
 # --- e-mail --------------------------------------------------------------------------------------------------------
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.NoMail"
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.LogOnlyBackend"
 EMAIL_HOST, EMAIL_PORT = CONFIG.email_host, CONFIG.email_port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.email_user, CONFIG.email_password
 EMAIL_USE_TLS, EMAIL_USE_SSL = CONFIG.email_security == "starttls", CONFIG.email_security == "tls"
@@ -245,7 +250,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "portal.serving.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.serving.logs.TextFormatter"}},
-    "filters": {"refused handshake": {"()": "portal.serving.logs.RefusedHandshake"}},
+    "filters": {"refused handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused handshake"]}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     "loggers": {

@@ -1,7 +1,7 @@
-"""Texts that no collector finds, in the reader's language: names and help texts of models, the API reference, vendors, the admin's theme.
+"""Translation of texts that xgettext does not find: models, the API reference, vendors, the admin's theme.
 
-Models say what their fields are called once, in English. When the applications are loaded, these texts are made to be looked up in the
-language of whoever reads them; `make messages` collects them with all other texts.
+Models declare the names and help texts of their fields in English. When the applications are loaded, these become lazy
+translations; `make messages` collects them with all other texts.
 """
 
 from __future__ import annotations
@@ -19,23 +19,63 @@ from relay.providers.vendors import offered
 
 APPS = ("accounts", "relay")
 THEME = (
-    "Add new item", "After you've created a user, you’ll be able to edit more user options.", "All applications", "Apply Filters", "Choose file to upload", "Click to cancel",
-    "Dark", "Date", "Date from", "Date to", "Expand row", "False", "Filters", "General", "Go back", "Light", "Loading more results...", "More actions", "Name", "No data",
-    "No recent searches", "No results found", "No results matching your query", "Previous",
+    "Add new item",
+    "After you've created a user, you’ll be able to edit more user options.",
+    "All applications",
+    "Apply Filters",
+    "Choose file to upload",
+    "Click to cancel",
+    "Dark",
+    "Date",
+    "Date from",
+    "Date to",
+    "Expand row",
+    "False",
+    "Filters",
+    "General",
+    "Go back",
+    "Light",
+    "Loading more results...",
+    "More actions",
+    "Name",
+    "No data",
+    "No recent searches",
+    "No results found",
+    "No results matching your query",
+    "Previous",
     "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password using "
     '<a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.',
-    "Recent searches", "Reset filters", "Return to site", "Run", "Search apps and models...", "Select action", "Select action to run", "Select all rows", "Select record",
-    "Select value", "System", "This item will be deleted.", "This page yielded into no results. Create a new item or reset your filters.", "Time", "Toggle password visibility",
-    "True", "Type to search", "Value", "You have been successfully logged out from the administration",
-)  # fmt: skip
-"""What the admin's theme, which speaks few languages, and the forms of allauth say on our pages."""
+    "Recent searches",
+    "Reset filters",
+    "Return to site",
+    "Run",
+    "Search apps and models...",
+    "Select action",
+    "Select action to run",
+    "Select all rows",
+    "Select record",
+    "Select value",
+    "System",
+    "This item will be deleted.",
+    "This page yielded into no results. Create a new item or reset your filters.",
+    "Time",
+    "Toggle password visibility",
+    "True",
+    "Type to search",
+    "Value",
+    "You have been successfully logged out from the administration",
+)
+"""Texts of the admin's theme, which has few translations, and of allauth's forms."""
 
 
 def translate_models() -> None:
-    """Called once, when all models are there. Migrations see no difference: a lazy text equals what it stands for."""
+    """Make the texts of all models lazy translations. Called once, when all models are loaded.
+
+    Migrations see no difference: a lazy text equals the text that it translates.
+    """
     for model in _models():
         options = model._meta
-        plural = _source(options.verbose_name_plural)  # Django makes it of the singular and an s, which no other language does
+        plural = _source(options.verbose_name_plural)  # Django appends an s to the singular
         options.verbose_name, options.verbose_name_plural = _lazy(options.verbose_name), _lazy(plural)
         for field in [*options.local_fields, *options.local_many_to_many]:
             field.verbose_name, field.help_text = _lazy(field.verbose_name), _lazy(field.help_text)
@@ -44,7 +84,7 @@ def translate_models() -> None:
 
 
 def texts() -> list[str]:
-    """Every such text, each once, in English."""
+    """All of these texts in English, without duplicates."""
     found = {*THEME, *_reference(), *(vendor.label for vendor in offered())}
     for model in _models():
         options = model._meta
@@ -55,12 +95,12 @@ def texts() -> list[str]:
         for field in fields:
             if isinstance(field.choices, list):
                 found |= {_source(label) for _value, label in field.choices if label}
-    found |= {kind.text for kind in FailureClass}  # known to the part that knows no Django
+    found |= {kind.text for kind in FailureClass}  # defined in a package that does not import Django
     return sorted(found)
 
 
 def _reference() -> Iterator[str]:
-    """What the API reference says of endpoints and their members."""
+    """Tags and descriptions of the API reference."""
     from relay.api.urls import reference
 
     for methods in reference()["paths"].values():
