@@ -36,12 +36,13 @@ def test_two_apis_that_share_a_feature_lose_nothing_on_the_way_through_the_hub()
 
 def test_a_chat_upstream_sees_no_extension_of_the_hub() -> None:
     items: list[Any] = [
-        {"role": "user", "content": "x"},
+        {"role": "user", "content": [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "data:x"}]},
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
         {"role": "assistant", "content": [{"type": "output_text", "text": "So.", "annotations": [{"type": "url_citation", "url": "https://x.example"}]}]},
     ]
     hub, _ = hub_request({"model": "m", "tools": [{"type": "function", "name": "f"}]}, items)
-    for holder in (*hub.body["messages"], *hub.body["tools"]):  # type: ignore[misc]  # lists, in the hub
+    messages: Any = hub.body["messages"]
+    for holder in (*messages, *messages[0]["content"], *hub.body["tools"]):  # type: ignore[misc]  # a list, in the hub
         holder["hub_cache_control"] = {"type": "ephemeral"}
     assert "hub_" in json.dumps(hub.body) and "hub_" not in json.dumps(ChatUpstream().request(hub.body, Dialect()).body)
 

@@ -183,6 +183,20 @@ def test_a_failure_before_anything_was_said_can_be_tried_elsewhere() -> None:
     assert out == b"" and not stream.started and stream.error is not None and b"busy" in stream.error
 
 
+def test_a_failure_after_something_was_said_passes_on_and_is_known_as_one() -> None:
+    used = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    failed = {**WHOLE, "status": "failed", "error": {"code": "server_error", "message": "busy"}, "usage": used}
+    raw = native(
+        {"type": "response.created", "sequence_number": 0, "response": WHOLE},
+        {"type": "response.output_text.delta", "sequence_number": 1, "output_index": 0, "content_index": 0, "delta": "Hi"},
+        {"type": "response.failed", "sequence_number": 2, "response": failed},
+    )
+    stream = ResponsesStream(lambda response: response)
+    assert fed(stream, raw) == raw and stream.done and stream.error is None
+    assert stream.failed is not None and json.loads(stream.failed)["error"]["message"] == "busy"
+    assert stream.usage == Usage(3, output=4)
+
+
 def test_a_kept_response_is_told_again_event_by_event() -> None:
     found = events(b"".join(events_of({**WHOLE, "output": [ITEM, {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}]})))
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
