@@ -81,7 +81,16 @@ ACTIONS: Final[dict[str, Any]] = {
     "sign-up": _("Signed up"),
     **{
         f"{group}.limited": _("Too many attempts refused")
-        for group in ("sign-in", "sign-in-code", "sign-up", "password-reset", "password-code", "reauthenticate", "second-factor", "passkey")
+        for group in (
+            "sign-in",
+            "sign-in-code",
+            "sign-up",
+            "password-reset",
+            "password-code",
+            "reauthenticate",
+            "second-factor",
+            "passkey",
+        )
     },
 }
 # Details that are stored with an action.

@@ -64,7 +64,9 @@ def _confirm_email(user: User) -> None:
     """Confirm the address of a user, as staff typed it. One that another user has confirmed stays unconfirmed."""
     email = user.email.lower()
     row = EmailAddress.objects.filter(user=user, email=email).first()
-    if (row is None or not row.verified) and not EmailAddress.objects.filter(email=email, verified=True).exclude(user=user).exists():
+    if (row is None or not row.verified) and not EmailAddress.objects.filter(email=email, verified=True).exclude(
+        user=user
+    ).exists():
         EmailAddress.objects.filter(user=user, primary=True).exclude(email=email).update(primary=False)
         EmailAddress.objects.update_or_create(user=user, email=email, defaults={"verified": True, "primary": True})
 
@@ -83,7 +85,9 @@ def _signed_up(request: Any, user: User, **_: Any) -> None:
     if invitation is not None:
         user.groups.add(*invitation.groups.all())
         request.session.pop("invitation", None)
-    AuditEvent.write("sign-up", user, None, _ip(request), invitation=invitation.note if invitation is not None else None)
+    AuditEvent.write(
+        "sign-up", user, None, _ip(request), invitation=invitation.note if invitation is not None else None
+    )
 
 
 def _audit(action: str) -> Any:
@@ -91,7 +95,11 @@ def _audit(action: str) -> Any:
 
     def write(request: Any = None, user: Any = None, **details: Any) -> None:
         authenticator = details.get("authenticator")
-        person = user or (details["email_address"].user if "email_address" in details else getattr(authenticator, "user", None))
-        AuditEvent.write(action, person, None, _ip(request), **({"type": authenticator.type} if authenticator is not None else {}))
+        person = user or (
+            details["email_address"].user if "email_address" in details else getattr(authenticator, "user", None)
+        )
+        AuditEvent.write(
+            action, person, None, _ip(request), **({"type": authenticator.type} if authenticator is not None else {})
+        )
 
     return write

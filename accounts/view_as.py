@@ -27,14 +27,22 @@ _EXEMPT_PATHS = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
 
 def may_view_as(person: Any, user: User) -> bool:
     """Whether a staff member may view the portal as a user. Only superusers may view as staff, who may see more."""
-    return bool(person.is_active and person.has_perm("accounts.view_as") and (person.is_superuser or not (user.is_staff or user.is_superuser)))
+    return bool(
+        person.is_active
+        and person.has_perm("accounts.view_as")
+        and (person.is_superuser or not (user.is_staff or user.is_superuser))
+    )
 
 
 class ViewAsMiddleware(MiddlewareMixin):
     """Replaces `request.user` by the user that a staff member views the portal as."""
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        if SESSION_KEY not in request.session or request.path.startswith(_EXEMPT_PATHS) or not request.user.is_authenticated:
+        if (
+            SESSION_KEY not in request.session
+            or request.path.startswith(_EXEMPT_PATHS)
+            or not request.user.is_authenticated
+        ):
             return None
         person = request.user
         user = User.objects.filter(pk=request.session[SESSION_KEY]).first()

@@ -68,8 +68,15 @@ async def websocket(scope: AsgiScope, receive: Receive, send: Send) -> None:
     await receive()
     # Clients that try a websocket first fall back to HTTP at once on 426; on 404 or 501 they wait for seconds.
     if "websocket.http.response" in scope.get("extensions", {}):
-        body = b'{"error":{"message":"This portal does not serve websockets here. Use HTTP.","type":"invalid_request_error","param":null,"code":"upgrade_required"}}'
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"upgrade", b"HTTP/1.1")]
+        body = (
+            b'{"error":{"message":"This portal does not serve websockets here. Use HTTP.",'
+            b'"type":"invalid_request_error","param":null,"code":"upgrade_required"}}'
+        )
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"upgrade", b"HTTP/1.1"),
+        ]
         await send({"type": "websocket.http.response.start", "status": 426, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
     else:

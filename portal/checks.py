@@ -32,17 +32,30 @@ def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
     if not loopback and not config.public_url:
         found.append(
             Warning(
-                _("The portal listens on %(host)s but does not know the address that users type.") % {"host": config.host},
-                hint=_("Set AIRELAYS_PUBLIC_URL, such as https://ai.example.org; links, cookies and host checks depend on it."),
+                _("The portal listens on %(host)s but does not know the address that users type.")
+                % {"host": config.host},
+                hint=_(
+                    "Set AIRELAYS_PUBLIC_URL, such as https://ai.example.org; links, cookies and host checks depend "
+                    "on it."
+                ),
                 id="portal.W001",
             )
         )
     if config.public_url and not config.public_url.startswith("https://") and not loopback:
-        found.append(Warning(_("Users reach the portal without TLS: passwords and tokens can be read on the way."), hint=_("Put a TLS proxy in front."), id="portal.W002"))
+        found.append(
+            Warning(
+                _("Users reach the portal without TLS: passwords and tokens can be read on the way."),
+                hint=_("Put a TLS proxy in front."),
+                id="portal.W002",
+            )
+        )
     if config.public_url.startswith("https://") and not config.trusted_proxies:
         found.append(
             Warning(
-                _("No trusted proxy is set, so the portal cannot see that a request came over TLS, nor from which address."),
+                _(
+                    "No trusted proxy is set, so the portal cannot see that a request came over TLS, nor from which "
+                    "address."
+                ),
                 hint=_("Set AIRELAYS_TRUSTED_PROXIES to your proxy's address, such as 127.0.0.1."),
                 id="portal.W003",
             )
@@ -50,21 +63,39 @@ def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
     if config.signup == "open" and not config.email_host:
         found.append(
             Warning(
-                _("Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address, those of the allowed domains, too.")
+                _(
+                    "Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim "
+                    "any address, those of the allowed domains, too."
+                )
                 if config.signup_domains
-                else _("Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim any address."),
+                else _(
+                    "Sign-up is open, but no mail server is set: addresses cannot be confirmed, so anybody may claim "
+                    "any address."
+                ),
                 hint=_("Set AIRELAYS_EMAIL_HOST, or AIRELAYS_SIGNUP=invitation."),
                 id="portal.W005",
             )
         )
     if config.staff_mfa and not config.public_url.startswith("https://") and not loopback:
-        found.append(Warning(_("Staff need a second factor, but passkeys work over TLS only."), hint=_("Put a TLS proxy in front and set AIRELAYS_PUBLIC_URL."), id="portal.W006"))
+        found.append(
+            Warning(
+                _("Staff need a second factor, but passkeys work over TLS only."),
+                hint=_("Put a TLS proxy in front and set AIRELAYS_PUBLIC_URL."),
+                id="portal.W006",
+            )
+        )
     if config.workers > 1 and not config.redis_url:
         found.append(
             Warning(
-                _("Each of the %(n)d workers counts rate limits alone: a limit of 60 requests a minute lets %(many)d through.")
+                _(
+                    "Each of the %(n)d workers counts rate limits alone: a limit of 60 requests a minute lets "
+                    "%(many)d through."
+                )
                 % {"n": config.workers, "many": 60 * config.workers},
-                hint=_("Set AIRELAYS_REDIS_URL, such as redis://127.0.0.1:6379/0. Money needs no Redis: balances and budgets hold for all workers."),
+                hint=_(
+                    "Set AIRELAYS_REDIS_URL, such as redis://127.0.0.1:6379/0. Money needs no Redis: balances and "
+                    "budgets hold for all workers."
+                ),
                 id="portal.W004",
             )
         )

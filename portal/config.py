@@ -27,7 +27,13 @@ OLDEST_PREFIX = "OPENAI_ENDPOINT_"
 _OLDEST = {"host", "port", "data_dir", "config"}
 # Sections and keys of a config.toml of AIRelays 0.x that are ignored, so that the old file still loads.
 _FOREIGN_SECTIONS = {"auth", "upstream", "providers", "logging"}
-_FOREIGN_KEYS = {"logs_dir", "bearer_token_file", "auto_generate_bearer_token", "rate_limit_per_minute", "rate_limit_burst"}
+_FOREIGN_KEYS = {
+    "logs_dir",
+    "bearer_token_file",
+    "auto_generate_bearer_token",
+    "rate_limit_per_minute",
+    "rate_limit_burst",
+}
 
 
 class ConfigError(Exception):
@@ -127,82 +133,212 @@ class Config(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
-    data_dir: Folder = Field(default_factory=default_data_dir, description="Folder of the database, the keys and the uploads.")
-    public_url: Annotated[str, AfterValidator(_strip_trailing_slash)] = Field(
-        "", description="Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each request."
+    data_dir: Folder = Field(
+        default_factory=default_data_dir, description="Folder of the database, the keys and the uploads."
     )
-    allowed_hosts: Words = Field(["localhost", "127.0.0.1", "[::1]"], description="Host names the portal pages answer to. The host of `public_url` is added.")
-    trusted_proxies: Networks = Field([], description="Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.")
+    public_url: Annotated[str, AfterValidator(_strip_trailing_slash)] = Field(
+        "",
+        description=(
+            "Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each "
+            "request."
+        ),
+    )
+    allowed_hosts: Words = Field(
+        ["localhost", "127.0.0.1", "[::1]"],
+        description="Host names the portal pages answer to. The host of `public_url` is added.",
+    )
+    trusted_proxies: Networks = Field(
+        [], description="Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
+    )
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe messages that are logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe messages that are logged."
+    )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
-    time_zone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets.")
+    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets."
+    )
     secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
-    encryption_keys: Words = Field([], description="Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`.")
+    encryption_keys: Words = Field(
+        [],
+        description=(
+            "Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`."
+        ),
+    )
     token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
-    sqlite_sync: Literal["full", "normal"] = Field("full", description="`full` survives a power cut; `normal` survives a crash of the program, and saves one disk sync per commit.")
-    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest JSON body accepted under /v1, in bytes.")
+    sqlite_sync: Literal["full", "normal"] = Field(
+        "full",
+        description=(
+            "`full` survives a power cut; `normal` survives a crash of the program, and saves one disk sync per commit."
+        ),
+    )
+    max_body_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Largest JSON body accepted under /v1, in bytes."
+    )
     max_upload_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest file that can be stored, in bytes.")
-    max_total_upload_bytes: int = Field(256 * 1024 * 1024, ge=1024, description="Bytes that all stored files may take up together.")
-    max_user_upload_bytes: int = Field(256 * 1024 * 1024, ge=1024, description="Bytes that the files of one user may take up together.")
+    max_total_upload_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes that all stored files may take up together."
+    )
+    max_user_upload_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes that the files of one user may take up together."
+    )
     response_keep_days: int = Field(
-        30, ge=0, le=3650, description="Days for which responses and conversations are kept; a conversation from its last item on. 0: responses are not kept."
+        30,
+        ge=0,
+        le=3650,
+        description=(
+            "Days for which responses and conversations are kept; a conversation from its last item on. 0: responses "
+            "are not kept."
+        ),
     )
     batch_concurrency: int = Field(4, ge=1, le=100, description="Requests of batches that one worker makes at once.")
     batch_price: Annotated[str, AfterValidator(_share)] = Field(
-        "1", description="What requests of batches cost, as a share of the price: 0.5 for half. They are made at the upstreams' ordinary price."
+        "1",
+        description=(
+            "What requests of batches cost, as a share of the price: 0.5 for half. They are made at the upstreams' "
+            "ordinary price."
+        ),
     )
-    openapi: Literal["off", "tokens", "public"] = Field("tokens", description="Who may read /v1/openapi.json and /v1/docs: nobody, those with a token or signed in, or everybody.")
-    signup: Literal["off", "invitation", "open"] = Field("off", description="Who may make an account: nobody, those with an invitation, or everybody.")
-    signup_domains: Words = Field([], description="Domains of e-mail addresses that may sign up when sign-up is open, such as example.org. Empty: all.")
-    staff_mfa: bool = Field(False, description="Staff enter the admin only with a second factor: an authenticator app or a passkey.")
-    status_page: Literal["off", "users", "public"] = Field("users", description="Who may see /status/: nobody, those signed in, or everybody.")
-    connect_timeout: Seconds = Field(10.0, description="Seconds to reach an upstream, unless its channel says otherwise.")
+    openapi: Literal["off", "tokens", "public"] = Field(
+        "tokens",
+        description=(
+            "Who may read /v1/openapi.json and /v1/docs: nobody, those with a token or signed in, or everybody."
+        ),
+    )
+    signup: Literal["off", "invitation", "open"] = Field(
+        "off", description="Who may make an account: nobody, those with an invitation, or everybody."
+    )
+    signup_domains: Words = Field(
+        [],
+        description=(
+            "Domains of e-mail addresses that may sign up when sign-up is open, such as example.org. Empty: all."
+        ),
+    )
+    staff_mfa: bool = Field(
+        False, description="Staff enter the admin only with a second factor: an authenticator app or a passkey."
+    )
+    status_page: Literal["off", "users", "public"] = Field(
+        "users", description="Who may see /status/: nobody, those signed in, or everybody."
+    )
+    connect_timeout: Seconds = Field(
+        10.0, description="Seconds to reach an upstream, unless its channel says otherwise."
+    )
     first_byte_timeout: Seconds = Field(180.0, description="Seconds until the first byte of an upstream's answer.")
     idle_timeout: Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")
     total_timeout: Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
-    keepalive_seconds: Seconds = Field(15.0, description="Silence in a stream after which the client is sent a comment, in seconds.")
+    keepalive_seconds: Seconds = Field(
+        15.0, description="Silence in a stream after which the client is sent a comment, in seconds."
+    )
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
-    retry_seconds: Seconds = Field(60.0, description="Seconds after a request's begin until which another upstream key may still be tried.")
+    retry_seconds: Seconds = Field(
+        60.0, description="Seconds after a request's begin until which another upstream key may still be tried."
+    )
     routing_strategy: Strategy = Field(
-        Strategy.WEIGHTED, description="How one of several channels of the same priority is chosen, where neither the model nor its channels' pool says so."
+        Strategy.WEIGHTED,
+        description=(
+            "How one of several channels of the same priority is chosen, where neither the model nor its channels' "
+            "pool says so."
+        ),
     )
     upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
     upstream_allow: Allowances = Field(
-        [], description="Addresses, networks or host names outside the public Internet that channels may use, such as 127.0.0.1:11434. Administrators can add more in the admin."
+        [],
+        description=(
+            "Addresses, networks or host names outside the public Internet that channels may use, such as "
+            "127.0.0.1:11434. Administrators can add more in the admin."
+        ),
     )
     upstream_ca_file: str = Field("", description="PEM file with extra certificate authorities for upstreams.")
     failed_auth_max_attempts: int = Field(8, ge=1, description="Bad tokens from one address before it is blocked.")
-    failed_auth_window_seconds: Seconds = Field(300.0, description="Window in which bad tokens are counted, in seconds.")
+    failed_auth_window_seconds: Seconds = Field(
+        300.0, description="Window in which bad tokens are counted, in seconds."
+    )
     failed_auth_block_seconds: Seconds = Field(900.0, description="How long an address stays blocked, in seconds.")
-    relay_headers: bool = Field(True, description="Send x-relay-channel, x-relay-attempts, x-relay-overhead-ms and x-relay-cost-usd to everyone. Staff tokens always get them.")
+    relay_headers: bool = Field(
+        True,
+        description=(
+            "Send x-relay-channel, x-relay-attempts, x-relay-overhead-ms and x-relay-cost-usd to everyone. Staff "
+            "tokens always get them."
+        ),
+    )
     cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
     database_url: Annotated[str, AfterValidator(databases.check_database_url)] = Field(
         "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
     )
-    database_connections: int = Field(10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database.")
+    database_connections: int = Field(
+        10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database."
+    )
     redis_url: Annotated[str, AfterValidator(_redis)] = Field(
-        "", description="Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker counts alone."
+        "",
+        description=(
+            "Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker "
+            "counts alone."
+        ),
     )
-    new_user_balance: Annotated[str, AfterValidator(_balance)] = Field("0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited.")
+    new_user_balance: Annotated[str, AfterValidator(_balance)] = Field(
+        "0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited."
+    )
     unpriced: Annotated[str, AfterValidator(_unpriced)] = Field(
-        "refuse", description="Models without a price: `refuse`, `free`, or a fallback price in USD per 1M tokens, input/output, such as `5/15`."
+        "refuse",
+        description=(
+            "Models without a price: `refuse`, `free`, or a fallback price in USD per 1M tokens, input/output, such "
+            "as `5/15`."
+        ),
     )
-    low_balance: Annotated[str, AfterValidator(_usd)] = Field("1", description="USD; a user whose balance falls below is told, unless the user chose another threshold.")
+    low_balance: Annotated[str, AfterValidator(_usd)] = Field(
+        "1", description="USD; a user whose balance falls below is told, unless the user chose another threshold."
+    )
     email_host: str = Field("", description="Mail server for notices. Empty: none are mailed.")
     email_port: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
-    email_security: Literal["starttls", "tls", "none"] = Field("starttls", description="How the connection to the mail server is protected.")
+    email_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection to the mail server is protected."
+    )
     email_user: str = Field("", description="User name at the mail server.")
     email_password: str = Field("", description="Password at the mail server.")
     email_from: str = Field("airelays@localhost", description="Sender of the portal's e-mails.")
-    feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="How often a worker looks for changes made elsewhere, in seconds.")
-    jobs: bool = Field(True, description="Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where `manage.py jobs` does it.")
-    probe_minutes: int = Field(0, ge=0, description="Minutes between tests of a channel, each a small real request. 0: only keys that were taken out of service are tested.")
-    refresh_hours: float = Field(6.0, ge=0, description="Hours between looks at the upstreams' model lists and balances, which cost nothing. 0: never.")
-    prove_hours: float = Field(24.0, ge=0, description="Hours between proofs of the books, each by a process of its own that reads the whole ledger. 0: only when somebody asks.")
-    shutdown_delay_seconds: float = Field(0.0, ge=0, le=3600, description="How long connections are still taken after a stop signal, while /readyz already says no, in seconds.")
-    shutdown_seconds: Seconds = Field(20.0, description="How long running requests may go on after a stop signal, in seconds.")
+    feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.4, description="How often a worker looks for changes made elsewhere, in seconds."
+    )
+    jobs: bool = Field(
+        True,
+        description=(
+            "Servers do the scheduled work (tests, balances, model lists) themselves. Turn off where `manage.py jobs` "
+            "does it."
+        ),
+    )
+    probe_minutes: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Minutes between tests of a channel, each a small real request. 0: only keys that were taken out of "
+            "service are tested."
+        ),
+    )
+    refresh_hours: float = Field(
+        6.0,
+        ge=0,
+        description="Hours between looks at the upstreams' model lists and balances, which cost nothing. 0: never.",
+    )
+    prove_hours: float = Field(
+        24.0,
+        ge=0,
+        description=(
+            "Hours between proofs of the books, each by a process of its own that reads the whole ledger. 0: only "
+            "when somebody asks."
+        ),
+    )
+    shutdown_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description=(
+            "How long connections are still taken after a stop signal, while /readyz already says no, in seconds."
+        ),
+    )
+    shutdown_seconds: Seconds = Field(
+        20.0, description="How long running requests may go on after a stop signal, in seconds."
+    )
 
     def origin(self, request: HttpRequest) -> str:
         """The URL of this portal without a trailing slash: as configured, otherwise that of the request."""
@@ -248,8 +384,12 @@ def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None 
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "?"
         if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all") from error
-        shown = "" if any(word in field for word in ("key", "url", "password")) else f" ({str(first.get('input'))[:60]!r})"
+            raise ConfigError(
+                f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all"
+            ) from error
+        shown = (
+            "" if any(word in field for word in ("key", "url", "password")) else f" ({str(first.get('input'))[:60]!r})"
+        )
         raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
 
 

@@ -34,7 +34,11 @@ class UsageConsumer(AsyncJsonWebsocketConsumer):
             return
         last = await database_sync_to_async(newest_id)()
         await self.accept()  # type: ignore[no-untyped-call]
-        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and user.is_staff and await user.ahas_perm("relay.view_usagerecord")
+        everyone = (
+            self.scope["url_route"]["kwargs"]["whose"] == "all"
+            and user.is_staff
+            and await user.ahas_perm("relay.view_usagerecord")
+        )
         self.task = asyncio.ensure_future(self._follow(last, user.pk, everyone))
 
     async def disconnect(self, code: int) -> None:
@@ -75,7 +79,9 @@ class RunningConsumer(AsyncJsonWebsocketConsumer):
         rounds = 0
         reader = reader_of(self.scope)
         while True:
-            found = await database_sync_to_async(reader.render)(running_now, user_id, rounds % _REQUEST_STATUS_EVERY == 0)
+            found = await database_sync_to_async(reader.render)(
+                running_now, user_id, rounds % _REQUEST_STATUS_EVERY == 0
+            )
             if found is None:
                 await self.close(code=4403)  # type: ignore[no-untyped-call]
                 return

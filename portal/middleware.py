@@ -36,7 +36,9 @@ def client_address(get_response: GetResponse) -> GetResponse:
             for header in ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST"):
                 request.META.pop(header, None)
         else:
-            request.META["REMOTE_ADDR"] = net.client_ip(peer, request.META.get("HTTP_X_FORWARDED_FOR", ""), settings.TRUSTED_PROXIES)
+            request.META["REMOTE_ADDR"] = net.client_ip(
+                peer, request.META.get("HTTP_X_FORWARDED_FOR", ""), settings.TRUSTED_PROXIES
+            )
         return await get_response(request)
 
     return middleware
@@ -46,11 +48,19 @@ class ServiceUnavailableMiddleware(MiddlewareMixin):
     """Answers with 503 and the name of the service, not with 500, when the database or Redis does not respond."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        what = "database" if isinstance(error, (OperationalError, InterfaceError)) else "Redis" if type(error).__module__.startswith("redis.") else ""
+        what = (
+            "database"
+            if isinstance(error, (OperationalError, InterfaceError))
+            else "Redis"
+            if type(error).__module__.startswith("redis.")
+            else ""
+        )
         if not what:
             return None
         logger.error("a page could not be served: the %s does not answer: %s", what, error)
-        response = HttpResponse(render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503)
+        response = HttpResponse(
+            render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503
+        )
         response["Retry-After"] = "10"
         return response
 
@@ -65,10 +75,19 @@ def content_security_policy(get_response: GetResponse) -> GetResponse:
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)
         if not request.path.startswith("/admin/"):
-            redirects_to_provider = request.path.startswith("/accounts/") and request.path.endswith("/login/") and request.path != "/accounts/login/"
+            redirects_to_provider = (
+                request.path.startswith("/accounts/")
+                and request.path.endswith("/login/")
+                and request.path != "/accounts/login/"
+            )
             # Browsers also apply form-action to the target of a redirect after a form: the page that sends people to an
             # identity provider must allow it.
-            response.headers.setdefault("Content-Security-Policy", _POLICY.replace("form-action 'self'", "form-action 'self' https: http:") if redirects_to_provider else _POLICY)
+            response.headers.setdefault(
+                "Content-Security-Policy",
+                _POLICY.replace("form-action 'self'", "form-action 'self' https: http:")
+                if redirects_to_provider
+                else _POLICY,
+            )
         return response
 
     return middleware

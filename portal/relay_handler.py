@@ -118,7 +118,9 @@ class RelayHandler(ASGIHandler):
         if isinstance(response, Answer):
             headers.append(_JSON)
         else:
-            headers.extend((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items())
+            headers.extend(
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()
+            )
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
         start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}

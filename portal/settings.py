@@ -19,13 +19,18 @@ try:
     CONFIG = config.load()
     DATA_DIR = CONFIG.data_dir
     SECRET_KEY = CONFIG.secret_key or crypto.load_or_create(DATA_DIR / "keys" / "secret_key")
-    ENCRYPTION_KEYS = tuple(CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split())
+    ENCRYPTION_KEYS = tuple(
+        CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split()
+    )
     TOKEN_KEY = (CONFIG.token_key or crypto.load_or_create(DATA_DIR / "keys" / "token_key")).encode()
 except config.ConfigError as error:
     sys.stderr.write(f"airelays: {error}\n")
     raise SystemExit(2) from None
 except OSError as error:
-    sys.stderr.write(f"airelays: the data folder {error.filename} cannot be used: {error.strerror}. Set AIRELAYS_DATA_DIR to a folder you can write.\n")
+    sys.stderr.write(
+        f"airelays: the data folder {error.filename} cannot be used: {error.strerror}. Set AIRELAYS_DATA_DIR to a "
+        "folder you can write.\n"
+    )
     raise SystemExit(2) from None
 
 VERSION = __version__
@@ -138,7 +143,9 @@ SQLITE: dict[str, Any] = {
     },
     "TEST": {"NAME": None},
 }
-DATABASES: dict[str, dict[str, Any]] = {"default": databases.from_url(CONFIG.database_url, CONFIG.database_connections) if CONFIG.database_url else SQLITE}
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": databases.from_url(CONFIG.database_url, CONFIG.database_connections) if CONFIG.database_url else SQLITE
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- people --------------------------------------------------------------------------------------------------------
@@ -149,7 +156,12 @@ PASSWORD_HASHERS = [
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
 ]
 # Accepts user names and e-mail addresses; checks permissions as Django's ModelBackend does.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -186,10 +198,21 @@ MFA_TOTP_ISSUER = "AIRelays"
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = _public.scheme != "https"
 
 # --- caches and rate limits of the pages ---------------------------------------------------------------------------
-CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "airelays"}}
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "airelays"}
+}
 if CONFIG.redis_url:
-    CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CONFIG.redis_url, "KEY_PREFIX": "airelays"}
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"}}}
+    CACHES["default"] = {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CONFIG.redis_url,
+        "KEY_PREFIX": "airelays",
+    }
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"},
+        }
+    }
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # set by portal.middleware.client_address
 # E003, W001: LocMemCache counts per process, so that without Redis an address has up to N times the attempts with N
 # workers; accepted for a single machine. W037: MySQL has no partial indexes and creates full ones.
@@ -199,7 +222,9 @@ if not _https:
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
 
 # --- e-mail --------------------------------------------------------------------------------------------------------
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.LogOnlyBackend"
+EMAIL_BACKEND = (
+    "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.LogOnlyBackend"
+)
 EMAIL_HOST, EMAIL_PORT = CONFIG.email_host, CONFIG.email_port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.email_user, CONFIG.email_password
 EMAIL_USE_TLS, EMAIL_USE_SSL = CONFIG.email_security == "starttls", CONFIG.email_security == "tls"
@@ -249,7 +274,13 @@ UNFOLD: dict[str, Any] = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "portal.serving.logs.JsonFormatter" if CONFIG.log_format == "json" else "portal.serving.logs.TextFormatter"}},
+    "formatters": {
+        "line": {
+            "()": "portal.serving.logs.JsonFormatter"
+            if CONFIG.log_format == "json"
+            else "portal.serving.logs.TextFormatter"
+        }
+    },
     "filters": {"refused handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused handshake"]}},
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},

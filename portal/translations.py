@@ -43,7 +43,8 @@ THEME = (
     "No results found",
     "No results matching your query",
     "Previous",
-    "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password using "
+    "Raw passwords are not stored, so there is no way to see this user’s password, but you can change the password "
+    "using "
     '<a href="{}" class="text-primary-600 dark:text-primary-500">this form</a>.',
     "Recent searches",
     "Reset filters",
@@ -89,7 +90,11 @@ def texts() -> list[str]:
     for model in _models():
         options = model._meta
         fields: list[Field[Any, Any]] = [*options.local_fields, *options.local_many_to_many]
-        for text in (options.verbose_name, options.verbose_name_plural, *(text for field in fields for text in (field.verbose_name, field.help_text))):
+        for text in (
+            options.verbose_name,
+            options.verbose_name_plural,
+            *(text for field in fields for text in (field.verbose_name, field.help_text)),
+        ):
             if text and not str(text).endswith(" ptr"):
                 found.add(_source(text))
         for field in fields:

@@ -29,7 +29,11 @@ class ErrorDescription:
     edited: bool = False  # by an administrator
 
 
-WHO: Final[dict[str, Any]] = {"you": _("you or your app"), "portal": _("who runs this portal"), "upstream": _("the upstream")}
+WHO: Final[dict[str, Any]] = {
+    "you": _("you or your app"),
+    "portal": _("who runs this portal"),
+    "upstream": _("the upstream"),
+}
 _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
     (
         "invalid_api_key",
@@ -38,7 +42,13 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("The token is missing, mistyped, or of another portal."),
         _("Copy the token again from its page, without spaces, and check that the base URL is this portal's."),
     ),
-    ("token_expired", 401, "you", _("The token's time is over."), _("Create a new token, or ask the administrator to extend this one.")),
+    (
+        "token_expired",
+        401,
+        "you",
+        _("The token's time is over."),
+        _("Create a new token, or ask the administrator to extend this one."),
+    ),
     (
         "token_disabled",
         401,
@@ -53,8 +63,20 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Too many wrong tokens came from this address."),
         _("Correct the token; a valid one works at once. Otherwise wait as long as Retry-After says."),
     ),
-    ("ip_not_allowed", 403, "you", _("The token may be used from other addresses only."), _("Add this address to the token's allowed addresses, or leave them empty.")),
-    ("purpose_not_allowed", 403, "you", _("The token is for other endpoints: images only, for example."), _("Use a token for this purpose, or one for everything.")),
+    (
+        "ip_not_allowed",
+        403,
+        "you",
+        _("The token may be used from other addresses only."),
+        _("Add this address to the token's allowed addresses, or leave them empty."),
+    ),
+    (
+        "purpose_not_allowed",
+        403,
+        "you",
+        _("The token is for other endpoints: images only, for example."),
+        _("Use a token for this purpose, or one for everything."),
+    ),
     (
         "model_not_allowed",
         403,
@@ -63,18 +85,90 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Choose a model from the list of models, or ask the administrator for a permission."),
     ),
     ("model_not_found", 404, "you", _("No model has this name here."), _("Copy the name from the list of models.")),
-    ("model_not_priced", 400, "portal", _("The model has no price yet, so nobody may use it."), _("The administrator sets a price, or takes the vendor's list price.")),
-    ("unknown_url", 404, "you", _("The address is none of the API's."), _("Use the base URL as it is shown under “Connect an app”.")),
-    ("method_not_allowed", 405, "you", _("The address is right, the method is not."), _("See the API reference for the method.")),
-    ("invalid_json", 400, "you", _("The body of the request is not JSON."), _("Check quotes, commas and the encoding; it must be UTF-8.")),
-    ("invalid_value", 400, "you", _("A field of the request has a value that makes no sense."), _("The error's “param” names the field, its message what is expected.")),
-    ("missing_required_parameter", 400, "you", _("A field that is needed is missing."), _("Add the field that “param” names.")),
-    ("unsupported_parameter", 422, "you", _("The upstream of this model does not take the parameter."), _("Leave it out, or choose another model.")),
-    ("unsupported_endpoint", 400, "you", _("No channel of this model serves this endpoint."), _("Choose a model that can do it: the list of models tells abilities.")),
-    ("request_too_large", 413, "you", _("The request, or a file in it, is larger than this portal takes."), _("Send less, or smaller images.")),
-    ("not_found", 404, "you", _("The file, response, conversation or batch is gone, or somebody else's."), _("List yours, and use an id from there.")),
-    ("request_not_found", 404, "you", _("There is no receipt with this id among yours."), _("Take the id from the header x-request-id of the answer.")),
-    ("not_implemented", 501, "portal", _("OpenAI has this endpoint, this portal does not."), _("There is nothing to be retried. Use another endpoint.")),
+    (
+        "model_not_priced",
+        400,
+        "portal",
+        _("The model has no price yet, so nobody may use it."),
+        _("The administrator sets a price, or takes the vendor's list price."),
+    ),
+    (
+        "unknown_url",
+        404,
+        "you",
+        _("The address is none of the API's."),
+        _("Use the base URL as it is shown under “Connect an app”."),
+    ),
+    (
+        "method_not_allowed",
+        405,
+        "you",
+        _("The address is right, the method is not."),
+        _("See the API reference for the method."),
+    ),
+    (
+        "invalid_json",
+        400,
+        "you",
+        _("The body of the request is not JSON."),
+        _("Check quotes, commas and the encoding; it must be UTF-8."),
+    ),
+    (
+        "invalid_value",
+        400,
+        "you",
+        _("A field of the request has a value that makes no sense."),
+        _("The error's “param” names the field, its message what is expected."),
+    ),
+    (
+        "missing_required_parameter",
+        400,
+        "you",
+        _("A field that is needed is missing."),
+        _("Add the field that “param” names."),
+    ),
+    (
+        "unsupported_parameter",
+        422,
+        "you",
+        _("The upstream of this model does not take the parameter."),
+        _("Leave it out, or choose another model."),
+    ),
+    (
+        "unsupported_endpoint",
+        400,
+        "you",
+        _("No channel of this model serves this endpoint."),
+        _("Choose a model that can do it: the list of models tells abilities."),
+    ),
+    (
+        "request_too_large",
+        413,
+        "you",
+        _("The request, or a file in it, is larger than this portal takes."),
+        _("Send less, or smaller images."),
+    ),
+    (
+        "not_found",
+        404,
+        "you",
+        _("The file, response, conversation or batch is gone, or somebody else's."),
+        _("List yours, and use an id from there."),
+    ),
+    (
+        "request_not_found",
+        404,
+        "you",
+        _("There is no receipt with this id among yours."),
+        _("Take the id from the header x-request-id of the answer."),
+    ),
+    (
+        "not_implemented",
+        501,
+        "portal",
+        _("OpenAI has this endpoint, this portal does not."),
+        _("There is nothing to be retried. Use another endpoint."),
+    ),
     (
         "insufficient_quota",
         429,
@@ -89,7 +183,13 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("More requests or tokens in a minute or a day than are allowed, here or at the upstream."),
         _("Wait as long as Retry-After says, and send fewer at once."),
     ),
-    ("concurrency_limit_exceeded", 429, "you", _("More requests at the same time than are allowed."), _("Wait until one ends. A stream counts until its end.")),
+    (
+        "concurrency_limit_exceeded",
+        429,
+        "you",
+        _("More requests at the same time than are allowed."),
+        _("Wait until one ends. A stream counts until its end."),
+    ),
     (
         "no_available_channel",
         503,
@@ -104,13 +204,49 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("The upstream refuses every key that this portal has for it."),
         _("The administrator replaces the keys. Your own token is fine."),
     ),
-    ("upstream_error", 502, "upstream", _("The upstream could not be reached, or answered nonsense."), _("Try again. If it stays, tell the administrator the request id.")),
-    ("upstream_truncated", 502, "upstream", _("The upstream broke the answer off."), _("Try again. What was delivered may be billed, as the receipt says.")),
-    ("upstream_timeout", 504, "upstream", _("The upstream took too long."), _("Try again, with a shorter prompt or a smaller answer, or with streaming.")),
-    ("relay_unavailable", 503, "portal", _("The portal's database or Redis does not answer, or the portal is being restarted."), _("Try again in a few seconds.")),
+    (
+        "upstream_error",
+        502,
+        "upstream",
+        _("The upstream could not be reached, or answered nonsense."),
+        _("Try again. If it stays, tell the administrator the request id."),
+    ),
+    (
+        "upstream_truncated",
+        502,
+        "upstream",
+        _("The upstream broke the answer off."),
+        _("Try again. What was delivered may be billed, as the receipt says."),
+    ),
+    (
+        "upstream_timeout",
+        504,
+        "upstream",
+        _("The upstream took too long."),
+        _("Try again, with a shorter prompt or a smaller answer, or with streaming."),
+    ),
+    (
+        "relay_unavailable",
+        503,
+        "portal",
+        _("The portal's database or Redis does not answer, or the portal is being restarted."),
+        _("Try again in a few seconds."),
+    ),
     ("storage_unavailable", 503, "portal", _("The disk takes no more files."), _("The administrator makes room.")),
-    ("request_ended", 403, "portal", _("The request was ended: its token was revoked, or an administrator ended it."), _("Ask the administrator if you do not know why.")),
-    ("internal_error", 500, "portal", _("A fault of the portal."), _("Try again. If it stays, tell the administrator the request id.")),
+    (
+        "request_ended",
+        403,
+        "portal",
+        _("The request was ended: its token was revoked, or an administrator ended it."),
+        _("Ask the administrator if you do not know why."),
+    ),
+    (
+        "internal_error",
+        500,
+        "portal",
+        _("A fault of the portal."),
+        _("Try again. If it stays, tell the administrator the request id."),
+    ),
 )
 CODES: Final = tuple(row[0] for row in _BUILT_IN)
 
@@ -132,7 +268,9 @@ def entries() -> list[ErrorDescription]:
     language = (get_language() or "en").lower()
     own = {row.code: row for row in ErrorText.objects.filter(language=language)}
     found = [_entry(*row, own.pop(row[0], None)) for row in _BUILT_IN]
-    return found + [ErrorDescription(code, 0, "upstream", row.meaning, row.remedy, True) for code, row in sorted(own.items())]
+    return found + [
+        ErrorDescription(code, 0, "upstream", row.meaning, row.remedy, True) for code, row in sorted(own.items())
+    ]
 
 
 def explained(code: str) -> ErrorDescription | None:

@@ -53,7 +53,9 @@ class RelayError(Exception):
     code: ClassVar[str | None] = None
     should_retry: ClassVar[bool | None] = None  # for the header x-should-retry; None: the client decides
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
@@ -67,7 +69,16 @@ class RelayError(Exception):
     def body(self) -> bytes:
         """The body of the response: `{"error": {"message", "type", "param", "code"}}`."""
         added = _remedies.get(self.public_code or "")
-        return encode({"error": {"message": f"{self.message} {added}" if added else self.message, "type": self.public_type, "param": self.param, "code": self.public_code}})
+        return encode(
+            {
+                "error": {
+                    "message": f"{self.message} {added}" if added else self.message,
+                    "type": self.public_type,
+                    "param": self.param,
+                    "code": self.public_code,
+                }
+            }
+        )
 
     def event(self) -> bytes:
         """The same error as the last event of a stream."""
@@ -227,4 +238,7 @@ class InternalError(RelayError):
     status, code = 500, "internal_error"
 
     def __init__(self) -> None:
-        super().__init__("The portal failed on this request. Try again; if it keeps happening, give its administrator the x-request-id of this answer.")
+        super().__init__(
+            "The portal failed on this request. Try again; if it keeps happening, give its administrator the "
+            "x-request-id of this answer."
+        )

@@ -105,15 +105,23 @@ def due_jobs() -> Iterator[ScheduledJob]:
     now = clock.now()
     if proofs.is_proof_due():
         yield ScheduledJob("proof of the books", "the ledger", _start_proof)
-    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).exclude(auto_disabled="").select_related("channel"):
+    for key in (
+        ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now)
+        .exclude(auto_disabled="")
+        .select_related("channel")
+    ):
         yield ScheduledJob("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
-    for channel in Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True)):
+    for channel in (
+        Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True))
+    ):
         minutes = channel.test_every if channel.test_every is not None else settings.CONFIG.probe_minutes
         if minutes and (channel.tested_at is None or channel.tested_at <= now - timedelta(minutes=minutes)):
             yield ScheduledJob("test", str(channel), _test(channel))
     if settings.CONFIG.refresh_hours:
         before = now - timedelta(hours=settings.CONFIG.refresh_hours)
-        for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(provider__in=BUILT_IN):
+        for channel in Channel.objects.filter(Q(listed_at=None) | Q(listed_at__lte=before), enabled=True).exclude(
+            provider__in=BUILT_IN
+        ):
             yield ScheduledJob("model list and balance", str(channel), _refresh(channel))
 
 

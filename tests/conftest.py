@@ -1,7 +1,7 @@
 """Fixtures: two databases, a scripted upstream, a running portal, three people.
 
-Tests with the `db` fixture are rolled back, in a database where nothing else happens. Tests that need a server use `live`: what they write
-is committed to the database of the servers, under names of their own.
+Tests with the `db` fixture are rolled back, in a database where nothing else happens. Tests that need a server use
+`live`: what they write is committed to the database of the servers, under names of their own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ from tests.support.server import Server, serving
 from tests.support.sessions import SECRET_WORD
 from tests.support.upstream import Upstream
 
-LONG = ("tests/pages/browser/", "tests/pages/test_every_page.py", "tests/billing/ledger/test_processes.py", "tests/billing/ledger/test_random_operations.py")
+LONG = (
+    "tests/pages/browser/",
+    "tests/pages/test_every_page.py",
+    "tests/billing/ledger/test_processes.py",
+    "tests/billing/ledger/test_random_operations.py",
+)
 """Files that take longest. They begin first, so that no worker is left alone with one of them at the end."""
 _servers = ""  # the name of their database
-_used: list[Callable[[], AbstractContextManager[None]]] = []  # the servers' database, if a test of the file has written to it
+_used: list[
+    Callable[[], AbstractContextManager[None]]
+] = []  # the servers' database, if a test of the file has written to it
 
 # How fast examples are made depends on what else the machine does.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -37,13 +44,19 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: next((place for place, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG)))
+    items.sort(
+        key=lambda item: next((place for place, path in enumerate(LONG) if item.nodeid.startswith(path)), len(LONG))
+    )
 
 
-@hypothesis.settings(max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+@hypothesis.settings(
+    max_examples=5, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 @hypothesis.given(strategies.text(), strategies.floats(), strategies.integers())
 def _make_tables(text: str, number: float, whole: int) -> None:
-    """Hypothesis builds its tables at the first example on a clean clone, which takes longer than it allows the examples of a test."""
+    """Hypothesis builds its tables at the first example on a clean clone, which takes longer than it allows the
+    examples of a test.
+    """
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,7 +108,14 @@ def upstream() -> Iterator[Upstream]:
 def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One worker with a short keep-alive, so that tests need not wait for it."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving(log, env={"AIRELAYS_FEED_POLL_SECONDS": "0.05", "AIRELAYS_KEEPALIVE_SECONDS": "1", "AIRELAYS_MAX_BODY_BYTES": str(8 * 1024 * 1024)}) as running:
+    with serving(
+        log,
+        env={
+            "AIRELAYS_FEED_POLL_SECONDS": "0.05",
+            "AIRELAYS_KEEPALIVE_SECONDS": "1",
+            "AIRELAYS_MAX_BODY_BYTES": str(8 * 1024 * 1024),
+        },
+    ) as running:
         yield running
     text = log.read_text()
     assert "Traceback" not in text, f"the server met an error of its own:\n{text[-4000:]}"
@@ -174,11 +194,28 @@ def owned(people: People) -> dict[str, Any]:
     """One of everything that belongs to Alice, each with a word in it that nobody else may read."""
     token = create_token(people.owner, SECRET_WORD, actor=people.owner)[0]
     record = UsageRecord.objects.create(
-        request_id="req_" + "a" * 32, started_at=clock.now(), user=people.owner, token=token, model=SECRET_WORD, endpoint="chat.completions", streamed=False, status=200,
-        end_reason="completed", usage_source="reported", latency_ms=5,
-    )  # fmt: skip
+        request_id="req_" + "a" * 32,
+        started_at=clock.now(),
+        user=people.owner,
+        token=token,
+        model=SECRET_WORD,
+        endpoint="chat.completions",
+        streamed=False,
+        status=200,
+        end_reason="completed",
+        usage_source="reported",
+        latency_ms=5,
+    )
     upload = Upload.objects.create(
-        file_id="file-alice", user=people.owner, filename=SECRET_WORD, purpose="user_data", size=3, state="stored", storage_name="x", sha256="0" * 64, created_at=clock.now()
+        file_id="file-alice",
+        user=people.owner,
+        filename=SECRET_WORD,
+        purpose="user_data",
+        size=3,
+        state="stored",
+        storage_name="x",
+        sha256="0" * 64,
+        created_at=clock.now(),
     )
     model = Model.objects.create(name=f"{SECRET_WORD}-model")
     ModelPermission.objects.create(model=model, user=people.owner)

@@ -29,7 +29,10 @@ def _show_change(name: str, before: Any, after: Any) -> str:
 
 
 def _changes(kind: str, detail: dict[str, Any]) -> list[tuple[str, list[Any]]]:
-    return [(audit_words.field_label(kind, name), [_show_value(value) for value in pair]) for name, pair in detail.get("changes", {}).items()]
+    return [
+        (audit_words.field_label(kind, name), [_show_value(value) for value in pair])
+        for name, pair in detail.get("changes", {}).items()
+    ]
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -77,9 +80,19 @@ class AuditEventAdmin(ReadOnlyAdmin):
     @display(description=_("what changed"))
     def what(self, event: AuditEvent) -> str:
         detail = event.detail or {}
-        parts = [_show_change(audit_words.field_label(event.target_type, name), *pair) for name, pair in detail.get("changes", {}).items()]
-        parts += [f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}" for row in detail.get("rows", ())]
-        parts += [f"{audit_words.field_label('', name)}: {_show_value(value)}" for name, value in detail.items() if name not in _PARTS and value not in (None, "", [])]
+        parts = [
+            _show_change(audit_words.field_label(event.target_type, name), *pair)
+            for name, pair in detail.get("changes", {}).items()
+        ]
+        parts += [
+            f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}"
+            for row in detail.get("rows", ())
+        ]
+        parts += [
+            f"{audit_words.field_label('', name)}: {_show_value(value)}"
+            for name, value in detail.items()
+            if name not in _PARTS and value not in (None, "", [])
+        ]
         text = ", ".join(parts)
         return text if len(text) <= _MAX_SUMMARY else text[: _MAX_SUMMARY - 1] + "…"
 
@@ -87,7 +100,9 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def where(self, event: AuditEvent) -> str:
         return event.ip or ""
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         """Show one entry, with before and after side by side."""
         event = self.get_object(request, object_id)
         if event is None or request.method != "GET" or not self.has_view_permission(request, event):
@@ -103,7 +118,17 @@ class AuditEventAdmin(ReadOnlyAdmin):
             "did": did,
             "target_type": audit_words.target_label(event.target_type),
             "changes": _changes(event.target_type, detail),
-            "rows": [(f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}", _changes(row["kind"], row)) for row in detail.get("rows", ())],
-            "facts": [(audit_words.field_label("", name), _show_value(value)) for name, value in detail.items() if name not in _PARTS and value not in (None, "")],
+            "rows": [
+                (
+                    f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}",
+                    _changes(row["kind"], row),
+                )
+                for row in detail.get("rows", ())
+            ],
+            "facts": [
+                (audit_words.field_label("", name), _show_value(value))
+                for name, value in detail.items()
+                if name not in _PARTS and value not in (None, "")
+            ],
         }
         return render(request, "admin/accounts/auditevent/event.html", context)

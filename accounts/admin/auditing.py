@@ -83,7 +83,9 @@ class AuditedAdmin:
         rows: list[dict[str, Any]] = getattr(request, "audit_rows", [])
         kind = formset.model._meta.model_name
         for row in getattr(formset, "new_objects", ()):
-            rows.append({"kind": kind, "row": str(row)[:200], "did": "add", "changes": difference({}, field_values(row))})
+            rows.append(
+                {"kind": kind, "row": str(row)[:200], "did": "add", "changes": difference({}, field_values(row))}
+            )
         for row, _ in getattr(formset, "changed_objects", ()):
             changes = difference(before.get(row.pk, {}), field_values(type(row)._default_manager.get(pk=row.pk)))
             if changes:
@@ -103,7 +105,9 @@ class AuditedAdmin:
     def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
         before = getattr(request, "audit_before", {})
         fresh = self.model._default_manager.filter(pk=obj.pk).first()
-        self._write(request, "change", obj, difference(before, field_values(fresh)) if fresh is not None and before else {})
+        self._write(
+            request, "change", obj, difference(before, field_values(fresh)) if fresh is not None and before else {}
+        )
         return super().log_change(request, obj, message)  # type: ignore[misc]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
@@ -119,4 +123,6 @@ class AuditedAdmin:
         if rows:
             detail["rows"] = list(rows)
             rows.clear()
-        AuditEvent.write(f"{row._meta.model_name}.{did}", request.user, row, request.META.get("REMOTE_ADDR") or None, **detail)
+        AuditEvent.write(
+            f"{row._meta.model_name}.{did}", request.user, row, request.META.get("REMOTE_ADDR") or None, **detail
+        )

@@ -62,7 +62,9 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
             changes.full_result_count = changes.result_count
         return changes
 
-    def confirm(self, request: HttpRequest, obj: Model, title: Any, text: Any, button: Any, danger: bool = False) -> HttpResponse:
+    def confirm(
+        self, request: HttpRequest, obj: Model, title: Any, text: Any, button: Any, danger: bool = False
+    ) -> HttpResponse:
         """Return a page that asks for confirmation of an action. It posts to the same URL."""
         context = {
             **self.admin_site.each_context(request),

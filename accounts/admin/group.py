@@ -41,7 +41,9 @@ class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
         """Show permissions as check boxes: the usual pair of lists does not fit on a phone."""
         if db_field.name == "permissions":
             kwargs["widget"] = CheckboxSelectMultiple(attrs={"class": "ar-rights"})
-            kwargs["queryset"] = Permission.objects.filter(content_type__app_label__in=("relay", "accounts", "auth", "socialaccount")).select_related("content_type")
+            kwargs["queryset"] = Permission.objects.filter(
+                content_type__app_label__in=("relay", "accounts", "auth", "socialaccount")
+            ).select_related("content_type")
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     @display(description=_("description"))

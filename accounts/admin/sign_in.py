@@ -67,7 +67,9 @@ class InvitationAdmin(BaseAdmin):
         link = request.build_absolute_uri(f"{reverse('account_signup')}?invitation={code}")
         mailed = False
         if obj.email and settings.MAILS:
-            text = _("You are invited to an account. Open this link, choose a name and a password:\n\n%(link)s\n") % {"link": link}
+            text = _("You are invited to an account. Open this link, choose a name and a password:\n\n%(link)s\n") % {
+                "link": link
+            }
             mailed = bool(send_mail(str(_("Your invitation")), text, None, [obj.email], fail_silently=True))
         context = {
             **self.admin_site.each_context(request),
@@ -109,8 +111,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         super().__init__(*args, **kwargs)
         field = self.fields["provider"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101
-        field.choices = sorted(((one.id, one.name) for one in providers.registry.get_class_list()), key=lambda choice: choice[0] != "openid_connect")
-        self.fields["provider_id"].help_text = _("A word of yours for the addresses of an OIDC server, such as staff. Only for OpenID Connect.")
+        field.choices = sorted(
+            ((one.id, one.name) for one in providers.registry.get_class_list()),
+            key=lambda choice: choice[0] != "openid_connect",
+        )
+        self.fields["provider_id"].help_text = _(
+            "A word of yours for the addresses of an OIDC server, such as staff. Only for OpenID Connect."
+        )
         if self.instance.pk:
             self.initial["server_url"] = self.instance.settings.get("server_url", "")
 
@@ -166,6 +173,17 @@ class ProviderAdmin(BaseAdmin):
     def _audit(self, request: HttpRequest, app: Any, did: str) -> None:
         """Audit a change without comparing fields, since the settings contain the encrypted secret."""
         AuditEvent.write(
-            f"sign-in-provider.{did}", request.user, app, request_ip(request), provider=app.provider, client_id=app.client_id, server=app.settings.get("server_url") or None
+            f"sign-in-provider.{did}",
+            request.user,
+            app,
+            request_ip(request),
+            provider=app.provider,
+            client_id=app.client_id,
+            server=app.settings.get("server_url") or None,
         )
-        self.message_user(request, _("Register the redirect URL at the provider: %(url)s") % {"url": request.build_absolute_uri(self.callback(app))}, messages.INFO)
+        self.message_user(
+            request,
+            _("Register the redirect URL at the provider: %(url)s")
+            % {"url": request.build_absolute_uri(self.callback(app))},
+            messages.INFO,
+        )

@@ -26,7 +26,9 @@ class PasswordState(UnfoldReadOnlyPasswordHashWidget):
         context: dict[str, Any] = super().get_context(name, value, attrs)
         for entry in context["summary"]:
             if entry.get("value"):
-                context["summary"] = [{"label": _("Set, stored as a hash (%(algorithm)s).") % {"algorithm": entry["value"]}}]
+                context["summary"] = [
+                    {"label": _("Set, stored as a hash (%(algorithm)s).") % {"algorithm": entry["value"]}}
+                ]
                 break
         return context
 
@@ -62,7 +64,9 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         rows: QuerySet[User] = super().get_queryset(request)
-        tokens = User.tokens.rel.related_model._default_manager.filter(user=OuterRef("pk"), revoked_at__isnull=True)  # the relay's
+        tokens = User.tokens.rel.related_model._default_manager.filter(
+            user=OuterRef("pk"), revoked_at__isnull=True
+        )  # the relay's
         counted = tokens.order_by().values("user").annotate(n=Count("pk")).values("n")
         return rows.prefetch_related("groups").annotate(live_tokens=Coalesce(Subquery(counted), 0))
 
@@ -76,10 +80,16 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
             return fieldsets
         if may_assign_permissions(request.user):
             hidden = {"is_superuser"}
-            return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
+            return tuple(
+                (title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)})
+                for title, options in fieldsets
+            )
         has_permissions = obj.is_staff or obj.groups.filter(permissions__isnull=False).exists()
         hidden = {"is_staff", "is_superuser"} | ({"groups"} if has_permissions else set())
-        return tuple((title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)}) for title, options in fieldsets)
+        return tuple(
+            (title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)})
+            for title, options in fieldsets
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let staff edit users and themselves. Other staff need more permissions, superusers a superuser.
@@ -110,8 +120,18 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     @admin.action(description=_("Disable, ending what runs"), permissions=["change"])
     def disable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
         """Disable users. Their tokens are refused and running requests end within a second, on every worker."""
-        found = self.switch(request, self._changeable(request, rows).exclude(pk=request.user.pk or 0), "is_active", False, "user.disable")
-        self.message_user(request, _("%(n)d user(s) disabled; what they had running is being ended.") % {"n": len(found)}, messages.SUCCESS)
+        found = self.switch(
+            request,
+            self._changeable(request, rows).exclude(pk=request.user.pk or 0),
+            "is_active",
+            False,
+            "user.disable",
+        )
+        self.message_user(
+            request,
+            _("%(n)d user(s) disabled; what they had running is being ended.") % {"n": len(found)},
+            messages.SUCCESS,
+        )
 
     def _changeable(self, request: HttpRequest, rows: QuerySet[User]) -> QuerySet[User]:
         """Return those of the chosen users that this person may change."""

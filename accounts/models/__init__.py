@@ -5,4 +5,14 @@ from accounts.models.invitation import Invitation
 from accounts.models.limits import LIMIT_FIELDS, Limited
 from accounts.models.user import User
 
-__all__ = ["LIMIT_FIELDS", "AuditEvent", "Change", "ChangeTracked", "ChangeTrackedQuerySet", "GroupSettings", "Invitation", "Limited", "User"]
+__all__ = [
+    "LIMIT_FIELDS",
+    "AuditEvent",
+    "Change",
+    "ChangeTracked",
+    "ChangeTrackedQuerySet",
+    "GroupSettings",
+    "Invitation",
+    "Limited",
+    "User",
+]

@@ -47,7 +47,10 @@ class AuditEvent(models.Model):
         base_manager_name = "objects"
         verbose_name = "audit event"
         ordering = ["-id"]
-        indexes = [models.Index(fields=["target_type", "target_id"], name="audit_of_target"), models.Index(fields=["actor", "-id"], name="audit_of_actor")]
+        indexes = [
+            models.Index(fields=["target_type", "target_id"], name="audit_of_target"),
+            models.Index(fields=["actor", "-id"], name="audit_of_actor"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.actor_name or 'system'} {self.action} {self.target_name}".strip()
@@ -61,7 +64,9 @@ class AuditEvent(models.Model):
         raise Unchangeable
 
     @classmethod
-    def write(cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object) -> AuditEvent:
+    def write(
+        cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object
+    ) -> AuditEvent:
         """Write an entry inside the current transaction. `actor`: a user, or None for the portal itself."""
         person = actor if getattr(actor, "pk", None) else None
         return cls.objects.create(

@@ -67,7 +67,9 @@ def announce(topic: str, keys: Iterable[str] = ("",)) -> None:
     connection = transaction.get_connection()
     here = set(connection.savepoint_ids)
     # Hooks of savepoints outside the current stack do not count: they may still be rolled back alone.
-    queued = {hook for savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Notify) and savepoints <= here}
+    queued = {
+        hook for savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Notify) and savepoints <= here
+    }
     fresh = [notify for notify in dict.fromkeys(_Notify(topic, key) for key in keys) if notify not in queued]
     if not fresh:
         return

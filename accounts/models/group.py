@@ -20,13 +20,26 @@ class GroupSettings(ChangeTracked, Limited):
         decimal_places=6,
         default=Decimal(1),
         validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))],
-        help_text="What members pay, times the price of a model. 1: the price itself. A member of several groups pays the lowest.",
+        help_text=(
+            "What members pay, times the price of a model. 1: the price itself. A member of several groups pays the "
+            "lowest."
+        ),
     )
-    member_rpm = models.PositiveIntegerField("requests a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)])
-    member_tpm = models.PositiveIntegerField("tokens a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)])
-    member_rpd = models.PositiveIntegerField("requests a day of each member", null=True, blank=True, validators=[MinValueValidator(1)])
-    member_concurrency = models.PositiveIntegerField("requests at once of each member", null=True, blank=True, validators=[MinValueValidator(1)])
-    is_default = models.BooleanField("join new users", default=False, help_text="Users created from now on are put into this group.")
+    member_rpm = models.PositiveIntegerField(
+        "requests a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    member_tpm = models.PositiveIntegerField(
+        "tokens a minute of each member", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    member_rpd = models.PositiveIntegerField(
+        "requests a day of each member", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    member_concurrency = models.PositiveIntegerField(
+        "requests at once of each member", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    is_default = models.BooleanField(
+        "join new users", default=False, help_text="Users created from now on are put into this group."
+    )
 
     class Meta:
         verbose_name = verbose_name_plural = "group settings"

@@ -18,13 +18,28 @@ class Invitation(models.Model):
 
     digest = models.CharField(max_length=64, unique=True, editable=False)
     note = models.CharField(_("for whom"), max_length=120, help_text=_("For you: who gets the link."))
-    email = models.EmailField(_("e-mail address"), blank=True, help_text=_("Only for an account with this address. Empty: for any."))
-    groups = models.ManyToManyField(Group, blank=True, related_name="+", verbose_name=_("groups"), help_text=_("Who signs up with it is put into these."))
-    uses = models.PositiveIntegerField(_("accounts"), default=1, validators=[MinValueValidator(1), MaxValueValidator(10_000)], help_text=_("How many may be made with it."))
+    email = models.EmailField(
+        _("e-mail address"), blank=True, help_text=_("Only for an account with this address. Empty: for any.")
+    )
+    groups = models.ManyToManyField(
+        Group,
+        blank=True,
+        related_name="+",
+        verbose_name=_("groups"),
+        help_text=_("Who signs up with it is put into these."),
+    )
+    uses = models.PositiveIntegerField(
+        _("accounts"),
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text=_("How many may be made with it."),
+    )
     used = models.PositiveIntegerField(_("made so far"), default=0, editable=False)
     expires_at = models.DateTimeField(_("valid until"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False
+    )
 
     class Meta:
         verbose_name = _("invitation")

@@ -13,7 +13,9 @@ class Limited(models.Model):
     max_rpm = models.PositiveIntegerField("requests a minute", null=True, blank=True, validators=_SOME)
     max_tpm = models.PositiveIntegerField("tokens a minute", null=True, blank=True, validators=_SOME)
     max_rpd = models.PositiveIntegerField("requests a day", null=True, blank=True, validators=_SOME)
-    max_concurrency = models.PositiveIntegerField("requests at once", null=True, blank=True, validators=_SOME, help_text="A stream counts until it ends.")
+    max_concurrency = models.PositiveIntegerField(
+        "requests at once", null=True, blank=True, validators=_SOME, help_text="A stream counts until it ends."
+    )
 
     class Meta:
         abstract = True

@@ -33,9 +33,18 @@ class User(AbstractUser, Limited):
 
     email = models.EmailField("e-mail address", blank=True)
     notes = models.TextField(_("notes"), blank=True, help_text=_("Seen by staff only."))
-    language = models.CharField(_("language"), max_length=12, choices=language_choices, blank=True, help_text=_("Empty: as the browser asks."))
-    time_zone = models.CharField(_("time zone"), max_length=40, blank=True, help_text=_("Such as Europe/Berlin. Empty: the browser's."))
-    signed_up = models.BooleanField(_("signed up"), default=False, editable=False, help_text=_("Made the account by themselves, so the e-mail address must be confirmed."))
+    language = models.CharField(
+        _("language"), max_length=12, choices=language_choices, blank=True, help_text=_("Empty: as the browser asks.")
+    )
+    time_zone = models.CharField(
+        _("time zone"), max_length=40, blank=True, help_text=_("Such as Europe/Berlin. Empty: the browser's.")
+    )
+    signed_up = models.BooleanField(
+        _("signed up"),
+        default=False,
+        editable=False,
+        help_text=_("Made the account by themselves, so the e-mail address must be confirmed."),
+    )
 
     objects: ClassVar[UserManager] = UserManager()
 

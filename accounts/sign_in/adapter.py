@@ -51,7 +51,9 @@ def use_invitation(request: HttpRequest) -> None:
 
 def may_sign_up(request: HttpRequest) -> bool:
     """Whether a visitor may sign up."""
-    return settings.CONFIG.signup == "open" or (settings.CONFIG.signup == "invitation" and invitation_of(request) is not None)
+    return settings.CONFIG.signup == "open" or (
+        settings.CONFIG.signup == "invitation" and invitation_of(request) is not None
+    )
 
 
 def check_signup_email(request: HttpRequest, email: str) -> None:

@@ -47,4 +47,7 @@ class PreferencesForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic
         language, zone = self.fields["language"], self.fields["time_zone"]
         assert isinstance(language, forms.ChoiceField) and isinstance(zone, forms.ChoiceField)  # noqa: S101
         language.choices = [("", _("As the browser asks")), *settings.LANGUAGES]
-        zone.choices = [("", _("The browser's")), *((name, name.replace("_", " ")) for name in sorted(available_timezones()) if "/" in name or name == "UTC")]
+        zone.choices = [
+            ("", _("The browser's")),
+            *((name, name.replace("_", " ")) for name in sorted(available_timezones()) if "/" in name or name == "UTC"),
+        ]

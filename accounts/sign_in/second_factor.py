@@ -22,7 +22,14 @@ class SecondFactorMiddleware(MiddlewareMixin):
     """Redirects staff without the required second factor from the admin to its set-up."""
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        if request.path.startswith("/admin/") and request.user.is_authenticated and request.user.is_staff and not has_required_factor(request.user):
-            messages.warning(request, _("The administration of this portal needs a second factor. Set one up here, then go on."))
+        if (
+            request.path.startswith("/admin/")
+            and request.user.is_authenticated
+            and request.user.is_staff
+            and not has_required_factor(request.user)
+        ):
+            messages.warning(
+                request, _("The administration of this portal needs a second factor. Set one up here, then go on.")
+            )
             return redirect("mfa_index")
         return None

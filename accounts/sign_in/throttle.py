@@ -32,12 +32,25 @@ def throttled(view: View, group: str, **rates: str) -> View:
         if request.method == "POST":
             # All counters grow, whichever refuses, so that an address cannot try one name after the other.
             limited = [
-                is_ratelimited(request, group=f"{group}:{name}", key="ip" if name == "ip" else f"post:{name}", rate=rate, method="POST", increment=True)
+                is_ratelimited(
+                    request,
+                    group=f"{group}:{name}",
+                    key="ip" if name == "ip" else f"post:{name}",
+                    rate=rate,
+                    method="POST",
+                    increment=True,
+                )
                 for name, rate in rates.items()
                 if name == "ip" or request.POST.get(name)
             ]
             if any(limited):
-                AuditEvent.write(f"{group}.limited", None, None, request.META.get("REMOTE_ADDR"), name=request.POST.get("login", "")[:150])
+                AuditEvent.write(
+                    f"{group}.limited",
+                    None,
+                    None,
+                    request.META.get("REMOTE_ADDR"),
+                    name=request.POST.get("login", "")[:150],
+                )
                 return too_many_attempts(request)
         return view(request, *args, **kwargs)
 

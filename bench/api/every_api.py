@@ -9,7 +9,13 @@ from typing import Any
 
 from tests.support.upstream import USAGE, Call, Upstream, completion, hello
 
-_USED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 16}
+_USED = {
+    "input_tokens": 9,
+    "input_tokens_details": {"cached_tokens": 0},
+    "output_tokens": 7,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 16,
+}
 _RESPONSE: dict[str, Any] = {
     "id": "resp_1",
     "object": "response",
@@ -34,8 +40,17 @@ _ANSWERS: dict[str, Any] = {
     "/responses": _RESPONSE,
     "/compact": {**_RESPONSE, "object": "response.compaction"},
     "/input_tokens": {"object": "response.input_tokens", "input_tokens": 3},
-    "/embeddings": {"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}},
-    "/moderations": {"id": "m", "model": "m", "results": [{"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}]},
+    "/embeddings": {
+        "object": "list",
+        "model": "m",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    },
+    "/moderations": {
+        "id": "m",
+        "model": "m",
+        "results": [{"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}],
+    },
     "/generations": {"created": 1, "data": [{"b64_json": "AA=="}]},
     "/edits": {"created": 1, "data": [{"b64_json": "AA=="}]},
     "/variations": {"created": 1, "data": [{"url": "x"}]},
@@ -62,7 +77,11 @@ async def every_api(call: Call) -> None:
             await call.event({"type": f"response.{kind}", "sequence_number": number, "response": _RESPONSE})
         await call.end()
     elif streamed and tail in {"/generations", "/edits", "/transcriptions"}:
-        kind = {"/generations": "image_generation.completed", "/edits": "image_edit.completed", "/transcriptions": "transcript.text.done"}[tail]
+        kind = {
+            "/generations": "image_generation.completed",
+            "/edits": "image_edit.completed",
+            "/transcriptions": "transcript.text.done",
+        }[tail]
         await call.open_stream()
         for _ in range(int(call.json.get("n") or 1)):
             await call.event({"type": kind, "text": "x", "b64_json": "AA=="})

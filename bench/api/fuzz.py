@@ -22,9 +22,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     seconds: int = parser.parse_args().seconds
     with tempfile.TemporaryDirectory(prefix="airelays-fuzz-") as folder:
-        env = {**os.environ, "AIRELAYS_DATA_DIR": folder, "AIRELAYS_DATABASE_URL": "", "AIRELAYS_JOBS": "false", "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+        env = {
+            **os.environ,
+            "AIRELAYS_DATA_DIR": folder,
+            "AIRELAYS_DATABASE_URL": "",
+            "AIRELAYS_JOBS": "false",
+            "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1",
+        }
         upstream_port, port, log = free_port(), free_port(), Path(folder) / "log"
-        upstream = subprocess.Popen([sys.executable, "-m", "bench.api.every_api", str(upstream_port)], cwd=ROOT, env=env)
+        upstream = subprocess.Popen(
+            [sys.executable, "-m", "bench.api.every_api", str(upstream_port)], cwd=ROOT, env=env
+        )
         token = portal(env, f"http://127.0.0.1:{upstream_port}/v1")
         process = start(port, env, log)
         try:

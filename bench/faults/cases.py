@@ -35,7 +35,11 @@ class ClientAnswer:
     @property
     def events(self) -> list[str]:
         """The payloads of a stream."""
-        return [line[5:].strip() for line in self.body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n") if line.startswith("data:")]
+        return [
+            line[5:].strip()
+            for line in self.body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+            if line.startswith("data:")
+        ]
 
     @property
     def done(self) -> bool:
@@ -60,7 +64,11 @@ class ClientAnswer:
     @property
     def error(self) -> dict[str, Any]:
         """The error object of a refusal or of a stream's last event; empty when there is none."""
-        for text in [self.body.decode("utf-8", "replace")] if not self.events else [event for event in self.events if event != "[DONE]"][::-1]:
+        for text in (
+            [self.body.decode("utf-8", "replace")]
+            if not self.events
+            else [event for event in self.events if event != "[DONE]"][::-1]
+        ):
             try:
                 found = json.loads(text).get("error")
             except (ValueError, AttributeError):
@@ -122,7 +130,13 @@ def cut_off(seen: ClientAnswer) -> str:
         return f"status {seen.status}"
     if seen.done or "[DONE]" in seen.events:
         return "[DONE], as if it were complete"
-    return "" if seen.error.get("message") else "ends without an error, as if it were complete" if not seen.broken else "no error event, only a broken connection"
+    return (
+        ""
+        if seen.error.get("message")
+        else "ends without an error, as if it were complete"
+        if not seen.broken
+        else "no error event, only a broken connection"
+    )
 
 
 def within(check: FaultCheck, seconds: float) -> FaultCheck:
@@ -135,16 +149,32 @@ def within(check: FaultCheck, seconds: float) -> FaultCheck:
 # -- scripts of upstreams ----------------------------------------------------------------------------------------------
 
 
-def answer_with(status: int, body: object = None, headers: dict[str, str] | Callable[[], dict[str, str]] | None = None) -> Script:
+def answer_with(
+    status: int, body: object = None, headers: dict[str, str] | Callable[[], dict[str, str]] | None = None
+) -> Script:
     async def script(call: Call) -> None:
         sent = headers() if callable(headers) else headers
-        await call.reply(status, {"error": {"message": "mock fault", "type": "mock_error", "param": None, "code": "mock"}} if body is None else body, sent)
+        await call.reply(
+            status,
+            {"error": {"message": "mock fault", "type": "mock_error", "param": None, "code": "mock"}}
+            if body is None
+            else body,
+            sent,
+        )
 
     return script
 
 
-def answer_error(status: int, code: str, message: str = "mock fault", headers: dict[str, str] | Callable[[], dict[str, str]] | None = None, **more: Any) -> Script:
-    return answer_with(status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code, **more}}, headers)
+def answer_error(
+    status: int,
+    code: str,
+    message: str = "mock fault",
+    headers: dict[str, str] | Callable[[], dict[str, str]] | None = None,
+    **more: Any,
+) -> Script:
+    return answer_with(
+        status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code, **more}}, headers
+    )
 
 
 async def reset(call: Call) -> None:
@@ -218,7 +248,11 @@ async def split_utf8(call: Call) -> None:
 
 
 def intact_utf8(seen: ClientAnswer) -> str:
-    return "" if seen.status == 200 and seen.text == "Grüße, 世界 🌍" and seen.done else f"status {seen.status}, the text is {seen.text[:40]!r}"
+    return (
+        ""
+        if seen.status == 200 and seen.text == "Grüße, 世界 🌍" and seen.done
+        else f"status {seen.status}, the text is {seen.text[:40]!r}"
+    )
 
 
 async def huge_event(call: Call) -> None:
@@ -231,18 +265,29 @@ async def huge_event(call: Call) -> None:
 
 
 def intact_huge(seen: ClientAnswer) -> str:
-    return "" if seen.status == 200 and len(seen.text) == 20_000_000 and seen.done else f"status {seen.status}, {len(seen.text)} characters"
+    return (
+        ""
+        if seen.status == 200 and len(seen.text) == 20_000_000 and seen.done
+        else f"status {seen.status}, {len(seen.text)} characters"
+    )
 
 
 async def gzip_cut(call: Call) -> None:
     data = gzip.compress(json.dumps(completion()).encode())
-    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    await call.raw(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: "
+        f"{len(data)}\r\n\r\n".encode()
+        + data[: len(data) // 2]
+    )
     call.cut()
 
 
 async def plain_cut(call: Call) -> None:
     data = json.dumps(completion()).encode()
-    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    await call.raw(
+        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+        + data[: len(data) // 2]
+    )
     await asyncio.sleep(0.05)
     call.cut()
 
@@ -263,7 +308,10 @@ async def slow_stream(call: Call) -> None:
 
 async def half_a_plain_answer(call: Call) -> None:
     data = json.dumps(completion()).encode()
-    await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data[:100])
+    await call.raw(
+        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+        + data[:100]
+    )
     await call.closed_event()
 
 
@@ -293,9 +341,15 @@ _RESETS: Final[dict[str, Script]] = {
     "retry-after": answer_error(429, "rate_limit_exceeded", headers={"retry-after": str(WAIT)}),
     "retry-after-ms": answer_error(429, "rate_limit_exceeded", headers={"retry-after-ms": str(WAIT * 1000)}),
     "HTTP date": answer_error(429, "rate_limit_exceeded", headers=_date),
-    "Go duration": answer_error(429, "rate_limit_exceeded", headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"0m{WAIT}s"}),
+    "Go duration": answer_error(
+        429,
+        "rate_limit_exceeded",
+        headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"0m{WAIT}s"},
+    ),
     "RFC 3339": answer_error(429, "rate_limit_error", headers=_rfc3339),
-    "epoch": answer_error(429, "rate_limit_exceeded", headers=lambda: {"x-ratelimit-reset": str(int((time.time() + WAIT) * 1000))}),
+    "epoch": answer_error(
+        429, "rate_limit_exceeded", headers=lambda: {"x-ratelimit-reset": str(int((time.time() + WAIT) * 1000))}
+    ),
     "words": answer_error(429, "rate_limit_exceeded", f"Rate limit reached. Please try again in {WAIT}.0s."),
     "RetryInfo": answer_with(
         429,
@@ -313,41 +367,130 @@ _SPARE: Final = "the whole answer, from the other upstream"
 
 CASES: Final = (
     Case("connection refused", healthy, complete, _SPARE, spare=True, where="refused", outcome="transient"),
-    Case("connection refused, no other", healthy, refused_with(502, 503, 500), "502 with an error object", where="refused", outcome="transient", ends="upstream_error"),
+    Case(
+        "connection refused, no other",
+        healthy,
+        refused_with(502, 503, 500),
+        "502 with an error object",
+        where="refused",
+        outcome="transient",
+        ends="upstream_error",
+    ),
     Case("TLS error", healthy, complete, _SPARE, spare=True, where="tls", outcome="transient"),
     Case("401", answer_error(401, "invalid_api_key"), complete, _SPARE, spare=True, outcome="key_dead"),
     Case(
-        "401, no other", answer_error(401, "invalid_api_key"), refused_with(502, 503), "502, never 401: the client's own token is fine", outcome="key_dead", ends="upstream_error"
+        "401, no other",
+        answer_error(401, "invalid_api_key"),
+        refused_with(502, 503),
+        "502, never 401: the client's own token is fine",
+        outcome="key_dead",
+        ends="upstream_error",
     ),
     Case("402", answer_error(402, "x"), complete, _SPARE, spare=True, outcome="billing"),
     Case("403", answer_error(403, "x"), complete, _SPARE, spare=True, outcome="key_forbidden_model"),
     Case("404", answer_error(404, "model_not_found"), complete, _SPARE, spare=True, outcome="key_forbidden_model"),
-    *(Case(f"429, {name}", script, complete, _SPARE, spare=True, outcome="rate", waits=True) for name, script in _RESETS.items()),
+    *(
+        Case(f"429, {name}", script, complete, _SPARE, spare=True, outcome="rate", waits=True)
+        for name, script in _RESETS.items()
+    ),
     Case(
-        "429, no other", _RESETS["retry-after"], refused_with(429, retry_after=True), "429 with the upstream's own Retry-After", outcome="rate", waits=True, ends="upstream_error"
+        "429, no other",
+        _RESETS["retry-after"],
+        refused_with(429, retry_after=True),
+        "429 with the upstream's own Retry-After",
+        outcome="rate",
+        waits=True,
+        ends="upstream_error",
     ),
     Case("500", answer_error(500, "x"), complete, _SPARE, spare=True, outcome="transient"),
     Case("500 on a stream", answer_error(500, "x"), complete, _SPARE, spare=True, stream=True, outcome="transient"),
     Case("503", answer_error(503, "x"), complete, _SPARE, spare=True, outcome="overload"),
     Case("529", answer_error(529, "overloaded_error"), complete, _SPARE, spare=True, outcome="overload"),
-    Case("HTML 502", answer_with(502, b"<html><h1>502 Bad Gateway</h1></html>", {"content-type": "text/html"}), complete, _SPARE, spare=True, outcome="transient"),
-    Case("HTML 200", answer_with(200, b"<html>Welcome</html>", {"content-type": "text/html"}), complete, _SPARE, spare=True, outcome="transient"),
-    Case("200 with an error body", answer_error(200, "server_error"), complete, _SPARE, spare=True, outcome="transient"),
+    Case(
+        "HTML 502",
+        answer_with(502, b"<html><h1>502 Bad Gateway</h1></html>", {"content-type": "text/html"}),
+        complete,
+        _SPARE,
+        spare=True,
+        outcome="transient",
+    ),
+    Case(
+        "HTML 200",
+        answer_with(200, b"<html>Welcome</html>", {"content-type": "text/html"}),
+        complete,
+        _SPARE,
+        spare=True,
+        outcome="transient",
+    ),
+    Case(
+        "200 with an error body", answer_error(200, "server_error"), complete, _SPARE, spare=True, outcome="transient"
+    ),
     Case("empty 200", answer_with(200, b""), complete, _SPARE, spare=True, outcome="transient"),
-    Case("empty 200 on a stream", answer_with(200, b"", {"content-type": "text/event-stream"}), complete, _SPARE, spare=True, stream=True, outcome="transient"),
+    Case(
+        "empty 200 on a stream",
+        answer_with(200, b"", {"content-type": "text/event-stream"}),
+        complete,
+        _SPARE,
+        spare=True,
+        stream=True,
+        outcome="transient",
+    ),
     Case("malformed JSON", answer_with(200, b'{"choices": [{"mess'), complete, _SPARE, spare=True, outcome="transient"),
     Case("error as first event", error_as_first_event, complete, _SPARE, spare=True, stream=True, outcome="transient"),
-    Case("redirect", answer_with(302, b"", {"location": "http://127.0.0.1:9/v1"}), complete, _SPARE, spare=True, outcome="config"),
+    Case(
+        "redirect",
+        answer_with(302, b"", {"location": "http://127.0.0.1:9/v1"}),
+        complete,
+        _SPARE,
+        spare=True,
+        outcome="config",
+    ),
     Case("gzip cut", gzip_cut, complete, _SPARE, spare=True, outcome="transient"),
     Case("plain answer cut", plain_cut, complete, _SPARE, spare=True, outcome="unanswered"),
     Case("reset", reset, complete, _SPARE, spare=True, outcome="unanswered"),
-    Case("slow first byte", silent, within(complete, IDLE + 2), f"{_SPARE}, after the first-byte timeout", spare=True, outcome="timeout", retry="always"),
-    Case("slow first byte, no other", silent, within(refused_with(504, 408), IDLE + 2), "504 (or 408) after the first-byte timeout", outcome="timeout", ends="timeout"),
-    Case("stall mid-stream", stall, within(cut_off, IDLE + 2), "an error event after the idle timeout, no [DONE]", stream=True, ends="timeout"),
+    Case(
+        "slow first byte",
+        silent,
+        within(complete, IDLE + 2),
+        f"{_SPARE}, after the first-byte timeout",
+        spare=True,
+        outcome="timeout",
+        retry="always",
+    ),
+    Case(
+        "slow first byte, no other",
+        silent,
+        within(refused_with(504, 408), IDLE + 2),
+        "504 (or 408) after the first-byte timeout",
+        outcome="timeout",
+        ends="timeout",
+    ),
+    Case(
+        "stall mid-stream",
+        stall,
+        within(cut_off, IDLE + 2),
+        "an error event after the idle timeout, no [DONE]",
+        stream=True,
+        ends="timeout",
+    ),
     Case("cut mid-stream", cut_mid_stream, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
-    Case("end without terminal event", end_without_terminal, cut_off, "an error event, no [DONE]", stream=True, ends="truncated"),
+    Case(
+        "end without terminal event",
+        end_without_terminal,
+        cut_off,
+        "an error event, no [DONE]",
+        stream=True,
+        ends="truncated",
+    ),
     Case("cut after terminal event", cut_after_terminal, complete, "the whole answer and [DONE]", stream=True),
-    Case("error mid-stream", error_mid_stream, cut_off, "the upstream's error, no [DONE]", stream=True, ends="upstream_error"),
+    Case(
+        "error mid-stream",
+        error_mid_stream,
+        cut_off,
+        "the upstream's error, no [DONE]",
+        stream=True,
+        ends="upstream_error",
+    ),
     Case("malformed event", malformed_event, complete, "the events before and after it, and [DONE]", stream=True),
     Case("UTF-8 split", split_utf8, intact_utf8, "the same characters", stream=True),
     Case("20 MB event", huge_event, intact_huge, "every byte of it", stream=True),

@@ -43,7 +43,9 @@ class FaultEvent:
 
 
 def body_of(model: str, stream: bool) -> bytes:
-    return json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "Say hello."}]}).encode()
+    return json.dumps(
+        {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Say hello."}]}
+    ).encode()
 
 
 def raw(target: FaultTarget, model: str, stream: bool) -> socket.socket:
@@ -52,7 +54,8 @@ def raw(target: FaultTarget, model: str, stream: bool) -> socket.socket:
     body = body_of(model, stream)
     found = socket.create_connection((parts.hostname or "", parts.port or 80), 10)
     found.sendall(
-        f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {target.token}\r\ncontent-type: application/json\r\n"
+        f"POST {parts.path}/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer "
+        f"{target.token}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n".encode()
         + body
     )
@@ -66,7 +69,14 @@ def ask(target: FaultTarget, model: str, stream: bool = False, timeout: float = 
     headers = {"authorization": f"Bearer {target.token}", "content-type": "application/json"}
     pieces: list[bytes] = []
     try:
-        with httpx.stream("POST", f"{target.base_url}/chat/completions", content=body_of(model, stream), headers=headers, timeout=timeout, trust_env=False) as answer:
+        with httpx.stream(
+            "POST",
+            f"{target.base_url}/chat/completions",
+            content=body_of(model, stream),
+            headers=headers,
+            timeout=timeout,
+            trust_env=False,
+        ) as answer:
             seen.status, seen.headers = answer.status_code, dict(answer.headers)
             for piece in answer.iter_bytes():
                 pieces.append(piece)
@@ -79,7 +89,9 @@ def ask(target: FaultTarget, model: str, stream: bool = False, timeout: float = 
 # -- clients that disconnect -------------------------------------------------------------------------------------------
 
 
-def _disconnects(model: str, stream: bool, after: float, until_read: bool, ends: str) -> Callable[[FaultTarget, Upstream], str]:
+def _disconnects(
+    model: str, stream: bool, after: float, until_read: bool, ends: str
+) -> Callable[[FaultTarget, Upstream], str]:
     def run(target: FaultTarget, upstream: Upstream) -> str:
         before = upstream.count(model)
         connection = raw(target, model, stream)
@@ -88,7 +100,9 @@ def _disconnects(model: str, stream: bool, after: float, until_read: bool, ends:
         request_id = ""
         if until_read:
             head = connection.recv(65536).decode("latin-1").lower()
-            request_id = next((line.split(":", 1)[1].strip() for line in head.split("\r\n") if line.startswith("x-request-id:")), "")
+            request_id = next(
+                (line.split(":", 1)[1].strip() for line in head.split("\r\n") if line.startswith("x-request-id:")), ""
+            )
         time.sleep(after)
         connection.close()
         left = time.monotonic()
@@ -125,7 +139,11 @@ def _disconnects_at_end(target: FaultTarget, upstream: Upstream) -> str:
         return "" if b"[DONE]" in data else "no [DONE]"
     if not _until(lambda: bool(_records(target, "fault-leaves-at-end")), 10):
         return "no record"
-    return "" if _records(target, "fault-leaves-at-end") == ["completed"] else f"the record says {_records(target, 'fault-leaves-at-end')}"
+    return (
+        ""
+        if _records(target, "fault-leaves-at-end") == ["completed"]
+        else f"the record says {_records(target, 'fault-leaves-at-end')}"
+    )
 
 
 def _never_reads(target: FaultTarget, upstream: Upstream) -> str:
@@ -191,7 +209,13 @@ def restart(target: FaultTarget) -> None:
 
 def verify_ledger(target: FaultTarget) -> str:
     """Run `ledger verify`; returns its last line when it finds a difference."""
-    done = subprocess.run([sys.executable, "manage.py", "ledger", "verify"], cwd=ROOT, env={**os.environ, **target.env}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "ledger", "verify"],
+        cwd=ROOT,
+        env={**os.environ, **target.env},
+        capture_output=True,
+        text=True,
+    )
     return "" if done.returncode == 0 else f"the books differ: {done.stdout.strip().splitlines()[-1]}"
 
 
@@ -216,9 +240,15 @@ def _database_away(target: FaultTarget, upstream: Upstream) -> str:
     stop.set()
     for thread in threads:
         thread.join(40)
-    wrong = [one for one in seen if fault_cases.complete(one) and fault_cases.refused_with(503, code="relay_unavailable", retry_after=True)(one)]
+    wrong = [
+        one
+        for one in seen
+        if fault_cases.complete(one) and fault_cases.refused_with(503, code="relay_unavailable", retry_after=True)(one)
+    ]
     if wrong:
-        return f"{len(wrong)} of {len(seen)}: status {wrong[0].status} {wrong[0].broken} {wrong[0].error.get('code', '')}"
+        return (
+            f"{len(wrong)} of {len(seen)}: status {wrong[0].status} {wrong[0].broken} {wrong[0].error.get('code', '')}"
+        )
     answered = [one.headers["x-request-id"] for one in seen if not fault_cases.complete(one)]
     missing = [one for one in answered if target.record(one, 20) is None]
     if missing or fault_cases.complete(seen[-1]):
@@ -281,9 +311,36 @@ EVENTS = (
         _disconnects("fault-leaves-plain", False, 0.5, False, "client_gone"),
         {"fault-leaves-plain": _CASES.half_a_plain_answer},
     ),
-    FaultEvent("client leaves during a stream", _UPSTREAM_CLOSED, _disconnects("fault-leaves-stream", True, 0.3, True, "client_gone"), {"fault-leaves-stream": _CASES.slow_stream}),
-    FaultEvent("client leaves at the end", "a record of a completed answer", _disconnects_at_end, {"fault-leaves-at-end": _CASES.healthy}),
-    FaultEvent("client never reads", "others served, memory flat", _never_reads, {"fault-never-reads": _CASES.endless, "fault-beside": _CASES.healthy}),
-    FaultEvent("kill -9", "every whole answer has one record; the books balance", _kill, {"fault-beside": _CASES.healthy}, needs_database=True),
-    FaultEvent("database away for 10 s", "whole answers, or 503 with Retry-After; nothing lost", _database_away, {"fault-beside": _CASES.healthy}, needs_database=True),
+    FaultEvent(
+        "client leaves during a stream",
+        _UPSTREAM_CLOSED,
+        _disconnects("fault-leaves-stream", True, 0.3, True, "client_gone"),
+        {"fault-leaves-stream": _CASES.slow_stream},
+    ),
+    FaultEvent(
+        "client leaves at the end",
+        "a record of a completed answer",
+        _disconnects_at_end,
+        {"fault-leaves-at-end": _CASES.healthy},
+    ),
+    FaultEvent(
+        "client never reads",
+        "others served, memory flat",
+        _never_reads,
+        {"fault-never-reads": _CASES.endless, "fault-beside": _CASES.healthy},
+    ),
+    FaultEvent(
+        "kill -9",
+        "every whole answer has one record; the books balance",
+        _kill,
+        {"fault-beside": _CASES.healthy},
+        needs_database=True,
+    ),
+    FaultEvent(
+        "database away for 10 s",
+        "whole answers, or 503 with Retry-After; nothing lost",
+        _database_away,
+        {"fault-beside": _CASES.healthy},
+        needs_database=True,
+    ),
 )

@@ -40,7 +40,12 @@ def redis_gone(urls: UpstreamUrls, folder: Path, faulty: Upstream) -> tuple[str,
         portal((), [_MODEL], urls, folder, redis=f"redis://127.0.0.1:{port}/0") as target,
     ):
         made = subprocess.run(
-            [sys.executable, "manage.py", "shell", "-v", "0", "-c", _FREE], cwd=ROOT, env={**os.environ, **target.env}, capture_output=True, text=True, check=True
+            [sys.executable, "manage.py", "shell", "-v", "0", "-c", _FREE],
+            cwd=ROOT,
+            env={**os.environ, **target.env},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         free = FaultTarget("portal", target.base_url, made.stdout.split()[-1])
         time.sleep(1)

@@ -75,7 +75,13 @@ def upstreams(ports: list[int]) -> Iterator[tuple[Upstream, Upstream, UpstreamUr
     thread = threading.Thread(target=no_tls, daemon=True)
     thread.start()
     try:
-        yield faulty, spare, UpstreamUrls(faulty.base_url, spare.base_url, f"http://127.0.0.1:{ports[3]}/v1", f"https://127.0.0.1:{ports[2]}/v1")
+        yield (
+            faulty,
+            spare,
+            UpstreamUrls(
+                faulty.base_url, spare.base_url, f"http://127.0.0.1:{ports[3]}/v1", f"https://127.0.0.1:{ports[2]}/v1"
+            ),
+        )
     finally:
         stop.set()
         thread.join()
@@ -126,16 +132,31 @@ def run_target(target: FaultTarget, faulty: Upstream, only: str, show: bool = Tr
         result = judge(target, item) if isinstance(item, Case) else run_event(target, item, faulty)
         found.append(result)
         if show:
-            print(f"{target.name:10} {result.mark:5} {result.case:45} {result.wrong or result.skipped or result.expected}", flush=True)
+            print(
+                f"{target.name:10} {result.mark:5} {result.case:45} "
+                f"{result.wrong or result.skipped or result.expected}",
+                flush=True,
+            )
     if target.query is not None and not only:
         wrong = verify_ledger(target)
         held = target.query("SELECT coalesce(sum(amount), 0) FROM relay_reservation")[0][0]
-        found.append(FaultResult("books after all of it", "`ledger verify` clean", wrong or ("" if held < 10**9 else f"{held} nano-USD still held")))
-        print(f"{target.name:10} {found[-1].mark:5} {found[-1].case:45} {found[-1].wrong or found[-1].expected}", flush=True)
+        found.append(
+            FaultResult(
+                "books after all of it",
+                "`ledger verify` clean",
+                wrong or ("" if held < 10**9 else f"{held} nano-USD still held"),
+            )
+        )
+        print(
+            f"{target.name:10} {found[-1].mark:5} {found[-1].case:45} {found[-1].wrong or found[-1].expected}",
+            flush=True,
+        )
     return found
 
 
-def run_named(name: str, server: str, others: list[str], urls: UpstreamUrls, folder: Path, faulty: Upstream, only: str) -> tuple[str, list[FaultResult]]:
+def run_named(
+    name: str, server: str, others: list[str], urls: UpstreamUrls, folder: Path, faulty: Upstream, only: str
+) -> tuple[str, list[FaultResult]]:
     """Test one target: `portal`, `postgresql` (the portal with that database) or `litellm`."""
     if name == "litellm":
         with fault_targets.litellm(CASES, others, urls, folder / name) as target:
@@ -146,8 +167,12 @@ def run_named(name: str, server: str, others: list[str], urls: UpstreamUrls, fol
         found = run_target(target, faulty, only)
     if name == "portal" and (not only or only.lower() in "redis gone"):
         wrong, skipped = redis_gone(urls, folder / "redis", faulty)
-        found.append(FaultResult("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped))
-        print(f"{'portal':10} {found[-1].mark:5} {'Redis gone':45} {wrong or skipped or found[-1].expected}", flush=True)
+        found.append(
+            FaultResult("Redis gone", "503 with Retry-After for those with limits; the others served", wrong, skipped)
+        )
+        print(
+            f"{'portal':10} {found[-1].mark:5} {'Redis gone':45} {wrong or skipped or found[-1].expected}", flush=True
+        )
     return ("portal, PostgreSQL" if database else "portal, SQLite"), found
 
 
@@ -160,22 +185,46 @@ def markdown(results: dict[str, list[FaultResult]]) -> str:
         for result in found:
             by_case.setdefault(result.case, {})[name] = result
     for case, columns in by_case.items():
-        cells = [f"**fails**: {column.wrong}" if (column := columns.get(name)) and column.wrong else column.mark if column else "—" for name in names]
-        lines.append(f"| {case} | {next(iter(columns.values())).expected} | " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
-    totals = [f"{sum(1 for one in found if one.mark == 'pass')} of {sum(1 for one in found if not one.skipped)}" for found in results.values()]
+        cells = [
+            f"**fails**: {column.wrong}"
+            if (column := columns.get(name)) and column.wrong
+            else column.mark
+            if column
+            else "—"
+            for name in names
+        ]
+        lines.append(
+            f"| {case} | {next(iter(columns.values())).expected} | "
+            + " | ".join(cell.replace("|", "/") for cell in cells)
+            + " |"
+        )
+    totals = [
+        f"{sum(1 for one in found if one.mark == 'pass')} of {sum(1 for one in found if not one.skipped)}"
+        for found in results.values()
+    ]
     return "\n".join([*lines, "| **passed** | | " + " | ".join(totals) + " |"]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", default="portal")
-    parser.add_argument("--database", default="", help="postgresql://… of a server on which the target “postgresql” gets a database of its own")
+    parser.add_argument(
+        "--database",
+        default="",
+        help="postgresql://… of a server on which the target “postgresql” gets a database of its own",
+    )
     parser.add_argument("--only", default="", help="cases whose name has these words")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
     parser.add_argument("--base-url", default="", help="another gateway, as it runs")
     parser.add_argument("--token", default="")
-    parser.add_argument("--ports", default="", help="of the faulty upstream, the spare, the one without TLS, the one where nobody answers")
-    parser.add_argument("--list", action="store_true", help="print the models that another gateway must know, and where")
+    parser.add_argument(
+        "--ports",
+        default="",
+        help="of the faulty upstream, the spare, the one without TLS, the one where nobody answers",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the models that another gateway must know, and where"
+    )
     options = parser.parse_args()
     ports = [int(port) for port in options.ports.split(",")] if options.ports else [free_port() for _ in range(4)]
     others = sorted({model for event in EVENTS for model in event.models})
@@ -192,14 +241,19 @@ def main() -> None:
     with upstreams(ports) as (faulty, _, urls), tempfile.TemporaryDirectory(prefix="airelays-faults-") as name:
         folder = Path(name)
         if options.base_url:
-            results["gateway"] = run_target(FaultTarget("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only)
+            results["gateway"] = run_target(
+                FaultTarget("gateway", options.base_url.rstrip("/"), options.token), faulty, options.only
+            )
         else:
             for target_name in options.targets.split(","):
                 label, found = run_named(target_name, options.database, others, urls, folder, faulty, options.only)
                 results[label] = found
     for label, found in results.items():
         failed = [result.case for result in found if result.wrong]
-        print(f"{label}: {sum(1 for result in found if result.mark == 'pass')} passed, {len(failed)} failed, {sum(1 for result in found if result.skipped)} not tried")
+        print(
+            f"{label}: {sum(1 for result in found if result.mark == 'pass')} passed, {len(failed)} failed, "
+            f"{sum(1 for result in found if result.skipped)} not tried"
+        )
     print(f"{time.monotonic() - began:.0f} s")
     if options.markdown:
         options.markdown.write_text(markdown(results))

@@ -1,4 +1,5 @@
-"""Prepares a portal for the fault tests: `python -m bench.faults.setup FILE`. Prints the token of a user with a balance.
+"""Prepares a portal for the fault tests: `python -m bench.faults.setup FILE`. Prints the token of a user with a
+balance.
 
 Every case has its own channels, so that the cooldowns of one case do not affect the next.
 """
@@ -45,7 +46,9 @@ def main(file: Path) -> str:
 
 
 def add(model: Model, name: str, base: str, priority: int, retry: str) -> None:
-    channel = Channel.objects.create(name=name, provider="openai", base_url=base, priority=priority, retry_unanswered=retry)
+    channel = Channel.objects.create(
+        name=name, provider="openai", base_url=base, priority=priority, retry_unanswered=retry
+    )
     key = ApiKey(channel=channel)
     key.set_secret(f"sk-upstream-of-{name.replace(' ', '-').replace(',', '')}-0123456789")
     key.save()

@@ -73,7 +73,9 @@ class FaultTarget:
 
 
 @contextmanager
-def portal(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, folder: Path, database: str = "", redis: str = "") -> Iterator[FaultTarget]:
+def portal(
+    cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, folder: Path, database: str = "", redis: str = ""
+) -> Iterator[FaultTarget]:
     """Start this portal. `others`: further scripted models, without a spare."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -88,15 +90,33 @@ def portal(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, fol
     }
     wanted = {
         "spare": urls.spare,
-        "models": [{"name": model_of(case.name), "base": urls.of(case), "spare": case.spare, "retry": case.retry} for case in cases]
+        "models": [
+            {"name": model_of(case.name), "base": urls.of(case), "spare": case.spare, "retry": case.retry}
+            for case in cases
+        ]
         + [{"name": name, "base": urls.faulty, "spare": False, "retry": "broken"} for name in others],
     }
     (folder / "wanted.json").write_text(json.dumps(wanted))
     made = subprocess.run(
-        [sys.executable, "-m", "bench.faults.setup", str(folder / "wanted.json")], cwd=ROOT, env={**os.environ, **env}, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.faults.setup", str(folder / "wanted.json")],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "portal.log", env) as process:
-        target = FaultTarget("portal", f"http://127.0.0.1:{port}/v1", made.stdout.split()[-1], process, _query_function(database, folder / "data" / "state.sqlite3"), env, port)
+    with started(
+        [sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "portal.log", env
+    ) as process:
+        target = FaultTarget(
+            "portal",
+            f"http://127.0.0.1:{port}/v1",
+            made.stdout.split()[-1],
+            process,
+            _query_function(database, folder / "data" / "state.sqlite3"),
+            env,
+            port,
+        )
         yield target
         if target.process is not process and target.process is not None:  # a case has killed and restarted it
             target.process.terminate()
@@ -142,7 +162,16 @@ def litellm(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, fo
     models, fallbacks = [], []
 
     def entry(name: str, upstream_name: str, base: str) -> dict[str, Any]:
-        return {"model_name": name, "litellm_params": {"model": f"openai/{upstream_name}", "api_base": base, "api_key": "sk-x", "timeout": IDLE, "stream_timeout": IDLE}}
+        return {
+            "model_name": name,
+            "litellm_params": {
+                "model": f"openai/{upstream_name}",
+                "api_base": base,
+                "api_key": "sk-x",
+                "timeout": IDLE,
+                "stream_timeout": IDLE,
+            },
+        }
 
     for case in cases:
         name = model_of(case.name)
@@ -151,10 +180,29 @@ def litellm(cases: Sequence[Case], others: Sequence[str], urls: UpstreamUrls, fo
             models.append(entry(f"{name}-spare", name, urls.spare))
             fallbacks.append({name: [f"{name}-spare"]})
     models += [entry(name, name, urls.faulty) for name in others]
-    config = {"model_list": models, "general_settings": {"master_key": "sk-bench"}, "litellm_settings": {"telemetry": False, "fallbacks": fallbacks, "num_retries": 0}}
+    config = {
+        "model_list": models,
+        "general_settings": {"master_key": "sk-bench"},
+        "litellm_settings": {"telemetry": False, "fallbacks": fallbacks, "num_retries": 0},
+    }
     (folder / "litellm.yaml").write_text(json.dumps(config))  # JSON is valid YAML
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True", "LITELLM_MODE": "PRODUCTION"}
-    command = [str(PEERS / "litellm" / "bin" / "litellm"), "--config", str(folder / "litellm.yaml"), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    env = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "NO_DOCS": "True",
+        "LITELLM_MODE": "PRODUCTION",
+    }
+    command = [
+        str(PEERS / "litellm" / "bin" / "litellm"),
+        "--config",
+        str(folder / "litellm.yaml"),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+        "--num_workers",
+        "1",
+    ]
     with started(command, port, folder / "litellm.log", env) as process:
         time.sleep(8)
         yield FaultTarget("litellm", f"http://127.0.0.1:{port}/v1", "sk-bench", process)

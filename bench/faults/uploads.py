@@ -59,7 +59,14 @@ def free_port() -> int:
 
 def start(port: int, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
-        process = subprocess.Popen([sys.executable, "manage.py", "serve", "--port", str(port)], cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve", "--port", str(port)],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     until = time.monotonic() + 30
     while time.monotonic() < until:
         with contextlib.suppress(httpx.HTTPError):
@@ -72,11 +79,15 @@ def start(port: int, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
 async def client(number: int, base: str, token: str, tally: UploadTally, goal: int) -> None:
     """Upload files, and delete some, until enough bytes have been sent."""
     source, blob = random.Random(number), os.urandom(MIB)  # noqa: S311  # not for secrets
-    async with httpx.AsyncClient(base_url=base, headers={"authorization": f"Bearer {token}"}, timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=base, headers={"authorization": f"Bearer {token}"}, timeout=60, trust_env=False
+    ) as http:
         while tally.sent < goal:
             content = bytes([number]) + blob * 31
             try:
-                answer = await http.post("/v1/files", files={"file": (f"{number}.bin", content[:SIZE])}, data={"purpose": "user_data"})
+                answer = await http.post(
+                    "/v1/files", files={"file": (f"{number}.bin", content[:SIZE])}, data={"purpose": "user_data"}
+                )
             except httpx.HTTPError:
                 tally.broken += 1
                 await asyncio.sleep(0.3)
@@ -99,10 +110,14 @@ async def client(number: int, base: str, token: str, tally: UploadTally, goal: i
                         tally.stored_files.pop(victim, None)
 
 
-async def run(port: int, env: dict[str, str], log: Path, token: str, mib: int) -> tuple[UploadTally, subprocess.Popen[bytes]]:
+async def run(
+    port: int, env: dict[str, str], log: Path, token: str, mib: int
+) -> tuple[UploadTally, subprocess.Popen[bytes]]:
     tally, goal = UploadTally(), mib * MIB
     process = start(port, env, log)
-    work = asyncio.gather(*(client(number, f"http://127.0.0.1:{port}", token, tally, goal) for number in range(AT_ONCE)))
+    work = asyncio.gather(
+        *(client(number, f"http://127.0.0.1:{port}", token, tally, goal) for number in range(AT_ONCE))
+    )
     for share in (1 / 3, 2 / 3):
         await tally.reached(goal * share)
         os.killpg(process.pid, signal.SIGKILL)
@@ -115,12 +130,27 @@ async def run(port: int, env: dict[str, str], log: Path, token: str, mib: int) -
 
 def portal(env: dict[str, str], upstream: str = "http://127.0.0.1:9/v1") -> str:
     """Prepare a new portal; returns a token."""
-    made = subprocess.run([sys.executable, "-m", "tests.support.load.portal_setup", upstream], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=120)
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.support.load.portal_setup", upstream],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     return made.stdout.strip().splitlines()[-1]
 
 
 def manage(env: dict[str, str], *arguments: str) -> Any:
-    found = subprocess.run([sys.executable, "manage.py", *arguments, "--json"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    found = subprocess.run(
+        [sys.executable, "manage.py", *arguments, "--json"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     return found.returncode, json.loads(found.stdout)
 
 
@@ -137,14 +167,25 @@ def main() -> int:
         until = time.monotonic() + 60
         while (outcome := manage(env, "uploads", "verify", "--contents"))[0] and time.monotonic() < until:
             time.sleep(1)  # until the sweeper has removed the remains of the second kill
-        files = httpx.get(f"http://127.0.0.1:{port}/v1/files", headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False).json()["data"]
+        files = httpx.get(
+            f"http://127.0.0.1:{port}/v1/files",
+            headers={"authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+        ).json()["data"]
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
         on_disk = sum(path.stat().st_size for path in (Path(folder) / "uploads").glob("*/*"))
         code, found = outcome
     lost = set(tally.stored_files) - {file["id"] for file in files}
-    print(f"{tally.sent / MIB:.0f} MiB sent in {seconds:.0f} s: {tally.stored} stored, {tally.refused} refused with 413, {tally.broken} broken by a kill")
-    print(f"most at once {tally.peak / MIB:.0f} MiB of 256; on the disk in the end {on_disk / MIB:.0f} MiB in {found['files']} files, recorded {found['bytes'] / MIB:.0f} MiB")
+    print(
+        f"{tally.sent / MIB:.0f} MiB sent in {seconds:.0f} s: {tally.stored} stored, {tally.refused} refused with "
+        f"413, {tally.broken} broken by a kill"
+    )
+    print(
+        f"most at once {tally.peak / MIB:.0f} MiB of 256; on the disk in the end {on_disk / MIB:.0f} MiB in "
+        f"{found['files']} files, recorded {found['bytes'] / MIB:.0f} MiB"
+    )
     print(f"differences: {found['differences'] or 'none'}; answered with 200 and lost: {len(lost)}")
     return 1 if code or lost or on_disk != found["bytes"] or tally.peak > 256 * MIB else 0
 

@@ -28,7 +28,9 @@ def write_model_texts(target: Path) -> None:
     """Write the texts of model fields as a module that xgettext can read."""
     from portal.translations import texts
 
-    target.write_text("".join(f"gettext_noop({json.dumps(text, ensure_ascii=False)})\n" for text in texts()), encoding="utf-8")
+    target.write_text(
+        "".join(f"gettext_noop({json.dumps(text, ensure_ascii=False)})\n" for text in texts()), encoding="utf-8"
+    )
 
 
 def collect(folder: Path) -> polib.POFile:
@@ -37,13 +39,19 @@ def collect(folder: Path) -> polib.POFile:
     from django.test import override_settings
 
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "migrations", "*.mo", "bootstrap.py"))
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", "migrations", "*.mo", "bootstrap.py"),
+        )
     write_model_texts(folder / "portal" / "model_texts.py")
     before = Path.cwd()
     try:
         os.chdir(folder)
         with override_settings(LOCALE_PATHS=[str(folder / "portal" / "locale")]):  # for texts outside of applications
-            call_command("makemessages", locale=["zh_Hans"], verbosity=0, no_location=True, no_wrap=True, no_obsolete=True)
+            call_command(
+                "makemessages", locale=["zh_Hans"], verbosity=0, no_location=True, no_wrap=True, no_obsolete=True
+            )
     finally:
         os.chdir(before)
     found = polib.pofile(str(folder / "portal" / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"))
@@ -80,7 +88,12 @@ def main() -> int:
             wrong += [f"{language}: collect again: {key[1]}" for key in new ^ set(by_text)]
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        collected.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Content-Transfer-Encoding": "8bit", "Language": language, "Plural-Forms": "nplurals=1; plural=0;"}
+        collected.metadata = {
+            "Content-Type": "text/plain; charset=UTF-8",
+            "Content-Transfer-Encoding": "8bit",
+            "Language": language,
+            "Plural-Forms": "nplurals=1; plural=0;",
+        }
         collected.save(str(path))
         collected.save_as_mofile(str(path.with_suffix(".mo")))
     print("\n".join(wrong) or "Every text is translated.")

@@ -76,12 +76,18 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     admin.set_password(PASSWORD)
     admin.save()
     if not UsageRecord.objects.exists():
-        call_command("seed", users=options.users, tokens=options.tokens, requests=options.requests, days=90, password=PASSWORD)
+        call_command(
+            "seed", users=options.users, tokens=options.tokens, requests=options.requests, days=90, password=PASSWORD
+        )
     known = ids()
     connection.close()
     found: dict[str, float] = {}
     with serving(folder / "log", env={}) as server:
-        browsers = {"": httpx.Client(base_url=server.url, trust_env=False), "user": _signed_in(server.url, known["name"]), "staff": _signed_in(server.url, "admin")}
+        browsers = {
+            "": httpx.Client(base_url=server.url, trust_env=False),
+            "user": _signed_in(server.url, known["name"]),
+            "staff": _signed_in(server.url, "admin"),
+        }
         for place in (*ALL_PAGES, *FILTERED_PAGES):
             times = []
             for _ in range(TIMES + 1):

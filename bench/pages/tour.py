@@ -28,7 +28,10 @@ def main() -> int:
     parser.add_argument("--out", default=str(ROOT / "docs" / "tour"))
     options = parser.parse_args()
     pages = [page for page in ALL_PAGES if options.only in {"", page.name}]
-    with tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder, portal(Path(folder), options.requests) as (base, known):
+    with (
+        tempfile.TemporaryDirectory(prefix="airelays-tour-") as folder,
+        portal(Path(folder), options.requests) as (base, known),
+    ):
         faults = check_pages(base, known, pages, None if options.check else Path(options.out), options.looks.split(","))
     if not options.check and not options.only:
         (ROOT / "docs" / "tour.md").write_text(tour_markdown(pages), encoding="utf-8")
@@ -37,7 +40,12 @@ def main() -> int:
 
 
 def tour_markdown(pages: list[PortalPage]) -> str:
-    lines = ["# A tour of every page", "", "Made by `make tour`, on a portal with made-up use: light, dark, and as a phone shows it.", ""]
+    lines = [
+        "# A tour of every page",
+        "",
+        "Made by `make tour`, on a portal with made-up use: light, dark, and as a phone shows it.",
+        "",
+    ]
     for title, role in (("Before signing in", ""), ("For users", "user"), ("For staff", "staff")):
         lines += [f"## {title}", ""]
         for page in pages:
@@ -46,7 +54,10 @@ def tour_markdown(pages: list[PortalPage]) -> str:
             lines += [f"### {page.title}", ""]
             lines += [page.about, ""] if page.about else []
             alt = page.title.lower()
-            lines += [f'<img src="tour/{page.name}-{look}.jpg" width="{12 if look == "narrow" else 43}%" alt="{alt}, {look}">' for look, _width, _height in LOOKS]
+            lines += [
+                f'<img src="tour/{page.name}-{look}.jpg" width="{12 if look == "narrow" else 43}%" alt="{alt}, {look}">'
+                for look, _width, _height in LOOKS
+            ]
 
             lines.append("")
     return "\n".join(lines)

@@ -17,7 +17,9 @@ session: aiohttp.ClientSession | None = None
 Message = MutableMapping[str, Any]
 
 
-async def application(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+async def application(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     global session
     if scope["type"] != "http":
         return
@@ -28,7 +30,9 @@ async def application(scope: Message, receive: Callable[[], Awaitable[Message]],
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    async with session.post(UPSTREAM + scope["path"], data=body, headers={"content-type": "application/json"}) as answer:
+    async with session.post(
+        UPSTREAM + scope["path"], data=body, headers={"content-type": "application/json"}
+    ) as answer:
         headers = [(b"content-type", answer.headers["content-type"].encode())]
         if "content-length" in answer.headers:
             headers.append((b"content-length", answer.headers["content-length"].encode()))

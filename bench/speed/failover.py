@@ -54,7 +54,12 @@ def portal(channels: list[tuple[str, str]], folder: Path) -> Iterator[BenchTarge
     port = free_port()
     env = {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1", "AIRELAYS_JOBS": "false"}
     made = subprocess.run(
-        [sys.executable, "manage.py", "shell", "-v", "0", "-c", _SETUP % (channels,)], cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True, text=True
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", _SETUP % (channels,)],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=True,
+        capture_output=True,
+        text=True,
     )
     with started([sys.executable, "manage.py", "serve", "--port", str(port)], port, folder / "log", env) as process:
         yield BenchTarget("portal", port, process, token=made.stdout.split()[-1])
@@ -103,20 +108,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="airelays-failover-") as name:
         folder = Path(name)
         upstream = [sys.executable, "-m", "tests.support.load.upstream"]
-        with started([*upstream, str(well)], well, folder / "well.log"), started([*upstream, str(flapping), "--fail", "0.3"], flapping, folder / "flapping.log"):
+        with (
+            started([*upstream, str(well)], well, folder / "well.log"),
+            started([*upstream, str(flapping), "--fail", "0.3"], flapping, folder / "flapping.log"),
+        ):
             base = "http://127.0.0.1:{}/v1"
             (folder / "calm").mkdir()
             (folder / "rough").mkdir()
             with portal([("first", base.format(well)), ("second", base.format(well))], folder / "calm") as target:
                 run_load(target, 1000, options.connections, "warm")
                 calm = run_load(target, options.requests, options.connections)
-            with portal([("dead", base.format(dead)), ("flapping", base.format(flapping)), ("well", base.format(well))], folder / "rough") as target:
+            with portal(
+                [("dead", base.format(dead)), ("flapping", base.format(flapping)), ("well", base.format(well))],
+                folder / "rough",
+            ) as target:
                 # The worker, not its circuits: only the last channel serves it.
                 run_load(target, 1000, options.connections, "warm")
                 rough = run_load(target, options.requests, options.connections)
             asked, ended = attempts(folder / "rough" / "state.sqlite3")
     for label, found in (("two that are well", calm), ("dead, flapping, well", rough)):
-        print(f"{label:22} {found['requests']} answers, {found['errors']} errors, p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms, {found['rps']:.0f}/s")
+        print(
+            f"{label:22} {found['requests']} answers, {found['errors']} errors, p50 {found['p50_ms']:.1f} ms, p99 "
+            f"{found['p99_ms']:.1f} ms, {found['rps']:.0f}/s"
+        )
     print(f"p99 added by failing over: {rough['p99_ms'] - calm['p99_ms']:.1f} ms")
     print(f"asked: {dict(asked)}; tries: {dict(ended)}")
     if rough["errors"] or rough["requests"] != options.requests:

@@ -1,4 +1,5 @@
-"""Runs the benchmark: `python -m bench.speed.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown FILE]`.
+"""Runs the benchmark: `python -m bench.speed.run [--targets portal,bare,…] [--cases …] [--scale 1.0] [--markdown
+FILE]`.
 
 Everything listens on 127.0.0.1 and is stopped at the end. CPU is the user and system time of the gateway's processes
 from /proc, divided by the requests; the generator and the upstream are separate processes and do not count. Ratios
@@ -37,7 +38,19 @@ LOAD_CASES = (
 @contextmanager
 def bare(upstream: int, folder: Path) -> Iterator[BenchTarget]:
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.speed.bare:application", "--port", str(port), "--no-access-log", "--lifespan", "off", "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "bench.speed.bare:application",
+        "--port",
+        str(port),
+        "--no-access-log",
+        "--lifespan",
+        "off",
+        "--log-level",
+        "warning",
+    ]
     with started(command, port, folder / "bare.log", {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}) as process:
         yield BenchTarget("bare", port, process)
 
@@ -49,13 +62,17 @@ def nginx(upstream: int, folder: Path) -> Iterator[BenchTarget]:
     config.write_text(
         f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;\n"
         "events { worker_connections 2048; }\n"
-        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;\n"
+        f"http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path "
+        f"{folder}/f;\n"
         f"uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n"
         f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}\n"
         f"server {{ listen 127.0.0.1:{port}; keepalive_requests 1000000;\n"
-        'location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }\n'
+        'location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering '
+        "off; } } }\n"
     )
-    with started([shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port, folder / "nginx.log") as process:
+    with started(
+        [shutil.which("nginx") or "/usr/sbin/nginx", "-c", str(config), "-p", str(folder)], port, folder / "nginx.log"
+    ) as process:
         yield BenchTarget("nginx", port, process)
 
 
@@ -71,11 +88,30 @@ def litellm(upstream: int, folder: Path) -> Iterator[BenchTarget]:
         (PEERS / "litellm" / ".done").touch()
     config = folder / "litellm.yaml"
     models = "".join(
-        f"  - model_name: {name}\n    litellm_params: {{model: openai/{name}, api_base: 'http://127.0.0.1:{upstream}/v1', api_key: sk-x}}\n" for name in ("plain", "burst", "paced")
+        f"  - model_name: {name}\n    litellm_params: {{model: openai/{name}, api_base: "
+        f"'http://127.0.0.1:{upstream}/v1', api_key: sk-x}}\n"
+        for name in ("plain", "burst", "paced")
     )
-    config.write_text(f"model_list:\n{models}general_settings:\n  master_key: sk-bench\nlitellm_settings:\n  telemetry: false\n")
-    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_DOCS": "True", "LITELLM_MODE": "PRODUCTION"}
-    command = [str(python.parent / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+    config.write_text(
+        f"model_list:\n{models}general_settings:\n  master_key: sk-bench\nlitellm_settings:\n  telemetry: false\n"
+    )
+    env = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "NO_DOCS": "True",
+        "LITELLM_MODE": "PRODUCTION",
+    }
+    command = [
+        str(python.parent / "litellm"),
+        "--config",
+        str(config),
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+        "--num_workers",
+        "1",
+    ]
     with started(command, port, folder / "litellm.log", env) as process:
         time.sleep(5)
         yield BenchTarget("litellm", port, process)
@@ -86,21 +122,33 @@ STARTERS = {"nginx": nginx, "bare": bare, "portal": portal, "litellm": litellm}
 
 def show(row: dict[str, Any]) -> str:
     return (
-        f"{row['target']:8} {row['case']:6} {row['connections']:4}  {row['rps']:8.1f}/s  p50 {row['p50_ms']:8.2f}  p99 {row['p99_ms']:8.2f}  "
-        f"first {row['ttft_p50_ms']:7.2f}  gap p99 {row['gap_p99_ms']:6.2f}  CPU {row['cpu_ms']:7.3f} ms  RSS {row['rss_mib']:6.1f}"
-        + (f"  ERRORS {row['errors']}: {row['first_errors']}" if row["errors"] else "")
+        f"{row['target']:8} {row['case']:6} {row['connections']:4}  {row['rps']:8.1f}/s  p50 {row['p50_ms']:8.2f}  "
+        f"p99 {row['p99_ms']:8.2f}  "
+        f"first {row['ttft_p50_ms']:7.2f}  gap p99 {row['gap_p99_ms']:6.2f}  CPU {row['cpu_ms']:7.3f} ms  RSS "
+        f"{row['rss_mib']:6.1f}" + (f"  ERRORS {row['errors']}: {row['first_errors']}" if row["errors"] else "")
     )
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms | CPU ms/request | RSS MiB |",
+        (
+            "| case | connections | gateway | requests/s | p50 ms | p99 ms | first byte p50 ms | chunk jitter p99 ms "
+            "| CPU ms/request | RSS MiB |"
+        ),
         "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in sorted(rows, key=lambda row: (("plain", "burst", "paced").index(row["case"]), row["connections"], TARGET_ORDER.index(row["target"]))):
+    for row in sorted(
+        rows,
+        key=lambda row: (
+            ("plain", "burst", "paced").index(row["case"]),
+            row["connections"],
+            TARGET_ORDER.index(row["target"]),
+        ),
+    ):
         jitter = f"{row['gap_p99_ms']:.2f}" if row["case"] == "paced" else ""
         lines.append(
-            f"| {row['case']} | {row['connections']} | {row['target']} | {row['rps']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['ttft_p50_ms']:.2f} | {jitter} | "
+            f"| {row['case']} | {row['connections']} | {row['target']} | {row['rps']:.0f} | {row['p50_ms']:.2f} | "
+            f"{row['p99_ms']:.2f} | {row['ttft_p50_ms']:.2f} | {jitter} | "
             f"{row['cpu_ms']:.3f} | {row['rss_mib']:.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -120,7 +168,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="airelays-bench-") as name:
         folder = Path(name)
         upstream = free_port()
-        with started([sys.executable, "-m", "tests.support.load.upstream", str(upstream)], upstream, folder / "upstream.log"):
+        with started(
+            [sys.executable, "-m", "tests.support.load.upstream", str(upstream)], upstream, folder / "upstream.log"
+        ):
             for target_name in options.targets.split(","):
                 if target_name == "nginx" and not (shutil.which("nginx") or Path("/usr/sbin/nginx").exists()):
                     print("nginx is not installed: left out", file=sys.stderr)

@@ -90,14 +90,22 @@ def board(days: int, with_money: bool) -> Board:
     scope = ReportScope.days(days)
     sums = sum((month[day] for day in month if day >= scope.first), ReportSums())
     shown = [(day, month.get(day, ReportSums())) for day in range(scope.last - 29, scope.last + 1)]
-    titles = [f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}" + (f", {money.show(one.cost)}" if with_money else "") for day, one in shown]
+    titles = [
+        f"{formats.date_format(date.fromordinal(day), 'SHORT_DATE_FORMAT')}: {one.requests:,}"
+        + (f", {money.show(one.cost)}" if with_money else "")
+        for day, one in shown
+    ]
     channels = channel_status.channel_statuses()
     todo = _todo(channels, with_money)
     return Board(
         days=days,
         figures=_figures(scope, sums, with_money),
         chart=bars([one.requests for _day, one in shown], titles),
-        table=[(formats.date_format(date.fromordinal(day), "DATE_FORMAT"), one) for day, one in reversed(shown) if one.requests],
+        table=[
+            (formats.date_format(date.fromordinal(day), "DATE_FORMAT"), one)
+            for day, one in reversed(shown)
+            if one.requests
+        ],
         errors=_errors(scope),
         todo=todo[:_MOST_TODO],
         more=max(0, len(todo) - _MOST_TODO),
@@ -110,7 +118,9 @@ def board(days: int, with_money: bool) -> Board:
 
 def running_request_count() -> int:
     """Running requests of all workers, as they reported within the last half minute."""
-    return sum(int(worker.state.get("running", 0)) for worker in Worker.objects.filter(seen_at__gte=clock.now() - _GONE_AFTER))
+    return sum(
+        int(worker.state.get("running", 0)) for worker in Worker.objects.filter(seen_at__gte=clock.now() - _GONE_AFTER)
+    )
 
 
 def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Figure]:
@@ -119,11 +129,22 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Fig
     usage = reverse("admin:relay_usagerecord_changelist")
     found = [
         Figure(_("Requests"), f"{sums.requests:,}", url=usage),
-        Figure(_("Failed"), f"{100 * sums.failed / sums.requests:.2f} %" if sums.requests else "—", _("%(n)s requests") % {"n": f"{sums.failed:,}"}, f"{usage}?outcome=failed"),
-        Figure(_("Tokens in"), _compact(sums.input), _("%(share)s from caches") % {"share": f"{100 * sums.cached / sums.input:.0f} %"} if sums.input else ""),
+        Figure(
+            _("Failed"),
+            f"{100 * sums.failed / sums.requests:.2f} %" if sums.requests else "—",
+            _("%(n)s requests") % {"n": f"{sums.failed:,}"},
+            f"{usage}?outcome=failed",
+        ),
+        Figure(
+            _("Tokens in"),
+            _compact(sums.input),
+            _("%(share)s from caches") % {"share": f"{100 * sums.cached / sums.input:.0f} %"} if sums.input else "",
+        ),
         Figure(_("Tokens out"), _compact(sums.output)),
         Figure(
-            _("First token, half of them within"), f"{half:,} ms" if half is not None else "—", _("95 of 100 within %(ms)s ms") % {"ms": f"{most:,}"} if most is not None else ""
+            _("First token, half of them within"),
+            f"{half:,} ms" if half is not None else "—",
+            _("95 of 100 within %(ms)s ms") % {"ms": f"{most:,}"} if most is not None else "",
         ),
         Figure(_("Running now"), f"{running_request_count():,}", url=reverse("admin-running")),
     ]
@@ -132,7 +153,9 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Fig
         margin = f"{100 * sums.margin / sums.cost:.0f} %" if sums.cost else ""
         found[2:2] = [
             Figure(_("Charged"), money.show(sums.cost), url=f"{report}?days={scope.last - scope.first + 1}"),
-            Figure(_("Margin"), money.show(sums.margin), margin and _("%(share)s of what was charged") % {"share": margin}),
+            Figure(
+                _("Margin"), money.show(sums.margin), margin and _("%(share)s of what was charged") % {"share": margin}
+            ),
         ]
     return found
 
@@ -152,7 +175,12 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
     usage = reverse("admin:relay_usagerecord_changelist")
     return [
         ErrorLine(
-            str(labels.get(reason, reason)), code, count, round(100 * count / whole), f"{usage}?{urlencode({'outcome': reason, **({'code': code} if code else {})})}", code in CODES
+            str(labels.get(reason, reason)),
+            code,
+            count,
+            round(100 * count / whole),
+            f"{usage}?{urlencode({'outcome': reason, **({'code': code} if code else {})})}",
+            code in CODES,
         )
         for reason, code, count in found[:8]
     ]
@@ -163,7 +191,12 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
 
 def _todo(channels: list[channel_status.ChannelStatus], with_money: bool) -> list[Todo]:
     """All problems, urgent ones first."""
-    found = [*(_ledger_todos() if with_money else ()), *_channel_todos(channels), *_model_todos(), *_installation_todos()]
+    found = [
+        *(_ledger_todos() if with_money else ()),
+        *_channel_todos(channels),
+        *_model_todos(),
+        *_installation_todos(),
+    ]
     return sorted(found, key=lambda item: not item.urgent)
 
 
@@ -175,7 +208,9 @@ def _ledger_todos() -> list[Todo]:
     url = reverse("admin:relay_ledgeraccount_verify_books")
     if last.state == "differs":
         return [Todo(_("The books do not balance: figures differ from the ledger's entries."), url, True)]
-    return [Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)]
+    return [
+        Todo(_("The last proof of the books could not be made: %(why)s") % {"why": last.error or _("broken off")}, url)
+    ]
 
 
 def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
@@ -183,16 +218,31 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])
         if one.state == channel_status.DOWN:
-            found.append(Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True))
+            found.append(
+                Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True)
+            )
         elif one.state == channel_status.UP and one.word == _("up, last test failed"):
-            found.append(Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": one.text}, url))
+            found.append(
+                Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": one.text}, url)
+            )
     down = {one.id for one in channels if one.state != channel_status.UP}
-    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True).exclude(auto_disabled="").exclude(channel__in=down).select_related("channel")[:20]:
+    for key in (
+        ApiKey.objects.filter(enabled=True, channel__enabled=True)
+        .exclude(auto_disabled="")
+        .exclude(channel__in=down)
+        .select_related("channel")[:20]
+    ):
         url = reverse("admin:relay_channel_change", args=[key.channel_id]) + "#keys"
-        text = _("The account behind a key of “%(name)s” is empty: top it up at the vendor.") if key.auto_disabled == "billing" else _("A key of “%(name)s” is dead: replace it.")
+        text = (
+            _("The account behind a key of “%(name)s” is empty: top it up at the vendor.")
+            if key.auto_disabled == "billing"
+            else _("A key of “%(name)s” is dead: replace it.")
+        )
         found.append(Todo(text % {"name": key.channel.name}, url))
     if not Channel.objects.exclude(provider__in=BUILT_IN).exists():
-        found.append(Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup")))
+        found.append(
+            Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup"))
+        )
     return found
 
 
@@ -215,12 +265,24 @@ def _model_todos() -> list[Todo]:
     where = reverse("admin:relay_model_changelist")
     if unpriced:
         found.append(
-            Todo(_("%(names)s: no price, so nobody can use it. Add one, or take the vendors' list prices.") % {"names": _names(unpriced)}, f"{where}?state=unpriced", True)
+            Todo(
+                _("%(names)s: no price, so nobody can use it. Add one, or take the vendors' list prices.")
+                % {"names": _names(unpriced)},
+                f"{where}?state=unpriced",
+                True,
+            )
         )
     if unserved:
-        found.append(Todo(_("%(names)s: served by no channel.") % {"names": _names(unserved)}, f"{where}?state=unserved"))
+        found.append(
+            Todo(_("%(names)s: served by no channel.") % {"names": _names(unserved)}, f"{where}?state=unserved")
+        )
     if unused:
-        found.append(Todo(_("%(names)s: not open, and nobody has a permission.") % {"names": _names(unused)}, f"{where}?state=unused"))
+        found.append(
+            Todo(
+                _("%(names)s: not open, and nobody has a permission.") % {"names": _names(unused)},
+                f"{where}?state=unused",
+            )
+        )
     return found
 
 
@@ -231,17 +293,35 @@ def _names(models: list[Any]) -> str:
 
 def _installation_todos() -> list[Todo]:
     found = [
-        Todo(_("Scheduled work fails (%(n)d×): %(what)s: %(why)s") % {"n": fault.times, "what": fault, "why": fault.text}, reverse("admin:relay_channel_changelist"))
+        Todo(
+            _("Scheduled work fails (%(n)d×): %(what)s: %(why)s")
+            % {"n": fault.times, "what": fault, "why": fault.text},
+            reverse("admin:relay_channel_changelist"),
+        )
         for fault in JobFault.objects.all()[:5]
     ]
-    empty = LedgerAccount.objects.filter(kind="wallet", limited=True, used__gt=0, granted__lte=F("used"), user__is_active=True).count()
+    empty = LedgerAccount.objects.filter(
+        kind="wallet", limited=True, used__gt=0, granted__lte=F("used"), user__is_active=True
+    ).count()
     if empty:
-        found.append(Todo(_("%(n)d user(s) have used their balance up.") % {"n": empty}, reverse("admin:accounts_user_changelist") + "?balance=empty"))
+        found.append(
+            Todo(
+                _("%(n)d user(s) have used their balance up.") % {"n": empty},
+                reverse("admin:accounts_user_changelist") + "?balance=empty",
+            )
+        )
     blocked = BlockedAddress.objects.filter(blocked_until__gt=clock.now()).count()
     if blocked:
-        found.append(Todo(_("%(n)d address(es) are blocked for bad tokens.") % {"n": blocked}, reverse("admin:relay_blockedaddress_changelist")))
+        found.append(
+            Todo(
+                _("%(n)d address(es) are blocked for bad tokens.") % {"n": blocked},
+                reverse("admin:relay_blockedaddress_changelist"),
+            )
+        )
     if len(User.objects.values_list("pk")[:2]) == 1:
-        found.append(Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add")))
+        found.append(
+            Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add"))
+        )
     found += [Todo(text, reverse("admin-installation"), urgent) for text, urgent in _system_checks()]
     return found
 

@@ -15,5 +15,9 @@ def installation(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm("relay.change_channel"):
         raise PermissionDenied
     found = [message for message in checks.run_checks(include_deployment_checks=True) if not message.is_silenced()]
-    context = {**admin.site.each_context(request), "title": _("Installation"), "found": [(message, message.level >= checks.ERROR) for message in found]}
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Installation"),
+        "found": [(message, message.level >= checks.ERROR) for message in found],
+    }
     return render(request, "admin/installation.html", context)

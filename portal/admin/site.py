@@ -50,8 +50,20 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (gettext_noop("Notices"), "notifications", "relay_notice"),
         ),
     ),
-    (gettext_noop("Records"), ((gettext_noop("Usage"), "receipt_long", "relay_usagerecord"), (gettext_noop("Audit log"), "history", "accounts_auditevent"))),
-    (gettext_noop("For users"), ((gettext_noop("Incidents"), "campaign", "relay_incident"), (gettext_noop("Error catalogue"), "error", "relay_errortext"))),
+    (
+        gettext_noop("Records"),
+        (
+            (gettext_noop("Usage"), "receipt_long", "relay_usagerecord"),
+            (gettext_noop("Audit log"), "history", "accounts_auditevent"),
+        ),
+    ),
+    (
+        gettext_noop("For users"),
+        (
+            (gettext_noop("Incidents"), "campaign", "relay_incident"),
+            (gettext_noop("Error catalogue"), "error", "relay_errortext"),
+        ),
+    ),
     (
         gettext_noop("Kept for users"),
         (
@@ -61,7 +73,13 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             (gettext_noop("Batches"), "stacks", "relay_batch"),
         ),
     ),
-    (gettext_noop("Safety"), ((gettext_noop("Allowed upstream addresses"), "lan", "relay_allowedupstream"), (gettext_noop("Blocked addresses"), "block", "relay_blockedaddress"))),
+    (
+        gettext_noop("Safety"),
+        (
+            (gettext_noop("Allowed upstream addresses"), "lan", "relay_allowedupstream"),
+            (gettext_noop("Blocked addresses"), "block", "relay_blockedaddress"),
+        ),
+    ),
 )
 
 
@@ -94,7 +112,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             superuser_only = name == "relay_allowedupstream"
             if user.is_superuser or (not superuser_only and user.has_perm(f"{app}.view_{model}")):
                 items.append({"title": gettext(label), "icon": icon, "link": reverse(f"admin:{name}_changelist")})
-        items += [{"title": gettext(label), "icon": icon, "link": reverse(view)} for label, icon, view, rights in _PAGES.get(title, ()) if user.has_perms(rights)]
+        items += [
+            {"title": gettext(label), "icon": icon, "link": reverse(view)}
+            for label, icon, view, rights in _PAGES.get(title, ())
+            if user.has_perms(rights)
+        ]
         if items:
             found.append({"title": gettext(title), "separator": True, "items": items})
     return found

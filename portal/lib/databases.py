@@ -23,7 +23,9 @@ def check_database_url(url: str) -> str:
     if parsed.get("ENGINE") not in _ENGINES:
         raise ValueError("only postgresql:// and mysql:// databases are served; leave it empty for SQLite")
     if not parsed.get("NAME"):
-        raise ValueError("the name of the database is missing at the end, as in postgresql://user:password@host:5432/airelays")
+        raise ValueError(
+            "the name of the database is missing at the end, as in postgresql://user:password@host:5432/airelays"
+        )
     return url
 
 

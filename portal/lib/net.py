@@ -43,7 +43,9 @@ def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
         try:
             found.append(ipaddress.ip_network(text, strict=False))
         except ValueError as error:
-            raise BadAddress(gettext_noop("“%(text)s” is neither an IP address nor a network such as 10.0.0.0/8"), text=text) from error
+            raise BadAddress(
+                gettext_noop("“%(text)s” is neither an IP address nor a network such as 10.0.0.0/8"), text=text
+            ) from error
     return tuple(found)
 
 
@@ -185,7 +187,9 @@ def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = (
     if parts.scheme not in schemes:
         first, *others = (f"{scheme}://" for scheme in schemes)
         if others:
-            raise AddressRefused(gettext_noop("the URL must start with %(first)s or %(others)s"), first=first, others=", ".join(others))
+            raise AddressRefused(
+                gettext_noop("the URL must start with %(first)s or %(others)s"), first=first, others=", ".join(others)
+            )
         raise AddressRefused(gettext_noop("the URL must start with %(first)s"), first=first)
     host = (parts.hostname or "").rstrip(".")
     if not host:
@@ -201,7 +205,9 @@ def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = (
         permit(host, address, port, allowed)
     elif _looks_numeric(host):
         raise AddressRefused(gettext_noop("“%(host)s” is a number in disguise, not a host name"), host=host)
-    elif _is_local_name(host) and not any(entry.network is not None or entry.covers(host, None, port) for entry in allowed):
+    elif _is_local_name(host) and not any(
+        entry.network is not None or entry.covers(host, None, port) for entry in allowed
+    ):
         # A local name may resolve to an address on the allow-list; the check is repeated at each connection.
         raise NotPublic(gettext_noop("“%(host)s” is a name of the local network"), host=host)
     return text.rstrip("/")

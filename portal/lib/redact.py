@@ -21,14 +21,25 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
     (re.compile(r"\bv1:gAAAA[A-Za-z0-9_=-]+"), "[redacted secret]"),
     (re.compile(r"(?i)([?&](?:key|api_key|apikey|token|access_token|secret)=)[^&\s'\"]+"), r"\1[redacted]"),
-    (re.compile(r"(?i)(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*b?['\"]?)[^\s'\",;)\]}]{3,}"), r"\1[redacted]"),
+    (
+        re.compile(
+            r"(?i)(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*b?['\"]?)[^\s'\",;)\]}]{3,}"
+        ),
+        r"\1[redacted]",
+    ),
     (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), "://[redacted]@"),
 )
 _UPSTREAM: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", re.I), "[link removed]"),
     (re.compile(r"\b(?:org|proj|acct|user)[-_][A-Za-z0-9]{6,}"), "[account]"),
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?\b"), "[address]"),
-    (re.compile(r"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|cn|dev|app|cloud|internal|local|azure)(?::\d+)?(?![\w-])", re.I), "[host]"),
+    (
+        re.compile(
+            r"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|cn|dev|app|cloud|internal|local|azure)(?::\d+)?(?![\w-])",
+            re.I,
+        ),
+        "[host]",
+    ),
 )
 
 
@@ -40,7 +51,9 @@ def redact(text: str) -> str:
 
 
 def clean_upstream_message(text: str, limit: int = 900) -> str:
-    """A message of an upstream for clients: one line of at most `limit` characters, without keys, hosts and accounts."""
+    """A message of an upstream for clients: one line of at most `limit` characters, without keys, hosts and
+    accounts.
+    """
     text = "".join(character if character.isprintable() else " " for character in text[: 4 * limit])
     text = redact(" ".join(text.split()))
     for pattern, replacement in _UPSTREAM:

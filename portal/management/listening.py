@@ -19,7 +19,9 @@ class ListeningCommand(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.CONFIG.host, help="address to listen on (%(default)s)")
         parser.add_argument("--port", type=int, default=settings.CONFIG.port, help="port to listen on (%(default)s)")
-        parser.add_argument("--workers", type=int, default=settings.CONFIG.workers, help="worker processes (%(default)s)")
+        parser.add_argument(
+            "--workers", type=int, default=settings.CONFIG.workers, help="worker processes (%(default)s)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -29,7 +31,10 @@ class ListeningCommand(BaseCommand):
         try:
             connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
-            raise CommandError(f"the database cannot be used: {str(error).strip().splitlines()[0]}. Check that it runs, and AIRELAYS_DATABASE_URL.") from None
+            raise CommandError(
+                f"the database cannot be used: {str(error).strip().splitlines()[0]}. Check that it runs, and "
+                "AIRELAYS_DATABASE_URL."
+            ) from None
         self.listen(options["host"], options["port"], options["workers"])
 
     def listen(self, host: str, port: int, workers: int) -> None:

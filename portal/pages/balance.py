@@ -93,4 +93,9 @@ def notice_settings(request: HttpRequest) -> HttpResponse:
         if not secret:
             messages.success(request, _("Saved."))
             return redirect("notices")
-    return render(request, "portal/notices.html", {"form": form, "secret": secret, "here": "balance"}, status=422 if form.errors else 200)
+    return render(
+        request,
+        "portal/notices.html",
+        {"form": form, "secret": secret, "here": "balance"},
+        status=422 if form.errors else 200,
+    )

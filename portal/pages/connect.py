@@ -16,5 +16,10 @@ def connect(request: HttpRequest) -> HttpResponse:
     chosen = request.GET.get("model", "")
     model = chosen if chosen in names else names[0] if names else "MODEL"
     image_model = next((one.name for one in models if "image_generation" in one.abilities), "")
-    context = {"sections": sections(request, model=model, image_model=image_model), "models": names, "model": model, "here": "connect"}
+    context = {
+        "sections": sections(request, model=model, image_model=image_model),
+        "models": names,
+        "model": model,
+        "here": "connect",
+    }
     return render(request, "portal/connect.html", context)

@@ -26,7 +26,9 @@ def docs(request: HttpRequest) -> HttpResponse:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             groups.setdefault(_(operation["tags"][0]), []).append(_operation_row(method, path, operation))
-    return render(request, "portal/docs.html", {"groups": groups.items(), "here": "docs", "count": sum(map(len, groups.values()))})
+    return render(
+        request, "portal/docs.html", {"groups": groups.items(), "here": "docs", "count": sum(map(len, groups.values()))}
+    )
 
 
 def _operation_row(method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +36,10 @@ def _operation_row(method: str, path: str, operation: dict[str, Any]) -> dict[st
     kind: str = next(iter(content), "")
     schema = content[kind].get("schema", {}) if kind else {}
     required = schema.get("required", [])
-    members = [{"name": name, "required": name in required, "type": _type_name(member), "about": _description(member)} for name, member in schema.get("properties", {}).items()]
+    members = [
+        {"name": name, "required": name in required, "type": _type_name(member), "about": _description(member)}
+        for name, member in schema.get("properties", {}).items()
+    ]
     return {
         "method": method.upper(),
         "path": path,
@@ -42,14 +47,20 @@ def _operation_row(method: str, path: str, operation: dict[str, Any]) -> dict[st
         "id": operation["operationId"],
         "form": kind.startswith("multipart"),
         "members": members,
-        "queries": [{**entry, "type": _type_name(entry["schema"]), "description": _own_description(entry)} for entry in operation.get("parameters", []) if entry["in"] == "query"],
+        "queries": [
+            {**entry, "type": _type_name(entry["schema"]), "description": _own_description(entry)}
+            for entry in operation.get("parameters", [])
+            if entry["in"] == "query"
+        ],
         "streams": "text/event-stream" in operation["responses"]["200"]["content"],
     }
 
 
 def _description(schema: dict[str, Any]) -> str:
     """The description of a schema, or of the first of its alternatives that has one."""
-    return _own_description(schema) or next((_own_description(option) for option in schema.get("anyOf", ()) if "description" in option), "")
+    return _own_description(schema) or next(
+        (_own_description(option) for option in schema.get("anyOf", ()) if "description" in option), ""
+    )
 
 
 def _own_description(thing: dict[str, Any]) -> str:
@@ -59,7 +70,9 @@ def _own_description(thing: dict[str, Any]) -> str:
 def _type_name(schema: dict[str, Any]) -> str:
     """The type of a schema for people, such as `string or list of object`."""
     if "anyOf" in schema:
-        return _(" or ").join(dict.fromkeys(_type_name(option) for option in schema["anyOf"] if option.get("type") != "null"))
+        return _(" or ").join(
+            dict.fromkeys(_type_name(option) for option in schema["anyOf"] if option.get("type") != "null")
+        )
     if "enum" in schema:
         return " | ".join(json.dumps(value) for value in schema["enum"])
     if schema.get("format") == "binary":

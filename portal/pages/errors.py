@@ -11,4 +11,6 @@ from relay.error_texts import WHO, entries
 
 @login_required
 def errors(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/errors.html", {"entries": [(entry, WHO[entry.who]) for entry in entries()], "here": "errors"})
+    return render(
+        request, "portal/errors.html", {"entries": [(entry, WHO[entry.who]) for entry in entries()], "here": "errors"}
+    )

@@ -57,5 +57,12 @@ def stored_delete(request: HttpRequest) -> HttpResponse:
     gone = responses_of(user).count() + conversations_of(user).count()
     responses_of(user).delete()
     conversations_of(user).delete()
-    messages.success(request, _("%(n)d response(s) and conversation(s) were deleted here. What an upstream keeps, it deletes after its own time.") % {"n": gone})
+    messages.success(
+        request,
+        _(
+            "%(n)d response(s) and conversation(s) were deleted here. What an upstream keeps, it deletes after its "
+            "own time."
+        )
+        % {"n": gone},
+    )
     return redirect("my-files")

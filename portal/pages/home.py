@@ -37,7 +37,9 @@ def admin_login(request: HttpRequest) -> HttpResponse:
         if not request.user.is_staff:
             raise PermissionDenied
         return redirect("admin:index")
-    return redirect(f"{reverse('account_login')}?{urlencode({'next': request.GET.get('next', reverse('admin:index'))})}")
+    return redirect(
+        f"{reverse('account_login')}?{urlencode({'next': request.GET.get('next', reverse('admin:index'))})}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,12 @@ def chart(scope: ReportScope) -> Chart:
     sums = [of_day[day].sums if day in of_day else ReportSums() for day in days]
     of_cost = any(one.cost for one in sums)
     titles = [day_title(day, one) for day, one in zip(days, sums, strict=True)]
-    return Chart(of_cost, bars([one.cost if of_cost else one.requests for one in sums], titles), [of_day[day] for day in reversed(days) if day in of_day], days[0])
+    return Chart(
+        of_cost,
+        bars([one.cost if of_cost else one.requests for one in sums], titles),
+        [of_day[day] for day in reversed(days) if day in of_day],
+        days[0],
+    )
 
 
 def day_title(day: date, sums: ReportSums) -> str:
@@ -76,12 +83,18 @@ def day_title(day: date, sums: ReportSums) -> str:
 def small_multiples(scope: ReportScope, by: str, of_cost: bool) -> list[OverviewRow]:
     """The most expensive models or tokens, each with a small chart of its days; all charts have the same scale."""
     found = daily_sums_by(scope, by, _MOST)
-    top = max((max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0)
+    top = max(
+        (max((one.cost if of_cost else one.requests for one in days), default=0) for _line, days in found), default=0
+    )
     rows = []
     for line, days in found:
         titles = [day_title(date.fromordinal(scope.first + offset), one) for offset, one in enumerate(days)]
         name = line.label.rpartition(" (")[0] or line.label if by == "token" else line.label
-        rows.append(OverviewRow(line, name, bars([one.cost if of_cost else one.requests for one in days], titles, top=top, height=24)))
+        rows.append(
+            OverviewRow(
+                line, name, bars([one.cost if of_cost else one.requests for one in days], titles, top=top, height=24)
+            )
+        )
     return rows
 
 

@@ -28,6 +28,16 @@ def model_list(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(abilities__icontains=f'"{ability}"')
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
     labels = dict(Ability.choices)
-    shown: list[tuple[Any, list[Any]]] = [(model, [labels[one] for one in model.abilities if one in labels]) for model in page]
-    context = {"page": page, "models": shown, "asked": asked, "ability": ability, "abilities": Ability.choices, "unpriced": settings.CONFIG.unpriced, "here": "models"}
+    shown: list[tuple[Any, list[Any]]] = [
+        (model, [labels[one] for one in model.abilities if one in labels]) for model in page
+    ]
+    context = {
+        "page": page,
+        "models": shown,
+        "asked": asked,
+        "ability": ability,
+        "abilities": Ability.choices,
+        "unpriced": settings.CONFIG.unpriced,
+        "here": "models",
+    }
     return render(request, "portal/models.html", context)

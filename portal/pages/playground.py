@@ -21,7 +21,9 @@ KEYS = "240/h"
 @login_required
 def playground(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
-    usable = [token for token in tokens_of(user).exclude(purpose__in=("audio", "tasks"))[:100] if token.state() == "active"]
+    usable = [
+        token for token in tokens_of(user).exclude(purpose__in=("audio", "tasks"))[:100] if token.state() == "active"
+    ]
     models = [
         {
             "name": model.name,
@@ -33,7 +35,9 @@ def playground(request: HttpRequest) -> HttpResponse:
         if not model.name.endswith("*")
     ]
     chosen = request.GET.get("model", "")
-    return render(request, "portal/playground.html", {"tokens": usable, "models": models, "chosen": chosen, "here": "playground"})
+    return render(
+        request, "portal/playground.html", {"tokens": usable, "models": models, "chosen": chosen, "here": "playground"}
+    )
 
 
 @login_required

@@ -51,7 +51,9 @@ def status(request: HttpRequest) -> HttpResponse:
     if allowed == "users" and not request.user.is_authenticated:
         return redirect_to_login(request.get_full_path())
     user = request.user
-    shown = models_of(user) if isinstance(user, User) else Model.objects.filter(enabled=True, is_open=True).order_by("name")
+    shown = (
+        models_of(user) if isinstance(user, User) else Model.objects.filter(enabled=True, is_open=True).order_by("name")
+    )
     models = [model for model in shown[:_MOST] if not model.name.endswith("*")]
     rollup.catch_up()
     incidents = _incidents(models)
@@ -71,11 +73,15 @@ def _lines(models: list[Model]) -> list[StatusLine]:
     first = today - DAYS + 1
     names = [model.name for model in models]
     counts: dict[str, dict[int, tuple[int, int]]] = {}
-    for name, day, requests, faults in ChannelDay.objects.filter(day__gte=first, model__in=names).values_list("model", "day", "requests", "faults"):
+    for name, day, requests, faults in ChannelDay.objects.filter(day__gte=first, model__in=names).values_list(
+        "model", "day", "requests", "faults"
+    ):
         before = counts.setdefault(name, {}).get(day, (0, 0))
         counts[name][day] = (before[0] + requests, before[1] + faults)
     times: dict[str, dict[int, int]] = {}
-    for name, value, count in TallyDay.objects.filter(kind="first", day__gte=today - 6, model__in=names).values_list("model", "value", "count"):
+    for name, value, count in TallyDay.objects.filter(kind="first", day__gte=today - 6, model__in=names).values_list(
+        "model", "value", "count"
+    ):
         of = times.setdefault(name, {})
         of[int(value)] = of.get(int(value), 0) + count
     states = channel_status.model_states(models)
@@ -85,7 +91,9 @@ def _lines(models: list[Model]) -> list[StatusLine]:
         requests, faults = sum(one[0] for one in mine.values()), sum(one[1] for one in mine.values())
         share = f"{100 * (requests - faults) / requests:.2f} %" if requests else "—"
         days = [_status_day(first + offset, *mine.get(first + offset, (0, 0))) for offset in range(DAYS)]
-        found.append(StatusLine(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5)))
+        found.append(
+            StatusLine(model, states[model.pk], days, share, rollup.percentile(times.get(model.name, {}), 0.5))
+        )
     return found
 
 
@@ -94,11 +102,17 @@ def _status_day(day: int, requests: int, faults: int) -> StatusDay:
     if not requests:
         return StatusDay("none", _("%(day)s: no requests") % {"day": when})
     share = faults / requests
-    text = _("%(day)s: %(share)s of %(n)s requests went well") % {"day": when, "share": f"{100 * (1 - share):.1f} %", "n": requests}
+    text = _("%(day)s: %(share)s of %(n)s requests went well") % {
+        "day": when,
+        "share": f"{100 * (1 - share):.1f} %",
+        "n": requests,
+    }
     return StatusDay("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
 
 
 def _incidents(models: list[Model]) -> list[Incident]:
     """Current incidents, and those resolved within DAYS, that affect everything or one of the models."""
-    rows: QuerySet[Incident] = Incident.objects.filter(Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now())
+    rows: QuerySet[Incident] = Incident.objects.filter(
+        Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now()
+    )
     return list(rows.filter(Q(affected=None) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30])

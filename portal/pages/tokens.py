@@ -53,7 +53,9 @@ def token_list(request: HttpRequest) -> HttpResponse:
     """List the tokens with their limits and time of last use, 50 a page, in 7 queries."""
     account = quota_accounts()
     # Func instead of Max, which would add a GROUP BY: this way it is one lookup in an index.
-    last = UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))
+    last = (
+        UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))
+    )
     tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed")
     annotated = tokens_.annotate(
         used=Subquery(account.values("used")[:1]),
@@ -63,7 +65,10 @@ def token_list(request: HttpRequest) -> HttpResponse:
     )
     page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
     listed: list[Any] = list(page)
-    rows = [TokenRow(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used) for token in listed]
+    rows = [
+        TokenRow(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used)
+        for token in listed
+    ]
     return render(request, "portal/tokens.html", {"rows": rows, "page": page, "here": "tokens"})
 
 
@@ -85,7 +90,9 @@ def token_new(request: HttpRequest) -> HttpResponse:
             purpose=data["purpose"],
         )
         return _show(request, token, secret, _("Your new token"))
-    return render(request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200)
+    return render(
+        request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200
+    )
 
 
 @login_required
@@ -104,7 +111,13 @@ def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return _detail(request, token, form)
     form.apply(token)
-    AuditEvent.write("token.limits", request.user, token, _ip(request), **{name: str(value) for name, value in form.cleaned_data.items() if value is not None})
+    AuditEvent.write(
+        "token.limits",
+        request.user,
+        token,
+        _ip(request),
+        **{name: str(value) for name, value in form.cleaned_data.items() if value is not None},
+    )
     messages.success(request, _("The limits of “%(token)s” are changed.") % {"token": token.name})
     return redirect("token", pk)
 
@@ -112,7 +125,15 @@ def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
 def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpResponse:
     lines = [line for line in spending_limits(token.user_id, token.pk, time.time()) if line.scope == "token"]
     last = UsageRecord.objects.filter(token=token).order_by("-started_at").values_list("started_at", flat=True).first()
-    context = {"token": token, "state": token.state(), "revealable": _revealable(token), "form": form, "lines": lines, "last_used": last, "here": "tokens"}
+    context = {
+        "token": token,
+        "state": token.state(),
+        "revealable": _revealable(token),
+        "form": form,
+        "lines": lines,
+        "last_used": last,
+        "here": "tokens",
+    }
     return render(request, "portal/token.html", context, status=422 if form.errors else 200)
 
 
@@ -125,7 +146,9 @@ def token_reveal(request: HttpRequest, pk: int) -> HttpResponse:
         return too_many_attempts(request)
     secret = lifecycle.reveal_token(token, actor=request.user, ip=_ip(request))
     if secret is None:
-        messages.error(request, _("No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one."))
+        messages.error(
+            request, _("No copy of this token is kept here, so it cannot be shown. Rotate it to get a new one.")
+        )
         return redirect("token", pk)
     return _show(request, token, secret, token.name)
 
@@ -144,7 +167,9 @@ def token_rotate(request: HttpRequest, pk: int) -> HttpResponse:
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     lifecycle.revoke_token(token, actor=request.user, ip=_ip(request))
-    messages.success(request, _("“%(token)s” is revoked. Apps that use it are refused from now on.") % {"token": token.name})
+    messages.success(
+        request, _("“%(token)s” is revoked. Apps that use it are refused from now on.") % {"token": token.name}
+    )
     return redirect("tokens")
 
 
@@ -156,7 +181,10 @@ def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
         token.enabled = not token.enabled
         token.save()
         AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
-    messages.success(request, (_("“%(token)s” is enabled.") if token.enabled else _("“%(token)s” is disabled.")) % {"token": token.name})
+    messages.success(
+        request,
+        (_("“%(token)s” is enabled.") if token.enabled else _("“%(token)s” is disabled.")) % {"token": token.name},
+    )
     return redirect("token", pk)
 
 
@@ -166,5 +194,12 @@ def _revealable(token: Token) -> bool:
 
 def _show(request: HttpRequest, token: Token, secret: str, title: str) -> HttpResponse:
     model = models_of(signed_in_user(request)).values_list("name", flat=True).first() or "MODEL"
-    context = {"token": token, "secret": secret, "title": title, "snippets": snippets(request, secret, model), "revealable": _revealable(token), "here": "tokens"}
+    context = {
+        "token": token,
+        "secret": secret,
+        "title": title,
+        "snippets": snippets(request, secret, model),
+        "revealable": _revealable(token),
+        "here": "tokens",
+    }
     return render(request, "portal/token_secret.html", context)

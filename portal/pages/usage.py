@@ -38,7 +38,9 @@ def usage(request: HttpRequest) -> HttpResponse:
     context = {
         "chart": chart(scope),
         "per_model": per_model[:20],
-        "per_token": [(line, line.label.rpartition(" (")[0] or line.label) for line in report_lines(scope, "token")[:20]],
+        "per_token": [
+            (line, line.label.rpartition(" (")[0] or line.label) for line in report_lines(scope, "token")[:20]
+        ],
         "totals": report_total(scope),
         "page": page.rows,
         "older": urlencode(chosen | {"before": page.before}) if page.before else "",
@@ -71,7 +73,9 @@ def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, 
 @login_required
 def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     """The receipt of a request."""
-    record = get_object_or_404(usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id)
+    record = get_object_or_404(
+        usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id
+    )
     details = receipt(record)
     prices = [(name.replace("_", " "), value) for name, value in (details["price"] or {"usd": {}})["usd"].items()]
     context = {
@@ -118,4 +122,12 @@ def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]] 
     query = UsageRecord.objects.filter(pk__gt=last).order_by("pk")
     if not everyone:
         query = query.filter(user_id=user_id)
-    return [{"id": row.pk, "request_id": row.request_id, "model": row.model, "html": render_to_string("portal/usage_row.html", {"row": row})} for row in query[:_MOST]]
+    return [
+        {
+            "id": row.pk,
+            "request_id": row.request_id,
+            "model": row.model,
+            "html": render_to_string("portal/usage_row.html", {"row": row}),
+        }
+        for row in query[:_MOST]
+    ]

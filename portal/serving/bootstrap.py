@@ -27,7 +27,13 @@ def newer_python():
     """A newer Python on the PATH that is supported, or None."""
     for name in ("python3.13", "python3.12", "python3.11", "python3.14"):
         path = shutil.which(name)
-        if path and subprocess.call([path, "-c", "import venv, ensurepip"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+        if (
+            path
+            and subprocess.call(
+                [path, "-c", "import venv, ensurepip"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            == 0
+        ):
             return path
     return None
 
@@ -41,8 +47,8 @@ def check_python():
         os.environ["AIRELAYS_BOOTSTRAPPED"] = "1"
         os.execv(other, [other] + sys.argv)
     fail(
-        "Python %d.%d or newer is needed, and %s is %d.%d. Install a newer one, then name it: make run PYTHON=python3.12"
-        % (OLDEST + (sys.executable,) + tuple(sys.version_info[:2]))
+        "Python %d.%d or newer is needed, and %s is %d.%d. Install a newer one, then name it: make run "
+        "PYTHON=python3.12" % (OLDEST + (sys.executable,) + tuple(sys.version_info[:2]))
     )
 
 
@@ -53,12 +59,18 @@ def check_venv_module():
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        fail("this Python cannot make virtual environments. Install the package that holds the module: apt install python%d.%d-venv" % tuple(sys.version_info[:2]))
+        fail(
+            "this Python cannot make virtual environments. Install the package that holds the module: apt install "
+            "python%d.%d-venv" % tuple(sys.version_info[:2])
+        )
 
 
 def check_folder():
     if not os.access(ROOT, os.W_OK):
-        fail("the folder %s cannot be written, and the environment is made in it. Copy the portal to a folder of yours." % ROOT)
+        fail(
+            "the folder %s cannot be written, and the environment is made in it. Copy the portal to a folder of yours."
+            % ROOT
+        )
 
 
 def data_dir():
@@ -121,13 +133,28 @@ def install(files, stamp_name):
             subprocess.check_call([sys.executable, "-m", "venv", "--clear", VENV])
         print("Installing %s ..." % " and ".join(files), flush=True)
         for name in files:
-            subprocess.check_call([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", os.path.join(ROOT, name)])
+            subprocess.check_call(
+                [
+                    PYTHON,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--require-hashes",
+                    "-r",
+                    os.path.join(ROOT, name),
+                ]
+            )
     except (subprocess.CalledProcessError, OSError, KeyboardInterrupt) as error:
         if made:
             shutil.rmtree(VENV, ignore_errors=True)
         if isinstance(error, KeyboardInterrupt):
             fail("stopped; nothing is left behind. Run it again to go on.")
-        fail("the installation failed (the messages above say why); nothing is left behind. Is there a connection to the package index?")
+        fail(
+            "the installation failed (the messages above say why); nothing is left behind. Is there a connection to "
+            "the package index?"
+        )
     with open(stamp, "w") as file:
         file.write(wanted)
 

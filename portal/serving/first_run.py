@@ -40,10 +40,17 @@ def first_run() -> FirstRun | None:
             return None
         admin = User.objects.create_superuser(ADMIN_NAME, password=password)
         channel = Channel.objects.create(
-            name="Demo", provider=demo.VENDOR.key, priority=-100, notes="Built in: answers without any upstream. Disable it when you have channels of your own."
+            name="Demo",
+            provider=demo.VENDOR.key,
+            priority=-100,
+            notes="Built in: answers without any upstream. Disable it when you have channels of your own.",
         )
         model = Model.objects.create(
-            name=MODEL, display_name="Demo (no language model)", description="Answers with a fixed text, to see everything work.", owned_by="airelays", is_open=True
+            name=MODEL,
+            display_name="Demo (no language model)",
+            description="Answers with a fixed text, to see everything work.",
+            owned_by="airelays",
+            is_open=True,
         )
         ChannelModel.objects.create(channel=channel, model=model)
         ModelPrice.objects.create(model=model, input=0, output=0, source=demo.VENDOR.key)

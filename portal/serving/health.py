@@ -32,7 +32,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
     if running is not None and running.stopping:
         problems.append("the portal is stopping")
     seen = running.position if running is not None else None
-    return JsonResponse({"ready": not problems, "problems": problems, "change_seen": seen}, status=503 if problems else 200)
+    return JsonResponse(
+        {"ready": not problems, "problems": problems, "change_seen": seen}, status=503 if problems else 200
+    )
 
 
 def _redis_answers() -> bool:

@@ -34,7 +34,10 @@ def check_port(host: str, port: int) -> None:
 
 def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is in use by another program. Stop it, or choose another port: PORT={port + 1} make run"
+        return (
+            f"port {port} of {host} is in use by another program. Stop it, or choose another port: PORT={port + 1} "
+            "make run"
+        )
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this user has. Choose one above 1023: PORT=8080 make run"
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."

@@ -44,7 +44,10 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         required=False,
         label=_("Add models"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
-        help_text=_("Model names, one a line; “public-name = upstream-name” when they differ. Unknown names become new models, not open."),
+        help_text=_(
+            "Model names, one a line; “public-name = upstream-name” when they differ. Unknown names become new "
+            "models, not open."
+        ),
     )
 
     class Meta:
@@ -107,7 +110,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         for line in unique_lines(self.cleaned_data["new_models"]):
             public, _, upstream = (part.strip() for part in line.partition("="))
             if not public or any(character.isspace() for character in public + upstream):
-                raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line})
+                raise forms.ValidationError(
+                    gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line}
+                )
             found.append((public[:120], "" if upstream == public else upstream[:160]))
         return found
 
@@ -128,7 +133,9 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
     secret = forms.CharField(
         required=False,
         label=_("New secret"),
-        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password", "placeholder": _("leave empty to keep")}),
+        widget=UnfoldAdminPasswordWidget(
+            attrs={"autocomplete": "new-password", "placeholder": _("leave empty to keep")}
+        ),
     )
 
     class Meta:
@@ -157,7 +164,11 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
     """A model, with its abilities as check boxes."""
 
     abilities: forms.MultipleChoiceField = forms.MultipleChoiceField(
-        label=_("Abilities"), required=False, choices=Ability.choices, widget=forms.CheckboxSelectMultiple, help_text=_("Shown in /v1/models; nothing is refused by it.")
+        label=_("Abilities"),
+        required=False,
+        choices=Ability.choices,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Shown in /v1/models; nothing is refused by it."),
     )
 
     class Meta:
@@ -186,7 +197,17 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
 
     class Meta:
         model = Token
-        fields = ("user", "name", "purpose", "enabled", "expires_at", "models_allowed", "allowed_ips", "notes", *LIMIT_FIELDS)
+        fields = (
+            "user",
+            "name",
+            "purpose",
+            "enabled",
+            "expires_at",
+            "models_allowed",
+            "allowed_ips",
+            "notes",
+            *LIMIT_FIELDS,
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

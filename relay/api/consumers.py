@@ -51,7 +51,9 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             await self._refuse(InternalError())
         offered = self.scope.get("subprotocols") or []
         self.session = RealtimeSession(exchange, self.run, connection, self._send)
-        await self.accept(_PROTOCOL if _PROTOCOL in offered else None, headers=[(b"x-request-id", exchange.request_id.encode())])  # type: ignore[no-untyped-call]
+        await self.accept(
+            _PROTOCOL if _PROTOCOL in offered else None, headers=[(b"x-request-id", exchange.request_id.encode())]
+        )  # type: ignore[no-untyped-call]
         self.relaying = asyncio.ensure_future(self._relay(self.session))
 
     async def _relay(self, session: RealtimeSession) -> None:
@@ -95,9 +97,15 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         self._end()
         if "websocket.http.response" in self.scope.get("extensions", {}):
             body = error.body()
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", request_id.encode()),
+            ]
             headers += [(name.encode(), value.encode("latin-1", "replace")) for name, value in error.headers().items()]
-            await self.base_send({"type": "websocket.http.response.start", "status": error.http_status, "headers": headers})
+            await self.base_send(
+                {"type": "websocket.http.response.start", "status": error.http_status, "headers": headers}
+            )
             await self.base_send({"type": "websocket.http.response.body", "body": body})
         else:
             await self.base_send({"type": "websocket.close", "code": 4000 + error.http_status})

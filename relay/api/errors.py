@@ -18,7 +18,9 @@ KNOWN_ELSEWHERE = frozenset(
 
 
 def error_response(error: RelayError) -> HttpResponse:
-    return HttpResponse(error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers()))
+    return HttpResponse(
+        error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers())
+    )
 
 
 def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
@@ -29,9 +31,14 @@ def unknown_route(method: str, path: str) -> RelayError:
     """The error for an unknown path: 404, or 501 for one that OpenAI serves."""
     parts = path.strip("/").split("/")
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
-        return NotImplementedHere(f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its documentation.")
+        return NotImplementedHere(
+            f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its "
+            "documentation."
+        )
     shown = path if len(path) <= 120 else path[:119] + "…"
-    return NotFound(f"There is nothing at {method} {shown}. Set your client's base URL to this portal's address followed by /v1.")
+    return NotFound(
+        f"There is nothing at {method} {shown}. Set your client's base URL to this portal's address followed by /v1."
+    )
 
 
 def wrong_method(method: str, path: str, allow: str) -> RelayError:

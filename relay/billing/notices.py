@@ -79,7 +79,10 @@ def notify_redeemed(user: User, code: RedemptionCode, amount: int) -> None:
     data = {"amount_usd": money.plain(amount), "code": code.hint}
     with language_of(user):
         subject = _("A code of %(amount)s was redeemed") % {"amount": money.show(amount)}
-        text = _("The code %(code)s added %(amount)s to your balance.") % {"code": code.hint, "amount": money.show(amount)}
+        text = _("The code %(code)s added %(amount)s to your balance.") % {
+            "code": code.hint,
+            "amount": money.show(amount),
+        }
     _write([_notice(f"redeemed:{code.pk}", NoticeKind.REDEEMED, user, subject, text, data)])
 
 
@@ -111,7 +114,10 @@ def _low_balance(wallet: LedgerAccount, threshold: int, newest: int) -> Notice:
     with language_of(wallet.user):
         values = {"left": money.show(left), "threshold": money.show(threshold)}
         subject = _("Your balance is low: %(left)s") % values
-        text = _("%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. Redeem a code, or ask the administrator to top it up.")
+        text = _(
+            "%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. "
+            "Redeem a code, or ask the administrator to top it up."
+        )
         text %= values
     key = f"low_balance:{wallet.user_id}:{threshold}:{newest}"
     return _notice(key, NoticeKind.LOW_BALANCE, wallet.user, subject, text, data)
@@ -147,10 +153,18 @@ def _budget(account: LedgerAccount) -> Notice | None:
     }
     with language_of(account.user):
         period = _(PERIOD_WORDS[account.period])
-        values = {"percent": reached, "period": period, "used": money.show(account.used), "limit": money.show(account.granted)}
+        values = {
+            "percent": reached,
+            "period": period,
+            "used": money.show(account.used),
+            "limit": money.show(account.granted),
+        }
         subject = _("%(percent)d %% of a %(period)s budget is spent") % values
         if account.token is not None:
-            text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {**values, "token": account.token.name}
+            text = _("%(used)s of the %(period)s budget of %(limit)s of the token “%(token)s” is spent.") % {
+                **values,
+                "token": account.token.name,
+            }
         else:
             text = _("%(used)s of your %(period)s budget of %(limit)s is spent.") % values
         if reached >= 100:
@@ -158,7 +172,9 @@ def _budget(account: LedgerAccount) -> Notice | None:
     return _notice(f"budget:{account.pk}:{reached}", NoticeKind.BUDGET, account.user, subject, text, data)
 
 
-def _notices_for(accounts: Iterable[LedgerAccount], build: Callable[[LedgerAccount], Notice | None]) -> Iterator[Notice]:
+def _notices_for(
+    accounts: Iterable[LedgerAccount], build: Callable[[LedgerAccount], Notice | None]
+) -> Iterator[Notice]:
     """Yield the notice of each account that needs one.
 
     An account that fails is logged and skipped; the others go on.
@@ -210,11 +226,17 @@ def _insert_one(notice: Notice) -> bool:
 def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
     """Send the notices whose time has come. Returns how many are done: sent, or given up."""
     done = 0
-    for notice in Notice.objects.filter(done=False, next_try_at__lte=clock.now()).select_related("user").order_by("pk")[:_DELIVERIES_PER_ROUND]:
+    for notice in (
+        Notice.objects.filter(done=False, next_try_at__lte=clock.now())
+        .select_related("user")
+        .order_by("pk")[:_DELIVERIES_PER_ROUND]
+    ):
         if stopping():
             break
         pause = _RETRY_AFTER[min(notice.tries, len(_RETRY_AFTER) - 1)]
-        claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause))
+        claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(
+            tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause)
+        )
         if claimed:  # otherwise another worker sends it
             try:
                 done += _send(notice)
@@ -228,7 +250,9 @@ def _send(notice: Notice) -> bool:
     if notice.email_state not in {"sent", "none"}:
         notice.email_state = _mail(notice) if preferences is None or preferences.by_email else "none"
     if notice.webhook_state not in {"sent", "none"}:
-        notice.webhook_state = _call_webhook(notice, preferences) if preferences is not None and preferences.webhook_url else "none"
+        notice.webhook_state = (
+            _call_webhook(notice, preferences) if preferences is not None and preferences.webhook_url else "none"
+        )
     given_up = notice.tries + 1 > len(_RETRY_AFTER)
     notice.done = given_up or (notice.email_state in {"sent", "none"} and notice.webhook_state in {"sent", "none"})
     notice.save(update_fields=["email_state", "webhook_state", "done"])
@@ -241,7 +265,9 @@ def _mail(notice: Notice) -> str:
         return "none"
     signature = f"\n\n{settings.CONFIG.public_url}" if settings.CONFIG.public_url else ""
     try:
-        send_mail(f"[AIRelays] {notice.subject}", notice.text + signature, settings.DEFAULT_FROM_EMAIL, [notice.user.email])
+        send_mail(
+            f"[AIRelays] {notice.subject}", notice.text + signature, settings.DEFAULT_FROM_EMAIL, [notice.user.email]
+        )
     except OSError as error:
         logger.warning("a notice could not be mailed: %s", error)
         return f"failed: {type(error).__name__}: {error}"[:120]
@@ -305,7 +331,9 @@ def sign_webhook(secret: str, message: str, body: bytes, at: int) -> dict[str, s
 async def _post(url: str, headers: dict[str, str], body: bytes, allowed: Sequence[net.Allowance]) -> int:
     upstreams = Upstreams(lambda: allowed, 1, settings.CONFIG.upstream_ca_file)
     try:
-        async with httpx.AsyncClient(transport=upstreams.transport(""), timeout=_TIMEOUT, follow_redirects=False) as client:
+        async with httpx.AsyncClient(
+            transport=upstreams.transport(""), timeout=_TIMEOUT, follow_redirects=False
+        ) as client:
             return (await client.post(url, content=body, headers=headers)).status_code
     finally:
         await upstreams.close()

@@ -62,7 +62,11 @@ class Proposal:
                 was, now = before.get(name), row.classes.get(name)
                 if was != now:
                     found.append(f"{name.replace('_', ' ')}{tier}: {_show_usd(was)} → {_show_usd(now)}")
-        found += [f"above {tokens:,} tokens: no longer priced apart" for tokens in old if tokens not in {row.above_tokens for row in self.new}]
+        found += [
+            f"above {tokens:,} tokens: no longer priced apart"
+            for tokens in old
+            if tokens not in {row.above_tokens for row in self.new}
+        ]
         return found
 
 
@@ -96,9 +100,19 @@ def propose_changes(models: Iterable[Model] | None = None) -> tuple[list[Proposa
 
 def in_force(model: Model, now: datetime) -> tuple[ListedPrice, ...]:
     """Return the price that users of a model pay at `now`, by tier; empty when it has none."""
-    rows = list(ModelPrice.objects.filter(model=model, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now).order_by("-valid_from", "above_tokens"))
+    rows = list(
+        ModelPrice.objects.filter(model=model, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now).order_by(
+            "-valid_from", "above_tokens"
+        )
+    )
     newest = [row for row in rows if row.valid_from == rows[0].valid_from]
-    return tuple(ListedPrice(row.above_tokens, {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None}) for row in newest)
+    return tuple(
+        ListedPrice(
+            row.above_tokens,
+            {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None},
+        )
+        for row in newest
+    )
 
 
 def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
@@ -108,7 +122,11 @@ def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = 
         for proposal in chosen:
             for row in proposal.new:
                 ModelPrice.objects.create(
-                    model=proposal.model, valid_from=now, above_tokens=row.above_tokens, source=f"{SOURCE}: {proposal.vendor} {proposal.name}"[:80], **row.classes
+                    model=proposal.model,
+                    valid_from=now,
+                    above_tokens=row.above_tokens,
+                    source=f"{SOURCE}: {proposal.vendor} {proposal.name}"[:80],
+                    **row.classes,
                 )
             AuditEvent.write("price.import", actor, proposal.model, ip, changes=proposal.lines()[:30])
     return len(chosen)
@@ -167,4 +185,7 @@ def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
     for classes in (base, *tiers.values()):
         classes.setdefault("input", base.get("input", _ZERO))
         classes.setdefault("output", base.get("output", _ZERO))
-    return (ListedPrice(0, base), *(ListedPrice(start, {**base, **classes}) for start, classes in sorted(tiers.items())))
+    return (
+        ListedPrice(0, base),
+        *(ListedPrice(start, {**base, **classes}) for start, classes in sorted(tiers.items())),
+    )

@@ -45,7 +45,9 @@ class Price:
     has_units: bool = field(init=False, default=False)  # something is charged per unit
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0))
+        object.__setattr__(
+            self, "dearest_input", max(self.input, self.cache_write or 0, self.audio_input or 0, self.image_input or 0)
+        )
         object.__setattr__(self, "dearest_output", max(self.output, self.reasoning or 0, self.audio_output or 0))
         object.__setattr__(self, "has_units", bool(self.call or self.image or self.second or self.character))
 
@@ -125,7 +127,9 @@ def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: in
     """
     per_million = prompt_tokens * price.dearest_input + output_tokens * price.dearest_output
     if price.has_units:
-        per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(-units.milliseconds * price.second * _MILLION // _SECOND)
+        per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(
+            -units.milliseconds * price.second * _MILLION // _SECOND
+        )
     return -(-per_million * multiplier // _SCALE)
 
 

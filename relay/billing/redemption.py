@@ -22,16 +22,24 @@ _GROUP: Final = 5
 MAX_CODES: Final = 5000  # of one batch
 
 
-def create_codes(name: str, amount: int, count: int, *, actor: Any, expires_at: datetime | None = None, ip: str | None = None) -> tuple[RedemptionBatch, list[str]]:
+def create_codes(
+    name: str, amount: int, count: int, *, actor: Any, expires_at: datetime | None = None, ip: str | None = None
+) -> tuple[RedemptionBatch, list[str]]:
     """Create a batch of codes worth `amount` nano-USD each. Returns it and the codes in clear. Raises ValueError."""
     if amount <= 0 or not 1 <= count <= MAX_CODES:
         raise ValueError(f"codes are worth more than nothing, and a batch has 1 to {MAX_CODES} of them")
     codes = [_random_code() for _ in range(count)]
     encrypt = box(RedemptionCode.PURPOSE).seal
     with transaction.atomic():
-        batch = RedemptionBatch.objects.create(name=name, amount=amount, count=count, expires_at=expires_at, created_by=actor)
+        batch = RedemptionBatch.objects.create(
+            name=name, amount=amount, count=count, expires_at=expires_at, created_by=actor
+        )
         RedemptionCode.objects.bulk_create(
-            (RedemptionCode(batch=batch, digest=_digest(code), sealed=encrypt(code), hint=f"{code[:5]}…{code[-2:]}") for code in codes), batch_size=500
+            (
+                RedemptionCode(batch=batch, digest=_digest(code), sealed=encrypt(code), hint=f"{code[:5]}…{code[-2:]}")
+                for code in codes
+            ),
+            batch_size=500,
         )
         AuditEvent.write("codes.create", actor, batch, ip, count=count, usd=money.plain(amount))
     return batch, codes

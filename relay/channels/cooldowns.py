@@ -96,7 +96,9 @@ def read_circuits() -> dict[CooldownPlace, StoredCircuit]:
 
 
 def _circuit_of(row: Cooldown) -> StoredCircuit:
-    return StoredCircuit(row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.guessed, row.worker)
+    return StoredCircuit(
+        row.since.timestamp(), row.until.timestamp(), row.kind, row.detail, row.opened, row.guessed, row.worker
+    )
 
 
 def close_circuits(*, key_id: int) -> None:

@@ -42,8 +42,12 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         results = [(key, test_key(channel, key, model, actor, ip)) for key in keys or [None]]
         key, result = next(((key, result) for key, result in results if not result.ok), results[-1])
         if not result.ok and key is not None and len(keys) > 1:
-            result = ProbeResult(False, _("Key %(key)s: %(message)s") % {"key": key, "message": result.message}, result.latency_ms)
-        elif result.ok and (firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]):
+            result = ProbeResult(
+                False, _("Key %(key)s: %(message)s") % {"key": key, "message": result.message}, result.latency_ms
+            )
+        elif result.ok and (
+            firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]
+        ):
             channel.test_first_token_ms = min(firsts)
     changed = channel.test_ok is not None and channel.test_ok != result.ok
     channel.tested_at, channel.test_ok = clock.now(), result.ok
@@ -97,7 +101,9 @@ def refresh_balances(channel: Channel) -> int:
             logger.exception("the balance of the key %s of the channel %s could not be asked for", key, channel)
             continue
         if balance is not None:
-            ApiKey.objects.filter(pk=key.pk).update(balance=balance.amount, balance_currency=balance.currency, balance_at=clock.now())
+            ApiKey.objects.filter(pk=key.pk).update(
+                balance=balance.amount, balance_currency=balance.currency, balance_at=clock.now()
+            )
             found += 1
     return found
 
@@ -132,14 +138,25 @@ def refresh_models(channel: Channel) -> bool:
 
 def _notify_of_models(channel: Channel, new: list[str], gone: list[str]) -> None:
     """Notify staff that an upstream lists other models than before."""
-    served = {row.upstream_name or row.model.name for row in channel.served.filter(enabled=True).select_related("model")}
+    served = {
+        row.upstream_name or row.model.name for row in channel.served.filter(enabled=True).select_related("model")
+    }
     lost = [name for name in gone if name in served]
 
     def write_text() -> tuple[str, str]:
-        said = [_("The upstream of the channel “%(channel)s” lists other models than before.") % {"channel": channel.name}]
+        said = [
+            _("The upstream of the channel “%(channel)s” lists other models than before.") % {"channel": channel.name}
+        ]
         said += [_("New: %(models)s.") % {"models": _names(new)}] if new else []
         said += [_("Gone: %(models)s.") % {"models": _names(gone)}] if gone else []
-        said += [_("The channel still serves %(models)s: take it off, or give it another upstream name.") % {"models": _names(lost)}] if lost else []
+        said += (
+            [
+                _("The channel still serves %(models)s: take it off, or give it another upstream name.")
+                % {"models": _names(lost)}
+            ]
+            if lost
+            else []
+        )
         return _("The models of “%(channel)s” changed") % {"channel": channel.name}, " ".join(said)
 
     notify_staff(

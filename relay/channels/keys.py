@@ -22,7 +22,10 @@ from relay.models.notice import NoticeKind
 # How long after being taken out of service a key is tested for the first time.
 _TEST_AFTER: Final = {AutoDisabled.KEY_DEAD: timedelta(hours=1), AutoDisabled.BILLING: timedelta(hours=1)}
 _MAX_PAUSE: Final = timedelta(days=1)  # between two tests of a key
-_WHY: Final = {AutoDisabled.KEY_DEAD: gettext_noop("the upstream does not accept it"), AutoDisabled.BILLING: gettext_noop("the account behind it has no money or quota left")}
+_WHY: Final = {
+    AutoDisabled.KEY_DEAD: gettext_noop("the upstream does not accept it"),
+    AutoDisabled.BILLING: gettext_noop("the account behind it has no money or quota left"),
+}
 _REMEDY: Final = {
     AutoDisabled.KEY_DEAD: gettext_noop("Replace it, or test the channel when it is valid again."),
     AutoDisabled.BILLING: gettext_noop("Top up the account at the vendor, then test the channel."),
@@ -38,24 +41,46 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
     kind_ = AutoDisabled(kind)
     now = clock.now()
     with transaction.atomic():
-        key = ApiKey.objects.select_for_update().select_related("channel").filter(pk=key_id, enabled=True, auto_disabled="").first()
+        key = (
+            ApiKey.objects.select_for_update()
+            .select_related("channel")
+            .filter(pk=key_id, enabled=True, auto_disabled="")
+            .first()
+        )
         if key is None:
             return False
         pause = timedelta(seconds=max(wait, 60.0)) if wait is not None else _TEST_AFTER[kind_]
         key.auto_disabled, key.auto_disabled_at, key.auto_disabled_reason = kind_, now, reason[:300]
         key.next_test_at, key.failed_tests = now + pause, 0
-        key.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        key.save(
+            update_fields=[
+                "auto_disabled",
+                "auto_disabled_at",
+                "auto_disabled_reason",
+                "next_test_at",
+                "failed_tests",
+                "updated_at",
+            ]
+        )
         ChannelEvent.write(key.channel_id, "key out", f"{key}: {reason}")
         AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, kind=kind, reason=reason[:300])
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
         name, shown = key.channel.name, str(key)
 
         def write_text() -> tuple[str, str]:
-            rest = _("The channel has %(n)d other key(s) in service.") % {"n": left} if left else _("The channel has no other key in service.")
-            out = _("The key “%(key)s” of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s).")
+            rest = (
+                _("The channel has %(n)d other key(s) in service.") % {"n": left}
+                if left
+                else _("The channel has no other key in service.")
+            )
+            out = _(
+                "The key “%(key)s” of the channel “%(channel)s” was taken out of service, since %(why)s (%(reason)s)."
+            )
             out %= {"key": shown, "channel": name, "why": _(_WHY[kind_]), "reason": reason}
             again = _("It is tested by itself from time to time, too, and put back when a test passes.")
-            return _("A key of “%(channel)s” is out of service") % {"channel": name}, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
+            return _("A key of “%(channel)s” is out of service") % {
+                "channel": name
+            }, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
 
         notify_staff(
             NoticeKind.KEY_DISABLED,
@@ -69,7 +94,13 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
 def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
     """Put a key back into service, close its circuits and notify staff. False when it was in service already."""
     with transaction.atomic():
-        fresh = ApiKey.objects.select_for_update().select_related("channel").filter(pk=key.pk).exclude(auto_disabled="").first()
+        fresh = (
+            ApiKey.objects.select_for_update()
+            .select_related("channel")
+            .filter(pk=key.pk)
+            .exclude(auto_disabled="")
+            .first()
+        )
         if fresh is None:
             return False
         kind, since = fresh.auto_disabled, fresh.auto_disabled_at
@@ -77,15 +108,32 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
         fresh.auto_disabled_at = fresh.next_test_at = None
         fresh.failed_tests = 0
         cooldowns.close_circuits(key_id=fresh.pk)
-        fresh.save(update_fields=["auto_disabled", "auto_disabled_at", "auto_disabled_reason", "next_test_at", "failed_tests", "updated_at"])
+        fresh.save(
+            update_fields=[
+                "auto_disabled",
+                "auto_disabled_at",
+                "auto_disabled_reason",
+                "next_test_at",
+                "failed_tests",
+                "updated_at",
+            ]
+        )
         ChannelEvent.write(fresh.channel_id, "key back", str(fresh), actor)
-        AuditEvent.write("key.auto-enable" if actor is None else "key.put-back", actor, fresh, ip, channel=fresh.channel.name, was=kind)
+        AuditEvent.write(
+            "key.auto-enable" if actor is None else "key.put-back",
+            actor,
+            fresh,
+            ip,
+            channel=fresh.channel.name,
+            was=kind,
+        )
         notify_staff(
             NoticeKind.KEY_ENABLED,
             f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
             lambda: (
                 _("A key of “%(channel)s” is back in service") % {"channel": fresh.channel.name},
-                _("The key “%(key)s” of the channel “%(channel)s” works again and was put back into service.") % {"key": fresh, "channel": fresh.channel.name},
+                _("The key “%(key)s” of the channel “%(channel)s” works again and was put back into service.")
+                % {"key": fresh, "channel": fresh.channel.name},
             ),
             {"channel": fresh.channel.name, "key": str(fresh)},
         )
@@ -111,7 +159,8 @@ def notify_staff(kind: str, key: str, write_text: Callable[[], tuple[str, str]],
             with language_of(person):
                 subject, text = write_text()
             _notice, fresh = Notice.objects.get_or_create(
-                key=f"{key}:{person.pk}"[:120], defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data}
+                key=f"{key}:{person.pk}"[:120],
+                defaults={"kind": kind, "user": person, "subject": subject[:150], "text": text, "data": data},
             )
             found += fresh
     return found

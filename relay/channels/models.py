@@ -17,7 +17,20 @@ from relay.providers.vendors.openai import GPT_FAMILY
 
 _GPT_ID: Final = re.compile(r"(?:^|/)(g-[A-Za-z0-9]{6,40})(?=$|[-/?#])")
 _NOT_COPIED: Final = frozenset(
-    ("id", "name", "enabled", "tested_at", "test_ok", "test_latency_ms", "test_message", "test_first_token_ms", "listed_models", "listed_at", "created_at", "updated_at")
+    (
+        "id",
+        "name",
+        "enabled",
+        "tested_at",
+        "test_ok",
+        "test_latency_ms",
+        "test_message",
+        "test_first_token_ms",
+        "listed_models",
+        "listed_at",
+        "created_at",
+        "updated_at",
+    )
 )
 
 
@@ -31,7 +44,9 @@ def add_models(channel: Channel, names: Sequence[tuple[str, str]], is_open: bool
     with transaction.atomic():
         for public, upstream in names:
             model, _made = Model.objects.get_or_create(name=public, defaults={"is_open": is_open})
-            _link, made = ChannelModel.objects.get_or_create(channel=channel, model=model, defaults={"upstream_name": upstream})
+            _link, made = ChannelModel.objects.get_or_create(
+                channel=channel, model=model, defaults={"upstream_name": upstream}
+            )
             added += made
             touched.append(model)
         add_list_prices(touched)
@@ -52,7 +67,9 @@ def copy_channel(channel: Channel) -> Channel:
         copy.save()
         copy.groups.set(channel.groups.all())
         for link in channel.served.all():
-            ChannelModel.objects.create(channel=copy, model=link.model, upstream_name=link.upstream_name, enabled=link.enabled)
+            ChannelModel.objects.create(
+                channel=copy, model=link.model, upstream_name=link.upstream_name, enabled=link.enabled
+            )
     return copy
 
 
@@ -75,7 +92,13 @@ def add_gpt(identifier: str, name: str, channels: Sequence[Channel], is_open: bo
     """
     with transaction.atomic():
         model, made = Model.objects.get_or_create(
-            name=GPT_FAMILY + identifier, defaults={"display_name": name[:120], "is_open": is_open, "description": _("A GPT of ChatGPT."), "abilities": ["chat"]}
+            name=GPT_FAMILY + identifier,
+            defaults={
+                "display_name": name[:120],
+                "is_open": is_open,
+                "description": _("A GPT of ChatGPT."),
+                "abilities": ["chat"],
+            },
         )
         for channel in channels:
             ChannelModel.objects.get_or_create(channel=channel, model=model)

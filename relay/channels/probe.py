@@ -42,7 +42,9 @@ _MAX_BYTES: Final = 8 << 20  # of an answer
 # What a failed test means for the person who runs it, by class of failure.
 _EXPLANATIONS: Final = {
     FailureClass.CLIENT: gettext_noop("The upstream refused the test request"),
-    FailureClass.KEY_DEAD: gettext_noop("The upstream does not accept this key. Check that it is whole, active and of this vendor"),
+    FailureClass.KEY_DEAD: gettext_noop(
+        "The upstream does not accept this key. Check that it is whole, active and of this vendor"
+    ),
     FailureClass.KEY_FORBIDDEN_MODEL: gettext_noop("The upstream does not know this model, or the key may not use it"),
     FailureClass.CONTENT: gettext_noop("The upstream's content filter refused the test request"),
     FailureClass.QUOTA_WINDOW: gettext_noop("The key has used up its quota for now"),
@@ -115,10 +117,15 @@ def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
 async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
     """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits its use to 90 seconds."""
     upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
-    transport: httpx.AsyncBaseTransport = DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
+    transport: httpx.AsyncBaseTransport = (
+        DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
+    )
     base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
     try:
-        async with asyncio.timeout(90), httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client:
+        async with (
+            asyncio.timeout(90),
+            httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client,
+        ):
             yield client
     finally:
         await upstreams.close()
@@ -126,35 +133,61 @@ async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterat
 
 def _unreachable(error: Exception) -> str:
     if isinstance(error, ConnectRefused):
-        return _("The host name stands for an address that channels may not use. A superuser can allow it under “Allowed upstream addresses”.")
+        return _(
+            "The host name stands for an address that channels may not use. A superuser can allow it under “Allowed "
+            "upstream addresses”."
+        )
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
     if isinstance(error, httpx.ConnectError):
-        return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {"error": error}
+        return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {
+            "error": error
+        }
     return _("The connection failed: %(error)s.") % {"error": str(error) or type(error).__name__}
 
 
-async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed: Sequence[Allowance], rules: Sequence[Rule], streamed: bool) -> ProbeResult:
+async def _probe(
+    channel: Channel,
+    headers: dict[str, str],
+    model: str,
+    allowed: Sequence[Allowance],
+    rules: Sequence[Rule],
+    streamed: bool,
+) -> ProbeResult:
     api = "chat.completions" if "chat.completions" in channel.vendor.served(channel.text_api) else "responses"
     body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "Reply with the word OK."}]}
     if api == "responses":
-        body = {"model": model, "instructions": "Be brief.", "input": [user_item("Reply with the word OK.")], "store": False}
+        body = {
+            "model": model,
+            "instructions": "Be brief.",
+            "input": [user_item("Reply with the word OK.")],
+            "store": False,
+        }
     if streamed:
         body["stream"] = True
     began = time.monotonic()
     first: int | None = None
     scanner: Codec = ChatStream()
     if api == "responses":
-        scanner = Conversion(decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id=""))
+        scanner = Conversion(
+            decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id="")
+        )
     try:
         async with _client(channel, allowed) as client:
-            async with client.stream("POST", channel.vendor.path(api).lstrip("/"), headers=headers, json=body) as response:
+            async with client.stream(
+                "POST", channel.vendor.path(api).lstrip("/"), headers=headers, json=body
+            ) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_raw():
                     pieces.append(piece)
                     size += len(piece)
                     if size > _MAX_BYTES:
-                        return ProbeResult(False, _("The upstream's answer to one word is longer than %(n)d MiB. Check the base URL.") % {"n": _MAX_BYTES >> 20}, _since(began))
+                        return ProbeResult(
+                            False,
+                            _("The upstream's answer to one word is longer than %(n)d MiB. Check the base URL.")
+                            % {"n": _MAX_BYTES >> 20},
+                            _since(began),
+                        )
                     scanner.feed(piece)
                     if first is None and scanner.started:
                         first = _since(began)
@@ -164,16 +197,33 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
     latency = _since(began)
     good = response.status_code == 200
     if good and streamed and scanner.error is None and scanner.started:
-        return ProbeResult(True, _("Answered in %(took)d ms, the first token after %(first)d ms.") % {"took": latency, "first": first}, latency, "", first)
+        return ProbeResult(
+            True,
+            _("Answered in %(took)d ms, the first token after %(first)d ms.") % {"took": latency, "first": first},
+            latency,
+            "",
+            first,
+        )
     answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
     if answer is None or answer.is_error:
         failed = scanner.error if good and scanner.error is not None else content
-        failure = classify(response.status_code, response.headers, failed, channel.provider, rules, inside_200=response.status_code < 300)
+        failure = classify(
+            response.status_code,
+            response.headers,
+            failed,
+            channel.provider,
+            rules,
+            inside_200=response.status_code < 300,
+        )
         return ProbeResult(False, explain_failure(response.status_code, failure, failed), latency, failure=failure)
     reported = answer.model or _("no model name")
     values = {"took": latency, "name": clean_upstream_message(reported, 120)}
     if answer.usage:
-        message = _("Answered in %(took)d ms as “%(name)s”, %(in)d + %(out)d tokens.") % {**values, "in": answer.usage.input, "out": answer.usage.output}
+        message = _("Answered in %(took)d ms as “%(name)s”, %(in)d + %(out)d tokens.") % {
+            **values,
+            "in": answer.usage.input,
+            "out": answer.usage.output,
+        }
     else:
         message = _("Answered in %(took)d ms as “%(name)s”, no usage reported.") % values
     return ProbeResult(True, message, latency, reported)
@@ -182,19 +232,28 @@ async def _probe(channel: Channel, headers: dict[str, str], model: str, allowed:
 def _as_chat(content: bytes) -> ChatAnswer | None:
     """Convert what a test needs of an answer of /v1/responses. None when it is no such answer."""
     found, whole = parse_responses_answer(content), decode_object(content) or {}
-    return ChatAnswer(found.usage, found.is_error or found.failed, text_of(whole, "model")) if found is not None else None
+    return (
+        ChatAnswer(found.usage, found.is_error or found.failed, text_of(whole, "model")) if found is not None else None
+    )
 
 
 def _since(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-async def _balance(channel: Channel, source: BalanceSource, headers: dict[str, str], allowed: Sequence[Allowance]) -> Balance | None:
+async def _balance(
+    channel: Channel, source: BalanceSource, headers: dict[str, str], allowed: Sequence[Allowance]
+) -> Balance | None:
     answers = []
     try:
         async with _client(channel, allowed) as client:
             for path in source.paths:
-                response = await client.get(str(httpx.URL(channel.effective_base_url).join(path[1:])) if path.startswith("//") else path.lstrip("/"), headers=headers)
+                response = await client.get(
+                    str(httpx.URL(channel.effective_base_url).join(path[1:]))
+                    if path.startswith("//")
+                    else path.lstrip("/"),
+                    headers=headers,
+                )
                 if response.status_code != 200:
                     return None
                 answers.append(msgspec.json.decode(response.content))
@@ -210,7 +269,13 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ModelList((), _unreachable(error))
     if response.status_code != 200:
-        failure = classify(response.status_code, response.headers, response.content, channel.provider, inside_200=response.status_code < 300)
+        failure = classify(
+            response.status_code,
+            response.headers,
+            response.content,
+            channel.provider,
+            inside_200=response.status_code < 300,
+        )
         return ModelList((), explain_failure(response.status_code, failure, response.content))
     try:
         listed = msgspec.json.decode(response.content, type=_List)

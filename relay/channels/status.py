@@ -49,7 +49,8 @@ def channel_statuses() -> list[ChannelStatus]:
     for key in ApiKey.objects.filter(enabled=True).exclude(auto_disabled=""):
         out.setdefault(key.channel_id, []).append(key)
     rows = Channel.objects.annotate(
-        keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True), models_on=Count("served", filter=Q(served__enabled=True), distinct=True)
+        keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True),
+        models_on=Count("served", filter=Q(served__enabled=True), distinct=True),
     )
     return [_status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), allowed) for row in rows]
 
@@ -65,7 +66,12 @@ def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed
         return status(DOWN, _("not permitted"), _("Its address may not be used: %(why)s.") % {"why": refusal})
     if not channel.keys_on and out:
         key = out[0]
-        return status(DOWN, _("keys out of service"), f"{key.get_auto_disabled_display()}: {key.auto_disabled_reason}", key.next_test_at.isoformat() if key.next_test_at else None)
+        return status(
+            DOWN,
+            _("keys out of service"),
+            f"{key.get_auto_disabled_display()}: {key.auto_disabled_reason}",
+            key.next_test_at.isoformat() if key.next_test_at else None,
+        )
     if not channel.keys_on and channel.vendor.needs_key:
         return status(DOWN, _("no key"), _("It has no enabled key."))
     if not channel.models_on:
@@ -75,7 +81,12 @@ def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed
     if whole or (keys and len(keys) >= channel.keys_on):
         row = max(whole or cooling, key=lambda one: one.until)
         because = _(BY_WORD[row.kind].text) if row.kind in BY_WORD else row.kind
-        return status(COOLING, _("cooling until %(time)s") % {"time": _clock(row.until)}, f"{because}: {row.detail}", row.until.isoformat())
+        return status(
+            COOLING,
+            _("cooling until %(time)s") % {"time": _clock(row.until)},
+            f"{because}: {row.detail}",
+            row.until.isoformat(),
+        )
     if cooling or out:
         parts = [_("%(n)d place(s) left alone") % {"n": len(cooling)}] if cooling else []
         parts += [_("%(n)d key(s) out of service") % {"n": len(out)}] if out else []
@@ -96,9 +107,15 @@ def model_states(wanted: Iterable[Model]) -> dict[int, str]:
     """
     wanted = list(wanted)
     up = {status.id for status in channel_statuses() if status.state == UP}
-    cooling = set(Cooldown.objects.filter(until__gt=clock.now(), model__isnull=False, api_key=None).values_list("channel_id", "model_id"))
+    cooling = set(
+        Cooldown.objects.filter(until__gt=clock.now(), model__isnull=False, api_key=None).values_list(
+            "channel_id", "model_id"
+        )
+    )
     serving: dict[int, list[int]] = {}
-    for channel, model in ChannelModel.objects.filter(enabled=True, channel__enabled=True, model__in=wanted).values_list("channel_id", "model_id"):
+    for channel, model in ChannelModel.objects.filter(
+        enabled=True, channel__enabled=True, model__in=wanted
+    ).values_list("channel_id", "model_id"):
         serving.setdefault(model, []).append(channel)
     found = {}
     for model_row in wanted:

@@ -54,13 +54,19 @@ async def create_batch(caller: Caller, body: Json) -> Json:
     if endpoint not in ENDPOINTS:
         raise InvalidRequest(f"The field “endpoint” must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
     if not input_file_id:
-        raise InvalidRequest("The field “input_file_id” is missing: upload the requests with POST /v1/files.", code="missing_required_parameter", param="input_file_id")
+        raise InvalidRequest(
+            "The field “input_file_id” is missing: upload the requests with POST /v1/files.",
+            code="missing_required_parameter",
+            param="input_file_id",
+        )
     if text_of(body, "completion_window") != "24h":
         raise InvalidRequest("The field “completion_window” must be 24h.", param="completion_window")
     metadata = metadata_of(body) if body.get("metadata") is not None else None
     after = object_of(body, "output_expires_after")
     lifetime = expiry_seconds(after.get("anchor"), after.get("seconds"), "output_expires_after")
-    batch = await snapshot_cache.in_thread(batches.create_batch, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime)
+    batch = await snapshot_cache.in_thread(
+        batches.create_batch, caller.user_id, caller.token_id, endpoint, input_file_id, metadata, lifetime
+    )
     if _wake is not None:
         _wake.set()
     return await snapshot_cache.in_thread(batches.batch_object, batch)
@@ -69,7 +75,9 @@ async def create_batch(caller: Caller, body: Json) -> Json:
 def _find(user_id: int, batch_id: str) -> Batch:
     batch = batches.find_batch(user_id, batch_id)
     if batch is None:
-        raise ObjectNotFound(f"There is no batch “{batch_id[:64]}” of your account. GET /v1/batches lists yours.", param="batch_id")
+        raise ObjectNotFound(
+            f"There is no batch “{batch_id[:64]}” of your account. GET /v1/batches lists yours.", param="batch_id"
+        )
     return batch
 
 
@@ -127,8 +135,12 @@ async def run_batches(run: Runtime) -> None:
         while True:
             try:
                 if not run.stopping and len(running) < _AT_ONCE:
-                    for batch in await snapshot_cache.in_thread(batches.claim, run.reservations.owner, _AT_ONCE - len(running), set(running)):
-                        task = running[batch.pk] = asyncio.ensure_future(_run_batch(run, batch, run.reservations.owner, slots))
+                    for batch in await snapshot_cache.in_thread(
+                        batches.claim, run.reservations.owner, _AT_ONCE - len(running), set(running)
+                    ):
+                        task = running[batch.pk] = asyncio.ensure_future(
+                            _run_batch(run, batch, run.reservations.owner, slots)
+                        )
                         task.add_done_callback(partial(_on_batch_done, running, batch.pk))
             except RelayUnavailable:
                 pass  # logged
@@ -234,34 +246,49 @@ async def _answer(run: Runtime, state: _State, line: BatchInputLine) -> None:
         if outcome is None:
             return
         background, status, body, error = outcome
-        transient = status in _TRANSIENT_STATUSES and (error is None or error.retry is not False) and attempt < _MAX_TRIES - 1
+        transient = (
+            status in _TRANSIENT_STATUSES and (error is None or error.retry is not False) and attempt < _MAX_TRIES - 1
+        )
         if isinstance(error, Stopping) or (transient and not state.active):
             return  # no outcome: the worker that continues the batch repeats the request
         if not transient:
-            await snapshot_cache.in_thread(batches.write_failure, state.batch, line.number, answer_line(line, background.request_id, status, body))
+            await snapshot_cache.in_thread(
+                batches.write_failure, state.batch, line.number, answer_line(line, background.request_id, status, body)
+            )
             return
         wait = error.retry_after if error is not None and error.retry_after is not None else pause
         await asyncio.sleep(min(max(wait, 0.05), _LONGEST_PAUSE))
         pause *= 2
 
 
-async def _try(run: Runtime, state: _State, line: BatchInputLine) -> tuple[BackgroundRequest, int, bytes, RelayError | None] | None:
+async def _try(
+    run: Runtime, state: _State, line: BatchInputLine
+) -> tuple[BackgroundRequest, int, bytes, RelayError | None] | None:
     """Make one request once; returns None when it was answered, and its line is on disk then."""
     caller = await _caller(state.batch)
     if caller is None:
-        body = b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error","param":null,"code":"token_disabled"}}'
+        body = (
+            b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error",'
+            b'"param":null,"code":"token_disabled"}}'
+        )
         return BackgroundRequest(_NO_CALLER, b""), 401, body, None
     background = BackgroundRequest(caller, line.body)
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
     background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
-    status, body, error = await run_in_background(run, background, _handler_of(run, caller, ENDPOINTS[state.batch.endpoint]))
+    status, body, error = await run_in_background(
+        run, background, _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
+    )
     return None if status == 200 and error is None else (background, status, body, error)
 
 
 def _line_written(batch_pk: int, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
     """The row with the outcome of a line, for the commit that charges it."""
-    return [insert(BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body))]
+    return [
+        insert(
+            BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body)
+        )
+    ]
 
 
 def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchange], asyncio.Future[HttpResponseBase]]:

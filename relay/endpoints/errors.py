@@ -14,4 +14,6 @@ def invalid(bad: BadRequest) -> RelayError:
 
 def refused_parameter(name: str) -> RelayError:
     """The client's error for a parameter that the upstream does not accept."""
-    return UnsupportedParameter(f"The upstream of this model does not accept “{name}”. Leave it out, or use another model.", param=name)
+    return UnsupportedParameter(
+        f"The upstream of this model does not accept “{name}”. Leave it out, or use another model.", param=name
+    )

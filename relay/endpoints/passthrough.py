@@ -60,7 +60,13 @@ class EndpointSpec:
 
 
 def _spec(
-    endpoint: str, parse: Callable[[requests.Values], PassthroughRequest], read: AnswerReader, members: str, model: str = "", files: str = "", form: bool = False
+    endpoint: str,
+    parse: Callable[[requests.Values], PassthroughRequest],
+    read: AnswerReader,
+    members: str,
+    model: str = "",
+    files: str = "",
+    form: bool = False,
 ) -> EndpointSpec:
     return EndpointSpec(endpoint, parse, read, frozenset(members.split()), model, tuple(files.split()), form)
 
@@ -74,14 +80,29 @@ _TRANSCRIPTION: Final = "stream response_format"
 PASSTHROUGH_ENDPOINTS: Final = {
     spec.endpoint: spec
     for spec in (
-        _spec("completions", requests.parse_completions, answers.read_completion, "prompt max_tokens n best_of stream stream_options"),
+        _spec(
+            "completions",
+            requests.parse_completions,
+            answers.read_completion,
+            "prompt max_tokens n best_of stream stream_options",
+        ),
         _spec("embeddings", requests.parse_embeddings, answers.read_embeddings, "input encoding_format"),
         _spec("moderations", requests.parse_moderations, answers.read_moderation, "input", "omni-moderation-latest"),
         _spec("images.generations", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1"),
-        _spec("images.edits", requests.parse_generation, answers.read_images, _IMAGES, "gpt-image-1", "image image[]", True),
+        _spec(
+            "images.edits",
+            requests.parse_generation,
+            answers.read_images,
+            _IMAGES,
+            "gpt-image-1",
+            "image image[]",
+            True,
+        ),
         _spec("images.variations", requests.parse_images, answers.read_images, _IMAGES, "dall-e-2", "image", True),
         _spec("audio.speech", requests.parse_speech, answers.read_transcription, "input stream_format"),
-        _spec("audio.transcriptions", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True),
+        _spec(
+            "audio.transcriptions", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True
+        ),
         _spec("audio.translations", _parse_transcription, answers.read_transcription, _TRANSCRIPTION, "", "file", True),
         _spec("rerank", requests.parse_rerank, answers.read_rerank, "query documents"),
     )
@@ -110,7 +131,12 @@ class _Request:
                 return self.body, []
             return self.form.edited({"model": model.encode()}, set(dropped)), dropped
         fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
-        ask_usage = stream_usage and self.parsed.stream and self.spec.endpoint == "completions" and not self.parsed.include_usage
+        ask_usage = (
+            stream_usage
+            and self.parsed.stream
+            and self.spec.endpoint == "completions"
+            and not self.parsed.include_usage
+        )
         if fields is self.fields and not ask_usage and bytes(fields.get("model", b"")) == encode(model):
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
@@ -154,20 +180,30 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str) -> _Request
         fields = {name: msgspec.Raw(encode(text)) for name, text in texts.items()}
         model = texts.get("model", "").strip() or spec.model
         if not model:
-            raise BadRequest("The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter")
+            raise BadRequest(
+                "The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter"
+            )
         files = form.files(*spec.files)
         if not files:
             name = spec.files[0]
-            raise BadRequest(f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter")
+            raise BadRequest(
+                f"The file “{name}” is missing: send it as a field of the form.", name, "missing_required_parameter"
+            )
         values = {name: text for name, text in texts.items() if name in spec.members}
         parsed = spec.parse(values)
         if spec.endpoint.startswith("audio."):
             parsed = requests.parse_transcription(values, await _length(form, files[0]))
         return _Request(spec, model, parsed, body, fields, form, content_type)
     if spec.form and spec.endpoint.startswith("audio."):
-        raise BadRequest("Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.", "file", "invalid_multipart")
+        raise BadRequest(
+            "Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.",
+            "file",
+            "invalid_multipart",
+        )
     fields = read_fields(body)
-    return _Request(spec, read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members)), body, fields)
+    return _Request(
+        spec, read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members)), body, fields
+    )
 
 
 async def _length(form: MultipartForm, file: Part) -> int:
@@ -192,7 +228,10 @@ def audio_milliseconds(content: bytes, filename: str) -> int:
 def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:
     endpoint = request.spec.endpoint
     if not run.health.serves_api(channel, endpoint):
-        message = f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it serves that. Use another endpoint or another model."
+        message = (
+            f"The model “{request.model[:100]}” cannot be used at /v1/{endpoint.replace('.', '/')}: no channel of it "
+            "serves that. Use another endpoint or another model."
+        )
         return UnsupportedEndpoint(message, param="model")
     policy = channel.policy(endpoint)
     name = parameters.refused(policy, request.fields) if policy else ""
@@ -222,7 +261,11 @@ def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) ->
     """The codec for a streamed answer; None when the answer is read as a whole."""
     parsed, endpoint = request.parsed, request.spec.endpoint
     if endpoint == "completions" and parsed.stream:
-        return ChatStream(drop_usage=channel.stream_usage and not parsed.include_usage, watch_finish=not channel.sends_done, choices=parsed.choices)
+        return ChatStream(
+            drop_usage=channel.stream_usage and not parsed.include_usage,
+            watch_finish=not channel.sends_done,
+            choices=parsed.choices,
+        )
     if "text/event-stream" in upstream.content_type:
         ending = DONE if endpoint == "completions" else b""  # only the text APIs end with a marker
         return TypedStream(max(1, parsed.units.images), parsed.units, ending=ending)
@@ -233,7 +276,12 @@ def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) ->
 
 def _speech_usage(parsed: PassthroughRequest) -> Usage:
     """The usage of speech, whose answer is audio and reports none: exact characters, estimated tokens."""
-    return Usage(input=parsed.prompt_tokens, output=parsed.output_limit or 0, audio_output=parsed.output_limit or 0, characters=parsed.units.characters)
+    return Usage(
+        input=parsed.prompt_tokens,
+        output=parsed.output_limit or 0,
+        audio_output=parsed.output_limit or 0,
+        characters=parsed.units.characters,
+    )
 
 
 async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) -> HttpResponseBase:

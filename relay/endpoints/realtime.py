@@ -33,7 +33,13 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
-from relay.protocols.realtime.events import RealtimeUsage, read_usage, realtime_error_event, session_update, transcription_model
+from relay.protocols.realtime.events import (
+    RealtimeUsage,
+    read_usage,
+    realtime_error_event,
+    session_update,
+    transcription_model,
+)
 from relay.protocols.usage import NO_USAGE, Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
@@ -93,7 +99,9 @@ async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> Ups
     else:
         exchange.caller = await identify(exchange)
     if not model:
-        raise InvalidRequest("Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model")
+        raise InvalidRequest(
+            "Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model"
+        )
     found = await serve(exchange, exchange.caller, run, _gateway_request(run, model), partial(_try, exchange))
     return cast(UpstreamConnection, found)  # what the attempt returns
 
@@ -106,7 +114,14 @@ def _check_channel(run: Runtime, channel: ChannelView) -> RelayError | None:
 
 def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
     """The gateway request for one response: decides what is reserved and counted against limits."""
-    return GatewayRequest(_ENDPOINT, model, partial(_check_channel, run), stream=True, prompt_tokens=_PROMPT_TOKENS, output_limit=_ANSWER_TOKENS)
+    return GatewayRequest(
+        _ENDPOINT,
+        model,
+        partial(_check_channel, run),
+        stream=True,
+        prompt_tokens=_PROMPT_TOKENS,
+        output_limit=_ANSWER_TOKENS,
+    )
 
 
 async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
@@ -114,7 +129,11 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
     channel, candidate = attempt.channel, attempt.candidate
     began = time.monotonic()
     url = f"{channel.urls[_ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
-    headers = {name: value for name, value in candidate.key.headers.items() if name.lower() not in {"content-type", "accept-encoding"}}
+    headers = {
+        name: value
+        for name, value in candidate.key.headers.items()
+        if name.lower() not in {"content-type", "accept-encoding"}
+    }
     beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
     if beta:
         headers["openai-beta"] = beta[:100]
@@ -126,17 +145,37 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
     except asyncio.CancelledError as cancelled:
         raise exchange.explain(cancelled) from None
     except aiohttp.WSServerHandshakeError as refused:
-        failure = classify(refused.status, httpx.Headers(list((refused.headers or {}).items())), b"", channel.provider, snapshot_cache.snapshot.rules)
+        failure = classify(
+            refused.status,
+            httpx.Headers(list((refused.headers or {}).items())),
+            b"",
+            channel.provider,
+            snapshot_cache.snapshot.rules,
+        )
         if refused.status in {404, 405, 426, 501}:
-            error = UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
+            error = UnsupportedEndpoint(
+                "The upstream of this model has no realtime API. Use another model.", param="model"
+            )
             raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=_ENDPOINT) from None
         raise failure from None
     except TimeoutError:
-        raise Failure(FailureClass.TRANSIENT, UpstreamTimeout("The upstream could not be reached in time. Try again."), 0, "connect timeout", unreachable=True) from None
+        raise Failure(
+            FailureClass.TRANSIENT,
+            UpstreamTimeout("The upstream could not be reached in time. Try again."),
+            0,
+            "connect timeout",
+            unreachable=True,
+        ) from None
     except (aiohttp.ClientError, OSError) as reason:
         refused_here = isinstance(getattr(reason, "os_error", None), NotPermitted)
         kind = FailureClass.CONFIG if refused_here else FailureClass.TRANSIENT
-        raise Failure(kind, UpstreamFailed("The upstream could not be reached. Try again."), 0, f"cannot connect: {reason}"[:300], unreachable=True) from None
+        raise Failure(
+            kind,
+            UpstreamFailed("The upstream could not be reached. Try again."),
+            0,
+            f"cannot connect: {reason}"[:300],
+            unreachable=True,
+        ) from None
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
@@ -152,7 +191,11 @@ class RealtimeSession:
 
     def __init__(self, exchange: Handshake, run: Runtime, connection: UpstreamConnection, send: SendFrame) -> None:
         self.exchange, self.run, self.socket, self.send = exchange, run, connection.socket, send
-        self.attempt, self.candidate, self.record = connection.attempt, connection.attempt.candidate, connection.attempt.record
+        self.attempt, self.candidate, self.record = (
+            connection.attempt,
+            connection.attempt.candidate,
+            connection.attempt.record,
+        )
         self.model = self.record.model
         self.transcription = ""  # the model that transcribes the user's speech
         self.tokens = 0  # used so far
@@ -221,7 +264,9 @@ class RealtimeSession:
             elif message.type is aiohttp.WSMsgType.BINARY:
                 await self.send(cast(bytes, message.data))
             elif message.type in _CLOSED:
-                return _close_code(socket.close_code), str(message.extra or "")[:120] if message.type is aiohttp.WSMsgType.CLOSE else ""
+                return _close_code(socket.close_code), str(message.extra or "")[
+                    :120
+                ] if message.type is aiohttp.WSMsgType.CLOSE else ""
             elif message.type is aiohttp.WSMsgType.ERROR:
                 raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
 
@@ -254,11 +299,35 @@ class RealtimeSession:
                 return
         exchange = BackgroundRequest(caller, b"")
         exchange.ip, exchange.client_id = self.exchange.ip, self.exchange.client_id
-        charge = RequestCharge(self.run.reservations, caller, model, snapshot.terms(caller).multiplier, self.run.fallback_price, exchange.wall)
-        request = GatewayRequest(_ENDPOINT, model.name, partial(_check_channel, self.run), prompt_tokens=usage.input, output_limit=usage.output, units=usage)
+        charge = RequestCharge(
+            self.run.reservations,
+            caller,
+            model,
+            snapshot.terms(caller).multiplier,
+            self.run.fallback_price,
+            exchange.wall,
+        )
+        request = GatewayRequest(
+            _ENDPOINT,
+            model.name,
+            partial(_check_channel, self.run),
+            prompt_tokens=usage.input,
+            output_limit=usage.output,
+            units=usage,
+        )
         await charge.reserve(exchange, request)
-        record = Record(exchange, self.run.reservations, replace(request, stream=True, units=NO_USAGE), self.transcription or model.name, charge)
-        record.candidate, record.upstream_model, record.attempts = self.candidate, self.transcription, [*self.record.attempts]
+        record = Record(
+            exchange,
+            self.run.reservations,
+            replace(request, stream=True, units=NO_USAGE),
+            self.transcription or model.name,
+            charge,
+        )
+        record.candidate, record.upstream_model, record.attempts = (
+            self.candidate,
+            self.transcription,
+            [*self.record.attempts],
+        )
         try:
             await self.exchange.committed(record.submit(Outcome(COMPLETED, 200, usage)))
         finally:
@@ -272,7 +341,9 @@ class RealtimeSession:
         exchange.renew()
         model = snapshot.models.get(self.model)
         if model is None or not caller.may_use(model, exchange.wall):
-            raise InvalidRequest("This model is not available to your token any more.", code="model_not_allowed", param="model")
+            raise InvalidRequest(
+                "This model is not available to your token any more.", code="model_not_allowed", param="model"
+            )
         terms = snapshot.terms(caller)
         # The connection keeps its slot.
         checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]
@@ -283,7 +354,11 @@ class RealtimeSession:
         await charge.reserve(exchange, request)
         before = self.record
         self.record = record = Record(exchange, run.reservations, request, self.model, charge)
-        record.candidate, record.upstream_model, record.attempts = self.candidate, before.upstream_model, [*before.attempts]
+        record.candidate, record.upstream_model, record.attempts = (
+            self.candidate,
+            before.upstream_model,
+            [*before.attempts],
+        )
         exchange.progress = record.progress
 
     def _end_record(self, reason: str, error: RelayError | None = None) -> None:
@@ -305,7 +380,11 @@ def _close_code(code: int | None) -> int:
     """A code for the client's close frame: the upstream's, or 1011 where a frame may not contain it (1006, for
     example).
     """
-    return code if code is not None and (code in {1000, 1001, 1008, 1009, 1011, 1012, 1013} or 3000 <= code < 5000) else 1011
+    return (
+        code
+        if code is not None and (code in {1000, 1001, 1008, 1009, 1011, 1012, 1013} or 3000 <= code < 5000)
+        else 1011
+    )
 
 
 def model_from_query(query: Mapping[str, Any]) -> str:

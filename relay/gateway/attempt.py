@@ -14,7 +14,15 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.money import plain
 from relay.billing.ledger.rows import RowWrite
-from relay.errors import RelayError, RequestEnded, Stopping, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout, UpstreamTruncated
+from relay.errors import (
+    RelayError,
+    RequestEnded,
+    Stopping,
+    UnsupportedEndpoint,
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange import Ended, Interrupt, timeout_error
 from relay.gateway.record import COMPLETED, Outcome, Record
@@ -36,7 +44,9 @@ _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps
 
 # A 404 that does not mention a model means that the upstream lacks this API; its other APIs may work.
 _NO_SUCH_PATH: Final = frozenset((404, 405, 501))
-_MAY_MEAN_PATH: Final = frozenset((FailureClass.CLIENT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.TRANSIENT))
+_MAY_MEAN_PATH: Final = frozenset(
+    (FailureClass.CLIENT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.TRANSIENT)
+)
 _MODEL: Final = re.compile(rb"model|deployment|response_id|resp_", re.I)
 
 
@@ -46,7 +56,19 @@ class Attempt:
     Until `over` is called, it counts as in flight on the channel, and may be the probe of an open circuit.
     """
 
-    __slots__ = ("_began_at", "_model", "_over", "_probed", "began", "candidate", "channel", "exchange", "record", "run", "upstream")
+    __slots__ = (
+        "_began_at",
+        "_model",
+        "_over",
+        "_probed",
+        "began",
+        "candidate",
+        "channel",
+        "exchange",
+        "record",
+        "run",
+        "upstream",
+    )
 
     def __init__(self, run: Runtime, record: Record, candidate: Candidate, model: int, now: float) -> None:
         """`model`: its id. `now`: seconds since 1970."""
@@ -136,10 +158,20 @@ class Attempt:
             encoding = response.headers.get("content-encoding", "")
             detail = f"HTTP {response.status_code} with content-encoding “{encoding}”, which was not asked for"
             return Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
-        failure = classify(response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules)
-        if api != "chat.completions" and response.status_code in _NO_SUCH_PATH and failure.kind in _MAY_MEAN_PATH and not _MODEL.search(text):
+        failure = classify(
+            response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules
+        )
+        if (
+            api != "chat.completions"
+            and response.status_code in _NO_SUCH_PATH
+            and failure.kind in _MAY_MEAN_PATH
+            and not _MODEL.search(text)
+        ):
             path = api.replace(".", "/")
-            error = UnsupportedEndpoint(f"The upstream of this model does not serve /v1/{path}. Use another endpoint or another model.", param="model")
+            error = UnsupportedEndpoint(
+                f"The upstream of this model does not serve /v1/{path}. Use another endpoint or another model.",
+                param="model",
+            )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
         return failure
 
@@ -160,7 +192,9 @@ class Attempt:
 
     # -- the client --------------------------------------------------------------------------------------------------
 
-    async def finish(self, answer: bytes, usage: Usage | None, text_units: float = 0.0, rows: Sequence[RowWrite] = ()) -> None:
+    async def finish(
+        self, answer: bytes, usage: Usage | None, text_units: float = 0.0, rows: Sequence[RowWrite] = ()
+    ) -> None:
         """Write the record of a complete answer, and wait until it is on disk. Raises RelayUnavailable.
 
         `text_units`: estimated tokens of its text, where the upstream reports no usage.
@@ -199,14 +233,20 @@ def names_header(names: list[str]) -> bytes:
 def _connection_failure(reason: Exception) -> Failure:
     """The failure behind an error of the transport: no response arrived."""
     if isinstance(reason, ConnectRefused):
-        error: RelayError = UpstreamFailed("The upstream's address is not permitted on this portal. Tell the portal's administrator.")
+        error: RelayError = UpstreamFailed(
+            "The upstream's address is not permitted on this portal. Tell the portal's administrator."
+        )
         return Failure(FailureClass.CONFIG, error, 0, "the host name stands for an address that channels may not use")
     if isinstance(reason, httpx.ConnectTimeout):
         error = UpstreamTimeout("The upstream could not be reached in time (connect timeout). Try again.")
         return Failure(FailureClass.TRANSIENT, error, 0, "connect timeout", unreachable=True)
     if isinstance(reason, (httpx.ConnectError, httpx.ProxyError)):
-        return Failure(FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300], unreachable=True)
-    return Failure(FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300])
+        return Failure(
+            FailureClass.TRANSIENT, UpstreamFailed(_UNREACHABLE), 0, f"cannot connect: {reason}"[:300], unreachable=True
+        )
+    return Failure(
+        FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
+    )
 
 
 async def _error_body(upstream: UpstreamAnswer) -> bytes:
@@ -232,7 +272,11 @@ def interrupt_error(reason: Interrupt) -> RelayError:
     if reason is Interrupt.REVOKED:
         return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
     if reason is Interrupt.KILLED:
-        return RequestEnded("This request was ended by an administrator of the portal. Ask them why before you send it again.")
+        return RequestEnded(
+            "This request was ended by an administrator of the portal. Ask them why before you send it again."
+        )
     if reason is Interrupt.STOPPING:
-        return Stopping("The portal is being restarted, and this request could not end before. Send it again.", retry_after=1)
+        return Stopping(
+            "The portal is being restarted, and this request could not end before. Send it again.", retry_after=1
+        )
     return spent_error() if reason is Interrupt.SPENT else timeout_error(reason)

@@ -46,7 +46,9 @@ async def _discard(_: Message) -> None:
     return
 
 
-async def run_in_background(run: Runtime, background: BackgroundRequest, work: BackgroundWork) -> tuple[int, bytes, RelayError | None]:
+async def run_in_background(
+    run: Runtime, background: BackgroundRequest, work: BackgroundWork
+) -> tuple[int, bytes, RelayError | None]:
     """Run a request; returns the status and body of its answer, and the error, if any.
 
     Raises CancelledError when the process stops.

@@ -43,7 +43,9 @@ class Interrupt(Enum):
 
 
 _TIMEOUTS: Final = {
-    Interrupt.FIRST_BYTE: "The upstream did not begin to answer in time (first-byte timeout). Try again, or use a faster model.",
+    Interrupt.FIRST_BYTE: (
+        "The upstream did not begin to answer in time (first-byte timeout). Try again, or use a faster model."
+    ),
     Interrupt.IDLE: "The upstream fell silent in the middle of its answer (idle timeout). Try again.",
     Interrupt.TOTAL: "The answer took longer than this portal allows (total timeout). Ask for a shorter answer.",
 }
@@ -283,7 +285,9 @@ class Exchange:
         except asyncio.CancelledError as cancelled:
             why = self.explain(cancelled)
             if isinstance(why, Ended):
-                raise RelayUnavailable("The portal could not record this request. Try again in a few seconds.", retry_after=5) from None
+                raise RelayUnavailable(
+                    "The portal could not record this request. Try again in a few seconds.", retry_after=5
+                ) from None
             raise
         finally:
             self.waiting = None
@@ -295,7 +299,9 @@ def timeout_error(reason: Interrupt) -> UpstreamTimeout:
 
 def _too_large(limit: int) -> RequestTooLarge:
     size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
-    return RequestTooLarge(f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL.")
+    return RequestTooLarge(
+        f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL."
+    )
 
 
 @dataclass(slots=True)

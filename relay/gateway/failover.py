@@ -49,7 +49,9 @@ def usable_routes(routes: Sequence[Route], check_channel: ChannelCheck) -> tuple
     return [route for route, error in zip(routes, found, strict=True) if error is None], unfit
 
 
-async def try_routes(caller: Caller, run: Runtime, model: ModelView, record: Record, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
+async def try_routes(
+    caller: Caller, run: Runtime, model: ModelView, record: Record, request: GatewayRequest, try_channel: TryChannel
+) -> HttpResponseBase:
     """Try one channel after another until `try_channel` returns an answer. Raises RelayError.
 
     No (channel, key) is tried twice, and none after MAX_ATTEMPTS attempts or RETRY_SECONDS.
@@ -61,11 +63,15 @@ async def try_routes(caller: Caller, run: Runtime, model: ModelView, record: Rec
     if pinned:
         _check_pin(pinned, [one.channel for one in routes], model.name)
     conversation = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
-    preference = RoutePreference(model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer)
+    preference = RoutePreference(
+        model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer
+    )
     answer, failures = await _try_all(run, routes, preference, record, request.check_channel, try_channel)
     if answer is not None:
         return answer
-    error = _failure_to_report(failures).error if failures else run.health.no_channel_error(model.name, routes, preference)
+    error = (
+        _failure_to_report(failures).error if failures else run.health.no_channel_error(model.name, routes, preference)
+    )
     del failures
     try:
         raise error
@@ -74,7 +80,12 @@ async def try_routes(caller: Caller, run: Runtime, model: ModelView, record: Rec
 
 
 async def _try_all(
-    run: Runtime, routes: Sequence[Route], preference: RoutePreference, record: Record, check_channel: ChannelCheck, try_channel: TryChannel
+    run: Runtime,
+    routes: Sequence[Route],
+    preference: RoutePreference,
+    record: Record,
+    check_channel: ChannelCheck,
+    try_channel: TryChannel,
 ) -> tuple[HttpResponseBase | None, list[Failure]]:
     """The first answer, or None and every failure."""
     config, health, exchange = run.config, run.health, record.exchange
@@ -92,7 +103,9 @@ async def _try_all(
         entry: AdmissionEntry | None = None
         if channel.checks or candidate.key.checks:
             slot = f"{exchange.request_id}:{channel.id}:{candidate.key.id}"
-            entry = await run.admission.enter(exchange, channel.checks + candidate.key.checks, record.prompt_tokens, slot)
+            entry = await run.admission.enter(
+                exchange, channel.checks + candidate.key.checks, record.prompt_tokens, slot
+            )
             if entry.verdict.refused is not None:
                 if entry.verdict.refused in channel.checks:
                     tried.update((channel.id, key.id) for key in channel.keys)
@@ -120,7 +133,10 @@ async def _try_all(
 
 def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None:
     if not any(channel.id == pinned for channel in channels):
-        message = f"The channel {pinned} that your token names does not serve the model “{model}”, is disabled or is not for your groups. Name another, or none."
+        message = (
+            f"The channel {pinned} that your token names does not serve the model “{model}”, is disabled or is not "
+            "for your groups. Name another, or none."
+        )
         raise InvalidRequest(message, code="channel_not_found")
 
 
@@ -139,8 +155,13 @@ def _may_retry_elsewhere(failure: Failure, channel: ChannelView) -> bool:
 def _limit_failure(verdict: LimitVerdict) -> Failure:
     """The failure of a channel or key that has reached its own limit."""
     kind = verdict.refused.kind if verdict.refused is not None else ""
-    message = "Every channel for this model is at a limit that the portal has set for it. Try again after the time in Retry-After."
-    return Failure(FailureClass.FULL, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {kind}")
+    message = (
+        "Every channel for this model is at a limit that the portal has set for it. Try again after the time in "
+        "Retry-After."
+    )
+    return Failure(
+        FailureClass.FULL, UpstreamRateLimited(message, retry_after=verdict.retry_after), 0, f"at its limit of {kind}"
+    )
 
 
 def _failure_to_report(failures: list[Failure]) -> Failure:
@@ -149,5 +170,7 @@ def _failure_to_report(failures: list[Failure]) -> Failure:
     for kind in _REPORT_ORDER:
         found = [failure for failure in failures if failure.kind is kind]
         if found:
-            return min(found, key=lambda failure: failure.error.retry_after if failure.error.retry_after is not None else 0.0)
+            return min(
+                found, key=lambda failure: failure.error.retry_after if failure.error.retry_after is not None else 0.0
+            )
     return failures[-1]

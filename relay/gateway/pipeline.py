@@ -23,7 +23,9 @@ from relay.gateway.snapshot.callers import Caller
 logger: Final = logging.getLogger(__name__)
 
 
-async def serve(exchange: Exchange, caller: Caller, run: Runtime, request: GatewayRequest, try_channel: TryChannel) -> HttpResponseBase:
+async def serve(
+    exchange: Exchange, caller: Caller, run: Runtime, request: GatewayRequest, try_channel: TryChannel
+) -> HttpResponseBase:
     """Admit, reserve, route and record a request. `try_channel` sends it to one channel and reads the answer.
 
     Raises RelayError if no part of an answer has been sent; the record is on disk by then.
@@ -34,10 +36,14 @@ async def serve(exchange: Exchange, caller: Caller, run: Runtime, request: Gatew
     model = permitted_model(caller, snapshot, request.model, exchange.wall)
     writer.admit()
     terms = snapshot.terms(caller)
-    charge = RequestCharge(run.reservations, caller, model, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall)
+    charge = RequestCharge(
+        run.reservations, caller, model, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall
+    )
     limits = terms.checks + model.checks if model.checks else terms.checks
     if limits:
-        await run.admission.admit(exchange, limits, request.prompt_tokens + (request.output_limit or 0) * request.choices)
+        await run.admission.admit(
+            exchange, limits, request.prompt_tokens + (request.output_limit or 0) * request.choices
+        )
         exchange.tokens_used = 0  # until the record says otherwise
     await charge.reserve(exchange, request)
     check_end(exchange)  # it may have been ended while it waited for its reservation

@@ -86,10 +86,17 @@ class Record:
         "upstream_model",
     )
 
-    def __init__(self, exchange: Exchange, reservations: Reservations, request: GatewayRequest, model: str, charge: RequestCharge) -> None:
+    def __init__(
+        self, exchange: Exchange, reservations: Reservations, request: GatewayRequest, model: str, charge: RequestCharge
+    ) -> None:
         """`model`: the public name of the model that serves the request."""
         self.exchange, self._reservations, self.charge = exchange, reservations, charge
-        self.endpoint, self.model, self.streamed, self.prompt_tokens = request.endpoint, model, request.stream, request.prompt_tokens
+        self.endpoint, self.model, self.streamed, self.prompt_tokens = (
+            request.endpoint,
+            model,
+            request.stream,
+            request.prompt_tokens,
+        )
         self.units = request.units  # used if the upstream reports none
         self.candidate: Candidate | None = None
         self.upstream_model = ""
@@ -158,7 +165,9 @@ class Record:
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
         charge.finish(self.candidate, usage, source, outcome.reason != COMPLETED, outcome.reason == INTERNAL)
-        return self._reservations.submit(self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows)
+        return self._reservations.submit(
+            self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows
+        )
 
     def _usage(self, outcome: Outcome) -> tuple[Usage, str]:
         """The usage of the request and its source: reported, estimated or none."""
@@ -166,7 +175,13 @@ class Record:
             return outcome.usage, "reported"
         if self.sent and (outcome.error is None or outcome.text_units):
             units, output = self.units, estimate_text(outcome.text_units)
-            counted = Usage(self.prompt_tokens, output=output, images=units.images, milliseconds=units.milliseconds, characters=units.characters)
+            counted = Usage(
+                self.prompt_tokens,
+                output=output,
+                images=units.images,
+                milliseconds=units.milliseconds,
+                characters=units.characters,
+            )
             return self.estimate or counted, "estimated"
         return NO_USAGE, "none"
 

@@ -34,7 +34,9 @@ class EventStream(HttpResponseBase):
 
     streaming = True
 
-    def __init__(self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8") -> None:
+    def __init__(
+        self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8"
+    ) -> None:
         super().__init__(content_type=content_type)
         self.pump = pump
         self.is_events = content_type.startswith("text/event-stream")
@@ -43,7 +45,15 @@ class EventStream(HttpResponseBase):
 class Download(EventStream):
     """A file, read and sent block by block. `read` runs in a thread; it returns the next block, empty at the end."""
 
-    def __init__(self, exchange: Exchange, read: Callable[[int], bytes], size: int, filename: str, content_type: str, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        read: Callable[[int], bytes],
+        size: int,
+        filename: str,
+        content_type: str,
+        close: Callable[[], None],
+    ) -> None:
         super().__init__(self._run, content_type)
         self.is_events = False
         self._exchange, self._read, self._close = exchange, read, close

@@ -59,9 +59,13 @@ class Runtime:
     def __init__(self) -> None:
         self.config: Config = settings.CONFIG  # read once: Django's lazy settings cost microseconds each time
         config = self.config
-        address_block.configure(config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds)
+        address_block.configure(
+            config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds
+        )
         self.watchdog = Watchdog(config.keepalive_seconds)
-        self.upstreams = Upstreams(lambda: snapshot_cache.snapshot.allowed, config.upstream_connections, config.upstream_ca_file)
+        self.upstreams = Upstreams(
+            lambda: snapshot_cache.snapshot.allowed, config.upstream_connections, config.upstream_ca_file
+        )
         self.demo = DemoTransport()
         self.reservations = Reservations(config.time_zone)
         self.admission = Admission(config.redis_url, self.watchdog.spawn)
@@ -87,7 +91,9 @@ class Runtime:
                 await asyncio.to_thread(self._poller.start)
             except DatabaseError as error:
                 logger.error("the configuration cannot be read: %s", error)
-                raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
+                raise RelayUnavailable(
+                    "The portal cannot read its database. Try again in a few seconds.", retry_after=5
+                ) from error
             writer.start()
             snapshot_cache.on_drop(self._on_drop)
             snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)

@@ -24,7 +24,9 @@ _DRAIN: Final = 0.5
 Rows = Callable[[], Sequence[RowWrite]]
 
 
-async def stream_answer(attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, rows: Rows | None = None) -> EventStream:
+async def stream_answer(
+    attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, rows: Rows | None = None
+) -> EventStream:
     """Wait for the first event, which decides about the status, and return a response whose pump sends the rest.
 
     `output_limit`: tokens of each answer; None: no limit. `rows`: written in the same commit as the record of a
@@ -53,7 +55,15 @@ async def stream_answer(attempt: Attempt, upstream: UpstreamAnswer, codec: Codec
 class Pump:
     """Sends one stream. `run` raises nothing but CancelledError, and always submits a record."""
 
-    def __init__(self, attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, primed: list[bytes], rows: Rows | None) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        upstream: UpstreamAnswer,
+        codec: Codec,
+        output_limit: int | None,
+        primed: list[bytes],
+        rows: Rows | None,
+    ) -> None:
         """`primed`: the bytes that the codec has returned already."""
         self._attempt, self._upstream, self._codec = attempt, upstream, codec
         self._exchange, self._record = attempt.exchange, attempt.record
@@ -96,7 +106,11 @@ class Pump:
         try:
             await self._forward()
         except Failure as failure:
-            return UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again."), failure.detail, True
+            return (
+                UpstreamTruncated("The connection to the upstream broke in the middle of the answer. Try again."),
+                failure.detail,
+                True,
+            )
         except Ended as ended:
             return interrupt_failure(ended).error, ended.reason.value, ended.reason is Interrupt.IDLE
         except RelayError as unavailable:  # the reservation could not be extended
@@ -104,7 +118,9 @@ class Pump:
         if codec.error is not None:
             return *stream_error(codec.error), True
         if not codec.complete:
-            error = UpstreamTruncated("The upstream cut its answer off before the end. The text so far is incomplete; try again.")
+            error = UpstreamTruncated(
+                "The upstream cut its answer off before the end. The text so far is incomplete; try again."
+            )
             return error, "the connection was closed before the end of the answer", True
         if not codec.done:
             return None, "", False

@@ -51,7 +51,12 @@ class UpstreamAnswer:
         except asyncio.CancelledError as cancelled:
             raise exchange.explain(cancelled) from None
         except httpx.TransportError as error:
-            raise Failure(FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {error or type(error).__name__}"[:300]) from None
+            raise Failure(
+                FailureClass.UNANSWERED,
+                UpstreamFailed(BROKEN),
+                0,
+                f"connection broke: {error or type(error).__name__}"[:300],
+            ) from None
         finally:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began

@@ -49,8 +49,18 @@ class WorkerStatus:
         watched = now < self._watched_until
         self._next = now + (_WATCHED_INTERVAL if watched else _IDLE_INTERVAL)
         running = sorted(self._watchdog.running, key=lambda exchange: exchange.started)
-        listed = [exchange.progress() for exchange in running[:_MAX_LISTED] if exchange.progress is not None] if watched else []
-        state = {"running": len(running), "stopping": stopping, "tasks": len(asyncio.all_tasks()), "files": open_files(), "rss_mib": round(resident_bytes() / 1_048_576, 1)}
+        listed = (
+            [exchange.progress() for exchange in running[:_MAX_LISTED] if exchange.progress is not None]
+            if watched
+            else []
+        )
+        state = {
+            "running": len(running),
+            "stopping": stopping,
+            "tasks": len(asyncio.all_tasks()),
+            "files": open_files(),
+            "rss_mib": round(resident_bytes() / 1_048_576, 1),
+        }
         await snapshot_cache.in_thread(_save, self._worker, self._started, listed, state)
 
     async def leave(self) -> None:
@@ -60,7 +70,15 @@ class WorkerStatus:
 def _save(worker: str, started: datetime, running: list[dict[str, Any]], state: dict[str, Any]) -> None:
     now = clock.now()
     Worker.objects.update_or_create(
-        name=worker, defaults={"host": socket.gethostname()[:120], "pid": os.getpid(), "started_at": started, "seen_at": now, "running": running, "state": state}
+        name=worker,
+        defaults={
+            "host": socket.gethostname()[:120],
+            "pid": os.getpid(),
+            "started_at": started,
+            "seen_at": now,
+            "running": running,
+            "state": state,
+        },
     )
     Worker.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
 

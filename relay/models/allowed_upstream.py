@@ -14,7 +14,11 @@ from portal.lib.net import Allowance, BadAddress
 class AllowedUpstream(ChangeTracked):
     """An address outside the public Internet that channels may use, such as an Ollama on this machine."""
 
-    address = models.CharField(max_length=120, unique=True, help_text="Address, network or host name, with or without a port: 127.0.0.1:11434, 10.0.0.0/8, ollama.lan.")
+    address = models.CharField(
+        max_length=120,
+        unique=True,
+        help_text="Address, network or host name, with or without a port: 127.0.0.1:11434, 10.0.0.0/8, ollama.lan.",
+    )
     note = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

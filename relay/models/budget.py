@@ -22,14 +22,19 @@ class Budget(models.Model):
     All budgets apply at the same time.
     """
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets"
+    )
     token = models.ForeignKey(Token, null=True, blank=True, on_delete=models.CASCADE, related_name="budgets")
     period = models.CharField(max_length=5, choices=Period.choices)
     limit = models.DecimalField("limit in USD", max_digits=18, decimal_places=9, validators=[MinValueValidator(0)])
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(user__isnull=False, token__isnull=True) | Q(user__isnull=True, token__isnull=False), name="budget_user_or_token"),
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, token__isnull=True) | Q(user__isnull=True, token__isnull=False),
+                name="budget_user_or_token",
+            ),
             models.UniqueConstraint(fields=["user", "period"], name="budget_once_per_user"),
             models.UniqueConstraint(fields=["token", "period"], name="budget_once_per_token"),
         ]

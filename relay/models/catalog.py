@@ -37,10 +37,16 @@ class Model(ChangeTracked, Limited):
     name = models.CharField(max_length=120, unique=True, help_text="What clients write into the field “model”.")
     display_name = models.CharField(max_length=120, blank=True)
     description = models.CharField(max_length=300, blank=True)
-    owned_by = models.CharField(max_length=60, blank=True, help_text="Shown in /v1/models. Empty: the name of this portal.")
+    owned_by = models.CharField(
+        max_length=60, blank=True, help_text="Shown in /v1/models. Empty: the name of this portal."
+    )
     enabled = models.BooleanField(default=True)
-    is_open = models.BooleanField("open", default=False, help_text="Everyone may use an open model; the others need a permission.")
-    context_window = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens of prompt and answer together.")
+    is_open = models.BooleanField(
+        "open", default=False, help_text="Everyone may use an open model; the others need a permission."
+    )
+    context_window = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Tokens of prompt and answer together."
+    )
     max_output_tokens = models.PositiveIntegerField(null=True, blank=True)
     abilities = models.JSONField(default=list, blank=True, help_text="Shown to clients; nothing is refused by it.")
     strategy = models.CharField(
@@ -53,7 +59,10 @@ class Model(ChangeTracked, Limited):
     sticky = models.BooleanField(
         "conversations keep their channel",
         default=True,
-        help_text="Requests with the same prompt_cache_key, user, metadata.user_id or previous_response_id go to the same channel and key, whose prompt cache knows them.",
+        help_text=(
+            "Requests with the same prompt_cache_key, user, metadata.user_id or previous_response_id go to the same "
+            "channel and key, whose prompt cache knows them."
+        ),
     )
     channels = models.ManyToManyField(Channel, through="ChannelModel", related_name="models")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -76,9 +85,13 @@ class ChannelModel(ChangeTracked):
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="served")
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="served_by")
-    upstream_name = models.CharField(max_length=160, blank=True, help_text="What the channel calls the model. Empty: the same name.")
+    upstream_name = models.CharField(
+        max_length=160, blank=True, help_text="What the channel calls the model. Empty: the same name."
+    )
     enabled = models.BooleanField(default=True)
-    missing_since = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when the upstream's list lacks it.")
+    missing_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the upstream's list lacks it."
+    )
 
     class Meta:
         verbose_name = "model of a channel"
@@ -93,14 +106,19 @@ class ModelPermission(ChangeTracked):
     """Permission for a user, or every user of a group, to use a model that is not open."""
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="permissions")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions"
+    )
     group = models.ForeignKey(Group, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")
     expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: for ever.")
 
     class Meta:
         verbose_name = "model permission"
         constraints = [
-            models.CheckConstraint(condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False), name="permission_user_or_group"),
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False),
+                name="permission_user_or_group",
+            ),
             models.UniqueConstraint(fields=["model", "user"], name="permission_once_per_user"),
             models.UniqueConstraint(fields=["model", "group"], name="permission_once_per_group"),
         ]

@@ -59,14 +59,38 @@ class Channel(ChangeTracked, Limited):
     """A configured way to an upstream: provider, base URL, keys, models, priority, weight."""
 
     name = models.CharField(max_length=80, unique=True)
-    provider = models.CharField(max_length=30, choices=provider_choices, default="openai", help_text="The dialect that the upstream speaks.")
-    base_url = models.CharField("base URL", max_length=300, blank=True, help_text="With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address.")
+    provider = models.CharField(
+        max_length=30, choices=provider_choices, default="openai", help_text="The dialect that the upstream speaks."
+    )
+    base_url = models.CharField(
+        "base URL",
+        max_length=300,
+        blank=True,
+        help_text="With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address.",
+    )
     enabled = models.BooleanField(default=True)
-    priority = models.IntegerField(default=0, help_text="Channels of the highest priority are used first; lower ones when those fail.")
-    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)], help_text="Share of the requests among channels of equal priority.")
-    groups = models.ManyToManyField(Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone.")
-    pool = models.ForeignKey(Pool, null=True, blank=True, on_delete=models.SET_NULL, related_name="channels", help_text="Channels of a pool share a strategy.")
-    key_strategy = models.CharField("choice of keys", max_length=12, choices=KeyStrategy.choices, default=KeyStrategy.RANDOM)
+    priority = models.IntegerField(
+        default=0, help_text="Channels of the highest priority are used first; lower ones when those fail."
+    )
+    weight = models.PositiveIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="Share of the requests among channels of equal priority.",
+    )
+    groups = models.ManyToManyField(
+        Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone."
+    )
+    pool = models.ForeignKey(
+        Pool,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="channels",
+        help_text="Channels of a pool share a strategy.",
+    )
+    key_strategy = models.CharField(
+        "choice of keys", max_length=12, choices=KeyStrategy.choices, default=KeyStrategy.RANDOM
+    )
     retry_unanswered = models.CharField(
         "retry elsewhere when unanswered",
         max_length=8,
@@ -74,32 +98,63 @@ class Channel(ChangeTracked, Limited):
         default=RetryUnanswered.BROKEN,
         help_text="A request that the upstream had taken may be billed although it was never answered.",
     )
-    proxy_url = models.CharField("proxy URL", max_length=300, blank=True, help_text="HTTP proxy for this channel, such as http://proxy.example.org:3128.")
+    proxy_url = models.CharField(
+        "proxy URL",
+        max_length=300,
+        blank=True,
+        help_text="HTTP proxy for this channel, such as http://proxy.example.org:3128.",
+    )
     sends_done = models.BooleanField(
-        "ends streams with [DONE]", default=True, help_text="Turn off for upstreams that close a complete stream without it. On: a stream without it counts as cut off."
+        "ends streams with [DONE]",
+        default=True,
+        help_text=(
+            "Turn off for upstreams that close a complete stream without it. On: a stream without it counts as cut off."
+        ),
     )
     stream_usage = models.BooleanField(
-        "reports usage in streams", default=True, help_text="Ask for usage with stream_options. Turn off for old upstreams that refuse it; usage is then estimated."
+        "reports usage in streams",
+        default=True,
+        help_text=(
+            "Ask for usage with stream_options. Turn off for old upstreams that refuse it; usage is then estimated."
+        ),
     )
     text_api = models.CharField(
-        "API for text", max_length=10, choices=TextApi.choices, blank=True, help_text="Clients of the other API are served by conversion. Empty: as the vendor does."
+        "API for text",
+        max_length=10,
+        choices=TextApi.choices,
+        blank=True,
+        help_text="Clients of the other API are served by conversion. Empty: as the vendor does.",
     )
     parameters = models.JSONField(
         "parameter policy",
         default=dict,
         blank=True,
-        help_text='Beside the vendor\'s own: {"seed": "drop", "top_k": "refuse", "max_tokens": "rename:max_completion_tokens", "responses/max_output_tokens": "refuse"}.',
+        help_text=(
+            'Beside the vendor\'s own: {"seed": "drop", "top_k": "refuse", "max_tokens": '
+            '"rename:max_completion_tokens", "responses/max_output_tokens": "refuse"}.'
+        ),
     )
-    connect_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds. Empty: the default of the installation.")
-    first_byte_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Seconds until the first byte of the answer.")
-    idle_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest silence inside an answer, in seconds.")
-    total_timeout = models.PositiveIntegerField(null=True, blank=True, validators=_TIMEOUT, help_text="Longest duration of one request, in seconds.")
+    connect_timeout = models.PositiveIntegerField(
+        null=True, blank=True, validators=_TIMEOUT, help_text="Seconds. Empty: the default of the installation."
+    )
+    first_byte_timeout = models.PositiveIntegerField(
+        null=True, blank=True, validators=_TIMEOUT, help_text="Seconds until the first byte of the answer."
+    )
+    idle_timeout = models.PositiveIntegerField(
+        null=True, blank=True, validators=_TIMEOUT, help_text="Longest silence inside an answer, in seconds."
+    )
+    total_timeout = models.PositiveIntegerField(
+        null=True, blank=True, validators=_TIMEOUT, help_text="Longest duration of one request, in seconds."
+    )
     cost_multiplier = models.DecimalField(
         max_digits=9,
         decimal_places=6,
         default=Decimal(1),
         validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))],
-        help_text="What this upstream costs, times the price of a model: 0.8 for 20 % off the list. For reports of cost and margin.",
+        help_text=(
+            "What this upstream costs, times the price of a model: 0.8 for 20 % off the list. For reports of cost and "
+            "margin."
+        ),
     )
     disconnect_policy = models.CharField(
         "billing of unfinished answers",
@@ -109,21 +164,29 @@ class Channel(ChangeTracked, Limited):
         help_text="When the client leaves, or the upstream breaks off.",
     )
     notes = models.TextField(blank=True)
-    tags = models.CharField(max_length=200, blank=True, help_text="Words of your own to find channels by, separated by spaces.")
+    tags = models.CharField(
+        max_length=200, blank=True, help_text="Words of your own to find channels by, separated by spaces."
+    )
     tested_at = models.DateTimeField("last test", null=True, blank=True, editable=False)
     test_ok = models.BooleanField("test passed", null=True, editable=False)
     test_latency_ms = models.PositiveIntegerField("test latency", null=True, editable=False)
     test_message = models.CharField("test result", max_length=500, blank=True, editable=False)
     test_first_token_ms = models.PositiveIntegerField("first token at the test", null=True, editable=False)
     test_model = models.CharField(
-        "model for tests", max_length=160, blank=True, help_text="What the upstream calls a model that can chat. Empty: the first that the channel serves."
+        "model for tests",
+        max_length=160,
+        blank=True,
+        help_text="What the upstream calls a model that can chat. Empty: the first that the channel serves.",
     )
     test_every = models.PositiveIntegerField(
         "test every (minutes)",
         null=True,
         blank=True,
         validators=[MaxValueValidator(100_000)],
-        help_text="A test is a real request and costs a few tokens. 0: never. Empty: as the installation says (PROBE_MINUTES).",
+        help_text=(
+            "A test is a real request and costs a few tokens. 0: never. Empty: as the installation says "
+            "(PROBE_MINUTES)."
+        ),
     )
     listed_models = models.JSONField(null=True, editable=False)
     listed_at = models.DateTimeField("model list fetched", null=True, editable=False)
@@ -167,12 +230,16 @@ class ApiKey(ChangeTracked, Limited):
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
     # Set by the relay while the upstream does not accept the key or its account is empty; cleared by a test that
     # passes.
-    auto_disabled = models.CharField("taken out of service", max_length=8, choices=AutoDisabled.choices, blank=True, editable=False)
+    auto_disabled = models.CharField(
+        "taken out of service", max_length=8, choices=AutoDisabled.choices, blank=True, editable=False
+    )
     auto_disabled_at = models.DateTimeField(null=True, editable=False)
     auto_disabled_reason = models.CharField(max_length=300, blank=True, editable=False)
     next_test_at = models.DateTimeField(null=True, editable=False)
     failed_tests = models.PositiveIntegerField(default=0, editable=False)
-    balance = models.DecimalField(max_digits=18, decimal_places=6, null=True, editable=False, help_text="As the vendor said.")
+    balance = models.DecimalField(
+        max_digits=18, decimal_places=6, null=True, editable=False, help_text="As the vendor said."
+    )
     balance_currency = models.CharField(max_length=8, blank=True, editable=False)
     balance_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

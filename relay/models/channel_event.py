@@ -44,4 +44,6 @@ class ChannelEvent(models.Model):
     @classmethod
     def write(cls, channel_id: int, what: str, detail: str = "", actor: object = None) -> None:
         """Record a change of a channel. `what` is one of WORDS, `actor` None for the portal itself."""
-        cls.objects.create(channel_id=channel_id, what=what, detail=detail[:300], actor=str(actor)[:150] if actor is not None else "")
+        cls.objects.create(
+            channel_id=channel_id, what=what, detail=detail[:300], actor=str(actor)[:150] if actor is not None else ""
+        )

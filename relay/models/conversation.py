@@ -15,8 +15,12 @@ class StoredResponse(models.Model):
     response_id = models.CharField(max_length=120)
     request_id = models.CharField(max_length=36, blank=True)
     model = models.CharField(max_length=120)
-    channel = models.ForeignKey(Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    channel = models.ForeignKey(
+        Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    api_key = models.ForeignKey(
+        ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     # The upstream stored it, too, so the next turn may name it there, on the same channel and with the same key.
     upstream_keeps = models.BooleanField(default=False)
     status = models.CharField(max_length=16)

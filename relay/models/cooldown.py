@@ -17,12 +17,16 @@ class Cooldown(models.Model):
     # "channel:key:model" by ids, 0 for all keys or models.
     place = models.CharField(max_length=64, unique=True)
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="cooldowns")
-    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.CASCADE, related_name="cooldowns", verbose_name="key")
+    api_key = models.ForeignKey(
+        ApiKey, null=True, on_delete=models.CASCADE, related_name="cooldowns", verbose_name="key"
+    )
     model = models.ForeignKey(Model, null=True, on_delete=models.CASCADE, related_name="cooldowns")
     kind = models.CharField("because", max_length=24)
     detail = models.CharField("what the upstream said", max_length=200, blank=True)
     opened = models.PositiveIntegerField(default=1, help_text="Times in a row.")
-    guessed = models.BooleanField(default=False, help_text="The upstream named no time: used all the same when nothing else is left.")
+    guessed = models.BooleanField(
+        default=False, help_text="The upstream named no time: used all the same when nothing else is left."
+    )
     since = models.DateTimeField()
     until = models.DateTimeField("tried again at")
     worker = models.CharField(max_length=40, blank=True)

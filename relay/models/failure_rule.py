@@ -25,12 +25,31 @@ class FailureRule(ChangeTracked):
 
     position = models.PositiveIntegerField(default=100, help_text="Lower ones are looked at first.")
     provider = models.CharField(max_length=30, choices=provider_choices, blank=True, help_text="Empty: every provider.")
-    status = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MinValueValidator(200), MaxValueValidator(599)], help_text="HTTP status. Empty: any.")
-    word = models.CharField("code, type or reason", max_length=120, blank=True, help_text="As in the error object, whole; one that ends with * is a beginning. Empty: any.")
-    text = models.CharField("text in the message", max_length=200, blank=True, help_text="A regular expression that is searched for, without regard to case. Empty: any.")
+    status = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(200), MaxValueValidator(599)],
+        help_text="HTTP status. Empty: any.",
+    )
+    word = models.CharField(
+        "code, type or reason",
+        max_length=120,
+        blank=True,
+        help_text="As in the error object, whole; one that ends with * is a beginning. Empty: any.",
+    )
+    text = models.CharField(
+        "text in the message",
+        max_length=200,
+        blank=True,
+        help_text="A regular expression that is searched for, without regard to case. Empty: any.",
+    )
     failure_class = models.CharField("means", max_length=24, choices=class_choices)
     cooldown = models.PositiveIntegerField(
-        "cools down for (seconds)", null=True, blank=True, validators=[MaxValueValidator(32 * 86_400)], help_text="When the upstream names no time. Empty: as usual for the class."
+        "cools down for (seconds)",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(32 * 86_400)],
+        help_text="When the upstream names no time. Empty: as usual for the class.",
     )
     enabled = models.BooleanField(default=True)
     note = models.CharField(max_length=200, blank=True)
@@ -45,16 +64,28 @@ class FailureRule(ChangeTracked):
 
     def clean(self) -> None:
         if not (self.status or self.word or self.text):
-            raise ValidationError(gettext("Say at least a status, a code or a text; a rule that fits every failure would hide all others."))
+            raise ValidationError(
+                gettext(
+                    "Say at least a status, a code or a text; a rule that fits every failure would hide all others."
+                )
+            )
         if self.text:
             try:
                 compiled = re.compile(self.text, re.I)
             except re.error as error:
-                raise ValidationError({"text": gettext("This is no regular expression: %(error)s.") % {"error": error}}) from error
+                raise ValidationError(
+                    {"text": gettext("This is no regular expression: %(error)s.") % {"error": error}}
+                ) from error
             if compiled.search(""):
                 raise ValidationError({"text": gettext("This fits an empty message, and so every failure.")})
             if re.search(r"[*+}]\)*[*+{]|\([^)]*[*+][^)]*\)[*+{]", self.text):
-                raise ValidationError({"text": gettext("A repetition inside a repetition can take for ever on a long message. Write it without.")})
+                raise ValidationError(
+                    {
+                        "text": gettext(
+                            "A repetition inside a repetition can take for ever on a long message. Write it without."
+                        )
+                    }
+                )
 
     def rule(self) -> Rule:
         """Return the rule in the form that `relay.providers.classify` uses."""

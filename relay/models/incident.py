@@ -21,7 +21,9 @@ class Incident(models.Model):
     severity = models.CharField(_("severity"), max_length=12, choices=Severity.choices, default=Severity.DEGRADED)
     started_at = models.DateTimeField(_("began"), default=clock.now)
     resolved_at = models.DateTimeField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
-    affected = models.ManyToManyField(Model, blank=True, related_name="incidents", verbose_name=_("models"), help_text=_("Empty: all of them."))
+    affected = models.ManyToManyField(
+        Model, blank=True, related_name="incidents", verbose_name=_("models"), help_text=_("Empty: all of them.")
+    )
 
     class Meta:
         verbose_name = _("incident")

@@ -56,10 +56,18 @@ class LedgerAccount(models.Model):
 
     FOR_EVER = 10_000_000  # `last_day` of accounts without an end
 
-    key = models.CharField(max_length=80, unique=True, help_text="wallet:<user>, quota:<token>, budget:<user|token>:<id>:<period>:<first day>")
+    key = models.CharField(
+        max_length=80,
+        unique=True,
+        help_text="wallet:<user>, quota:<token>, budget:<user|token>:<id>:<period>:<first day>",
+    )
     kind = models.CharField(max_length=6, choices=AccountKind.choices)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False)
-    token = models.ForeignKey(Token, null=True, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False
+    )
+    token = models.ForeignKey(
+        Token, null=True, on_delete=models.PROTECT, related_name="ledger_accounts", db_index=False
+    )
     period = models.CharField(max_length=5, choices=Period.choices, blank=True)
     # Days in the portal's time zone, as ordinals (`date.toordinal()`). Wallets and quotas have no end.
     first_day = models.IntegerField(default=0)
@@ -76,7 +84,9 @@ class LedgerAccount(models.Model):
         indexes = [models.Index(fields=["user", "last_day"], name="account_of_user")]
         constraints = [
             models.CheckConstraint(condition=Q(used__gte=0, reserved__gte=0), name="account_not_negative"),
-            models.CheckConstraint(condition=~Q(kind="wallet") | Q(granted__gte=F("used")), name="wallet_not_overdrawn"),
+            models.CheckConstraint(
+                condition=~Q(kind="wallet") | Q(granted__gte=F("used")), name="wallet_not_overdrawn"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -131,12 +141,23 @@ class LedgerEntry(models.Model):
     # Nano-USD moved, and of a usage entry how much of that was reserved.
     amount = models.BigIntegerField()
     held = models.BigIntegerField(default=0)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    token = models.ForeignKey(Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    token = models.ForeignKey(
+        Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     day = models.IntegerField()
     request_id = models.CharField(max_length=36, blank=True)
     reservation = models.CharField(max_length=32, blank=True)
-    actor = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        db_index=False,
+    )
     reason = models.CharField(max_length=200, blank=True)
 
     objects = models.Manager.from_queryset(AppendOnlyQuerySet)()
@@ -148,7 +169,9 @@ class LedgerEntry(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["user", "day", "request_id"], name="entry_of_user"),
-            models.Index(fields=["user", "id"], name="movement_of_user", condition=Q(token__isnull=True)),  # movements by people, which have no token
+            models.Index(
+                fields=["user", "id"], name="movement_of_user", condition=Q(token__isnull=True)
+            ),  # movements by people, which have no token
         ]
         constraints = [models.CheckConstraint(condition=Q(amount__gte=0, held__gte=0), name="entry_not_negative")]
 
@@ -174,7 +197,9 @@ class Reservation(models.Model):
 
     id = models.CharField(max_length=32, primary_key=True)
     owner = models.CharField(max_length=80, db_index=True, help_text="host:process:start of the worker.")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     token = models.ForeignKey(Token, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     day = models.IntegerField()
     # Nano-USD that are left of it.

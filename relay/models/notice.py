@@ -38,7 +38,9 @@ class NoticeSettings(models.Model):
         validators=[MinValueValidator(0)],
         help_text="USD. Empty: the portal's own threshold.",
     )
-    webhook_url = models.CharField("webhook URL", max_length=300, blank=True, help_text="Is sent a signed POST of JSON. Empty: none.")
+    webhook_url = models.CharField(
+        "webhook URL", max_length=300, blank=True, help_text="Is sent a signed POST of JSON. Empty: none."
+    )
     sealed_secret = models.TextField(blank=True, editable=False)
 
     class Meta:

@@ -21,7 +21,9 @@ class Pool(ChangeTracked):
     """Channels that belong together and share a strategy."""
 
     name = models.CharField(max_length=80, unique=True)
-    strategy = models.CharField("choice of channels", max_length=16, choices=STRATEGY_CHOICES, default=Strategy.WEIGHTED.value)
+    strategy = models.CharField(
+        "choice of channels", max_length=16, choices=STRATEGY_CHOICES, default=Strategy.WEIGHTED.value
+    )
     notes = models.CharField(max_length=200, blank=True)
 
     class Meta:

@@ -14,14 +14,25 @@ from relay.models.catalog import Model
 from relay.models.channel import Channel
 
 # Price classes: fields of ModelPrice. The first are USD per 1M tokens, the others USD per unit.
-TOKEN_CLASSES = ("input", "cached_input", "cache_write", "output", "reasoning", "audio_input", "audio_output", "image_input")
+TOKEN_CLASSES = (
+    "input",
+    "cached_input",
+    "cache_write",
+    "output",
+    "reasoning",
+    "audio_input",
+    "audio_output",
+    "image_input",
+)
 UNIT_CLASSES = ("per_call", "per_image", "per_second", "per_character")
 CLASSES = TOKEN_CLASSES + UNIT_CLASSES
 
 
 def _usd(name: str, required: bool = False) -> models.DecimalField[Any, Any]:
     default = {"default": Decimal(0)} if required else {"null": True, "blank": True}
-    return models.DecimalField(name, max_digits=18, decimal_places=9, validators=[MinValueValidator(Decimal(0))], **default)
+    return models.DecimalField(
+        name, max_digits=18, decimal_places=9, validators=[MinValueValidator(Decimal(0))], **default
+    )
 
 
 class PricePurpose(models.TextChoices):
@@ -39,14 +50,27 @@ class ModelPrice(ChangeTracked):
     Rows in force are never changed, since receipts refer to them. A new price is a new row with a later beginning.
     """
 
-    IN_FORCE: ClassVar[str] = "A price that is in force cannot be changed, since receipts name it. Add a new one that begins later."
+    IN_FORCE: ClassVar[str] = (
+        "A price that is in force cannot be changed, since receipts name it. Add a new one that begins later."
+    )
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="prices")
-    channel = models.ForeignKey(Channel, null=True, blank=True, on_delete=models.CASCADE, related_name="prices", help_text="Only when this channel serves. Empty: for all.")
+    channel = models.ForeignKey(
+        Channel,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="prices",
+        help_text="Only when this channel serves. Empty: for all.",
+    )
     purpose = models.CharField(max_length=4, choices=PricePurpose.choices, default=PricePurpose.SALE)
     valid_from = models.DateTimeField(default=clock.now, db_index=True)
     above_tokens = models.PositiveIntegerField(
-        "for prompts longer than", default=0, help_text="Tokens. 0: every prompt. Longer ones are billed by the row with the largest number below their length."
+        "for prompts longer than",
+        default=0,
+        help_text=(
+            "Tokens. 0: every prompt. Longer ones are billed by the row with the largest number below their length."
+        ),
     )
     input = _usd("input, per 1M", required=True)
     cached_input = _usd("cached input, per 1M")
@@ -69,7 +93,9 @@ class ModelPrice(ChangeTracked):
         indexes = [models.Index(fields=["model", "valid_from"], name="price_of_model")]
 
     def __str__(self) -> str:
-        return f"{self.model} · {self.valid_from:%Y-%m-%d %H:%M}" + (f" · > {self.above_tokens:,}" if self.above_tokens else "")
+        return f"{self.model} · {self.valid_from:%Y-%m-%d %H:%M}" + (
+            f" · > {self.above_tokens:,}" if self.above_tokens else ""
+        )
 
     @property
     def in_force(self) -> bool:
@@ -79,8 +105,21 @@ class ModelPrice(ChangeTracked):
     def clean(self) -> None:
         if self.purpose == PricePurpose.COST and self.channel is None:
             raise ValidationError({"channel": _("What an upstream charges belongs to a channel: choose one.")})
-        same = ModelPrice.objects.filter(model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=self.above_tokens)
+        same = ModelPrice.objects.filter(
+            model=self.model,
+            channel=self.channel,
+            purpose=self.purpose,
+            valid_from=self.valid_from,
+            above_tokens=self.above_tokens,
+        )
         if same.exclude(pk=self.pk).exists():
             raise ValidationError(_("There is a price for this moment and this length of prompt already."))
-        if self.above_tokens and not ModelPrice.objects.filter(model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=0).exists():
-            raise ValidationError({"above_tokens": _("First add the price for every prompt (0) with the same beginning.")})
+        if (
+            self.above_tokens
+            and not ModelPrice.objects.filter(
+                model=self.model, channel=self.channel, purpose=self.purpose, valid_from=self.valid_from, above_tokens=0
+            ).exists()
+        ):
+            raise ValidationError(
+                {"above_tokens": _("First add the price for every prompt (0) with the same beginning.")}
+            )

@@ -42,12 +42,18 @@ class RedemptionCode(models.Model):
     hint = models.CharField("code", max_length=24)
     enabled = models.BooleanField(default=True)
     redeemed_at = models.DateTimeField(null=True, blank=True)
-    redeemed_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="redeemed_codes")
+    redeemed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="redeemed_codes"
+    )
 
     class Meta:
         verbose_name = "code"
         ordering = ["id"]
-        constraints = [models.CheckConstraint(condition=Q(redeemed_at__isnull=True) | Q(redeemed_by__isnull=False), name="code_redeemed_by_somebody")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(redeemed_at__isnull=True) | Q(redeemed_by__isnull=False), name="code_redeemed_by_somebody"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.hint

@@ -32,12 +32,16 @@ class UserDay(UsageSums):
     """The usage of a model by a token on a day. Days are ordinals (`date.toordinal()`) in the portal's time zone."""
 
     day = models.IntegerField()
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     token = models.ForeignKey(Token, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
     model = models.CharField(max_length=120)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "day", "token", "model"], name="one_sum_of_a_token_and_day")]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "day", "token", "model"], name="one_sum_of_a_token_and_day")
+        ]
         indexes = [models.Index(fields=["day"], name="user_day_day")]
 
     def __str__(self) -> str:
@@ -48,7 +52,9 @@ class ChannelDay(UsageSums):
     """The usage of a model through a channel (0: none) on a day."""
 
     day = models.IntegerField()
-    channel = models.ForeignKey(Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    channel = models.ForeignKey(
+        Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     model = models.CharField(max_length=120)
 
     class Meta:
@@ -82,13 +88,19 @@ class TallyDay(models.Model):
     day = models.IntegerField()
     # "error": the value is end reason and error code; "first": a class of first-token times.
     kind = models.CharField(max_length=5)
-    channel = models.ForeignKey(Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    channel = models.ForeignKey(
+        Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     model = models.CharField(max_length=120)
     value = models.CharField(max_length=90)
     count = models.BigIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["kind", "day", "channel", "model", "value"], name="one_tally_of_a_value_and_day")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "day", "channel", "model", "value"], name="one_tally_of_a_value_and_day"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.day} {self.kind} {self.value}"

@@ -60,12 +60,27 @@ class Token(ChangeTracked, Limited):
     hint = models.CharField("token", max_length=24, editable=False)
     sealed = models.TextField(blank=True, editable=False)
     enabled = models.BooleanField(default=True)
-    purpose = models.CharField(max_length=8, choices=TokenPurpose.choices, blank=True, default="", help_text="Which endpoints it opens. The list of models is open to all.")
+    purpose = models.CharField(
+        max_length=8,
+        choices=TokenPurpose.choices,
+        blank=True,
+        default="",
+        help_text="Which endpoints it opens. The list of models is open to all.",
+    )
     expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: never expires.")
     models_allowed = models.ManyToManyField(
-        Model, blank=True, related_name="tokens", verbose_name="allowed models", help_text="Only these models. Empty: every model its owner may use."
+        Model,
+        blank=True,
+        related_name="tokens",
+        verbose_name="allowed models",
+        help_text="Only these models. Empty: every model its owner may use.",
     )
-    allowed_ips = models.JSONField("allowed addresses", default=list, blank=True, help_text="Addresses or networks that may use the token. Empty: all.")
+    allowed_ips = models.JSONField(
+        "allowed addresses",
+        default=list,
+        blank=True,
+        help_text="Addresses or networks that may use the token. Empty: all.",
+    )
     notes = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -59,19 +59,26 @@ class Upload(models.Model):
     filename = models.CharField(max_length=255)
     purpose = models.CharField(max_length=30)
     content_type = models.CharField(max_length=120)
-    size = models.PositiveBigIntegerField(help_text="Bytes. While the file is being received: what is held free for it.")
+    size = models.PositiveBigIntegerField(
+        help_text="Bytes. While the file is being received: what is held free for it."
+    )
     sha256 = models.CharField(max_length=64)
     # Name on disk, see relay.storage.files.path_of.
     storage_name = models.CharField(max_length=120)
     state = models.CharField(max_length=10, choices=UploadState.choices, default=UploadState.STORED)
     owner = models.CharField(max_length=120, blank=True, editable=False, help_text="The worker that receives it.")
-    session = models.ForeignKey(UploadSession, null=True, on_delete=models.CASCADE, related_name="parts", editable=False)
+    session = models.ForeignKey(
+        UploadSession, null=True, on_delete=models.CASCADE, related_name="parts", editable=False
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["user", "created_at"], name="upload_of_user"), models.Index(fields=["expires_at"], name="upload_expires")]
+        indexes = [
+            models.Index(fields=["user", "created_at"], name="upload_of_user"),
+            models.Index(fields=["expires_at"], name="upload_expires"),
+        ]
 
     def __str__(self) -> str:
         return self.filename

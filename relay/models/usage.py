@@ -60,10 +60,23 @@ class UsageRecord(models.Model):
     request_id = models.CharField(max_length=36, unique=True)
     client_request_id = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(db_index=True)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    token = models.ForeignKey(Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    channel = models.ForeignKey(Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    api_key = models.ForeignKey(ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+        db_index=False,
+    )
+    token = models.ForeignKey(
+        Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    channel = models.ForeignKey(
+        Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    api_key = models.ForeignKey(
+        ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     model = models.CharField(max_length=120)
     upstream_model = models.CharField(max_length=160, blank=True)
     endpoint = models.CharField(max_length=40)
@@ -86,15 +99,25 @@ class UsageRecord(models.Model):
     characters = models.PositiveBigIntegerField(default=0)
     usage_source = models.CharField(max_length=10, choices=UsageSource.choices)
     latency_ms = models.PositiveIntegerField(help_text="From the request's first byte to the end of the answer.")
-    first_token_ms = models.PositiveIntegerField(null=True, help_text="Until the first event of a stream, or the answer's headers.")
+    first_token_ms = models.PositiveIntegerField(
+        null=True, help_text="Until the first event of a stream, or the answer's headers."
+    )
     attempts = models.PositiveSmallIntegerField(default=0)
     attempt_log = models.JSONField(default=list)
     client_ip = models.CharField(max_length=45, blank=True)
-    price = models.ForeignKey(ModelPrice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False)
-    price_multiplier = models.PositiveIntegerField(default=1_000_000, help_text="Of the user's group, in parts per million.")
+    price = models.ForeignKey(
+        ModelPrice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
+    price_multiplier = models.PositiveIntegerField(
+        default=1_000_000, help_text="Of the user's group, in parts per million."
+    )
     cost = models.BigIntegerField(default=0, help_text="Nano-USD that the request costs at its price.")
-    shortfall = models.BigIntegerField(default=0, help_text="Nano-USD of the cost that nothing was left to pay for; the portal bears it.")
-    upstream_cost = models.BigIntegerField(default=0, help_text="Nano-USD that the upstream charges, as far as its price is known.")
+    shortfall = models.BigIntegerField(
+        default=0, help_text="Nano-USD of the cost that nothing was left to pay for; the portal bears it."
+    )
+    upstream_cost = models.BigIntegerField(
+        default=0, help_text="Nano-USD that the upstream charges, as far as its price is known."
+    )
     reserved = models.BigIntegerField(default=0, help_text="Nano-USD held back while the request ran.")
     payer = models.CharField(max_length=6, choices=Payer.choices, blank=True)
     billing = models.CharField(max_length=10, choices=Billing.choices, blank=True)

@@ -11,7 +11,10 @@ from relay.protocols.usage import Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"  # the end marker of chat completions and legacy completions
-OVERSIZED: Final = b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error","param":null,"code":"upstream_error"}}'
+OVERSIZED: Final = (
+    b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
+)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -80,8 +80,18 @@ def _details(inner: dict[str, object]) -> list[dict[str, object]]:
 
 def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[str]:
     """The words that failure rules are matched against."""
-    candidates: list[object] = [inner.get("code"), inner.get("type"), inner.get("status"), envelope.get("code"), envelope.get("type")]
-    for name, keys in (("innererror", ("code",)), ("metadata", ("limit_source", "error_type", "reason")), ("details", ())):
+    candidates: list[object] = [
+        inner.get("code"),
+        inner.get("type"),
+        inner.get("status"),
+        envelope.get("code"),
+        envelope.get("type"),
+    ]
+    for name, keys in (
+        ("innererror", ("code",)),
+        ("metadata", ("limit_source", "error_type", "reason")),
+        ("details", ()),
+    ):
         nested = inner.get(name)
         if isinstance(nested, dict):
             candidates += [nested.get(key) for key in keys]
@@ -90,7 +100,9 @@ def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[s
         violations = detail.get("violations")
         for violation in violations if isinstance(violations, list) else ():
             quota = str(violation.get("quotaId", "")).lower() if isinstance(violation, dict) else ""
-            candidates += ["quota_per_day"] if "perday" in quota else ["quota_per_minute"] if "perminute" in quota else []
+            candidates += (
+                ["quota_per_day"] if "perday" in quota else ["quota_per_minute"] if "perminute" in quota else []
+            )
     return frozenset(word.lower() for word in map(_word, candidates[:_MAX_WORDS]) if word)
 
 
@@ -99,5 +111,9 @@ def _resets(inner: dict[str, object], envelope: dict[str, object]) -> tuple[str,
     candidates = [detail.get("retryDelay") for detail in _details(inner)]
     metadata = inner.get("metadata")
     for holder in (inner, envelope, metadata if isinstance(metadata, dict) else {}):
-        candidates += [holder.get(name) for name in ("resets_in_seconds", "retry_after", "resets_at", "reset_at", "reset_time")]
-    return tuple(str(value) for value in candidates if isinstance(value, (str, int, float)) and not isinstance(value, bool))
+        candidates += [
+            holder.get(name) for name in ("resets_in_seconds", "retry_after", "resets_at", "reset_at", "reset_time")
+        ]
+    return tuple(
+        str(value) for value in candidates if isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    )

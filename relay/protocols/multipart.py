@@ -44,7 +44,11 @@ class MultipartForm:
 
     def texts(self) -> dict[str, str]:
         """All fields, without the files; the last one where several share a name."""
-        return {part.name: self.body[part.start : part.end].decode("utf-8", "replace") for part in self.parts if part.filename is None and part.end - part.start <= _MAX_TEXT}
+        return {
+            part.name: self.body[part.start : part.end].decode("utf-8", "replace")
+            for part in self.parts
+            if part.filename is None and part.end - part.start <= _MAX_TEXT
+        }
 
     def files(self, *names: str) -> list[Part]:
         return [part for part in self.parts if part.filename is not None and part.name in names]
@@ -161,9 +165,15 @@ def _located(body: bytes, boundary: bytes, found: Sequence[_Found]) -> list[Part
 def write_form(fields: Mapping[str, str], files: Sequence[tuple[str, str, str, bytes]]) -> tuple[bytes, str]:
     """Write a form; returns it with its Content-Type. `files`: name, file name, type, content."""
     boundary = f"----airelays{uuid.uuid4().hex}"
-    pieces = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+    pieces = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
     for name, filename, kind, content in files:
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: {kind}\r\n\r\n'
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: '
+            f"{kind}\r\n\r\n"
+        )
         pieces += (head.encode(), content, b"\r\n")
     pieces.append(f"--{boundary}--\r\n".encode())
     return b"".join(pieces), f"multipart/form-data; boundary={boundary}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_TEXT: Final = re.compile(rb'"(?:content|reasoning_content|reasoning|refusal|arguments|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_TEXT: Final = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
+)
 
 
 def text_units(answer: bytes) -> float:

@@ -1,4 +1,5 @@
-"""What an upstream's failure means: another try or not, what cools down for how long, and what the client is told if every try fails. Pure.
+"""What an upstream's failure means: another try or not, what cools down for how long, and what the client is told if
+every try fails. Pure.
 
 The rules are data: the administrator's own, the vendor's, and those of `relay.providers.failures`.
 """
@@ -23,7 +24,10 @@ from relay.providers import retry_after
 from relay.providers.failures import GENERIC, FailureClass, Rule
 from relay.providers.vendors import VENDORS
 
-KEYS_MESSAGE: Final = "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry will not help."
+KEYS_MESSAGE: Final = (
+    "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry "
+    "will not help."
+)
 _DETAIL: Final = 300
 
 
@@ -85,8 +89,17 @@ def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float)
     return retry_after.from_text(error.message, now)
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str = "", extra: Sequence[Rule] = (), now: float | None = None, inside_200: bool = False) -> Failure:
-    """The meaning of an answer that is not a completion: any status of 300 and more, or, `inside_200`, an error object in a 200.
+def classify(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    provider: str = "",
+    extra: Sequence[Rule] = (),
+    now: float | None = None,
+    inside_200: bool = False,
+) -> Failure:
+    """The meaning of an answer that is not a completion: any status of 300 and more, or, `inside_200`, an error object
+    in a 200.
 
     `provider`: the vendor's key. `extra`: the administrator's rules. `now`: seconds since 1970.
     """
@@ -94,7 +107,10 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
     error = read_error(body)
     if inside_200:
         status = _status_of(error)
-    detail = f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: {error.message if error else 'no error object in the answer'}"[:_DETAIL]
+    detail = (
+        f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: "
+        f"{error.message if error else 'no error object in the answer'}"
+    )[:_DETAIL]
     wait = wait_of(headers, error, now)
     rule = find_rule(provider, status, error, extra)
     kind, cooldown, certain = FailureClass.TRANSIENT, None, True
@@ -105,7 +121,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, provider: str
     if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
         kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
-    return Failure(kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=rule in extra)
+    return Failure(
+        kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=rule in extra
+    )
 
 
 def rules_of(provider: str) -> tuple[Rule, ...]:
@@ -138,16 +156,24 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
         said = status if 400 <= status < 500 and not (kind is FailureClass.CONTENT and status == 403) else 400
         code = error.code or ("content_filter" if kind is FailureClass.CONTENT else None)
         return UpstreamRefused(said, error.message, error.type or "invalid_request_error", code, error.param)
-    if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING} or (kind is FailureClass.KEY_FORBIDDEN_MODEL and status != 404):
+    if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING} or (
+        kind is FailureClass.KEY_FORBIDDEN_MODEL and status != 404
+    ):
         return CredentialsExhausted(KEYS_MESSAGE)
     if kind is FailureClass.KEY_FORBIDDEN_MODEL:
-        message = "No upstream of this portal serves the model at the moment. Choose another one from GET /v1/models, or tell the portal's administrator."
+        message = (
+            "No upstream of this portal serves the model at the moment. Choose another one from GET /v1/models, or "
+            "tell the portal's administrator."
+        )
         return ModelNotFound(message, param="model")
     if kind is FailureClass.RATE:
         message = "Every upstream for this model is at its rate limit. Try again after the time in Retry-After."
         return UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
     if kind is FailureClass.QUOTA_WINDOW:
-        message = "Every upstream for this model has used up its quota for now. Try again after the time in Retry-After, or use another model."
+        message = (
+            "Every upstream for this model has used up its quota for now. Try again after the time in Retry-After, or "
+            "use another model."
+        )
         limited = UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
         limited.retry = False
         return limited
@@ -155,8 +181,13 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
         message = "The upstream for this model is overloaded. Try again after the time in Retry-After."
         return NoAvailableChannel(message, retry_after=wait if wait is not None else kind.cooldown)
     if kind is FailureClass.CONFIG:
-        return UpstreamFailed("The upstream does not serve this kind of request at the configured address. Tell the portal's administrator.")
-    return UpstreamFailed("The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait)
+        return UpstreamFailed(
+            "The upstream does not serve this kind of request at the configured address. Tell the portal's "
+            "administrator."
+        )
+    return UpstreamFailed(
+        "The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait
+    )
 
 
 def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:

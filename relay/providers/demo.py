@@ -1,7 +1,8 @@
-"""The demo provider: an upstream inside the portal. It needs no network and no key, and answers the same to the same question.
+"""The demo provider: an upstream inside the portal. It needs no network and no key, and answers the same to the same
+question.
 
-It speaks OpenAI's chat protocol through the same transport interface as a real upstream, so that what a newcomer sees is the real path.
-A token, for its usage figures, is a word or a run of punctuation.
+It speaks OpenAI's chat protocol through the same transport interface as a real upstream, so that what a newcomer sees
+is the real path. A token, for its usage figures, is a word or a run of punctuation.
 """
 
 from __future__ import annotations
@@ -70,12 +71,23 @@ class DemoStream(httpx.AsyncByteStream):
 class DemoTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            body = encode({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": MODEL}]})
+            body = encode(
+                {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": MODEL}]}
+            )
             return httpx.Response(200, headers=_JSON, stream=DemoStream([body], 0))
         try:
             asked = _decoder.decode(await request.aread())
         except (msgspec.DecodeError, ValueError) as error:
-            body = encode({"error": {"message": f"The demo cannot read this request: {error}", "type": "invalid_request_error", "param": None, "code": "invalid_value"}})
+            body = encode(
+                {
+                    "error": {
+                        "message": f"The demo cannot read this request: {error}",
+                        "type": "invalid_request_error",
+                        "param": None,
+                        "code": "invalid_value",
+                    }
+                }
+            )
             return httpx.Response(400, headers=_JSON, stream=DemoStream([body], 0))
         return answer(asked)
 
@@ -111,7 +123,11 @@ def answer(asked: _Request) -> httpx.Response:
     pieces = []
 
     def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        event = {**head, "object": "chat.completion.chunk", "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}]}
+        event = {
+            **head,
+            "object": "chat.completion.chunk",
+            "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}],
+        }
         if wants_usage:
             event["usage"] = None
         return b"data: " + encode(event) + b"\n\n"
@@ -121,7 +137,9 @@ def answer(asked: _Request) -> httpx.Response:
         pieces.extend(chunk(i, {"content": word}) for word in words)
         pieces.append(chunk(i, {}, finish))
     if wants_usage:
-        pieces.append(b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n")
+        pieces.append(
+            b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n"
+        )
     pieces.append(b"data: [DONE]\n\n")
     return httpx.Response(200, headers=[("content-type", "text/event-stream")], stream=DemoStream(pieces, _PAUSE))
 

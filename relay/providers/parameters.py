@@ -1,8 +1,8 @@
 """Rules about a request's parameters that an upstream does not take, and how they are applied. Pure.
 
-A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions, responses, embeddings, images,
-audio …), and a rule with a family stands before one without. A name such as `messages[].name` reaches into lists. What no rule names is
-forwarded. Actions:
+A rule is `name: action` or `family/name: action`; the family is the first word of the API (chat, completions,
+responses, embeddings, images, audio …), and a rule with a family stands before one without. A name such as
+`messages[].name` reaches into lists. What no rule names is forwarded. Actions:
 
     forward           send it on, whatever another rule says
     drop              leave it out, and say so in x-airelays-ignored-parameters
@@ -31,8 +31,14 @@ Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
 
-# What a client of chat calls a parameter of responses; rules for the latter hold for the former where the upstream speaks responses.
-_CALLED: Final[Mapping[str, str]] = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens", "reasoning_effort": "reasoning", "verbosity": "text"}
+# What a client of chat calls a parameter of responses; rules for the latter hold for the former where the upstream
+# speaks responses.
+_CALLED: Final[Mapping[str, str]] = {
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning",
+    "verbosity": "text",
+}
 
 
 class Unsupported(Exception):
@@ -54,12 +60,17 @@ def check_policy(rules: object) -> None:
     for name, action in rules.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise BadPolicy(
-                gettext_noop("“%(name)s” is no name of a parameter: write seed, responses/max_output_tokens or messages[].name."),
+                gettext_noop(
+                    "“%(name)s” is no name of a parameter: write seed, responses/max_output_tokens or messages[].name."
+                ),
                 name=str(name),
             )
         if not isinstance(action, str) or not _ACTION.fullmatch(action):
             raise BadPolicy(
-                gettext_noop("“%(action)s” is no action: write forward, drop, refuse, refuse:<value that is fine> or rename:<other name>."),
+                gettext_noop(
+                    "“%(action)s” is no action: write forward, drop, refuse, refuse:<value that is fine> or "
+                    "rename:<other name>."
+                ),
                 action=str(action),
             )
         if "[]" in name and action not in {"drop", "forward"}:
@@ -80,7 +91,10 @@ def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:
 
 
 def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
-    """The parameter by which this request cannot be sent, empty when it can. `converted`: a request of chat for an upstream that speaks responses."""
+    """The parameter by which this request cannot be sent, empty when it can.
+
+    `converted`: a request of chat for an upstream that speaks responses.
+    """
     for name, action in policy.items():
         if not action.startswith("refuse"):
             continue

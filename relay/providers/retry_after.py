@@ -1,4 +1,7 @@
-"""When does another try make sense? Reads every form in which upstreams say it. Pure: the moment is given, in seconds since 1970."""
+"""When does another try make sense? Reads every form in which upstreams say it.
+
+Pure: the moment is given, in seconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,17 @@ _AGAIN: Final = re.compile(
 )
 _WORDS: Final = {"mil": 0.001, "sec": 1.0, "min": 60.0, "hou": 3600.0, "day": 86_400.0}
 # “You will regain access on 2026-12-01 at 00:00 UTC”, “will reset at 2026-11-23 08:00:00”
-_ON: Final = re.compile(r"(?:regain access on|reset[s]? (?:at|on)|available (?:at|on)|until)\s+(\d{4}-\d\d-\d\d)(?:(?:\s+at\s+|[T ])(\d\d:\d\d(?::\d\d)?))?", re.I)
+_ON: Final = re.compile(
+    r"(?:regain access on|reset[s]? (?:at|on)|available (?:at|on)|until)\s+(\d{4}-\d\d-\d\d)"
+    r"(?:(?:\s+at\s+|[T ])(\d\d:\d\d(?::\d\d)?))?",
+    re.I,
+)
 
 
 def parse_wait(text: str, now: float) -> float | None:
-    """Seconds from now: a number of seconds, a moment as epoch seconds or milliseconds, `6m0s`, `34s`, `120ms`, an HTTP date or RFC 3339. None: none of these."""
+    """Seconds from now: a number of seconds, a moment as epoch seconds or milliseconds, `6m0s`, `34s`, `120ms`, an HTTP
+    date or RFC 3339. None: none of these.
+    """
     text = text.strip()
     if _NUMBER.fullmatch(text):
         number = float(text)

@@ -51,7 +51,13 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
         if not raw.strip():
             continue
         if len(lines) >= MAX_LINES:
-            errors.append(error("too_many_requests_in_file", f"A batch may have at most {MAX_LINES:,} requests. Split the file.", number))
+            errors.append(
+                error(
+                    "too_many_requests_in_file",
+                    f"A batch may have at most {MAX_LINES:,} requests. Split the file.",
+                    number,
+                )
+            )
             break
         found = decode_object(raw)
         wrong = _check_line(found, endpoint, names)
@@ -75,28 +81,54 @@ def _check_line(found: Json | None, endpoint: str, names: set[str]) -> Json | No
         return error("invalid_json_line", "This line is no JSON object.")
     name = text_of(found, "custom_id")
     if not name or len(name) > _MAX_CUSTOM_ID:
-        return error("missing_custom_id", "Each line needs a “custom_id”, by which its answer is told.", param="custom_id")
+        return error(
+            "missing_custom_id", "Each line needs a “custom_id”, by which its answer is told.", param="custom_id"
+        )
     if name in names:
         return error("duplicate_custom_id", f"The custom_id “{name[:60]}” stands in the file twice.", param="custom_id")
     if text_of(found, "method") != "POST":
         return error("invalid_method", "The “method” of each line must be POST.", param="method")
     if text_of(found, "url") != endpoint:
-        return error("mismatched_endpoint", f"The “url” of each line must be the batch's endpoint, {endpoint}.", param="url")
+        return error(
+            "mismatched_endpoint", f"The “url” of each line must be the batch's endpoint, {endpoint}.", param="url"
+        )
     body = found.get("body")
     if not isinstance(body, dict) or not body:
         return error("missing_body", "Each line needs a “body”, the request itself.", param="body")
     if body.get("stream") or body.get("background"):
-        return error("invalid_body", "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out.", param="body")
+        return error(
+            "invalid_body",
+            "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out.",
+            param="body",
+        )
     return None
 
 
 def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes) -> str:
     """Format the answer to a request as a line of the output file or the error file."""
     shown = decode_object(body)
-    response: Json = {"status_code": status, "request_id": request_id, "body": shown if shown is not None else body.decode("utf-8", "replace")}
-    return encode({"id": f"batch_req_{request_id.removeprefix('req_')}", "custom_id": line.custom_id, "response": response, "error": None}).decode()
+    response: Json = {
+        "status_code": status,
+        "request_id": request_id,
+        "body": shown if shown is not None else body.decode("utf-8", "replace"),
+    }
+    return encode(
+        {
+            "id": f"batch_req_{request_id.removeprefix('req_')}",
+            "custom_id": line.custom_id,
+            "response": response,
+            "error": None,
+        }
+    ).decode()
 
 
 def unanswered_line(line: BatchInputLine, code: str, message: str) -> str:
     """Format a line of the error file for a request that was never made."""
-    return encode({"id": f"batch_req_{line.number:08d}", "custom_id": line.custom_id, "response": None, "error": {"code": code, "message": message}}).decode()
+    return encode(
+        {
+            "id": f"batch_req_{line.number:08d}",
+            "custom_id": line.custom_id,
+            "response": None,
+            "error": {"code": code, "message": message},
+        }
+    ).decode()

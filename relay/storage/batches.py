@@ -79,7 +79,9 @@ def error_summary(batch: Batch) -> str:
     return line + str(first.get("message", "")) if first else ""
 
 
-def create_batch(user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None) -> Batch:
+def create_batch(
+    user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None
+) -> Batch:
     """Create a batch. `keep_seconds`: how long its output files are stored, None: for ever."""
     now = clock.now()
     return Batch.objects.create(
@@ -110,7 +112,10 @@ def newest_batches(user_id: int, count: int, before: Batch | None = None) -> lis
 
 
 def batch_token_digest(batch: Batch) -> str | None:
-    """The digest of the token that pays for a batch, None when the token is gone. Always read again: tokens are rotated."""
+    """The digest of the token that pays for a batch, None when the token is gone.
+
+    Always read again: tokens are rotated.
+    """
     if batch.token_id is None:
         return None
     return Token.objects.filter(pk=batch.token_id).values_list("digest", flat=True).first()
@@ -118,7 +123,9 @@ def batch_token_digest(batch: Batch) -> str | None:
 
 def cancel_batch(batch: Batch) -> None:
     """Ask the worker of a batch to end it. Requests that are running are finished first."""
-    Batch.objects.filter(pk=batch.pk, status__in=(Status.VALIDATING, Status.IN_PROGRESS)).update(status=Status.CANCELLING, cancelling_at=clock.now())
+    Batch.objects.filter(pk=batch.pk, status__in=(Status.VALIDATING, Status.IN_PROGRESS)).update(
+        status=Status.CANCELLING, cancelling_at=clock.now()
+    )
     batch.refresh_from_db()
 
 
@@ -132,12 +139,21 @@ def claim(owner: str, most: int, running: Collection[int]) -> list[Batch]:
     """
     now = clock.now()
     claimed: list[Batch] = []
-    for batch in Batch.objects.filter(status__in=_OPEN_STATUSES).exclude(pk__in=list(running)).order_by("pk")[: most * 4]:
+    for batch in (
+        Batch.objects.filter(status__in=_OPEN_STATUSES).exclude(pk__in=list(running)).order_by("pk")[: most * 4]
+    ):
         if len(claimed) >= most:
             break
-        if batch.owner not in {"", owner} and batch.lease_until is not None and batch.lease_until > now and not is_dead(batch.owner):
+        if (
+            batch.owner not in {"", owner}
+            and batch.lease_until is not None
+            and batch.lease_until > now
+            and not is_dead(batch.owner)
+        ):
             continue
-        if Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(owner=owner, lease_until=now + BATCH_LEASE):
+        if Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(
+            owner=owner, lease_until=now + BATCH_LEASE
+        ):
             batch.owner, batch.lease_until = owner, now + BATCH_LEASE
             claimed.append(batch)
     return claimed
@@ -159,11 +175,22 @@ def read_input(batch: Batch) -> BatchInput:
     """Read and parse the input file. A file that is missing or has the wrong purpose becomes an error in the result."""
     upload = Upload.objects.filter(files.stored(batch.user_id), file_id=batch.input_file_id).first()
     if upload is None:
-        message = f"There is no file “{batch.input_file_id}” of your account. Upload the requests with POST /v1/files and the purpose batch."
+        message = (
+            f"There is no file “{batch.input_file_id}” of your account. Upload the requests with POST /v1/files and "
+            "the purpose batch."
+        )
         return BatchInput((), "", (error("file_not_found", message, param="input_file_id"),))
     if upload.purpose != UploadPurpose.BATCH:
         return BatchInput(
-            (), "", (error("invalid_purpose", f"The file “{upload.filename}” was uploaded for {upload.purpose}; a batch needs one for batch.", param="input_file_id"),)
+            (),
+            "",
+            (
+                error(
+                    "invalid_purpose",
+                    f"The file “{upload.filename}” was uploaded for {upload.purpose}; a batch needs one for batch.",
+                    param="input_file_id",
+                ),
+            ),
         )
     return parse(files.path_of(upload.storage_name).read_bytes(), batch.endpoint)
 
@@ -172,9 +199,13 @@ def start_batch(batch: Batch, parsed: BatchInput) -> None:
     """Start a batch whose input has been parsed, or mark it failed when the input has errors."""
     now = clock.now()
     if parsed.errors:
-        Batch.objects.filter(pk=batch.pk, status=Status.VALIDATING).update(status=Status.FAILED, failed_at=now, errors=encode(list(parsed.errors)).decode(), owner="")
+        Batch.objects.filter(pk=batch.pk, status=Status.VALIDATING).update(
+            status=Status.FAILED, failed_at=now, errors=encode(list(parsed.errors)).decode(), owner=""
+        )
     else:
-        Batch.objects.filter(pk=batch.pk, status=Status.VALIDATING).update(status=Status.IN_PROGRESS, in_progress_at=now, total=len(parsed.lines), model=parsed.model)
+        Batch.objects.filter(pk=batch.pk, status=Status.VALIDATING).update(
+            status=Status.IN_PROGRESS, in_progress_at=now, total=len(parsed.lines), model=parsed.model
+        )
     batch.refresh_from_db()
 
 
@@ -188,7 +219,9 @@ def write_failure(batch: Batch, number: int, body: str) -> None:
     BatchLine.objects.get_or_create(batch=batch, number=number, defaults={"ok": False, "body": body})
 
 
-def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner: str, errors: Sequence[Json] = ()) -> bool:
+def finish(
+    batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner: str, errors: Sequence[Json] = ()
+) -> bool:
     """Write the output and the error file and end a batch. Returns False when there is no space for the files yet.
 
     `outcome` is the status that it ends with; completed and expired are corrected by what was answered. `errors` says
@@ -205,24 +238,45 @@ def finish(batch: Batch, lines: tuple[BatchInputLine, ...], outcome: str, owner:
         outcome = Status.COMPLETED
     if outcome != Status.COMPLETED:
         code, message = (
-            ("batch_expired", "The batch did not end in time.") if outcome == Status.EXPIRED else ("batch_cancelled", "The batch was cancelled before this request was made.")
+            ("batch_expired", "The batch did not end in time.")
+            if outcome == Status.EXPIRED
+            else ("batch_cancelled", "The batch was cancelled before this request was made.")
         )
-        missing = [BatchLine(batch=batch, number=line.number, ok=False, body=unanswered_line(line, code, message)) for line in lines if line.number not in known]
+        missing = [
+            BatchLine(batch=batch, number=line.number, ok=False, body=unanswered_line(line, code, message))
+            for line in lines
+            if line.number not in known
+        ]
         BatchLine.objects.bulk_create(missing, batch_size=500, ignore_conflicts=True)
     if not batch.output_file_id:  # named before they are written, so that a retry after a crash writes no second pair
         batch.output_file_id, batch.error_file_id = f"file-{time_ordered_hex()}", f"file-{time_ordered_hex()}"
     batch.finalizing_at = batch.finalizing_at or clock.now()
     status = batch.status if batch.status == Status.CANCELLING else Status.FINALIZING
-    Batch.objects.filter(pk=batch.pk).update(status=status, finalizing_at=batch.finalizing_at, output_file_id=batch.output_file_id, error_file_id=batch.error_file_id)
+    Batch.objects.filter(pk=batch.pk).update(
+        status=status,
+        finalizing_at=batch.finalizing_at,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+    )
     expires = clock.now() + timedelta(seconds=batch.output_keep_seconds) if batch.output_keep_seconds else None
     try:
-        written = [_write_file(batch, ok, file_id, expires, owner) for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))]
+        written = [
+            _write_file(batch, ok, file_id, expires, owner)
+            for ok, file_id in ((True, batch.output_file_id), (False, batch.error_file_id))
+        ]
     except RequestTooLarge as full:
-        Batch.objects.filter(pk=batch.pk).update(errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode())
+        Batch.objects.filter(pk=batch.pk).update(
+            errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode()
+        )
         return False
     ok, bad = counts_of(batch)
     now = clock.now()
-    stamp = {Status.COMPLETED: "completed_at", Status.EXPIRED: "expired_at", Status.CANCELLED: "cancelled_at", Status.FAILED: "failed_at"}[Batch.Status(outcome)]
+    stamp = {
+        Status.COMPLETED: "completed_at",
+        Status.EXPIRED: "expired_at",
+        Status.CANCELLED: "cancelled_at",
+        Status.FAILED: "failed_at",
+    }[Batch.Status(outcome)]
     with transaction.atomic():
         Batch.objects.filter(pk=batch.pk).update(
             status=outcome,

@@ -20,7 +20,9 @@ class ItemExists(Exception):
 
 def find_conversation(user_id: int, conversation_id: str) -> Conversation | None:
     """Return a conversation of a user that has not expired."""
-    return Conversation.objects.filter(user=user_id, conversation_id=conversation_id, expires_at__gt=clock.now()).first()
+    return Conversation.objects.filter(
+        user=user_id, conversation_id=conversation_id, expires_at__gt=clock.now()
+    ).first()
 
 
 def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, keep: timedelta) -> Conversation:
@@ -30,7 +32,13 @@ def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, kee
     """
     now = clock.now()
     with transaction.atomic():
-        row = Conversation.objects.create(conversation_id=f"conv_{time_ordered_hex()}", user_id=user_id, metadata=encode(metadata).decode(), created_at=now, expires_at=now + keep)
+        row = Conversation.objects.create(
+            conversation_id=f"conv_{time_ordered_hex()}",
+            user_id=user_id,
+            metadata=encode(metadata).decode(),
+            created_at=now,
+            expires_at=now + keep,
+        )
         add_items(row, items, keep)
     return row
 
@@ -38,7 +46,10 @@ def create_conversation(user_id: int, items: Sequence[Json], metadata: Json, kee
 def add_items(row: Conversation, items: Sequence[Json], keep: timedelta) -> list[Json]:
     """Append items. Returns them with their ids. Raises ItemExists."""
     whole = with_ids(items, time_ordered_hex())
-    rows = [ConversationItem(conversation=row, item_id=text_of(item, "id")[:120], body=encode(item).decode()) for item in whole]
+    rows = [
+        ConversationItem(conversation=row, item_id=text_of(item, "id")[:120], body=encode(item).decode())
+        for item in whole
+    ]
     try:
         with transaction.atomic():
             ConversationItem.objects.bulk_create(rows)
@@ -84,4 +95,9 @@ def conversation_items(user_id: int, conversation_id: str) -> tuple[int, list[Js
 
 def conversation_object(row: Conversation) -> Json:
     """Return a conversation as the API sends it."""
-    return {"id": row.conversation_id, "object": "conversation", "created_at": int(row.created_at.timestamp()), "metadata": decode_object(row.metadata) or {}}
+    return {
+        "id": row.conversation_id,
+        "object": "conversation",
+        "created_at": int(row.created_at.timestamp()),
+        "metadata": decode_object(row.metadata) or {},
+    }

@@ -101,12 +101,16 @@ def _check_free(user_id: int, more: int) -> None:
     free = limits.user - used_bytes(user_id)
     if more > free:
         message = (
-            f"Your files may take up {show_bytes(limits.user)} together, and {show_bytes(max(0, free))} of it are free. Delete files you do not need any more, then try again."
+            f"Your files may take up {show_bytes(limits.user)} together, and {show_bytes(max(0, free))} of it are "
+            "free. Delete files you do not need any more, then try again."
         )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
     free = limits.total - used_bytes()
     if more > free:
-        message = f"The portal's storage for files is full: {show_bytes(max(0, free))} of {show_bytes(limits.total)} are free. Delete files, or ask the portal's administrator."
+        message = (
+            f"The portal's storage for files is full: {show_bytes(max(0, free))} of {show_bytes(limits.total)} are "
+            "free. Delete files, or ask the portal's administrator."
+        )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
 
 
@@ -114,10 +118,16 @@ def check_file_size(size: int) -> None:
     """Check the size of one file against the limit. Raises RequestTooLarge."""
     most = storage_limits().file
     if size > most:
-        raise RequestTooLarge(f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's administrator.", code="file_too_large")
+        raise RequestTooLarge(
+            f"The file is larger than the {show_bytes(most)} that this portal stores. Split it, or ask the portal's "
+            "administrator.",
+            code="file_too_large",
+        )
 
 
-def reserve_upload(user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = "") -> Upload:
+def reserve_upload(
+    user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = ""
+) -> Upload:
     """Write the row of a file that is about to be received, reserving `reserved` bytes. Raises RequestTooLarge.
 
     `owner` is the worker that receives it, `session` the upload that it is a part of, `name` its id without the prefix
@@ -185,12 +195,20 @@ class UploadWriter:
             self._file = None
             move_durably(self._path, path_of(self.upload.storage_name))
 
-    def finish(self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None) -> Upload:
+    def finish(
+        self, state: str, filename: str, purpose: str, content_type: str, expires_at: datetime | None = None
+    ) -> Upload:
         """Move the file to its final path, then mark its row as `state`. Returns the row. Raises StorageFull."""
         self.move_into_place()
         upload = self.upload
         upload.filename, upload.purpose, upload.content_type = clean_name(filename), purpose, content_type[:120]
-        upload.size, upload.sha256, upload.state, upload.owner, upload.expires_at = self.size, self._digest.hexdigest(), state, "", expires_at
+        upload.size, upload.sha256, upload.state, upload.owner, upload.expires_at = (
+            self.size,
+            self._digest.hexdigest(),
+            state,
+            "",
+            expires_at,
+        )
         upload.save(force_update=True)
         return upload
 
@@ -222,7 +240,10 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         logger.error("a file cannot be stored: %s", error)
-        raise StorageFull("The portal's disk cannot take the file: it is full or cannot be written. Tell the portal's administrator; nothing was stored.") from error
+        raise StorageFull(
+            "The portal's disk cannot take the file: it is full or cannot be written. Tell the portal's "
+            "administrator; nothing was stored."
+        ) from error
 
 
 # -- reading and deleting --------------------------------------------------------------------------------------------
@@ -238,7 +259,9 @@ def find_upload(user_id: int, file_id: str) -> Upload | None:
     return Upload.objects.filter(stored(user_id), file_id=file_id).first()
 
 
-def list_uploads(user_id: int, count: int, after: str = "", purpose: str = "", ascending: bool = False) -> list[Upload] | None:
+def list_uploads(
+    user_id: int, count: int, after: str = "", purpose: str = "", ascending: bool = False
+) -> list[Upload] | None:
     """Return at most `count` of a user's files, newest first or oldest first, that follow the file with the id `after`.
 
     Returns None when `after` is not the id of a file.

@@ -23,8 +23,12 @@ def sweep() -> int:
     """
     now = clock.now()
     deleted = 0
-    for upload in Upload.objects.filter(Q(state=UploadState.DELETING) | Q(state=UploadState.RECEIVING) | Q(expires_at__lte=now)).order_by("pk")[:500]:
-        if upload.state == UploadState.RECEIVING and not (is_dead(upload.owner) or upload.created_at < now - STALE_AFTER):
+    for upload in Upload.objects.filter(
+        Q(state=UploadState.DELETING) | Q(state=UploadState.RECEIVING) | Q(expires_at__lte=now)
+    ).order_by("pk")[:500]:
+        if upload.state == UploadState.RECEIVING and not (
+            is_dead(upload.owner) or upload.created_at < now - STALE_AFTER
+        ):
             continue
         remove(upload)
         deleted += 1
@@ -59,11 +63,15 @@ def verify_files(contents: bool = False) -> tuple[list[FileFinding], int, int]:
         if not path.is_file():
             found.append(FileFinding("recorded, but not on the disk", upload.storage_name))
         elif path.stat().st_size != upload.size:
-            found.append(FileFinding(f"{path.stat().st_size} bytes on the disk, {upload.size} recorded", upload.storage_name))
+            found.append(
+                FileFinding(f"{path.stat().st_size} bytes on the disk, {upload.size} recorded", upload.storage_name)
+            )
         elif contents and _sha256(path) != upload.sha256:
             found.append(FileFinding("its content is not what was stored", upload.storage_name))
     found += [
-        FileFinding("on the disk, but not recorded", path.name) for path in _on_disk() if path.name not in names and not Upload.objects.filter(storage_name=path.name).exists()
+        FileFinding("on the disk, but not recorded", path.name)
+        for path in _on_disk()
+        if path.name not in names and not Upload.objects.filter(storage_name=path.name).exists()
     ]
     return found, count, size
 

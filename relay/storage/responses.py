@@ -48,7 +48,9 @@ def find_turn(user_id: int, response_id: str) -> StoredTurn | None:
     items: list[Json] = []
     for found in reversed(rows):
         items += [*input_of(found), *output_of(found)]
-    return StoredTurn(response_id, newest.channel_id, newest.api_key_id, newest.upstream_keeps, newest.status in RUNNING, items)
+    return StoredTurn(
+        response_id, newest.channel_id, newest.api_key_id, newest.upstream_keeps, newest.status in RUNNING, items
+    )
 
 
 def input_of(row: StoredResponse) -> list[Json]:
@@ -78,7 +80,16 @@ def end_response(row: StoredResponse, message: str, code: str = "server_error", 
     StoredResponse.objects.filter(pk=row.pk, status__in=RUNNING).update(body=row.body, status=status, owner="")
 
 
-def create_queued(user_id: int, response: Json, items: Sequence[Json], request_id: str, owner: str, previous_id: str, conversation_id: str, keep: timedelta) -> None:
+def create_queued(
+    user_id: int,
+    response: Json,
+    items: Sequence[Json],
+    request_id: str,
+    owner: str,
+    previous_id: str,
+    conversation_id: str,
+    keep: timedelta,
+) -> None:
     """Store a response that `owner`, a worker, will make in the background. `items`: the input.
 
     `keep`: until it expires.
@@ -106,7 +117,9 @@ def set_running(user_id: int, response_id: str) -> None:
     if row is not None:
         body = decode_object(row.body) or {}
         body["status"] = "in_progress"
-        StoredResponse.objects.filter(pk=row.pk, status="queued").update(status="in_progress", body=encode(body).decode())
+        StoredResponse.objects.filter(pk=row.pk, status="queued").update(
+            status="in_progress", body=encode(body).decode()
+        )
 
 
 def cancel_response(pk: int) -> None:
@@ -146,7 +159,14 @@ def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
 
     New ids are made of `fresh` and the index of the item.
     """
-    prefixes = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", "custom_tool_call": "ctc", "custom_tool_call_output": "ctco"}
+    prefixes = {
+        "message": "msg",
+        "function_call": "fc",
+        "function_call_output": "fco",
+        "reasoning": "rs",
+        "custom_tool_call": "ctc",
+        "custom_tool_call_output": "ctco",
+    }
     found: list[Json] = []
     for index, item in enumerate(items):
         kind = text_of(item, "type") or "message"
@@ -154,7 +174,11 @@ def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
         whole: Json = {"id": item_id, "type": kind, **item}
         if kind == "message":
             content = item.get("content")
-            whole["content"] = [{"type": "output_text" if item.get("role") == "assistant" else "input_text", "text": content}] if isinstance(content, str) else content
+            whole["content"] = (
+                [{"type": "output_text" if item.get("role") == "assistant" else "input_text", "text": content}]
+                if isinstance(content, str)
+                else content
+            )
         if kind in _ITEMS_WITH_STATUS:
             whole.setdefault("status", "completed")
         found.append(whole)
@@ -163,8 +187,12 @@ def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
 
 def delete_expired(now: datetime) -> int:
     """Delete responses and conversations that have expired. Returns how many rows were deleted."""
-    responses, _ = StoredResponse.objects.filter(pk__in=list(StoredResponse.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:1000])).delete()
-    conversations, _ = Conversation.objects.filter(pk__in=list(Conversation.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:200])).delete()
+    responses, _ = StoredResponse.objects.filter(
+        pk__in=list(StoredResponse.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:1000])
+    ).delete()
+    conversations, _ = Conversation.objects.filter(
+        pk__in=list(Conversation.objects.filter(expires_at__lte=now).values_list("pk", flat=True)[:200])
+    ).delete()
     return responses + conversations
 
 

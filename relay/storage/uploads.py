@@ -1,4 +1,7 @@
-"""Uploads in parts: announced, received part by part, then joined to one file or cancelled. Synchronous; called in threads."""
+"""Uploads in parts: announced, received part by part, then joined to one file or cancelled.
+
+Synchronous; called in threads.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ _BLOCK: Final = 1 << 20
 _PENDING: Final = UploadSession.Status.PENDING
 
 
-def create_session(user_id: int, size: int, filename: str, purpose: str, content_type: str, keep_seconds: int | None) -> UploadSession:
+def create_session(
+    user_id: int, size: int, filename: str, purpose: str, content_type: str, keep_seconds: int | None
+) -> UploadSession:
     """Announce a file of `size` bytes that arrives in parts. `keep_seconds`: how long the whole file is kept."""
     now = clock.now()
     return UploadSession.objects.create(
@@ -39,7 +44,10 @@ def create_session(user_id: int, size: int, filename: str, purpose: str, content
 
 
 def find_session(user_id: int, upload_id: str) -> UploadSession | None:
-    """Return an upload of a user. One whose time is over has the status expired, even before `expire_sessions` saw it."""
+    """Return an upload of a user.
+
+    One whose time is over has the status expired, even before `expire_sessions` saw it.
+    """
     session = UploadSession.objects.filter(user=user_id, upload_id=upload_id).first()
     if session is not None and session.status == _PENDING and session.expires_at <= clock.now():
         session.status = UploadSession.Status.EXPIRED
@@ -100,13 +108,18 @@ def _join(session: UploadSession, parts: Sequence[Upload], md5: str, owner: str)
                     writer.write(block)
                     check.update(block)
         if writer.size != session.size:
-            return f"The parts have {writer.size:,} bytes together, {session.size:,} were announced. Send what is missing, or begin anew."
+            return (
+                f"The parts have {writer.size:,} bytes together, {session.size:,} were announced. Send what is "
+                "missing, or begin anew."
+            )
         if md5 and check.hexdigest() != md5.lower():
             return "The parts have another MD5 than the one given. Send them again."
         expires = clock.now() + timedelta(seconds=session.keep_seconds) if session.keep_seconds else None
         writer.move_into_place()
         with transaction.atomic():
-            claimed = UploadSession.objects.filter(pk=session.pk, status=_PENDING).update(status=UploadSession.Status.COMPLETED, file_id=upload.file_id)
+            claimed = UploadSession.objects.filter(pk=session.pk, status=_PENDING).update(
+                status=UploadSession.Status.COMPLETED, file_id=upload.file_id
+            )
             if not claimed:
                 return "The upload is not pending any more."
             # The parts stop counting in the transaction in which the whole begins to count.

@@ -45,6 +45,10 @@ def make_bundle(user: User, origin: str, *, actor: Any, ip: str | None = None) -
     with transaction.atomic():
         for name, purpose, kind in _BUNDLE:
             token, secret = lifecycle.create_token(user, name, actor=actor, ip=ip, purpose=purpose)
-            note = _("This version of the portal serves no Midjourney yet: the token is refused until it does.") if purpose == TokenPurpose.TASKS else ""
+            note = (
+                _("This version of the portal serves no Midjourney yet: the token is refused until it does.")
+                if purpose == TokenPurpose.TASKS
+                else ""
+            )
             rows.append(BundleRow(token, kind, origin, secret, note))
     return rows

@@ -92,7 +92,9 @@ class Body(httpx.AsyncByteStream):
 
 def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
     """The headers of requests with one key. Built once per key."""
-    return CIMultiDict({"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth})
+    return CIMultiDict(
+        {"content-type": "application/json", "accept-encoding": "identity", "user-agent": USER_AGENT, **auth}
+    )
 
 
 def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float) -> httpx.Request:

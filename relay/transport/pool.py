@@ -44,7 +44,9 @@ class Upstreams:
     def transport(self, proxy: str = "") -> UpstreamTransport:
         found = self._transports.get(proxy)
         if found is None:
-            found = self._transports[proxy] = UpstreamTransport(verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False)
+            found = self._transports[proxy] = UpstreamTransport(
+                verify=self._ssl, proxy=httpx.Proxy(proxy) if proxy else None, client=self._session, trust_env=False
+            )
         return found
 
     def _session(self) -> aiohttp.ClientSession:

@@ -40,7 +40,9 @@ class UpstreamTransport(AiohttpTransport):
         try:
             return await self._send(request)
         except httpx.ReadError as error:
-            stale = isinstance(error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError))
+            stale = isinstance(
+                error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
+            )
             if not (stale and _reused.get()) or time.monotonic() - began > _STALE_SECONDS:
                 raise
         token = _fresh.set(True)
@@ -49,7 +51,9 @@ class UpstreamTransport(AiohttpTransport):
         finally:
             _fresh.reset(token)
 
-    async def connect_socket(self, url: str, headers: Mapping[str, str], connect_timeout: float) -> aiohttp.ClientWebSocketResponse:
+    async def connect_socket(
+        self, url: str, headers: Mapping[str, str], connect_timeout: float
+    ) -> aiohttp.ClientWebSocketResponse:
         """Open a websocket to an upstream, behind the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
@@ -77,7 +81,12 @@ class UpstreamTransport(AiohttpTransport):
                 headers=request.extensions.get("headers") or request.headers.multi_items(),
                 data=body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, connect=timeout.get("pool"), sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=timeout.get("pool"),
+                    sock_connect=timeout.get("connect"),
+                    sock_read=timeout.get("read"),
+                ),
                 proxy=str(self.proxy.url) if self.proxy else None,
             )
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:

@@ -40,7 +40,16 @@ _MODELS: Final = (
     # name, channels, input and output in USD per 1M, context window, abilities, first token in ms, share of the
     # requests
     ("gpt-5", (0, 1, 5), "1.25", "10", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 900, 14),
-    ("gpt-5-mini", (0, 1), "0.25", "2", 400_000, ("chat", "vision", "tools", "structured_output", "reasoning"), 520, 24),
+    (
+        "gpt-5-mini",
+        (0, 1),
+        "0.25",
+        "2",
+        400_000,
+        ("chat", "vision", "tools", "structured_output", "reasoning"),
+        520,
+        24,
+    ),
     ("gpt-4o", (0, 1, 5), "2.5", "10", 128_000, ("chat", "vision", "tools", "structured_output"), 480, 16),
     ("deepseek-chat", (2, 5), "0.28", "0.42", 128_000, ("chat", "tools"), 700, 22),
     ("deepseek-reasoner", (2,), "0.28", "0.42", 128_000, ("chat", "reasoning"), 1400, 6),
@@ -60,7 +69,9 @@ _ENDS: Final = (
     (3, "client_error", 429, "rate_limit_exceeded"),
     (1, "truncated", 200, "upstream_truncated"),
 )
-_ID, _USER, _TOKEN, _AT, _COST = (COLUMNS.index(name) for name in ("request_id", "user_id", "token_id", "started_at", "cost"))
+_ID, _USER, _TOKEN, _AT, _COST = (
+    COLUMNS.index(name) for name in ("request_id", "user_id", "token_id", "started_at", "cost")
+)
 
 
 class NotEmpty(Exception):
@@ -83,7 +94,9 @@ def seed(plan: SeedPlan, progress: Callable[[str, int], None] = lambda _what, _n
     `password` is that of every user; when empty nobody can sign in as one.
     """
     if UsageRecord.objects.exists() or User.objects.filter(is_superuser=False).exists():
-        raise NotEmpty("This portal has users or requests. Seed one that is new: set AIRELAYS_DATA_DIR to an empty folder.")
+        raise NotEmpty(
+            "This portal has users or requests. Seed one that is new: set AIRELAYS_DATA_DIR to an empty folder."
+        )
     rng = random.Random(20_261_123)  # noqa: S311  # the same data every time
     models = _catalog()
     progress("models", len(models))
@@ -121,7 +134,14 @@ def _catalog() -> list[tuple[Any, list[int], list[int]]]:
         channels, keys = [], []
         for name, provider, priority, count in _VENDORS:
             channel = Channel.objects.create(
-                name=name, provider=provider, priority=priority, tags="seeded", test_ok=True, tested_at=clock.now(), test_latency_ms=420, test_message="It works."
+                name=name,
+                provider=provider,
+                priority=priority,
+                tags="seeded",
+                test_ok=True,
+                tested_at=clock.now(),
+                test_latency_ms=420,
+                test_message="It works.",
             )
             for number in range(count):
                 key = ApiKey(channel=channel, label=f"key {number + 1}")
@@ -131,7 +151,13 @@ def _catalog() -> list[tuple[Any, list[int], list[int]]]:
             keys.append(channel.keys.order_by("pk")[0].pk)
         found = []
         for name, served, into, out, context, abilities, _first, _share in _MODELS:
-            model = Model.objects.create(name=name, is_open=True, context_window=context, max_output_tokens=16_384 if context else None, abilities=list(abilities))
+            model = Model.objects.create(
+                name=name,
+                is_open=True,
+                context_window=context,
+                max_output_tokens=16_384 if context else None,
+                abilities=list(abilities),
+            )
             ModelPrice.objects.create(model=model, input=into, output=out, source="seeded")
             for index in served:
                 ChannelModel.objects.create(channel=channels[index], model=model)
@@ -143,14 +169,22 @@ def _catalog() -> list[tuple[Any, list[int], list[int]]]:
             text="Their status page speaks of a fault in one region. Requests go elsewhere where they can.",
             started_at=now - timedelta(hours=3),
         )
-        Incident.objects.create(title="Move to a new database", severity=Severity.MAINTENANCE, started_at=now - timedelta(days=9), resolved_at=now - timedelta(days=9, minutes=-12))
+        Incident.objects.create(
+            title="Move to a new database",
+            severity=Severity.MAINTENANCE,
+            started_at=now - timedelta(days=9),
+            resolved_at=now - timedelta(days=9, minutes=-12),
+        )
     return found
 
 
 def _users(plan: SeedPlan, password: str) -> list[User]:
     """Create the users."""
     secret = make_password(password or None)
-    users = [User(username=f"{USER_PREFIX}{number:05}", email=f"user{number}@example.org", password=secret) for number in range(plan.users)]
+    users = [
+        User(username=f"{USER_PREFIX}{number:05}", email=f"user{number}@example.org", password=secret)
+        for number in range(plan.users)
+    ]
     with transaction.atomic():
         User.objects.bulk_create(users, batch_size=1000)
     return users
@@ -176,7 +210,11 @@ def _tokens(plan: SeedPlan, users: list[User], rng: random.Random) -> list[tuple
 
 
 def _chunks(
-    plan: SeedPlan, tokens: list[tuple[int, int]], models: list[tuple[Any, list[int], list[int]]], rng: random.Random, unlimited: set[int]
+    plan: SeedPlan,
+    tokens: list[tuple[int, int]],
+    models: list[tuple[Any, list[int], list[int]]],
+    rng: random.Random,
+    unlimited: set[int],
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Yield chunks of usage records in the order of `COLUMNS`, oldest first. Recent days have more requests."""
     weights = [entry[7] for entry in _MODELS]

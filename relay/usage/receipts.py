@@ -66,7 +66,15 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
         "paid_by": record.payer or None,
         "billing": {"basis": record.billing or None, "explanation": record.get_billing_display() or None},
         "ledger": [
-            {"id": entry.pk, "kind": entry.kind, "from": entry.debit, "to": entry.credit, "amount_usd": money.plain(entry.amount), "at": entry.at.isoformat()} for entry in entries
+            {
+                "id": entry.pk,
+                "kind": entry.kind,
+                "from": entry.debit,
+                "to": entry.credit,
+                "amount_usd": money.plain(entry.amount),
+                "at": entry.at.isoformat(),
+            }
+            for entry in entries
         ],
     }
     if staff:
@@ -83,13 +91,20 @@ def ledger_entries_of(record: UsageRecord) -> list[LedgerEntry]:
     if record.user_id is None:
         return []
     day = Days(settings.TIME_ZONE).of(record.started_at.timestamp())
-    return list(LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk"))
+    return list(
+        LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk")
+    )
 
 
 def price_object(price: Any) -> dict[str, Any]:
     """Return a version of a price as JSON, in USD per 1M tokens or per unit."""
     classes = {name: format(value.normalize(), "f") for name in CLASSES if (value := getattr(price, name)) is not None}
-    return {"id": price.pk, "valid_from": price.valid_from.isoformat(), "above_tokens": price.above_tokens, "usd": classes}
+    return {
+        "id": price.pk,
+        "valid_from": price.valid_from.isoformat(),
+        "above_tokens": price.above_tokens,
+        "usd": classes,
+    }
 
 
 def find_receipt(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
@@ -130,22 +145,46 @@ def spending_limits(user_id: int, token_id: int | None, now: float) -> list[Spen
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
     mine = Q(token=None) | Q(token=token_id) if token_id is not None else Q(token=None)
-    rows = LedgerAccount.objects.filter(mine, user=user_id, first_day__lte=day, last_day__gte=day).order_by("kind", "first_day", "token")
+    rows = LedgerAccount.objects.filter(mine, user=user_id, first_day__lte=day, last_day__gte=day).order_by(
+        "kind", "first_day", "token"
+    )
     found = [_account_limit(row, days, now) for row in rows if row.kind != "budget" or row.limited]
     known = {(line.scope, line.period) for line in found if line.kind == "budget"}
     # A budget has no account for this period before something is spent.
-    for budget in Budget.objects.filter(Q(user=user_id) | Q(token=token_id) if token_id is not None else Q(user=user_id)):
+    for budget in Budget.objects.filter(
+        Q(user=user_id) | Q(token=token_id) if token_id is not None else Q(user=user_id)
+    ):
         scope = "token" if budget.token_id is not None else "user"
         if (scope, budget.period) not in known:
             limit = money.nano(budget.limit)
-            found.append(SpendingLimit("budget", budget.period, scope, limit, 0, 0, limit, datetime.fromtimestamp(days.end_of(budget.period, now), UTC)))
+            found.append(
+                SpendingLimit(
+                    "budget",
+                    budget.period,
+                    scope,
+                    limit,
+                    0,
+                    0,
+                    limit,
+                    datetime.fromtimestamp(days.end_of(budget.period, now), UTC),
+                )
+            )
     return found
 
 
 def _account_limit(row: LedgerAccount, days: Days, now: float) -> SpendingLimit:
     ends = datetime.fromtimestamp(days.end_of(row.period, now), UTC) if row.period else None
     limit = row.granted if row.limited else None
-    return SpendingLimit(row.kind, row.period, "token" if row.token_id is not None else "user", limit, row.used, row.reserved, row.free if row.limited else None, ends)
+    return SpendingLimit(
+        row.kind,
+        row.period,
+        "token" if row.token_id is not None else "user",
+        limit,
+        row.used,
+        row.reserved,
+        row.free if row.limited else None,
+        ends,
+    )
 
 
 def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
@@ -153,7 +192,11 @@ def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     days = Days(settings.TIME_ZONE)
     day = days.of(now)
     used = rollup.token_days(user_id, token_id)
-    totals = dict(zip(rollup.SUMS, map(sum, zip(*used.values(), strict=True)), strict=True)) if used else dict.fromkeys(rollup.SUMS, 0)
+    totals = (
+        dict(zip(rollup.SUMS, map(sum, zip(*used.values(), strict=True)), strict=True))
+        if used
+        else dict.fromkeys(rollup.SUMS, 0)
+    )
     charged = rollup.SUMS.index("charged")
     spent = {}
     for period in ("day", "week", "month"):
@@ -162,7 +205,11 @@ def token_usage(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     token = Token.objects.select_related("user").get(pk=token_id)
     return {
         "object": "usage",
-        "token": {"name": token.name, "hint": token.hint, "expires_at": int(token.expires_at.timestamp()) if token.expires_at else None},
+        "token": {
+            "name": token.name,
+            "hint": token.hint,
+            "expires_at": int(token.expires_at.timestamp()) if token.expires_at else None,
+        },
         "totals": {
             "requests": totals["requests"],
             "input_tokens": totals["input"],
@@ -198,13 +245,23 @@ _UNLIMITED = 100_000_000  # USD; the value by which clients of one-api recognize
 
 def subscription(user_id: int, token_id: int, now: float) -> dict[str, Any]:
     """Return the `billing_subscription` that clients of one-api read: what the token may spend in all, in USD."""
-    limits = [line for line in spending_limits(user_id, token_id, now) if line.kind in {"wallet", "quota"} and line.limit is not None]
+    limits = [
+        line
+        for line in spending_limits(user_id, token_id, now)
+        if line.kind in {"wallet", "quota"} and line.limit is not None
+    ]
     quota = next((line for line in limits if line.kind == "quota"), None)
     spent = _spent(token_id)
     total = float(_UNLIMITED)
     if limits:
         left = min(max(0, line.left or 0) + line.reserved for line in limits)
-        total = float(money.in_usd(quota.limit if quota is not None and quota.limit is not None and quota.limit - quota.used <= left else left + spent))
+        total = float(
+            money.in_usd(
+                quota.limit
+                if quota is not None and quota.limit is not None and quota.limit - quota.used <= left
+                else left + spent
+            )
+        )
     token = Token.objects.get(pk=token_id)
     return {
         "object": "billing_subscription",

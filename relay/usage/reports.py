@@ -21,7 +21,13 @@ from relay.models import Channel, ChannelDay, MonthSum, TallyDay, Token, UsageRe
 from relay.usage import rollup
 
 # What a report can be grouped by, and its label.
-GROUPINGS: Final[dict[str, Any]] = {"day": _("Day"), "model": _("Model"), "token": _("Token"), "channel": _("Channel"), "user": _("User")}
+GROUPINGS: Final[dict[str, Any]] = {
+    "day": _("Day"),
+    "model": _("Model"),
+    "token": _("Token"),
+    "channel": _("Channel"),
+    "user": _("User"),
+}
 _CHUNK: Final = 1000  # records of one query of an export
 _MAX_LINES: Final = 200
 
@@ -85,7 +91,9 @@ class ReportScope:
 
         No daily sums have both user and channel, so those reports are summed up from the usage records.
         """
-        chosen = {name: value for name in ("user", "token", "channel", "model") if (value := getattr(self, name)) is not None}
+        chosen = {
+            name: value for name in ("user", "token", "channel", "model") if (value := getattr(self, name)) is not None
+        }
         of_user = bool({"user", "token"} & {*chosen, by})
         of_channel = "channel" in {*chosen, by}
         if of_user and of_channel:
@@ -131,7 +139,12 @@ def report_lines(scope: ReportScope, by: str) -> list[ReportLine]:
         found = rows.values("day").annotate(**_SUM_ANNOTATIONS).order_by("day")
         return [ReportLine(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
     column = by if by == "model" else f"{by}_id"
-    grouped = [dict(row) for row in rows.values(column).annotate(**_SUM_ANNOTATIONS).order_by("-sum_charged", "-sum_requests")[:_MAX_LINES]]
+    grouped = [
+        dict(row)
+        for row in rows.values(column)
+        .annotate(**_SUM_ANNOTATIONS)
+        .order_by("-sum_charged", "-sum_requests")[:_MAX_LINES]
+    ]
     names = _labels(by, [row[column] for row in grouped])
     return [ReportLine(row[column], names[row[column]], _sums(row)) for row in grouped]
 
@@ -140,7 +153,10 @@ def top_spenders(by: str, month: int) -> list[ReportLine]:
     """Return the 200 users or tokens that were charged most in a month (see `rollup.month_of`), from an index."""
     rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MAX_LINES])
     names = _labels(by, [row.subject for row in rows])
-    found = [ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _SUM_COLUMNS))) for row in rows]
+    found = [
+        ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _SUM_COLUMNS)))
+        for row in rows
+    ]
     return sorted(found, key=lambda line: (-line.sums.cost, -line.sums.requests))
 
 
@@ -161,7 +177,12 @@ def daily_sums_by(scope: ReportScope, by: str, most: int) -> list[tuple[ReportLi
 
 def error_counts(scope: ReportScope) -> list[tuple[str, str, int]]:
     """Return (end reason, error code, number of requests) for the 20 most frequent failures."""
-    rows = TallyDay.objects.filter(kind="error", day__gte=scope.first, day__lte=scope.last).values("value").annotate(n=Sum("count")).order_by("-n")[:20]
+    rows = (
+        TallyDay.objects.filter(kind="error", day__gte=scope.first, day__lte=scope.last)
+        .values("value")
+        .annotate(n=Sum("count"))
+        .order_by("-n")[:20]
+    )
     return [(row["value"].partition(":")[0], row["value"].partition(":")[2], row["n"]) for row in rows]
 
 
@@ -205,7 +226,17 @@ def _sum_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
     zone = timezone.get_default_timezone()
     table: dict[Any, list[int]] = {}
     column = {"": "pk", "day": "started_at", "model": "model"}.get(by, f"{by}_id")
-    names = (column, "status", "end_reason", "input_tokens", "cached_input_tokens", "output_tokens", "cost", "shortfall", "upstream_cost")
+    names = (
+        column,
+        "status",
+        "end_reason",
+        "input_tokens",
+        "cached_input_tokens",
+        "output_tokens",
+        "cost",
+        "shortfall",
+        "upstream_cost",
+    )
     for key, status, reason, into, cached, out, cost, shortfall, upstream in rows.values_list(*names).iterator(5000):
         of = "" if not by else key.astimezone(zone).date() if by == "day" else key if by == "model" else key or 0
         fault = reason in rollup.FAULTS
@@ -278,7 +309,13 @@ def _values(record: UsageRecord, staff: bool) -> list[Any]:
         record.billing,
     ]
     if staff:
-        found += [_name(record.channel), record.upstream_model, record.attempts, money.plain(record.upstream_cost), money.plain(charged - record.upstream_cost)]
+        found += [
+            _name(record.channel),
+            record.upstream_model,
+            record.attempts,
+            money.plain(record.upstream_cost),
+            money.plain(charged - record.upstream_cost),
+        ]
     return found
 
 
@@ -294,7 +331,11 @@ def _csv(table: list[list[Any]]) -> bytes:
 
 def escape_formula(value: Any) -> Any:
     """Prefix a text with an apostrophe if a spreadsheet would take it for a formula: names are typed by users."""
-    return "'" + value if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} and not _is_number(value) else value
+    return (
+        "'" + value
+        if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} and not _is_number(value)
+        else value
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -124,11 +124,20 @@ def differences() -> list[str]:
     for row in UsageRecord.objects.filter(pk__lte=mark.last_id).values_list(*_FIELDS).iterator(5000):
         _add_record(users, channels, defaultdict(int), row, _days())
     found = []
-    for table, names, expected in ((UserDay, _USER, users), (ChannelDay, _CHANNEL, channels), (MonthSum, _MONTH, _months(users))):
-        stored = {row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *SUMS).iterator(5000)}
+    for table, names, expected in (
+        (UserDay, _USER, users),
+        (ChannelDay, _CHANNEL, channels),
+        (MonthSum, _MONTH, _months(users)),
+    ):
+        stored = {
+            row[: len(names)]: row[len(names) :] for row in table.objects.values_list(*names, *SUMS).iterator(5000)
+        }
         for key in sorted(stored.keys() | expected.keys(), key=str):
             if tuple(stored.get(key, _NOTHING)) != tuple(expected.get(key, _NOTHING)):
-                found.append(f"{table.__name__} {dict(zip(names, key, strict=True))}: {tuple(stored.get(key, _NOTHING))} instead of {tuple(expected.get(key, _NOTHING))}")
+                found.append(
+                    f"{table.__name__} {dict(zip(names, key, strict=True))}: {tuple(stored.get(key, _NOTHING))} "
+                    f"instead of {tuple(expected.get(key, _NOTHING))}"
+                )
     return found
 
 
@@ -185,7 +194,12 @@ def token_days(user_id: int, token_id: int) -> dict[int, list[int]]:
     found: dict[int, list[int]] = defaultdict(lambda: list(_NOTHING))
     with consistent_read():
         mark = RollupMark.objects.first() or RollupMark()
-        for day, *sums in UserDay.objects.filter(user_id=user_id, token_id=token_id).values_list("day").annotate(*(Sum(name) for name in SUMS)).order_by():
+        for day, *sums in (
+            UserDay.objects.filter(user_id=user_id, token_id=token_id)
+            .values_list("day")
+            .annotate(*(Sum(name) for name in SUMS))
+            .order_by()
+        ):
             found[day] = [int(value) for value in sums]
         waiting = Q(pk__gt=mark.last_id)
         for first, end, _seen in mark.gaps:
@@ -224,7 +238,11 @@ def _read_pending(last: int, gaps: Sequence[Sequence[float]]) -> tuple[list[Any]
     left: list[Any] = []
     rows: list[Any] = []
     for first, end, seen in gaps:
-        late = list(UsageRecord.objects.filter(pk__gte=first, pk__lte=end).order_by("pk").values_list(*_FIELDS)) if now - seen < _GAP_SECONDS else []
+        late = (
+            list(UsageRecord.objects.filter(pk__gte=first, pk__lte=end).order_by("pk").values_list(*_FIELDS))
+            if now - seen < _GAP_SECONDS
+            else []
+        )
         rows += late
         if now - seen < _GAP_SECONDS:
             left += _missing([row[0] for row in late], int(first) - 1, int(end) + 1, seen)
@@ -246,7 +264,9 @@ def _missing(ids: Iterable[int], before: int, after: int, seen: float) -> list[l
     return found
 
 
-def _add_record(users: dict[Any, list[int]], channels: dict[Any, list[int]], tally: dict[Any, int], row: Any, days: Days) -> None:
+def _add_record(
+    users: dict[Any, list[int]], channels: dict[Any, list[int]], tally: dict[Any, int], row: Any, days: Days
+) -> None:
     """Add one record to the sums by user, the sums by channel, and the counts of errors and first-token times."""
     _, at, user, token, channel, model, status, reason, code, into, cached, out, cost, shortfall, upstream, first = row
     day = days.of(at.timestamp())
@@ -268,7 +288,9 @@ def _upsert(table: str, key: Sequence[str], sums: Sequence[str], rows: Iterable[
     quote = connection.ops.quote_name
     columns = ", ".join(quote(name) for name in (*key, *sums))
     if connection.vendor == "mysql":
-        conflict = "ON DUPLICATE KEY UPDATE " + ", ".join(f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums)
+        conflict = "ON DUPLICATE KEY UPDATE " + ", ".join(
+            f"{quote(name)} = {quote(name)} + VALUES({quote(name)})" for name in sums
+        )
     else:
         adds = ", ".join(f"{quote(name)} = {quote(table)}.{quote(name)} + excluded.{quote(name)}" for name in sums)
         conflict = f"ON CONFLICT ({', '.join(quote(name) for name in key)}) DO UPDATE SET {adds}"

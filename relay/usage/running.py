@@ -18,7 +18,12 @@ from relay.models import Token, Worker
 _MAX_ROWS = 500
 _FRESH_FOR = 4.0  # seconds after which the list of a worker is no longer shown
 # Names of the phases in the workers' rows, and what pages show for them.
-_PHASES = {"first_byte": "waits for the upstream", "idle": "streams", "database": "waits for the database", "sending": "sends"}
+_PHASES = {
+    "first_byte": "waits for the upstream",
+    "idle": "streams",
+    "database": "waits for the database",
+    "sending": "sends",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,13 @@ def running_requests() -> RunningRequests:
 
 def _age(seconds: float) -> str:
     whole = max(0, int(seconds))
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    return (
+        f"{whole} s"
+        if whole < 60
+        else f"{whole // 60} min {whole % 60} s"
+        if whole < 3600
+        else f"{whole // 3600} h {whole % 3600 // 60} min"
+    )
 
 
 _GONE_AFTER: Final = 90.0  # seconds
@@ -74,4 +85,6 @@ def end_request(request_id: str) -> None:
 
 def live_workers() -> list[Worker]:
     """Return the workers that have written a status row in the last 90 seconds."""
-    return list(Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=_GONE_AFTER)).order_by("host", "pid"))
+    return list(
+        Worker.objects.filter(seen_at__gte=clock.now() - timedelta(seconds=_GONE_AFTER)).order_by("host", "pid")
+    )

@@ -29,9 +29,24 @@ def test_changes_are_in_the_audit_log_with_before_and_after_and_no_secret(people
     key.set_secret("sk-the-old-secret-0123456789")
     key.save()
     page = staff.get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
-    form = {name: value for name, value in re.findall(r'name="([^"]+)"[^>]*value="([^"]*)"', page) if not name.startswith("_")}
-    form |= {"name": "main", "provider": "openai", "weight": "7", "enabled": "on", "keys-0-secret": "sk-the-new-secret-9876543210", "parameters": "{}", "disconnect_policy": "delivered",
-             "key_strategy": "random", "retry_unanswered": "broken", "keys-0-enabled": "on", "text_api": ""}  # fmt: skip
+    form = {
+        name: value
+        for name, value in re.findall(r'name="([^"]+)"[^>]*value="([^"]*)"', page)
+        if not name.startswith("_")
+    }
+    form |= {
+        "name": "main",
+        "provider": "openai",
+        "weight": "7",
+        "enabled": "on",
+        "keys-0-secret": "sk-the-new-secret-9876543210",
+        "parameters": "{}",
+        "disconnect_policy": "delivered",
+        "key_strategy": "random",
+        "retry_unanswered": "broken",
+        "keys-0-enabled": "on",
+        "text_api": "",
+    }
     answer = staff.post(f"/admin/relay/channel/{channel.pk}/change/", form)
     assert answer.status_code == 302, re.findall(r"errorlist.*?</ul>", answer.content.decode(), re.S)
     event = AuditEvent.objects.filter(action="channel.change").latest("pk")
@@ -52,28 +67,73 @@ def test_changes_are_in_the_audit_log_with_before_and_after_and_no_secret(people
 
 def test_the_audit_log_is_said_in_words(people: People) -> None:
     """Every action that the code writes, in both languages, and fields by the names that forms give them."""
-    written = {str(action) for action in _AUDITED.values()} | {f"{group}.limited" for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())}
-    written |= {f"{model._meta.model_name}.{did}" for model in admin.site._registry for did in ("add", "change", "delete")}
+    written = {str(action) for action in _AUDITED.values()} | {
+        f"{group}.limited"
+        for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())
+    }
+    written |= {
+        f"{model._meta.model_name}.{did}" for model in admin.site._registry for did in ("add", "change", "delete")
+    }
     for path in [path for folder in ("accounts", "relay", "portal") for path in Path(folder).rglob("*.py")]:
-        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        for call in (
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        ):
             if ast.unparse(call.func) == "AuditEvent.write":
                 written |= {
-                    part.value for part in ast.walk(call.args[0]) if isinstance(part, ast.Constant) and isinstance(part.value, str) and re.fullmatch("[a-z.-]+", part.value)
+                    part.value
+                    for part in ast.walk(call.args[0])
+                    if isinstance(part, ast.Constant)
+                    and isinstance(part.value, str)
+                    and re.fullmatch("[a-z.-]+", part.value)
                 }
             elif ast.unparse(call.func) == "self.switch":
-                written |= {part.value for part in ast.walk(call.args[-1]) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
-    written = {action for action in written if action == action.strip(".")} | {"sign-in-provider.add", "sign-in-provider.change"}
-    assert {"token.reveal", "setup", "sign-in.limited", "channel.disable", "price.create", "second-factor.add"} <= written and len(written) > 100
+                written |= {
+                    part.value
+                    for part in ast.walk(call.args[-1])
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                }
+    written = {action for action in written if action == action.strip(".")} | {
+        "sign-in-provider.add",
+        "sign-in-provider.change",
+    }
+    assert {
+        "token.reveal",
+        "setup",
+        "sign-in.limited",
+        "channel.disable",
+        "price.create",
+        "second-factor.add",
+    } <= written and len(written) > 100
     assert not [action for action in written if audit_words.action_label(action) == action]
     with translation.override("zh-hans"):
-        assert not [action for action in written if not re.search("[\u4e00-\u9fff]", audit_words.action_label(action)) or re.search("[a-z]{4}", audit_words.action_label(action))]
-        assert audit_words.field_label("channel", "priority") == "优先级" and audit_words.field_label("", "reason") == "原因"
+        assert not [
+            action
+            for action in written
+            if not re.search("[\u4e00-\u9fff]", audit_words.action_label(action))
+            or re.search("[a-z]{4}", audit_words.action_label(action))
+        ]
+        assert (
+            audit_words.field_label("channel", "priority") == "优先级"
+            and audit_words.field_label("", "reason") == "原因"
+        )
     AuditEvent.write("wallet.top-up", people.staff, people.owner, "203.0.113.9", usd="40", reason="Welcome")
     AuditEvent.write(
-        "channel.change", people.staff, None, None, changes={"priority": [1, 2], "sealed": ["••••••", "••••••"]}, rows=[{"kind": "apikey", "row": "k1", "did": "delete"}]
+        "channel.change",
+        people.staff,
+        None,
+        None,
+        changes={"priority": [1, 2], "sealed": ["••••••", "••••••"]},
+        rows=[{"kind": "apikey", "row": "k1", "did": "delete"}],
     )
     page = signed_in(people.staff).get("/admin/accounts/auditevent/").content.decode()
-    assert "Balance: topped up" in page and "US dollars: 40, reason: Welcome" in page and "API key k1: deleted" in page and "203.0.113.9" in page
+    assert (
+        "Balance: topped up" in page
+        and "US dollars: 40, reason: Welcome" in page
+        and "API key k1: deleted" in page
+        and "203.0.113.9" in page
+    )
 
 
 def test_lists_that_are_edited_in_place_and_deletions_are_audited(people: People) -> None:

@@ -20,7 +20,12 @@ pytestmark = pytest.mark.shared
 
 
 def test_sign_up_is_off_unless_it_is_turned_on(db: None) -> None:
-    form = {"username": "eve", "email": "eve@example.org", "password1": "a long password", "password2": "a long password"}
+    form = {
+        "username": "eve",
+        "email": "eve@example.org",
+        "password1": "a long password",
+        "password2": "a long password",
+    }
     assert "Closed" in Client().get("/accounts/signup/").content.decode()
     Client().post("/accounts/signup/", form)
     assert not User.objects.filter(username="eve").exists()
@@ -31,11 +36,18 @@ def test_open_sign_up_asks_for_domains_and_a_confirmed_address(db: None, setting
     settings.MAILS = True
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     cache.clear()
-    form = {"username": "eve", "email": "eve@elsewhere.net", "password1": "a long password 7", "password2": "a long password 7"}
+    form = {
+        "username": "eve",
+        "email": "eve@elsewhere.net",
+        "password1": "a long password 7",
+        "password2": "a long password 7",
+    }
     assert "Accounts here are for addresses at example.org" in Client().post("/accounts/signup/", form).content.decode()
     browser = Client()
     answer = browser.post("/accounts/signup/", {**form, "email": "eve@example.org"})
-    assert answer.status_code == 302 and browser.get("/").status_code == 302, "not inside before the address is confirmed"
+    assert answer.status_code == 302 and browser.get("/").status_code == 302, (
+        "not inside before the address is confirmed"
+    )
     code = re.search(r"^([A-Z0-9]{3,6}-?[A-Z0-9]{0,6})$", str(mail.outbox[-1].body), re.M)
     assert code, mail.outbox[-1].body
     browser.post("/accounts/confirm-email/", {"code": code[1]})
@@ -51,7 +63,12 @@ def test_an_invitation_is_used_once_and_puts_people_where_it_says(db: None, sett
     code = invitation.new_code()
     invitation.save()
     invitation.groups.add(group)
-    form = {"username": "eve", "email": "mallory@example.org", "password1": "a long password 7", "password2": "a long password 7"}
+    form = {
+        "username": "eve",
+        "email": "mallory@example.org",
+        "password1": "a long password 7",
+        "password2": "a long password 7",
+    }
     browser = Client()
     browser.get(f"/accounts/signup/?invitation={code}")
     assert "for another e-mail address" in browser.post("/accounts/signup/", form).content.decode()
@@ -111,7 +128,10 @@ def test_sign_in_and_out(people: People) -> None:
 
 
 def test_sign_in_does_not_redirect_elsewhere(people: People) -> None:
-    response = Client().post("/accounts/login/?next=https://evil.example.com/", {"login": "alice", "password": "a long password", "next": "https://evil.example.com/"})
+    response = Client().post(
+        "/accounts/login/?next=https://evil.example.com/",
+        {"login": "alice", "password": "a long password", "next": "https://evil.example.com/"},
+    )
     assert response["location"] == "/"
 
 
@@ -119,7 +139,10 @@ def test_guessing_of_passwords_is_slowed_down(people: People) -> None:
     from django.core.cache import cache
 
     cache.clear()
-    statuses = [Client().post("/accounts/login/", {"login": "alice", "password": f"x{number}"}).status_code for number in range(12)]
+    statuses = [
+        Client().post("/accounts/login/", {"login": "alice", "password": f"x{number}"}).status_code
+        for number in range(12)
+    ]
     assert statuses[:8] == [200] * 8 and statuses[-1] == 429
     right = Client().post("/accounts/login/", {"login": "alice", "password": "a long password"})
     assert right.status_code == 429, "the right password does not help while the limit holds"
@@ -134,7 +157,9 @@ def test_admin_is_entered_through_the_same_counted_door(people: People, clients:
     assert page.redirect_chain[-1][0] == "/accounts/login/?next=%2Fadmin%2Frelay%2Ftoken%2F"
     assert stranger.post("/admin/login/", {"login": "carol", "password": "a long password"}).status_code == 302
     assert stranger.get("/admin/").status_code == 302, "the admin's own form is not served"
-    response = stranger.post("/accounts/login/", {"login": "carol", "password": "a long password", "next": "/admin/relay/token/"})
+    response = stranger.post(
+        "/accounts/login/", {"login": "carol", "password": "a long password", "next": "/admin/relay/token/"}
+    )
     assert response["location"] == "/admin/relay/token/" and stranger.get("/admin/login/")["location"] == "/admin/"
     refused = clients[0].get("/admin/", follow=True)
     assert refused.status_code == 403 and "Not allowed" in refused.content.decode()

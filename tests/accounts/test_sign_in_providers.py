@@ -28,7 +28,14 @@ def test_an_oidc_server_that_is_set_up_in_the_admin_signs_people_in(people: Peop
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_address[1]}"
-        form = {"provider": "openid_connect", "name": "House", "provider_id": "house", "server_url": address, "client_id": "portal", "new_secret": "the-client-secret-123"}
+        form = {
+            "provider": "openid_connect",
+            "name": "House",
+            "provider_id": "house",
+            "server_url": address,
+            "client_id": "portal",
+            "new_secret": "the-client-secret-123",
+        }
         staff = signed_in(people.staff)
         assert staff.post("/admin/socialaccount/socialapp/add/", form).status_code == 302
         app = SocialApp.objects.get()
@@ -42,25 +49,43 @@ def test_an_oidc_server_that_is_set_up_in_the_admin_signs_people_in(people: Peop
         state = parse_qs(urlsplit(away["location"]).query)["state"][0]
         back = browser.get(f"/accounts/oidc/house/login/callback/?{urlencode({'state': state, 'code': 'c'})}")
         assert back.status_code == 302, back.content
-        assert "the-client-secret-123" in json.dumps(Provider.seen[-1]) or Provider.seen[-1]["authorization"].startswith("Basic ")
-        assert browser.get("/", follow=True).status_code == 200 and User.objects.filter(email="olga@example.org").exists()
+        assert "the-client-secret-123" in json.dumps(Provider.seen[-1]) or Provider.seen[-1][
+            "authorization"
+        ].startswith("Basic ")
+        assert (
+            browser.get("/", follow=True).status_code == 200 and User.objects.filter(email="olga@example.org").exists()
+        )
     finally:
         server.shutdown()
         server.server_close()
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "http://10.0.0.1/realms/x", "http://localhost:9/realms", "http://2130706433/"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://169.254.169.254/latest", "http://10.0.0.1/realms/x", "http://localhost:9/realms", "http://2130706433/"],
+)
 def test_sign_in_providers_cannot_point_inside(people: People, url: str) -> None:
     from allauth.socialaccount.models import SocialApp
 
-    form = {"provider": "openid_connect", "name": "x", "provider_id": "x", "server_url": url, "client_id": "c", "new_secret": "s"}
+    form = {
+        "provider": "openid_connect",
+        "name": "x",
+        "provider_id": "x",
+        "server_url": url,
+        "client_id": "c",
+        "new_secret": "s",
+    }
     answer = signed_in(people.staff).post("/admin/socialaccount/socialapp/add/", form)
-    if url.startswith("http://localhost"):  # the suite allows 127.0.0.1, which a local name may stand for; the connection is checked
+    if url.startswith(
+        "http://localhost"
+    ):  # the suite allows 127.0.0.1, which a local name may stand for; the connection is checked
         return
     assert answer.status_code == 200 and not SocialApp.objects.exists()
 
 
-def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_stands_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import socket
 
     import requests
@@ -68,7 +93,9 @@ def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_st
     from accounts.sign_in import outbound
 
     monkeypatch.setattr(outbound, "allowances", lambda: ())
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))])
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_args, **_more: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 80))]
+    )
     with pytest.raises(requests.ConnectionError, match=r"10\.1\.2\.3 is not a public Internet address"):
         outbound.CheckedSession().get("http://id.example.org/.well-known/openid-configuration")
     monkeypatch.setattr(outbound, "allowances", lambda: (net.Allowance.parse("10.1.2.3"),))

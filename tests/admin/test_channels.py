@@ -22,7 +22,11 @@ pytestmark = pytest.mark.shared
 
 
 def channel_form(**values: Any) -> dict[str, Any]:
-    empty = {f"{prefix}-{name}": 0 for prefix in ("keys", "served") for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS")}
+    empty = {
+        f"{prefix}-{name}": 0
+        for prefix in ("keys", "served")
+        for name in ("TOTAL_FORMS", "INITIAL_FORMS", "MIN_NUM_FORMS")
+    }
     form = {
         "name": "Test",
         "provider": "openai",
@@ -42,26 +46,41 @@ def channel_form(**values: Any) -> dict[str, Any]:
 
 def test_channel_is_added_with_keys_and_models_in_one_go(staff: Client) -> None:
     keys = "sk-first-0123456789abcdef\n\n sk-second-0123456789abcdef \nsk-first-0123456789abcdef"
-    response = staff.post("/admin/relay/channel/add/", channel_form(new_keys=keys, new_models="gpt-a\npublic = vendor/real"))
+    response = staff.post(
+        "/admin/relay/channel/add/", channel_form(new_keys=keys, new_models="gpt-a\npublic = vendor/real")
+    )
     assert response.status_code == 302, response.content.decode()
     channel = Channel.objects.get(name="Test")
     assert [key.secret() for key in channel.keys.all()] == ["sk-first-0123456789abcdef", "sk-second-0123456789abcdef"]
     assert all("0123456789" not in key.sealed for key in channel.keys.all())
-    assert sorted((served.model.name, served.upstream_name) for served in channel.served.all()) == [("gpt-a", ""), ("public", "vendor/real")]
+    assert sorted((served.model.name, served.upstream_name) for served in channel.served.all()) == [
+        ("gpt-a", ""),
+        ("public", "vendor/real"),
+    ]
     assert not Model.objects.get(name="gpt-a").is_open
 
 
 def test_keys_are_write_only(staff: Client) -> None:
     staff.post("/admin/relay/channel/add/", channel_form(new_keys="sk-verysecret-0123456789abcdef"))
     channel = Channel.objects.get(name="Test")
-    for path in (f"/admin/relay/channel/{channel.pk}/change/", "/admin/relay/channel/", f"/admin/relay/channel/{channel.pk}/history/"):
+    for path in (
+        f"/admin/relay/channel/{channel.pk}/change/",
+        "/admin/relay/channel/",
+        f"/admin/relay/channel/{channel.pk}/history/",
+    ):
         page = staff.get(path).content.decode()
         assert "verysecret" not in page
     key = channel.keys.get()
     inline = {
-        "keys-TOTAL_FORMS": 1, "keys-INITIAL_FORMS": 1, "keys-MIN_NUM_FORMS": 0, "keys-0-id": key.pk, "keys-0-channel": channel.pk,
-        "keys-0-label": "main", "keys-0-enabled": "on", "keys-0-weight": 1,
-    }  # fmt: skip
+        "keys-TOTAL_FORMS": 1,
+        "keys-INITIAL_FORMS": 1,
+        "keys-MIN_NUM_FORMS": 0,
+        "keys-0-id": key.pk,
+        "keys-0-channel": channel.pk,
+        "keys-0-label": "main",
+        "keys-0-enabled": "on",
+        "keys-0-weight": 1,
+    }
     url = f"/admin/relay/channel/{channel.pk}/change/"
     assert staff.post(url, channel_form(**inline)).status_code == 302
     key.refresh_from_db()
@@ -84,7 +103,9 @@ def test_keys_are_write_only(staff: Client) -> None:
     ],
 )
 def test_guard_speaks_when_a_channel_is_saved(staff: Client, field: str, url: str, words: str) -> None:
-    response = staff.post("/admin/relay/channel/add/", channel_form(**{field: url, **({"provider": "vllm"} if not url else {})}))
+    response = staff.post(
+        "/admin/relay/channel/add/", channel_form(**{field: url, **({"provider": "vllm"} if not url else {})})
+    )
     page = response.content.decode()
     assert response.status_code == 200 and words in page
     assert not Channel.objects.filter(name="Test").exists()
@@ -133,7 +154,10 @@ def test_vendor_whose_own_address_is_this_machine_needs_the_allow_list_too(staff
     page = staff.post("/admin/relay/channel/add/", channel_form(provider="ollama")).content.decode()
     assert "127.0.0.1 is not a public Internet address" in page and not Channel.objects.exists()
     Channel.objects.create(name="Old", provider="ollama")
-    assert "Channel “Old” serves nothing: Its address may not be used: 127.0.0.1 is not a public Internet address" in staff.get("/admin/").content.decode()
+    assert (
+        "Channel “Old” serves nothing: Its address may not be used: 127.0.0.1 is not a public Internet address"
+        in staff.get("/admin/").content.decode()
+    )
     AllowedUpstream.objects.create(address="127.0.0.1:11434")
     assert staff.post("/admin/relay/channel/add/", channel_form(provider="ollama")).status_code == 302
     assert "is not used" not in staff.get("/admin/").content.decode()
@@ -141,7 +165,10 @@ def test_vendor_whose_own_address_is_this_machine_needs_the_allow_list_too(staff
 
 def test_superuser_opens_the_guard_for_one_address(staff: Client) -> None:
     assert staff.post("/admin/relay/allowedupstream/add/", {"address": "nonsense here", "note": ""}).status_code == 200
-    assert staff.post("/admin/relay/allowedupstream/add/", {"address": "10.0.0.1:8000", "note": "GPU box"}).status_code == 302
+    assert (
+        staff.post("/admin/relay/allowedupstream/add/", {"address": "10.0.0.1:8000", "note": "GPU box"}).status_code
+        == 302
+    )
     assert AllowedUpstream.objects.get().address == "10.0.0.1:8000"
     assert staff.post("/admin/relay/channel/add/", channel_form(base_url="http://10.0.0.1:9000/v1")).status_code == 200
     assert staff.post("/admin/relay/channel/add/", channel_form(base_url="http://10.0.0.1:8000/v1")).status_code == 302
@@ -168,7 +195,9 @@ def make_channel(upstream: Upstream, model: str, key: str = "sk-upstream-secret-
 def test_test_action_sends_a_real_request_and_reports(staff: Client, upstream: Upstream) -> None:
     channel = make_channel(upstream, "probe-ok")
     url = f"/admin/relay/channel/{channel.pk}/test/"
-    assert "It costs a few tokens" in staff.get(url).content.decode() and upstream.count("probe-ok") == 0, "a GET asks, it does not act"
+    assert "It costs a few tokens" in staff.get(url).content.decode() and upstream.count("probe-ok") == 0, (
+        "a GET asks, it does not act"
+    )
     page = staff.post(url, follow=True).content.decode()
     assert "Answered in" in page and "“mock”" in page and upstream.count("probe-ok") == 1
     channel.refresh_from_db()
@@ -177,7 +206,14 @@ def test_test_action_sends_a_real_request_and_reports(staff: Client, upstream: U
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "does not accept this key"), (404, "does not know this model"), (429, "rate limit"), (402, "no money or quota"), (500, "upstream failed")]
+    ("status", "words"),
+    [
+        (401, "does not accept this key"),
+        (404, "does not know this model"),
+        (429, "rate limit"),
+        (402, "no money or quota"),
+        (500, "upstream failed"),
+    ],
 )
 def test_test_action_explains_failures_in_words(staff: Client, upstream: Upstream, status: int, words: str) -> None:
     async def script(call: Call) -> None:
@@ -206,7 +242,10 @@ def test_models_are_fetched_and_added(staff: Client, upstream: Upstream) -> None
     assert "mock-large" in page and "mock-small" in page
     staff.post(url, {"name": ["mock-small"], "open": "1"})
     assert Model.objects.get(name="mock-small").is_open
-    assert channel.served.filter(model__name="mock-small").exists() and not Model.objects.filter(name="mock-large").exists()
+    assert (
+        channel.served.filter(model__name="mock-small").exists()
+        and not Model.objects.filter(name="mock-large").exists()
+    )
 
 
 def test_address_is_unblocked_by_deleting_its_row(staff: Client) -> None:
@@ -234,11 +273,23 @@ def test_a_key_shows_when_it_was_used_last(people: People) -> None:
     at = clock.now()
     for number, earlier in enumerate((500, 5)):
         UsageRecord.objects.create(
-            request_id=f"req_{number:032}", started_at=at - timedelta(seconds=earlier), user=people.owner, channel=channel, api_key=channel.keys.get(label="busy"), model="m",
-            endpoint="chat.completions", streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5,
-        )  # fmt: skip
+            request_id=f"req_{number:032}",
+            started_at=at - timedelta(seconds=earlier),
+            user=people.owner,
+            channel=channel,
+            api_key=channel.keys.get(label="busy"),
+            model="m",
+            endpoint="chat.completions",
+            streamed=False,
+            status=200,
+            end_reason="completed",
+            usage_source="reported",
+            latency_ms=5,
+        )
     page = signed_in(people.staff).get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
-    assert page.count(format_time(at - timedelta(seconds=5))) == 1 and format_time(at - timedelta(seconds=500)) not in page
+    assert (
+        page.count(format_time(at - timedelta(seconds=5))) == 1 and format_time(at - timedelta(seconds=500)) not in page
+    )
 
 
 def test_a_copied_channel_has_no_keys_and_serves_nothing_yet(people: People) -> None:
@@ -249,4 +300,10 @@ def test_a_copied_channel_has_no_keys_and_serves_nothing_yet(people: People) -> 
     ChannelModel.objects.create(channel=channel, model=Model.objects.create(name="m"), upstream_name="up")
     signed_in(people.staff).post(f"/admin/relay/channel/{channel.pk}/copy/", follow=True)
     copy = Channel.objects.get(name="main (2)")
-    assert not copy.enabled and copy.weight == 5 and copy.tags == "fast" and not copy.keys.exists() and copy.served.get().upstream_name == "up"
+    assert (
+        not copy.enabled
+        and copy.weight == 5
+        and copy.tags == "fast"
+        and not copy.keys.exists()
+        and copy.served.get().upstream_name == "up"
+    )

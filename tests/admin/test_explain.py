@@ -36,10 +36,19 @@ def test_why_a_user_cannot_see_a_model_in_words(live: Portal) -> None:
     name = live.model(is_open=False)
     model = Model.objects.get(name=name)
     found = explain(boss, user=user.username, model=name)
-    assert not found["allowed"] and found["verdict"] == f"{user} cannot see “{name}”." and "is not open" in found["obstacles"][0] and "in no group" in found["obstacles"][0]
+    assert (
+        not found["allowed"]
+        and found["verdict"] == f"{user} cannot see “{name}”."
+        and "is not open" in found["obstacles"][0]
+        and "in no group" in found["obstacles"][0]
+    )
     User.objects.filter(pk=boss.session["_auth_user_id"]).update(language="zh-hans")
     found = explain(boss, user=user.username, model=name)
-    assert found["verdict"] == f"{user} 看不到“{name}”。" and "未开放" in found["obstacles"][0] and found["lines"][0]["standing"] == "正在服务"
+    assert (
+        found["verdict"] == f"{user} 看不到“{name}”。"
+        and "未开放" in found["obstacles"][0]
+        and found["lines"][0]["standing"] == "正在服务"
+    )
     User.objects.filter(pk=boss.session["_auth_user_id"]).update(language="en")
     group = Group.objects.create(name=live.name("group"))
     permission = ModelPermission.objects.create(model=model, group=group)
@@ -55,7 +64,9 @@ def test_why_a_user_cannot_see_a_model_in_words(live: Portal) -> None:
     live.token(user)
     token = Token.objects.get(user=user)
     token.models_allowed.add(Model.objects.get(name=live.model()))
-    assert "limited to other models" in explain(boss, user=user.username, model=name, token=str(token.pk))["obstacles"][0]
+    assert (
+        "limited to other models" in explain(boss, user=user.username, model=name, token=str(token.pk))["obstacles"][0]
+    )
     token.models_allowed.clear()
     token.enabled = False
     token.save()
@@ -94,13 +105,23 @@ def test_why_a_request_goes_where_it_goes(live: Portal, server: Server) -> None:
     key.save()
     live.upstream.script(model, script)
     found = explain(boss, user=user.username, model=model)
-    assert [(line["channel"], line["standing"]) for line in found["lines"]] == [(first.name, "serves now"), (spare.name, "stands by")]
+    assert [(line["channel"], line["standing"]) for line in found["lines"]] == [
+        (first.name, "serves now"),
+        (spare.name, "stands by"),
+    ]
     assert found["serves"] == f"the channel “{first.name}”"
     assert server.post(token, ask(model)).status_code == 200
     until(lambda: Cooldown.objects.filter(channel=first).exists())
     found = explain(boss, user=user.username, model=model)
-    assert [(line["channel"], line["standing"]) for line in found["lines"]] == [(first.name, "left alone"), (spare.name, "serves now")]
-    assert found["lines"][0]["returns"] is not None and "rate limit" in found["lines"][0]["why"] and "Rate limit reached" in found["lines"][0]["why"]
+    assert [(line["channel"], line["standing"]) for line in found["lines"]] == [
+        (first.name, "left alone"),
+        (spare.name, "serves now"),
+    ]
+    assert (
+        found["lines"][0]["returns"] is not None
+        and "rate limit" in found["lines"][0]["why"]
+        and "Rate limit reached" in found["lines"][0]["why"]
+    )
     from relay.models import Token
 
     own = Token.objects.get(user=user)
@@ -118,8 +139,18 @@ def test_explaining_is_for_staff_with_the_right(people: People) -> None:
     assert signed_in(people.owner).post("/admin/explain/", asked, content_type="application/json").status_code == 302
     assert signed_in(clerk).post("/admin/explain/", asked, content_type="application/json").status_code == 403
     assert signed_in(people.staff).post("/admin/explain/", asked, content_type="application/json").status_code == 200
-    for body, status in ((b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"user":"nobody","model":"x"}', 404), (b'{"user":"alice","model":"x","token":"1e9"}', 404)):
-        assert signed_in(people.staff).post("/admin/explain/", body, content_type="application/json").status_code == status
+    for body, status in (
+        (b"{", 400),
+        (b"[]", 400),
+        (b"{}", 400),
+        (b'{"user":"nobody","model":"x"}', 404),
+        (b'{"user":"alice","model":"x","token":"1e9"}', 404),
+    ):
+        assert (
+            signed_in(people.staff).post("/admin/explain/", body, content_type="application/json").status_code == status
+        )
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(people.staff)
-    assert strict.post("/admin/explain/", asked, content_type="application/json").status_code == 403, "not from another site"
+    assert strict.post("/admin/explain/", asked, content_type="application/json").status_code == 403, (
+        "not from another site"
+    )

@@ -49,21 +49,36 @@ def test_lists_and_add_pages_open_for_superusers_and_not_for_others(staff: Clien
 
 def test_clerk_sees_what_the_permissions_say(clerk: Client, people: People) -> None:
     front = clerk.get("/admin/").content.decode()
-    assert "/admin/accounts/user/" in front and "/admin/relay/channel/" not in front and "/admin/relay/allowedupstream/" not in front
+    assert (
+        "/admin/accounts/user/" in front
+        and "/admin/relay/channel/" not in front
+        and "/admin/relay/allowedupstream/" not in front
+    )
     assert clerk.get("/admin/relay/channel/").status_code == 403
     assert clerk.get("/admin/relay/allowedupstream/").status_code == 403
     assert clerk.get("/admin/relay/usagerecord/").status_code == 403
 
 
-def test_lists_make_a_fixed_number_of_queries(staff: Client, people: People, django_assert_max_num_queries: Any) -> None:
+def test_lists_make_a_fixed_number_of_queries(
+    staff: Client, people: People, django_assert_max_num_queries: Any
+) -> None:
     for number in range(15):
         channel = Channel.objects.create(name=f"c{number}", provider="demo")
         ChannelModel.objects.create(channel=channel, model=Model.objects.create(name=f"m{number}"))
         create_token(people.owner, f"t{number}", actor=None)
         UsageRecord.objects.create(
-            request_id=f"req_{number}", started_at=clock.now(), user=people.owner, channel=channel, model="m", endpoint="chat.completions",
-            streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5,
-        )  # fmt: skip
+            request_id=f"req_{number}",
+            started_at=clock.now(),
+            user=people.owner,
+            channel=channel,
+            model="m",
+            endpoint="chat.completions",
+            streamed=False,
+            status=200,
+            end_reason="completed",
+            usage_source="reported",
+            latency_ms=5,
+        )
     staff.get("/admin/")  # adds the requests up
     with django_assert_max_num_queries(24):
         staff.get("/admin/")
@@ -86,9 +101,17 @@ def test_lists_and_searches_of_the_admin_need_their_right(people: People, owned:
 
 
 OTHER = (
-    "/admin/explain/", "/admin/running/", "/admin/setup/", "/admin/setup/keys/", "/admin/now/channels/", "/admin/now/running/", "/admin/installation/",
-    "/admin/relay/usagerecord/report/", "/admin/relay/usagerecord/export/", "/admin/autocomplete/?app_label=relay&model_name=modelpermission&field_name=user",
-)  # fmt: skip
+    "/admin/explain/",
+    "/admin/running/",
+    "/admin/setup/",
+    "/admin/setup/keys/",
+    "/admin/now/channels/",
+    "/admin/now/running/",
+    "/admin/installation/",
+    "/admin/relay/usagerecord/report/",
+    "/admin/relay/usagerecord/export/",
+    "/admin/autocomplete/?app_label=relay&model_name=modelpermission&field_name=user",
+)
 
 
 @pytest.mark.parametrize("path", OTHER)

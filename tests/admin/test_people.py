@@ -23,7 +23,13 @@ def test_staff_cannot_make_themselves_superusers(clerk: Client, people: People) 
     clerk.post(f"/admin/accounts/user/{user.pk}/change/", form)
     user.refresh_from_db()
     assert not user.is_superuser
-    assert clerk.post(f"/admin/accounts/user/{people.staff.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
+    assert (
+        clerk.post(
+            f"/admin/accounts/user/{people.staff.pk}/password/",
+            {"password1": "another long one", "password2": "another long one"},
+        ).status_code
+        == 403
+    )
     people.staff.refresh_from_db()
     assert people.staff.check_password("a long password")
 
@@ -38,8 +44,16 @@ def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, peopl
     clerk.post(f"/admin/accounts/user/{clerk_user.pk}/change/", {**form, "username": "clerk"})
     clerk_user.refresh_from_db()
     assert clerk_user.email == "new@example.com" and not clerk_user.groups.exists()
-    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/change/", {**form, "username": "colleague"}).status_code == 403
-    assert clerk.post(f"/admin/accounts/user/{colleague.pk}/password/", {"password1": "another long one", "password2": "another long one"}).status_code == 403
+    assert (
+        clerk.post(f"/admin/accounts/user/{colleague.pk}/change/", {**form, "username": "colleague"}).status_code == 403
+    )
+    assert (
+        clerk.post(
+            f"/admin/accounts/user/{colleague.pk}/password/",
+            {"password1": "another long one", "password2": "another long one"},
+        ).status_code
+        == 403
+    )
     clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob"})
     assert not people.other.groups.exists(), "a group that carries rights is for owners to give"
     plain = Group.objects.create(name="plain")
@@ -61,7 +75,16 @@ def test_pages_of_users_show_nothing_of_their_passwords(staff: Client, clerk: Cl
 
 
 def test_token_made_for_a_user_is_shown_once(staff: Client, people: People) -> None:
-    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "expires_at_0": "", "expires_at_1": "", "allowed_ips": "", "notes": "", **NO_BUDGETS}
+    form = {
+        "user": people.owner.pk,
+        "name": "gift",
+        "enabled": "on",
+        "expires_at_0": "",
+        "expires_at_1": "",
+        "allowed_ips": "",
+        "notes": "",
+        **NO_BUDGETS,
+    }
     response = staff.post("/admin/relay/token/add/", form)
     secret = response.content.decode().split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
     token = Token.objects.get(name="gift")
@@ -117,7 +140,16 @@ def test_new_users_join_the_default_groups(db: None) -> None:
 
 def test_quota_limits_and_budgets_of_a_token(staff: Client, people: People) -> None:
     budgets = {"budgets-TOTAL_FORMS": 1, "budgets-INITIAL_FORMS": 0, "budgets-0-period": "week", "budgets-0-limit": "3"}
-    form = {"user": people.owner.pk, "name": "gift", "enabled": "on", "allowed_ips": "", "notes": "", "quota": "2.5", "max_rpm": "10", **budgets}
+    form = {
+        "user": people.owner.pk,
+        "name": "gift",
+        "enabled": "on",
+        "allowed_ips": "",
+        "notes": "",
+        "quota": "2.5",
+        "max_rpm": "10",
+        **budgets,
+    }
     assert staff.post("/admin/relay/token/add/", form).status_code == 200
     token = Token.objects.get(name="gift")
     assert token.max_rpm == 10

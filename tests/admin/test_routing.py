@@ -30,10 +30,27 @@ def channel(db: None) -> Channel:
 
 def cooldown(channel: Channel) -> Cooldown:
     now = clock.now()
-    return Cooldown.objects.create(place=f"{channel.pk}:0:0", channel=channel, kind="overload", detail="HTTP 529: busy", since=now, until=now + timedelta(minutes=5))
+    return Cooldown.objects.create(
+        place=f"{channel.pk}:0:0",
+        channel=channel,
+        kind="overload",
+        detail="HTTP 529: busy",
+        since=now,
+        until=now + timedelta(minutes=5),
+    )
 
 
-RULE: dict[str, Any] = {"position": 5, "provider": "", "status": "", "word": "", "text": "", "failure_class": "rate", "cooldown": "", "enabled": "on", "note": ""}
+RULE: dict[str, Any] = {
+    "position": 5,
+    "provider": "",
+    "status": "",
+    "word": "",
+    "text": "",
+    "failure_class": "rate",
+    "cooldown": "",
+    "enabled": "on",
+    "note": "",
+}
 
 
 @pytest.mark.parametrize(
@@ -54,18 +71,30 @@ def test_rules_that_make_no_sense_are_refused_with_the_reason(staff: Client, fie
 
 
 def test_a_rule_is_made_switched_and_announced(staff: Client) -> None:
-    assert staff.post("/admin/relay/failurerule/add/", {**RULE, "status": "400", "word": "NAP_TIME", "text": "naps?"}).status_code == 302
+    assert (
+        staff.post(
+            "/admin/relay/failurerule/add/", {**RULE, "status": "400", "word": "NAP_TIME", "text": "naps?"}
+        ).status_code
+        == 302
+    )
     rule = FailureRule.objects.get()
-    assert rule.rule().fits("openai", 400, frozenset({"nap_time"}), "it naps") and not rule.rule().fits("openai", 500, frozenset({"nap_time"}), "it naps")
+    assert rule.rule().fits("openai", 400, frozenset({"nap_time"}), "it naps") and not rule.rule().fits(
+        "openai", 500, frozenset({"nap_time"}), "it naps"
+    )
     assert Change.objects.filter(topic="catalog").exists()
     staff.post("/admin/relay/failurerule/", {"action": "disable", "_selected_action": rule.pk})
     rule.refresh_from_db()
     assert not rule.enabled
     staff.post("/admin/relay/failurerule/", {"action": "enable", "_selected_action": rule.pk})
-    assert list(AuditEvent.objects.filter(action__startswith="failure-rule").values_list("action", flat=True)) == ["failure-rule.enable", "failure-rule.disable"]
+    assert list(AuditEvent.objects.filter(action__startswith="failure-rule").values_list("action", flat=True)) == [
+        "failure-rule.enable",
+        "failure-rule.disable",
+    ]
 
 
-def test_a_cooldown_is_shown_and_ended_by_those_who_may_change_channels(staff: Client, people: People, channel: Channel) -> None:
+def test_a_cooldown_is_shown_and_ended_by_those_who_may_change_channels(
+    staff: Client, people: People, channel: Channel
+) -> None:
     from django.contrib.auth.models import Permission
 
     from accounts.models import User
@@ -98,7 +127,14 @@ def test_a_key_out_of_service_is_explained_and_put_back(staff: Client, channel: 
     assert "HTTP 402: Insufficient Balance" in page and "out of service: account without money" in page
     assert "1, 1 out of service" in staff.get("/admin/relay/channel/").content.decode()
     assert "The account behind a key of “main” is empty" in staff.get("/admin/").content.decode()
-    cooldown_row = Cooldown.objects.create(place=f"{channel.pk}:{key.pk}:0", channel=channel, api_key=key, kind="billing", since=clock.now(), until=clock.now())
+    cooldown_row = Cooldown.objects.create(
+        place=f"{channel.pk}:{key.pk}:0",
+        channel=channel,
+        api_key=key,
+        kind="billing",
+        since=clock.now(),
+        until=clock.now(),
+    )
     url = f"/admin/relay/channel/{channel.pk}/put-back/"
     assert "account 0" in staff.get(url).content.decode()
     key.refresh_from_db()

@@ -36,7 +36,13 @@ def test_a_running_request_is_seen_and_ended_on_another_worker(live: Portal, ser
     answer: dict[str, Any] = {}
 
     def plain() -> None:
-        answer["response"] = httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+        answer["response"] = httpx.post(
+            server.url + "/v1/chat/completions",
+            json=ask(model),
+            headers={"authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+        )
 
     def end_it() -> str:
         boss.get("/admin/running/")
@@ -49,10 +55,19 @@ def test_a_running_request_is_seen_and_ended_on_another_worker(live: Portal, ser
 
     if stream:
         with running(server, token, model) as found:
-            until(lambda: next((row for row in _rows(boss) if row["model"] == model and row["output"] > 0), None) or (boss.get("/admin/running/") and None))
+            until(
+                lambda: (
+                    next((row for row in _rows(boss) if row["model"] == model and row["output"] > 0), None)
+                    or (boss.get("/admin/running/") and None)
+                )
+            )
             request_id = end_it()
         last = json.loads(found["text"].strip().rsplit("data: ", 1)[1])
-        assert last["error"]["code"] == "request_ended" and "administrator" in last["error"]["message"] and "[DONE]" not in found["text"]
+        assert (
+            last["error"]["code"] == "request_ended"
+            and "administrator" in last["error"]["message"]
+            and "[DONE]" not in found["text"]
+        )
     else:
         thread = threading.Thread(target=plain)
         thread.start()
@@ -85,5 +100,7 @@ def test_running_requests_are_for_those_who_may_end_them(people: People) -> None
     from django.contrib.auth.models import Permission
     from django.contrib.contenttypes.models import ContentType
 
-    clerk.user_permissions.add(Permission.objects.get(codename="end_request", content_type=ContentType.objects.get_for_model(UsageRecord)))
+    clerk.user_permissions.add(
+        Permission.objects.get(codename="end_request", content_type=ContentType.objects.get_for_model(UsageRecord))
+    )
     assert signed_in(clerk).get("/admin/running/").status_code == 200

@@ -46,6 +46,12 @@ def test_the_admin_lists_files_and_deletes_them_with_their_bytes(people: People,
     assert client.get("/admin/relay/upload/").status_code in {302, 403}
     client.force_login(people.staff)
     assert "mine.txt" in client.get("/admin/relay/upload/").content.decode()
-    answer = client.post("/admin/relay/upload/", {"action": "delete_selected", "_selected_action": [mine.pk], "post": "yes"})
-    assert answer.status_code == 302 and not Upload.objects.filter(pk=mine.pk).exists() and not files.path_of(mine.storage_name).exists()
+    answer = client.post(
+        "/admin/relay/upload/", {"action": "delete_selected", "_selected_action": [mine.pk], "post": "yes"}
+    )
+    assert (
+        answer.status_code == 302
+        and not Upload.objects.filter(pk=mine.pk).exists()
+        and not files.path_of(mine.storage_name).exists()
+    )
     assert AuditEvent.objects.filter(action="upload.delete").exists()

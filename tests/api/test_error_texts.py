@@ -24,5 +24,9 @@ def test_every_error_of_the_api_is_in_the_catalogue() -> None:
     from relay import errors
     from relay.error_texts import CODES
 
-    codes = {found.code for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.RelayError) and found.code}
+    codes = {
+        found.code
+        for found in vars(errors).values()
+        if isinstance(found, type) and issubclass(found, errors.RelayError) and found.code
+    }
     assert codes <= set(CODES)

@@ -39,7 +39,9 @@ def test_unknown_and_unserved_routes_and_wrong_methods(server: Server, live: Por
 
 def test_upstreams_are_not_named_to_users(server: Server, live: Portal) -> None:
     port = free_port()
-    record = live.record(server.post(live.token(), ask(live.model(channels=[live.channel(f"http://127.0.0.1:{port}/v1")]))))
+    record = live.record(
+        server.post(live.token(), ask(live.model(channels=[live.channel(f"http://127.0.0.1:{port}/v1")])))
+    )
     assert str(port) in json.dumps(record.attempt_log), "staff see the cause"
     assert str(port) not in record.error_message and record.error_message
 
@@ -77,7 +79,9 @@ def test_apps_are_told_the_administrators_remedy_after_the_message(live: Portal,
     rows = [
         ErrorText.objects.create(code="model_not_found", language="zh-hans", remedy="请联系\n管理员。"),
         ErrorText.objects.create(code="model_not_found", language="en", remedy="Ask ops@example.org for models."),
-        ErrorText.objects.create(code="model_not_allowed", language="en", meaning="Ours alone.", remedy=built_in.remedy),
+        ErrorText.objects.create(
+            code="model_not_allowed", language="en", meaning="Ours alone.", remedy=built_in.remedy
+        ),
     ]
     assert list(own_remedies()) == ["model_not_found"], "what is only repeated is not told twice"
     answer = server.post(token, ask("nothing-of-this-name"))

@@ -18,8 +18,19 @@ def test_models_tell_their_window_abilities_and_price(live: Portal, server: Serv
     row.save()
     user = live.user()
     found = server.get(live.token(user), f"/v1/models/{name}").json()
-    assert (found["context_window"], found["max_output_tokens"], found["abilities"]) == (128_000, 16_000, ["chat", "vision"])
-    assert found["pricing"] == {"currency": "USD", "tokens_per": "1000000", "input": "2.5", "output": "10", "cached_input": "0.25", "per_image": "0.04"}
+    assert (found["context_window"], found["max_output_tokens"], found["abilities"]) == (
+        128_000,
+        16_000,
+        ["chat", "vision"],
+    )
+    assert found["pricing"] == {
+        "currency": "USD",
+        "tokens_per": "1000000",
+        "input": "2.5",
+        "output": "10",
+        "cached_input": "0.25",
+        "per_image": "0.04",
+    }
     from django.contrib.auth.models import Group
 
     group = Group.objects.create(name=live.name("half"))

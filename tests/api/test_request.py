@@ -31,7 +31,13 @@ def test_chunked_request_body_without_length_passes(server: Server, live: Portal
     model, token = live.model(), live.token()
     body = json.dumps(ask(model)).encode()
     server.catch_up()
-    response = httpx.post(f"{server.v1}/chat/completions", content=iter([body[:10], body[10:]]), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
+    response = httpx.post(
+        f"{server.v1}/chat/completions",
+        content=iter([body[:10], body[10:]]),
+        headers={"authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=60,
+    )
     assert response.status_code == 200
 
 
@@ -63,14 +69,20 @@ def test_wrong_bodies(server: Server, live: Portal, body: bytes, code: str, para
 
 
 def test_explicit_nulls_are_legal(server: Server, live: Portal) -> None:
-    assert server.post(live.token(), ask(live.model(), stream=None, stream_options=None, n=None, tools=None)).status_code == 200
+    assert (
+        server.post(live.token(), ask(live.model(), stream=None, stream_options=None, n=None, tools=None)).status_code
+        == 200
+    )
 
 
 def test_announced_large_body_is_refused_before_it_is_sent(server: Server, live: Portal) -> None:
     token = live.token()
     server.catch_up()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 99999999999\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: "
+            "99999999999\r\n\r\n".encode()
+        )
         answer = connection.recv(65536)
         while b"}}" not in answer:
             answer += connection.recv(65536)
@@ -81,7 +93,10 @@ def test_large_body_without_length_is_refused_when_it_passes_the_limit(server: S
     token = live.token()
     server.catch_up()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ntransfer-encoding: "
+            "chunked\r\n\r\n".encode()
+        )
         piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
         for _ in range(9):
             connection.sendall(piece)
@@ -98,12 +113,21 @@ def test_slow_upload_arrives_whole(server: Server, live: Portal) -> None:
             time.sleep(0.15)
 
     server.catch_up()
-    response = httpx.post(f"{server.v1}/chat/completions", content=pieces(), headers={"authorization": f"Bearer {token}"}, timeout=20, trust_env=False)
+    response = httpx.post(
+        f"{server.v1}/chat/completions",
+        content=pieces(),
+        headers={"authorization": f"Bearer {token}"},
+        timeout=20,
+        trust_env=False,
+    )
     assert response.status_code == 200, response.text
     assert live.upstream.last(model).body == body
 
 
 def test_body_of_an_unknown_token_is_not_read(server: Server, clean_addresses: Any) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-no\r\ncontent-length: 5000000\r\n\r\n")
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-no\r\ncontent-length: "
+            b"5000000\r\n\r\n"
+        )
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")

@@ -35,12 +35,20 @@ def test_chat_and_streams(client: openai.OpenAI, live: Portal, server: Server) -
     model = live.model()
     server.catch_up()
     answer = client.chat.completions.create(model=model, messages=MESSAGES)
-    assert answer.choices[0].message.content == "Hello there." and answer.usage and answer.usage.total_tokens == USAGE["total_tokens"]
+    assert (
+        answer.choices[0].message.content == "Hello there."
+        and answer.usage
+        and answer.usage.total_tokens == USAGE["total_tokens"]
+    )
     assert answer._request_id and answer._request_id.startswith("req_")
     chunks = list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True))
     assert "".join(part.choices[0].delta.content or "" for part in chunks) == "Hello there."
     assert all(part.choices for part in chunks), "no usage chunk for those who did not ask"
-    chunks = list(client.chat.completions.create(model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        client.chat.completions.create(
+            model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        )
+    )
     assert not chunks[-1].choices and chunks[-1].usage and chunks[-1].usage.total_tokens == 16
     with client.chat.completions.stream(model=model, messages=MESSAGES) as stream:
         for _ in stream:
@@ -62,7 +70,9 @@ def test_chat_and_streams(client: openai.OpenAI, live: Portal, server: Server) -
         (401, openai.InternalServerError),
     ],
 )
-def test_exception_classes(client: openai.OpenAI, live: Portal, server: Server, status: int, expected: type[openai.APIStatusError]) -> None:
+def test_exception_classes(
+    client: openai.OpenAI, live: Portal, server: Server, status: int, expected: type[openai.APIStatusError]
+) -> None:
     async def script(call: Call) -> None:
         await call.error(status)
 
@@ -70,7 +80,11 @@ def test_exception_classes(client: openai.OpenAI, live: Portal, server: Server, 
     server.catch_up()
     with pytest.raises(expected) as caught:
         client.chat.completions.create(model=model, messages=MESSAGES)
-    assert caught.value.request_id and isinstance(caught.value.body, dict) and set(caught.value.body) == {"message", "type", "param", "code"}
+    assert (
+        caught.value.request_id
+        and isinstance(caught.value.body, dict)
+        and set(caught.value.body) == {"message", "type", "param", "code"}
+    )
 
 
 def test_own_errors_raise_the_right_classes(client: openai.OpenAI, live: Portal, server: Server) -> None:

@@ -27,7 +27,13 @@ def test_usage_of_a_token_and_what_limits_it(live: Portal, server: Server) -> No
     assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
     assert server.post(other, ask(model, max_tokens=7)).status_code == 200
     found = server.get(secret, "/v1/usage").json()
-    assert found["totals"] == {"requests": 1, "input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 7, "cost_usd": "0.0000875"}
+    assert found["totals"] == {
+        "requests": 1,
+        "input_tokens": 9,
+        "cached_input_tokens": 4,
+        "output_tokens": 7,
+        "cost_usd": "0.0000875",
+    }
     assert found["spent_usd"] == {"day": "0.0000875", "week": "0.0000875", "month": "0.0000875"}
     limits = {(line["kind"], line["of"]): line for line in found["limits"]}
     assert set(limits) == {("wallet", "user"), ("quota", "token"), ("budget", "user")}
@@ -45,9 +51,14 @@ def test_one_apis_clients_read_limits_and_use(live: Portal, server: Server, pref
     secret = live.token(user)
     live.record(server.post(secret, ask(live.model(price=PRICE))))
     found = server.get(secret, f"{prefix}/subscription").json()
-    assert found["object"] == "billing_subscription" and found["has_payment_method"] is True and found["access_until"] == 0
+    assert (
+        found["object"] == "billing_subscription" and found["has_payment_method"] is True and found["access_until"] == 0
+    )
     assert found["hard_limit_usd"] == found["soft_limit_usd"] == found["system_hard_limit_usd"] == pytest.approx(1.0)
-    assert server.get(secret, f"{prefix}/usage?start_date=2026-01-01&end_date=2026-02-01").json() == {"object": "list", "total_usage": 0.00875}
+    assert server.get(secret, f"{prefix}/usage?start_date=2026-01-01&end_date=2026-02-01").json() == {
+        "object": "list",
+        "total_usage": 0.00875,
+    }
     movements.set_quota(Token.objects.get(digest=digest_of(secret)), NANO // 4)
     assert server.get(secret, f"{prefix}/subscription").json()["hard_limit_usd"] == pytest.approx(0.25)
     assert server.get(live.token(), f"{prefix}/subscription").json()["hard_limit_usd"] == 100_000_000

@@ -10,5 +10,9 @@ def test_prompt_estimate_is_of_the_right_size() -> None:
     assert 700 < estimate_prompt(english.encode()) < 1400  # a tokenizer counts about 1000
     chinese = '[{"role":"user","content":"' + "今天天气很好我们去公园" * 100 + '"}]'
     assert 600 < estimate_prompt(chinese.encode()) < 1400
-    image = '[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,' + "A" * 3_000_000 + '"}}]}]'
+    image = (
+        '[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,'
+        + "A" * 3_000_000
+        + '"}}]}]'
+    )
     assert estimate_prompt(image.encode()) < 2000

@@ -140,7 +140,9 @@ def test_a_budget_is_told_of_exactly_when_a_percentage_is_reached(people: People
     assert sorted(notice.data["percent"] for notice in told) == sorted(expected)
 
 
-def test_an_account_that_cannot_be_told_of_keeps_nobody_else_from_being_told(people: People, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_account_that_cannot_be_told_of_keeps_nobody_else_from_being_told(
+    people: People, caplog: pytest.LogCaptureFixture
+) -> None:
     for user in (people.owner, people.other):
         token = create_token(user, "t", actor=None)[0]
         movements.top_up(user, NANO, actor=None, reason="x")
@@ -223,7 +225,11 @@ def check_old_signature(secret: str, headers: dict[str, str], body: bytes) -> No
 
 def test_the_signature_is_that_of_standard_webhooks() -> None:
     """The example of their libraries."""
-    secret, message, body = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}'
+    secret, message, body = (
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        b'{"test": 2432232314}',
+    )
     headers = notices.sign_webhook(secret, message, body, 1614265330)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert headers["webhook-id"] == message and headers["webhook-timestamp"] == "1614265330"

@@ -38,7 +38,12 @@ def test_shows_the_difference_and_changes_nothing_before_it_is_told(models: list
 def test_applies_tiers_and_is_quiet_the_second_time(models: list[Model]) -> None:
     assert "2 model(s) priced" in run("--yes")
     rows = {row.above_tokens: row for row in ModelPrice.objects.filter(model__name="gpt-5.4")}
-    assert (rows[0].input, rows[0].output, rows[272_000].input, rows[272_000].output) == (Decimal("2.5"), Decimal(15), Decimal(5), Decimal("22.5"))
+    assert (rows[0].input, rows[0].output, rows[272_000].input, rows[272_000].output) == (
+        Decimal("2.5"),
+        Decimal(15),
+        Decimal(5),
+        Decimal("22.5"),
+    )
     assert rows[0].source.startswith("genai-prices")
     assert "in force already" in run("--yes")
     assert ModelPrice.objects.count() == 3

@@ -34,64 +34,133 @@ AUDIO = Price(input=5 * M // 2, audio_input=40 * M, output=10 * M, audio_output=
 REAL: list[tuple[str, Any, dict[str, Any], Price, int]] = [
     # OpenAI: 2006 prompt tokens of which 1920 cached. 86 × 2500 + 1920 × 250 + 300 × 15000
     (
-        "openai, cached prompt", parse_chat_usage,
-        {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306, "prompt_tokens_details": {"cached_tokens": 1920}},
-        GPT, 86 * 2500 + 1920 * 250 + 300 * 15_000,
+        "openai, cached prompt",
+        parse_chat_usage,
+        {
+            "prompt_tokens": 2006,
+            "completion_tokens": 300,
+            "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920},
+        },
+        GPT,
+        86 * 2500 + 1920 * 250 + 300 * 15_000,
     ),
     # OpenAI reasoning is part of the completion: 1024 of 1101, at the price of output
     (
-        "openai, reasoning", parse_chat_usage,
-        {"prompt_tokens": 75, "completion_tokens": 1101, "total_tokens": 1176, "completion_tokens_details": {"reasoning_tokens": 1024}},
-        GPT, 75 * 2500 + 1101 * 15_000,
+        "openai, reasoning",
+        parse_chat_usage,
+        {
+            "prompt_tokens": 75,
+            "completion_tokens": 1101,
+            "total_tokens": 1176,
+            "completion_tokens_details": {"reasoning_tokens": 1024},
+        },
+        GPT,
+        75 * 2500 + 1101 * 15_000,
     ),
     # OpenAI audio: 100 of 120 prompt tokens and 200 of 250 completion tokens are audio
     (
-        "openai, audio", parse_chat_usage,
-        {"prompt_tokens": 120, "completion_tokens": 250, "prompt_tokens_details": {"audio_tokens": 100}, "completion_tokens_details": {"audio_tokens": 200}},
-        AUDIO, 20 * 2500 + 100 * 40_000 + 50 * 10_000 + 200 * 80_000,
+        "openai, audio",
+        parse_chat_usage,
+        {
+            "prompt_tokens": 120,
+            "completion_tokens": 250,
+            "prompt_tokens_details": {"audio_tokens": 100},
+            "completion_tokens_details": {"audio_tokens": 200},
+        },
+        AUDIO,
+        20 * 2500 + 100 * 40_000 + 50 * 10_000 + 200 * 80_000,
     ),
     # Anthropic: input_tokens leave out 188,086 read from and 2,048 written to the cache
     (
-        "anthropic, cache read and write", parse_messages_usage,
-        {"input_tokens": 21, "cache_creation_input_tokens": 2048, "cache_read_input_tokens": 188_086, "output_tokens": 393},
-        CLAUDE, 21 * 3000 + 2048 * 3750 + 188_086 * 300 + 393 * 15_000,
+        "anthropic, cache read and write",
+        parse_messages_usage,
+        {
+            "input_tokens": 21,
+            "cache_creation_input_tokens": 2048,
+            "cache_read_input_tokens": 188_086,
+            "output_tokens": 393,
+        },
+        CLAUDE,
+        21 * 3000 + 2048 * 3750 + 188_086 * 300 + 393 * 15_000,
     ),
-    ("anthropic, plain", parse_messages_usage, {"input_tokens": 2095, "output_tokens": 503}, CLAUDE, 2095 * 3000 + 503 * 15_000),
+    (
+        "anthropic, plain",
+        parse_messages_usage,
+        {"input_tokens": 2095, "output_tokens": 503},
+        CLAUDE,
+        2095 * 3000 + 503 * 15_000,
+    ),
     # Gemini: thoughts are beside the candidates: 20 + 700 of output
     (
-        "gemini, thoughts", parse_gemini_usage,
+        "gemini, thoughts",
+        parse_gemini_usage,
         {"promptTokenCount": 10, "candidatesTokenCount": 20, "thoughtsTokenCount": 700, "totalTokenCount": 730},
-        GEMINI, 10 * 300 + 720 * 2500,
+        GEMINI,
+        10 * 300 + 720 * 2500,
     ),
     # Gemini: cached content is part of the prompt; 258 tokens of the prompt are audio
     (
-        "gemini, cached and audio", parse_gemini_usage,
+        "gemini, cached and audio",
+        parse_gemini_usage,
         {
-            "promptTokenCount": 5258, "cachedContentTokenCount": 4000, "candidatesTokenCount": 100,
+            "promptTokenCount": 5258,
+            "cachedContentTokenCount": 4000,
+            "candidatesTokenCount": 100,
             "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 5000}, {"modality": "AUDIO", "tokenCount": 258}],
         },
-        GEMINI, 4000 * 30 + 258 * 1000 + 1000 * 300 + 100 * 2500,
+        GEMINI,
+        4000 * 30 + 258 * 1000 + 1000 * 300 + 100 * 2500,
     ),
     # Gemini's OpenAI dialect: thoughts only show in the total
-    ("gemini, openai dialect", parse_chat_usage, {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 730}, GEMINI, 10 * 300 + 720 * 2500),
+    (
+        "gemini, openai dialect",
+        parse_chat_usage,
+        {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 730},
+        GEMINI,
+        10 * 300 + 720 * 2500,
+    ),
     # xAI: reasoning beside the completion
     (
-        "xai", parse_chat_usage,
-        {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 241, "completion_tokens_details": {"reasoning_tokens": 200}},
-        GPT, 32 * 2500 + 209 * 15_000,
+        "xai",
+        parse_chat_usage,
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 241,
+            "completion_tokens_details": {"reasoning_tokens": 200},
+        },
+        GPT,
+        32 * 2500 + 209 * 15_000,
     ),
     # DeepSeek: hits and misses of the cache at the top
     (
-        "deepseek", parse_chat_usage,
-        {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050, "prompt_cache_hit_tokens": 896, "prompt_cache_miss_tokens": 104},
-        GPT, 104 * 2500 + 896 * 250 + 50 * 15_000,
+        "deepseek",
+        parse_chat_usage,
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 50,
+            "total_tokens": 1050,
+            "prompt_cache_hit_tokens": 896,
+            "prompt_cache_miss_tokens": 104,
+        },
+        GPT,
+        104 * 2500 + 896 * 250 + 50 * 15_000,
     ),
     # Moonshot: cached_tokens at the top
-    ("moonshot", parse_chat_usage, {"prompt_tokens": 500, "completion_tokens": 10, "total_tokens": 510, "cached_tokens": 256}, GPT, 244 * 2500 + 256 * 250 + 10 * 15_000),
-]  # fmt: skip
+    (
+        "moonshot",
+        parse_chat_usage,
+        {"prompt_tokens": 500, "completion_tokens": 10, "total_tokens": 510, "cached_tokens": 256},
+        GPT,
+        244 * 2500 + 256 * 250 + 10 * 15_000,
+    ),
+]
 
 
-@pytest.mark.parametrize(("parse", "usage", "price", "expected"), [row[1:] for row in REAL], ids=[row[0] for row in REAL])
+@pytest.mark.parametrize(
+    ("parse", "usage", "price", "expected"), [row[1:] for row in REAL], ids=[row[0] for row in REAL]
+)
 def test_real_usage_objects(parse: Any, usage: dict[str, Any], price: Price, expected: int) -> None:
     found = parse(json.dumps(usage).encode())
     assert found is not None and cost(price, found) == expected
@@ -110,7 +179,17 @@ numbers = st.integers(min_value=0, max_value=2**53)
 
 
 @given(
-    st.builds(Usage, input=numbers, cached_input=numbers, cache_write=numbers, output=numbers, reasoning=numbers, audio_input=numbers, audio_output=numbers, image_input=numbers)
+    st.builds(
+        Usage,
+        input=numbers,
+        cached_input=numbers,
+        cache_write=numbers,
+        output=numbers,
+        reasoning=numbers,
+        audio_input=numbers,
+        audio_output=numbers,
+        image_input=numbers,
+    )
 )
 def test_no_usage_costs_less_than_nothing_or_more_than_its_ceiling(usage: Usage) -> None:
     for price in (GPT, CLAUDE, Price(input=7, reasoning=900, output=3)):
@@ -133,11 +212,26 @@ def test_absurd_usage_objects_are_no_credit(usage: dict[str, Any]) -> None:
         found = parse(json.dumps(usage).encode())
         if found is not None:
             assert cost(GPT, found) >= 0
-            assert min(found.input, found.cached_input, found.cache_write, found.output, found.reasoning, found.audio_input, found.audio_output) >= 0
+            assert (
+                min(
+                    found.input,
+                    found.cached_input,
+                    found.cache_write,
+                    found.output,
+                    found.reasoning,
+                    found.audio_input,
+                    found.audio_output,
+                )
+                >= 0
+            )
 
 
 def test_price_versions_and_tiers() -> None:
-    old, base, long = Price(id=1, since=100.0, input=1), Price(id=2, since=200.0, input=2), Price(id=3, since=200.0, above_tokens=272_000, input=4)
+    old, base, long = (
+        Price(id=1, since=100.0, input=1),
+        Price(id=2, since=200.0, input=2),
+        Price(id=3, since=200.0, above_tokens=272_000, input=4),
+    )
     prices = PriceList.of([base, old, long])
 
     def at(now: float, tokens: int) -> int | None:

@@ -16,16 +16,29 @@ pytestmark = pytest.mark.shared
         (
             "deepseek",
             "/user/balance",
-            {"is_available": True, "balance_infos": [{"currency": "CNY", "total_balance": "0"}, {"currency": "USD", "total_balance": "12.50"}]},
+            {
+                "is_available": True,
+                "balance_infos": [
+                    {"currency": "CNY", "total_balance": "0"},
+                    {"currency": "USD", "total_balance": "12.50"},
+                ],
+            },
             "12.5 USD",
         ),
-        ("moonshot", "/v1/users/me/balance", {"code": 0, "data": {"available_balance": 49.58894, "voucher_balance": 46.5, "cash_balance": 3.0}}, "49.58894"),
+        (
+            "moonshot",
+            "/v1/users/me/balance",
+            {"code": 0, "data": {"available_balance": 49.58894, "voucher_balance": 46.5, "cash_balance": 3.0}},
+            "49.58894",
+        ),
         ("openrouter", "/v1/credits", {"data": {"total_credits": 100.5, "total_usage": 25.25}}, "75.25 USD"),
         ("siliconflow", "/v1/user/info", {"code": 20000, "data": {"balance": "0.88", "totalBalance": "88.00"}}, "88"),
         ("deepseek", "/user/balance", {"nonsense": 1}, ""),
     ],
 )
-def test_balances_where_the_vendor_tells_them(live: Portal, provider: str, path: str, answer: object, expected: str) -> None:
+def test_balances_where_the_vendor_tells_them(
+    live: Portal, provider: str, path: str, answer: object, expected: str
+) -> None:
     from relay.channels.health_checks import refresh_balances
 
     asked: list[str] = []

@@ -33,7 +33,9 @@ def test_a_channel_that_breaks_its_streams_is_left_alone_too(live: Portal, serve
     assert found[-1].headers["x-relay-channel"] == str(spare.pk) and found[-1].headers["x-relay-attempts"] == "1"
 
 
-def test_a_dead_address_is_left_alone_and_tried_again_by_one_probe(live: Portal, server: Server, second: Upstream) -> None:
+def test_a_dead_address_is_left_alone_and_tried_again_by_one_probe(
+    live: Portal, server: Server, second: Upstream
+) -> None:
     dead = live.channel(f"http://127.0.0.1:{free_port()}/v1", priority=5)
     model = live.model(channels=[dead, live.channel(second.base_url)])
     token = live.token()
@@ -71,10 +73,21 @@ def test_three_channels_one_dead_one_flapping_one_well(live: Portal, server: Ser
         token = live.token()
         server.catch_up()
         headers, began = {"authorization": f"Bearer {token}"}, time.monotonic()
-        with httpx.Client(base_url=server.url, headers=headers, timeout=30, trust_env=False, limits=httpx.Limits(max_connections=50)) as client, ThreadPoolExecutor(50) as pool:
+        with (
+            httpx.Client(
+                base_url=server.url,
+                headers=headers,
+                timeout=30,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=50),
+            ) as client,
+            ThreadPoolExecutor(50) as pool,
+        ):
             found = list(pool.map(lambda _: client.post("/v1/chat/completions", json=ask(model)), range(1500)))
         assert Counter(response.status_code for response in found) == {200: 1500}
-        assert len(closed) <= 50 + 12 + (time.monotonic() - began), "those that were under way when its circuit opened, and the probes"
+        assert len(closed) <= 50 + 12 + (time.monotonic() - began), (
+            "those that were under way when its circuit opened, and the probes"
+        )
     finally:
         listener.close()
         flaky.stop()
@@ -82,7 +95,12 @@ def test_three_channels_one_dead_one_flapping_one_well(live: Portal, server: Ser
 
 def test_retry_after_is_the_earliest_return(live: Portal, server: Server) -> None:
     async def script(call: Call) -> None:
-        await call.error(429, "x", "rate_limit_exceeded", {"retry-after": "400" if "first" in call.headers["authorization"] else "90"})
+        await call.error(
+            429,
+            "x",
+            "rate_limit_exceeded",
+            {"retry-after": "400" if "first" in call.headers["authorization"] else "90"},
+        )
 
     model = live.model(script, keys=("sk-first-key-0123456789abc", "sk-second-key-0123456789ab"))
     token = live.token()
@@ -99,13 +117,20 @@ def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, 
     model = live.model(failing(500))
     token = live.token()
     assert [server.post(token, ask(model)).status_code for _ in range(RECENT_FAILURES[1])] == [502] * RECENT_FAILURES[1]
-    refused = until(lambda: (found := server.post(token, ask(model))).status_code != 502 and found)  # a probe now and then
+    refused = until(
+        lambda: (found := server.post(token, ask(model))).status_code != 502 and found
+    )  # a probe now and then
     check(refused, 503, "server_error", "no_available_channel")
     assert int(refused.headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, None), (403, None), (429, "rate_limit_exceeded"), (500, None), (503, None), (529, "overloaded_error")])
-def test_the_only_channel_is_asked_again_when_it_named_no_time(live: Portal, server: Server, status: int, code: str | None) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, None), (403, None), (429, "rate_limit_exceeded"), (500, None), (503, None), (529, "overloaded_error")],
+)
+def test_the_only_channel_is_asked_again_when_it_named_no_time(
+    live: Portal, server: Server, status: int, code: str | None
+) -> None:
     """A guess of ours keeps nobody from the one upstream that there is."""
     calls = 0
 

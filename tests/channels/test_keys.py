@@ -37,12 +37,23 @@ def test_an_exhausted_key_among_five_is_seen_by_no_client_and_staff_are_told_onc
     with ThreadPoolExecutor(20) as pool:
         found = list(
             pool.map(
-                lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60), range(200)
+                lambda _: httpx.post(
+                    server.url + "/v1/chat/completions",
+                    json=ask(model),
+                    headers={"authorization": f"Bearer {token}"},
+                    trust_env=False,
+                    timeout=60,
+                ),
+                range(200),
             )
         )
     assert {response.status_code for response in found} == {200}
     out = until(lambda: ApiKey.objects.filter(channel__served__model__name=model).exclude(auto_disabled="").first())
-    assert out.auto_disabled == "billing" and "exceeded your current quota" in out.auto_disabled_reason and out.next_test_at > out.auto_disabled_at
+    assert (
+        out.auto_disabled == "billing"
+        and "exceeded your current quota" in out.auto_disabled_reason
+        and out.next_test_at > out.auto_disabled_at
+    )
     told = Notice.objects.filter(kind="key_disabled", data__channel=out.channel.name)
     people = {notice.user_id for notice in told}
     assert people and told.count() == len(people), "each once"
@@ -97,7 +108,9 @@ def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: S
     assert Notice.objects.filter(kind="key_enabled", data__channel=key.channel.name).exists()
 
 
-def test_each_failed_test_doubles_the_wait_for_the_next_up_to_a_day(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_failed_test_doubles_the_wait_for_the_next_up_to_a_day(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from portal.lib import clock
     from relay.channels.keys import postpone, take_out
     from relay.models import ApiKey, Channel
@@ -134,7 +147,14 @@ def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, serve
     server.catch_up()
     headers = {"authorization": f"Bearer {token}"}
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: httpx.post(server.url + "/v1/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60), range(8)))
+        found = list(
+            pool.map(
+                lambda _: httpx.post(
+                    server.url + "/v1/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+                ),
+                range(8),
+            )
+        )
     assert {response.status_code for response in found} == {200}
     row = until(lambda: Cooldown.objects.filter(channel=first).first())
     assert row.kind == "key_dead" and ApiKey.objects.get(channel=first).auto_disabled == ""
@@ -158,8 +178,16 @@ def test_keys_have_limits_of_their_own(live: Portal, server: Server) -> None:
 
 
 def test_keys_take_turns(live: Portal, server: Server) -> None:
-    model = live.model(keys=tuple(f"sk-key-number-{index}-0123456789" for index in range(3)), key_strategy="round_robin")
+    model = live.model(
+        keys=tuple(f"sk-key-number-{index}-0123456789" for index in range(3)), key_strategy="round_robin"
+    )
     token = live.token()
     for _ in range(9):
         server.post(token, ask(model))
-    assert sorted(Counter(call.headers["authorization"] for call in live.upstream.calls if call.body and call.json.get("model") == model).values()) == [3, 3, 3]
+    assert sorted(
+        Counter(
+            call.headers["authorization"]
+            for call in live.upstream.calls
+            if call.body and call.json.get("model") == model
+        ).values()
+    ) == [3, 3, 3]

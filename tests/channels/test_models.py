@@ -17,7 +17,9 @@ def test_staff_hear_when_an_upstreams_models_change(live: Portal) -> None:
     channel = live.channel()
     model = live.model(channels=[channel], upstream_name="mock-small")
     assert refresh_models(channel)
-    assert not Notice.objects.filter(kind="model_list", data__channel=channel.name).exists(), "the first list is no change"
+    assert not Notice.objects.filter(kind="model_list", data__channel=channel.name).exists(), (
+        "the first list is no change"
+    )
     channel.listed_models = ["mock-old", "mock-small"]
     channel.save()
     assert refresh_models(channel)
@@ -32,10 +34,17 @@ def test_staff_hear_when_an_upstreams_models_change(live: Portal) -> None:
     assert ChannelModel.objects.get(channel=channel, model__name=model).missing_since is not None
 
 
-@pytest.mark.parametrize(("link", "found"), [
-    ("https://chatgpt.com/g/g-2fkFE8rbu-dall-e", "g-2fkFE8rbu"), ("https://chat.openai.com/g/g-2fkFE8rbu?x=1", "g-2fkFE8rbu"), ("g-2fkFE8rbu", "g-2fkFE8rbu"),
-    ("https://evil.example/g/g-2fkFE8rbu", None), ("https://chatgpt.com/", None), ("hello", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("link", "found"),
+    [
+        ("https://chatgpt.com/g/g-2fkFE8rbu-dall-e", "g-2fkFE8rbu"),
+        ("https://chat.openai.com/g/g-2fkFE8rbu?x=1", "g-2fkFE8rbu"),
+        ("g-2fkFE8rbu", "g-2fkFE8rbu"),
+        ("https://evil.example/g/g-2fkFE8rbu", None),
+        ("https://chatgpt.com/", None),
+        ("hello", None),
+    ],
+)
 def test_links_to_gpts(link: str, found: str | None) -> None:
     from relay.channels.models import gpt_id
 

@@ -1,4 +1,6 @@
-"""The documentation is complete: every setting, command, endpoint, error code and admin action is in it, and every link leads somewhere."""
+"""The documentation is complete: every setting, command, endpoint, error code and admin action is in it, and every link
+leads somewhere.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,13 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 
 def test_every_command_is_documented() -> None:
     commands = {path.stem for path in (ROOT / "portal" / "management" / "commands").glob("[a-z]*.py")}
-    commands |= set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)) - {"help", "lock", "clean", "format", "run"}
+    commands |= set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M)) - {
+        "help",
+        "lock",
+        "clean",
+        "format",
+        "run",
+    }
     missing = [name for name in commands if name not in text("operate.md")]
     assert not missing
 
@@ -61,7 +69,11 @@ def test_every_endpoint_is_documented() -> None:
 def test_every_error_code_is_documented() -> None:
     from relay import errors
 
-    codes = {found.code for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.RelayError) and found.code}
+    codes = {
+        found.code
+        for found in vars(errors).values()
+        if isinstance(found, type) and issubclass(found, errors.RelayError) and found.code
+    }
     codes |= {"token_expired", "ip_not_allowed", "invalid_json", "missing_required_parameter"}
     missing = [code for code in codes - {"internal_error"} if f"`{code}`" not in text("api.md")]
     assert not missing
@@ -101,7 +113,9 @@ PACKAGES = ("accounts", "bench", "portal", "relay", "tests")
 
 
 def names_in_texts() -> list[tuple[str, str]]:
-    """Modules, and what is in them, that comments, docstrings and pages name in backticks; each with where it stands."""
+    """Modules, and what is in them, that comments, docstrings and pages name in backticks; each with where it
+    stands.
+    """
     found = []
     for folder in (*PACKAGES, "docs", "templates", "static"):
         for path in sorted((ROOT / folder).rglob("*")):

@@ -66,17 +66,29 @@ def test_a_folder_holds_at_most_twelve_files(folder: str) -> None:
 
 
 def test_every_room_has_its_import_directions() -> None:
-    """A folder with folders or several files is the container of a contract, or named in the contract of the storeys."""
+    """A folder with folders or several files is the container of a contract, or named in the contract of the
+    storeys.
+    """
     ruled = {container for contract in contracts() for container in contract.get("containers", ())}
     layers = contracts()[0]["layers"]
     named = {name.strip() for layer in layers for name in layer.split("|")}
     named |= {
-        f"{container}.{name.strip()}" for contract in contracts() for container in contract.get("containers", ()) for layer in contract["layers"] for name in layer.split("|")
+        f"{container}.{name.strip()}"
+        for contract in contracts()
+        for container in contract.get("containers", ())
+        for layer in contract["layers"]
+        for name in layer.split("|")
     }
     rooms = {folder.strip("/").replace("/", ".") for folder in folders()}
-    without = {room for room in rooms - set(PACKAGES) if not any(room == name or room.startswith(name + ".") for name in named)}
+    without = {
+        room for room in rooms - set(PACKAGES) if not any(room == name or room.startswith(name + ".") for name in named)
+    }
     assert not without
-    nested = {room for room in rooms if any(other.startswith(room + ".") for other in rooms)} - {"relay", "portal", "portal.management"}
+    nested = {room for room in rooms if any(other.startswith(room + ".") for other in rooms)} - {
+        "relay",
+        "portal",
+        "portal.management",
+    }
     assert nested <= ruled | {"portal.pages"}, nested - ruled
 
 
@@ -117,7 +129,17 @@ def test_an_import_that_runs_upward_is_red(tmp_path: Path) -> None:
         assert f"{source} -> {target}" in done.stdout, (source, module)
 
 
-QUERIES = {"objects", "filter", "exclude", "aggregate", "values_list", "save", "refresh_from_db", "bulk_create", "select_related"}
+QUERIES = {
+    "objects",
+    "filter",
+    "exclude",
+    "aggregate",
+    "values_list",
+    "save",
+    "refresh_from_db",
+    "bulk_create",
+    "select_related",
+}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "relay" / "endpoints").rglob("*.py")), ids=lambda path: path.name)

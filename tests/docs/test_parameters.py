@@ -11,9 +11,18 @@ from tests.support.server import ROOT
 
 MOST = 6
 HOT = (
-    "portal/relay_handler.py", "relay/api/openai", "relay/endpoints/text", "relay/gateway", "relay/protocols", "relay/transport", "relay/billing/prices.py",
-    "relay/billing/ledger/requests.py", "relay/billing/ledger/writer.py", "relay/billing/ledger/rows.py", "relay/billing/ledger/sql.py",
-)  # fmt: skip
+    "portal/relay_handler.py",
+    "relay/api/openai",
+    "relay/endpoints/text",
+    "relay/gateway",
+    "relay/protocols",
+    "relay/transport",
+    "relay/billing/prices.py",
+    "relay/billing/ledger/requests.py",
+    "relay/billing/ledger/writer.py",
+    "relay/billing/ledger/rows.py",
+    "relay/billing/ledger/sql.py",
+)
 # Not called for a request that goes well: limits that are full, a failure that is learnt from another worker.
 COLD = {"relay/gateway/limits/windows.py:seconds_to_fit", "relay/gateway/routing/circuit_breaker.py:take_over"}
 

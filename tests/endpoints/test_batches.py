@@ -22,7 +22,9 @@ pytestmark = pytest.mark.shared
 
 def lines(model: str, count: int, url: str = "/v1/chat/completions", **more: Any) -> bytes:
     body = {"model": model, "messages": [{"role": "user", "content": "x"}], **more}
-    return "\n".join(json.dumps({"custom_id": f"r{number}", "method": "POST", "url": url, "body": body}) for number in range(count)).encode()
+    return "\n".join(
+        json.dumps({"custom_id": f"r{number}", "method": "POST", "url": url, "body": body}) for number in range(count)
+    ).encode()
 
 
 def submit(sdk: OpenAI, content: bytes, endpoint: Any = "/v1/chat/completions") -> Any:
@@ -31,7 +33,12 @@ def submit(sdk: OpenAI, content: bytes, endpoint: Any = "/v1/chat/completions") 
 
 
 def wait_for(sdk: OpenAI, batch_id: str) -> Any:
-    return until(lambda: (found := sdk.batches.retrieve(batch_id)).status in {"completed", "failed", "expired", "cancelled"} and found)
+    return until(
+        lambda: (
+            (found := sdk.batches.retrieve(batch_id)).status in {"completed", "failed", "expired", "cancelled"}
+            and found
+        )
+    )
 
 
 def results(sdk: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
@@ -46,12 +53,22 @@ def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, 
     batch = submit(sdk, lines(model, 12) + b"\n" + lines("no-such-model", 1).replace(b"r0", b"bad") + b"\n\n")
     assert batch.status == "validating" and batch.object == "batch" and batch.expires_at - batch.created_at == 24 * 3600
     done = wait_for(sdk, batch.id)
-    assert done.status == "completed" and (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (13, 12, 1)
+    assert done.status == "completed" and (
+        done.request_counts.total,
+        done.request_counts.completed,
+        done.request_counts.failed,
+    ) == (13, 12, 1)
     found = results(sdk, done.output_file_id)
     assert [entry["custom_id"] for entry in found] == [f"r{number}" for number in range(12)]
-    assert found[0]["response"]["status_code"] == 200 and found[0]["response"]["body"]["choices"][0]["message"]["content"] == "Hello there." and found[0]["error"] is None
+    assert (
+        found[0]["response"]["status_code"] == 200
+        and found[0]["response"]["body"]["choices"][0]["message"]["content"] == "Hello there."
+        and found[0]["error"] is None
+    )
     bad = results(sdk, done.error_file_id)
-    assert [entry["custom_id"] for entry in bad] == ["bad"] and bad[0]["response"]["body"]["error"]["code"] == "model_not_found"
+    assert [entry["custom_id"] for entry in bad] == ["bad"] and bad[0]["response"]["body"]["error"][
+        "code"
+    ] == "model_not_found"
     records = UsageRecord.objects.filter(request_id__in=[entry["response"]["request_id"] for entry in found])
     assert records.count() == 12 and {record.cost for record in records} == {16_000}
     assert sdk.files.retrieve(done.output_file_id).purpose == "batch_output"
@@ -61,15 +78,32 @@ def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, 
 @pytest.mark.parametrize(
     ("endpoint", "body"),
     [
-        ("/v1/embeddings", {"input": "a"}), ("/v1/responses", {"input": "a"}), ("/v1/completions", {"prompt": "a"}), ("/v1/moderations", {"input": "a"}),
+        ("/v1/embeddings", {"input": "a"}),
+        ("/v1/responses", {"input": "a"}),
+        ("/v1/completions", {"prompt": "a"}),
+        ("/v1/moderations", {"input": "a"}),
         ("/v1/images/generations", {"prompt": "a"}),
     ],
-)  # fmt: skip
+)
 def test_other_endpoints(sdk: OpenAI, live: Portal, server: Server, endpoint: str, body: dict[str, Any]) -> None:
     async def script(call: Call) -> None:
         assert call.path == endpoint
-        await call.reply(200, {"id": "x", "object": "response", "created_at": 1, "status": "completed", "output": [], "data": [], "results": [], "choices": [], "tools": [],
-                               "metadata": {}, "parallel_tool_calls": True})  # fmt: skip
+        await call.reply(
+            200,
+            {
+                "id": "x",
+                "object": "response",
+                "created_at": 1,
+                "status": "completed",
+                "output": [],
+                "data": [],
+                "results": [],
+                "choices": [],
+                "tools": [],
+                "metadata": {},
+                "parallel_tool_calls": True,
+            },
+        )
 
     model = live.model(script)
     server.catch_up()
@@ -98,7 +132,10 @@ def test_the_batch_price(live: Portal, upstream: Any, tmp_path: Path) -> None:
 
     model, token = live.model(hello, price={"input": 1, "output": 1}), live.token()
     env = {"AIRELAYS_BATCH_PRICE": "0.5", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
-    with serving(tmp_path / "log", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+    with (
+        serving(tmp_path / "log", env=env) as running,
+        OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk,
+    ):
         done = wait_for(sdk, submit(sdk, lines(model, 1)).id)
         request_id = results(sdk, done.output_file_id)[0]["response"]["request_id"]
     record = UsageRecord.objects.get(request_id=request_id)
@@ -163,11 +200,17 @@ def test_goes_on_after_a_kill_and_charges_nothing_twice(live: Portal, tmp_path: 
     user = live.user(balance=10**12)
     token = live.token(user)
     env = {"AIRELAYS_FEED_POLL_SECONDS": "0.05"}
-    with serving(tmp_path / "log", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+    with (
+        serving(tmp_path / "log", env=env) as running,
+        OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk,
+    ):
         batch = submit(sdk, lines(model, 60))
         until(lambda: live.upstream.count(model) >= 15)
         running.kill()
-    with serving(tmp_path / "log2", env=env) as running, OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk:
+    with (
+        serving(tmp_path / "log2", env=env) as running,
+        OpenAI(base_url=running.url + "/v1", api_key=token, max_retries=0) as sdk,
+    ):
         done = wait_for(sdk, batch.id)
         assert done.status == "completed" and done.request_counts.completed == 60
         found = results(sdk, done.output_file_id)
@@ -180,12 +223,19 @@ def test_a_bad_file_fails_the_batch_and_says_where(sdk: OpenAI, live: Portal, se
     model = live.model(hello)
     server.catch_up()
     done = wait_for(sdk, submit(sdk, lines(model, 2) + b"\nnonsense\n" + lines(model, 1)).id)
-    assert done.status == "failed" and [(entry.code, entry.line) for entry in done.errors.data] == [("invalid_json_line", 3), ("duplicate_custom_id", 4)]
+    assert done.status == "failed" and [(entry.code, entry.line) for entry in done.errors.data] == [
+        ("invalid_json_line", 3),
+        ("duplicate_custom_id", 4),
+    ]
     assert live.upstream.count(model) == 0
-    missing = wait_for(sdk, sdk.batches.create(input_file_id="file-nope", endpoint="/v1/chat/completions", completion_window="24h").id)
+    missing = wait_for(
+        sdk, sdk.batches.create(input_file_id="file-nope", endpoint="/v1/chat/completions", completion_window="24h").id
+    )
     assert missing.status == "failed" and missing.errors.data[0].code == "file_not_found"
     other = sdk.files.create(file=("a", b"x"), purpose="user_data")
-    wrong = wait_for(sdk, sdk.batches.create(input_file_id=other.id, endpoint="/v1/chat/completions", completion_window="24h").id)
+    wrong = wait_for(
+        sdk, sdk.batches.create(input_file_id=other.id, endpoint="/v1/chat/completions", completion_window="24h").id
+    )
     assert wrong.errors.data[0].code == "invalid_purpose"
 
 

@@ -21,9 +21,12 @@ from tests.support.server import Server
 pytestmark = pytest.mark.shared
 
 USAGE = {
-    "total_tokens": 30, "input_tokens": 20, "output_tokens": 10, "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
+    "total_tokens": 30,
+    "input_tokens": 20,
+    "output_tokens": 10,
+    "input_token_details": {"text_tokens": 10, "audio_tokens": 10, "cached_tokens": 4},
     "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
-}  # fmt: skip
+}
 
 
 PRICE = {"input": 4, "output": 24, "audio_input": 32, "audio_output": 64}
@@ -47,7 +50,9 @@ class Upstream:
     async def _run(self) -> None:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        async with serve(self._handle, "127.0.0.1", 0, max_size=20 << 20, subprotocols=[websockets.Subprotocol("realtime")]) as server:
+        async with serve(
+            self._handle, "127.0.0.1", 0, max_size=20 << 20, subprotocols=[websockets.Subprotocol("realtime")]
+        ) as server:
             self.port = server.sockets[0].getsockname()[1]
             self.started.set()
             await self._stop.wait()
@@ -59,7 +64,14 @@ class Upstream:
         assert socket.request is not None
         self.paths.append(socket.request.path)
         self.keys.append(socket.request.headers.get("authorization", ""))
-        await socket.send(json.dumps({"type": "session.created", "session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "heard"}}}}}))
+        await socket.send(
+            json.dumps(
+                {
+                    "type": "session.created",
+                    "session": {"type": "realtime", "audio": {"input": {"transcription": {"model": "heard"}}}},
+                }
+            )
+        )
         try:
             async for message in socket:
                 self.got.append(message if isinstance(message, bytes) else json.loads(message))
@@ -75,15 +87,33 @@ class Upstream:
         event = json.loads(message)
         if event["type"] == "response.create":
             await socket.send(json.dumps({"type": "response.created", "response": {"id": "r"}}))
-            await socket.send(json.dumps({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": USAGE}}))
+            await socket.send(
+                json.dumps({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": USAGE}})
+            )
         elif event["type"] == "speak":
-            usage = {"type": "tokens", "total_tokens": 5, "input_tokens": 3, "output_tokens": 2, "input_token_details": {"audio_tokens": 3}}
-            await socket.send(json.dumps({"type": "conversation.item.input_audio_transcription.completed", "transcript": "hi", "usage": usage}))
+            usage = {
+                "type": "tokens",
+                "total_tokens": 5,
+                "input_tokens": 3,
+                "output_tokens": 2,
+                "input_token_details": {"audio_tokens": 3},
+            }
+            await socket.send(
+                json.dumps(
+                    {
+                        "type": "conversation.item.input_audio_transcription.completed",
+                        "transcript": "hi",
+                        "usage": usage,
+                    }
+                )
+            )
         elif event["type"] == "echo":
             await socket.send(json.dumps({"type": "echoed", "pad": event["pad"]}))
         elif event["type"] == "flood":
             for number in range(400):
-                await socket.send(json.dumps({"type": "response.output_audio.delta", "delta": "A" * 100_000, "number": number}))
+                await socket.send(
+                    json.dumps({"type": "response.output_audio.delta", "delta": "A" * 100_000, "number": number})
+                )
         elif event["type"] == "leave":
             await socket.close(1011, "bye")
 
@@ -120,11 +150,15 @@ async def until(socket: ClientConnection, kind: str) -> dict[str, Any]:
 def records(model: str, count: int) -> list[Any]:
     from relay.models import UsageRecord
 
-    found: list[Any] = happens(lambda: len(found := list(UsageRecord.objects.filter(model=model).order_by("pk"))) >= count and found)
+    found: list[Any] = happens(
+        lambda: len(found := list(UsageRecord.objects.filter(model=model).order_by("pk"))) >= count and found
+    )
     return found
 
 
-def test_each_response_is_recorded_before_its_last_event(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+def test_each_response_is_recorded_before_its_last_event(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
     from relay.models import UsageRecord
 
     token = live.token(live.user(balance=10**12))
@@ -135,14 +169,21 @@ def test_each_response_is_recorded_before_its_last_event(live: Portal, server: S
             for number in (1, 2):
                 await socket.send('{"type":"response.create"}')
                 await until(socket, "response.done")
-                assert await asyncio.to_thread(UsageRecord.objects.filter(model=model, end_reason="completed").count) == number
+                assert (
+                    await asyncio.to_thread(UsageRecord.objects.filter(model=model, end_reason="completed").count)
+                    == number
+                )
 
     asyncio.run(run())
     found = records(model, 3)
-    assert [(row.cost, row.output_tokens, row.audio_output_tokens, row.usage_source) for row in found[:2]] == [(COST, 10, 8, "reported")] * 2
+    assert [(row.cost, row.output_tokens, row.audio_output_tokens, row.usage_source) for row in found[:2]] == [
+        (COST, 10, 8, "reported")
+    ] * 2
     assert found[2].cost == 0 and found[2].end_reason == "client_gone"
     assert len({row.request_id for row in found}) == 3 and found[0].endpoint == "realtime"
-    assert realtime.paths[-1] == "/v1/realtime?model=gpt-realtime" and realtime.keys[-1].startswith("Bearer sk-upstream")
+    assert realtime.paths[-1] == "/v1/realtime?model=gpt-realtime" and realtime.keys[-1].startswith(
+        "Bearer sk-upstream"
+    )
 
 
 def test_speech_that_is_written_down_is_priced_as_its_own_model(live: Portal, server: Server, model: str) -> None:
@@ -183,7 +224,9 @@ def test_frames_of_sixteen_mebibytes(live: Portal, server: Server, model: str) -
     size = 16 * 1024 * 1024
 
     async def run() -> None:
-        async with connect(url(server, model), additional_headers=bearer(token), max_size=20 << 20, compression=None) as socket:
+        async with connect(
+            url(server, model), additional_headers=bearer(token), max_size=20 << 20, compression=None
+        ) as socket:
             await until(socket, "session.created")
             pad = "x" * (size - len('{"type":"echo","pad":""}'))
             await socket.send('{"type":"echo","pad":"%s"}' % pad[:-100])
@@ -202,7 +245,9 @@ def test_a_client_that_does_not_read_fills_no_memory(live: Portal, server: Serve
     before = _rss(server.process.pid)
 
     async def run() -> None:
-        async with connect(url(server, model), additional_headers=bearer(token), max_size=None, max_queue=2, compression=None) as socket:
+        async with connect(
+            url(server, model), additional_headers=bearer(token), max_size=None, max_queue=2, compression=None
+        ) as socket:
             await until(socket, "session.created")
             await socket.send('{"type":"flood"}')
             await asyncio.sleep(1.5)
@@ -223,22 +268,33 @@ def test_a_client_that_does_not_read_fills_no_memory(live: Portal, server: Serve
         ("chat", "good", 400, "unsupported_endpoint"),
     ],
 )
-def test_refused_handshakes_are_answered_like_refused_requests(live: Portal, server: Server, model: str, query: str, token: str, status: int, code: str) -> None:
+def test_refused_handshakes_are_answered_like_refused_requests(
+    live: Portal, server: Server, model: str, query: str, token: str, status: int, code: str
+) -> None:
     chat = live.model(provider="llamacpp")
     secret = live.token() if token == "good" else token
     server.catch_up()
 
     async def run() -> None:
         with pytest.raises(websockets.InvalidStatus) as caught:
-            async with connect(url(server, {"m": model, "chat": chat}.get(query, query)), additional_headers=bearer(secret) if secret else {}):
+            async with connect(
+                url(server, {"m": model, "chat": chat}.get(query, query)),
+                additional_headers=bearer(secret) if secret else {},
+            ):
                 pass
         answer = caught.value.response
-        assert answer.status_code == status and json.loads(bytes(answer.body or b""))["error"]["code"] == code and answer.headers["x-request-id"]
+        assert (
+            answer.status_code == status
+            and json.loads(bytes(answer.body or b""))["error"]["code"] == code
+            and answer.headers["x-request-id"]
+        )
 
     asyncio.run(run())
 
 
-def test_when_nothing_is_left_the_connection_ends_with_an_error(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+def test_when_nothing_is_left_the_connection_ends_with_an_error(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
     user = live.user(balance=4096 * 64_000 // 3)  # enough to begin, and for a few responses
     token = live.token(user)
     server.catch_up()
@@ -252,7 +308,9 @@ def test_when_nothing_is_left_the_connection_ends_with_an_error(live: Portal, se
                     while json.loads(await asyncio.wait_for(socket.recv(), 100))["type"] != "response.done":
                         pass
             except websockets.ConnectionClosed as closed:
-                assert closed.rcvd is not None and closed.rcvd.code == 4429 and closed.rcvd.reason == "insufficient_quota"
+                assert (
+                    closed.rcvd is not None and closed.rcvd.code == 4429 and closed.rcvd.reason == "insufficient_quota"
+                )
                 return
             raise AssertionError("it never ended")
 
@@ -302,7 +360,9 @@ def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, real
     asyncio.run(run())
 
 
-def test_the_upstream_is_closed_when_the_client_leaves(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+def test_the_upstream_is_closed_when_the_client_leaves(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
     token = live.token()
     server.catch_up()
     realtime.closed.clear()
@@ -331,17 +391,33 @@ def test_the_upstreams_close_is_passed_on(live: Portal, server: Server, model: s
     asyncio.run(run())
 
 
-def test_client_secrets_open_a_session_and_nothing_else(live: Portal, server: Server, realtime: Upstream, model: str) -> None:
+def test_client_secrets_open_a_session_and_nothing_else(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
     from relay.models import Token
     from relay.models.token import digest_of
 
     token = live.token()
-    made = server.post(token, {"session": {"type": "realtime", "model": model, "instructions": "be brief"}}, path="/v1/realtime/client_secrets").json()
-    assert made["value"].startswith("ek_") and token not in json.dumps(made) and 500 < made["expires_at"] - time.time() <= 600
+    made = server.post(
+        token,
+        {"session": {"type": "realtime", "model": model, "instructions": "be brief"}},
+        path="/v1/realtime/client_secrets",
+    ).json()
+    assert (
+        made["value"].startswith("ek_")
+        and token not in json.dumps(made)
+        and 500 < made["expires_at"] - time.time() <= 600
+    )
     assert server.get(made["value"], "/v1/models").status_code == 401
 
     async def run(secret: str) -> None:
-        async with connect(url(server), subprotocols=[websockets.Subprotocol("realtime"), websockets.Subprotocol(f"openai-insecure-api-key.{secret}")]) as socket:
+        async with connect(
+            url(server),
+            subprotocols=[
+                websockets.Subprotocol("realtime"),
+                websockets.Subprotocol(f"openai-insecure-api-key.{secret}"),
+            ],
+        ) as socket:
             await until(socket, "session.created")
 
     asyncio.run(run(made["value"]))

@@ -12,7 +12,9 @@ from tests.support.server import Server, free_port
 from tests.support.upstream import Call, chunk
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "invalid_api_key"), (403, "forbidden"), (402, "x"), (429, "insufficient_quota")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "invalid_api_key"), (403, "forbidden"), (402, "x"), (429, "insufficient_quota")]
+)
 def test_upstream_that_refuses_our_key_is_never_a_401(server: Server, live: Portal, status: int, code: str) -> None:
     async def script(call: Call) -> None:
         await call.error(status, "bad key sk-live-secret-key-1234", code)
@@ -29,13 +31,22 @@ def test_upstream_that_refuses_our_key_is_never_a_401(server: Server, live: Port
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [400, 404, 413, 415, 422])
-def test_upstreams_own_refusal_keeps_status_type_and_code(server: Server, live: Portal, status: int, stream: bool) -> None:
+def test_upstreams_own_refusal_keeps_status_type_and_code(
+    server: Server, live: Portal, status: int, stream: bool
+) -> None:
     async def script(call: Call) -> None:
-        await call.error(status, "Bad thing at https://secret.vendor.example.com/x for org-abc123456 with sk-1234567890abc.", 1234)
+        await call.error(
+            status, "Bad thing at https://secret.vendor.example.com/x for org-abc123456 with sk-1234567890abc.", 1234
+        )
 
     response = server.post(live.token(), ask(live.model(script), stream=stream))
     message = check(response, status, "mock_error", "1234")
-    assert "vendor" not in message and "org-abc" not in message and "sk-1" not in message and message.startswith("Bad thing")
+    assert (
+        "vendor" not in message
+        and "org-abc" not in message
+        and "sk-1" not in message
+        and message.startswith("Bad thing")
+    )
     assert live.record(response).end_reason == "client_error"
 
 

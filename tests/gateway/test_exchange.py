@@ -9,7 +9,10 @@ from relay.gateway.exchange import Exchange, Message
 
 async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_read() -> None:
     """Two readers would take the pieces of an upload from each other."""
-    pieces: list[Message] = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.request", "body": b"b", "more_body": False}]
+    pieces: list[Message] = [
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request", "body": b"b", "more_body": False},
+    ]
 
     async def receive() -> Message:
         if not pieces:

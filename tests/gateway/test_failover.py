@@ -16,7 +16,9 @@ pytestmark = pytest.mark.shared
 
 
 async def refuse_key(call: Call) -> None:
-    await call.error(401, "Incorrect API key provided: sk-upst***4321. See https://vendor.example.com/keys", "invalid_api_key")
+    await call.error(
+        401, "Incorrect API key provided: sk-upst***4321. See https://vendor.example.com/keys", "invalid_api_key"
+    )
 
 
 def test_failed_key_is_followed_by_another_and_the_client_sees_nothing(server: Server, live: Portal) -> None:
@@ -39,14 +41,21 @@ def test_siblings_come_before_a_lower_priority(server: Server, live: Portal) -> 
             await call.error(500)
 
     low = live.channel(keys=("sk-low-0123456789-good",), priority=-5)
-    siblings = [live.channel(keys=("sk-bad-0123456789-bad0",), priority=5), live.channel(keys=("sk-sib-0123456789-good",), priority=5)]
+    siblings = [
+        live.channel(keys=("sk-bad-0123456789-bad0",), priority=5),
+        live.channel(keys=("sk-sib-0123456789-good",), priority=5),
+    ]
     model, token = live.model(script, channels=[low, *siblings]), live.token()
     for _ in range(6):
         assert server.post(token, ask(model)).headers["x-relay-channel"] == str(siblings[1].pk)
 
 
-@pytest.mark.parametrize(("headers", "expected"), [({"retry-after": "7"}, "7"), ({"retry-after-ms": "1500"}, "2"), ({}, "5")])
-def test_rate_limit_of_every_upstream_is_a_429_with_retry_after(server: Server, live: Portal, headers: dict[str, str], expected: str) -> None:
+@pytest.mark.parametrize(
+    ("headers", "expected"), [({"retry-after": "7"}, "7"), ({"retry-after-ms": "1500"}, "2"), ({}, "5")]
+)
+def test_rate_limit_of_every_upstream_is_a_429_with_retry_after(
+    server: Server, live: Portal, headers: dict[str, str], expected: str
+) -> None:
     async def script(call: Call) -> None:
         await call.error(429, "slow down", "rate_limit_exceeded", headers)
 
@@ -66,26 +75,54 @@ def test_overloaded_upstream_is_a_503_with_retry_after(server: Server, live: Por
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("status", "code"), [(401, "invalid_api_key"), (402, "x"), (403, "forbidden"), (404, "model_not_found"), (429, "slow"), (500, "x"), (503, "x"), (529, "x")]
+    ("status", "code"),
+    [
+        (401, "invalid_api_key"),
+        (402, "x"),
+        (403, "forbidden"),
+        (404, "model_not_found"),
+        (429, "slow"),
+        (500, "x"),
+        (503, "x"),
+        (529, "x"),
+    ],
 )
-def test_another_channel_answers_and_the_record_says_why(live: Portal, server: Server, second: Upstream, status: int, code: str, stream: bool) -> None:
+def test_another_channel_answers_and_the_record_says_why(
+    live: Portal, server: Server, second: Upstream, status: int, code: str, stream: bool
+) -> None:
     model, first, spare = two(live, second, failing(status, code))
     response = server.post(live.token(), ask(model, stream=stream))
-    assert response.status_code == 200 and response.headers["x-relay-attempts"] == "2" and response.headers["x-relay-channel"] == str(spare.pk)
+    assert (
+        response.status_code == 200
+        and response.headers["x-relay-attempts"] == "2"
+        and response.headers["x-relay-channel"] == str(spare.pk)
+    )
     record = live.record(response)
     assert record.end_reason == "completed" and record.channel_id == spare.pk and record.attempts == 2
     bad, good = record.attempt_log
-    assert (bad["channel"], bad["status"]) == (first.pk, status) and bad["outcome"] not in {"ok", ""} and "mock error" in bad["detail"]
+    assert (
+        (bad["channel"], bad["status"]) == (first.pk, status)
+        and bad["outcome"] not in {"ok", ""}
+        and "mock error" in bad["detail"]
+    )
     assert (good["channel"], good["outcome"]) == (spare.pk, "ok")
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, "context_length_exceeded"), (400, "content_filter"), (422, "x"), (413, "x")])
-def test_a_request_at_fault_is_not_tried_elsewhere_nor_held_against_the_channel(live: Portal, server: Server, second: Upstream, status: int, code: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "context_length_exceeded"), (400, "content_filter"), (422, "x"), (413, "x")]
+)
+def test_a_request_at_fault_is_not_tried_elsewhere_nor_held_against_the_channel(
+    live: Portal, server: Server, second: Upstream, status: int, code: str
+) -> None:
     model, _first, _ = two(live, second, failing(status, code))
     token = live.token()
     for _ in range(8):
         response = server.post(token, ask(model))
-        assert response.status_code == status and response.json()["error"]["code"] == code and response.headers["x-relay-attempts"] == "1"
+        assert (
+            response.status_code == status
+            and response.json()["error"]["code"] == code
+            and response.headers["x-relay-attempts"] == "1"
+        )
     assert second.count(model) == 0
     assert live.upstream.count(model) == 8, "its circuit stays closed"
 
@@ -124,8 +161,12 @@ def test_nothing_is_switched_after_the_first_byte(live: Portal, server: Server, 
     assert second.count(model) == 0
 
 
-@pytest.mark.parametrize(("policy", "broken", "slow"), [("never", 502, 504), ("broken", 200, 504), ("always", 200, 200)])
-def test_what_may_have_been_billed_is_tried_elsewhere_only_where_the_channel_allows(live: Portal, server: Server, second: Upstream, policy: str, broken: int, slow: int) -> None:
+@pytest.mark.parametrize(
+    ("policy", "broken", "slow"), [("never", 502, 504), ("broken", 200, 504), ("always", 200, 200)]
+)
+def test_what_may_have_been_billed_is_tried_elsewhere_only_where_the_channel_allows(
+    live: Portal, server: Server, second: Upstream, policy: str, broken: int, slow: int
+) -> None:
     async def cut(call: Call) -> None:
         call.cut()
 

@@ -1,4 +1,7 @@
-"""Nothing of a request outlives it. The collector runs rarely here (`portal.asgi`), so what only it could free would pile up under load."""
+"""Nothing of a request outlives it.
+
+The collector runs rarely here (`portal.asgi`), so what only it could free would pile up under load.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,15 @@ def test_no_request_is_left_for_the_collector(world: World, model: str, stream: 
             world.request(2, model, stream, None, leave=model == "endless")
         world.settle()
         world.loop.run_until_complete(asyncio.sleep(0.1))
-        kept = Counter(type(found).__name__ for found in gc.get_objects() if str(type(found).__module__).startswith("relay."))
+        kept = Counter(
+            type(found).__name__ for found in gc.get_objects() if str(type(found).__module__).startswith("relay.")
+        )
     finally:
         gc.enable()
-    left = {name: count for name, count in kept.items() if name in {"Exchange", "Record", "RequestCharge", "Attempt", "Failure", "ChatStream", "Pump", "Upstream", "Grant"}}
+    left = {
+        name: count
+        for name, count in kept.items()
+        if name
+        in {"Exchange", "Record", "RequestCharge", "Attempt", "Failure", "ChatStream", "Pump", "Upstream", "Grant"}
+    }
     assert not left

@@ -18,9 +18,19 @@ def test_record_holds_tokens_by_class_and_where_they_went(server: Server, live: 
     model, token = live.model(channels=[channel], upstream_name=f"up-{stream}"), live.token(user)
     response = server.post(token, ask(model, stream=stream), headers={"x-client-request-id": "mine-1"})
     record = live.record(response)
-    assert (record.input_tokens, record.cached_input_tokens, record.output_tokens, record.reasoning_tokens) == (9, 4, 7, 3)
+    assert (record.input_tokens, record.cached_input_tokens, record.output_tokens, record.reasoning_tokens) == (
+        9,
+        4,
+        7,
+        3,
+    )
     assert (record.audio_input_tokens, record.audio_output_tokens) == (1, 2)
-    assert (record.usage_source, record.end_reason, record.status, record.streamed) == ("reported", "completed", 200, stream)
+    assert (record.usage_source, record.end_reason, record.status, record.streamed) == (
+        "reported",
+        "completed",
+        200,
+        stream,
+    )
     assert (record.model, record.upstream_model, record.endpoint) == (model, f"up-{stream}", "chat.completions")
     assert (record.user_id, record.channel_id, record.client_request_id) == (user.pk, channel.pk, "mine-1")
     assert record.api_key_id == channel.keys.get().pk
@@ -31,7 +41,9 @@ def test_record_holds_tokens_by_class_and_where_they_went(server: Server, live: 
 
 def test_plain_answer_without_usage_is_estimated_and_marked(server: Server, live: Portal) -> None:
     async def script(call: Call) -> None:
-        await call.reply(200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": "twelve words " * 6}}]})
+        await call.reply(
+            200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": "twelve words " * 6}}]}
+        )
 
     record = live.record(server.post(live.token(), ask(live.model(script))))
     assert record.usage_source == "estimated"

@@ -37,7 +37,11 @@ def test_truncated_stream_ends_with_an_error_and_without_done(server: Server, li
     assert "Hello" in response.text and " there" in response.text
     assert "[DONE]" not in response.text
     error = last_event(response.text)["error"]
-    assert error["code"] == "upstream_truncated" and error["type"] == "server_error" and "try again" in error["message"].lower()
+    assert (
+        error["code"] == "upstream_truncated"
+        and error["type"] == "server_error"
+        and "try again" in error["message"].lower()
+    )
     record = live.record(response)
     assert (record.end_reason, record.usage_source) == ("truncated", "estimated")
     assert record.output_tokens > 0 and record.input_tokens > 0 and record.error_message
@@ -46,7 +50,9 @@ def test_truncated_stream_ends_with_an_error_and_without_done(server: Server, li
 def test_error_event_in_mid_stream_is_passed_on_clean(server: Server, live: Portal) -> None:
     async def script(call: Call) -> None:
         await two_words(call)
-        await call.event({"error": {"message": "Node at https://gpu7.vendor.example.com died", "type": "engine_error", "code": 5}})
+        await call.event(
+            {"error": {"message": "Node at https://gpu7.vendor.example.com died", "type": "engine_error", "code": 5}}
+        )
         await call.event("[DONE]")
         await call.end()
 
@@ -71,7 +77,11 @@ def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, li
     response = server.post(live.token(), ask(live.model(script, channels=[bad]), stream=True))
     assert response.status_code == 502
     response = server.post(live.token(), ask(live.model(script, channels=[bad, good]), stream=True))
-    assert response.status_code == 200 and response.headers["x-relay-attempts"] == "2" and response.text.endswith("data: [DONE]\n\n")
+    assert (
+        response.status_code == 200
+        and response.headers["x-relay-attempts"] == "2"
+        and response.text.endswith("data: [DONE]\n\n")
+    )
 
 
 def test_upstream_known_to_send_no_done_gets_one_added(server: Server, live: Portal) -> None:
@@ -88,7 +98,9 @@ def test_upstream_known_to_send_no_done_gets_one_added(server: Server, live: Por
     assert "[DONE]" not in response.text and last_event(response.text)["error"]["code"] == "upstream_truncated"
 
 
-def test_upstream_without_done_that_stops_before_every_choice_is_finished_is_truncated(server: Server, live: Portal) -> None:
+def test_upstream_without_done_that_stops_before_every_choice_is_finished_is_truncated(
+    server: Server, live: Portal
+) -> None:
     async def script(call: Call) -> None:
         await two_words(call)
         await call.event(chunk(None, "stop"))
@@ -101,9 +113,18 @@ def test_upstream_without_done_that_stops_before_every_choice_is_finished_is_tru
 @pytest.mark.parametrize("eol", [b"\n", b"\r\n", b"\r"])
 def test_bytes_pass_through_whatever_the_framing(server: Server, live: Portal, eol: bytes) -> None:
     lines = [
-        b": a comment", b"", b'data:{"choices":[{"index":0,"delta":{"content":"no space \xe4\xbd\xa0\xe5\xa5\xbd"}}]}', b"", b"id: 7",
-        b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f\x98\x80"}}],', b'data: "usage":null}', b"", b"data: [DONE]", b"", b"",
-    ]  # fmt: skip
+        b": a comment",
+        b"",
+        (b'data:{"choices":[{"index":0,"delta":{"content":"no space \xe4\xbd\xa0\xe5\xa5\xbd"}}]}'),
+        b"",
+        b"id: 7",
+        b'data: {"choices":[{"index":0,"delta":{"content":"\xf0\x9f\x98\x80"}}],',
+        b'data: "usage":null}',
+        b"",
+        b"data: [DONE]",
+        b"",
+        b"",
+    ]
     body = eol.join(lines)
 
     async def script(call: Call) -> None:
@@ -119,7 +140,11 @@ def test_bytes_pass_through_whatever_the_framing(server: Server, live: Portal, e
 
 
 def test_event_of_five_megabytes_passes_and_its_usage_is_read(server: Server, live: Portal) -> None:
-    big = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 5_000_000 + b'"}}],"usage":{"prompt_tokens":11,"completion_tokens":22}}\n\n'
+    big = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"'
+        + b"x" * 5_000_000
+        + b'"}}],"usage":{"prompt_tokens":11,"completion_tokens":22}}\n\n'
+    )
 
     async def script(call: Call) -> None:
         await call.open_stream()
@@ -192,7 +217,11 @@ def test_connection_to_the_upstream_is_used_again(server: Server, live: Portal) 
     known = {call.writer.get_extra_info("peername") for call in live.upstream.calls}  # kept from tests before
     for _ in range(10):
         server.post(token, ask(model, stream=True))
-    peers = {call.writer.get_extra_info("peername") for call in live.upstream.calls if call.body and call.json.get("model") == model}
+    peers = {
+        call.writer.get_extra_info("peername")
+        for call in live.upstream.calls
+        if call.body and call.json.get("model") == model
+    }
     assert len(peers - known) <= 3
 
 
@@ -207,7 +236,9 @@ def test_unasked_comments_before_the_first_event_do_not_commit_the_status(server
 
 
 async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:
-    """The comment of one silence is still waiting for the client when a piece of a large event follows: no second one may come after it."""
+    """The comment of one silence is still waiting for the client when a piece of a large event follows: no second one
+    may come after it.
+    """
     from relay.gateway.exchange import Exchange
 
     room = asyncio.Event()

@@ -10,20 +10,56 @@ from portal.lib import net
 @pytest.mark.parametrize(
     "url",
     [
-        "http://127.0.0.1/v1", "http://127.1/v1", "http://0x7f.1/v1", "http://2130706433/v1", "http://017700000001/v1", "http://[::1]/v1",
-        "http://[::ffff:127.0.0.1]/v1", "http://10.1.2.3/v1", "http://172.16.0.1/v1", "http://192.168.1.1/v1", "http://169.254.169.254/v1",
-        "http://100.64.0.1/v1", "http://0.0.0.0/v1", "http://224.0.0.1/v1", "http://[fe80::1]/v1", "http://[fc00::1]/v1", "http://[2002:7f00:1::]/v1",
-        "http://[64:ff9b::7f00:1]/v1", "http://[fec0::1]/v1", "http://localhost/v1", "http://router/v1", "http://x.internal/v1", "ftp://example.com/",
-        "file:///etc/passwd", "https://user:pw@example.com/v1", "https://example.com/v1?a=b", "https://example.com/v1#x", "https://exa mple.com/",
-        "https://ex%61mple.com/", "https://example.com:99999/", "https:///v1", "gopher://example.com", "https://example.com\\@127.0.0.1/", "",
+        "http://127.0.0.1/v1",
+        "http://127.1/v1",
+        "http://0x7f.1/v1",
+        "http://2130706433/v1",
+        "http://017700000001/v1",
+        "http://[::1]/v1",
+        "http://[::ffff:127.0.0.1]/v1",
+        "http://10.1.2.3/v1",
+        "http://172.16.0.1/v1",
+        "http://192.168.1.1/v1",
+        "http://169.254.169.254/v1",
+        "http://100.64.0.1/v1",
+        "http://0.0.0.0/v1",
+        "http://224.0.0.1/v1",
+        "http://[fe80::1]/v1",
+        "http://[fc00::1]/v1",
+        "http://[2002:7f00:1::]/v1",
+        "http://[64:ff9b::7f00:1]/v1",
+        "http://[fec0::1]/v1",
+        "http://localhost/v1",
+        "http://router/v1",
+        "http://x.internal/v1",
+        "ftp://example.com/",
+        "file:///etc/passwd",
+        "https://user:pw@example.com/v1",
+        "https://example.com/v1?a=b",
+        "https://example.com/v1#x",
+        "https://exa mple.com/",
+        "https://ex%61mple.com/",
+        "https://example.com:99999/",
+        "https:///v1",
+        "gopher://example.com",
+        "https://example.com\\@127.0.0.1/",
+        "",
     ],
-)  # fmt: skip
+)
 def test_guard_refuses(url: str) -> None:
     with pytest.raises(net.AddressRefused):
         net.check_url(url, ())
 
 
-@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://example.com:8443/a/b", "http://93.184.216.34/v1", "https://[2606:4700::1111]/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.openai.com/v1",
+        "https://example.com:8443/a/b",
+        "http://93.184.216.34/v1",
+        "https://[2606:4700::1111]/v1",
+    ],
+)
 def test_guard_permits_the_public_internet(url: str) -> None:
     assert net.check_url(url + "/", ()) == url
 

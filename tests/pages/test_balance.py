@@ -46,7 +46,9 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     client = Client()
     client.force_login(people.owner)
     assert Client().get("/balance/notices/").status_code == 302
-    shown = client.post("/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}).content.decode()
+    shown = client.post(
+        "/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}
+    ).content.decode()
     secret = shown.split('id="secret"', 1)[1].split(">", 1)[1].split("<", 1)[0]
     row = NoticeSettings.objects.get(user=people.owner)
     assert row.secret() == secret and row.low_balance == 5

@@ -1,4 +1,6 @@
-"""Every page of the portal and of the administration: as many queries with much data as with little, no serious fault of accessibility, nothing wider than a phone."""
+"""Every page of the portal and of the administration: as many queries with much data as with little, no serious fault
+of accessibility, nothing wider than a phone.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ from tests.support.pages.pages import ALL_PAGES, FILTERED_PAGES, ids
 from tests.support.pages.seeded import add_typical_problems
 
 MOST = 45
-"""Queries of one page. The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs."""
+"""Queries of one page.
+
+The user's page has the most: two lists in tabs, their choices, the wallet, what the header needs.
+"""
 
 
 def test_pages_ask_a_bounded_number_of_questions(db: None, settings: Any) -> None:
@@ -55,7 +60,11 @@ def test_pages_answer_in_every_language(db: None, settings: Any) -> None:
     call_command("seed", users=5, tokens=9, requests=200, days=3)
     known = ids()
     for code, _name in settings.LANGUAGES:
-        browsers = {"": Client(headers={"accept-language": code}), "user": Client(headers={"accept-language": code}), "staff": Client(headers={"accept-language": code})}
+        browsers = {
+            "": Client(headers={"accept-language": code}),
+            "user": Client(headers={"accept-language": code}),
+            "staff": Client(headers={"accept-language": code}),
+        }
         browsers["user"].force_login(User.objects.get(pk=known["user"]))
         browsers["staff"].force_login(admin)
         for place in ALL_PAGES:
@@ -76,9 +85,17 @@ def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -
     browsers = {role: Client(headers={"accept-language": "zh-hans"}) for role in ("", "user", "staff")}
     browsers["user"].force_login(User.objects.get(pk=known["user"]))
     browsers["staff"].force_login(admin)
-    names = {name for model in (User, Group, Channel, Model, Token) for name in map(str, model.objects.all())} | {f"{token.name} ({token.hint}" for token in Token.objects.all()}
-    names |= {zone.replace("_", " ") for zone in available_timezones()} | {vendor.label for vendor in offered()} | {"AIRelays"}
-    known_names = re.compile(r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")(?!\w)")
+    names = {name for model in (User, Group, Channel, Model, Token) for name in map(str, model.objects.all())} | {
+        f"{token.name} ({token.hint}" for token in Token.objects.all()
+    }
+    names |= (
+        {zone.replace("_", " ") for zone in available_timezones()}
+        | {vendor.label for vendor in offered()}
+        | {"AIRelays"}
+    )
+    known_names = re.compile(
+        r"(?<!\w)(" + "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) + r")(?!\w)"
+    )
     found = {}
     pages = [(place.role, place.path.format(**known)) for place in ALL_PAGES]
     for model in site._registry:
@@ -92,16 +109,25 @@ def test_nothing_stays_english_for_readers_of_chinese(db: None, settings: Any) -
         read = Words()
         read.feed(answer.content.decode())
         for text in read.found:
-            if not NAME.fullmatch(text) and not (KEPT[0].search(path) and KEPT[1].fullmatch(text)) and re.search("[a-z]{3}", known_names.sub("", text)):
+            if (
+                not NAME.fullmatch(text)
+                and not (KEPT[0].search(path) and KEPT[1].fullmatch(text))
+                and re.search("[a-z]{3}", known_names.sub("", text))
+            ):
                 found[text] = path
     assert not found, "\n".join(f"{text}: {path}" for text, path in found.items())
 
 
 NAME = re.compile(
-    r"AIRelays.*|English|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex CLI|Claude Code|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
-    r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key|Override OpenAI Base URL"  # as those apps' own pages call them
-    r"|(boolean|file|integer|object|string)|\".*|Azure OpenAI.*|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
-    r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly|Move to a new database|Their status page .*|#?seeded.*"
+    r"AIRelays.*|English|zh-hans|esc|OpenID Connect|Google|Microsoft|Node|Python|curl|aider|Cline|Codex CLI|Claude Code"
+    r"|Continue|Cursor|GeekAI|LangChain|LibreChat|Open WebUI|Zed"
+    # As those apps' own pages call them.
+    r"|API Provider|Base URL|Credential|Model ID|Webhook URL|OpenAI API Key|OpenAI Compatible API Key"
+    r"|Override OpenAI Base URL"
+    r"|(boolean|file|integer|object|string)|\".*|Azure OpenAI.*"
+    r"|req_.*|sk-.*|[a-z]+\.[a-z-]+|portal\.W\d+|user\d+@example\.org"
+    r"|It works\.|key \d.*|503 over capacity|channel: .*|A made-up failure\.|Groq answers slowly"
+    r"|Move to a new database|Their status page .*|#?seeded.*"
 )
 """Names, addresses, codes, and what the seeding wrote as people would."""
 KEPT = (
@@ -182,14 +208,32 @@ def test_every_list_of_the_administration_is_among_the_pages() -> None:
     from django.contrib import admin
 
     listed = {place.path for place in ALL_PAGES}
-    small = {"pool", "failurerule", "allowedupstream", "blockedaddress", "notice", "upload", "storedresponse", "conversation", "batch"}
-    missing = [model._meta.model_name for model in admin.site._registry if f"/admin/{model._meta.app_label}/{model._meta.model_name}/" not in listed]
+    small = {
+        "pool",
+        "failurerule",
+        "allowedupstream",
+        "blockedaddress",
+        "notice",
+        "upload",
+        "storedresponse",
+        "conversation",
+        "batch",
+    }
+    missing = [
+        model._meta.model_name
+        for model in admin.site._registry
+        if f"/admin/{model._meta.app_label}/{model._meta.model_name}/" not in listed
+    ]
     assert set(missing) == small
 
 
 def test_every_page_of_users_is_in_the_tour() -> None:
     patterns: list[Any] = list(get_resolver("portal.urls").url_patterns)
-    paths = {"/" + str(pattern.pattern) for pattern in patterns if getattr(pattern, "name", None) and "<" not in str(pattern.pattern)}
+    paths = {
+        "/" + str(pattern.pattern)
+        for pattern in patterns
+        if getattr(pattern, "name", None) and "<" not in str(pattern.pattern)
+    }
     shown = {place.path for place in ALL_PAGES}
     assert {path for path in paths if not path.startswith("/admin/")} - shown == {
         "/usage/export.csv",
@@ -211,6 +255,10 @@ def test_axe_finds_no_serious_fault_on_any_page(tmp_path: Path) -> None:
     from tests.support.server import ROOT
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.pages.check", "--requests", "1500", "--looks", "dark,narrow"], cwd=ROOT, capture_output=True, text=True, timeout=1400
+        [sys.executable, "-m", "tests.support.pages.check", "--requests", "1500", "--looks", "dark,narrow"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1400,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]

@@ -17,7 +17,10 @@ def test_the_page_of_files_is_ones_own(people: People, client: Any) -> None:
     client.force_login(people.owner)
     page = client.get("/storage/").content.decode()
     assert mine.file_id in page and theirs.file_id not in page
-    assert client.post(f"/storage/{theirs.file_id}/delete/").status_code == 404 and client.get(f"/storage/{mine.file_id}/delete/").status_code == 405
+    assert (
+        client.post(f"/storage/{theirs.file_id}/delete/").status_code == 404
+        and client.get(f"/storage/{mine.file_id}/delete/").status_code == 405
+    )
     client.force_login(people.staff)
     assert client.post(f"/storage/{mine.file_id}/delete/").status_code == 404
     client.force_login(people.owner)

@@ -18,16 +18,35 @@ from tests.support.sessions import POSTS, SECRET_WORD, signed_in
 pytestmark = pytest.mark.shared
 
 PORTAL = {
-    "home": "/", "tokens": "/tokens/", "token-new": "/tokens/new/", "token": "/tokens/{token}/", "usage": "/usage/", "usage-newest": "/usage/newest/?after=0",
-    "usage-export": "/usage/export.csv", "receipt": "/usage/{request}/", "my-files": "/storage/", "docs": "/docs/", "balance": "/balance/", "notices": "/balance/notices/",
-    "connect": "/connect/", "models": "/catalog/", "playground": "/playground/", "errors": "/errors/", "status": "/status/", "account": "/accounts/",
-}  # fmt: skip
+    "home": "/",
+    "tokens": "/tokens/",
+    "token-new": "/tokens/new/",
+    "token": "/tokens/{token}/",
+    "usage": "/usage/",
+    "usage-newest": "/usage/newest/?after=0",
+    "usage-export": "/usage/export.csv",
+    "receipt": "/usage/{request}/",
+    "my-files": "/storage/",
+    "docs": "/docs/",
+    "balance": "/balance/",
+    "notices": "/balance/notices/",
+    "connect": "/connect/",
+    "models": "/catalog/",
+    "playground": "/playground/",
+    "errors": "/errors/",
+    "status": "/status/",
+    "account": "/accounts/",
+}
 """Every page of the portal that is read, by the name of its view."""
 
 
 def test_every_view_of_the_portal_is_in_these_tests() -> None:
     patterns: list[Any] = list(get_resolver("portal.urls").url_patterns)
-    names = {pattern.name for pattern in patterns if getattr(pattern, "name", None) and not str(pattern.pattern).startswith("admin/")}
+    names = {
+        pattern.name
+        for pattern in patterns
+        if getattr(pattern, "name", None) and not str(pattern.pattern).startswith("admin/")
+    }
     assert names - {"healthz", "readyz"} == set(PORTAL) - {"account"} | set(POSTS)
 
 
@@ -60,6 +79,11 @@ def test_what_is_anothers_cannot_be_changed(people: People, owned: dict[str, Any
         answer = signed_in(stranger).post(path, data)
         assert answer.status_code == 404 if name != "kept-delete" else answer.status_code == 302, stranger
     token = Token.objects.get(pk=owned["token"])
-    assert token.enabled and token.revoked_at is None and token.rotated_at is None and Upload.objects.filter(file_id="file-alice").exists()
+    assert (
+        token.enabled
+        and token.revoked_at is None
+        and token.rotated_at is None
+        and Upload.objects.filter(file_id="file-alice").exists()
+    )
     if name not in {"my-file-delete", "token-limits"}:
         assert signed_in(people.owner).post(path, data).status_code in {200, 302}

@@ -31,7 +31,10 @@ def test_owners_set_quota_and_budgets_of_their_tokens(people: People) -> None:
     page = client.get(f"/tokens/{token.pk}/").content.decode()
     assert 'value="2.5"' in page and 'value="20"' in page
     assert client.post(path, {"quota": "", "day": "", "week": "", "month": ""}).status_code == 302
-    assert not Budget.objects.filter(token=token).exists() and not LedgerAccount.objects.get(token=token, kind="quota").limited
+    assert (
+        not Budget.objects.filter(token=token).exists()
+        and not LedgerAccount.objects.get(token=token, kind="quota").limited
+    )
     assert client.post(path, {"quota": "-1"}).status_code == 422
     assert client.post(path, {"quota": "much"}).status_code == 422
 
@@ -41,8 +44,12 @@ def owned(people: People) -> tuple[Token, str]:
     return create_token(people.owner, "laptop", actor=people.owner)
 
 
-def test_create_shows_the_token_once_and_stores_no_clear_text(clients: tuple[Client, Client, Client], people: People) -> None:
-    response = clients[0].post("/tokens/new/", {"name": "phone", "validity": "30", "allowed_ips": "203.0.113.7\n10.0.0.0/8"})
+def test_create_shows_the_token_once_and_stores_no_clear_text(
+    clients: tuple[Client, Client, Client], people: People
+) -> None:
+    response = clients[0].post(
+        "/tokens/new/", {"name": "phone", "validity": "30", "allowed_ips": "203.0.113.7\n10.0.0.0/8"}
+    )
     token = Token.objects.get(user=people.owner, name="phone")
     page = response.content.decode()
     secret = page.split('id="secret">', 1)[1].split("<", 1)[0]
@@ -57,14 +64,23 @@ def test_create_shows_the_token_once_and_stores_no_clear_text(clients: tuple[Cli
 
 
 @pytest.mark.parametrize(
-    ("form", "words"), [({"name": ""}, "required"), ({"name": "x", "allowed_ips": "nonsense"}, "neither an IP address"), ({"name": "x", "validity": "7777"}, "valid choice")]
+    ("form", "words"),
+    [
+        ({"name": ""}, "required"),
+        ({"name": "x", "allowed_ips": "nonsense"}, "neither an IP address"),
+        ({"name": "x", "validity": "7777"}, "valid choice"),
+    ],
 )
-def test_wrong_forms_say_what_is_wrong(clients: tuple[Client, Client, Client], form: dict[str, str], words: str) -> None:
+def test_wrong_forms_say_what_is_wrong(
+    clients: tuple[Client, Client, Client], form: dict[str, str], words: str
+) -> None:
     response = clients[0].post("/tokens/new/", form)
     assert response.status_code == 422 and words in response.content.decode()
 
 
-def test_token_may_be_limited_only_to_models_of_its_owner(clients: tuple[Client, Client, Client], people: People) -> None:
+def test_token_may_be_limited_only_to_models_of_its_owner(
+    clients: tuple[Client, Client, Client], people: People
+) -> None:
     mine, closed = Model.objects.create(name="mine"), Model.objects.create(name="closed")
     ModelPermission.objects.create(model=mine, user=people.owner)
     page = clients[0].get("/tokens/new/").content.decode()
@@ -74,7 +90,9 @@ def test_token_may_be_limited_only_to_models_of_its_owner(clients: tuple[Client,
     assert list(Token.objects.get(name="a").models_allowed.all()) == [mine]
 
 
-def test_reveal_is_for_the_owner_alone_and_leaves_a_trace(clients: tuple[Client, Client, Client], owned: tuple[Token, str], people: People) -> None:
+def test_reveal_is_for_the_owner_alone_and_leaves_a_trace(
+    clients: tuple[Client, Client, Client], owned: tuple[Token, str], people: People
+) -> None:
     token, secret = owned
     owner, other, staff = clients
     assert secret in owner.post(f"/tokens/{token.pk}/reveal/").content.decode()
@@ -86,7 +104,9 @@ def test_reveal_is_for_the_owner_alone_and_leaves_a_trace(clients: tuple[Client,
     assert secret not in str(event.detail)
 
 
-def test_revealing_can_be_turned_off(clients: tuple[Client, Client, Client], owned: tuple[Token, str], settings: Any) -> None:
+def test_revealing_can_be_turned_off(
+    clients: tuple[Client, Client, Client], owned: tuple[Token, str], settings: Any
+) -> None:
     settings.CONFIG = settings.CONFIG.model_copy(update={"tokens_revealable": False})
     token, secret = owned
     assert "Show the token" not in clients[0].get(f"/tokens/{token.pk}/").content.decode()
@@ -105,7 +125,9 @@ def test_reveals_are_limited(clients: tuple[Client, Client, Client], owned: tupl
 
 
 @pytest.mark.parametrize("action", ["rotate", "revoke", "enabled"])
-def test_others_cannot_touch_a_token(clients: tuple[Client, Client, Client], owned: tuple[Token, str], action: str) -> None:
+def test_others_cannot_touch_a_token(
+    clients: tuple[Client, Client, Client], owned: tuple[Token, str], action: str
+) -> None:
     token, _ = owned
     before = Token.objects.filter(pk=token.pk).values().get()
     for client in clients[1:]:
@@ -127,15 +149,33 @@ def test_rotate_disable_and_revoke(clients: tuple[Client, Client, Client], owned
     token.refresh_from_db()
     assert token.state() == "revoked" and token.sealed == ""
     assert clients[0].get(f"/tokens/{token.pk}/").status_code == 404
-    assert [event.action for event in AuditEvent.objects.filter(target_id=str(token.pk)).order_by("pk")] == ["token.create", "token.rotate", "token.disable", "token.revoke"]
+    assert [event.action for event in AuditEvent.objects.filter(target_id=str(token.pk)).order_by("pk")] == [
+        "token.create",
+        "token.rotate",
+        "token.disable",
+        "token.revoke",
+    ]
 
 
-def test_lists_show_ones_own_alone(clients: tuple[Client, Client, Client], owned: tuple[Token, str], people: People) -> None:
+def test_lists_show_ones_own_alone(
+    clients: tuple[Client, Client, Client], owned: tuple[Token, str], people: People
+) -> None:
     token, _ = owned
     UsageRecord.objects.create(
-        request_id="req_of_alice", started_at=clock.now(), user=people.owner, token=token, model="model-of-alice", endpoint="chat.completions",
-        streamed=False, status=200, end_reason="completed", usage_source="reported", latency_ms=5, input_tokens=1234, output_tokens=7,
-    )  # fmt: skip
+        request_id="req_of_alice",
+        started_at=clock.now(),
+        user=people.owner,
+        token=token,
+        model="model-of-alice",
+        endpoint="chat.completions",
+        streamed=False,
+        status=200,
+        end_reason="completed",
+        usage_source="reported",
+        latency_ms=5,
+        input_tokens=1234,
+        output_tokens=7,
+    )
     owner, other, staff = clients
     assert "laptop" in owner.get("/tokens/").content.decode()
     page = owner.get("/usage/").content.decode()

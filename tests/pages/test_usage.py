@@ -27,10 +27,19 @@ def test_csv_of_users_has_their_own_rows_and_no_upstream(live: Portal, server: S
 
 
 def test_receipts_of_users_are_their_own(people: People) -> None:
-    found = record(people.owner, upstream_model="vendor-internal-name", attempt_log=[{"channel": 1, "key": 7, "ms": 5, "outcome": "ok", "detail": "secret-detail"}])
+    found = record(
+        people.owner,
+        upstream_model="vendor-internal-name",
+        attempt_log=[{"channel": 1, "key": 7, "ms": 5, "outcome": "ok", "detail": "secret-detail"}],
+    )
     path = f"/usage/{found.request_id}/"
     page = signed_in(people.owner).get(path).content.decode()
-    assert "$0.002" in page and "vendor-internal-name" not in page and "secret-detail" not in page and "margin" not in page.lower()
+    assert (
+        "$0.002" in page
+        and "vendor-internal-name" not in page
+        and "secret-detail" not in page
+        and "margin" not in page.lower()
+    )
     assert signed_in(people.other).get(path).status_code == 404
     assert signed_in(people.staff).get(path).status_code == 404, "staff read receipts in the admin"
     assert Client().get(path).status_code == 302
@@ -47,11 +56,19 @@ def test_usage_page_shows_cost_by_model_and_token(people: People) -> None:
 def test_usage_is_paged_by_id(clients: tuple[Client, Client, Client], people: People) -> None:
     UsageRecord.objects.bulk_create(
         UsageRecord(
-            request_id=f"req_{number:03}", started_at=clock.now(), user=people.owner, model="m", endpoint="chat.completions", streamed=False,
-            status=200, end_reason="completed", usage_source="reported", latency_ms=5,
+            request_id=f"req_{number:03}",
+            started_at=clock.now(),
+            user=people.owner,
+            model="m",
+            endpoint="chat.completions",
+            streamed=False,
+            status=200,
+            end_reason="completed",
+            usage_source="reported",
+            latency_ms=5,
         )
         for number in range(60)
-    )  # fmt: skip
+    )
     first = clients[0].get("/usage/").content.decode()
     assert "req_059" in first and "req_009" not in first
     link = first.split('href="?before=', 1)[1].split('"', 1)[0]

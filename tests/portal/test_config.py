@@ -27,10 +27,16 @@ def test_prefixes_win_in_order_and_empty_means_unset(tmp_path: Path) -> None:
 def test_toml_file_sections_and_precedence(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(
-        'log_level = "ERROR"\n[server]\nport = 7005\nhost = "0.0.0.0"\n[providers.openai]\nenabled = true\n[security]\nrate_limit_burst = 4\ntrusted_proxies = ["10.0.0.0/8"]\n'
+        'log_level = "ERROR"\n[server]\nport = 7005\nhost = "0.0.0.0"\n[providers.openai]\nenabled = '
+        'true\n[security]\nrate_limit_burst = 4\ntrusted_proxies = ["10.0.0.0/8"]\n'
     )
     found = config.load({}, {"AIRELAYS_CONFIG": str(path), "AIRELAYS_HOST": "127.0.0.2"})
-    assert (found.port, found.host, found.log_level, found.trusted_proxies) == (7005, "127.0.0.2", "ERROR", ["10.0.0.0/8"])
+    assert (found.port, found.host, found.log_level, found.trusted_proxies) == (
+        7005,
+        "127.0.0.2",
+        "ERROR",
+        ["10.0.0.0/8"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,5 +83,8 @@ def test_everyone_is_given_the_same_base_url(people: People, settings: Any, type
     settings.CONFIG = config.Config(**changed)
     address = "https://ai.example.org" if typed else "http://testserver"
     assert f"{address}/v1" in signed_in(people.owner).get("/connect/").content.decode()
-    assert f"{address}<" in signed_in(people.staff).post(f"/admin/accounts/user/{people.owner.pk}/geekai/").content.decode()
+    assert (
+        f"{address}<"
+        in signed_in(people.staff).post(f"/admin/accounts/user/{people.owner.pk}/geekai/").content.decode()
+    )
     assert banner.address("127.0.0.1", 80) == (address if typed else "http://127.0.0.1:80")

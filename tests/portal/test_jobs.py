@@ -16,7 +16,13 @@ pytestmark = pytest.mark.shared
 
 
 def run_jobs(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "manage.py", "jobs", "--once", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "jobs", "--once", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,7 +38,11 @@ def test_the_command_does_what_is_due_and_tells_it(live: Portal) -> None:
     mine = {line["name"]: line["outcome"] for line in lines if line["subject"] == channel.name}
     assert mine["test"].startswith("Answered in ") and mine["model list and balance"] == "models listed, 0 balance(s)"
     channel.refresh_from_db()
-    assert channel.test_ok and channel.test_first_token_ms is not None and channel.test_first_token_ms <= channel.test_latency_ms
+    assert (
+        channel.test_ok
+        and channel.test_first_token_ms is not None
+        and channel.test_first_token_ms <= channel.test_latency_ms
+    )
     assert channel.listed_models == ["mock-large", "mock-small"]
     assert live.upstream.count(model) == 1
     assert "0 piece(s) of work done" in run_jobs(), "nothing is due again"
@@ -44,7 +54,9 @@ def test_one_runner_acts(live: Portal) -> None:
     from portal.lib import clock
     from relay.models import Lease
 
-    Lease.objects.update_or_create(name="jobs", defaults={"owner": "somebody else", "until": clock.now() + timedelta(minutes=1)})
+    Lease.objects.update_or_create(
+        name="jobs", defaults={"owner": "somebody else", "until": clock.now() + timedelta(minutes=1)}
+    )
     assert "another runner is at it" in run_jobs()
     Lease.objects.filter(name="jobs").update(until=clock.now() - timedelta(seconds=1))
     assert "piece(s) of work done" in run_jobs()

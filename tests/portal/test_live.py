@@ -23,7 +23,9 @@ from tests.support.sessions import sign_in, signed_in
 pytestmark = pytest.mark.shared
 
 
-async def test_the_live_page_tells_staff_and_nobody_else(live_sessions: dict[str, str], server: Server, live: Portal) -> None:
+async def test_the_live_page_tells_staff_and_nobody_else(
+    live_sessions: dict[str, str], server: Server, live: Portal
+) -> None:
     url = f"ws://127.0.0.1:{server.port}/live/running"
 
     async def listen(cookie: str) -> Any:
@@ -41,7 +43,11 @@ async def test_the_live_page_tells_staff_and_nobody_else(live_sessions: dict[str
 @pytest.fixture
 def live_sessions(live: Portal) -> dict[str, str]:
     found = {"nobody": ""}
-    for who, options in (("owner", {}), ("clerk", {"is_staff": True}), ("staff", {"is_staff": True, "is_superuser": True})):
+    for who, options in (
+        ("owner", {}),
+        ("clerk", {"is_staff": True}),
+        ("staff", {"is_staff": True, "is_superuser": True}),
+    ):
         found[who] = f"sessionid={signed_in(live.user(**options)).cookies['sessionid'].value}"
     return found
 
@@ -76,7 +82,11 @@ def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:
 
     from accounts.preferences import reader_of
 
-    scope = {"user": people.owner, "cookies": {"airelays_zone": "Asia%2FShanghai"}, "headers": [(b"accept-language", b"zh-CN,zh;q=0.9,en;q=0.5")]}
+    scope = {
+        "user": people.owner,
+        "cookies": {"airelays_zone": "Asia%2FShanghai"},
+        "headers": [(b"accept-language", b"zh-CN,zh;q=0.9,en;q=0.5")],
+    }
     reader = reader_of(scope)
     assert reader.zone == ZoneInfo("Asia/Shanghai") and reader.render(get_language) == "zh-hans"
     people.owner.language, people.owner.time_zone = "en", "Europe/Berlin"
@@ -85,12 +95,16 @@ def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:
     assert reader_of({"user": people.other, "headers": []}).render(get_language) == "en"
 
 
-async def live_rows(server: Server, cookies: str, whose: str, wanted: int, opened: asyncio.Event) -> list[dict[str, object]]:
+async def live_rows(
+    server: Server, cookies: str, whose: str, wanted: int, opened: asyncio.Event
+) -> list[dict[str, object]]:
     import websockets
 
     rows: list[dict[str, object]] = []
     headers = {"cookie": cookies, "origin": server.url}
-    async with websockets.connect(f"ws://127.0.0.1:{server.port}/live/usage/{whose}", additional_headers=headers, proxy=None) as socket:
+    async with websockets.connect(
+        f"ws://127.0.0.1:{server.port}/live/usage/{whose}", additional_headers=headers, proxy=None
+    ) as socket:
         opened.set()
         while len(rows) < wanted:
             rows.extend(json.loads(await asyncio.wait_for(socket.recv(), 10))["rows"])
@@ -98,9 +112,17 @@ async def live_rows(server: Server, cookies: str, whose: str, wanted: int, opene
 
 
 @pytest.mark.parametrize(
-    ("actor", "whose", "sees"), [("owner", "mine", {"owner"}), ("owner", "all", {"owner"}), ("staff", "all", {"owner", "other"}), ("other", "mine", {"other"})]
+    ("actor", "whose", "sees"),
+    [
+        ("owner", "mine", {"owner"}),
+        ("owner", "all", {"owner"}),
+        ("staff", "all", {"owner", "other"}),
+        ("other", "mine", {"other"}),
+    ],
 )
-async def test_live_usage_shows_ones_own_and_staff_everything(server: Server, live: Portal, actor: str, whose: str, sees: set[str]) -> None:
+async def test_live_usage_shows_ones_own_and_staff_everything(
+    server: Server, live: Portal, actor: str, whose: str, sees: set[str]
+) -> None:
     def prepare() -> tuple[dict[str, str], dict[str, str], str]:
         users = {"owner": live.user(), "other": live.user(), "staff": live.user(is_staff=True, is_superuser=True)}
         models = {name: live.model() for name in ("owner", "other")}
@@ -128,7 +150,9 @@ async def test_live_usage_needs_a_sign_in_and_the_own_origin(server: Server) -> 
 
     for headers in ({"origin": server.url}, {"origin": "https://evil.example.com"}):
         with pytest.raises((websockets.ConnectionClosed, websockets.InvalidStatus)):
-            async with websockets.connect(f"ws://127.0.0.1:{server.port}/live/usage/mine", additional_headers=headers, proxy=None) as socket:
+            async with websockets.connect(
+                f"ws://127.0.0.1:{server.port}/live/usage/mine", additional_headers=headers, proxy=None
+            ) as socket:
                 await socket.recv()
 
 
@@ -136,5 +160,7 @@ def test_layers() -> None:
     """Dependencies point one way; the contracts are in pyproject.toml."""
     import subprocess
 
-    done = subprocess.run([str(Path(sys.executable).parent / "lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout

@@ -30,7 +30,9 @@ def test_texts_are_all_translated_and_their_compiled_form_is_current() -> None:
         folder = language / "LC_MESSAGES"
         source, compiled = polib.pofile(str(folder / "django.po")), polib.mofile(str(folder / "django.mo"))
         assert [entry.msgid for entry in source if not entry.translated()] == []
-        assert {entry.msgid: entry.msgstr for entry in source if not entry.msgid_plural} == {entry.msgid: entry.msgstr for entry in compiled if not entry.msgid_plural}
+        assert {entry.msgid: entry.msgstr for entry in source if not entry.msgid_plural} == {
+            entry.msgid: entry.msgstr for entry in compiled if not entry.msgid_plural
+        }
         for entry in source:
             if not entry.msgid_plural:
                 names = re.findall(r"%\(\w+\)[sd]", entry.msgid)
@@ -51,21 +53,38 @@ ROOMS = (
 TRANSLATING = {"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
 # Calls whose texts people read on pages, with how many arguments in front say something else.
 SHOWN = {
-    "ValidationError": 0, "add_error": 1, "message_user": 1, "AddressRefused": 0, "NotPublic": 0, "BadAddress": 0, "BadPolicy": 0,
-    "NotRedeemable": 0, "NotEnough": 0, "ProbeResult": 1, "ModelList": 1, "PermissionDenied": 0, "Http404": 0, "JsonResponse": 0,
-}  # fmt: skip
+    "ValidationError": 0,
+    "add_error": 1,
+    "message_user": 1,
+    "AddressRefused": 0,
+    "NotPublic": 0,
+    "BadAddress": 0,
+    "BadPolicy": 0,
+    "NotRedeemable": 0,
+    "NotEnough": 0,
+    "ProbeResult": 1,
+    "ModelList": 1,
+    "PermissionDenied": 0,
+    "Http404": 0,
+    "JsonResponse": 0,
+}
 LEVELS = {"success", "info", "warning", "error"}  # of `messages`
 WRITTEN_ON_PAGES = {"label", "help_text", "description", "empty_label", "verbose_name", "verbose_name_plural"}
 
 
 def plain_texts(node: ast.AST | None) -> Iterator[str]:
-    """Texts of an expression that no call translates. Keys, conditions and the values that are filled in do not count."""
+    """Texts of an expression that no call translates.
+
+    Keys, conditions and the values that are filled in do not count.
+    """
     match node:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in TRANSLATING:
             return
         case ast.Constant(value=str(text)) if re.search(r"[A-Za-z]{2}", text):
             yield text
-        case ast.JoinedStr() if any(isinstance(part, ast.Constant) and re.search("[A-Za-z]{2}", str(part.value)) for part in node.values):
+        case ast.JoinedStr() if any(
+            isinstance(part, ast.Constant) and re.search("[A-Za-z]{2}", str(part.value)) for part in node.values
+        ):
             yield ast.unparse(node)
         case ast.BinOp(op=ast.Mod()):
             yield from plain_texts(node.left)
@@ -82,19 +101,31 @@ def plain_texts(node: ast.AST | None) -> Iterator[str]:
 
 
 def untranslated(source: str, models: bool = False) -> list[str]:
-    """Texts that people read and that are in English for everybody. `models`: what these call their fields is translated elsewhere."""
+    """Texts that people read and that are in English for everybody.
+
+    `models`: what these call their fields is translated elsewhere.
+    """
     found: list[str] = []
     for call in ast.walk(ast.parse(source)):
         if not isinstance(call, ast.Call):
             continue
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         first = SHOWN.get(name)
-        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "messages" and name in LEVELS:
+        if (
+            isinstance(call.func, ast.Attribute)
+            and isinstance(call.func.value, ast.Name)
+            and call.func.value.id == "messages"
+            and name in LEVELS
+        ):
             first = 1
         if first is not None:
             found += [text for argument in call.args[first:] for text in plain_texts(argument)]
         if not models:  # a dict is of styles by value, not a text
-            written = [keyword.value for keyword in call.keywords if keyword.arg in WRITTEN_ON_PAGES and not isinstance(keyword.value, ast.Dict)]
+            written = [
+                keyword.value
+                for keyword in call.keywords
+                if keyword.arg in WRITTEN_ON_PAGES and not isinstance(keyword.value, ast.Dict)
+            ]
             found += [text for value in written for text in plain_texts(value)]
     return found
 
@@ -102,9 +133,18 @@ def untranslated(source: str, models: bool = False) -> list[str]:
 @pytest.mark.parametrize(
     "source",
     [
-        'raise forms.ValidationError("No spaces.")', 'ValidationError({"name": f"“{name}” is taken."})', 'form.add_error("name", "Taken.")',
-        'messages.error(request, "It failed: %s" % error)', 'self.message_user(request, _("Done.") if done else "Failed.", messages.ERROR)',
-        'raise NotRedeemable({"expired": "It has expired."}[state])', 'Field(label="Name")', 'AddressRefused("no host")', 'ProbeResult(False, "No key.")',
+        'raise forms.ValidationError("No spaces.")', (
+            'ValidationError({"name": '
+            'f"“{name}” is taken."})'
+        ), 'form.add_error("name", "Taken.")',
+        'messages.error(request, "It failed: %s" % error)', (
+            'self.message_user(request, _("Done.") if done '
+            'else "Failed.", messages.ERROR)'
+        ),
+        'raise NotRedeemable({"expired": "It has expired."}[state])', 'Field(label="Name")', (
+            'AddressRefused("no '
+            'host")'
+        ), 'ProbeResult(False, "No key.")',
     ],
 )  # fmt: skip
 def test_a_plain_text_for_people_is_found(source: str) -> None:
@@ -114,9 +154,18 @@ def test_a_plain_text_for_people_is_found(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        'raise forms.ValidationError(_("No spaces."))', 'form.add_error("name", str(reason))', 'logger.error("the database is away")',
-        'messages.error(request, _("%(name)s failed.") % {"name": "it" if x else "that"})', 'ValidationError({"name": _("Taken.")})',
-        'raise AddressRefused(gettext_noop("no %(part)s"), part="host")', 'JsonResponse({"error": error}, status=404)', 'Http404',
+        'raise forms.ValidationError(_("No spaces."))', (
+            'form.add_error("name", '
+            'str(reason))'
+        ), 'logger.error("the database is away")',
+        'messages.error(request, _("%(name)s failed.") % {"name": "it" if x else "that"})', (
+            'ValidationError({"name": '
+            '_("Taken.")})'
+        ),
+        'raise AddressRefused(gettext_noop("no %(part)s"), part="host")', (
+            'JsonResponse({"error": error}, '
+            'status=404)'
+        ), 'Http404',
     ],
 )  # fmt: skip
 def test_what_is_translated_or_for_machines_is_not_found(source: str) -> None:
@@ -155,7 +204,9 @@ def test_errors_of_forms_are_in_the_readers_language(people: People, own_languag
 
     address = "“nonsense” 既不是 IP 地址，也不是 10.0.0.0/8 这样的网络"
     assert address in page(owner, "/tokens/new/", name="x", allowed_ips="nonsense")
-    assert address in page(staff, "/admin/relay/token/add/", name="x", user=str(people.owner.pk), allowed_ips="nonsense")
+    assert address in page(
+        staff, "/admin/relay/token/add/", name="x", user=str(people.owner.pk), allowed_ips="nonsense"
+    )
     assert "“a b” 不是地址、网络或主机名" in page(staff, "/admin/relay/allowedupstream/add/", address="a b")
     url = page(owner, "/balance/notices/", webhook_url="http://10.0.0.1/")
     assert "10.0.0.1 不是公网地址。 超级用户可在“允许的上游地址”中放行。" in url

@@ -40,14 +40,25 @@ def events(data: bytes) -> list[dict[str, Any]]:
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        **more,
+    }
 
 
-def codec(request: dict[str, Any] | None = None, names: ToolNames | None = None, watch_finish: bool = False) -> Conversion:
+def codec(
+    request: dict[str, Any] | None = None, names: ToolNames | None = None, watch_finish: bool = False
+) -> Conversion:
     """A client of responses at an upstream of chat."""
     numbers = itertools.count()
     ids: dict[str, Any] = {"id": "resp_1", "created_at": 5}
-    encoder = ResponsesEncoder(request or {"model": "m"}, ids, names or ToolNames(), lambda: f"{next(numbers):04x}", lambda: 9)
+    encoder = ResponsesEncoder(
+        request or {"model": "m"}, ids, names or ToolNames(), lambda: f"{next(numbers):04x}", lambda: 9
+    )
     return Conversion(decoder=ChatDecoder(watch_finish), encoder=encoder)
 
 
@@ -57,7 +68,9 @@ def chat_codec(include_usage: bool = False, legacy: bool = False) -> Conversion:
 
 
 def chat_form(request: dict[str, Any], items: list[Any]) -> Any:
-    """What a chat upstream is sent for a request of responses: its body, what its functions stand for, what is dropped."""
+    """What a chat upstream is sent for a request of responses: its body, what its functions stand for, what
+    is dropped.
+    """
     hub, names = hub_request(request, items)
     return SimpleNamespace(body=ChatUpstream().request(hub.body, Dialect()).body, names=names, dropped=hub.dropped)
 
@@ -79,4 +92,10 @@ def fed(stream: Any, data: bytes, cuts: list[int] | None = None) -> bytes:
     return out + stream.finish() + stream.terminal  # type: ignore[no-any-return]
 
 
-USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16, "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3}}
+USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 7,
+    "total_tokens": 16,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}

@@ -14,7 +14,9 @@ from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.sse import split_events
 from tests.support.strategies import TEXT
 
-DELTAS = st.builds(lambda text: {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None}, TEXT)
+DELTAS = st.builds(
+    lambda text: {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}], "usage": None}, TEXT
+)
 
 
 RAW_LINES = st.builds(lambda text: text.replace("\n", " ").replace("\r", " "), TEXT)
@@ -57,7 +59,9 @@ def test_bytes_split_anywhere_pass_through_unchanged(stream: tuple[bytes, bytes]
         scanner = ChatStream(drop_usage=drop)
         out = b"".join(scanner.feed(piece) for piece in pieces) + scanner.finish()
         if drop:  # an empty line before the usage chunk, which means nothing, may go with it
-            assert re.sub(rb"[\r\n]+", b"\n", b"\n" + out + scanner.terminal) == re.sub(rb"[\r\n]+", b"\n", b"\n" + whole.replace(usage, b""))
+            assert re.sub(rb"[\r\n]+", b"\n", b"\n" + out + scanner.terminal) == re.sub(
+                rb"[\r\n]+", b"\n", b"\n" + whole.replace(usage, b"")
+            )
         else:
             assert out + scanner.terminal == whole
         assert scanner.done and scanner.complete
@@ -77,7 +81,14 @@ def test_every_single_split_place(stream: tuple[bytes, bytes]) -> None:
 @pytest.mark.parametrize("size", [100, 65_536, 65_537, 1_000_003])
 def test_line_of_five_megabytes_in_pieces_of_any_size(size: int, eol: bytes) -> None:
     event = b'data: {"choices":[{"index":0,"delta":{"content":"' + "é".encode() * 2_500_000 + b'"}}]}' + eol
-    whole = event + event + b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}' + eol + b"data: [DONE]" + eol
+    whole = (
+        event
+        + event
+        + b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
+        + eol
+        + b"data: [DONE]"
+        + eol
+    )
     scanner = ChatStream()
     held = 0
     out = []

@@ -20,25 +20,70 @@ from tests.protocols.codecs import chat_codec, events, fed, fresh, responses_for
 
 def test_two_apis_that_share_a_feature_lose_nothing_on_the_way_through_the_hub() -> None:
     items: list[dict[str, Any]] = [
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}, {"type": "input_file", "file_url": "https://x.example/a.pdf", "filename": "a.pdf"}]},
-        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "in short"}], "content": [{"type": "reasoning_text", "text": "hm"}],
-         "encrypted_content": "gAAA"},
-        {"type": "message", "role": "assistant", "content": [
-            {"type": "output_text", "text": "So.", "annotations": [{"type": "url_citation", "url": "https://x.example", "title": "X", "start_index": 0, "end_index": 2}]},
-            {"type": "refusal", "refusal": "Not that."}]},
+        {
+            "type": "message",
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "hi"},
+                {"type": "input_file", "file_url": "https://x.example/a.pdf", "filename": "a.pdf"},
+            ],
+        },
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "in short"}],
+            "content": [{"type": "reasoning_text", "text": "hm"}],
+            "encrypted_content": "gAAA",
+        },
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [
+                {
+                    "type": "output_text",
+                    "text": "So.",
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url": "https://x.example",
+                            "title": "X",
+                            "start_index": 0,
+                            "end_index": 2,
+                        }
+                    ],
+                },
+                {"type": "refusal", "refusal": "Not that."},
+            ],
+        },
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": "42"},
-        {"type": "computer_call_output", "call_id": "c9", "output": {"type": "computer_screenshot", "image_url": "data:x"}},
-    ]  # fmt: skip
+        {
+            "type": "computer_call_output",
+            "call_id": "c9",
+            "output": {"type": "computer_screenshot", "image_url": "data:x"},
+        },
+    ]
     hub, _ = hub_request({"model": "m"}, items)
     assert ResponsesUpstream().request(hub.body, Dialect()).body["input"] == items
 
 
 def test_a_chat_upstream_sees_no_extension_of_the_hub() -> None:
     items: list[Any] = [
-        {"role": "user", "content": [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "data:x"}]},
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": "data:x"}],
+        },
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"},
-        {"role": "assistant", "content": [{"type": "output_text", "text": "So.", "annotations": [{"type": "url_citation", "url": "https://x.example"}]}]},
+        {
+            "role": "assistant",
+            "content": [
+                {
+                    "type": "output_text",
+                    "text": "So.",
+                    "annotations": [{"type": "url_citation", "url": "https://x.example"}],
+                }
+            ],
+        },
     ]
     hub, _ = hub_request({"model": "m", "tools": [{"type": "function", "name": "f"}]}, items)
     messages: Any = hub.body["messages"]
@@ -48,38 +93,79 @@ def test_a_chat_upstream_sees_no_extension_of_the_hub() -> None:
 
 
 def test_signed_thoughts_come_back_to_a_client_that_knows_them_and_to_no_other() -> None:
-    item = {"type": "reasoning", "id": "rs_up", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}], "encrypted_content": "gAAA"}
+    item = {
+        "type": "reasoning",
+        "id": "rs_up",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "hm"}],
+        "encrypted_content": "gAAA",
+    }
     message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "So."}]}
     completion = completion_of({"id": "resp_up", "status": "completed", "output": [item, message]})
-    back: Any = response_of(json.loads(json.dumps(completion)), {"model": "m"}, {"id": "r"}, ToolNames(), fresh())["output"]
+    back: Any = response_of(json.loads(json.dumps(completion)), {"model": "m"}, {"id": "r"}, ToolNames(), fresh())[
+        "output"
+    ]
     assert back[0]["encrypted_content"] == "gAAA" and back[0]["content"] == item["content"]
     assert "gAAA" not in json.dumps(ChatClient({"model": "m"}, False, "").answer(completion))
-    done = [{"type": "response.output_item.done", "output_index": 0, "item": item}, {"type": "response.completed", "response": {"status": "completed", "output": [item, message]}}]
+    done = [
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": {"status": "completed", "output": [item, message]}},
+    ]
     numbers = fresh()
     encoder = ResponsesEncoder({"model": "m"}, {"id": "r"}, ToolNames(), numbers, lambda: 9)
-    final = events(fed(Conversion(decoder=ResponsesDecoder(), encoder=encoder), sse({"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}, *done)))[-1]
+    final = events(
+        fed(
+            Conversion(decoder=ResponsesDecoder(), encoder=encoder),
+            sse({"type": "response.reasoning_text.delta", "output_index": 0, "delta": "hm"}, *done),
+        )
+    )[-1]
     assert final["response"]["output"][0]["encrypted_content"] == "gAAA"
     assert "gAAA" not in fed(chat_codec(), sse(*done)).decode()
 
 
 def test_functions_of_old_clients_are_tools_to_upstreams_and_functions_to_the_client() -> None:
     request: dict[str, Any] = {
-        "model": "m", "functions": [{"name": "f", "parameters": {"type": "object"}}], "function_call": {"name": "f"},
+        "model": "m",
+        "functions": [{"name": "f", "parameters": {"type": "object"}}],
+        "function_call": {"name": "f"},
         "messages": [
-            {"role": "user", "content": "x"}, {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
             {"role": "function", "name": "f", "content": "42"},
         ],
-    }  # fmt: skip
+    }
     body: Any = responses_form(request).body
     assert body["tools"] == [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}]
     assert body["tool_choice"] == {"type": "function", "name": "f"}
     assert body["input"][1:] == [
-        {"type": "function_call", "call_id": "call_f", "name": "f", "arguments": "{}"}, {"type": "function_call_output", "call_id": "call_f", "output": "42"},
-    ]  # fmt: skip
+        {"type": "function_call", "call_id": "call_f", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_f", "output": "42"},
+    ]
     call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}'}
-    answer: Any = ChatClient(request, False, "").answer(completion_of({"id": "resp_1", "status": "completed", "output": [call]}))["choices"]
-    assert answer[0]["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'} and "tool_calls" not in answer[0]["message"]
+    answer: Any = ChatClient(request, False, "").answer(
+        completion_of({"id": "resp_1", "status": "completed", "output": [call]})
+    )["choices"]
+    assert (
+        answer[0]["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+        and "tool_calls" not in answer[0]["message"]
+    )
     assert answer[0]["finish_reason"] == "function_call"
-    found = events(fed(chat_codec(legacy=True), sse({"type": "response.output_item.done", "output_index": 0, "item": call}, {"type": "response.completed", "response": {}})))
-    called = [choice["delta"]["function_call"] for event in found for choice in event["choices"] if "function_call" in choice["delta"]]
-    assert called == [{"name": "f", "arguments": ""}, {"arguments": '{"a":1}'}] and found[-1]["choices"][0]["finish_reason"] == "function_call"
+    found = events(
+        fed(
+            chat_codec(legacy=True),
+            sse(
+                {"type": "response.output_item.done", "output_index": 0, "item": call},
+                {"type": "response.completed", "response": {}},
+            ),
+        )
+    )
+    called = [
+        choice["delta"]["function_call"]
+        for event in found
+        for choice in event["choices"]
+        if "function_call" in choice["delta"]
+    ]
+    assert (
+        called == [{"name": "f", "arguments": ""}, {"arguments": '{"a":1}'}]
+        and found[-1]["choices"][0]["finish_reason"] == "function_call"
+    )

@@ -17,12 +17,42 @@ from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.stream import ResponsesStream
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.usage import Usage
-from tests.protocols.codecs import NAME, TEXT, USAGE, chat_codec, chat_form, chunk, codec, events, fed, fresh, responses_form, sse
+from tests.protocols.codecs import (
+    NAME,
+    TEXT,
+    USAGE,
+    chat_codec,
+    chat_form,
+    chunk,
+    codec,
+    events,
+    fed,
+    fresh,
+    responses_form,
+    sse,
+)
 
 _MEMBERS = (
-    "type", "role", "content", "text", "tool_calls", "function", "id", "name", "arguments", "output", "call_id", "image_url", "choices", "delta", "item", "response", "usage",
-    "error", "tools",
-)  # fmt: skip
+    "type",
+    "role",
+    "content",
+    "text",
+    "tool_calls",
+    "function",
+    "id",
+    "name",
+    "arguments",
+    "output",
+    "call_id",
+    "image_url",
+    "choices",
+    "delta",
+    "item",
+    "response",
+    "usage",
+    "error",
+    "tools",
+)
 
 
 @st.composite
@@ -33,7 +63,16 @@ def chat_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     parts: list[Any] = [chunk({"role": "assistant", "content": ""})]
     parts += [chunk({"reasoning_content": piece}) for piece in thoughts]
     parts += [chunk({"content": piece}) for piece in text]
-    parts += [chunk({"tool_calls": [{"index": n, "id": f"c{n}", "type": "function", "function": {"name": name, "arguments": ""}}]}) for n, (name, _) in enumerate(calls)]
+    parts += [
+        chunk(
+            {
+                "tool_calls": [
+                    {"index": n, "id": f"c{n}", "type": "function", "function": {"name": name, "arguments": ""}}
+                ]
+            }
+        )
+        for n, (name, _) in enumerate(calls)
+    ]
     pieces = [(n, piece) for n, (_, listed) in enumerate(calls) for piece in listed]
     if draw(st.booleans()):  # the calls may come interleaved
         pieces.sort(key=lambda entry: (calls[entry[0]][1].index(entry[1]), entry[0]))
@@ -41,13 +80,19 @@ def chat_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     parts.append(chunk({}, "tool_calls" if calls else "stop"))
     parts.append({**chunk({}), "choices": [], "usage": USAGE})
     joined = {n: "".join(piece for number, piece in pieces if number == n) for n in range(len(calls))}
-    whole = {"text": "".join(text), "thoughts": "".join(thoughts), "calls": [(name, joined[n]) for n, (name, _) in enumerate(calls)]}
+    whole = {
+        "text": "".join(text),
+        "thoughts": "".join(thoughts),
+        "calls": [(name, joined[n]) for n, (name, _) in enumerate(calls)],
+    }
     return sse(*parts), whole
 
 
 @settings(max_examples=100, deadline=None)
 @given(chat_streams(), st.data())
-def test_chunks_become_the_events_of_a_response_however_they_are_split(stream: tuple[bytes, dict[str, Any]], data: st.DataObject) -> None:
+def test_chunks_become_the_events_of_a_response_however_they_are_split(
+    stream: tuple[bytes, dict[str, Any]], data: st.DataObject
+) -> None:
     raw, whole = stream
     cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=10))
     plain, split = codec(), codec()
@@ -55,14 +100,20 @@ def test_chunks_become_the_events_of_a_response_however_they_are_split(stream: t
     assert fed(split, raw, cuts) == out
     found = events(out)
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
-    assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"] and found[-1]["type"] == "response.completed"
+    assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"] and found[-1][
+        "type"
+    ] == "response.completed"
     final = found[-1]["response"]
     assert final == plain.encoder.final and final["status"] == "completed" and final["usage"]["total_tokens"] == 16
     assert plain.usage == Usage(9, cached_input=4, output=7, reasoning=3)
     kinds = [item["type"] for item in final["output"]]
-    assert kinds == (["reasoning"] if whole["thoughts"] else []) + (["message"] if whole["text"] or kinds == ["message"] else []) + ["function_call"] * len(whole["calls"])
+    assert kinds == (["reasoning"] if whole["thoughts"] else []) + (
+        ["message"] if whole["text"] or kinds == ["message"] else []
+    ) + ["function_call"] * len(whole["calls"])
     assert "".join(event["delta"] for event in found if event["type"] == "response.output_text.delta") == whole["text"]
-    assert [(item["name"], item["arguments"]) for item in final["output"] if item["type"] == "function_call"] == whole["calls"]
+    assert [(item["name"], item["arguments"]) for item in final["output"] if item["type"] == "function_call"] == whole[
+        "calls"
+    ]
     done = {event["output_index"]: event["item"] for event in found if event["type"] == "response.output_item.done"}
     assert [done[index] for index in sorted(done)] == final["output"]
     added = {event["output_index"] for event in found if event["type"] == "response.output_item.added"}
@@ -86,7 +137,9 @@ def test_the_events_become_chunks_again(stream: tuple[bytes, dict[str, Any]], da
             entry = calls.setdefault(call["index"], ["", ""])
             entry[0] += call["function"].get("name", "")
             entry[1] += call["function"]["arguments"]
-    assert [(name, arguments) for name, arguments in calls.values()] == whole["calls"] and sorted(calls) == list(range(len(calls)))
+    assert [(name, arguments) for name, arguments in calls.values()] == whole["calls"] and sorted(calls) == list(
+        range(len(calls))
+    )
     assert found[-2]["choices"][0]["finish_reason"] == ("tool_calls" if whole["calls"] else "stop")
     assert found[-1]["usage"]["total_tokens"] == 16 and deltas[0]["role"] == "assistant"
     assert back.usage is not None and back.usage.output == 7
@@ -95,13 +148,23 @@ def test_the_events_become_chunks_again(stream: tuple[bytes, dict[str, Any]], da
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["chat", "responses", "native", "typed"]))
 def test_no_codec_raises_whatever_arrives(junk: bytes, kind: str) -> None:
-    streams: dict[str, Any] = {"chat": codec(), "responses": chat_codec(), "native": ResponsesStream(lambda response: response), "typed": TypedStream()}
+    streams: dict[str, Any] = {
+        "chat": codec(),
+        "responses": chat_codec(),
+        "native": ResponsesStream(lambda response: response),
+        "typed": TypedStream(),
+    }
     fed(streams[kind], junk)
     fed(streams[kind], b"data: " + junk.replace(b"\n", b"") + b"\n\n")
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=5)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_MEMBERS), inner, max_size=5),
+    )
+)
 def test_no_shape_of_json_breaks_a_codec(value: Any) -> None:
     makers: list[Callable[[], Any]] = [
         lambda: chat_form(value, value if isinstance(value, list) and all(isinstance(v, dict) for v in value) else []),
@@ -117,7 +180,12 @@ def test_no_shape_of_json_breaks_a_codec(value: Any) -> None:
         response_of(value, {"model": "m"}, {}, ToolNames(), fresh())
         completion_of(value)
     for stream in (codec(), chat_codec(), ResponsesStream(lambda response: response), TypedStream()):
-        for kind in ("response.output_item.added", "response.output_item.done", "response.output_text.delta", "response.completed"):
+        for kind in (
+            "response.output_item.added",
+            "response.output_item.done",
+            "response.output_text.delta",
+            "response.completed",
+        ):
             event = {"type": kind, **value} if isinstance(value, dict) else value
             stream.feed(sse(event, done=False))
 
@@ -134,18 +202,43 @@ def native(*kinds: dict[str, Any]) -> bytes:
     return b"".join(b"event: %s\ndata: %s\n\n" % (kind["type"].encode(), json.dumps(kind).encode()) for kind in kinds)
 
 
-WHOLE = {"id": "resp_u", "object": "response", "created_at": 1, "status": "completed", "model": "m", "output": [], "tools": [], "metadata": {}, "parallel_tool_calls": True}
+WHOLE = {
+    "id": "resp_u",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "model": "m",
+    "output": [],
+    "tools": [],
+    "metadata": {},
+    "parallel_tool_calls": True,
+}
 
 
-ITEM = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}
+ITEM = {
+    "id": "msg_1",
+    "type": "message",
+    "status": "completed",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+}
 
 
 def test_good_events_pass_byte_for_byte() -> None:
     raw = native(
-        {"type": "response.created", "sequence_number": 0, "response": WHOLE}, {"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": ITEM},
+        {"type": "response.created", "sequence_number": 0, "response": WHOLE},
+        {"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": ITEM},
         {"type": "response.output_item.done", "sequence_number": 2, "output_index": 0, "item": ITEM},
-        {"type": "response.completed", "sequence_number": 3, "response": {**WHOLE, "output": [ITEM], "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}}},
-    )  # fmt: skip
+        {
+            "type": "response.completed",
+            "sequence_number": 3,
+            "response": {
+                **WHOLE,
+                "output": [ITEM],
+                "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7},
+            },
+        },
+    )
     stream = ResponsesStream(lambda response: {**response, "changed": True})
     assert fed(stream, raw, [40, 90, 300]) == raw
     assert stream.usage == Usage(3, output=4)
@@ -153,9 +246,10 @@ def test_good_events_pass_byte_for_byte() -> None:
 
 def test_an_empty_output_at_the_end_is_filled_from_the_items() -> None:
     raw = native(
-        {"type": "response.created", "sequence_number": 0, "response": WHOLE}, {"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": ITEM},
+        {"type": "response.created", "sequence_number": 0, "response": WHOLE},
+        {"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": ITEM},
         {"type": "response.completed", "sequence_number": 2, "response": WHOLE},
-    )  # fmt: skip
+    )
     stream = ResponsesStream(lambda response: response)
     last = events(fed(stream, raw))[-1]
     assert last["response"]["output"] == [ITEM] and last["sequence_number"] == 2
@@ -166,20 +260,41 @@ def test_bare_events_are_mended() -> None:
     """As llama.cpp's server writes them."""
     raw = native(
         {"type": "response.created", "response": {"id": "resp_l", "object": "response", "status": "in_progress"}},
-        {"type": "response.output_item.added", "item": {"id": "msg_l", "type": "message", "role": "assistant", "content": []}},
-        {"type": "response.output_text.delta", "item_id": "msg_l", "delta": "Hi"}, {"type": "response.output_item.done", "item": {**ITEM, "id": "msg_l"}},
-        {"type": "response.completed", "response": {"id": "resp_l", "object": "response", "status": "completed", "output": [{**ITEM, "id": "msg_l"}]}},
-    )  # fmt: skip
+        {
+            "type": "response.output_item.added",
+            "item": {"id": "msg_l", "type": "message", "role": "assistant", "content": []},
+        },
+        {"type": "response.output_text.delta", "item_id": "msg_l", "delta": "Hi"},
+        {"type": "response.output_item.done", "item": {**ITEM, "id": "msg_l"}},
+        {
+            "type": "response.completed",
+            "response": {
+                "id": "resp_l",
+                "object": "response",
+                "status": "completed",
+                "output": [{**ITEM, "id": "msg_l"}],
+            },
+        },
+    )
     found = events(fed(ResponsesStream(lambda response: {**WHOLE, **response}), raw))
     assert [event["sequence_number"] for event in found] == list(range(5))
-    assert [event.get("output_index") for event in found[1:4]] == [0, 0, 0] and found[2]["content_index"] == 0 and found[2]["logprobs"] == []
+    assert (
+        [event.get("output_index") for event in found[1:4]] == [0, 0, 0]
+        and found[2]["content_index"] == 0
+        and found[2]["logprobs"] == []
+    )
     assert found[0]["response"]["tools"] == [] and found[4]["response"]["metadata"] == {}
 
 
 def test_a_failure_before_anything_was_said_can_be_tried_elsewhere() -> None:
     stream = ResponsesStream(lambda response: response)
     failed = {**WHOLE, "status": "failed", "error": {"code": "server_error", "message": "busy"}}
-    out = stream.feed(native({"type": "response.created", "sequence_number": 0, "response": WHOLE}, {"type": "response.failed", "sequence_number": 1, "response": failed}))
+    out = stream.feed(
+        native(
+            {"type": "response.created", "sequence_number": 0, "response": WHOLE},
+            {"type": "response.failed", "sequence_number": 1, "response": failed},
+        )
+    )
     assert out == b"" and not stream.started and stream.error is not None and b"busy" in stream.error
 
 
@@ -188,7 +303,13 @@ def test_a_failure_after_something_was_said_passes_on_and_is_known_as_one() -> N
     failed = {**WHOLE, "status": "failed", "error": {"code": "server_error", "message": "busy"}, "usage": used}
     raw = native(
         {"type": "response.created", "sequence_number": 0, "response": WHOLE},
-        {"type": "response.output_text.delta", "sequence_number": 1, "output_index": 0, "content_index": 0, "delta": "Hi"},
+        {
+            "type": "response.output_text.delta",
+            "sequence_number": 1,
+            "output_index": 0,
+            "content_index": 0,
+            "delta": "Hi",
+        },
         {"type": "response.failed", "sequence_number": 2, "response": failed},
     )
     stream = ResponsesStream(lambda response: response)
@@ -198,7 +319,19 @@ def test_a_failure_after_something_was_said_passes_on_and_is_known_as_one() -> N
 
 
 def test_a_kept_response_is_told_again_event_by_event() -> None:
-    found = events(b"".join(events_of({**WHOLE, "output": [ITEM, {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}]})))
+    found = events(
+        b"".join(
+            events_of(
+                {
+                    **WHOLE,
+                    "output": [
+                        ITEM,
+                        {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+                    ],
+                }
+            )
+        )
+    )
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert found[-1]["type"] == "response.completed" and found[-1]["response"]["output"][0] == ITEM
     assert [event["delta"] for event in found if event["type"].endswith("delta")] == ["Hi", "{}"]

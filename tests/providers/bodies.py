@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def openai(message: str = "x", code: object = None, type_: str | None = "invalid_request_error", param: str | None = None) -> dict[str, Any]:
+def openai(
+    message: str = "x", code: object = None, type_: str | None = "invalid_request_error", param: str | None = None
+) -> dict[str, Any]:
     return {"error": {"message": message, "type": type_, "param": param, "code": code}}
 
 

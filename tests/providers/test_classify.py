@@ -28,7 +28,10 @@ def test_class_of_what_vendors_send(case: FailureCase) -> None:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_vendors_client_error_is_never_held_against_its_channel(vendor: str) -> None:
     """Also when it quotes words that mean something else elsewhere."""
-    said = "The text “insufficient_quota, credit balance is too low, invalid api key, rate limit” in messages[0] is not valid."
+    said = (
+        "The text “insufficient_quota, credit balance is too low, invalid api key, rate limit” in messages[0] is not "
+        "valid."
+    )
     body = json.dumps(openai(said, "invalid_value", "invalid_request_error", "messages")).encode()
     if vendor in {"anthropic", "xai", "deepseek"}:
         # These tell a dead account by the text of a 400 alone. The words must be theirs, at least.
@@ -39,7 +42,17 @@ def test_a_vendors_client_error_is_never_held_against_its_channel(vendor: str) -
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, C.TRANSIENT), (404, C.CONFIG), (405, C.CONFIG), (302, C.CONFIG), (401, C.KEY_DEAD), (403, C.TRANSIENT), (502, C.TRANSIENT), (503, C.OVERLOAD)]
+    ("status", "kind"),
+    [
+        (400, C.TRANSIENT),
+        (404, C.CONFIG),
+        (405, C.CONFIG),
+        (302, C.CONFIG),
+        (401, C.KEY_DEAD),
+        (403, C.TRANSIENT),
+        (502, C.TRANSIENT),
+        (503, C.OVERLOAD),
+    ],
 )
 def test_pages_are_no_answers_of_an_api(status: int, kind: C) -> None:
     assert classify(status, {"content-type": "text/html"}, b"<html>nginx</html>", "openai").kind is kind
@@ -48,15 +61,24 @@ def test_pages_are_no_answers_of_an_api(status: int, kind: C) -> None:
 def test_a_bare_401_is_not_certain_and_a_coded_one_is() -> None:
     assert not classify(401, {}, b"nope").certain
     assert not classify(402, {}, json.dumps(openai()).encode()).certain
-    assert not classify(402, {}, b"<html>", "deepseek").certain and classify(402, {}, json.dumps(openai()).encode(), "deepseek").certain
+    assert (
+        not classify(402, {}, b"<html>", "deepseek").certain
+        and classify(402, {}, json.dumps(openai()).encode(), "deepseek").certain
+    )
     assert classify(401, {}, json.dumps(openai(code="invalid_api_key")).encode(), "openai").certain
 
 
 def test_an_error_inside_a_200_is_read_by_its_code() -> None:
     body = json.dumps({"error": {"code": 429, "message": "slow down"}}).encode()
     assert classify(200, {}, body, "openrouter", inside_200=True).kind is C.RATE
-    assert classify(200, {}, json.dumps(openai("x", None, "server_error")).encode(), "openai", inside_200=True).kind is C.TRANSIENT
-    assert classify(200, {}, json.dumps(anthropic("overloaded_error")).encode(), "anthropic", inside_200=True).kind in {C.OVERLOAD, C.TRANSIENT}
+    assert (
+        classify(200, {}, json.dumps(openai("x", None, "server_error")).encode(), "openai", inside_200=True).kind
+        is C.TRANSIENT
+    )
+    assert classify(200, {}, json.dumps(anthropic("overloaded_error")).encode(), "anthropic", inside_200=True).kind in {
+        C.OVERLOAD,
+        C.TRANSIENT,
+    }
 
 
 def test_the_administrators_rules_come_first() -> None:
@@ -72,7 +94,9 @@ def test_what_the_client_is_told() -> None:
     def told(status: int, body: dict[str, Any], provider: str = "openai") -> Any:
         return classify(status, {"retry-after": "7"}, json.dumps(body).encode(), provider).error
 
-    assert isinstance(told(401, openai(code="invalid_api_key")), CredentialsExhausted), "never 401: the client's token is fine"
+    assert isinstance(told(401, openai(code="invalid_api_key")), CredentialsExhausted), (
+        "never 401: the client's token is fine"
+    )
     assert isinstance(told(402, openai()), CredentialsExhausted), "nor 402: so is the client's wallet"
     assert isinstance(told(404, openai(code="model_not_found")), ModelNotFound)
     refused = told(403, {"error": {"code": 403, "message": "flagged by moderation"}}, "openrouter")

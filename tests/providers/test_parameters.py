@@ -25,10 +25,31 @@ def test_every_vendors_rules_are_well_formed(vendor: str) -> None:
 
 
 def test_dropped_renamed_and_reached_into() -> None:
-    policy = {"seed": "rename:random_seed", "user": "drop", "store": "drop", "messages[].name": "drop", "tools[].function.strict": "drop"}
+    policy = {
+        "seed": "rename:random_seed",
+        "user": "drop",
+        "store": "drop",
+        "messages[].name": "drop",
+        "tools[].function.strict": "drop",
+    }
     messages = [{"role": "user", "name": "bob", "content": "x"}]
-    out, dropped = apply(policy, fields(seed=1, user="u", store=False, messages=messages, tools=[{"function": {"name": "f", "strict": True}}], keep=None))
-    assert shown(out) == {"random_seed": 1, "messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"name": "f"}}], "keep": None}
+    out, dropped = apply(
+        policy,
+        fields(
+            seed=1,
+            user="u",
+            store=False,
+            messages=messages,
+            tools=[{"function": {"name": "f", "strict": True}}],
+            keep=None,
+        ),
+    )
+    assert shown(out) == {
+        "random_seed": 1,
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": [{"function": {"name": "f"}}],
+        "keep": None,
+    }
     assert dropped == ["user", "store", "messages[].name", "tools[].function.strict"]
     out, dropped = apply(policy, fields(user=None, store=[]))
     assert shown(out) == {} and dropped == []
@@ -44,12 +65,16 @@ def test_refused_unless_it_means_nothing() -> None:
 
 
 def test_the_channels_own_rules_stand_before_the_vendors() -> None:
-    own = policy_of(VENDORS["mistral"].parameters, {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"}, "chat")
+    own = policy_of(
+        VENDORS["mistral"].parameters, {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"}, "chat"
+    )
     assert own["user"] == "refuse"
     assert "seed" not in own and "top_p" not in own and own["logprobs"] == "refuse:false"
 
 
-@pytest.mark.parametrize("rules", [[], {"a b": "drop"}, {"seed": "eat"}, {"seed": 1}, {"messages[].name": "refuse"}, {"n": "refuse:{"}])
+@pytest.mark.parametrize(
+    "rules", [[], {"a b": "drop"}, {"seed": "eat"}, {"seed": 1}, {"messages[].name": "refuse"}, {"n": "refuse:{"}]
+)
 def test_rules_that_make_no_sense_are_told(rules: object) -> None:
     with pytest.raises(BadPolicy):
         check_policy(rules)

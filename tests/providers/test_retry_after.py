@@ -17,11 +17,29 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("9", 9), ("1.5", 1.5), ("0", 0), ("6m0s", 360), ("12ms", 0.012), ("1h2m3.5s", 3723.5), ("34s", 34), ("2d", 172_800), ("34.074824224s", 34.074824224),
-        (str(int(NOW) + 60), 60), (str(int((NOW + 60) * 1000)), 60), ("Sun, 22 Nov 2026 12:01:00 GMT", 60), ("2026-11-22T12:01:00Z", 60), ("2026-11-22T12:01:00.500+00:00", 60.5),
-        ("2026-11-22T13:01:00+01:00", 60), ("", None), ("soon", None), ("-1", None), ("1 week", None), ("NaN", None), ("1e9", None),
+        ("9", 9),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("6m0s", 360),
+        ("12ms", 0.012),
+        ("1h2m3.5s", 3723.5),
+        ("34s", 34),
+        ("2d", 172_800),
+        ("34.074824224s", 34.074824224),
+        (str(int(NOW) + 60), 60),
+        (str(int((NOW + 60) * 1000)), 60),
+        (("Sun, 22 Nov 2026 12:01:00 GMT"), 60),
+        ("2026-11-22T12:01:00Z", 60),
+        ("2026-11-22T12:01:00.500+00:00", 60.5),
+        ("2026-11-22T13:01:00+01:00", 60),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1 week", None),
+        ("NaN", None),
+        ("1e9", None),
     ],
-)  # fmt: skip
+)
 def test_forms_of_waiting_times(text: str, seconds: float | None) -> None:
     found = retry_after.parse_wait(text, NOW)
     assert found == (pytest.approx(seconds) if seconds is not None else None)
@@ -36,8 +54,22 @@ def test_forms_of_waiting_times(text: str, seconds: float | None) -> None:
         ({"retry-after": "99999999"}, 32 * 86_400),
         ({"retry-after": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30),
         ({"retry-after": "Sun, 22 Nov 2026 11:00:30 GMT"}, 0.2),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2s", "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}, 62),
-        ({"anthropic-ratelimit-input-tokens-remaining": "0", "anthropic-ratelimit-input-tokens-reset": "2026-11-22T12:00:45Z"}, 45),
+        (
+            {
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "1m2s",
+                "x-ratelimit-remaining-tokens": "900",
+                "x-ratelimit-reset-tokens": "6m0s",
+            },
+            62,
+        ),
+        (
+            {
+                "anthropic-ratelimit-input-tokens-remaining": "0",
+                "anthropic-ratelimit-input-tokens-reset": "2026-11-22T12:00:45Z",
+            },
+            45,
+        ),
         ({"x-ratelimit-reset": str(int((NOW + 20) * 1000))}, 20),
         ({"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "1m2s"}, None),
         ({"x-ratelimit-limit-requests": "5"}, None),
@@ -51,8 +83,14 @@ def test_waiting_times_in_headers(headers: dict[str, str], seconds: float | None
 @pytest.mark.parametrize(
     ("message", "seconds"),
     [
-        ("Please try again in 1m2.5s.", 62.5), ("Please try again in 20ms.", 0.2), ("Please retry in 34.07s.", 34.07), ("Try again in 5 minutes", 300),
-        ("Please retry after 20 seconds.", 20), ("Please wait for 2 hours", 7200), ("You will regain access on 2026-12-01 at 00:00 UTC.", 8.5 * 86_400),
+        ("Please try again in 1m2.5s.", 62.5), ((
+            "Please try again in "
+            "20ms."
+        ), 0.2), ("Please retry in 34.07s.", 34.07), ("Try again in 5 minutes", 300),
+        ("Please retry after 20 seconds.", 20), ((
+            "Please wait for 2 "
+            "hours"
+        ), 7200), ("You will regain access on 2026-12-01 at 00:00 UTC.", 8.5 * 86_400),
         ("Your limit will reset at 2026-11-22 12:30:00", 1800), ("no idea", None), ("try again later", None),
     ],
 )  # fmt: skip

@@ -13,10 +13,16 @@ from tests.support.server import ROOT, free_port
 def old_python(tmp_path: Path, version: str, has_venv: bool) -> dict[str, str]:
     """Runs the bootstrap as if the interpreter were another one: sitecustomize changes what it sees."""
     (tmp_path / "sitecustomize.py").write_text(
-        f"import sys\nsys.version_info = type('V', (tuple,), {{'__new__': tuple.__new__}})(({version}, 0, 'final', 0))\n"
-        + ("" if has_venv else "sys.modules['ensurepip'] = None\n")
+        f"import sys\nsys.version_info = type('V', (tuple,), {{'__new__': tuple.__new__}})(({version}, 0, 'final', "
+        "0))\n" + ("" if has_venv else "sys.modules['ensurepip'] = None\n")
     )
-    return {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": "/nonexistent", "AIRELAYS_PORT": str(free_port()), "AIRELAYS_DATA_DIR": str(tmp_path / "d")}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "PATH": "/nonexistent",
+        "AIRELAYS_PORT": str(free_port()),
+        "AIRELAYS_DATA_DIR": str(tmp_path / "d"),
+    }
 
 
 def copy_of_bootstrap(tmp_path: Path) -> Path:
@@ -28,22 +34,43 @@ def copy_of_bootstrap(tmp_path: Path) -> Path:
 
 
 def test_too_old_python_is_told(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(copy_of_bootstrap(tmp_path)), "run"], env=old_python(tmp_path, "3, 9", True), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "Python 3.11 or newer is needed" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    done = subprocess.run(
+        [sys.executable, str(copy_of_bootstrap(tmp_path)), "run"],
+        env=old_python(tmp_path, "3, 9", True),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        done.returncode == 1
+        and "Python 3.11 or newer is needed" in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+    )
     assert not (tmp_path / "clone" / ".venv").exists()
 
 
 def test_debian_without_venv_is_told(tmp_path: Path) -> None:
     env = old_python(tmp_path, "3, 11", False)
-    done = subprocess.run([sys.executable, str(copy_of_bootstrap(tmp_path)), "run"], env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "apt install python3.11-venv" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    done = subprocess.run(
+        [sys.executable, str(copy_of_bootstrap(tmp_path)), "run"], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (
+        done.returncode == 1
+        and "apt install python3.11-venv" in done.stderr
+        and len(done.stderr.strip().splitlines()) == 1
+    )
     assert not (tmp_path / "clone" / ".venv").exists()
 
 
 def test_failed_installation_leaves_nothing_behind(tmp_path: Path) -> None:
     bootstrap = copy_of_bootstrap(tmp_path)
     (tmp_path / "clone" / "requirements.txt").write_text("no-such-package==1 --hash=sha256:" + "0" * 64 + "\n")
-    env = {**os.environ, "PIP_NO_INDEX": "1", "AIRELAYS_PORT": str(free_port()), "AIRELAYS_DATA_DIR": str(tmp_path / "d")}
+    env = {
+        **os.environ,
+        "PIP_NO_INDEX": "1",
+        "AIRELAYS_PORT": str(free_port()),
+        "AIRELAYS_DATA_DIR": str(tmp_path / "d"),
+    }
     done = subprocess.run([sys.executable, str(bootstrap), "run"], env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and "the installation failed" in done.stderr
     assert not (tmp_path / "clone" / ".venv").exists()

@@ -46,7 +46,9 @@ def test_first_start_sets_everything_up_and_the_second_repeats_nothing(tmp_path:
         with httpx.Client(base_url=server.url, trust_env=False, follow_redirects=True, timeout=20) as client:
             csrf = re.search(r'csrfmiddlewaretoken" value="([^"]+)', client.get("/accounts/login/").text)
             assert csrf
-            page = client.post("/accounts/login/", data={"login": "admin", "password": password[1], "csrfmiddlewaretoken": csrf[1]})
+            page = client.post(
+                "/accounts/login/", data={"login": "admin", "password": password[1], "csrfmiddlewaretoken": csrf[1]}
+            )
             assert "Overview" in page.text
             assert client.get("/admin/").status_code == 200
             style = client.get("/static/portal/portal.css")
@@ -59,13 +61,25 @@ def test_first_start_sets_everything_up_and_the_second_repeats_nothing(tmp_path:
     assert token[1].encode() not in dump and password[1].encode() not in dump
     with started(folder, tmp_path / "log2") as (server, text):
         assert "password" not in text and token[1] not in text, "no secret goes into a log file after the first run"
-        assert httpx.get(f"{server.v1}/models", headers={"authorization": f"Bearer {token[1]}"}, trust_env=False, timeout=60).status_code == 200
+        assert (
+            httpx.get(
+                f"{server.v1}/models", headers={"authorization": f"Bearer {token[1]}"}, trust_env=False, timeout=60
+            ).status_code
+            == 200
+        )
         with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
             assert database.execute("SELECT count(*), max(digest) FROM relay_token").fetchone() == before
 
 
 def run_start(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "manage.py", "start", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "manage.py", "start", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_busy_port_is_one_sentence_and_nothing_is_made(tmp_path: Path) -> None:
@@ -75,13 +89,25 @@ def test_busy_port_is_one_sentence_and_nothing_is_made(tmp_path: Path) -> None:
         port = str(holder.getsockname()[1])
         done = run_start({"AIRELAYS_DATA_DIR": str(tmp_path / "data")}, "--port", port)
         assert done.returncode != 0
-        assert f"port {port} of 127.0.0.1 is in use by another program" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert (
+            f"port {port} of 127.0.0.1 is in use by another program" in done.stderr
+            and len(done.stderr.strip().splitlines()) == 1
+        )
         assert not (tmp_path / "data" / "state.sqlite3").exists()
         for bootstrap_env in ({"AIRELAYS_PORT": port, "AIRELAYS_DATA_DIR": str(tmp_path / "data")},):
             first = subprocess.run(
-                [sys.executable, "portal/serving/bootstrap.py", "run"], cwd=ROOT, env={**os.environ, **bootstrap_env}, capture_output=True, text=True, timeout=60
+                [sys.executable, "portal/serving/bootstrap.py", "run"],
+                cwd=ROOT,
+                env={**os.environ, **bootstrap_env},
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
-            assert first.returncode == 1 and "Stop the program that uses it" in first.stderr and len(first.stderr.strip().splitlines()) == 1
+            assert (
+                first.returncode == 1
+                and "Stop the program that uses it" in first.stderr
+                and len(first.stderr.strip().splitlines()) == 1
+            )
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/data", "/dev/null/a/b"])
@@ -96,18 +122,39 @@ def test_unwritable_folder_is_one_sentence(folder: str) -> None:
 @pytest.mark.parametrize("value", ["eighty", "0", "99999"])
 def test_port_that_is_none_is_one_sentence(value: str) -> None:
     for command, status in ((["manage.py", "check"], 2), (["portal/serving/bootstrap.py", "run"], 1)):
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, "AIRELAYS_PORT": value}, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "AIRELAYS_PORT": value},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == status and "PORT" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["serve", "start"])
 def test_port_flag_that_is_none_is_one_sentence(tmp_path: Path, command: str) -> None:
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "manage.py", command, "--port", "99999"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "manage.py", command, "--port", "99999"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode != 0 and "99999 is not a port" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
 def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "manage.py", "serve", "--port", str(free_port())], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "serve", "--port", str(free_port())],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode != 0 and "python manage.py migrate" in done.stderr

@@ -27,7 +27,10 @@ def test_stop_signal_flushes_and_exits_cleanly(tmp_path: Path, upstream: Upstrea
     token = prepare(tmp_path, upstream)
     with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path)}) as server:
         for _ in range(5):
-            assert server.post(token, {"model": "plain", "messages": [{"role": "user", "content": "x"}]}).status_code == 200
+            assert (
+                server.post(token, {"model": "plain", "messages": [{"role": "user", "content": "x"}]}).status_code
+                == 200
+            )
         server.process.terminate()
         assert server.process.wait(15) in {0, -15}
     with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
@@ -46,20 +49,33 @@ def test_stop_signal_ends_a_stream_that_lasts_too_long_and_records_it(tmp_path: 
 
     upstream.script("paced", script)
     token = prepare(tmp_path, upstream)
-    with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path), "AIRELAYS_SHUTDOWN_SECONDS": "1"}) as server:
+    with serving(
+        tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path), "AIRELAYS_SHUTDOWN_SECONDS": "1"}
+    ) as server:
         body = {"model": "paced", "stream": True, "messages": [{"role": "user", "content": "x"}]}
-        with httpx.stream("POST", f"{server.v1}/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as response:
+        with httpx.stream(
+            "POST",
+            f"{server.v1}/chat/completions",
+            json=body,
+            headers={"authorization": f"Bearer {token}"},
+            trust_env=False,
+            timeout=60,
+        ) as response:
             pieces = response.iter_text()  # held: a dropped iterator would close the connection
             assert "Hello" in next(pieces)
             server.process.terminate()
             assert server.process.wait(10) in {0, -15}
     with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as database:
-        assert database.execute("SELECT end_reason, request_id FROM relay_usagerecord").fetchall() == [("shutdown", response.headers["x-request-id"])]
+        assert database.execute("SELECT end_reason, request_id FROM relay_usagerecord").fetchall() == [
+            ("shutdown", response.headers["x-request-id"])
+        ]
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(live: Portal, tmp_path: Path, workers: int) -> None:
+def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
+    live: Portal, tmp_path: Path, workers: int
+) -> None:
     go = asyncio.Event()
 
     async def ends_soon(call: Call) -> None:
@@ -104,7 +120,13 @@ def test_a_request_that_waits_is_told_when_the_portal_stops(live: Portal, tmp_pa
         own.catch_up()
 
         def wait() -> None:
-            found["answer"] = httpx.post(own.url + "/v1/chat/completions", json=ask(model), headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+            found["answer"] = httpx.post(
+                own.url + "/v1/chat/completions",
+                json=ask(model),
+                headers={"authorization": f"Bearer {token}"},
+                timeout=30,
+                trust_env=False,
+            )
 
         thread = threading.Thread(target=wait)
         thread.start()
@@ -112,7 +134,11 @@ def test_a_request_that_waits_is_told_when_the_portal_stops(live: Portal, tmp_pa
         os.kill(own.process.pid, signal.SIGTERM)
         thread.join(10)
         assert own.process.wait(15) == 0
-    assert found["answer"].status_code == 503 and found["answer"].json()["error"]["code"] == "relay_unavailable" and found["answer"].headers["retry-after"] == "1"
+    assert (
+        found["answer"].status_code == 503
+        and found["answer"].json()["error"]["code"] == "relay_unavailable"
+        and found["answer"].headers["retry-after"] == "1"
+    )
     assert live.record(found["answer"]).end_reason == "shutdown"
 
 
@@ -120,7 +146,9 @@ def test_a_request_that_waits_is_told_when_the_portal_stops(live: Portal, tmp_pa
 def test_readiness_goes_before_the_listener_when_there_is_a_delay(live: Portal, tmp_path: Path) -> None:
     with serving(tmp_path / "log", env={"AIRELAYS_SHUTDOWN_DELAY_SECONDS": "1.5"}) as own:
         os.kill(own.process.pid, signal.SIGTERM)
-        ready = until(lambda: (found := httpx.get(own.url + "/readyz", timeout=5, trust_env=False)).status_code == 503 and found)
+        ready = until(
+            lambda: (found := httpx.get(own.url + "/readyz", timeout=5, trust_env=False)).status_code == 503 and found
+        )
         assert "the portal is stopping" in ready.json()["problems"]
         assert httpx.get(own.url + "/healthz", timeout=5, trust_env=False).status_code == 200
         assert own.process.wait(15) == 0

@@ -1,6 +1,8 @@
-"""Clients of the long test as a process of their own: `python -m tests.soak.clients URL TOKEN MODEL --connections 500 --seconds 60`. Prints one JSON object.
+"""Clients of the long test as a process of their own: `python -m tests.soak.clients URL TOKEN MODEL --connections 500
+--seconds 60`. Prints one JSON object.
 
-Each sends one stream after the other; one of five leaves in the middle. A stream that ends is either whole, or says in an error event why not.
+Each sends one stream after the other; one of five leaves in the middle. A stream that ends is either whole, or says in
+an error event why not.
 """
 
 from __future__ import annotations
@@ -42,9 +44,12 @@ async def one(host: str, port: int, request: bytes) -> str:
 
 async def run(options: argparse.Namespace) -> dict[str, object]:
     parts = urlsplit(options.url)
-    body = json.dumps({"model": options.model, "stream": True, "messages": [{"role": "user", "content": "Say something. " * 10}]}).encode()
+    body = json.dumps(
+        {"model": options.model, "stream": True, "messages": [{"role": "user", "content": "Say something. " * 10}]}
+    ).encode()
     request = (
-        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\nauthorization: Bearer {options.token}\r\ncontent-type: application/json\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\nauthorization: Bearer "
+        f"{options.token}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode() + body
     until = time.monotonic() + options.seconds

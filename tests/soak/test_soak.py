@@ -32,7 +32,10 @@ _KEPT = 65  # seconds until idle connections to upstreams have been given up: ke
 def _bench(folder: Path) -> Iterator[BenchTarget]:
     """The portal before the bench's own upstream."""
     port = free_port()
-    with started([sys.executable, "-m", "tests.support.load.upstream", str(port)], port, folder / "upstream.log"), portal(port, folder) as target:
+    with (
+        started([sys.executable, "-m", "tests.support.load.upstream", str(port)], port, folder / "upstream.log"),
+        portal(port, folder) as target,
+    ):
         yield target
 
 
@@ -45,11 +48,27 @@ def test_twenty_kills_under_load(tmp_path: Path, upstream: Upstream) -> None:
 def test_fifty_clients_for_a_minute(tmp_path: Path) -> None:
     """SQLite, one worker: no error of ours, and nobody is told that the database is locked."""
     with _bench(tmp_path) as target:
-        command = [sys.executable, "-m", "tests.support.load.generator", target.url, "plain", "--connections", "50", "--token", target.token]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.load.generator",
+            target.url,
+            "plain",
+            "--connections",
+            "50",
+            "--token",
+            target.token,
+        ]
         until, total = time.monotonic() + 60, 0
         while time.monotonic() < until:
             for case in ("plain", "burst"):
-                done = subprocess.run([*command[:4], case, *command[5:], "--requests", "4000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+                done = subprocess.run(
+                    [*command[:4], case, *command[5:], "--requests", "4000"],
+                    cwd=ROOT,
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                )
                 found = json.loads(done.stdout)
                 assert found["errors"] == 0, found
                 total += found["requests"]
@@ -61,7 +80,11 @@ def test_fifty_clients_for_a_minute(tmp_path: Path) -> None:
 def test_memory_is_flat_over_200_000_requests_beside_a_reader_that_never_reads(tmp_path: Path) -> None:
     with _bench(tmp_path) as target, socket.create_connection(("127.0.0.1", target.port)) as sleeper:
         body = json.dumps({"model": "endless", "stream": True, "messages": [{"role": "user", "content": "x"}]}).encode()
-        sleeper.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {target.token}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        sleeper.sendall(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer "
+            f"{target.token}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         load(target, "burst", 200, 4000)
         load(target, "plain", 200, 16000)  # warm
         sizes = [rss_mib(target.process.pid)]
@@ -76,21 +99,33 @@ def test_memory_is_flat_over_200_000_requests_beside_a_reader_that_never_reads(t
 
 def test_fifty_kills_leave_the_books_balanced(tmp_path: Path, upstream: Upstream) -> None:
     received = kill_rounds_with_money(tmp_path, upstream, 50)
-    print(f"\n50 kills, {received} whole answers, every one billed once; the books balanced after each, nothing left reserved")
+    print(
+        f"\n50 kills, {received} whole answers, every one billed once; the books balanced after each, nothing left "
+        "reserved"
+    )
     assert received > 50 * 12
 
 
 def test_thirty_minutes_of_faults_and_disconnects_leave_nothing_behind(tmp_path: Path) -> None:
-    """500 streams at once over three channels whose upstreams fail in every way, clients that leave; SOAK_MINUTES shortens it."""
+    """500 streams at once over three channels whose upstreams fail in every way, clients that leave; SOAK_MINUTES
+    shortens it.
+    """
     minutes = float(os.environ.get("SOAK_MINUTES", "30"))
     with chaos(tmp_path) as target:
         database = tmp_path / "portal" / "state.sqlite3"
         command = [sys.executable, "-m", "tests.soak.clients", target.url, target.token]
-        subprocess.run([*command, "chaos", "--connections", "50", "--seconds", "15"], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            [*command, "chaos", "--connections", "50", "--seconds", "15"], cwd=ROOT, check=True, capture_output=True
+        )
         time.sleep(_KEPT)
         calm = state(target, database)
         until, ended, rows = time.monotonic() + minutes * 60, Counter[str](), []
-        clients = subprocess.Popen([*command, "chaos", "--connections", "500", "--seconds", str(minutes * 60)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        clients = subprocess.Popen(
+            [*command, "chaos", "--connections", "500", "--seconds", str(minutes * 60)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         while time.monotonic() < until:
             time.sleep(min(60.0, minutes * 60 / 5))
             rows.append(rss_mib(target.process.pid))
@@ -99,10 +134,24 @@ def test_thirty_minutes_of_faults_and_disconnects_leave_nothing_behind(tmp_path:
         time.sleep(_KEPT)
         after = state(target, database)
         # Slots: as many streams at once as the token may have; one that was never freed would be missing now.
-        again = json.loads(subprocess.run([*command, "paced", "--connections", "520", "--seconds", "4", "--once"], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+        again = json.loads(
+            subprocess.run(
+                [*command, "paced", "--connections", "520", "--seconds", "4", "--once"],
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
         time.sleep(3)
         held = sqlite(database, "SELECT count(*), coalesce(sum(amount), 0) FROM relay_reservation WHERE amount > 0")[0]
-        verify = subprocess.run([sys.executable, "manage.py", "ledger", "verify"], cwd=ROOT, env={**os.environ, **target_env(tmp_path)}, capture_output=True, text=True)
+        verify = subprocess.run(
+            [sys.executable, "manage.py", "ledger", "verify"],
+            cwd=ROOT,
+            env={**os.environ, **target_env(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
         records = sqlite(database, "SELECT end_reason, count(*) FROM relay_usagerecord GROUP BY 1 ORDER BY 2 DESC")
         log = (tmp_path / "portal.log").read_text()
     print(f"\n{minutes:.0f} minutes, {sum(ended.values())} streams: {dict(ended)}")
@@ -137,10 +186,21 @@ def chaos(folder: Path) -> Iterator[BenchTarget]:
     ports = [free_port() for _ in range(4)]
     with ExitStack() as stack:
         for index, port in enumerate(ports):
-            stack.enter_context(started([sys.executable, "-m", "tests.support.load.upstream", str(port)], port, folder / f"upstream{index}.log"))
+            stack.enter_context(
+                started(
+                    [sys.executable, "-m", "tests.support.load.upstream", str(port)],
+                    port,
+                    folder / f"upstream{index}.log",
+                )
+            )
         target = stack.enter_context(portal(ports[3], folder, target_env(folder)))
         more = _MORE % ([f"http://127.0.0.1:{port}/v1" for port in ports[:3]],)
-        subprocess.run([sys.executable, "manage.py", "shell", "-v", "0", "-c", more], cwd=ROOT, env={**os.environ, **target_env(folder)}, check=True)
+        subprocess.run(
+            [sys.executable, "manage.py", "shell", "-v", "0", "-c", more],
+            cwd=ROOT,
+            env={**os.environ, **target_env(folder)},
+            check=True,
+        )
         yield target
 
 

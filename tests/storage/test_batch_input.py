@@ -17,7 +17,11 @@ pytestmark = pytest.mark.shared
         (b'{"custom_id":"a","method":"GET","url":"/v1/chat/completions","body":{"model":"m"}}', "invalid_method"),
         (b'{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"model":"m"}}', "mismatched_endpoint"),
         (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions"}', "missing_body"),
-        (b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","stream":true}}', "invalid_body"),
+        ((
+            b'{"custom_id":"a","method":"POST",'
+            b'"url":"/v1/chat/completions","body":{"model":"m",'
+            b'"stream":true}}'
+        ), "invalid_body"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_batch(content: bytes, code: str) -> None:

@@ -27,7 +27,11 @@ def test_a_disk_that_is_full_stores_nothing(people: People, monkeypatch: pytest.
             sink.finish("stored", "a", "user_data", "text/plain")
     finally:
         sink.close()
-    assert Upload.objects.count() == 0 and not files.partial_path(sink.upload.storage_name).exists() and not files.path_of(sink.upload.storage_name).exists()
+    assert (
+        Upload.objects.count() == 0
+        and not files.partial_path(sink.upload.storage_name).exists()
+        and not files.path_of(sink.upload.storage_name).exists()
+    )
 
 
 def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_commit_callbacks: Any) -> None:

@@ -30,7 +30,9 @@ def test_what_a_living_worker_still_receives_is_left_to_it(people: People) -> No
     Upload.objects.filter(pk=forgotten.pk).update(created_at=clock.now() - timedelta(hours=3))
     assert files_check.sweep() == 2
     assert list(Upload.objects.all()) == [alive] and files.partial_path(alive.storage_name).exists()
-    assert not files.partial_path(gone.storage_name).exists() and not files.partial_path(forgotten.storage_name).exists()
+    assert (
+        not files.partial_path(gone.storage_name).exists() and not files.partial_path(forgotten.storage_name).exists()
+    )
 
 
 def test_differences_between_disk_and_records_are_found_and_mended(people: People) -> None:

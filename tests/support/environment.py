@@ -1,6 +1,8 @@
-"""A pytest plugin that is loaded before Django's settings: every worker of the suite has a data folder, a database and a Redis of its own.
+"""A pytest plugin that is loaded before Django's settings: every worker of the suite has a data folder, a database and
+a Redis of its own.
 
-What a run leaves behind, its first process takes away. A database is migrated once a run; all of its databases are copies of that one.
+What a run leaves behind, its first process takes away. A database is migrated once a run; all of its databases are
+copies of that one.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ if WORKER == "main":
     atexit.register(_tidy)
 RUN = Path(os.environ["TEST_RUN"])
 DATA_DIR = RUN / WORKER
-_NAME = f"airelays_{RUN.name.removeprefix('airelays-tests-').encode().hex()}"  # begins the names of the run's databases on PostgreSQL
+# Begins the names of the run's databases on PostgreSQL.
+_NAME = f"airelays_{RUN.name.removeprefix('airelays-tests-').encode().hex()}"
 
 
 def _url(name: str) -> str:
@@ -48,15 +51,24 @@ def _url(name: str) -> str:
 
 
 def _template(kind: str) -> Path:
-    """The folder of a migrated database, made by whoever comes first. With kind "postgresql" the database itself is on the server."""
+    """The folder of a migrated database, made by whoever comes first.
+
+    With kind "postgresql" the database itself is on the server.
+    """
     folder = RUN / f"template-{kind}"
     with (RUN / f"{kind}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             if kind == "postgresql":
                 on_postgresql(f"CREATE DATABASE {_NAME}_template")
-            env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": _url(f"{_NAME}_template") if kind == "postgresql" else ""}
-            subprocess.run([sys.executable, "manage.py", "migrate", "--no-input", "-v", "0"], cwd=ROOT, env=env, check=True)
+            env = {
+                **os.environ,
+                "AIRELAYS_DATA_DIR": str(folder),
+                "AIRELAYS_DATABASE_URL": _url(f"{_NAME}_template") if kind == "postgresql" else "",
+            }
+            subprocess.run(
+                [sys.executable, "manage.py", "migrate", "--no-input", "-v", "0"], cwd=ROOT, env=env, check=True
+            )
     return folder
 
 
@@ -78,7 +90,9 @@ def new_database(folder: Path, name: str = "") -> str:
 
 
 def make_own_databases() -> str:
-    """Of this worker: that of its servers, which the settings name, and one for tests that are rolled back, whose name is returned."""
+    """Of this worker: that of its servers, which the settings name, and one for tests that are rolled back, whose name
+    is returned.
+    """
     new_database(DATA_DIR, f"{_NAME}_{WORKER}")
     url = new_database(DATA_DIR / "alone", f"{_NAME}_{WORKER}_alone")
     return url.rpartition("/")[2] or str(DATA_DIR / "alone" / "state.sqlite3")
@@ -100,7 +114,9 @@ os.environ.update(
 if REDIS_URL:
     import redis
 
-    number = 0 if WORKER == "main" else int(WORKER.removeprefix("gw")) + 1  # a logical database for each worker: Redis has sixteen
+    number = (
+        0 if WORKER == "main" else int(WORKER.removeprefix("gw")) + 1
+    )  # a logical database for each worker: Redis has sixteen
     os.environ["AIRELAYS_REDIS_URL"] = f"{REDIS_URL.rpartition('/')[0]}/{number}"
     redis.Redis.from_url(os.environ["AIRELAYS_REDIS_URL"]).flushdb()
 for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):

@@ -21,11 +21,27 @@ def wallet(user: User) -> LedgerAccount:
 
 
 def record(user: User, **values: Any) -> UsageRecord:
-    return UsageRecord.objects.create(**{
-        "request_id": f"req_{UsageRecord.objects.count():032x}", "started_at": clock.now(), "user": user, "model": "gpt", "endpoint": "chat.completions", "streamed": False,
-        "status": 200, "end_reason": "completed", "usage_source": "reported", "latency_ms": 5, "input_tokens": 10, "output_tokens": 5, "cost": 2_000_000,
-        "upstream_cost": 500_000, "payer": "wallet", "billing": "usage", **values,
-    })  # fmt: skip
+    return UsageRecord.objects.create(
+        **{
+            "request_id": f"req_{UsageRecord.objects.count():032x}",
+            "started_at": clock.now(),
+            "user": user,
+            "model": "gpt",
+            "endpoint": "chat.completions",
+            "streamed": False,
+            "status": 200,
+            "end_reason": "completed",
+            "usage_source": "reported",
+            "latency_ms": 5,
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "cost": 2_000_000,
+            "upstream_cost": 500_000,
+            "payer": "wallet",
+            "billing": "usage",
+            **values,
+        }
+    )
 
 
 PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Decimal(10)}
@@ -49,8 +65,12 @@ def books_balance() -> None:
 def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> list[int]:
     async def run() -> list[int]:
         limits = httpx.Limits(max_connections=count)
-        async with httpx.AsyncClient(limits=limits, timeout=300, trust_env=False, headers={"authorization": f"Bearer {token}"}) as client:
-            answers = await asyncio.gather(*(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count)))
+        async with httpx.AsyncClient(
+            limits=limits, timeout=300, trust_env=False, headers={"authorization": f"Bearer {token}"}
+        ) as client:
+            answers = await asyncio.gather(
+                *(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count))
+            )
         return [answer.status_code for answer in answers]
 
     return asyncio.run(run())

@@ -52,25 +52,40 @@ class Portal:
 
         return create_token(user or self.user(), self.name("token"), actor=None, **options)[1]
 
-    def channel(self, base_url: str | None = None, keys: tuple[str, ...] = ("sk-upstream-secret-0123456789",), **options: Any) -> Any:
+    def channel(
+        self, base_url: str | None = None, keys: tuple[str, ...] = ("sk-upstream-secret-0123456789",), **options: Any
+    ) -> Any:
         from relay.models import ApiKey, Channel
 
         options.setdefault("provider", "openai")
         with transaction.atomic():
-            channel = Channel.objects.create(name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options)
+            channel = Channel.objects.create(
+                name=self.name("channel"), base_url=base_url or self.upstream.base_url, **options
+            )
             for secret in keys:
                 key = ApiKey(channel=channel)
                 key.set_secret(secret)
                 key.save()
         return channel
 
-    def model(self, script: Script | None = None, channels: list[Any] | None = None, is_open: bool = True, upstream_name: str = "", **options: Any) -> str:
+    def model(
+        self,
+        script: Script | None = None,
+        channels: list[Any] | None = None,
+        is_open: bool = True,
+        upstream_name: str = "",
+        **options: Any,
+    ) -> str:
         """A new model on new or given channels; `script` is what the upstream does with requests for it."""
         from relay.models import ChannelModel, Model, ModelPrice
 
         price = options.pop("price", {"input": 0, "output": 0})
         with transaction.atomic():
-            model = Model.objects.create(name=self.name("model"), is_open=is_open, **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options})
+            model = Model.objects.create(
+                name=self.name("model"),
+                is_open=is_open,
+                **{name: options.pop(name) for name in ("max_output_tokens", "max_rpm") if name in options},
+            )
             for row in [price] if isinstance(price, dict) else price or []:
                 ModelPrice.objects.create(model=model, **row)
             for channel in channels if channels is not None else [self.channel(**options)]:

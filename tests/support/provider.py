@@ -27,11 +27,21 @@ class Provider(BaseHTTPRequestHandler):
         elif path.path == "/authorize":
             asked = parse_qs(path.query)
             self.send_response(302)
-            self.send_header("location", f"{asked['redirect_uri'][0]}?{urlencode({'state': asked['state'][0], 'code': 'c'})}")
+            self.send_header(
+                "location", f"{asked['redirect_uri'][0]}?{urlencode({'state': asked['state'][0], 'code': 'c'})}"
+            )
             self.send_header("content-length", "0")
             self.end_headers()
         elif path.path == "/userinfo":
-            self._json({"sub": "olga-1", "email": "olga@example.org", "email_verified": True, "preferred_username": "olga", "name": "Olga"})
+            self._json(
+                {
+                    "sub": "olga-1",
+                    "email": "olga@example.org",
+                    "email_verified": True,
+                    "preferred_username": "olga",
+                    "name": "Olga",
+                }
+            )
         else:
             self._json({"keys": []})
 

@@ -22,13 +22,16 @@ import httpx
 
 from tests.support.asserts import until
 
-# Every call makes a client of its own, as strangers would; reading the certificates of the world for each took a fifth of the suite's time.
+# Every call makes a client of its own, as strangers would; reading the certificates of the world for each took a fifth
+# of the suite's time.
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def free_port() -> int:
-    """Below the range from which the system takes ports for outgoing connections, so that none of those comes before the server."""
+    """Below the range from which the system takes ports for outgoing connections, so that none of those comes before
+    the server.
+    """
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe:
@@ -67,21 +70,50 @@ class Server:
     def catch_up(self) -> None:
         """Wait until the (one) worker has taken over every change made so far."""
         newest = self.query("SELECT max(id) FROM accounts_change")[0][0] or 0
-        until(lambda: httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=_NO_CERTIFICATES).json()["change_seen"] >= newest)
+        until(
+            lambda: (
+                httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=_NO_CERTIFICATES).json()[
+                    "change_seen"
+                ]
+                >= newest
+            )
+        )
 
     def post(self, token: str, body: object, path: str = "/v1/chat/completions", **options: Any) -> httpx.Response:
         self.catch_up()
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json", **options.pop("headers", {})}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.post(self.url + path, content=data, headers=headers, timeout=100, trust_env=False, verify=_NO_CERTIFICATES, **options)
+        return httpx.post(
+            self.url + path,
+            content=data,
+            headers=headers,
+            timeout=100,
+            trust_env=False,
+            verify=_NO_CERTIFICATES,
+            **options,
+        )
 
     def get(self, token: str, path: str, **headers: str) -> httpx.Response:
         self.catch_up()
-        return httpx.get(self.url + path, headers={"authorization": f"Bearer {token}", **headers}, timeout=100, trust_env=False, verify=_NO_CERTIFICATES)
+        return httpx.get(
+            self.url + path,
+            headers={"authorization": f"Bearer {token}", **headers},
+            timeout=100,
+            trust_env=False,
+            verify=_NO_CERTIFICATES,
+        )
 
     def request(self, method: str, token: str, path: str, **options: Any) -> httpx.Response:
         self.catch_up()
-        return httpx.request(method, self.url + path, headers={"authorization": f"Bearer {token}"}, timeout=100, trust_env=False, verify=_NO_CERTIFICATES, **options)
+        return httpx.request(
+            method,
+            self.url + path,
+            headers={"authorization": f"Bearer {token}"},
+            timeout=100,
+            trust_env=False,
+            verify=_NO_CERTIFICATES,
+            **options,
+        )
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -89,14 +121,29 @@ class Server:
 
 
 @contextmanager
-def serving(log: Path, *arguments: str, env: dict[str, str] | None = None, port: int | None = None, command: list[str] | None = None) -> Iterator[Server]:
+def serving(
+    log: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    port: int | None = None,
+    command: list[str] | None = None,
+) -> Iterator[Server]:
     """Start `manage.py serve`, or another command that listens on `port`, and end it afterwards."""
     port = port or free_port()
     command = command or [sys.executable, "manage.py", "serve", "--port", str(port), *arguments]
     with log.open("ab") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     url = (env or {}).get("AIRELAYS_DATABASE_URL", os.environ.get("AIRELAYS_DATABASE_URL", ""))
-    database = url or str(Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3")
+    database = url or str(
+        Path((env or {}).get("AIRELAYS_DATA_DIR") or os.environ["AIRELAYS_DATA_DIR"]) / "state.sqlite3"
+    )
     server = Server(port, process, log, database)
     try:
         wait_until_up(server)
@@ -113,9 +160,14 @@ def serving(log: Path, *arguments: str, env: dict[str, str] | None = None, port:
 def wait_until_up(server: Server) -> None:
     while True:
         if server.process.poll() is not None:
-            raise AssertionError(f"the server ended with {server.process.returncode}:\n{server.log.read_text()[-3000:]}")
+            raise AssertionError(
+                f"the server ended with {server.process.returncode}:\n{server.log.read_text()[-3000:]}"
+            )
         try:
-            if httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=_NO_CERTIFICATES).status_code == 200:
+            if (
+                httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=_NO_CERTIFICATES).status_code
+                == 200
+            ):
                 return
         except httpx.HTTPError:
             time.sleep(0.05)

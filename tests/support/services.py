@@ -1,7 +1,8 @@
-"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.support.services start|stop|database|redis|browser`.
+"""PostgreSQL and Redis for the suites that concern them, and a browser: `python -m tests.support.services
+start|stop|database|redis|browser`.
 
-They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in `.services/`. Nothing of a
-database that may already run on this machine is touched.
+They are installed from Debian's packages, listen on 127.0.0.1 on ports of their own, and keep their data in
+`.services/`. Nothing of a database that may already run on this machine is touched.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ def install(wanted: dict[str, str | None]) -> None:
         policy.chmod(0o755)
     try:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *missing]):
+        for command in (
+            ["apt-get", "update", "-q"],
+            ["apt-get", "install", "-yq", "--no-install-recommends", *missing],
+        ):
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode and command[1] == "install":
                 fail(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -77,12 +81,39 @@ def start_postgres() -> None:
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(data, account.pw_uid, account.pw_gid)
-    run = [*postgres_user(), str(postgres_program("initdb")), "-D", str(data), "-U", "airelays", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    run = [
+        *postgres_user(),
+        str(postgres_program("initdb")),
+        "-D",
+        str(data),
+        "-U",
+        "airelays",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
     done = subprocess.run(run, cwd="/", capture_output=True, text=True)
     if done.returncode:
         fail(f"initdb failed:\n{done.stderr[-2000:]}")
-    options = f"-p {POSTGRES_PORT} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c fsync=off"
-    control = [*postgres_user(), str(postgres_program("pg_ctl")), "-D", str(data), "-l", str(data / "log"), "-o", options, "-w", "start"]
+    options = (
+        f"-p {POSTGRES_PORT} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c "
+        "fsync=off"
+    )
+    control = [
+        *postgres_user(),
+        str(postgres_program("pg_ctl")),
+        "-D",
+        str(data),
+        "-l",
+        str(data / "log"),
+        "-o",
+        options,
+        "-w",
+        "start",
+    ]
     if subprocess.run(control, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
         fail(f"PostgreSQL did not start; see {data / 'log'}")
     (FOLDER / "postgres.data").write_text(str(data))
@@ -91,8 +122,26 @@ def start_postgres() -> None:
 def start_redis() -> None:
     if answers(REDIS_PORT):
         return
-    command = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "yes", "--dir", str(FOLDER)]
-    subprocess.run([*command, "--pidfile", str(FOLDER / "redis.pid"), "--logfile", str(FOLDER / "redis.log")], check=True, stdout=subprocess.DEVNULL)
+    command = [
+        "redis-server",
+        "--port",
+        str(REDIS_PORT),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "yes",
+        "--dir",
+        str(FOLDER),
+    ]
+    subprocess.run(
+        [*command, "--pidfile", str(FOLDER / "redis.pid"), "--logfile", str(FOLDER / "redis.log")],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 10
     while not answers(REDIS_PORT):
         if time.monotonic() > until:
@@ -119,7 +168,10 @@ def stop() -> None:
     if note.exists():
         data = Path(note.read_text())
         subprocess.run(
-            [*postgres_user(), str(postgres_program("pg_ctl")), "-D", str(data), "-m", "immediate", "stop"], cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*postgres_user(), str(postgres_program("pg_ctl")), "-D", str(data), "-m", "immediate", "stop"],
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         shutil.rmtree(data, ignore_errors=True)
     pid = FOLDER / "redis.pid"

@@ -14,9 +14,15 @@ from tests.support.server import Server
 
 NO_BUDGETS = {"budgets-TOTAL_FORMS": 0, "budgets-INITIAL_FORMS": 0}
 POSTS = {
-    "token-reveal": "/tokens/{token}/reveal/", "token-rotate": "/tokens/{token}/rotate/", "token-revoke": "/tokens/{token}/revoke/", "token-enabled": "/tokens/{token}/enabled/",
-    "token-limits": "/tokens/{token}/limits/", "my-file-delete": "/storage/{file}/delete/", "playground-key": "/playground/key/", "kept-delete": "/storage/kept/delete/",
-}  # fmt: skip
+    "token-reveal": "/tokens/{token}/reveal/",
+    "token-rotate": "/tokens/{token}/rotate/",
+    "token-revoke": "/tokens/{token}/revoke/",
+    "token-enabled": "/tokens/{token}/enabled/",
+    "token-limits": "/tokens/{token}/limits/",
+    "my-file-delete": "/storage/{file}/delete/",
+    "playground-key": "/playground/key/",
+    "kept-delete": "/storage/kept/delete/",
+}
 """Every view of the portal that changes something."""
 SECRET_WORD = "owned-by-alice"
 

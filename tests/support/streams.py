@@ -24,7 +24,12 @@ def running(server: Server, token: str, model: str) -> Iterator[dict[str, Any]]:
 
     def read() -> None:
         with httpx.stream(
-            "POST", server.url + "/v1/chat/completions", json=ask(model, stream=True), headers={"authorization": f"Bearer {token}"}, timeout=100, trust_env=False
+            "POST",
+            server.url + "/v1/chat/completions",
+            json=ask(model, stream=True),
+            headers={"authorization": f"Bearer {token}"},
+            timeout=100,
+            trust_env=False,
         ) as answer:
             found["id"], found["status"] = answer.headers["x-request-id"], answer.status_code
             for piece in answer.iter_text():
@@ -47,7 +52,10 @@ def raw_stream(server: Server, token: str, body: dict[str, object]) -> Iterator[
     """A client that reads the answer's bytes itself, when it likes."""
     server.catch_up()
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: "
+        f"{len(data)}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port), timeout=100) as connection:
         connection.sendall(head.encode() + data)
         yield connection

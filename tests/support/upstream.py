@@ -1,4 +1,7 @@
-"""A scripted upstream: a real HTTP server on a real port, in a thread of its own. The name of the model chooses what it does."""
+"""A scripted upstream: a real HTTP server on a real port, in a thread of its own.
+
+The name of the model chooses what it does.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class Call:
 
     @cached_property
     def json(self) -> dict[str, Any]:
-        """The body, or, of a form, its fields that are no files. Read once: every look for a model goes through all calls."""
+        """The body, or, of a form, its fields that are no files.
+
+        Read once: every look for a model goes through all calls.
+        """
         if self.headers.get("content-type", "").startswith("multipart/"):
             return dict(parse_form(self.body, self.headers["content-type"]).texts())
         found: dict[str, Any] = json.loads(self.body)
@@ -61,11 +67,22 @@ class Call:
         head = f"HTTP/1.1 {status} X\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
         await self.raw(head.encode() + data)
 
-    async def error(self, status: int, message: str = "mock error", code: object = "mock_code", headers: dict[str, str] | None = None) -> None:
-        await self.reply(status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code}}, headers)
+    async def error(
+        self,
+        status: int,
+        message: str = "mock error",
+        code: object = "mock_code",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        await self.reply(
+            status, {"error": {"message": message, "type": "mock_error", "param": None, "code": code}}, headers
+        )
 
     async def open_stream(self, headers: str = "") -> None:
-        await self.raw(f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n{headers}\r\n".encode())
+        await self.raw(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+            + f"{headers}\r\n".encode()
+        )
 
     async def send(self, data: bytes) -> None:
         """One HTTP chunk of a stream."""
@@ -113,7 +130,9 @@ def completion(content: str = "Hello there.", **more: Any) -> dict[str, Any]:
 async def hello(call: Call) -> None:
     """What an upstream does on a good day."""
     if call.path.endswith("/models"):
-        await call.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in ("mock-large", "mock-small")]})
+        await call.reply(
+            200, {"object": "list", "data": [{"id": name, "object": "model"} for name in ("mock-large", "mock-small")]}
+        )
         return
     if not call.json.get("stream"):
         await call.reply(200, completion())
@@ -185,7 +204,9 @@ class Upstream:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ")
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+                headers = {
+                    name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
+                }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 call = Call(method, path, headers, body, writer)
                 self.calls.append(call)
@@ -211,7 +232,11 @@ class Upstream:
     def _script(self, call: Call, model: str) -> Script:
         """By the model; what is deleted names none, and goes to whoever made the newest response."""
         if call.method == "DELETE":
-            asked = [earlier.json.get("model", "") for earlier in self.calls if earlier.body and earlier.path.endswith("/responses")]
+            asked = [
+                earlier.json.get("model", "")
+                for earlier in self.calls
+                if earlier.body and earlier.path.endswith("/responses")
+            ]
             model = asked[-1] if asked else ""
         return self.scripts.get(model, hello)
 
@@ -237,7 +262,9 @@ def failing(status: int, code: object = "mock_code", headers: dict[str, str] | N
 
 
 def keys_used(upstream: Upstream, model: str) -> list[str]:
-    return [call.headers["authorization"][-10:] for call in upstream.calls if call.body and call.json.get("model") == model]
+    return [
+        call.headers["authorization"][-10:] for call in upstream.calls if call.body and call.json.get("model") == model
+    ]
 
 
 async def two_words(call: Call) -> None:

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.shared
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(server: Server, live: Portal, stream: bool) -> None:
+def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(
+    server: Server, live: Portal, stream: bool
+) -> None:
     seen: set[object] = set()
 
     async def script(call: Call) -> None:
@@ -63,4 +65,7 @@ def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> N
     model = live.model(channels=[channel])
     assert server.post(live.token(), ask(model)).status_code == 200
     call = live.upstream.last(model)
-    assert call.path == "http://api.vendor.example.com/v1/chat/completions" and call.headers["host"] == "api.vendor.example.com"
+    assert (
+        call.path == "http://api.vendor.example.com/v1/chat/completions"
+        and call.headers["host"] == "api.vendor.example.com"
+    )

@@ -19,7 +19,12 @@ pytestmark = pytest.mark.shared
 def test_pages_by_keyset_show_every_request_once(alone: None, people: People) -> None:
     same = clock.now()
     for number in range(25):
-        record(number, people.owner, started_at=same - timedelta(seconds=number // 3), model="rare" if number % 5 == 0 else "m")
+        record(
+            number,
+            people.owner,
+            started_at=same - timedelta(seconds=number // 3),
+            model="rare" if number % 5 == 0 else "m",
+        )
     rows = UsageRecord.objects.filter(user=people.owner)
     seen, before = [], ""
     while True:

@@ -25,10 +25,18 @@ def test_reports_by_everything(alone: None, people: People) -> None:
     record(2, people.owner, token=token, model="b", cost=7, started_at=clock.now() - timedelta(days=2))
     record(3, people.other, model="b", cost=11)
     rollup.catch_up()
-    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(7), "model")] == [("b", 18), ("a", 5)]
-    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(1), "model")] == [("b", 11), ("a", 5)]
+    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(7), "model")] == [
+        ("b", 18),
+        ("a", 5),
+    ]
+    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(1), "model")] == [
+        ("b", 11),
+        ("a", 5),
+    ]
     assert [line.sums.requests for line in report_lines(ReportScope.days(7, user=people.owner.pk), "day")] == [1, 1]
-    assert [(line.label, line.sums.cost) for line in report_lines(ReportScope.days(7, user=people.owner.pk), "token")] == [("laptop (alice)", 12)]
+    assert [
+        (line.label, line.sums.cost) for line in report_lines(ReportScope.days(7, user=people.owner.pk), "token")
+    ] == [("laptop (alice)", 12)]
     assert [line.label for line in report_lines(ReportScope.days(7, user=people.owner.pk), "channel")] == ["no channel"]
     month = rollup.month_of(today_ordinal())
     assert {line.label: line.sums.cost for line in top_spenders("user", month)}["bob"] == 11

@@ -21,10 +21,27 @@ pytestmark = pytest.mark.shared
 def test_each_request_is_counted_once(alone: None, people: People) -> None:
     for number in range(5):
         record(number, people.owner)
-    record(6, people.owner, status=502, end_reason="upstream_error", error_code="upstream_error", cost=0, first_token_ms=None)
+    record(
+        6,
+        people.owner,
+        status=502,
+        end_reason="upstream_error",
+        error_code="upstream_error",
+        cost=0,
+        first_token_ms=None,
+    )
     assert rollup.catch_up() == 0 and rollup.catch_up() == 0
     sums = report_total(ReportScope.days(1, user=people.owner.pk))
-    assert (sums.requests, sums.failed, sums.faults, sums.input, sums.cached, sums.output, sums.cost, sums.upstream_cost) == (6, 1, 1, 60, 24, 18, 5000, 2400)
+    assert (
+        sums.requests,
+        sums.failed,
+        sums.faults,
+        sums.input,
+        sums.cached,
+        sums.output,
+        sums.cost,
+        sums.upstream_cost,
+    ) == (6, 1, 1, 60, 24, 18, 5000, 2400)
     assert report_total(ReportScope.days(1)).requests == 6 and rollup.differences() == []
     assert error_counts(ReportScope.days(1)) == [("upstream_error", "upstream_error", 1)]
     assert rollup.percentile(first_token_times(ReportScope.days(1)), 0.5) == pytest.approx(100, rel=0.1)
@@ -40,12 +57,17 @@ def test_what_becomes_visible_late_is_counted_then(alone: None, people: People) 
     record(3, people.owner, pk=first.pk + 3)
     rollup.catch_up()
     assert report_total(ReportScope.days(1, user=people.owner.pk)).requests == 3
-    assert [gap[:2] for gap in RollupMark.objects.get().gaps] == [[first.pk + 1, first.pk + 2], [first.pk + 4, first.pk + 4]]
+    assert [gap[:2] for gap in RollupMark.objects.get().gaps] == [
+        [first.pk + 1, first.pk + 2],
+        [first.pk + 4, first.pk + 4],
+    ]
     assert rollup.differences() == []
 
 
 def test_what_a_token_used_is_known_before_it_is_added_up(alone: None, people: People) -> None:
-    """GET /v1/usage adds nothing up, and leaves nothing out: what waits, and what lies in a gap, is counted from its records."""
+    """GET /v1/usage adds nothing up, and leaves nothing out: what waits, and what lies in a gap, is counted from its
+    records.
+    """
     token, other = (create_token(people.owner, name, actor=None)[0] for name in ("one", "other"))
     assert rollup.token_days(people.owner.pk, token.pk) == {}
     first = record(1, people.owner, token=token, shortfall=300)
@@ -56,15 +78,23 @@ def test_what_a_token_used_is_known_before_it_is_added_up(alone: None, people: P
     assert rollup.token_days(people.owner.pk, token.pk) == {day: one}
     record(2, people.owner, pk=first.pk + 5, token=token)
     rollup.catch_up()
-    record(3, people.owner, pk=first.pk + 3, token=token, model="another", status=502, end_reason="upstream_error", cost=0)
+    record(
+        3, people.owner, pk=first.pk + 3, token=token, model="another", status=502, end_reason="upstream_error", cost=0
+    )
     record(4, people.owner, token=token, started_at=clock.now() - timedelta(days=3))
     record(5, people.owner, token=other)
     before = UserDay.objects.count()
-    assert rollup.token_days(people.owner.pk, token.pk) == {day: [3, 1, 1, 30, 12, 9, 1700, 1200], day - 3: [1, 0, 0, 10, 4, 3, 1000, 400]}
+    assert rollup.token_days(people.owner.pk, token.pk) == {
+        day: [3, 1, 1, 30, 12, 9, 1700, 1200],
+        day - 3: [1, 0, 0, 10, 4, 3, 1000, 400],
+    }
     assert UserDay.objects.count() == before
     assert rollup.token_days(people.owner.pk, other.pk) == {day: [1, 0, 0, 10, 4, 3, 1000, 400]}
     rollup.catch_up()
-    assert rollup.token_days(people.owner.pk, token.pk) == {day: [3, 1, 1, 30, 12, 9, 1700, 1200], day - 3: [1, 0, 0, 10, 4, 3, 1000, 400]}
+    assert rollup.token_days(people.owner.pk, token.pk) == {
+        day: [3, 1, 1, 30, 12, 9, 1700, 1200],
+        day - 3: [1, 0, 0, 10, 4, 3, 1000, 400],
+    }
 
 
 def test_a_wrong_sum_is_found_and_made_right(alone: None, people: People) -> None:

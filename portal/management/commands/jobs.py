@@ -15,7 +15,10 @@ _ROUND_SECONDS = 15.0
 
 
 class Command(BaseCommand):
-    help = "Do the scheduled work (tests of keys out of service, regular tests, model lists, balances) until stopped, or once. Of several runners one acts."
+    help = (
+        "Do the scheduled work (tests of keys out of service, regular tests, model lists, balances) until stopped, or "
+        "once. Of several runners one acts."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="do what is due now, then end; for cron")
@@ -50,6 +53,8 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps({"busy": True}) if as_json else "another runner is at it")
             return
         for one in done:
-            self.stdout.write(json.dumps(asdict(one)) if as_json else f"{one.name}: {one.subject}: {one.outcome} ({one.seconds} s)")
+            self.stdout.write(
+                json.dumps(asdict(one)) if as_json else f"{one.name}: {one.subject}: {one.outcome} ({one.seconds} s)"
+            )
         if verbose and not as_json:
             self.stdout.write(f"{len(done)} piece(s) of work done")

@@ -20,11 +20,18 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        check = actions.add_parser("verify", help="compute every balance, used and reserved figure again; exit 1 when one differs")
+        check = actions.add_parser(
+            "verify", help="compute every balance, used and reserved figure again; exit 1 when one differs"
+        )
         check.add_argument("--json", action="store_true", help="for machines")
-        prove = actions.add_parser("prove", help="verify, and keep the outcome for the page of the books; the page and the scheduled work start this")
+        prove = actions.add_parser(
+            "prove",
+            help="verify, and keep the outcome for the page of the books; the page and the scheduled work start this",
+        )
         prove.add_argument("proof", type=int, nargs="?", help="the proof that was begun; without it a new one")
-        actions.add_parser("sweep", help="give back reservations whose worker is gone; running servers do it by themselves")
+        actions.add_parser(
+            "sweep", help="give back reservations whose worker is gone; running servers do it by themselves"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["action"] == "sweep":
@@ -51,20 +58,29 @@ class Command(BaseCommand):
         else:
             self.stdout.write(
                 f"{report.accounts} accounts, {report.entries} entries, {report.records} usage records, "
-                f"{report.reservations} open reservations ({money.show(report.reserved)}); {time.monotonic() - began:.1f} s"
+                f"{report.reservations} open reservations ({money.show(report.reserved)}); "
+                f"{time.monotonic() - began:.1f} s"
             )
             for one in report.differences:
                 self.stdout.write(f"  {one}")
-            self.stdout.write("The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries.")
+            self.stdout.write(
+                "The books balance."
+                if report.clean
+                else f"{len(report.differences)} figure(s) differ from the entries."
+            )
         if not report.clean:
             sys.exit(1)
 
     def _prove(self, pk: int | None) -> None:
-        proof = BooksProof.objects.filter(pk=pk, finished_at=None).first() if pk is not None else proofs.begin_proof()[0]
+        proof = (
+            BooksProof.objects.filter(pk=pk, finished_at=None).first() if pk is not None else proofs.begin_proof()[0]
+        )
         if proof is None:
             raise CommandError(f"No proof {pk} waits to be made. Without a number a new one is made.")
         report = proofs.prove(proof)
-        self.stdout.write("The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries.")
+        self.stdout.write(
+            "The books balance." if report.clean else f"{len(report.differences)} figure(s) differ from the entries."
+        )
         if not report.clean:
             sys.exit(1)
 

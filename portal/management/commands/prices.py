@@ -11,7 +11,10 @@ from relay.models import Model
 
 
 class Command(BaseCommand):
-    help = "Compare the prices of models with the vendors' list prices (package genai-prices, offline), and put those in force."
+    help = (
+        "Compare the prices of models with the vendors' list prices (package genai-prices, offline), and put those in "
+        "force."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -45,7 +48,12 @@ class Command(BaseCommand):
         if not options["yes"]:
             if not sys.stdin.isatty():
                 raise CommandError("nothing was changed: say --yes to apply this without a terminal")
-            if input(f"Put these prices of {len(found)} model(s) in force now? [y/N] ").strip().lower() not in {"y", "yes"}:
+            if input(f"Put these prices of {len(found)} model(s) in force now? [y/N] ").strip().lower() not in {
+                "y",
+                "yes",
+            }:
                 self.stdout.write("Nothing was changed.")
                 return
-        self.stdout.write(f"{apply_proposals(found, actor=None)} model(s) priced. What was in force stays on old receipts.")
+        self.stdout.write(
+            f"{apply_proposals(found, actor=None)} model(s) priced. What was in force stays on old receipts."
+        )

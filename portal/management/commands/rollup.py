@@ -12,7 +12,10 @@ from relay.usage import rollup
 
 
 class Command(BaseCommand):
-    help = "Look after the daily sums that pages are made from: verify holds them against the requests, rebuild makes them again."
+    help = (
+        "Look after the daily sums that pages are made from: verify holds them against the requests, rebuild makes "
+        "them again."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("what", choices=("verify", "rebuild"))

@@ -15,11 +15,17 @@ from portal.serving.uvicorn import run
 
 
 class Command(ListeningCommand):
-    help = "Prepare the installation if that is needed (migrate, administrator, demo channel, first token), then serve it. What `make run` calls."
+    help = (
+        "Prepare the installation if that is needed (migrate, administrator, demo channel, first token), then serve "
+        "it. What `make run` calls."
+    )
 
     def listen(self, host: str, port: int, workers: int) -> None:
         if not os.access(settings.DATA_DIR, os.W_OK):
-            raise CommandError(f"the data folder {settings.DATA_DIR} cannot be written. Set AIRELAYS_DATA_DIR to a folder you can write.")
+            raise CommandError(
+                f"the data folder {settings.DATA_DIR} cannot be written. Set AIRELAYS_DATA_DIR to a folder you can "
+                "write."
+            )
         if migrations_missing():
             call_command("migrate", interactive=False, verbosity=0)
         lines: list[str] = []

@@ -20,12 +20,24 @@ class Command(BaseCommand):
         repaired = files_check.repair() if options["what"] == "repair" else 0
         found, count, size = files_check.verify_files(options["contents"])
         if options["json"]:
-            self.stdout.write(json.dumps({"files": count, "bytes": size, "repaired": repaired, "differences": [{"what": entry.what, "name": entry.name} for entry in found]}))
+            self.stdout.write(
+                json.dumps(
+                    {
+                        "files": count,
+                        "bytes": size,
+                        "repaired": repaired,
+                        "differences": [{"what": entry.what, "name": entry.name} for entry in found],
+                    }
+                )
+            )
         else:
             if repaired:
                 self.stdout.write(f"{repaired} removed.")
             for entry in found:
                 self.stdout.write(f"{entry.name}: {entry.what}" if entry.name else entry.what)
-            self.stdout.write(f"{count} files, {files.show_bytes(size)}: {'disk and records agree' if not found else f'{len(found)} difference(s)'}.")
+            self.stdout.write(
+                f"{count} files, {files.show_bytes(size)}: "
+                f"{'disk and records agree' if not found else f'{len(found)} difference(s)'}."
+            )
         if found:
             raise SystemExit(1)

@@ -33,5 +33,13 @@ def bars(values: Sequence[float], titles: Sequence[str], top: float | None = Non
     found = []
     for index, (value, title) in enumerate(zip(values, titles, strict=True)):
         tall = max(1.5, height * value / highest) if highest and value > 0 else 0.0
-        found.append(Bar(round(index * place + place * _GAP / 2, 2), round(height - tall, 2), round(place * (1 - _GAP), 2), round(tall, 2), title))
+        found.append(
+            Bar(
+                round(index * place + place * _GAP / 2, 2),
+                round(height - tall, 2),
+                round(place * (1 - _GAP), 2),
+                round(tall, 2),
+                title,
+            )
+        )
     return found

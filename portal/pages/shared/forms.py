@@ -16,16 +16,31 @@ from relay.billing.ledger import movements
 from relay.models import Budget, Model, Token
 from relay.models.token import TokenPurpose
 
-_VALIDITY = [("", _("Never expires")), ("1", _("1 day")), ("7", _("7 days")), ("30", _("30 days")), ("90", _("90 days")), ("365", _("1 year"))]
+_VALIDITY = [
+    ("", _("Never expires")),
+    ("1", _("1 day")),
+    ("7", _("7 days")),
+    ("30", _("30 days")),
+    ("90", _("90 days")),
+    ("365", _("1 year")),
+]
 
 
 class SpendingForm(forms.Form):
     """Quota and budgets of a token in USD. Empty fields set no limit."""
 
-    quota: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("In all, USD"))
-    day: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A day, USD"))
-    week: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A week, USD"))
-    month: forms.DecimalField = forms.DecimalField(required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A month, USD"))
+    quota: forms.DecimalField = forms.DecimalField(
+        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("In all, USD")
+    )
+    day: forms.DecimalField = forms.DecimalField(
+        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A day, USD")
+    )
+    week: forms.DecimalField = forms.DecimalField(
+        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A week, USD")
+    )
+    month: forms.DecimalField = forms.DecimalField(
+        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A month, USD")
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,11 +75,24 @@ class SpendingForm(forms.Form):
 class OwnTokenForm(forms.Form):
     """Creation of a token by its owner."""
 
-    name = forms.CharField(label=_("Name"), max_length=60, help_text=_("For you, to tell your tokens apart: the app or the machine that will use it."))
-    purpose = forms.ChoiceField(choices=TokenPurpose.choices, required=False, label=_("For"), help_text=_("Which endpoints it opens. The list of models is open to all."))
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=60,
+        help_text=_("For you, to tell your tokens apart: the app or the machine that will use it."),
+    )
+    purpose = forms.ChoiceField(
+        choices=TokenPurpose.choices,
+        required=False,
+        label=_("For"),
+        help_text=_("Which endpoints it opens. The list of models is open to all."),
+    )
     validity = forms.ChoiceField(choices=_VALIDITY, required=False, label=_("Valid for"))
     models_allowed: forms.ModelMultipleChoiceField[Model] = forms.ModelMultipleChoiceField(
-        queryset=Model.objects.none(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Models"), help_text=_("Tick none to allow every model you may use.")
+        queryset=Model.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label=_("Models"),
+        help_text=_("Tick none to allow every model you may use."),
     )
     allowed_ips = forms.CharField(
         required=False,

@@ -7,7 +7,18 @@ from django.http import HttpRequest
 
 from accounts.models import User
 from portal.lib import clock
-from relay.models import Batch, Conversation, LedgerEntry, Model, ModelPrice, Notice, StoredResponse, Token, Upload, UsageRecord
+from relay.models import (
+    Batch,
+    Conversation,
+    LedgerEntry,
+    Model,
+    ModelPrice,
+    Notice,
+    StoredResponse,
+    Token,
+    Upload,
+    UsageRecord,
+)
 from relay.storage import files
 
 _MOVEMENTS = ("starting", "top_up", "deduct", "redeem")
@@ -32,8 +43,12 @@ def models_of(user: User) -> QuerySet[Model]:
 
 def priced_models_of(user: User) -> QuerySet[Model]:
     """`models_of` with `price_input` and `price_output`: USD per 1M tokens, None without a price."""
-    now = ModelPrice.objects.filter(model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from")
-    return models_of(user).annotate(price_input=Subquery(now.values("input")[:1]), price_output=Subquery(now.values("output")[:1]))
+    now = ModelPrice.objects.filter(
+        model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0
+    ).order_by("-valid_from")
+    return models_of(user).annotate(
+        price_input=Subquery(now.values("input")[:1]), price_output=Subquery(now.values("output")[:1])
+    )
 
 
 def entries_of(user: User) -> QuerySet[LedgerEntry]:

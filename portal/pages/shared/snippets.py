@@ -36,7 +36,10 @@ class Section:
 def curl(base_url: str, token: str, model: str) -> str:
     """A curl command for a streamed chat request."""
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]})
-    return f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    return (
+        f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: "
+        f"application/json' \\\n  -d '{body}'"
+    )
 
 
 def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL) -> list[Snippet]:
@@ -71,7 +74,12 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
             "});\n"
             'for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");\n',
         ),
-        Snippet("env", _("Environment"), f"export OPENAI_BASE_URL={base}\nexport OPENAI_API_KEY={token}\n", note=_("Read by the official SDKs and by many tools.")),
+        Snippet(
+            "env",
+            _("Environment"),
+            f"export OPENAI_BASE_URL={base}\nexport OPENAI_API_KEY={token}\n",
+            note=_("Read by the official SDKs and by many tools."),
+        ),
         Snippet(
             "apps",
             _("Chat apps"),
@@ -82,22 +90,39 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
                 (_("API key"), token),
                 (_("Model"), model),
             ),
-            note=_("LobeChat, NextChat, Cherry Studio and the like ask for these. A full URL ending in /chat/completions works as well."),
+            note=_(
+                "LobeChat, NextChat, Cherry Studio and the like ask for these. A full URL ending in /chat/completions "
+                "works as well."
+            ),
         ),
     ]
 
 
-def sections(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = "") -> list[Section]:
+def sections(
+    request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = ""
+) -> list[Section]:
     """Snippets for single apps, by kind of app."""
     address: str = settings.CONFIG.origin(request)
     base = f"{address}/v1"
     serves_anthropic = any("/messages" in path for path in reference()["paths"])
     return [
-        Section(_("Chat apps"), [_geekai(address, token, model, image_model), _open_webui(base, token), _librechat(base, token, model)]),
-        Section(_("Editors"), [_cursor(base, token, model), _cline(base, token, model), _continue(base, token, model), _zed(base, model)]),
+        Section(
+            _("Chat apps"),
+            [_geekai(address, token, model, image_model), _open_webui(base, token), _librechat(base, token, model)],
+        ),
+        Section(
+            _("Editors"),
+            [_cursor(base, token, model), _cline(base, token, model), _continue(base, token, model), _zed(base, model)],
+        ),
         Section(
             _("Agents and automation"),
-            [_codex(base, token, model), _claude_code(address, token, model, serves_anthropic), _aider(base, token, model), _n8n(base, token), _langchain(base, token, model)],
+            [
+                _codex(base, token, model),
+                _claude_code(address, token, model, serves_anthropic),
+                _aider(base, token, model),
+                _n8n(base, token),
+                _langchain(base, token, model),
+            ],
         ),
         Section(_("SDKs and everything else"), snippets(request, token, model)),
     ]
@@ -115,14 +140,21 @@ def _geekai(address: str, token: str, model: str, image_model: str) -> Snippet:
         (_("Type, for voice calls"), "realtime"),
         (_("API URL"), address.replace("http", "ws", 1)),
     ]
-    note = _("One API KEY for each type; type the address without a slash at the end. GeekAI before 4.1.1 wants the whole address, ending in /v1/chat/completions.")
+    note = _(
+        "One API KEY for each type; type the address without a slash at the end. GeekAI before 4.1.1 wants the whole "
+        "address, ending in /v1/chat/completions."
+    )
     return Snippet("geekai", "GeekAI", rows=tuple(rows), note=note, where=_("Administration → API-KEY → Add"))
 
 
 def _open_webui(base: str, token: str) -> Snippet:
     text = f"OPENAI_API_BASE_URL={base}\nOPENAI_API_KEY={token}\n"
     return Snippet(
-        "open-webui", "Open WebUI", text, note=_("It lists the models of the token by itself."), where=_("Environment, or Admin Panel → Settings → Connections → OpenAI API → +")
+        "open-webui",
+        "Open WebUI",
+        text,
+        note=_("It lists the models of the token by itself."),
+        where=_("Environment, or Admin Panel → Settings → Connections → OpenAI API → +"),
     )
 
 
@@ -130,7 +162,8 @@ def _librechat(base: str, token: str, model: str) -> Snippet:
     text = (
         "endpoints:\n  custom:\n"
         f'    - name: "AIRelays"\n      apiKey: "{token}"\n      baseURL: "{base}"\n'
-        f'      models:\n        default: ["{model}"]\n        fetch: true\n      titleConvo: true\n      titleModel: "{model}"\n'
+        f'      models:\n        default: ["{model}"]\n        fetch: true\n      titleConvo: true\n      titleModel: '
+        f'"{model}"\n'
     )
     return Snippet("librechat", "LibreChat", text, where="librechat.yaml")
 
@@ -142,50 +175,91 @@ def _cursor(base: str, token: str, model: str) -> Snippet:
 
 
 def _cline(base: str, token: str, model: str) -> Snippet:
-    rows = (("API Provider", "OpenAI Compatible"), ("Base URL", base), ("OpenAI Compatible API Key", token), ("Model ID", model))
+    rows = (
+        ("API Provider", "OpenAI Compatible"),
+        ("Base URL", base),
+        ("OpenAI Compatible API Key", token),
+        ("Model ID", model),
+    )
     return Snippet("cline", "Cline", rows=rows, where=_("Cline's settings in the editor"))
 
 
 def _continue(base: str, token: str, model: str) -> Snippet:
     text = (
         "name: AIRelays\nversion: 1.0.0\nschema: v1\nmodels:\n"
-        f"  - name: {model}\n    provider: openai\n    model: {model}\n    apiBase: {base}\n    apiKey: {token}\n    roles: [chat, edit, apply]\n"
+        f"  - name: {model}\n    provider: openai\n    model: {model}\n    apiBase: {base}\n    apiKey: {token}\n    "
+        "roles: [chat, edit, apply]\n"
     )
     return Snippet("continue", "Continue", text, where="~/.continue/config.yaml")
 
 
 def _zed(base: str, model: str) -> Snippet:
-    settings = {"language_models": {"openai_compatible": {"AIRelays": {"api_url": base, "available_models": [{"name": model, "display_name": model, "max_tokens": 128000}]}}}}
-    note = _("Zed asks for the API key in the assistant's settings and keeps it in the keychain; it also reads the variable AIRELAYS_API_KEY.")
+    settings = {
+        "language_models": {
+            "openai_compatible": {
+                "AIRelays": {
+                    "api_url": base,
+                    "available_models": [{"name": model, "display_name": model, "max_tokens": 128000}],
+                }
+            }
+        }
+    }
+    note = _(
+        "Zed asks for the API key in the assistant's settings and keeps it in the keychain; it also reads the "
+        "variable AIRELAYS_API_KEY."
+    )
     return Snippet("zed", "Zed", json.dumps(settings, indent=2), note=note, where="settings.json")
 
 
 def _codex(base: str, token: str, model: str) -> Snippet:
     text = (
-        f'model = "{model}"\nmodel_provider = "airelays"\n\n[model_providers.airelays]\nname = "AIRelays"\nbase_url = "{base}"\n'
+        f'model = "{model}"\nmodel_provider = "airelays"\n\n[model_providers.airelays]\nname = "AIRelays"\nbase_url = '
+        f'"{base}"\n'
         f'env_key = "AIRELAYS_TOKEN"\nwire_api = "responses"\n\n# export AIRELAYS_TOKEN={token}\n'
     )
     return Snippet("codex", "Codex CLI", text, where="~/.codex/config.toml")
 
 
 def _claude_code(address: str, token: str, model: str, served: bool) -> Snippet:
-    text = f"export ANTHROPIC_BASE_URL={address}\nexport ANTHROPIC_AUTH_TOKEN={token}\nexport ANTHROPIC_MODEL={model}\nclaude\n"
-    note = "" if served else _("Claude Code speaks Anthropic's API only, which this version of the portal does not serve yet: these settings will work once /v1/messages is there.")
+    text = (
+        f"export ANTHROPIC_BASE_URL={address}\nexport ANTHROPIC_AUTH_TOKEN={token}\nexport "
+        f"ANTHROPIC_MODEL={model}\nclaude\n"
+    )
+    note = (
+        ""
+        if served
+        else _(
+            "Claude Code speaks Anthropic's API only, which this version of the portal does not serve yet: these "
+            "settings will work once /v1/messages is there."
+        )
+    )
     return Snippet("claude-code", "Claude Code", text, note=note, where=_("Environment"))
 
 
 def _aider(base: str, token: str, model: str) -> Snippet:
-    return Snippet("aider", "aider", f"export OPENAI_API_BASE={base}\nexport OPENAI_API_KEY={token}\naider --model openai/{model}\n", where=_("Environment"))
+    return Snippet(
+        "aider",
+        "aider",
+        f"export OPENAI_API_BASE={base}\nexport OPENAI_API_KEY={token}\naider --model openai/{model}\n",
+        where=_("Environment"),
+    )
 
 
 def _n8n(base: str, token: str) -> Snippet:
     rows = (("Credential", "OpenAI"), ("API Key", token), ("Base URL", base))
-    return Snippet("n8n", "n8n", rows=rows, note=_("Then use the nodes “OpenAI” or “OpenAI Chat Model” with this credential."), where="Credentials → Add credential")
+    return Snippet(
+        "n8n",
+        "n8n",
+        rows=rows,
+        note=_("Then use the nodes “OpenAI” or “OpenAI Chat Model” with this credential."),
+        where="Credentials → Add credential",
+    )
 
 
 def _langchain(base: str, token: str, model: str) -> Snippet:
     text = (
         "# pip install langchain-openai\nfrom langchain_openai import ChatOpenAI\n\n"
-        f'chat = ChatOpenAI(base_url="{base}", api_key="{token}", model="{model}", stream_usage=True)\nprint(chat.invoke("Hello!").content)\n'
+        f'chat = ChatOpenAI(base_url="{base}", api_key="{token}", model="{model}", '
+        'stream_usage=True)\nprint(chat.invoke("Hello!").content)\n'
     )
     return Snippet("langchain", "LangChain", text)

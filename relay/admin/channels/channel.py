@@ -29,7 +29,18 @@ from relay.models import ApiKey, Channel, ChannelEvent, Cooldown
 from relay.providers.vendors import VENDORS
 
 _MAX_TESTS = 10  # of one action
-_BEHAVIOUR = ("text_api", "parameters", "sends_done", "stream_usage", "retry_unanswered", "proxy_url", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
+_BEHAVIOUR = (
+    "text_api",
+    "parameters",
+    "sends_done",
+    "stream_usage",
+    "retry_unanswered",
+    "proxy_url",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "total_timeout",
+)
 
 
 @admin.register(Channel)
@@ -44,13 +55,46 @@ class ChannelAdmin(BaseAdmin):
     list_filter = ("enabled", "provider", TagFilter)
     search_fields = ("name", "base_url", "notes", "tags")
     autocomplete_fields = ("groups",)
-    readonly_fields = ("out_of_service", "tested_at", "test_ok", "test_latency_ms", "test_first_token_ms", "test_message", "listed_at")
+    readonly_fields = (
+        "out_of_service",
+        "tested_at",
+        "test_ok",
+        "test_latency_ms",
+        "test_first_token_ms",
+        "test_message",
+        "listed_at",
+    )
     actions = ("enable", "disable", "test_selected", "tag_selected")
-    actions_detail: Any = ("test_channel", "choose_models", {"title": _("More"), "icon": "more_horiz", "items": ["explain", "state_history", "put_keys_back", "copy"]})
+    actions_detail: Any = (
+        "test_channel",
+        "choose_models",
+        {"title": _("More"), "icon": "more_horiz", "items": ["explain", "state_history", "put_keys_back", "copy"]},
+    )
     fieldsets = (
-        (None, {"fields": ("name", "provider", "base_url", "enabled", ("priority", "weight"), ("pool", "key_strategy"), "tags", "new_keys", "new_models")}),
+        (
+            None,
+            {
+                "fields": (
+                    "name",
+                    "provider",
+                    "base_url",
+                    "enabled",
+                    ("priority", "weight"),
+                    ("pool", "key_strategy"),
+                    "tags",
+                    "new_keys",
+                    "new_models",
+                )
+            },
+        ),
         (_("Who may use it"), {"fields": ("groups",), "classes": ("tab",)}),
-        (_("Cost and limits"), {"fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
+        (
+            _("Cost and limits"),
+            {
+                "fields": ("cost_multiplier", "disconnect_policy", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]),
+                "classes": ("tab",),
+            },
+        ),
         (
             _("Behaviour"),
             {
@@ -72,7 +116,15 @@ class ChannelAdmin(BaseAdmin):
         (
             _("Notes and tests"),
             {
-                "fields": ("notes", ("test_model", "test_every"), "tested_at", "test_ok", ("test_latency_ms", "test_first_token_ms"), "test_message", "listed_at"),
+                "fields": (
+                    "notes",
+                    ("test_model", "test_every"),
+                    "tested_at",
+                    "test_ok",
+                    ("test_latency_ms", "test_first_token_ms"),
+                    "test_message",
+                    "listed_at",
+                ),
                 "classes": ("tab",),
             },
         ),
@@ -90,7 +142,11 @@ class ChannelAdmin(BaseAdmin):
         said = []
         for key in channel.keys.exclude(auto_disabled=""):
             since = format_time(key.auto_disabled_at) if key.auto_disabled_at else "—"
-            line = _("%(key)s, since %(since)s: %(why)s") % {"key": key, "since": since, "why": key.auto_disabled_reason}
+            line = _("%(key)s, since %(since)s: %(why)s") % {
+                "key": key,
+                "since": since,
+                "why": key.auto_disabled_reason,
+            }
             again = _("tested again %(when)s") % {"when": format_time(key.next_test_at)} if key.next_test_at else ""
             said.append(f"{line} · {again}" if again else line)
         return "\n".join(said)
@@ -110,8 +166,16 @@ class ChannelAdmin(BaseAdmin):
     def named(self, channel: Channel) -> str:
         """The name, with the vendor unless it is the same, and the tags."""
         provider = str(_(channel.vendor.label)) if channel.provider in VENDORS else channel.provider
-        under = [text for text in (provider if provider != channel.name else "", *(f"#{tag}" for tag in channel.tags.split())) if text]
-        return format_html('{}<span class="ar-under">{}</span>', channel.name, " · ".join(under)) if under else channel.name
+        under = [
+            text
+            for text in (provider if provider != channel.name else "", *(f"#{tag}" for tag in channel.tags.split()))
+            if text
+        ]
+        return (
+            format_html('{}<span class="ar-under">{}</span>', channel.name, " · ".join(under))
+            if under
+            else channel.name
+        )
 
     @display(description=_("state"))
     def state(self, channel: Any) -> str:
@@ -119,7 +183,13 @@ class ChannelAdmin(BaseAdmin):
         found: channel_status.ChannelStatus | None = getattr(channel, "current_status", None)
         if found is None:
             return "—"
-        return format_html('<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>', found.id, found.state, found.text, found.word)
+        return format_html(
+            '<span data-channel="{}"><span class="ar-state {}" title="{}">{}</span></span>',
+            found.id,
+            found.state,
+            found.text,
+            found.word,
+        )
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Read the status of all channels of a page at once."""
@@ -154,7 +224,9 @@ class ChannelAdmin(BaseAdmin):
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
-    def save_related(self, request: HttpRequest, form: forms.ModelForm[Channel], formsets: Sequence[Any], change: bool) -> None:
+    def save_related(
+        self, request: HttpRequest, form: forms.ModelForm[Channel], formsets: Sequence[Any], change: bool
+    ) -> None:
         super().save_related(request, form, formsets, change)
         channel = form.instance
         for secret in form.cleaned_data.get("new_keys") or ():
@@ -178,13 +250,22 @@ class ChannelAdmin(BaseAdmin):
         for channel in channels:
             ChannelEvent.write(channel.pk, "enabled" if enabled else "disabled", "", request.user)
         said = _("%(n)d channel(s) enabled: %(names)s.") if enabled else _("%(n)d channel(s) disabled: %(names)s.")
-        self.message_user(request, said % {"n": len(channels), "names": ", ".join(map(str, channels)) or _("none needed it")}, messages.SUCCESS)
+        self.message_user(
+            request,
+            said % {"n": len(channels), "names": ", ".join(map(str, channels)) or _("none needed it")},
+            messages.SUCCESS,
+        )
 
     @admin.action(description=_("Test with a real request"), permissions=["change"])
     def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
         channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _MAX_TESTS + 1])
         if len(channels) > _MAX_TESTS:
-            self.message_user(request, _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.") % {"TESTS_AT_ONCE": _MAX_TESTS}, messages.WARNING)
+            self.message_user(
+                request,
+                _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.")
+                % {"TESTS_AT_ONCE": _MAX_TESTS},
+                messages.WARNING,
+            )
             return
         for channel in channels:
             show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
@@ -195,16 +276,31 @@ class ChannelAdmin(BaseAdmin):
         chosen = list(rows)
         words = request.POST.get("tags", "").split()
         if not request.POST.get("confirmed"):
-            context = {**self.admin_site.each_context(request), "title": _("Tag channels"), "opts": self.model._meta, "rows": chosen}
+            context = {
+                **self.admin_site.each_context(request),
+                "title": _("Tag channels"),
+                "opts": self.model._meta,
+                "rows": chosen,
+            }
             return render(request, "admin/relay/channel/tag.html", context)
         for channel in chosen:
             before = channel.tags.split()
-            after = [word for word in dict.fromkeys([*before, *(word for word in words if not word.startswith("-"))]) if f"-{word}" not in words]
+            after = [
+                word
+                for word in dict.fromkeys([*before, *(word for word in words if not word.startswith("-"))])
+                if f"-{word}" not in words
+            ]
             if after != before:
                 channel.tags = " ".join(after)[:200]
                 with transaction.atomic():
                     channel.save()
-                    AuditEvent.write("channel.tag", request.user, channel, request_ip(request), changes={"tags": [" ".join(before), channel.tags]})
+                    AuditEvent.write(
+                        "channel.tag",
+                        request.user,
+                        channel,
+                        request_ip(request),
+                        changes={"tags": [" ".join(before), channel.tags]},
+                    )
         self.message_user(request, _("%(n)d channel(s) tagged.") % {"n": len(chosen)}, messages.SUCCESS)
         return None
 
@@ -219,10 +315,15 @@ class ChannelAdmin(BaseAdmin):
             said = {"model": model, "keys": keys}
             text = _("There is no model to test with yet. Fetch the models first, or type one under “Test”.")
             if model and keys > 1:
-                text = _("One real chat request to the model “%(model)s” is sent with each of its %(keys)d keys. It costs a few tokens.")
+                text = _(
+                    "One real chat request to the model “%(model)s” is sent with each of its %(keys)d keys. It costs "
+                    "a few tokens."
+                )
             elif model:
                 text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
-            return self.confirm(request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now"))
+            return self.confirm(
+                request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now")
+            )
         show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
         return redirect("admin:relay_channel_change", channel.pk)
 
@@ -231,18 +332,32 @@ class ChannelAdmin(BaseAdmin):
         """Show the upstream's model list, and add the models that are ticked."""
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method == "POST":
-            names = [name for name in request.POST.getlist("name") if name and len(name) <= 120 and not any(character.isspace() for character in name)]
+            names = [
+                name
+                for name in request.POST.getlist("name")
+                if name and len(name) <= 120 and not any(character.isspace() for character in name)
+            ]
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=names[:200])
-            self.message_user(request, _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel}, messages.SUCCESS)
+            self.message_user(
+                request,
+                _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel},
+                messages.SUCCESS,
+            )
             return redirect("admin:relay_channel_change", channel.pk)
         try:
             listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
         except Undecryptable:
-            self.message_user(request, _("The key cannot be decrypted with the configured encryption keys. Enter it again."), messages.ERROR)
+            self.message_user(
+                request,
+                _("The key cannot be decrypted with the configured encryption keys. Enter it again."),
+                messages.ERROR,
+            )
             return redirect("admin:relay_channel_change", channel.pk)
-        have = set(channel.served.values_list("upstream_name", flat=True)) | set(channel.served.values_list("model__name", flat=True))
+        have = set(channel.served.values_list("upstream_name", flat=True)) | set(
+            channel.served.values_list("model__name", flat=True)
+        )
         context = {
             **self.admin_site.each_context(request),
             "title": _("Models of “%(channel)s”") % {"channel": channel},
@@ -260,15 +375,26 @@ class ChannelAdmin(BaseAdmin):
         out = list(channel.keys.exclude(auto_disabled=""))
         if request.method != "POST":
             names = ", ".join(map(str, out))
-            text = _("%(n)s key(s) of this channel were taken out of service: %(names)s. They are put back without a test; one that still fails is taken out again.") % {
+            text = _(
+                "%(n)s key(s) of this channel were taken out of service: %(names)s. They are put back without a test; "
+                "one that still fails is taken out again."
+            ) % {
                 "n": len(out),
                 "names": names,
             }
             return self.confirm(
-                request, channel, _("Put keys of “%(channel)s” back") % {"channel": channel}, text if out else _("No key of this channel is out of service."), _("Put them back")
+                request,
+                channel,
+                _("Put keys of “%(channel)s” back") % {"channel": channel},
+                text if out else _("No key of this channel is out of service."),
+                _("Put them back"),
             )
         count = sum(put_back(key, request.user, request_ip(request)) for key in out)
-        self.message_user(request, _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel}, messages.SUCCESS)
+        self.message_user(
+            request,
+            _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel},
+            messages.SUCCESS,
+        )
         return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
@@ -290,7 +416,9 @@ class ChannelAdmin(BaseAdmin):
             "object": channel,
             "status": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None),
             "events": ChannelEvent.objects.filter(channel=channel)[:200],
-            "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related("model", "api_key"),
+            "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related(
+                "model", "api_key"
+            ),
         }
         return render(request, "admin/relay/channel/history.html", context)
 
@@ -301,14 +429,23 @@ class ChannelAdmin(BaseAdmin):
     def copy(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         channel = get_object_or_404(Channel, pk=object_id)
         if request.method != "POST":
-            text = _("A new channel with the same settings and models is made, disabled and without keys: paste them, then enable it.")
+            text = _(
+                "A new channel with the same settings and models is made, disabled and without keys: paste them, then "
+                "enable it."
+            )
             return self.confirm(request, channel, _("Copy “%(name)s”") % {"name": channel}, text, _("Copy"))
         made = copy_channel(channel)
         AuditEvent.write("channel.copy", request.user, made, request_ip(request), of=channel.name)
-        self.message_user(request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS)
+        self.message_user(
+            request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS
+        )
         return redirect("admin:relay_channel_change", made.pk)
 
 
 def show_result(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
     """Show the outcome of a test as a message."""
-    page.message_user(request, _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message}, messages.SUCCESS if result.ok else messages.ERROR)
+    page.message_user(
+        request,
+        _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message},
+        messages.SUCCESS if result.ok else messages.ERROR,
+    )

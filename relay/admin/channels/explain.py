@@ -44,7 +44,12 @@ def explain_view(request: HttpRequest) -> HttpResponse:
         "found": found,
         "users": User.objects.order_by("username").values_list("username", flat=True)[:_MAX_CHOICES],
         "models": Model.objects.order_by("name").values_list("name", flat=True)[:_MAX_CHOICES],
-        "tokens": [(str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})") for token in Token.objects.filter(user=chosen)[:_MAX_CHOICES]] if chosen else [],
+        "tokens": [
+            (str(token.pk), f"{token} ({token.hint}, {_(STATES[token.state()])})")
+            for token in Token.objects.filter(user=chosen)[:_MAX_CHOICES]
+        ]
+        if chosen
+        else [],
     }
     return render(request, "admin/relay/explain.html", context)
 
@@ -57,7 +62,9 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
         except ValueError:
             return JsonResponse({"error": _("The body is not valid JSON.")}, status=400)
         if not isinstance(body, dict):
-            return JsonResponse({"error": _("Send an object with “user”, “model” and, if you like, “token”.")}, status=400)
+            return JsonResponse(
+                {"error": _("Send an object with “user”, “model” and, if you like, “token”.")}, status=400
+            )
         asked = {name: str(body.get(name) or "").strip() for name in ("user", "token", "model")}
     else:
         asked = {name: request.POST.get(name, "").strip() for name in ("user", "token", "model")}
@@ -74,8 +81,14 @@ def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
         return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})
     token = None
     if asked["token"]:
-        token = Token.objects.filter(user=user, pk=int(asked["token"])).first() if asked["token"].isdecimal() and len(asked["token"]) < 19 else None
+        token = (
+            Token.objects.filter(user=user, pk=int(asked["token"])).first()
+            if asked["token"].isdecimal() and len(asked["token"]) < 19
+            else None
+        )
         if token is None:
-            return None, str(_("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]})
+            return None, str(
+                _("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]}
+            )
     serving = current()
     return explain_route(user, token, asked["model"], serving.health.live if serving is not None else None), ""

@@ -47,19 +47,56 @@ class Step:
 
 
 STEPS: Final = (
-    Step("channel", gettext_lazy("Channel"), gettext_lazy("A channel is a configured way to an upstream: whose API it is, and where."), ("relay.add_channel",)),
-    Step("keys", gettext_lazy("API keys"), gettext_lazy("What the upstream knows you by. Keys are stored encrypted and never shown again."), ("relay.add_apikey",)),
-    Step("models", gettext_lazy("Models"), gettext_lazy("Which of the upstream's models this channel shall serve."), ("relay.add_model", "relay.add_channelmodel")),
-    Step("test", gettext_lazy("Test"), gettext_lazy("One real request with every key says whether it all works."), ("relay.change_channel",)),
-    Step("open", gettext_lazy("Open models"), gettext_lazy("Open models are for everybody; the others need a permission, by user or group."), ("relay.change_model",)),
+    Step(
+        "channel",
+        gettext_lazy("Channel"),
+        gettext_lazy("A channel is a configured way to an upstream: whose API it is, and where."),
+        ("relay.add_channel",),
+    ),
+    Step(
+        "keys",
+        gettext_lazy("API keys"),
+        gettext_lazy("What the upstream knows you by. Keys are stored encrypted and never shown again."),
+        ("relay.add_apikey",),
+    ),
+    Step(
+        "models",
+        gettext_lazy("Models"),
+        gettext_lazy("Which of the upstream's models this channel shall serve."),
+        ("relay.add_model", "relay.add_channelmodel"),
+    ),
+    Step(
+        "test",
+        gettext_lazy("Test"),
+        gettext_lazy("One real request with every key says whether it all works."),
+        ("relay.change_channel",),
+    ),
+    Step(
+        "open",
+        gettext_lazy("Open models"),
+        gettext_lazy("Open models are for everybody; the others need a permission, by user or group."),
+        ("relay.change_model",),
+    ),
     Step(
         "prices",
         gettext_lazy("Prices"),
-        gettext_lazy("A model without a price is refused, so that nothing is given away by mistake. Zero is a price, too."),
+        gettext_lazy(
+            "A model without a price is refused, so that nothing is given away by mistake. Zero is a price, too."
+        ),
         ("relay.add_modelprice",),
     ),
-    Step("user", gettext_lazy("User"), gettext_lazy("Somebody who signs in, owns tokens and has a balance."), ("accounts.add_user",)),
-    Step("token", gettext_lazy("Token"), gettext_lazy("What an app presents instead of an OpenAI key."), ("relay.add_token",)),
+    Step(
+        "user",
+        gettext_lazy("User"),
+        gettext_lazy("Somebody who signs in, owns tokens and has a balance."),
+        ("accounts.add_user",),
+    ),
+    Step(
+        "token",
+        gettext_lazy("Token"),
+        gettext_lazy("What an app presents instead of an OpenAI key."),
+        ("relay.add_token",),
+    ),
 )
 _BY_KEY: Final = {step.key: step for step in STEPS}
 
@@ -82,9 +119,19 @@ class SetupUserForm(forms.Form):
 
     username = forms.CharField(max_length=150, label=gettext_lazy("User name"))
     email = forms.EmailField(required=False, label=gettext_lazy("E-mail"))
-    password = forms.CharField(min_length=8, label=gettext_lazy("Password"), widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False)
+    password = forms.CharField(
+        min_length=8,
+        label=gettext_lazy("Password"),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        strip=False,
+    )
     balance: forms.DecimalField = forms.DecimalField(
-        required=False, min_value=0, max_digits=18, decimal_places=6, label=gettext_lazy("Balance in USD"), help_text=gettext_lazy("Empty: unlimited, and the portal pays.")
+        required=False,
+        min_value=0,
+        max_digits=18,
+        decimal_places=6,
+        label=gettext_lazy("Balance in USD"),
+        help_text=gettext_lazy("Empty: unlimited, and the portal pays."),
     )
 
     def clean_username(self) -> str:
@@ -131,7 +178,10 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
     channel = current_channel(request)
     done = step_progress(channel)
     if not step:
-        return redirect("admin-setup-step", next((one.key for one in STEPS if not done[one.key] and _may(request, one)), STEPS[-1].key))
+        return redirect(
+            "admin-setup-step",
+            next((one.key for one in STEPS if not done[one.key] and _may(request, one)), STEPS[-1].key),
+        )
     if step not in _BY_KEY:
         raise Http404
     here = _BY_KEY[step]
@@ -204,13 +254,25 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
                 if secrets:
                     messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
                 return _next_step("keys", channel)
-    return {"wrong": wrong, "stored_keys": [key.hint for key in channel.keys.all()], "needs_key": channel.vendor.needs_key}
+    return {
+        "wrong": wrong,
+        "stored_keys": [key.hint for key in channel.keys.all()],
+        "needs_key": channel.vendor.needs_key,
+    }
 
 
 def _models_step(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
         names = [*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()]
-        clean = list(dict.fromkeys(name.strip() for name in names if name.strip() and len(name.strip()) <= 120 and not any(character.isspace() for character in name.strip())))
+        clean = list(
+            dict.fromkeys(
+                name.strip()
+                for name in names
+                if name.strip()
+                and len(name.strip()) <= 120
+                and not any(character.isspace() for character in name.strip())
+            )
+        )
         if clean or channel.served.exists():
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in clean])
@@ -248,7 +310,9 @@ def _open_step(request: HttpRequest, channel: Channel) -> Any:
                 model.is_open = is_open
                 with transaction.atomic():
                     model.save()
-                    AuditEvent.write("model.open" if is_open else "model.close", request.user, model, request_ip(request))
+                    AuditEvent.write(
+                        "model.open" if is_open else "model.close", request.user, model, request_ip(request)
+                    )
         return _next_step("open", channel)
     return {"models": models}
 
@@ -270,14 +334,20 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
                 continue
             with transaction.atomic():
                 price.save()
-                AuditEvent.write("modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out))
+                AuditEvent.write(
+                    "modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out)
+                )
         if not wrong:
             return _next_step("prices", channel)
     found, _unknown = price_import.propose_changes(models)
     listed = {proposal.model.pk: proposal.new[0].classes for proposal in found if proposal.new}
     rows = []
     for model in models:
-        now = model.prices.filter(purpose="sale", channel=None, valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from").first()
+        now = (
+            model.prices.filter(purpose="sale", channel=None, valid_from__lte=clock.now(), above_tokens=0)
+            .order_by("-valid_from")
+            .first()
+        )
         classes = listed.get(model.pk, {}) if now is None else {}
         rows.append((model, now, classes.get("input", ""), classes.get("output", ""), wrong.get(model.pk, "")))
     return {"rows": rows}
@@ -306,9 +376,18 @@ def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
     chosen = request.POST.get("user") or request.GET.get("user", "")
     user = people.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else people.first()
     secret = ""
-    model = Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first() if channel else None
+    model = (
+        Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first()
+        if channel
+        else None
+    )
     if request.method == "POST" and user is not None:
-        _made, secret = lifecycle.create_token(user, request.POST.get("name", "").strip()[:60] or _("First token"), actor=request.user, ip=request_ip(request))
+        _made, secret = lifecycle.create_token(
+            user,
+            request.POST.get("name", "").strip()[:60] or _("First token"),
+            actor=request.user,
+            ip=request_ip(request),
+        )
     return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else MODEL}
 
 

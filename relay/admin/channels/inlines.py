@@ -25,7 +25,18 @@ class ApiKeyInline(TabularInline):
     last_uses: dict[Any, Any]
     model = ApiKey
     form = ApiKeyForm
-    fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label", *LIMIT_FIELDS)
+    fields = (
+        "hint",
+        "label",
+        "secret",
+        "enabled",
+        "weight",
+        "state",
+        "cooldown",
+        "last_use",
+        "balance_label",
+        *LIMIT_FIELDS,
+    )
     readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
     extra = 0
     tab = True
@@ -49,7 +60,13 @@ class ApiKeyInline(TabularInline):
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         """Read the last uses of all keys at once. An inline lives as long as its request, so it can store them."""
-        recent = UsageRecord.objects.filter(channel=obj).order_by("-started_at").values_list("api_key_id", "started_at")[:_RECENT] if obj is not None else ()
+        recent = (
+            UsageRecord.objects.filter(channel=obj)
+            .order_by("-started_at")
+            .values_list("api_key_id", "started_at")[:_RECENT]
+            if obj is not None
+            else ()
+        )
         self.last_uses = dict(reversed(list(recent)))
         return super().get_formset(request, obj, **kwargs)
 
@@ -80,7 +97,9 @@ class TagFilter(admin.SimpleListFilter):
     parameter_name = "tag"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        words = {word for tags in Channel.objects.exclude(tags="").values_list("tags", flat=True) for word in tags.split()}
+        words = {
+            word for tags in Channel.objects.exclude(tags="").values_list("tags", flat=True) for word in tags.split()
+        }
         return [(word, word) for word in sorted(words)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Channel]) -> QuerySet[Channel]:

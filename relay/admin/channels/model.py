@@ -58,9 +58,13 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         if self.value() == "unpriced":
-            return queryset.filter(enabled=True).exclude(pk__in=ModelPrice.objects.filter(valid_from__lte=clock.now()).values("model"))
+            return queryset.filter(enabled=True).exclude(
+                pk__in=ModelPrice.objects.filter(valid_from__lte=clock.now()).values("model")
+            )
         if self.value() == "unserved":
-            return queryset.filter(enabled=True).exclude(pk__in=ChannelModel.objects.filter(enabled=True, channel__enabled=True).values("model"))
+            return queryset.filter(enabled=True).exclude(
+                pk__in=ChannelModel.objects.filter(enabled=True, channel__enabled=True).values("model")
+            )
         if self.value() == "unused":
             return queryset.filter(enabled=True, is_open=False).exclude(pk__in=ModelPermission.objects.values("model"))
         return queryset
@@ -72,7 +76,10 @@ class GptForm(forms.Form):
     link = forms.CharField(
         max_length=300,
         label=_("Link to the GPT"),
-        help_text=_("Such as https://chatgpt.com/g/g-2fkFE8rbu-dall-e, copied from the browser, or its id alone. Nothing is fetched from there."),
+        help_text=_(
+            "Such as https://chatgpt.com/g/g-2fkFE8rbu-dall-e, copied from the browser, or its id alone. Nothing is "
+            "fetched from there."
+        ),
     )
     name = forms.CharField(max_length=120, required=False, label=_("Name"), help_text=_("As users see it."))
     channels: forms.ModelMultipleChoiceField[Channel] = forms.ModelMultipleChoiceField(
@@ -94,7 +101,9 @@ class GptForm(forms.Form):
     def clean_link(self) -> str:
         found = gpt_id(self.cleaned_data["link"])
         if found is None:
-            raise forms.ValidationError(_("This is no link to a GPT. Open the GPT in ChatGPT and copy the address: it contains /g/g-…"))
+            raise forms.ValidationError(
+                _("This is no link to a GPT. Open the GPT in ChatGPT and copy the address: it contains /g/g-…")
+            )
         return found
 
 
@@ -104,7 +113,17 @@ class ModelAdmin(BaseAdmin):
 
     form = ModelForm
     inlines = (ServedByInline, PermissionInline)
-    list_display = ("name", "copy_name", "is_open", "enabled", "state", "price", "channel_names", "permission_count", "window")
+    list_display = (
+        "name",
+        "copy_name",
+        "is_open",
+        "enabled",
+        "state",
+        "price",
+        "channel_names",
+        "permission_count",
+        "window",
+    )
     list_editable = ("is_open", "enabled")
     list_filter = ("is_open", "enabled", StateFilter, "channels")
     search_fields = ("name", "display_name")
@@ -114,14 +133,19 @@ class ModelAdmin(BaseAdmin):
     fieldsets = (
         (None, {"fields": ("name", "is_open", "enabled", "display_name", "description")}),
         (_("Routing"), {"fields": ("strategy", "sticky"), "classes": ("tab",)}),
-        (_("Shown in /v1/models"), {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)}),
+        (
+            _("Shown in /v1/models"),
+            {"fields": ("owned_by", ("context_window", "max_output_tokens"), "abilities"), "classes": ("tab",)},
+        ),
         (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         rows: QuerySet[Model] = super().get_queryset(request)
         serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
-        now = ModelPrice.objects.filter(model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0).order_by("-valid_from")
+        now = ModelPrice.objects.filter(
+            model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0
+        ).order_by("-valid_from")
         return rows.prefetch_related("served_by__channel").annotate(
             serving=Count("served_by", filter=serving, distinct=True),
             granted=Count("permissions", distinct=True),
@@ -139,7 +163,16 @@ class ModelAdmin(BaseAdmin):
             return str(_("none"))
         return f"{money.show(money.nano(model.price_input))} / {money.show(money.nano(model.price_output))}"
 
-    @display(description=_("state"), label={"usable": "success", "no channel": "danger", "no price": "danger", "nobody may use it": "warning", "disabled": ""})
+    @display(
+        description=_("state"),
+        label={
+            "usable": "success",
+            "no channel": "danger",
+            "no price": "danger",
+            "nobody may use it": "warning",
+            "disabled": "",
+        },
+    )
     def state(self, model: Any) -> tuple[str, Any]:
         if not model.enabled:
             return "disabled", _("disabled")
@@ -147,7 +180,9 @@ class ModelAdmin(BaseAdmin):
             return "no channel", _("no channel")
         if model.price_input is None and settings.CONFIG.unpriced == "refuse":
             return "no price", _("no price")
-        return ("usable", _("usable")) if model.is_open or model.granted else ("nobody may use it", _("nobody may use it"))
+        return (
+            ("usable", _("usable")) if model.is_open or model.granted else ("nobody may use it", _("nobody may use it"))
+        )
 
     @display(description=_("channels"), ordering="serving")
     def channel_names(self, model: Any) -> str:
@@ -156,7 +191,13 @@ class ModelAdmin(BaseAdmin):
 
     @display(description=_("copy"))
     def copy_name(self, model: Model) -> str:
-        return format_html('<button type="button" class="ar-link" data-copy-text="{}" aria-label="{} {}">{}</button>', model.name, _("Copy"), model.name, _("Copy"))
+        return format_html(
+            '<button type="button" class="ar-link" data-copy-text="{}" aria-label="{} {}">{}</button>',
+            model.name,
+            _("Copy"),
+            model.name,
+            _("Copy"),
+        )
 
     def has_gpt_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
@@ -171,7 +212,11 @@ class ModelAdmin(BaseAdmin):
             AuditEvent.write("model.add-gpt", request.user, model, request_ip(request), made=made)
             said = _("“%(name)s” is there.") if made else _("“%(name)s” was there already; the channels serve it.")
             self.message_user(request, said % {"name": model.name}, messages.SUCCESS)
-            return redirect("admin:relay_model_change", model.pk) if "another" not in request.POST else redirect("admin:relay_model_add_gpt")
+            return (
+                redirect("admin:relay_model_change", model.pk)
+                if "another" not in request.POST
+                else redirect("admin:relay_model_add_gpt")
+            )
         context = {
             **self.admin_site.each_context(request),
             "title": _("Add GPTs"),
@@ -191,7 +236,9 @@ class ModelAdmin(BaseAdmin):
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests for a model."""
         model = get_object_or_404(Model, pk=object_id)
-        return redirect(f"{reverse('admin-explain')}?{urlencode({'user': request.user.get_username(), 'model': model.name})}")
+        return redirect(
+            f"{reverse('admin-explain')}?{urlencode({'user': request.user.get_username(), 'model': model.name})}"
+        )
 
     @display(description=_("permissions"), ordering="granted")
     def permission_count(self, model: Any) -> str:
@@ -214,10 +261,21 @@ class ModelAdmin(BaseAdmin):
         found, unknown = price_import.propose_changes(chosen)
         if request.POST.get("confirmed"):
             ticked = set(request.POST.getlist("model"))
-            count = price_import.apply_proposals([proposal for proposal in found if str(proposal.model.pk) in ticked], actor=request.user, ip=request_ip(request))
+            count = price_import.apply_proposals(
+                [proposal for proposal in found if str(proposal.model.pk) in ticked],
+                actor=request.user,
+                ip=request_ip(request),
+            )
             self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
             return None
-        context = {**self.admin_site.each_context(request), "title": _("List prices"), "opts": self.model._meta, "proposals": found, "unknown": unknown, "chosen": chosen}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("List prices"),
+            "opts": self.model._meta,
+            "proposals": found,
+            "unknown": unknown,
+            "chosen": chosen,
+        }
         return render(request, "admin/relay/model/prices.html", context)
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:

@@ -95,12 +95,20 @@ class CooldownAdmin(ReadOnlyAdmin):
 
     @display(description=_("tried again"), ordering="until")
     def returns(self, row: Cooldown) -> str:
-        return str(_("with the next request")) if row.until <= clock.now() else f"{format_time(row.until)} {timezone.localtime(row.until):%Z}"
+        return (
+            str(_("with the next request"))
+            if row.until <= clock.now()
+            else f"{format_time(row.until)} {timezone.localtime(row.until):%Z}"
+        )
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:
         count = cooldowns.end_cooldowns(list(rows.select_related("channel")), request.user, request_ip(request))
-        self.message_user(request, _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count}, messages.SUCCESS)
+        self.message_user(
+            request,
+            _("%(count)s circuit(s) closed: the next request may use them again, on every worker.") % {"count": count},
+            messages.SUCCESS,
+        )
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         return bool(getattr(request.user, "has_perm", lambda _: False)("relay.change_channel"))

@@ -44,7 +44,14 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
     @display(description=_("account"), ordering="kind")
     def account(self, row: LedgerAccount) -> str:
-        return str(_("%(period)s budget, from %(day)s") % {"period": _(PERIOD_WORDS[row.period]), "day": _day(row.first_day)}) if row.kind == "budget" else row.get_kind_display()
+        return (
+            str(
+                _("%(period)s budget, from %(day)s")
+                % {"period": _(PERIOD_WORDS[row.period]), "day": _day(row.first_day)}
+            )
+            if row.kind == "budget"
+            else row.get_kind_display()
+        )
 
     @display(description=_("granted or limit"), ordering="granted")
     def limit(self, row: LedgerAccount) -> str:
@@ -114,7 +121,13 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     def receipt(self, row: LedgerEntry) -> str:
         if not row.request_id:
             return "—"
-        return format_html('<a href="{}?q={}" title="{}">…{}</a>', reverse("admin:relay_usagerecord_changelist"), row.request_id, row.request_id, row.request_id[-6:])
+        return format_html(
+            '<a href="{}?q={}" title="{}">…{}</a>',
+            reverse("admin:relay_usagerecord_changelist"),
+            row.request_id,
+            row.request_id,
+            row.request_id[-6:],
+        )
 
     @display(description=_("from → to"))
     def way(self, row: LedgerEntry) -> str:

@@ -34,13 +34,25 @@ class ModelPriceAdmin(BaseAdmin):
     ordering = ("model__name", "-valid_from", "above_tokens")
     fieldsets = (
         (None, {"fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens")}),
-        (_("USD per 1M tokens"), {"fields": (("input", "output"), ("cached_input", "cache_write"), ("reasoning", "image_input"), ("audio_input", "audio_output"))}),
+        (
+            _("USD per 1M tokens"),
+            {
+                "fields": (
+                    ("input", "output"),
+                    ("cached_input", "cache_write"),
+                    ("reasoning", "image_input"),
+                    ("audio_input", "audio_output"),
+                )
+            },
+        ),
         (_("USD per unit"), {"fields": (UNIT_CLASSES[:2], UNIT_CLASSES[2:])}),
         (None, {"fields": ("source",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelPrice]:
-        newest = ModelPrice.objects.filter(model=OuterRef("model"), purpose=OuterRef("purpose"), valid_from__lte=clock.now(), channel__isnull=True).order_by("-valid_from")
+        newest = ModelPrice.objects.filter(
+            model=OuterRef("model"), purpose=OuterRef("purpose"), valid_from__lte=clock.now(), channel__isnull=True
+        ).order_by("-valid_from")
         rows: QuerySet[ModelPrice] = super().get_queryset(request)
         return rows.annotate(newest=Subquery(newest.values("valid_from")[:1]))
 
@@ -58,13 +70,25 @@ class ModelPriceAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelPrice, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        AuditEvent.write("price.change" if change else "price.create", request.user, obj, request_ip(request), input=str(obj.input), output=str(obj.output))
+        AuditEvent.write(
+            "price.change" if change else "price.create",
+            request.user,
+            obj,
+            request_ip(request),
+            input=str(obj.input),
+            output=str(obj.output),
+        )
 
     @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Open the form of a new price, filled with the values of this one."""
         row = get_object_or_404(ModelPrice, pk=object_id)
-        values = {"model": row.model_id, "purpose": row.purpose, "above_tokens": row.above_tokens, **({"channel": row.channel_id} if row.channel_id else {})}
+        values = {
+            "model": row.model_id,
+            "purpose": row.purpose,
+            "above_tokens": row.above_tokens,
+            **({"channel": row.channel_id} if row.channel_id else {}),
+        }
         for name in (*TOKEN_CLASSES, *UNIT_CLASSES):
             if (value := getattr(row, name)) is not None:
                 values[name] = format(value.normalize(), "f")
@@ -75,7 +99,9 @@ class ModelPriceAdmin(BaseAdmin):
         kind = _("price") if row.purpose == "sale" else _("upstream cost")
         if not row.above_tokens:
             return str(kind)
-        return format_html('{}<span class="ar-under">{}</span>', kind, _("prompts above %(n)s tokens") % {"n": f"{row.above_tokens:,}"})
+        return format_html(
+            '{}<span class="ar-under">{}</span>', kind, _("prompts above %(n)s tokens") % {"n": f"{row.above_tokens:,}"}
+        )
 
     @display(description=_("valid from"), ordering="valid_from")
     def since(self, row: ModelPrice) -> str:

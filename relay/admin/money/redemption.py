@@ -59,10 +59,21 @@ class RedemptionBatchAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **({"form": RedemptionBatchForm} if obj is None else {}), **kwargs)
+        return super().get_form(
+            request, obj, change, **({"form": RedemptionBatchForm} if obj is None else {}), **kwargs
+        )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return ((None, {"fields": ("name", ("usd", "count"), "expires_at") if obj is None else ("name", "amount_usd", "count", "expires_at", "created_at", "created_by")}),)
+        return (
+            (
+                None,
+                {
+                    "fields": ("name", ("usd", "count"), "expires_at")
+                    if obj is None
+                    else ("name", "amount_usd", "count", "expires_at", "created_at", "created_by")
+                },
+            ),
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return () if obj is None else ("amount_usd", "count", "created_at", "created_by")
@@ -91,11 +102,24 @@ class RedemptionBatchAdmin(BaseAdmin):
             super().save_model(request, obj, form, change)
             AuditEvent.write("codes.change", request.user, obj, request_ip(request))
             return
-        batch, _ = create_codes(obj.name, money.nano(form.cleaned_data["usd"]), obj.count, actor=request.user, expires_at=obj.expires_at, ip=request_ip(request))
+        batch, _ = create_codes(
+            obj.name,
+            money.nano(form.cleaned_data["usd"]),
+            obj.count,
+            actor=request.user,
+            expires_at=obj.expires_at,
+            ip=request_ip(request),
+        )
         obj.pk, obj.amount, obj.created_by = batch.pk, batch.amount, batch.created_by
 
-    def response_add(self, request: HttpRequest, obj: RedemptionBatch, post_url_continue: str | None = None) -> HttpResponse:
-        self.message_user(request, _("%(count)s code(s) of %(amount)s made.") % {"count": obj.count, "amount": money.show(obj.amount)}, messages.SUCCESS)
+    def response_add(
+        self, request: HttpRequest, obj: RedemptionBatch, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        self.message_user(
+            request,
+            _("%(count)s code(s) of %(amount)s made.") % {"count": obj.count, "amount": money.show(obj.amount)},
+            messages.SUCCESS,
+        )
         return redirect("admin:relay_redemptionbatch_show_codes", obj.pk)
 
     @action(description=_("Show the codes"), url_path="codes", icon="visibility", permissions=["secret"])
@@ -125,20 +149,40 @@ class RedemptionBatchAdmin(BaseAdmin):
             return redirect("admin:relay_redemptionbatch_change", batch.pk)
         AuditEvent.write("codes.export", request.user, batch, request_ip(request))
         response = HttpResponse(
-            content_type="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="codes-{batch.pk}.csv"', "Cache-Control": "no-store"}
+            content_type="text/csv; charset=utf-8",
+            headers={
+                "Content-Disposition": f'attachment; filename="codes-{batch.pk}.csv"',
+                "Cache-Control": "no-store",
+            },
         )
         writer = csv.writer(response)
         writer.writerow(("code", "usd", "state", "redeemed_by", "redeemed_at", "valid_until"))
         for code, secret in rows:
             redeemed = code.redeemed_at.isoformat() if code.redeemed_at else ""
-            writer.writerow((secret, money.plain(batch.amount), code.state(), code.redeemed_by or "", redeemed, batch.expires_at.isoformat() if batch.expires_at else ""))
+            writer.writerow(
+                (
+                    secret,
+                    money.plain(batch.amount),
+                    code.state(),
+                    code.redeemed_by or "",
+                    redeemed,
+                    batch.expires_at.isoformat() if batch.expires_at else "",
+                )
+            )
         return response
 
     @action(description=_("Disable what is left"), url_path="disable", icon="block", permissions=["change"])
     def disable_codes(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         batch = get_object_or_404(RedemptionBatch, pk=object_id)
         if request.method != "POST":
-            return self.confirm(request, batch, _("Disable “%(batch)s”") % {"batch": batch}, _("Codes that nobody has redeemed yet become worthless."), _("Disable"), danger=True)
+            return self.confirm(
+                request,
+                batch,
+                _("Disable “%(batch)s”") % {"batch": batch},
+                _("Codes that nobody has redeemed yet become worthless."),
+                _("Disable"),
+                danger=True,
+            )
         with transaction.atomic():
             count = batch.codes.filter(redeemed_at__isnull=True, enabled=True).update(enabled=False)
             AuditEvent.write("codes.disable", request.user, batch, request_ip(request), count=count)
@@ -150,5 +194,7 @@ class RedemptionBatchAdmin(BaseAdmin):
         try:
             return decrypt_codes(batch)
         except Undecryptable:
-            self.message_user(request, _("The codes cannot be decrypted with the configured encryption keys."), messages.ERROR)
+            self.message_user(
+                request, _("The codes cannot be decrypted with the configured encryption keys."), messages.ERROR
+            )
             return None

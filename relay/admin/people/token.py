@@ -40,7 +40,18 @@ class TokenAdmin(BaseAdmin):
 
     form = TokenForm
     inlines = (TokenBudgetInline,)
-    list_display = ("name", "user", "hint", "state_label", "purpose", "used", "quota", "expires_at", "last_used", "created_at")
+    list_display = (
+        "name",
+        "user",
+        "hint",
+        "state_label",
+        "purpose",
+        "used",
+        "quota",
+        "expires_at",
+        "last_used",
+        "created_at",
+    )
     list_filter = ("enabled", "purpose")
     list_select_related = ("user",)
     search_fields = ("name", "=user__username", "^hint")
@@ -60,7 +71,9 @@ class TokenAdmin(BaseAdmin):
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests with a token."""
         token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
-        return redirect(f"{reverse('admin-explain')}?{urlencode({'user': token.user.get_username(), 'token': token.pk})}")
+        return redirect(
+            f"{reverse('admin-explain')}?{urlencode({'user': token.user.get_username(), 'token': token.pk})}"
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return (*self.readonly_fields, "user") if obj else self.readonly_fields
@@ -69,7 +82,9 @@ class TokenAdmin(BaseAdmin):
         """Forbid deletion: tokens are revoked instead, since usage records refer to them."""
         return False
 
-    @display(description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"})
+    @display(
+        description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"}
+    )
     def state_label(self, token: Token) -> tuple[str, Any]:
         return token.state(), _(STATES[token.state()])
 
@@ -82,7 +97,9 @@ class TokenAdmin(BaseAdmin):
         quota = form.cleaned_data.get("quota")
         if "quota" in form.changed_data:
             movements.set_quota(obj, None if quota is None else money.nano(quota))
-            AuditEvent.write("token.quota", request.user, obj, request_ip(request), usd=None if quota is None else str(quota))
+            AuditEvent.write(
+                "token.quota", request.user, obj, request_ip(request), usd=None if quota is None else str(quota)
+            )
         if not change:
             AuditEvent.write("token.create", request.user, obj, request_ip(request), owner=obj.user.get_username())
 
@@ -90,7 +107,12 @@ class TokenAdmin(BaseAdmin):
         account = quota_accounts()
         rows: QuerySet[Token] = super().get_queryset(request)
         return rows.annotate(
-            used_at=Subquery(UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX")).values("last")),
+            used_at=Subquery(
+                UsageRecord.objects.filter(token=OuterRef("pk"))
+                .order_by()
+                .annotate(last=Func(F("started_at"), function="MAX"))
+                .values("last")
+            ),
             quota_used=Subquery(account.values("used")[:1]),
             quota_granted=Subquery(account.values("granted")[:1]),
             quota_limited=Subquery(account.values("limited")[:1]),
@@ -144,14 +166,18 @@ class TokenAdmin(BaseAdmin):
                 _("Rotate"),
                 danger=True,
             )
-        return self._show_secret(request, token, lifecycle.rotate_token(token, actor=request.user, ip=request_ip(request)))
+        return self._show_secret(
+            request, token, lifecycle.rotate_token(token, actor=request.user, ip=request_ip(request))
+        )
 
     @action(description=_("Revoke"), url_path="revoke", icon="block", permissions=["change"])
     def revoke(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token = get_object_or_404(Token, pk=object_id)
         if request.method != "POST":
             text = _("The token is refused from now on and its running streams are ended. This cannot be undone.")
-            return self.confirm(request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True)
+            return self.confirm(
+                request, token, _("Revoke “%(token)s”") % {"token": token}, text, _("Revoke"), danger=True
+            )
         lifecycle.revoke_token(token, actor=request.user, ip=request_ip(request))
         self.message_user(request, _("“%(token)s” is revoked.") % {"token": token}, messages.SUCCESS)
         return redirect("admin:relay_token_changelist")
@@ -183,6 +209,12 @@ class TokenAdmin(BaseAdmin):
         return None
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Token], enabled: bool) -> None:
-        found = self.switch(request, rows.filter(revoked_at__isnull=True), "enabled", enabled, "token.enable" if enabled else "token.disable")
+        found = self.switch(
+            request,
+            rows.filter(revoked_at__isnull=True),
+            "enabled",
+            enabled,
+            "token.enable" if enabled else "token.disable",
+        )
         said = _("%(n)d token(s) enabled.") if enabled else _("%(n)d token(s) disabled.")
         self.message_user(request, said % {"n": len(found)}, messages.SUCCESS)

@@ -68,7 +68,9 @@ class BalanceFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
         wallets = LedgerAccount.objects.filter(kind="wallet")
         if self.value() == "empty":
-            return queryset.filter(is_active=True, pk__in=wallets.filter(limited=True, used__gt=0, granted__lte=F("used")).values("user"))
+            return queryset.filter(
+                is_active=True, pk__in=wallets.filter(limited=True, used__gt=0, granted__lte=F("used")).values("user")
+            )
         if self.value() == "unlimited":
             return queryset.filter(pk__in=wallets.filter(limited=False).values("user"))
         return queryset
@@ -85,7 +87,12 @@ class AmountForm(forms.Form):
         label=_("Amount in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
-    reason = forms.CharField(label=_("Reason"), max_length=200, help_text=_("Kept in the ledger; the user sees it."), widget=UnfoldAdminTextInputWidget())
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=200,
+        help_text=_("Kept in the ledger; the user sees it."),
+        widget=UnfoldAdminTextInputWidget(),
+    )
 
 
 admin.site.unregister(User)
@@ -95,14 +102,28 @@ admin.site.unregister(User)
 class PayingUserAdmin(UserAdmin):
     """Users and their wallets."""
 
-    list_display: Any = ("username", "email", "active", "staff", "group_names", "balance", "used", "token_count", "last_login")
+    list_display: Any = (
+        "username",
+        "email",
+        "active",
+        "staff",
+        "group_names",
+        "balance",
+        "used",
+        "token_count",
+        "last_login",
+    )
     list_filter = ("is_active", "is_staff", "groups", BalanceFilter)  # type: ignore[assignment]  # longer than the base's
     inlines = (UserPermissionInline, UserBudgetInline)
     actions_detail: ClassVar[Any] = (
         "top_up",
         "deduct",
         "look",
-        {"title": _("More"), "icon": "more_horiz", "items": ["usage", "tokens", "geekai", "switch_unlimited", "remove_factors"]},
+        {
+            "title": _("More"),
+            "icon": "more_horiz",
+            "items": ["usage", "tokens", "geekai", "switch_unlimited", "remove_factors"],
+        },
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
@@ -147,22 +168,50 @@ class PayingUserAdmin(UserAdmin):
             try:
                 with transaction.atomic():
                     move(user, amount, actor=request.user, reason=reason)
-                    AuditEvent.write("wallet.top-up" if adds else "wallet.deduct", request.user, user, request_ip(request), usd=money.plain(amount), reason=reason)
+                    AuditEvent.write(
+                        "wallet.top-up" if adds else "wallet.deduct",
+                        request.user,
+                        user,
+                        request_ip(request),
+                        usd=money.plain(amount),
+                        reason=reason,
+                    )
             except movements.NotEnough as error:
                 form.add_error("amount", str(error))
             else:
                 left = LedgerAccount.objects.get(user=user, kind="wallet").balance
-                said = _("%(amount)s added to %(user)s: the balance is %(left)s.") if adds else _("%(amount)s taken from %(user)s: the balance is %(left)s.")
-                self.message_user(request, said % {"amount": money.show(amount), "user": user, "left": money.show(left)}, messages.SUCCESS)
+                said = (
+                    _("%(amount)s added to %(user)s: the balance is %(left)s.")
+                    if adds
+                    else _("%(amount)s taken from %(user)s: the balance is %(left)s.")
+                )
+                self.message_user(
+                    request,
+                    said % {"amount": money.show(amount), "user": user, "left": money.show(left)},
+                    messages.SUCCESS,
+                )
                 return redirect("admin:accounts_user_change", user.pk)
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
-        title = (_("Add to the balance of %(user)s") if adds else _("Take from the balance of %(user)s")) % {"user": user}
-        have = {"balance": money.show(wallet.balance if wallet else 0), "held": money.show(wallet.reserved if wallet else 0)}
+        title = (_("Add to the balance of %(user)s") if adds else _("Take from the balance of %(user)s")) % {
+            "user": user
+        }
+        have = {
+            "balance": money.show(wallet.balance if wallet else 0),
+            "held": money.show(wallet.reserved if wallet else 0),
+        }
         text = str(_("The balance is %(balance)s, of which running requests hold %(held)s.") % have)
         if wallet and not wallet.limited:
             text += " " + _("It limits nothing: this user is unlimited.")
         button = _("Top up") if adds else _("Deduct")
-        context = {**self.admin_site.each_context(request), "title": title, "opts": self.model._meta, "object": user, "form": form, "button": button, "text": text}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.model._meta,
+            "object": user,
+            "form": form,
+            "button": button,
+            "text": text,
+        }
         return render(request, "admin/form.html", context, status=422 if form.errors else 200)
 
     @action(description=_("Unlimited on or off"), url_path="unlimited", icon="all_inclusive", permissions=["wallet"])
@@ -172,13 +221,25 @@ class PayingUserAdmin(UserAdmin):
         limited = wallet is None or wallet.limited
         if request.method != "POST":
             left = money.show(wallet.balance if wallet else 0)
-            text = _("%(user)s may then spend without end; the portal pays.") if limited else _("%(user)s may then spend the balance of %(left)s, and no more.")
+            text = (
+                _("%(user)s may then spend without end; the portal pays.")
+                if limited
+                else _("%(user)s may then spend the balance of %(left)s, and no more.")
+            )
             title = _("Lift the limit of %(user)s") if limited else _("Set the limit of %(user)s")
             names = {"user": user, "left": left}
-            return self.confirm(request, user, title % names, text % names, _("Make unlimited") if limited else _("Limit to the balance"))
+            return self.confirm(
+                request,
+                user,
+                title % names,
+                text % names,
+                _("Make unlimited") if limited else _("Limit to the balance"),
+            )
         with transaction.atomic():
             movements.set_unlimited(user, limited)
-            AuditEvent.write("wallet.unlimited" if limited else "wallet.limited", request.user, user, request_ip(request))
+            AuditEvent.write(
+                "wallet.unlimited" if limited else "wallet.limited", request.user, user, request_ip(request)
+            )
         said = _("%(user)s is unlimited now.") if limited else _("%(user)s is limited to the balance now.")
         self.message_user(request, said % {"user": user}, messages.SUCCESS)
         return redirect("admin:accounts_user_change", user.pk)
@@ -207,12 +268,21 @@ class PayingUserAdmin(UserAdmin):
         """Create the three tokens that GeekAI needs, and show once what to paste into it."""
         user = get_object_or_404(User, pk=object_id)
         if request.method != "POST":
-            text = _("Three tokens are made for %(name)s: one for chat, one for pictures, one for Midjourney. They are shown once, as the rows to paste into GeekAI.") % {
-                "name": user
-            }
-            return self.confirm(request, user, _("GeekAI bundle for %(name)s") % {"name": user}, text, _("Make the three tokens"))
+            text = _(
+                "Three tokens are made for %(name)s: one for chat, one for pictures, one for Midjourney. They are "
+                "shown once, as the rows to paste into GeekAI."
+            ) % {"name": user}
+            return self.confirm(
+                request, user, _("GeekAI bundle for %(name)s") % {"name": user}, text, _("Make the three tokens")
+            )
         rows = make_bundle(user, settings.CONFIG.origin(request), actor=request.user, ip=request_ip(request))
-        context = {**self.admin_site.each_context(request), "title": _("GeekAI bundle for %(name)s") % {"name": user}, "opts": self.model._meta, "object": user, "rows": rows}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("GeekAI bundle for %(name)s") % {"name": user},
+            "opts": self.model._meta,
+            "object": user,
+            "rows": rows,
+        }
         response = render(request, "admin/relay/token/geekai.html", context)
         response["Cache-Control"] = "no-store"
         return response
@@ -226,7 +296,10 @@ class PayingUserAdmin(UserAdmin):
         user = get_object_or_404(User, pk=object_id)
         if not may_view_as(request.user, user):
             raise PermissionDenied
-        text = _("You see the pages of the portal as %(name)s does, and can change nothing. That you looked is noted in the audit log.") % {"name": user}
+        text = _(
+            "You see the pages of the portal as %(name)s does, and can change nothing. That you looked is noted in "
+            "the audit log."
+        ) % {"name": user}
         context = {
             **self.admin_site.each_context(request),
             "title": _("Look as %(name)s") % {"name": user},
@@ -251,13 +324,25 @@ class PayingUserAdmin(UserAdmin):
             raise PermissionDenied
         rows = Authenticator.objects.filter(user=user)
         if request.method != "POST":
-            text = _("%(name)s has %(n)d second factor(s), recovery codes included. Without them the password alone signs in: make sure who asks.") % {
+            text = _(
+                "%(name)s has %(n)d second factor(s), recovery codes included. Without them the password alone signs "
+                "in: make sure who asks."
+            ) % {
                 "name": user,
                 "n": rows.count(),
             }
-            return self.confirm(request, user, _("Remove the second factors of %(name)s") % {"name": user}, text, _("Remove them"), danger=True)
+            return self.confirm(
+                request,
+                user,
+                _("Remove the second factors of %(name)s") % {"name": user},
+                text,
+                _("Remove them"),
+                danger=True,
+            )
         with transaction.atomic():
             count, _rows = rows.delete()
             AuditEvent.write("second-factor.reset", request.user, user, request_ip(request), count=count)
-        self.message_user(request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS)
+        self.message_user(
+            request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS
+        )
         return redirect("admin:accounts_user_change", user.pk)

@@ -30,7 +30,16 @@ def running_view(request: HttpRequest) -> HttpResponse:
     _check_permission(request)
     running.request_worker_status()
     found = running.running_requests()
-    return render(request, "admin/relay/running.html", {**admin.site.each_context(request), "title": _("Running requests"), "workers": found.workers, "rows": found.rows})
+    return render(
+        request,
+        "admin/relay/running.html",
+        {
+            **admin.site.each_context(request),
+            "title": _("Running requests"),
+            "workers": found.workers,
+            "rows": found.rows,
+        },
+    )
 
 
 def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
@@ -42,7 +51,10 @@ def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
         with transaction.atomic():
             AuditEvent.write("request.end", request.user, None, request_ip(request), request_id=request_id)
             running.end_request(request_id)
-        said = _("%(id)s is being ended: its client gets an error that says so, and what was delivered is billed by the channel's policy.")
+        said = _(
+            "%(id)s is being ended: its client gets an error that says so, and what was delivered is billed by the "
+            "channel's policy."
+        )
         messages.success(request, said % {"id": request_id})
         return redirect("admin-running")
     context = {**admin.site.each_context(request), "title": _("End a running request"), "request_id": request_id}

@@ -21,7 +21,16 @@ from relay.models.usage import EndReason
 from relay.usage import rollup
 from relay.usage.paging import usage_page
 from relay.usage.receipts import ledger_entries_of, receipt
-from relay.usage.reports import GROUPINGS, ReportScope, ReportSums, beginning_of, csv_chunks, report_lines, report_total, top_spenders
+from relay.usage.reports import (
+    GROUPINGS,
+    ReportScope,
+    ReportSums,
+    beginning_of,
+    csv_chunks,
+    report_lines,
+    report_total,
+    top_spenders,
+)
 
 _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared
@@ -54,7 +63,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             if found is not None:
                 return redirect("admin:relay_usagerecord_change", found)
         chosen, rows, narrowed = self._filtered(request)
-        page = usage_page(rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS)
+        page = usage_page(
+            rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS
+        )
         context = {
             **self.admin_site.each_context(request),
             "title": _("Usage"),
@@ -75,7 +86,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         }
         return render(request, "admin/relay/usagerecord/list.html", context)
 
-    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         """Show the receipt instead of a form, since records are never changed."""
         record = self.get_object(request, object_id)
         if record is None or request.method != "GET" or not self.has_view_permission(request, record):
@@ -87,7 +100,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "object": record,
             "record": record,
             "receipt": receipt(record, staff=True),
-            "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)] if sees_money(request) else [],
+            "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)]
+            if sees_money(request)
+            else [],
             "money": _money(record) if sees_money(request) else None,
             "error": explained(record.error_code) if record.error_code else None,
         }
@@ -133,7 +148,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
         rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, request_ip(request), days=days, **chosen)
-        response = StreamingHttpResponse(csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8")
+        response = StreamingHttpResponse(
+            csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8"
+        )
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         return response
 
@@ -156,7 +173,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
                 rows = rows.filter(**{field: value})
         if (reason := request.GET.get("outcome", "")) in {*EndReason.values, "failed"}:
             chosen["outcome"] = reason
-            narrowed &= Q(end_reason=reason) if reason != "failed" else Q(status__gte=400) | Q(end_reason__in=rollup.FAULTS)
+            narrowed &= (
+                Q(end_reason=reason) if reason != "failed" else Q(status__gte=400) | Q(end_reason__in=rollup.FAULTS)
+            )
         if code := request.GET.get("code", "")[:64]:
             chosen["code"] = code
             narrowed &= Q(error_code=code)
@@ -164,7 +183,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             moment = _date(request.GET.get(side, ""))
             if moment is not None:
                 chosen[side] = request.GET[side]
-                rows = rows.filter(**{f"started_at__{lookup}": moment if side == "since" else moment + timedelta(days=1)})
+                rows = rows.filter(
+                    **{f"started_at__{lookup}": moment if side == "since" else moment + timedelta(days=1)}
+                )
         return chosen, rows, narrowed or None
 
 
@@ -179,7 +200,10 @@ def _month(request: HttpRequest, latest: int) -> int:
 
 
 def _months(latest: int) -> list[tuple[int, str]]:
-    return [(month, formats.date_format(date(month // 12, month % 12 + 1, 1), "YEAR_MONTH_FORMAT")) for month in range(latest, latest - _MONTHS, -1)]
+    return [
+        (month, formats.date_format(date(month // 12, month % 12 + 1, 1), "YEAR_MONTH_FORMAT"))
+        for month in range(latest, latest - _MONTHS, -1)
+    ]
 
 
 def _month_total(month: int) -> ReportSums:
@@ -220,4 +244,8 @@ def _money(record: UsageRecord) -> dict[str, str]:
 
 
 def _line_money(sums: Any) -> dict[str, str]:
-    return {"cost": money.show(sums.cost), "upstream": money.show(sums.upstream_cost), "margin": money.show(sums.margin)}
+    return {
+        "cost": money.show(sums.cost),
+        "upstream": money.show(sums.upstream_cost),
+        "margin": money.show(sums.margin),
+    }

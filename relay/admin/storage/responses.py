@@ -30,7 +30,14 @@ class _StoredAdmin(BaseAdmin):
         return False
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        AuditEvent.write(f"{obj._meta.model_name}.delete", request.user, None, request_ip(request), id=str(obj), user=obj.user.username)
+        AuditEvent.write(
+            f"{obj._meta.model_name}.delete",
+            request.user,
+            None,
+            request_ip(request),
+            id=str(obj),
+            user=obj.user.username,
+        )
         obj.delete()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -41,7 +41,15 @@ class UploadAdmin(BaseAdmin):
         return str(filesizeformat(upload.size))
 
     def delete_model(self, request: HttpRequest, obj: Upload) -> None:
-        AuditEvent.write("upload.delete", request.user, None, request_ip(request), file=obj.file_id, name=obj.filename, user=obj.user.username)
+        AuditEvent.write(
+            "upload.delete",
+            request.user,
+            None,
+            request_ip(request),
+            file=obj.file_id,
+            name=obj.filename,
+            user=obj.user.username,
+        )
         files.remove(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Upload]) -> None:

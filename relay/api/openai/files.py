@@ -60,7 +60,9 @@ async def create_part(request: HttpRequest, upload_id: str) -> HttpResponse:
 @router.post("/uploads/{upload_id}/complete", url_name="upload-complete")
 async def complete_upload(request: HttpRequest, upload_id: str) -> HttpResponse:
     """Make one file of the parts."""
-    return json_response(await files.complete_upload(caller_of(request), await runtime(), upload_id, await json_body(request)))
+    return json_response(
+        await files.complete_upload(caller_of(request), await runtime(), upload_id, await json_body(request))
+    )
 
 
 @router.post("/uploads/{upload_id}/cancel", url_name="upload-cancel")

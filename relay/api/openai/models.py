@@ -26,9 +26,20 @@ async def list_models(request: HttpRequest) -> HttpResponse:
     exchange = exchange_of(request)
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
     terms = snapshot_cache.snapshot.terms(exchange.caller)
-    data = [model_object(model, terms.multiplier, exchange.wall) for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall)]
+    data = [
+        model_object(model, terms.multiplier, exchange.wall)
+        for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall)
+    ]
     ids = [entry["id"] for entry in data]
-    return json_response({"object": "list", "data": data, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None})
+    return json_response(
+        {
+            "object": "list",
+            "data": data,
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+    )
 
 
 @router.get("/models/{path:name}", url_name="model")
@@ -38,8 +49,14 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     assert exchange.caller is not None  # noqa: S101  # token_auth has run
     for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall):
         if model.name == name:
-            return json_response(model_object(model, snapshot_cache.snapshot.terms(exchange.caller).multiplier, exchange.wall))
-    raise ModelNotFound(f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that are.", param="model")
+            return json_response(
+                model_object(model, snapshot_cache.snapshot.terms(exchange.caller).multiplier, exchange.wall)
+            )
+    raise ModelNotFound(
+        f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that "
+        "are.",
+        param="model",
+    )
 
 
 _PRICES = (

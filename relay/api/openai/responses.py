@@ -41,7 +41,9 @@ async def retrieve_response(request: HttpRequest, response_id: str) -> HttpRespo
     if request.GET.get("stream", "").lower() == "true":
         after = request.GET.get("starting_after", "-1")
         if not after.lstrip("-").isdecimal():
-            raise InvalidRequest("The parameter “starting_after” must be the number of an event.", param="starting_after")
+            raise InvalidRequest(
+                "The parameter “starting_after” must be the number of an event.", param="starting_after"
+            )
         return await responses.replay_response(exchange_of(request), caller, response_id, int(after))
     return json_response(await responses.fetch_response(caller, response_id))
 
@@ -61,13 +63,17 @@ async def cancel_response(request: HttpRequest, response_id: str) -> HttpRespons
 @router.get("/responses/{response_id}/input_items", url_name="response-input-items")
 async def list_input_items(request: HttpRequest, response_id: str) -> HttpResponse:
     """What was asked in the turn of a response."""
-    return json_response(conversations.list_page(await responses.fetch_input_items(caller_of(request), response_id), request.GET.dict()))
+    return json_response(
+        conversations.list_page(await responses.fetch_input_items(caller_of(request), response_id), request.GET.dict())
+    )
 
 
 @router.post("/conversations", url_name="conversations")
 async def create_conversation(request: HttpRequest) -> HttpResponse:
     """Begin a conversation that is kept here."""
-    return json_response(await conversations.create_conversation(caller_of(request), await runtime(), await json_body(request)))
+    return json_response(
+        await conversations.create_conversation(caller_of(request), await runtime(), await json_body(request))
+    )
 
 
 @router.get("/conversations/{conversation_id}", url_name="conversation")
@@ -79,7 +85,11 @@ async def retrieve_conversation(request: HttpRequest, conversation_id: str) -> H
 @router.post("/conversations/{conversation_id}", url_name="conversation")
 async def update_conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Change its metadata."""
-    return json_response(await conversations.update_conversation(caller_of(request), await runtime(), conversation_id, await json_body(request)))
+    return json_response(
+        await conversations.update_conversation(
+            caller_of(request), await runtime(), conversation_id, await json_body(request)
+        )
+    )
 
 
 @router.delete("/conversations/{conversation_id}", url_name="conversation")
@@ -91,14 +101,18 @@ async def delete_conversation(request: HttpRequest, conversation_id: str) -> Htt
 @router.post("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def create_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Add items at the end."""
-    added = await conversations.add_items(caller_of(request), await runtime(), conversation_id, await json_body(request))
+    added = await conversations.add_items(
+        caller_of(request), await runtime(), conversation_id, await json_body(request)
+    )
     return json_response(conversations.list_page(added, {"order": "asc", "limit": "100"}))
 
 
 @router.get("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def list_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Its items, newest first unless told otherwise."""
-    return json_response(conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict()))
+    return json_response(
+        conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict())
+    )
 
 
 @router.get("/conversations/{conversation_id}/items/{item_id}", url_name="conversation-item")

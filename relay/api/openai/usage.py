@@ -27,7 +27,9 @@ def _caller(request: HttpRequest) -> Caller:
 async def token_usage(request: HttpRequest) -> HttpResponse:
     """What this token has used, and what limits it. Works for a token that has nothing left, too."""
     caller = _caller(request)
-    return json_response(await snapshot_cache.in_thread(receipts.token_usage, caller.user_id, caller.token_id, exchange_of(request).wall))
+    return json_response(
+        await snapshot_cache.in_thread(receipts.token_usage, caller.user_id, caller.token_id, exchange_of(request).wall)
+    )
 
 
 @router.get("/usage/{request_id}", url_name="receipt")
@@ -36,7 +38,10 @@ async def request_receipt(request: HttpRequest, request_id: str) -> HttpResponse
     caller = _caller(request)
     found = await snapshot_cache.in_thread(receipts.find_receipt, request_id, caller.user_id, caller.is_staff)
     if found is None:
-        raise RequestNotFound(f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; requests refused before routing have none.")
+        raise RequestNotFound(
+            f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; "
+            "requests refused before routing have none."
+        )
     return json_response(found)
 
 
@@ -44,7 +49,11 @@ async def request_receipt(request: HttpRequest, request_id: str) -> HttpResponse
 async def billing_subscription(request: HttpRequest) -> HttpResponse:
     """The limits of this token, in the form of one-api."""
     caller = _caller(request)
-    return json_response(await snapshot_cache.in_thread(receipts.subscription, caller.user_id, caller.token_id, exchange_of(request).wall))
+    return json_response(
+        await snapshot_cache.in_thread(
+            receipts.subscription, caller.user_id, caller.token_id, exchange_of(request).wall
+        )
+    )
 
 
 @billing.get("/usage", url_name="billing-usage")

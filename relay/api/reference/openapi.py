@@ -101,19 +101,33 @@ def build_document(api: NinjaAPI, version: str) -> Schema:
         "info": {
             "title": "AIRelays Portal",
             "version": version,
-            "description": "OpenAI's API, served by whatever channels this portal has. Members that are not listed pass to the upstream unchanged.",
+            "description": (
+                "OpenAI's API, served by whatever channels this portal has. Members that are not listed pass to the "
+                "upstream unchanged."
+            ),
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
         "tags": [{"name": name} for name in dict.fromkeys(_TAGS.values())],
         "paths": paths,
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}, "schemas": {"Error": _ERROR}},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _ERROR},
+        },
     }
 
 
 def _describe(operation: Operation, shape: Shape) -> Schema:
-    found: Schema = {"operationId": operation.name, "summary": operation.about.partition(". ")[0].rstrip("."), "description": operation.about, "tags": [operation.tag]}
-    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in re.findall(r"\{(\w+)\}", operation.path)]
+    found: Schema = {
+        "operationId": operation.name,
+        "summary": operation.about.partition(". ")[0].rstrip("."),
+        "description": operation.about,
+        "tags": [operation.tag],
+    }
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"\{(\w+)\}", operation.path)
+    ]
     if parameters or shape.parameters:
         found["parameters"] = [*parameters, *shape.parameters]
     if shape.body is not None:
@@ -121,9 +135,13 @@ def _describe(operation: Operation, shape: Shape) -> Schema:
         found["requestBody"] = {"required": not shape.optional_body, "content": {kind: {"schema": shape.body}}}
     content: Schema = {"application/json": {"schema": shape.answer}} if shape.answer else {}
     if shape.streams:
-        content["text/event-stream"] = {"schema": {"description": "Server-sent events, each with a JSON object as its data."}}
+        content["text/event-stream"] = {
+            "schema": {"description": "Server-sent events, each with a JSON object as its data."}
+        }
     if shape.binary:
-        content[shape.binary] = {"schema": {"type": "string"} if shape.binary.startswith("text/") else {"type": "string", "format": "binary"}}
+        content[shape.binary] = {
+            "schema": {"type": "string"} if shape.binary.startswith("text/") else {"type": "string", "format": "binary"}
+        }
     errors = {**_ERRORS, **(_UPSTREAM_ERRORS if shape.upstream else {})}
     if operation.name == "create_response":
         errors["422"] = _UPSTREAM_ERRORS["422"]

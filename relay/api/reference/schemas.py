@@ -47,16 +47,30 @@ def nullable(schema: Schema) -> Schema:
 ANY: Final[Schema] = {"type": "object"}
 FILE: Final[Schema] = {"type": "string", "format": "binary"}
 MODEL: Final = string("A model of GET /v1/models.", minLength=1)
-METADATA: Final[Schema] = nullable({"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}, "maxProperties": 16})
+METADATA: Final[Schema] = nullable(
+    {"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}, "maxProperties": 16}
+)
 COUNT: Final[Schema] = integer(minimum=0)
 MOMENT: Final[Schema] = integer("Seconds since 1970.")
 IDS: Final = {"first_id": nullable({"type": "string"}), "last_id": nullable({"type": "string"}), "has_more": boolean()}
-INPUT_TEXTS: Final = any_of(string(minLength=1), array(string(minLength=1), minItems=1), array(COUNT, minItems=1), array(array(COUNT, minItems=1), minItems=1))
+INPUT_TEXTS: Final = any_of(
+    string(minLength=1),
+    array(string(minLength=1), minItems=1),
+    array(COUNT, minItems=1),
+    array(array(COUNT, minItems=1), minItems=1),
+)
 
 CHAT: Final = obj(
     "model messages",
     model=MODEL,
-    messages=array(obj("role", role=string(enum=["system", "developer", "user", "assistant", "tool"]), content=nullable(any_of(string(), array(ANY)))), minItems=1),
+    messages=array(
+        obj(
+            "role",
+            role=string(enum=["system", "developer", "user", "assistant", "tool"]),
+            content=nullable(any_of(string(), array(ANY))),
+        ),
+        minItems=1,
+    ),
     stream=nullable(boolean("Answer as server-sent events.")),
     stream_options=nullable(obj(include_usage=boolean())),
     n=nullable(integer(minimum=1, maximum=128)),
@@ -65,11 +79,24 @@ CHAT: Final = obj(
     tools=nullable(array(ANY)),
 )
 COMPLETION: Final = obj(
-    "model prompt", model=MODEL, prompt=INPUT_TEXTS, stream=nullable(boolean()), max_tokens=nullable(integer(minimum=0)), n=nullable(integer(minimum=1, maximum=128))
+    "model prompt",
+    model=MODEL,
+    prompt=INPUT_TEXTS,
+    stream=nullable(boolean()),
+    max_tokens=nullable(integer(minimum=0)),
+    n=nullable(integer(minimum=1, maximum=128)),
 )
-EMBEDDING: Final = obj("model input", model=MODEL, input=INPUT_TEXTS, encoding_format=string(enum=["float", "base64"]), dimensions=nullable(integer(minimum=1)))
+EMBEDDING: Final = obj(
+    "model input",
+    model=MODEL,
+    input=INPUT_TEXTS,
+    encoding_format=string(enum=["float", "base64"]),
+    dimensions=nullable(integer(minimum=1)),
+)
 MODERATION: Final = obj(
-    "input", model=string("Without it: omni-moderation-latest."), input=any_of(string(minLength=1), array(string(minLength=1), minItems=1), array(ANY, minItems=1))
+    "input",
+    model=string("Without it: omni-moderation-latest."),
+    input=any_of(string(minLength=1), array(string(minLength=1), minItems=1), array(ANY, minItems=1)),
 )
 IMAGE: Final = obj(
     "prompt",
@@ -81,16 +108,43 @@ IMAGE: Final = obj(
     stream=nullable(boolean("Answer with partial images as server-sent events.")),
     partial_images=nullable(integer(minimum=0, maximum=3)),
 )
-IMAGE_FORM: Final = obj("image prompt", image=FILE, prompt=string(minLength=1), model=string(), n=string(pattern="^([1-9]|10)$"), stream=string(enum=["true", "false"]))
+IMAGE_FORM: Final = obj(
+    "image prompt",
+    image=FILE,
+    prompt=string(minLength=1),
+    model=string(),
+    n=string(pattern="^([1-9]|10)$"),
+    stream=string(enum=["true", "false"]),
+)
 VARIATION_FORM: Final = obj("image", image=FILE, model=string(), n=string(pattern="^([1-9]|10)$"))
 SPEECH: Final = obj(
-    "model input", model=MODEL, input=string("The text to be spoken.", minLength=1), voice=ANY | {"type": ["string", "object"]}, stream_format=string(enum=["audio", "sse"])
+    "model input",
+    model=MODEL,
+    input=string("The text to be spoken.", minLength=1),
+    voice=ANY | {"type": ["string", "object"]},
+    stream_format=string(enum=["audio", "sse"]),
 )
-HEARING_FORM: Final = obj("model file", model=MODEL, file=FILE, response_format=string(enum=["json", "text", "srt", "vtt", "verbose_json"]), stream=string(enum=["true", "false"]))
+HEARING_FORM: Final = obj(
+    "model file",
+    model=MODEL,
+    file=FILE,
+    response_format=string(enum=["json", "text", "srt", "vtt", "verbose_json"]),
+    stream=string(enum=["true", "false"]),
+)
 RERANK: Final = obj(
-    "model query documents", model=MODEL, query=string(minLength=1), documents=array(any_of(string(), obj("text", text=string())), minItems=1), top_n=nullable(integer(minimum=1))
+    "model query documents",
+    model=MODEL,
+    query=string(minLength=1),
+    documents=array(any_of(string(), obj("text", text=string())), minItems=1),
+    top_n=nullable(integer(minimum=1)),
 )
-ITEMS: Final = array(obj("role content", role=string(enum=["user", "assistant", "system", "developer"]), content=any_of(string(), array(ANY))))
+ITEMS: Final = array(
+    obj(
+        "role content",
+        role=string(enum=["user", "assistant", "system", "developer"]),
+        content=any_of(string(), array(ANY)),
+    )
+)
 RESPONSE: Final = obj(
     "model input",
     model=MODEL,
@@ -105,14 +159,22 @@ RESPONSE: Final = obj(
     tools=nullable(array(ANY)),
     metadata=METADATA,
 )
-UPLOAD: Final = obj("filename purpose bytes mime_type", filename=string(minLength=1), purpose=string(), bytes=integer(minimum=0), mime_type=string())
+UPLOAD: Final = obj(
+    "filename purpose bytes mime_type",
+    filename=string(minLength=1),
+    purpose=string(),
+    bytes=integer(minimum=0),
+    mime_type=string(),
+)
 BATCH: Final = obj(
     "input_file_id endpoint completion_window",
     input_file_id=string(minLength=1),
     endpoint=string(),
     completion_window=string(enum=["24h"]),
     metadata=METADATA,
-    output_expires_after=obj("anchor seconds", anchor=string(enum=["created_at"]), seconds=integer(minimum=3600, maximum=2_592_000)),
+    output_expires_after=obj(
+        "anchor seconds", anchor=string(enum=["created_at"]), seconds=integer(minimum=3600, maximum=2_592_000)
+    ),
 )
 
 MODEL_OBJECT: Final = obj(
@@ -163,8 +225,17 @@ BATCH_OBJECT: Final = obj(
     error_file_id=nullable(string()),
     request_counts=obj("total completed failed", total=COUNT, completed=COUNT, failed=COUNT),
 )
-CONVERSATION_OBJECT: Final = obj("id object created_at metadata", id=string(), object=string(enum=["conversation"]), created_at=MOMENT, metadata=ANY)
-RESPONSE_OBJECT: Final = obj("id object created_at status output", id=string(), object=string(enum=["response"]), created_at={"type": "number"}, status=string(), output=array(ANY))
+CONVERSATION_OBJECT: Final = obj(
+    "id object created_at metadata", id=string(), object=string(enum=["conversation"]), created_at=MOMENT, metadata=ANY
+)
+RESPONSE_OBJECT: Final = obj(
+    "id object created_at status output",
+    id=string(),
+    object=string(enum=["response"]),
+    created_at={"type": "number"},
+    status=string(),
+    output=array(ANY),
+)
 DELETED: Final = obj("id object deleted", id=string(), object=string(), deleted=boolean())
 
 
@@ -173,7 +244,13 @@ def listed(items: Schema, ids: bool = True) -> Schema:
 
 
 def query(name: str, schema: Schema, description: str = "") -> Schema:
-    return {"name": name, "in": "query", "required": False, "schema": schema, **({"description": description} if description else {})}
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "schema": schema,
+        **({"description": description} if description else {}),
+    }
 
 
 ORDER: Final = query("order", string(enum=["asc", "desc"]), "Newest first unless told otherwise.")
@@ -199,7 +276,17 @@ SHAPES: Final[dict[str, Shape]] = {
     "list_models": Shape(listed(MODEL_OBJECT)),
     "retrieve_model": Shape(MODEL_OBJECT),
     "create_chat_completion": Shape(
-        obj("id object created model choices", id=string(), object=string(), created=integer(), model=string(), choices=array(ANY)), CHAT, streams=True, upstream=True
+        obj(
+            "id object created model choices",
+            id=string(),
+            object=string(),
+            created=integer(),
+            model=string(),
+            choices=array(ANY),
+        ),
+        CHAT,
+        streams=True,
+        upstream=True,
     ),
     "create_completion": Shape(obj("choices", choices=array(ANY)), COMPLETION, streams=True, upstream=True),
     "create_embedding": Shape(obj("object data", object=string(), data=array(ANY)), EMBEDDING, upstream=True),
@@ -208,19 +295,40 @@ SHAPES: Final[dict[str, Shape]] = {
     "edit_image": Shape(obj("data", data=array(ANY)), IMAGE_FORM, form=True, streams=True, upstream=True),
     "vary_image": Shape(obj("data", data=array(ANY)), VARIATION_FORM, form=True, upstream=True),
     "create_speech": Shape(body=SPEECH, streams=True, binary="audio/*", upstream=True),
-    "create_transcription": Shape(obj("text", text=string()), HEARING_FORM, form=True, streams=True, binary="text/plain", upstream=True),
-    "create_translation": Shape(obj("text", text=string()), HEARING_FORM, form=True, binary="text/plain", upstream=True),
-    "create_rerank": Shape(obj("results", results=array(obj("index relevance_score", index=integer(), relevance_score={"type": "number"}))), RERANK, upstream=True),
+    "create_transcription": Shape(
+        obj("text", text=string()), HEARING_FORM, form=True, streams=True, binary="text/plain", upstream=True
+    ),
+    "create_translation": Shape(
+        obj("text", text=string()), HEARING_FORM, form=True, binary="text/plain", upstream=True
+    ),
+    "create_rerank": Shape(
+        obj(
+            "results", results=array(obj("index relevance_score", index=integer(), relevance_score={"type": "number"}))
+        ),
+        RERANK,
+        upstream=True,
+    ),
     "create_response": Shape(RESPONSE_OBJECT, RESPONSE, streams=True, upstream=True),
-    "compact_response": Shape(obj("id object output", id=string(), object=string(), output=array(ANY)), RESPONSE, upstream=True),
-    "count_input_tokens": Shape(obj("object input_tokens", object=string(), input_tokens=COUNT), RESPONSE, upstream=True),
+    "compact_response": Shape(
+        obj("id object output", id=string(), object=string(), output=array(ANY)), RESPONSE, upstream=True
+    ),
+    "count_input_tokens": Shape(
+        obj("object input_tokens", object=string(), input_tokens=COUNT), RESPONSE, upstream=True
+    ),
     "retrieve_response": Shape(
-        RESPONSE_OBJECT, streams=True, parameters=(query("stream", string(enum=["true", "false"])), query("starting_after", integer(minimum=-1), "The number of an event."))
+        RESPONSE_OBJECT,
+        streams=True,
+        parameters=(
+            query("stream", string(enum=["true", "false"])),
+            query("starting_after", integer(minimum=-1), "The number of an event."),
+        ),
     ),
     "delete_response": Shape(DELETED),
     "cancel_response": Shape(RESPONSE_OBJECT),
     "list_input_items": Shape(listed(ANY), parameters=PAGE),
-    "create_conversation": Shape(CONVERSATION_OBJECT, obj(items=nullable(ITEMS | {"maxItems": 20}), metadata=METADATA), optional_body=True),
+    "create_conversation": Shape(
+        CONVERSATION_OBJECT, obj(items=nullable(ITEMS | {"maxItems": 20}), metadata=METADATA), optional_body=True
+    ),
     "retrieve_conversation": Shape(CONVERSATION_OBJECT),
     "update_conversation": Shape(CONVERSATION_OBJECT, obj("metadata", metadata=METADATA)),
     "delete_conversation": Shape(DELETED),
@@ -228,20 +336,39 @@ SHAPES: Final[dict[str, Shape]] = {
     "list_items": Shape(listed(ANY), parameters=PAGE),
     "retrieve_item": Shape(ANY),
     "delete_item": Shape(CONVERSATION_OBJECT),
-    "create_file": Shape(FILE_OBJECT, obj("file purpose", file=FILE, purpose=string(enum=["assistants", "batch", "evals", "fine-tune", "user_data", "vision"])), form=True),
-    "list_files": Shape(listed(FILE_OBJECT), parameters=(query("limit", integer(minimum=1, maximum=10_000)), ORDER, AFTER, query("purpose", string()))),
+    "create_file": Shape(
+        FILE_OBJECT,
+        obj(
+            "file purpose",
+            file=FILE,
+            purpose=string(enum=["assistants", "batch", "evals", "fine-tune", "user_data", "vision"]),
+        ),
+        form=True,
+    ),
+    "list_files": Shape(
+        listed(FILE_OBJECT),
+        parameters=(query("limit", integer(minimum=1, maximum=10_000)), ORDER, AFTER, query("purpose", string())),
+    ),
     "retrieve_file": Shape(FILE_OBJECT),
     "retrieve_content": Shape(binary="*/*"),
     "delete_file": Shape(DELETED),
     "create_upload": Shape(UPLOAD_OBJECT, UPLOAD),
-    "create_part": Shape(obj("id object created_at upload_id", id=string(), object=string(), created_at=MOMENT, upload_id=string()), obj("data", data=FILE), form=True),
+    "create_part": Shape(
+        obj("id object created_at upload_id", id=string(), object=string(), created_at=MOMENT, upload_id=string()),
+        obj("data", data=FILE),
+        form=True,
+    ),
     "complete_upload": Shape(UPLOAD_OBJECT, obj("part_ids", part_ids=array(string(), minItems=1), md5=string())),
     "cancel_upload": Shape(UPLOAD_OBJECT),
     "create_batch": Shape(BATCH_OBJECT, BATCH),
     "list_batches": Shape(listed(BATCH_OBJECT), parameters=(query("limit", integer(minimum=1, maximum=100)), AFTER)),
     "retrieve_batch": Shape(BATCH_OBJECT),
     "cancel_batch": Shape(BATCH_OBJECT),
-    "create_client_secret": Shape(obj("value expires_at session", value=string(), expires_at=MOMENT, session=ANY), obj(session=ANY, expires_after=ANY), optional_body=True),
+    "create_client_secret": Shape(
+        obj("value expires_at session", value=string(), expires_at=MOMENT, session=ANY),
+        obj(session=ANY, expires_after=ANY),
+        optional_body=True,
+    ),
     "create_session": Shape(ANY, ANY, optional_body=True),
     "token_usage": Shape(ANY),
     "request_receipt": Shape(ANY),

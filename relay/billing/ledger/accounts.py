@@ -39,9 +39,21 @@ def open_account(
 def open_budget(db: LedgerSql, user_id: int, token_id: int | None, period: str, day: int, limit: int) -> None:
     """Open the account of a budget for the period of a day, with what has been spent and reserved in it so far."""
     first, last = bounds(period, day)
-    condition, values = ("AND token_id = %s", (user_id, first, last, token_id)) if token_id is not None else ("", (user_id, first, last))
-    used = db.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day BETWEEN %s AND %s {condition}", values).fetchone()  # noqa: S608
-    reserved = db.run(f"SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s {condition}", values).fetchone()  # noqa: S608
+    condition, values = (
+        ("AND token_id = %s", (user_id, first, last, token_id))
+        if token_id is not None
+        else ("", (user_id, first, last))
+    )
+    used = db.run(
+        "SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day "  # noqa: S608
+        f"BETWEEN %s AND %s {condition}",
+        values,
+    ).fetchone()
+    reserved = db.run(
+        "SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s "  # noqa: S608
+        f"{condition}",
+        values,
+    ).fetchone()
     open_account(
         db,
         budget_key(user_id, token_id, period, first),

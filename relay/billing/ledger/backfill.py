@@ -48,7 +48,9 @@ class LedgerBackfill:
             self.top_up(user_id, at)
         self._used[user_id] += amount
         self._used_by_token[token_id] += amount
-        self._write(EntryKind.USAGE, "house" if house else "wallet", "revenue", amount, user_id, at, token_id, request_id)
+        self._write(
+            EntryKind.USAGE, "house" if house else "wallet", "revenue", amount, user_id, at, token_id, request_id
+        )
 
     def write(self) -> None:
         """Write the entries collected so far, inside the caller's transaction."""
@@ -60,12 +62,58 @@ class LedgerBackfill:
 
         `quotas`: ids of tokens and their users.
         """
-        rows = [LedgerAccount(key=f"wallet:{user}", kind="wallet", user_id=user, limited=limited, granted=self._granted[user], used=self._used[user]) for user, limited in wallets]
-        rows += [LedgerAccount(key=f"quota:{token}", kind="quota", user_id=user, token_id=token, limited=False, used=self._used_by_token[token]) for token, user in quotas]
+        rows = [
+            LedgerAccount(
+                key=f"wallet:{user}",
+                kind="wallet",
+                user_id=user,
+                limited=limited,
+                granted=self._granted[user],
+                used=self._used[user],
+            )
+            for user, limited in wallets
+        ]
+        rows += [
+            LedgerAccount(
+                key=f"quota:{token}",
+                kind="quota",
+                user_id=user,
+                token_id=token,
+                limited=False,
+                used=self._used_by_token[token],
+            )
+            for token, user in quotas
+        ]
         LedgerAccount.objects.bulk_create(rows, batch_size=_BATCH)
 
-    def _write(self, kind: str, debit: str, credit: str, amount: int, user_id: int, at: datetime, token_id: int | None, request_id: str) -> None:
-        self.entries.append((at, str(kind), debit, credit, amount, 0, user_id, token_id, self._days.of(at.timestamp()), request_id, "", None, ""))
+    def _write(
+        self,
+        kind: str,
+        debit: str,
+        credit: str,
+        amount: int,
+        user_id: int,
+        at: datetime,
+        token_id: int | None,
+        request_id: str,
+    ) -> None:
+        self.entries.append(
+            (
+                at,
+                str(kind),
+                debit,
+                credit,
+                amount,
+                0,
+                user_id,
+                token_id,
+                self._days.of(at.timestamp()),
+                request_id,
+                "",
+                None,
+                "",
+            )
+        )
 
 
 def insert_rows(table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -78,5 +126,8 @@ def insert_rows(table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ..
                     copy.write_row(row)
             return
         adapt = connection.ops.adapt_datetimefield_value
-        native = [tuple(adapt(value.astimezone(UTC)) if isinstance(value, datetime) else value for value in row) for row in rows]
-        cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(columns))})", native)  # noqa: S608
+        native = [
+            tuple(adapt(value.astimezone(UTC)) if isinstance(value, datetime) else value for value in row)
+            for row in rows
+        ]
+        cursor.executemany((f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(columns))})"), native)  # noqa: S608

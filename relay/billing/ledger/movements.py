@@ -85,7 +85,9 @@ def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
     with transaction.atomic():
         db = LedgerSql()
         taken = db.run(
-            "UPDATE relay_ledgeraccount SET granted = granted - %s WHERE user_id = %s AND kind = 'wallet' AND granted - used - reserved >= %s", (amount, user.pk, amount)
+            "UPDATE relay_ledgeraccount SET granted = granted - %s WHERE user_id = %s AND kind = 'wallet' AND granted "
+            "- used - reserved >= %s",
+            (amount, user.pk, amount),
         )
         if taken.rowcount != 1:
             wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
@@ -103,7 +105,8 @@ def redeem(code: RedemptionCode, user: User) -> int:
             open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
             db.lock(user.pk)
             won = db.run(
-                "UPDATE relay_redemptioncode SET redeemed_at = %s, redeemed_by_id = %s WHERE id = %s AND redeemed_at IS NULL AND enabled = %s",
+                "UPDATE relay_redemptioncode SET redeemed_at = %s, redeemed_by_id = %s WHERE id = %s AND redeemed_at "
+                "IS NULL AND enabled = %s",
                 (db.at(now), user.pk, code.pk, True),
             )
             if won.rowcount == 1:
@@ -118,7 +121,10 @@ def set_unlimited(user: User, unlimited: bool) -> None:
     with transaction.atomic():
         db = LedgerSql()
         open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
-        db.run("UPDATE relay_ledgeraccount SET limited = %s WHERE user_id = %s AND kind = 'wallet'", (not unlimited, user.pk))
+        db.run(
+            "UPDATE relay_ledgeraccount SET limited = %s WHERE user_id = %s AND kind = 'wallet'",
+            (not unlimited, user.pk),
+        )
         announce(Change.USER, [str(user.pk)])
 
 
@@ -127,7 +133,10 @@ def set_quota(token: Token, quota: int | None) -> None:
     with transaction.atomic():
         db = LedgerSql()
         open_quota(token)
-        db.run("UPDATE relay_ledgeraccount SET limited = %s, granted = %s WHERE token_id = %s AND kind = 'quota'", (quota is not None, quota or 0, token.pk))
+        db.run(
+            "UPDATE relay_ledgeraccount SET limited = %s, granted = %s WHERE token_id = %s AND kind = 'quota'",
+            (quota is not None, quota or 0, token.pk),
+        )
         announce(Change.TOKEN, [token.digest])
 
 
@@ -139,21 +148,47 @@ def set_budget(budget: Budget) -> None:
     db.lock(user_id)
     open_budget(db, user_id, budget.token_id, budget.period, day, limit)
     key = budget_key(user_id, budget.token_id, budget.period, bounds(budget.period, day)[0])
-    db.run(f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s", (limit, True, key))  # noqa: S608
+    db.run((f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s"), (limit, True, key))  # noqa: S608
 
 
 def lift_budget(budget: Budget) -> None:
     """End a budget: its accounts no longer limit anything, and keep their figures. Inside the caller's transaction."""
     db = LedgerSql()
     db.lock(budget.owner_id)
-    condition, value = ("token_id = %s", budget.token_id) if budget.token_id is not None else ("token_id IS NULL AND user_id = %s", budget.user_id)
-    db.run(f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {condition}", (False, budget.period, value))  # noqa: S608
+    condition, value = (
+        ("token_id = %s", budget.token_id)
+        if budget.token_id is not None
+        else ("token_id IS NULL AND user_id = %s", budget.user_id)
+    )
+    db.run(
+        f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {condition}",  # noqa: S608
+        (False, budget.period, value),
+    )
 
 
 def _grant(db: LedgerSql, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
-    db.run("UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'", (amount, user_id))
+    db.run(
+        "UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'",
+        (amount, user_id),
+    )
     db.write([_entry_by(db, user_id, kind, source, "wallet", amount, actor, reason)])
 
 
-def _entry_by(db: LedgerSql, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str) -> EntryValues:
-    return (db.at(time.time()), str(kind), debit, credit, amount, 0, user_id, None, today(), "", "", getattr(actor, "pk", None), reason[:200])
+def _entry_by(
+    db: LedgerSql, user_id: int, kind: str, debit: str, credit: str, amount: int, actor: Any, reason: str
+) -> EntryValues:
+    return (
+        db.at(time.time()),
+        str(kind),
+        debit,
+        credit,
+        amount,
+        0,
+        user_id,
+        None,
+        today(),
+        "",
+        "",
+        getattr(actor, "pk", None),
+        reason[:200],
+    )

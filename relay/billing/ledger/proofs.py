@@ -46,7 +46,9 @@ def start_proof(actor: Any = None) -> BooksProof:
     if new:
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ledger", "prove", str(proof.pk)]
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            )
         except OSError as error:  # such as no memory
             proof.error, proof.finished_at = redact(f"{type(error).__name__}: {error}")[:300], clock.now()
             proof.save()
@@ -66,7 +68,9 @@ def is_proof_due() -> bool:
     before = clock.now() - timedelta(hours=hours)
     newest = BooksProof.objects.first()
     if newest is not None:
-        return newest.began_at <= (before if newest.state in {"running", "clean", "differs"} else max(before, clock.now() - _RETRY_AFTER))
+        return newest.began_at <= (
+            before if newest.state in {"running", "clean", "differs"} else max(before, clock.now() - _RETRY_AFTER)
+        )
     oldest = LedgerEntry.objects.order_by("pk").values_list("at", flat=True).first()
     return oldest is not None and oldest <= before
 
@@ -83,7 +87,10 @@ def prove(proof: BooksProof) -> Report:
     else:
         for name in ("accounts", "entries", "records", "reservations", "reserved", "totals"):
             setattr(proof, name, getattr(report, name))
-        proof.differing, proof.differences = len(report.differences), [str(one) for one in report.differences[:_MAX_DIFFERENCES]]
+        proof.differing, proof.differences = (
+            len(report.differences),
+            [str(one) for one in report.differences[:_MAX_DIFFERENCES]],
+        )
         return report
     finally:
         heartbeat.end()

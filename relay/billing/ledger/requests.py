@@ -55,35 +55,61 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
         amount = free if free >= order.minimum and free > 0 else 0
     if amount:
         expires = int(now) + RESERVATION_SECONDS
-        grown = db.run("UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s", (amount, expires, reservation))
+        grown = db.run(
+            "UPDATE relay_reservation SET amount = amount + %s, expires_at = %s WHERE id = %s",
+            (amount, expires, reservation),
+        )
         if grown.rowcount == 0:
             columns = "id, owner, user_id, token_id, day, amount, expires_at"
             values = (reservation, order.owner, scope.user_id, scope.token_id, scope.day, amount, expires)
-            db.run(f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)", values)  # noqa: S608
-        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}", (amount, *scope.values))  # noqa: S608
-        db.write([_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))])
+            db.run((f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)"), values)  # noqa: S608
+        db.run((f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}"), (amount, *scope.values))  # noqa: S608
+        db.write(
+            [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
+        )
     return Reserved(amount, free - amount, balance, kind, period, tight)
 
 
-def settle(db: LedgerSql, reservation: str, scope: SpendScope, charges: Sequence[Charge], careful: bool = False) -> list[Charged]:
+def settle(
+    db: LedgerSql, reservation: str, scope: SpendScope, charges: Sequence[Charge], careful: bool = False
+) -> list[Charged]:
     """Charge finished requests of one scope to a reservation, or to the accounts when `reservation` is empty.
 
     `careful`: charge each on its own, and only what is free. Otherwise that happens only if the reservation does not
     cover all.
     """
     total = sum(charge.cost for charge in charges)
-    covered = not careful and all(charge.cost <= charge.covered or (charge.house and not reservation) for charge in charges)
-    if covered and (not reservation or db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s AND amount >= %s", (total, reservation, total)).rowcount == 1):
+    covered = not careful and all(
+        charge.cost <= charge.covered or (charge.house and not reservation) for charge in charges
+    )
+    if covered and (
+        not reservation
+        or db.run(
+            "UPDATE relay_reservation SET amount = amount - %s WHERE id = %s AND amount >= %s",
+            (total, reservation, total),
+        ).rowcount
+        == 1
+    ):
         house = sum(charge.cost for charge in charges if charge.house)
         _spend(db, scope, total, total if reservation else 0, house)
-        db.write([_usage(db, scope, charge, charge.cost, charge.cost if reservation else 0, reservation) for charge in charges if charge.cost])
+        db.write(
+            [
+                _usage(db, scope, charge, charge.cost, charge.cost if reservation else 0, reservation)
+                for charge in charges
+                if charge.cost
+            ]
+        )
         return [Charged(charge.cost if reservation else 0, 0) for charge in charges]
     return [_settle_one(db, reservation, scope, charge) for charge in charges]
 
 
 def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Charge) -> Charged:
-    row = db.run("SELECT amount FROM relay_reservation WHERE id = %s", (reservation,)).fetchone() if reservation else None
-    wallet = db.run("SELECT limited FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (scope.user_id,)).fetchone()
+    row = (
+        db.run("SELECT amount FROM relay_reservation WHERE id = %s", (reservation,)).fetchone() if reservation else None
+    )
+    wallet = db.run(
+        "SELECT limited FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (scope.user_id,)
+    ).fetchone()
     if wallet is not None and not wallet[0]:  # made unlimited while the request ran
         charge = Charge(charge.request_id, charge.cost, charge.covered, True, charge.at)
     held = min(charge.cost, charge.covered, row[0] if row else 0)
@@ -96,14 +122,30 @@ def _settle_one(db: LedgerSql, reservation: str, scope: SpendScope, charge: Char
     _spend(db, scope, paid, held, paid if charge.house else 0)
     entries = [_usage(db, scope, charge, paid, held, reservation)] if paid else []
     if shortfall:
-        entries.append(_entry(db, charge.at, scope, _Movement(EntryKind.SHORTFALL, "house", "revenue", shortfall, request_id=charge.request_id)))
+        entries.append(
+            _entry(
+                db,
+                charge.at,
+                scope,
+                _Movement(EntryKind.SHORTFALL, "house", "revenue", shortfall, request_id=charge.request_id),
+            )
+        )
     db.write(entries)
     return Charged(held, shortfall)
 
 
 def write_off(db: LedgerSql, scope: SpendScope, charge: Charge) -> Charged:
     """Record a charge that the database refuses as a shortfall: the portal bears all of it."""
-    db.write([_entry(db, charge.at, scope, _Movement(EntryKind.SHORTFALL, "house", "revenue", charge.cost, request_id=charge.request_id))])
+    db.write(
+        [
+            _entry(
+                db,
+                charge.at,
+                scope,
+                _Movement(EntryKind.SHORTFALL, "house", "revenue", charge.cost, request_id=charge.request_id),
+            )
+        ]
+    )
     return Charged(0, charge.cost)
 
 
@@ -112,7 +154,8 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
 
     Returns how much was released.
     """
-    row = db.run(f"SELECT amount FROM relay_reservation WHERE id = %s{'' if db.sqlite else ' FOR UPDATE'}", (reservation,)).fetchone()  # noqa: S608
+    lock = "" if db.sqlite else " FOR UPDATE"
+    row = db.run(f"SELECT amount FROM relay_reservation WHERE id = %s{lock}", (reservation,)).fetchone()  # noqa: S608
     if row is None:
         return 0
     released: int = row[0] if amount is None else min(row[0], amount)
@@ -121,8 +164,10 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
     else:
         db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (released, reservation))
     if released:
-        db.run(f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}", (released, *scope.values))  # noqa: S608
-        db.write([_entry(db, now, scope, _Movement(EntryKind.RELEASE, "held", "wallet", released, reservation=reservation))])
+        db.run((f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}"), (released, *scope.values))  # noqa: S608
+        db.write(
+            [_entry(db, now, scope, _Movement(EntryKind.RELEASE, "held", "wallet", released, reservation=reservation))]
+        )
     return released
 
 
@@ -147,7 +192,7 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
         open_account(db, f"quota:{scope.token_id}", "quota", scope.user_id, scope.token_id, limited=False)
         for _, period, token_id in missing:
             owner, value = ("token_id", token_id) if token_id is not None else ("user_id", scope.user_id)
-            if db.run(f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s", (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
+            if db.run((f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s"), (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
                 open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
         rows = db.run(sql, scope.values).fetchall()
     found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1]) for row in rows if row[3]]

@@ -60,7 +60,10 @@ def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
     name, quoted = _quoted(table)
     insert_into = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(table._meta.concrete_fields, OnConflict.IGNORE, [], [])
-    return f"{insert_into} {name} ({', '.join(quoted[column] for column in columns)}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()
+    return (
+        f"{insert_into} {name} ({', '.join(quoted[column] for column in columns)}) VALUES "
+        f"({', '.join(['%s'] * len(columns))}) {suffix}"
+    ).strip()
 
 
 @lru_cache(maxsize=32)
@@ -78,4 +81,6 @@ def _update_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
 def _quoted(table: type[models.Model]) -> tuple[str, dict[str, str]]:
     """Return the quoted name of a table and those of its columns by attribute name; `pk` is the primary key."""
     quote, meta = connection.ops.quote_name, table._meta
-    return quote(meta.db_table), {"pk": quote(meta.pk.column or meta.pk.attname)} | {field.attname: quote(field.column or field.attname) for field in meta.concrete_fields}
+    return quote(meta.db_table), {"pk": quote(meta.pk.column or meta.pk.attname)} | {
+        field.attname: quote(field.column or field.attname) for field in meta.concrete_fields
+    }

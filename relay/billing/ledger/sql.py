@@ -86,7 +86,9 @@ class LedgerSql:
     def lock(self, user_id: int) -> None:
         """Lock this user's accounts until the transaction ends."""
         if not self.sqlite:
-            self.run("SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)).fetchall()
+            self.run(
+                "SELECT id FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet' FOR UPDATE", (user_id,)
+            ).fetchall()
 
 
 def begin(db: LedgerSql) -> None:

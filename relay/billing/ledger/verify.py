@@ -45,7 +45,10 @@ class Difference:
     should_be: int  # nano-USD
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} is {money.plain(self.is_now)} USD, the entries make it {money.plain(self.should_be)} USD"
+        return (
+            f"{self.where}: {self.what} is {money.plain(self.is_now)} USD, the entries make it "
+            f"{money.plain(self.should_be)} USD"
+        )
 
 
 @dataclass(slots=True)
@@ -77,7 +80,9 @@ class _TokenDay:
 class _UserTotals:
     """Sums over the entries of one user, in nano-USD."""
 
-    by_day: dict[tuple[int | None, int], _TokenDay] = field(default_factory=lambda: defaultdict(_TokenDay))  # by token and day
+    by_day: dict[tuple[int | None, int], _TokenDay] = field(
+        default_factory=lambda: defaultdict(_TokenDay)
+    )  # by token and day
     granted: int = 0
     paid: int = 0  # by usage entries
     shortfall: int = 0
@@ -130,12 +135,16 @@ def _verify(progress: Callable[[str], None]) -> Report:
     report = Report()
     progress("usage records")
     recorded: dict[int | None, tuple[int, int]] = {}
-    for user, cost, shortfall, count in _rows("SELECT user_id, SUM(cost), SUM(shortfall), COUNT(*) FROM relay_usagerecord GROUP BY user_id"):
+    for user, cost, shortfall, count in _rows(
+        "SELECT user_id, SUM(cost), SUM(shortfall), COUNT(*) FROM relay_usagerecord GROUP BY user_id"
+    ):
         report.records += count
         recorded[user] = int(cost), int(shortfall)
     progress("reservations")
     held: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
-    for user, token, day, amount, count in _rows("SELECT user_id, token_id, day, SUM(amount), COUNT(*) FROM relay_reservation GROUP BY user_id, token_id, day"):
+    for user, token, day, amount, count in _rows(
+        "SELECT user_id, token_id, day, SUM(amount), COUNT(*) FROM relay_reservation GROUP BY user_id, token_id, day"
+    ):
         held[user][token, day] = int(amount)
         report.reservations += count
         report.reserved += int(amount)
@@ -146,10 +155,13 @@ def _verify(progress: Callable[[str], None]) -> Report:
         "GROUP BY user_id, token_id, day, kind, debit, credit ORDER BY user_id"
     )
     accounts = _rows(
-        f"SELECT user_id, token_id, kind, first_day, last_day, {connection.ops.quote_name('key')}, granted, used, reserved FROM relay_ledgeraccount ORDER BY user_id"  # noqa: S608
+        f"SELECT user_id, token_id, kind, first_day, last_day, {connection.ops.quote_name('key')}, granted, used, "  # noqa: S608
+        "reserved FROM relay_ledgeraccount ORDER BY user_id"
     )
     seen: set[int] = set()
-    both = heapq.merge(((row[0], 0, row) for row in entries), ((row[0], 1, row) for row in accounts), key=itemgetter(0, 1))
+    both = heapq.merge(
+        ((row[0], 0, row) for row in entries), ((row[0], 1, row) for row in accounts), key=itemgetter(0, 1)
+    )
     for user, rows in groupby(both, itemgetter(0)):
         seen.add(user)
         user_totals = _UserTotals()
@@ -176,14 +188,20 @@ def _add_entry(report: Report, totals: dict[str, int], user_totals: _UserTotals,
     totals[credit] += amount
     debits, right_credit = _RULES.get(kind, (frozenset(), ""))
     if debit not in debits or credit != right_credit:
-        report.differences.append(Difference(f"user {user}", f"entries “{kind}” from {debit} to {credit}, which do not exist,", amount, 0))
+        report.differences.append(
+            Difference(f"user {user}", f"entries “{kind}” from {debit} to {credit}, which do not exist,", amount, 0)
+        )
     user_totals.add(token, day, kind, debit, amount, int(held))
 
 
 def _check_account(report: Report, user_totals: _UserTotals, row: Any) -> None:
     _user, token, kind, first, last, key, granted, used, reserved = row
     report.accounts += 1
-    mine = [sums for (of_token, day), sums in user_totals.by_day.items() if first <= day <= last and (token is None or token == of_token)]
+    mine = [
+        sums
+        for (of_token, day), sums in user_totals.by_day.items()
+        if first <= day <= last and (token is None or token == of_token)
+    ]
     _compare(report, key, "used", used, sum(sums.used for sums in mine))
     _compare(report, key, "reserved", reserved, sum(sums.reserved for sums in mine))
     if kind == "wallet":
@@ -193,17 +211,31 @@ def _check_account(report: Report, user_totals: _UserTotals, row: Any) -> None:
             report.differences.append(Difference(key, "the balance, which must not be negative,", granted - used, 0))
 
 
-def _check_user(report: Report, user: int, user_totals: _UserTotals, held: dict[tuple[int | None, int], int], recorded: tuple[int, int]) -> None:
+def _check_user(
+    report: Report,
+    user: int,
+    user_totals: _UserTotals,
+    held: dict[tuple[int | None, int], int],
+    recorded: tuple[int, int],
+) -> None:
     """Compare the figures of a whole user: that there is a wallet, the reservations, and the sums of usage records.
 
     `held`: nano-USD of reservations by token and day. `recorded`: (cost, shortfall) of all usage records.
     """
     if not user_totals.has_wallet and user_totals.by_day:
-        report.differences.append(Difference(f"user {user}", "a wallet, which is missing: granted", 0, user_totals.granted))
+        report.differences.append(
+            Difference(f"user {user}", "a wallet, which is missing: granted", 0, user_totals.granted)
+        )
     for token, day in user_totals.by_day.keys() | held.keys():
         if token is not None:
             should_be = user_totals.by_day[token, day].reserved if (token, day) in user_totals.by_day else 0
-            _compare(report, f"reservations of token {token} on day {day}", "what is held", held.get((token, day), 0), should_be)
+            _compare(
+                report,
+                f"reservations of token {token} on day {day}",
+                "what is held",
+                held.get((token, day), 0),
+                should_be,
+            )
     cost, shortfall = recorded
     _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, user_totals.paid)
     _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, user_totals.shortfall)

@@ -70,9 +70,13 @@ class UsageWriter:
     def admit(self) -> None:
         """Check that a new request could be recorded. Raises RelayUnavailable."""
         if self._failing_since and (self._pending > _BACKLOG or time.monotonic() - self._failing_since > 1.0):
-            raise RelayUnavailable("The portal cannot write to its database. Try again in a few seconds.", retry_after=5)
+            raise RelayUnavailable(
+                "The portal cannot write to its database. Try again in a few seconds.", retry_after=5
+            )
 
-    def submit(self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
+    def submit(
+        self, row: UsageRow, settlement: Settlement | None = None, wait: bool = True, rows: Sequence[RowWrite] = ()
+    ) -> asyncio.Future[None] | None:
         """Queue a usage record with its charge and the rows that are written together with it.
 
         `row` has its values in the order of COLUMNS, with `started_at` in seconds since 1970. All is written whether or
@@ -84,7 +88,9 @@ class UsageWriter:
         self._put(PendingRecord(row, settlement, future, loop, rows))
         return future
 
-    def reserve(self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]) -> asyncio.Future[Reserved]:
+    def reserve(
+        self, order: ReserveOrder, on_reserved: Callable[[Reserved | None, bool], None]
+    ) -> asyncio.Future[Reserved]:
         """Queue a reservation.
 
         `on_reserved(result, wanted)` is called on the event loop right before the future is done.
@@ -129,7 +135,9 @@ class UsageWriter:
         self._queue.put(None)
         thread.join(timeout)
         if thread.is_alive():
-            logger.error("%d usage records could not be written before the stop: the database does not answer", self._pending)
+            logger.error(
+                "%d usage records could not be written before the stop: the database does not answer", self._pending
+            )
         self._thread = None
 
     # -- in the thread -----------------------------------------------------------------------------------------------
@@ -207,7 +215,12 @@ class UsageWriter:
                 except Exception:
                     logger.exception("a charge cannot be written (%s)", way)
                     continue
-                logger.warning("request %s was recorded the %s way, without what was to be kept with it: %s", work.row[0], way, error)
+                logger.warning(
+                    "request %s was recorded the %s way, without what was to be kept with it: %s",
+                    work.row[0],
+                    way,
+                    error,
+                )
                 self._finish([work], None)
                 return
         logger.error("the ledger cannot write %s", type(work).__name__, exc_info=error)
@@ -233,7 +246,9 @@ class UsageWriter:
         with without_disk_sync(db) if not records else nullcontext():
             self._transaction(db, batch, records, way)
 
-    def _transaction(self, db: LedgerSql, batch: Sequence[PendingWork], records: Sequence[PendingRecord], way: str) -> None:
+    def _transaction(
+        self, db: LedgerSql, batch: Sequence[PendingWork], records: Sequence[PendingRecord], way: str
+    ) -> None:
         begin(db)
         try:
             users = by_user(batch, records)
@@ -257,7 +272,11 @@ class UsageWriter:
         for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
             written_off = way == "write-off"
-            charged = [requests.write_off(db, scope, charge) for charge in charges] if written_off else requests.settle(db, reservation, scope, charges, careful=bool(way))
+            charged = (
+                [requests.write_off(db, scope, charge) for charge in charges]
+                if written_off
+                else requests.settle(db, reservation, scope, charges, careful=bool(way))
+            )
             for record, outcome in zip(records, charged, strict=True):
                 record.charged = outcome
         for release in work.releases:
@@ -312,7 +331,11 @@ def _resolve(works: Sequence[PendingRecord | PendingReservation], error: BaseExc
         if wanted and result is not None:
             work.future.set_result(result)
         elif wanted:
-            work.future.set_exception(RelayUnavailable("The portal could not look at your balance. Try again in a few seconds.", retry_after=5))
+            work.future.set_exception(
+                RelayUnavailable(
+                    "The portal could not look at your balance. Try again in a few seconds.", retry_after=5
+                )
+            )
 
 
 def _insert_statement() -> str:
@@ -323,7 +346,10 @@ def _insert_statement() -> str:
     columns = [quote(by_name[name].column or name) for name in COLUMNS]
     insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
     suffix = ops.on_conflict_suffix_sql(fields, OnConflict.IGNORE, ["request_id"], ["request_id"])
-    sql = f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) {suffix}".strip()
+    sql = (
+        f"{insert} {quote(UsageRecord._meta.db_table)} ({', '.join(columns)}) VALUES "
+        f"({', '.join(['%s'] * len(columns))}) {suffix}"
+    ).strip()
     return sql.replace("%s", "?") if connection.vendor == "sqlite" else sql
 
 

@@ -30,7 +30,9 @@ _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}", re
 
 
 def _file_not_found(file_id: str) -> ObjectNotFound:
-    return ObjectNotFound(f"There is no file “{file_id[:64]}” of your account. GET /v1/files lists yours.", param="file_id")
+    return ObjectNotFound(
+        f"There is no file “{file_id[:64]}” of your account. GET /v1/files lists yours.", param="file_id"
+    )
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -55,7 +57,11 @@ def file_object(upload: Upload) -> Json:
 
 def _purpose(value: str) -> str:
     if value not in _PURPOSES:
-        raise InvalidRequest(f"The field “purpose” must be one of {', '.join(_PURPOSES)}.", code="invalid_value" if value else "missing_required_parameter", param="purpose")
+        raise InvalidRequest(
+            f"The field “purpose” must be one of {', '.join(_PURPOSES)}.",
+            code="invalid_value" if value else "missing_required_parameter",
+            param="purpose",
+        )
     return value
 
 
@@ -67,7 +73,11 @@ def expiry_seconds(anchor: object, seconds: object, param: str = "expires_after"
         raise InvalidRequest(f"The field “{param}[anchor]” must be created_at.", param=param)
     text = str(seconds)
     if not text.isdecimal() or not _EXPIRY_RANGE[0] <= int(text) <= _EXPIRY_RANGE[1]:
-        raise InvalidRequest(f"The field “{param}[seconds]” must be between {_EXPIRY_RANGE[0]} (an hour) and {_EXPIRY_RANGE[1]} (30 days).", param=param)
+        raise InvalidRequest(
+            f"The field “{param}[seconds]” must be between {_EXPIRY_RANGE[0]} (an hour) and {_EXPIRY_RANGE[1]} (30 "
+            "days).",
+            param=param,
+        )
     return int(text)
 
 
@@ -87,15 +97,24 @@ async def create_file(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
         seconds = expiry_seconds(fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]"))
         name = files.clean_name(received.filename)
         expires = clock.now() + timedelta(seconds=seconds) if seconds else None
-        kind = content_type_of("" if received.content_type == "application/octet-stream" else received.content_type, name)
-        upload = await snapshot_cache.in_slow_thread(received.sink.finish, UploadState.STORED, name, purpose, kind, expires)
+        kind = content_type_of(
+            "" if received.content_type == "application/octet-stream" else received.content_type, name
+        )
+        upload = await snapshot_cache.in_slow_thread(
+            received.sink.finish, UploadState.STORED, name, purpose, kind, expires
+        )
         return file_object(upload)
     finally:
         await discard(received.sink)
 
 
 def _list(user_id: int, query: Mapping[str, str]) -> Json:
-    order, limit, after, purpose = query.get("order", "desc"), query.get("limit", str(_MAX_FILES)), query.get("after", ""), query.get("purpose", "")
+    order, limit, after, purpose = (
+        query.get("order", "desc"),
+        query.get("limit", str(_MAX_FILES)),
+        query.get("after", ""),
+        query.get("purpose", ""),
+    )
     if order not in {"asc", "desc"}:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
     if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_FILES:
@@ -137,7 +156,9 @@ async def file_content(exchange: Exchange, caller: Caller, file_id: str) -> Down
         raise _file_not_found(file_id) from None
     except OSError as error:
         raise StorageFull("The portal's disk does not give the file. Tell the portal's administrator.") from error
-    return Download(exchange, file.read, upload.size, upload.filename, upload.content_type or "application/octet-stream", file.close)
+    return Download(
+        exchange, file.read, upload.size, upload.filename, upload.content_type or "application/octet-stream", file.close
+    )
 
 
 async def delete_file(caller: Caller, file_id: str) -> Json:
@@ -171,12 +192,16 @@ async def begin_upload(caller: Caller, body: Json) -> Json:
     if not filename:
         raise InvalidRequest("The field “filename” is missing.", code="missing_required_parameter", param="filename")
     if not _TYPE.fullmatch(kind):
-        raise InvalidRequest("The field “mime_type” must be the type of the file, such as application/pdf.", param="mime_type")
+        raise InvalidRequest(
+            "The field “mime_type” must be the type of the file, such as application/pdf.", param="mime_type"
+        )
     purpose = _purpose(text_of(body, "purpose"))
     after = object_of(body, "expires_after")
     seconds = expiry_seconds(after.get("anchor"), after.get("seconds"))
     files.check_file_size(size)
-    session = await snapshot_cache.in_thread(uploads.create_session, caller.user_id, size, filename, purpose, kind, seconds)
+    session = await snapshot_cache.in_thread(
+        uploads.create_session, caller.user_id, size, filename, purpose, kind, seconds
+    )
     return upload_object(session)
 
 
@@ -205,7 +230,12 @@ async def add_part(exchange: Exchange, caller: Caller, run: Runtime, upload_id: 
     received = await receive_form(exchange, run, "data", caller.user_id, session)
     try:
         part = await snapshot_cache.in_slow_thread(_store_part, session, received)
-        return {"id": _part_id(part), "object": "upload.part", "created_at": _seconds(part.created_at), "upload_id": upload_id}
+        return {
+            "id": _part_id(part),
+            "object": "upload.part",
+            "created_at": _seconds(part.created_at),
+            "upload_id": upload_id,
+        }
     finally:
         await discard(received.sink)
 
@@ -222,7 +252,9 @@ def _store_part(session: UploadSession, received: ReceivedForm) -> Upload:
         message = f"The parts would have {total:,} bytes together, and {session.size:,} were announced."
         raise InvalidRequest(message, code="upload_too_long", param="data")
     if count > _MAX_PARTS:
-        raise InvalidRequest(f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data")
+        raise InvalidRequest(
+            f"An upload may have at most {_MAX_PARTS} parts. Send larger ones.", code="too_many_parts", param="data"
+        )
     return received.sink.finish(UploadState.PART, session.filename, session.purpose, session.content_type)
 
 
@@ -245,7 +277,9 @@ async def complete_upload(caller: Caller, run: Runtime, upload_id: str, body: Js
     part_ids = body.get("part_ids")
     if not isinstance(part_ids, list) or not part_ids or not all(isinstance(part_id, str) for part_id in part_ids):
         raise InvalidRequest("The field “part_ids” must be the list of the parts' ids, in order.", param="part_ids")
-    return await snapshot_cache.in_slow_thread(_complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5"))
+    return await snapshot_cache.in_slow_thread(
+        _complete, caller, run, upload_id, [str(part_id) for part_id in part_ids], text_of(body, "md5")
+    )
 
 
 def _cancel(user_id: int, upload_id: str) -> Json:

@@ -76,7 +76,10 @@ class _Parser:
         self._text.clear()
         if self._is_file:
             if self.seen:
-                raise InvalidRequest(f"The form has more than one file in “{self.file_field}”. Send one at a time.", param=self.file_field)
+                raise InvalidRequest(
+                    f"The form has more than one file in “{self.file_field}”. Send one at a time.",
+                    param=self.file_field,
+                )
             self.seen, self.filename = True, filename or ""
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1").strip()
 
@@ -86,7 +89,10 @@ class _Parser:
             return
         self._size += end - start
         if self._size > _MAX_FIELDS:
-            raise InvalidRequest(f"The fields of the form beside the file are larger than {_MAX_FIELDS // 1024} KiB.", code="invalid_multipart")
+            raise InvalidRequest(
+                f"The fields of the form beside the file are larger than {_MAX_FIELDS // 1024} KiB.",
+                code="invalid_multipart",
+            )
         self._text.extend(data[start:end])
 
     def _on_part_end(self) -> None:
@@ -107,7 +113,9 @@ class ReceivedForm:
     content_type: str  # of the file, as declared; empty when that is not valid
 
 
-async def receive_form(exchange: Exchange, run: Runtime, file_field: str, user_id: int, session: UploadSession | None = None) -> ReceivedForm:
+async def receive_form(
+    exchange: Exchange, run: Runtime, file_field: str, user_id: int, session: UploadSession | None = None
+) -> ReceivedForm:
     """Receive a form; the caller must call `discard` in the end.
 
     Too large a form is refused before it is read if its length is announced, and as soon as possible otherwise. Raises
@@ -172,11 +180,18 @@ async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: i
                 await _write(parser, sink, waiting, most)
         machine.finalize()
     except MultipartParseError:
-        raise InvalidRequest("The multipart form is broken. Send it again, with the boundary that its Content-Type names.", code="invalid_multipart") from None
+        raise InvalidRequest(
+            "The multipart form is broken. Send it again, with the boundary that its Content-Type names.",
+            code="invalid_multipart",
+        ) from None
     if not parser.ended:
         raise InvalidRequest("The multipart form is cut off. Send it again.", code="invalid_multipart")
     if not parser.seen:
-        raise InvalidRequest(f"The file is missing: send it in the field “{parser.file_field}” of a form.", code="missing_required_parameter", param=parser.file_field)
+        raise InvalidRequest(
+            f"The file is missing: send it in the field “{parser.file_field}” of a form.",
+            code="missing_required_parameter",
+            param=parser.file_field,
+        )
     await _write(parser, sink, waiting, most)
 
 
@@ -184,7 +199,9 @@ async def _write(parser: _Parser, sink: UploadWriter, waiting: int, most: int) -
     data = b"".join(parser.data)
     parser.data.clear()
     if sink.size + len(data) > sink.upload.size:
-        await snapshot_cache.in_thread(files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data))))
+        await snapshot_cache.in_thread(
+            files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data)))
+        )
     if data:
         await snapshot_cache.in_slow_thread(sink.write, data)
 

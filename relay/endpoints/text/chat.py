@@ -42,7 +42,15 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     except BadRequest as bad:
         raise invalid(bad) from None
     if expanded is not None:
-        parsed = ChatRequest(encode(expanded), expanded, parsed.model, parsed.stream, parsed.include_usage, parsed.choices, parsed.output_limit)
+        parsed = ChatRequest(
+            encode(expanded),
+            expanded,
+            parsed.model,
+            parsed.stream,
+            parsed.include_usage,
+            parsed.choices,
+            parsed.output_limit,
+        )
     request = ChatTextRequest(parsed, int(exchange.wall))
     wanted = GatewayRequest(
         endpoint=_ENDPOINT,
@@ -73,7 +81,9 @@ class ChatTextRequest:
     @property
     def client(self) -> ChatClient:
         if self._client is None:
-            self._client = ChatClient(decode_object(self.parsed.body) or {}, self.parsed.include_usage, f"chatcmpl-{time_ordered_hex()}")
+            self._client = ChatClient(
+                decode_object(self.parsed.body) or {}, self.parsed.include_usage, f"chatcmpl-{time_ordered_hex()}"
+            )
         return self._client
 
     async def open(self, attempt: Attempt) -> _OpenedChat:

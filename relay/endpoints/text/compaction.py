@@ -43,7 +43,11 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         return _estimated_count(turn)
 
     def check_channel(channel: ChannelView) -> RelayError | None:
-        return None if channel.id in counting else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
+        return (
+            None
+            if channel.id in counting
+            else UnsupportedEndpoint("The upstream of this model does not count tokens.", param="model")
+        )
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
         if _serves(run, _INPUT_TOKENS, attempt.channel):
@@ -52,7 +56,13 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         await exchange.committed(attempt.record.submit(Outcome(COMPLETED, 200)))
         return _estimated_count(turn)
 
-    return await serve(exchange, caller, run, GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.stored_at), try_channel)
+    return await serve(
+        exchange,
+        caller,
+        run,
+        GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.stored_at),
+        try_channel,
+    )
 
 
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -86,7 +96,12 @@ def _estimated_count(turn: ResponseTurn) -> Answer:
 
 def _summary(turn: ResponseTurn) -> ResponseTurn:
     """A turn that asks the model for a summary, for upstreams without the compaction endpoint."""
-    members: Json = {"model": turn.parsed.model, "instructions": INSTRUCTIONS, "max_output_tokens": _SUMMARY_TOKENS, "store": False}
+    members: Json = {
+        "model": turn.parsed.model,
+        "instructions": INSTRUCTIONS,
+        "max_output_tokens": _SUMMARY_TOKENS,
+        "store": False,
+    }
     items = [*without_upstream_ids(turn.history), *turn.expanded_input, user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
     fields["input"] = msgspec.Raw(encode(items))

@@ -28,12 +28,17 @@ def _lifetime(run: Runtime) -> timedelta:
 def _row(caller: Caller, conversation_id: str) -> Conversation:
     row = conversations.find_conversation(caller.user_id, conversation_id)
     if row is None:
-        raise ObjectNotFound(f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.", param="conversation_id")
+        raise ObjectNotFound(
+            f"There is no conversation “{conversation_id[:80]}” of your account, or it is no longer kept.",
+            param="conversation_id",
+        )
     return row
 
 
 def _item_exists() -> InvalidRequest:
-    return InvalidRequest("An item with one of these ids is in the conversation already. Leave the ids out.", param="items")
+    return InvalidRequest(
+        "An item with one of these ids is in the conversation already. Leave the ids out.", param="items"
+    )
 
 
 def metadata_of(body: Json) -> Json:
@@ -41,8 +46,14 @@ def metadata_of(body: Json) -> Json:
     found = body.get("metadata")
     if found is None:
         return {}
-    if not isinstance(found, dict) or len(found) > 16 or not all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in found.items()):
-        raise InvalidRequest("The field “metadata” must be an object of at most 16 texts of at most 512 characters.", param="metadata")
+    if (
+        not isinstance(found, dict)
+        or len(found) > 16
+        or not all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in found.items())
+    ):
+        raise InvalidRequest(
+            "The field “metadata” must be an object of at most 16 texts of at most 512 characters.", param="metadata"
+        )
     return found
 
 
@@ -64,7 +75,9 @@ def _items(body: Json, required: bool) -> list[Json]:
 async def create_conversation(caller: Caller, run: Runtime, body: Json) -> Json:
     items, metadata = _items(body, False), metadata_of(body)
     try:
-        row = await snapshot_cache.in_thread(conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run))
+        row = await snapshot_cache.in_thread(
+            conversations.create_conversation, caller.user_id, items, metadata, _lifetime(run)
+        )
     except conversations.ItemExists:
         raise _item_exists() from None
     return conversations.conversation_object(row)
@@ -94,7 +107,9 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
     items = _items(body, True)
 
     try:
-        return await snapshot_cache.in_thread(lambda: conversations.add_items(_row(caller, conversation_id), items, _lifetime(run)))
+        return await snapshot_cache.in_thread(
+            lambda: conversations.add_items(_row(caller, conversation_id), items, _lifetime(run))
+        )
     except conversations.ItemExists:
         raise _item_exists() from None
 

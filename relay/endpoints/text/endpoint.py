@@ -89,11 +89,15 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
     if upstream is None:
         return UnsupportedEndpoint(request.unserved_message, param="model")
     rules = channel.policy(upstream.api)
-    name = parameters.refused({**rules, **own} if request.parameters_renamed else own, request.fields, converted=request.parameters_renamed)
+    name = parameters.refused(
+        {**rules, **own} if request.parameters_renamed else own, request.fields, converted=request.parameters_renamed
+    )
     if name:
         return refused_parameter(name)
     try:
-        name = parameters.refused_value(rules, upstream.request(request.client.hub_request().body, dialect_of(channel)).body)
+        name = parameters.refused_value(
+            rules, upstream.request(request.client.hub_request().body, dialect_of(channel)).body
+        )
     except BadRequest as bad:
         return invalid(bad)
     return refused_parameter(name) if name else None
@@ -142,7 +146,9 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
 class _Converted:
     """An answer in another API than the client's, converted through the hub."""
 
-    def __init__(self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer) -> None:
+    def __init__(
+        self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer
+    ) -> None:
         self.upstream = upstream
         self._request, self._attempt, self._protocol = request, attempt, protocol
         self._encoder: contract.Encoder | None = None
@@ -150,7 +156,9 @@ class _Converted:
 
     def codec(self) -> Conversion:
         self._encoder = encoder = self._request.client.encoder()
-        return Conversion(decoder=self._protocol.decoder(dialect_of(self._attempt.channel)), encoder=encoder, ending=encoder.ending)
+        return Conversion(
+            decoder=self._protocol.decoder(dialect_of(self._attempt.channel)), encoder=encoder, ending=encoder.ending
+        )
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()

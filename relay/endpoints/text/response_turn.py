@@ -37,7 +37,12 @@ from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.compaction import expand_summaries
 from relay.protocols.responses.objects import response_object
-from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget, parse_responses_request, without_upstream_ids
+from relay.protocols.responses.request import (
+    ResponsesRequest,
+    UpstreamTarget,
+    parse_responses_request,
+    without_upstream_ids,
+)
 from relay.protocols.responses.stream import ResponsesStream, response_of_stream, whole_response
 from relay.protocols.responses.usage import whole_usage
 from relay.protocols.usage import Usage
@@ -96,7 +101,9 @@ class ResponseTurn:
     def client(self) -> ResponsesClient:
         if self._client is None:
             ids: Json = {**self.ids, **self.overridden_members(False)}
-            self._client = ResponsesClient(self.members, [*self.history, *self.expanded_input], ids, time_ordered_hex, lambda: int(time.time()))
+            self._client = ResponsesClient(
+                self.members, [*self.history, *self.expanded_input], ids, time_ordered_hex, lambda: int(time.time())
+            )
         return self._client
 
     @property
@@ -158,8 +165,21 @@ class ResponseTurn:
             )
         if self.conversation_pk:
             for item in (*raw_input, *stored_responses.with_ids(objects_of(response, "output"), time_ordered_hex())):
-                found.append(insert(ConversationItem, conversation_id=self.conversation_pk, item_id=text_of(item, "id")[:120], body=encode(item).decode()))
-            found.append(update(Conversation, self.conversation_pk, expires_at=Moment(now + (self.lifetime or CONVERSATION_LIFETIME).total_seconds())))
+                found.append(
+                    insert(
+                        ConversationItem,
+                        conversation_id=self.conversation_pk,
+                        item_id=text_of(item, "id")[:120],
+                        body=encode(item).decode(),
+                    )
+                )
+            found.append(
+                update(
+                    Conversation,
+                    self.conversation_pk,
+                    expires_at=Moment(now + (self.lifetime or CONVERSATION_LIFETIME).total_seconds()),
+                )
+            )
         return found
 
 
@@ -170,14 +190,24 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
     try:
         request = parse_responses_request(body)
         raw_input = request.items()
-        turn = ResponseTurn(request, caller, raw_input, raw_input, id=f"resp_{time_ordered_hex()}", created=int(exchange.wall), lifetime=response_lifetime(run))
+        turn = ResponseTurn(
+            request,
+            caller,
+            raw_input,
+            raw_input,
+            id=f"resp_{time_ordered_hex()}",
+            created=int(exchange.wall),
+            lifetime=response_lifetime(run),
+        )
         await _load_history(turn)
         turn.expanded_input = _resolve_references(raw_input, turn.history)
         if b'"file_' in body:
             turn.expanded_input = await inline_item_files(turn.expanded_input, "input", caller)
         turn.history = expand_summaries(turn.history)
         if turn.history and b'"file_id"' in encode(turn.history):
-            turn.history = await inline_item_files(turn.history, "previous_response_id" if request.previous_id else "conversation", caller)
+            turn.history = await inline_item_files(
+                turn.history, "previous_response_id" if request.previous_id else "conversation", caller
+            )
     except BadRequest as bad:
         raise invalid(bad) from None
     return turn
@@ -194,17 +224,29 @@ async def _load_history(turn: ResponseTurn) -> None:
     if request.previous_id:
         found = await snapshot_cache.in_thread(stored_responses.find_turn, turn.caller.user_id, request.previous_id)
         if found is None:
-            message = f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send the whole conversation as “input”."
+            message = (
+                f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send "
+                "the whole conversation as “input”."
+            )
             raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
         if found.running:
-            raise InvalidRequest("That response is still being made. Wait until its status is completed.", code="previous_response_not_ready", param="previous_response_id")
+            raise InvalidRequest(
+                "That response is still being made. Wait until its status is completed.",
+                code="previous_response_not_ready",
+                param="previous_response_id",
+            )
         turn.history = found.items
         if found.upstream_keeps and found.channel_id is not None:
             turn.stored_at = (found.channel_id, found.key_id or 0)
     elif request.conversation_id:
-        found_items = await snapshot_cache.in_thread(conversations.conversation_items, turn.caller.user_id, request.conversation_id)
+        found_items = await snapshot_cache.in_thread(
+            conversations.conversation_items, turn.caller.user_id, request.conversation_id
+        )
         if found_items is None:
-            message = f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST /v1/conversations."
+            message = (
+                f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST "
+                "/v1/conversations."
+            )
             raise InvalidRequest(message, code="conversation_not_found", param="conversation")
         turn.conversation_pk, turn.history = found_items
 
@@ -214,7 +256,9 @@ def _resolve_references(items: Sequence[Json], history: Sequence[Json]) -> list[
     if not any(text_of(item, "type") == "item_reference" for item in items):
         return expand_summaries(items)
     known = {text_of(item, "id"): item for item in history}
-    return expand_summaries([known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items])
+    return expand_summaries(
+        [known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items]
+    )
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
@@ -224,7 +268,11 @@ async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> H
 def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     """The gateway request of a turn."""
     request = turn.parsed
-    texts = bytes(request.fields.get("input", b"")) if not turn.history and turn.expanded_input == turn.raw_input else encode([*turn.history, *turn.expanded_input])
+    texts = (
+        bytes(request.fields.get("input", b""))
+        if not turn.history and turn.expanded_input == turn.raw_input
+        else encode([*turn.history, *turn.expanded_input])
+    )
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
     return GatewayRequest(
@@ -260,7 +308,11 @@ async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
         try:
             upstream = await attempt.open(_ENDPOINT, request.upstream_body(target, fields, items))
         except Failure as failure:
-            if known and failure.status in {400, 404} and "previous_response" in f"{failure.error.public_code} {failure.error.message} {failure.detail}":
+            if (
+                known
+                and failure.status in {400, 404}
+                and "previous_response" in f"{failure.error.public_code} {failure.error.message} {failure.detail}"
+            ):
                 known = False  # it no longer stores the response; the portal does
                 continue
             raise
@@ -272,7 +324,9 @@ async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
 class _OpenedResponse:
     """An answer in the Responses API, for a client of the same API: its bytes pass through."""
 
-    def __init__(self, turn: ResponseTurn, attempt: Attempt, upstream: UpstreamAnswer, stored: bool, lacks: bool) -> None:
+    def __init__(
+        self, turn: ResponseTurn, attempt: Attempt, upstream: UpstreamAnswer, stored: bool, lacks: bool
+    ) -> None:
         """`stored`: the upstream stores it as well.
 
         `lacks`: it was not sent every parameter, so members are missing.
@@ -289,7 +343,9 @@ class _OpenedResponse:
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
-        text, error = whole_response(text) if "text/event-stream" not in self.upstream.content_type else response_of_stream(text)
+        text, error = (
+            whole_response(text) if "text/event-stream" not in self.upstream.content_type else response_of_stream(text)
+        )
         if error is not None:
             raise self._attempt.error_in_body(error)
         answer = parse_responses_answer(text)
@@ -313,7 +369,11 @@ class _OpenedResponse:
 def _complete_response(turn: ResponseTurn, response: Json) -> Json:
     """A response with every member that OpenAI's have, and with those that the portal overrides."""
     complete = response_object(turn.members, turn.ids, turn.parsed.model, [], None, ("in_progress", ""))
-    given = {name: value for name, value in response.items() if value is not None or name not in complete or complete[name] is None}
+    given = {
+        name: value
+        for name, value in response.items()
+        if value is not None or name not in complete or complete[name] is None
+    }
     created = given.get("created_at")
     if isinstance(created, float):
         given["created_at"] = int(created)
@@ -325,7 +385,10 @@ def _complete_response(turn: ResponseTurn, response: Json) -> Json:
 def _is_incomplete(response: Json) -> bool:
     """Whether an upstream's response lacks members that clients rely on."""
     return (
-        any(name not in response for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls"))
+        any(
+            name not in response
+            for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls")
+        )
         or not isinstance(response.get("created_at"), int)
         or (bool(response.get("usage")) and "output_tokens_details" not in object_of(response, "usage"))
     )

@@ -47,17 +47,33 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
     """Answer with a queued response, and start making it. Raises RelayError."""
     request, caller = turn.parsed, turn.caller
     if request.stream:
-        raise UnsupportedParameter("A response is made in the background or streamed, not both at once: leave “stream” or “background” out.", param="background")
+        raise UnsupportedParameter(
+            "A response is made in the background or streamed, not both at once: leave “stream” or “background” out.",
+            param="background",
+        )
     if turn.lifetime is None:
-        raise UnsupportedParameter("This portal keeps no responses, so that none can be made in the background. Leave “background” out.", param="background")
+        raise UnsupportedParameter(
+            "This portal keeps no responses, so that none can be made in the background. Leave “background” out.",
+            param="background",
+        )
     permitted_model(caller, snapshot_cache.snapshot, request.model, exchange.wall)
     turn.forced_id = True
-    queued = response_object(turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", ""))
+    queued = response_object(
+        turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", "")
+    )
     background = BackgroundRequest(caller, request.body)
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
     own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
     await snapshot_cache.in_thread(
-        stored_responses.create_queued, caller.user_id, queued, own, background.request_id, run.reservations.owner, request.previous_id, request.conversation_id, turn.lifetime
+        stored_responses.create_queued,
+        caller.user_id,
+        queued,
+        own,
+        background.request_id,
+        run.reservations.owner,
+        request.previous_id,
+        request.conversation_id,
+        turn.lifetime,
     )
     run.watchdog.spawn(_run(run, background, turn))
     return Answer(encode(queued))
@@ -69,9 +85,13 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
         await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
         _, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
-            await snapshot_cache.in_thread(stored_responses.fail_response, user, turn.id, error.message, error.public_code or "server_error")
+            await snapshot_cache.in_thread(
+                stored_responses.fail_response, user, turn.id, error.message, error.public_code or "server_error"
+            )
     except RelayError:
-        logger.error("the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id)
+        logger.error(
+            "the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id
+        )
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:
@@ -82,7 +102,10 @@ async def cancel_response(caller: Caller, response_id: str) -> Json:
     if row.status in stored_responses.RUNNING:
         await snapshot_cache.in_thread(_cancel, row.pk, row.request_id)
     elif not (decode_object(row.body) or {}).get("background"):
-        raise InvalidRequest("Only responses that are made in the background can be cancelled. To end a stream, close its connection.", param="response_id")
+        raise InvalidRequest(
+            "Only responses that are made in the background can be cancelled. To end a stream, close its connection.",
+            param="response_id",
+        )
     return await fetch_response(caller, response_id)
 
 
@@ -95,7 +118,9 @@ def _cancel(pk: int, request_id: str) -> None:
 
 
 def _response_not_found(response_id: str) -> ObjectNotFound:
-    return ObjectNotFound(f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id")
+    return ObjectNotFound(
+        f"There is no response “{response_id[:80]}” of your account, or it is no longer kept.", param="response_id"
+    )
 
 
 async def fetch_response(caller: Caller, response_id: str) -> Json:
@@ -164,7 +189,9 @@ async def _delete_upstream(run: Runtime, forgotten: stored_responses.DeletedResp
             if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
                 continue
             url = httpx.URL(f"{channel.urls['responses']}/{response_id}")
-            request = httpx.Request("DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers})
+            request = httpx.Request(
+                "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
+            )
             try:
                 async with asyncio.timeout(_DELETE_SECONDS):
                     answer = await run.transport(channel.provider, channel.proxy).handle_async_request(request)

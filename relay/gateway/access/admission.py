@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from relay.gateway.limits.redis import RedisLimiter
 
 _RENEW_SECONDS: Final = 15.0
-_KINDS: Final = {"rpm": "requests a minute", "tpm": "tokens a minute", "rpd": "requests a day", "slots": "requests at once"}
+_KINDS: Final = {
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "rpd": "requests a day",
+    "slots": "requests at once",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +72,11 @@ class Admission:
 
     async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
         """Count a request, or an attempt at a channel, until its entry is left or the exchange ends."""
-        verdict = self._memory.acquire(wanted, tokens, slot, exchange.wall) if self.redis is None else await self.redis.acquire(wanted, tokens, slot)
+        verdict = (
+            self._memory.acquire(wanted, tokens, slot, exchange.wall)
+            if self.redis is None
+            else await self.redis.acquire(wanted, tokens, slot)
+        )
         entry = AdmissionEntry(self, exchange, verdict, wanted, tokens, slot, over=verdict.refused is not None)
         if not entry.over:
             exchange.at_end.append(entry.leave)
@@ -100,9 +109,15 @@ def _redis_limiter(url: str) -> RedisLimiter:
 def limit_error(check: Check, retry_after: float) -> RateLimited:
     """The error for a request that exceeds a limit."""
     if check.kind == SLOTS:
-        text = f"Too many requests of {check.name} are running: at most {check.limit} at once. Wait for one to end, then try again."
+        text = (
+            f"Too many requests of {check.name} are running: at most {check.limit} at once. Wait for one to end, then "
+            "try again."
+        )
         return ConcurrencyLimited(text, retry_after=max(retry_after, 1.0))
-    text = f"The limit of {check.name}, {check.limit:,} {_KINDS[check.kind]}, is reached. Try again after the time in Retry-After."
+    text = (
+        f"The limit of {check.name}, {check.limit:,} {_KINDS[check.kind]}, is reached. Try again after the time in "
+        "Retry-After."
+    )
     return RateLimited(text, retry_after=retry_after)
 
 

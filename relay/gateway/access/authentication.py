@@ -19,11 +19,23 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models.token import TOKEN_LENGTH, digest_of
 
-_REFUSAL: Final = "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can see yours after signing in with a browser."
+_REFUSAL: Final = (
+    "The token is missing or not valid here. Send “Authorization: Bearer sk-…” with a token of this portal; you can "
+    "see yours after signing in with a browser."
+)
 _UNUSABLE: Final = {
-    CallerState.EXPIRED: ("token_expired", "This token has expired. Create a new one on the portal, or ask its administrator to extend it."),
-    CallerState.TOKEN_DISABLED: ("token_disabled", "This token is disabled. Enable it on the portal, or use another one."),
-    CallerState.USER_DISABLED: ("token_disabled", "The account that this token belongs to is disabled. Ask the portal's administrator."),
+    CallerState.EXPIRED: (
+        "token_expired",
+        "This token has expired. Create a new one on the portal, or ask its administrator to extend it.",
+    ),
+    CallerState.TOKEN_DISABLED: (
+        "token_disabled",
+        "This token is disabled. Enable it on the portal, or use another one.",
+    ),
+    CallerState.USER_DISABLED: (
+        "token_disabled",
+        "The account that this token belongs to is disabled. Ask the portal's administrator.",
+    ),
 }
 
 
@@ -42,7 +54,12 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
 async def identify(exchange: Exchange) -> Caller:
     """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
     secret = presented_token(exchange.headers)
-    if len(secret) > TOKEN_LENGTH and secret[TOKEN_LENGTH] == "-" and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal() and len(pin) < 19:
+    if (
+        len(secret) > TOKEN_LENGTH
+        and secret[TOKEN_LENGTH] == "-"
+        and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal()
+        and len(pin) < 19
+    ):
         secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
     digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
@@ -54,7 +71,10 @@ async def identify(exchange: Exchange) -> Caller:
         code, message = _UNUSABLE[state]
         raise TokenUnusable(message, code=code)
     if exchange.pinned and not caller.is_staff:
-        raise Forbidden("Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.", code="channel_pin_not_allowed")
+        raise Forbidden(
+            "Only tokens of staff may name a channel. Leave the “-” and the number at the end of your token out.",
+            code="channel_pin_not_allowed",
+        )
     check_address(caller, exchange.ip)
     return caller
 
@@ -62,7 +82,10 @@ async def identify(exchange: Exchange) -> Caller:
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
     verdict = address_block.failed(ip, time.time())
     if verdict.blocked_for:
-        message = "Too many invalid tokens came from this address. Correct the token and try again after the time in Retry-After; a valid token works at once."
+        message = (
+            "Too many invalid tokens came from this address. Correct the token and try again after the time in "
+            "Retry-After; a valid token works at once."
+        )
         return AddressBlocked(message, retry_after=verdict.blocked_for)
     if verdict.new_block:
         until = clock.now() + timedelta(seconds=address_block.block)

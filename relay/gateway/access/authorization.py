@@ -26,7 +26,10 @@ _PREFIX: Final = "openai/"
 def check_address(caller: Caller, ip: str) -> None:
     """Raises Forbidden when the token is limited to other addresses."""
     if caller.networks and not caller.may_come_from(net.parse_address(ip)):
-        raise Forbidden("This token may not be used from your address. Its owner can change the allowed addresses on the portal.", code="ip_not_allowed")
+        raise Forbidden(
+            "This token may not be used from your address. Its owner can change the allowed addresses on the portal.",
+            code="ip_not_allowed",
+        )
 
 
 def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
@@ -46,18 +49,31 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
     model = find_model(snapshot, name)
     if model is None:
         shown = name if len(name) <= 100 else name[:99] + "…"
-        raise ModelNotFound(f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model")
+        raise ModelNotFound(
+            f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model"
+        )
     if not caller.may_use(model, now):
-        raise Forbidden(f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or choose one from GET /v1/models.", param="model")
+        raise Forbidden(
+            f"Your token may not use the model “{model.name}”. Ask the portal's administrator for the permission, or "
+            "choose one from GET /v1/models.",
+            param="model",
+        )
     return model
 
 
 def check_purpose(caller: Caller, family: str) -> None:
     """Raises Forbidden when the token is for another purpose. `family`: the first word of an endpoint's name."""
     if caller.purpose and family not in PURPOSES[caller.purpose]:
-        raise Forbidden(f"This token is for {caller.purpose} only. Use a token that is for everything, or for this.", code="purpose_not_allowed")
+        raise Forbidden(
+            f"This token is for {caller.purpose} only. Use a token that is for everything, or for this.",
+            code="purpose_not_allowed",
+        )
 
 
 def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
     """The models that the caller may use and some channel serves, by name. Families are left out: they are patterns."""
-    return [model for model in snapshot.models.values() if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)]
+    return [
+        model
+        for model in snapshot.models.values()
+        if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)
+    ]

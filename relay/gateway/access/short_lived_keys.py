@@ -50,17 +50,27 @@ def make_client_secret(caller: Caller, body: Json, now: float) -> Json:
     after = object_of(body, "expires_after")
     seconds = after.get("seconds", _SECRET_SECONDS[2])
     if not isinstance(seconds, int) or not _SECRET_SECONDS[0] <= seconds <= _SECRET_SECONDS[1]:
-        raise InvalidRequest(f"The field “expires_after.seconds” must be between {_SECRET_SECONDS[0]} and {_SECRET_SECONDS[1]}.", param="expires_after")
+        raise InvalidRequest(
+            f"The field “expires_after.seconds” must be between {_SECRET_SECONDS[0]} and {_SECRET_SECONDS[1]}.",
+            param="expires_after",
+        )
     expires = int(now) + seconds
     sealed = box(_SECRET_PURPOSE).seal(encode({"digest": caller.digest, "until": expires, "session": session}).decode())
     shown: Json = {"type": "realtime", "object": "realtime.session", "id": f"sess_{time_ordered_hex()}", **session}
-    return {"value": CLIENT_SECRET_PREFIX + sealed.partition(":")[2].rstrip("="), "expires_at": expires, "session": shown}
+    return {
+        "value": CLIENT_SECRET_PREFIX + sealed.partition(":")[2].rstrip("="),
+        "expires_at": expires,
+        "session": shown,
+    }
 
 
 def make_session(caller: Caller, body: Json, now: float) -> Json:
     """A client secret in OpenAI's older form: the session with the secret inside. Raises InvalidRequest."""
     found = make_client_secret(caller, {"session": body}, now)
-    return {**object_of(found, "session"), "client_secret": {"value": found["value"], "expires_at": found["expires_at"]}}
+    return {
+        **object_of(found, "session"),
+        "client_secret": {"value": found["value"], "expires_at": found["expires_at"]},
+    }
 
 
 async def caller_of_client_secret(secret: str, now: float, ip: str) -> tuple[Caller, Json]:
@@ -73,6 +83,8 @@ async def caller_of_client_secret(secret: str, now: float, ip: str) -> tuple[Cal
     until = found.get("until")
     caller = await snapshot_cache.caller(text_of(found, "digest")) if isinstance(until, int) and until > now else None
     if caller is None or caller.state(now) is not CallerState.ACTIVE:
-        raise InvalidToken("The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets.")
+        raise InvalidToken(
+            "The client secret is not valid, or has expired. Make a new one with POST /v1/realtime/client_secrets."
+        )
     check_address(caller, ip)
     return caller, object_of(found, "session")

@@ -53,11 +53,29 @@ class RequestCharge:
         "upstream_cost",
     )
 
-    def __init__(self, reservations: Reservations, caller: Caller, model: ModelView, multiplier: int, fallback: Price | None, now: float) -> None:
+    def __init__(
+        self,
+        reservations: Reservations,
+        caller: Caller,
+        model: ModelView,
+        multiplier: int,
+        fallback: Price | None,
+        now: float,
+    ) -> None:
         """`fallback`: the price of models without one, None: they are refused. Raises ModelNotPriced."""
         if fallback is None and not model.priced:
-            raise ModelNotPriced(f"The model “{model.name}” has no price yet, so it cannot be used. Ask the portal's administrator to set one.", param="model")
-        self._reservations, self._caller, self._model, self._fallback, self._now = reservations, caller, model, fallback, now
+            raise ModelNotPriced(
+                f"The model “{model.name}” has no price yet, so it cannot be used. Ask the portal's administrator to "
+                "set one.",
+                param="model",
+            )
+        self._reservations, self._caller, self._model, self._fallback, self._now = (
+            reservations,
+            caller,
+            model,
+            fallback,
+            now,
+        )
         self.multiplier = multiplier  # of the price, in parts per million
         self.grant: Grant | None = None  # what the request may spend, None before `reserve`
         self.clamp: int | None = None  # tokens of the answer that can be paid for, None: no limit
@@ -77,7 +95,11 @@ class RequestCharge:
 
     def price(self, route: Route | None, prompt_tokens: int) -> Price | None:
         """The price that users pay when this route serves."""
-        if route is not None and route.price is not None and (found := route.price.at(self._now, prompt_tokens)) is not None:
+        if (
+            route is not None
+            and route.price is not None
+            and (found := route.price.at(self._now, prompt_tokens)) is not None
+        ):
             return found
         listed = self._model.price
         return (listed.at(self._now, prompt_tokens) if listed is not None else None) or self._fallback
@@ -90,17 +112,30 @@ class RequestCharge:
 
         If the balance covers only part of it, the answer is clamped, unless the request is `exact`.
         """
-        prompt_tokens, limit, choices, units = request.prompt_tokens, request.output_limit, request.choices, request.units
+        prompt_tokens, limit, choices, units = (
+            request.prompt_tokens,
+            request.output_limit,
+            request.choices,
+            request.units,
+        )
         caller, multiplier = self._caller, self.multiplier
         # The route that will serve is not known yet.
         own: list[Price] = []
         if self._model.varied:
-            own = [found for route in caller.routes(self._model) if route.price is not None and (found := self.price(route, prompt_tokens)) is not None]
+            own = [
+                found
+                for route in caller.routes(self._model)
+                if route.price is not None and (found := self.price(route, prompt_tokens)) is not None
+            ]
         listed = self.price(None, prompt_tokens)
         if listed is not None:
             own.append(listed)
         if not own:
-            raise ModelNotPriced(f"The model “{self._model.name}” has no price yet, so it cannot be used. Ask the portal's administrator to set one.", param="model")
+            raise ModelNotPriced(
+                f"The model “{self._model.name}” has no price yet, so it cannot be used. Ask the portal's "
+                "administrator to set one.",
+                param="model",
+            )
         if not caller.limited:
             self._highest_price = own[0]
             self.grant = await self._reservations.reserve(exchange, caller, 0, 0)
@@ -109,7 +144,11 @@ class RequestCharge:
         limit = min(limit, longest) if limit is not None and longest is not None else limit
         unlimited = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
         assumed = unlimited if limit is None else limit
-        worst = own[0] if len(own) == 1 else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier, units))
+        worst = (
+            own[0]
+            if len(own) == 1
+            else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier, units))
+        )
         self._highest_price = worst
         self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
         self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
@@ -118,7 +157,9 @@ class RequestCharge:
         self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum)
         exchange.at_end.append(grant.drop)  # no grant outlives its request
         if grant.reservation is not None and grant.amount < self._need:
-            affordable = affordable_output(self._highest_price, grant.amount - self._prompt_cost, self.multiplier, choices)
+            affordable = affordable_output(
+                self._highest_price, grant.amount - self._prompt_cost, self.multiplier, choices
+            )
             self.clamp = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
             self._need = grant.amount
 
@@ -172,7 +213,11 @@ class Meter:
 
     def _tokens(self) -> int:
         grant = self._charge.grant
-        return affordable_output(self._charge._highest_price, (grant.amount if grant else 0) - self._charge._prompt_cost, self._charge.multiplier)
+        return affordable_output(
+            self._charge._highest_price,
+            (grant.amount if grant else 0) - self._charge._prompt_cost,
+            self._charge.multiplier,
+        )
 
     async def check(self, delivered: float) -> None:
         """Extend the reservation if necessary.
@@ -185,7 +230,9 @@ class Meter:
         if not self._spent and grant is not None:
             tokens = STREAM_STEP + max(0, round(delivered) - self._covered)
             more = ceiling(self._charge._highest_price, 0, tokens, self._charge.multiplier)
-            self._spent = not await self._charge._reservations.extend(self._exchange, grant, self._charge._caller.budgets, more)
+            self._spent = not await self._charge._reservations.extend(
+                self._exchange, grant, self._charge._caller.budgets, more
+            )
             self._covered = self._tokens()
             self._charge._need = grant.amount
         if delivered >= self._covered:
@@ -194,4 +241,6 @@ class Meter:
 
 def spent_error() -> InsufficientQuota:
     """The client's error for a stream that used up its balance, quota or budget."""
-    return InsufficientQuota("The answer was cut off here: the balance, quota or budget that pays for it is used up. Top up, then ask again.")
+    return InsufficientQuota(
+        "The answer was cut off here: the balance, quota or budget that pays for it is used up. Top up, then ask again."
+    )

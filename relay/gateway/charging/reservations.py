@@ -132,7 +132,9 @@ class Reservations:
         day = self.days.of(exchange.wall)
         if not caller.limited or need <= 0:
             return Grant(self, SpendScope(caller.user_id, caller.token_id, day), caller.house)
-        reservation = self._reservations.get((caller.token_id, day)) or self._open(SpendScope(caller.user_id, caller.token_id, day))
+        reservation = self._reservations.get((caller.token_id, day)) or self._open(
+            SpendScope(caller.user_id, caller.token_id, day)
+        )
         grant = Grant(self, reservation.scope, caller.house, reservation)
         reservation.running += 1
         try:
@@ -162,7 +164,9 @@ class Reservations:
         await exchange.wait_for_writer(self._order(grant, budgets, more, 1))
         return grant.amount > before
 
-    async def _reserve_more(self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int) -> None:
+    async def _reserve_more(
+        self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int
+    ) -> None:
         """Reserve in the database.
 
         Waits a while for the reservations of other requests before it accepts less than `need`.
@@ -213,11 +217,24 @@ class Reservations:
                 self.trim(reservation)
 
         headroom = max(0, _HEADROOM * need - max(0, reservation.spare))
-        return writer.reserve(ReserveOrder(reservation.id, reservation.owner, reservation.scope, budgets, need, headroom, minimum), on_reserved)
+        return writer.reserve(
+            ReserveOrder(reservation.id, reservation.owner, reservation.scope, budgets, need, headroom, minimum),
+            on_reserved,
+        )
 
-    def submit(self, row: UsageRow, grant: Grant | None, cost: int, exchange: Exchange, wait: bool, rows: Sequence[RowWrite] = ()) -> asyncio.Future[None] | None:
+    def submit(
+        self,
+        row: UsageRow,
+        grant: Grant | None,
+        cost: int,
+        exchange: Exchange,
+        wait: bool,
+        rows: Sequence[RowWrite] = (),
+    ) -> asyncio.Future[None] | None:
         """Pass a record to the writer, with its charge and the rows that are written in the same commit."""
-        return writer.submit(row, grant.settlement(exchange.request_id, cost, exchange.wall) if grant is not None else None, wait, rows)
+        return writer.submit(
+            row, grant.settlement(exchange.request_id, cost, exchange.wall) if grant is not None else None, wait, rows
+        )
 
     # -- releasing ---------------------------------------------------------------------------------------------------
 
@@ -257,7 +274,11 @@ class Reservations:
                 self.close(reservation)
             # Releases that were lost in the fault belong to the old name, whose lease now runs out.
             self.owner = new_owner()
-        for reservation in [reservation for reservation in self._reservations.values() if reservation.idle and now - reservation.used_at > _IDLE_SECONDS]:
+        for reservation in [
+            reservation
+            for reservation in self._reservations.values()
+            if reservation.idle and now - reservation.used_at > _IDLE_SECONDS
+        ]:
             self.close(reservation)
         if now >= self._prolong_at:
             self._prolong_at = now + RESERVATION_SECONDS / 4
@@ -272,7 +293,9 @@ class Reservations:
             self.trim(reservation)
 
     def _open(self, scope: SpendScope) -> WorkerReservation:
-        reservation = self._reservations[scope.token_id, scope.day] = WorkerReservation(secrets.token_hex(16), self.owner, scope)
+        reservation = self._reservations[scope.token_id, scope.day] = WorkerReservation(
+            secrets.token_hex(16), self.owner, scope
+        )
         return reservation
 
 
@@ -282,7 +305,8 @@ def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
     left, missing = max(0, result.balance), money.show(need - max(0, result.free))
     if result.free < result.balance and need <= result.balance:
         error = InsufficientQuota(
-            f"The rest of the {what} is held back for requests that are still running: this one needs up to {money.show(need)}, {missing} more than is free. "
+            f"The rest of the {what} is held back for requests that are still running: this one needs up to "
+            f"{money.show(need)}, {missing} more than is free. "
             "Try again when they have ended.",
             retry_after=2,
         )
@@ -295,4 +319,7 @@ def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
     }[result.kind]
     up_to = f" (up to {money.show(need)} for the longest answer)" if need > minimum else ""
     missing = money.show(max(1, minimum - left))
-    return InsufficientQuota(f"The {what} does not cover this request: {money.show(left)} is left, at least {money.show(minimum)} is needed{up_to}, {missing} is missing. {remedy}")
+    return InsufficientQuota(
+        f"The {what} does not cover this request: {money.show(left)} is left, at least {money.show(minimum)} is "
+        f"needed{up_to}, {missing} is missing. {remedy}"
+    )

@@ -144,7 +144,9 @@ class RedisLimiter:
                 self._slots.setdefault(slot, []).extend(keys)
         return verdict
 
-    async def finish(self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float = -1.0) -> None:
+    async def finish(
+        self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float = -1.0
+    ) -> None:
         """A request ended. A Redis that cannot be reached is ignored: slots expire, and the expected tokens stand."""
         self._slots.pop(slot, None)
         keys, values = [], [repr(now), slot]

@@ -85,7 +85,12 @@ def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
     found = []
     for subject in subjects:
         limits = subject.limits
-        for kind, limit in ((REQUESTS, limits.rpm), (TOKENS, limits.tpm), (PER_DAY, limits.rpd), (SLOTS, limits.concurrency)):
+        for kind, limit in (
+            (REQUESTS, limits.rpm),
+            (TOKENS, limits.tpm),
+            (PER_DAY, limits.rpd),
+            (SLOTS, limits.concurrency),
+        ):
             if limit is not None:
                 found.append(Check(f"{subject.key}:{kind}", kind, subject.name, limit, _WINDOWS.get(kind, 0.0)))
     return tuple(found)
@@ -103,7 +108,9 @@ def seconds_to_reset(now: float, start: float, current: float, previous: float, 
     return max(0.0, window - (now - start)) if previous else 0.0
 
 
-def seconds_to_fit(now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float) -> float:
+def seconds_to_fit(
+    now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float
+) -> float:
     """Seconds until `cost` fits, if nothing else comes."""
     elapsed = now - start
     if current + cost <= limit:
@@ -159,7 +166,10 @@ class MemoryLimiter:
             if counted:
                 state[1] += check.cost(tokens)
             start, current, previous = state
-            used, reset = window_usage(now, start, current, previous, window), seconds_to_reset(now, start, current, previous, window)
+            used, reset = (
+                window_usage(now, start, current, previous, window),
+                seconds_to_reset(now, start, current, previous, window),
+            )
             if kind is REQUESTS:
                 verdict.requests = lower_remaining(verdict.requests, check, used, reset)
             elif kind is TOKENS:

@@ -80,7 +80,12 @@ class CircuitBreaker:
             probing = bool(circuit.probing) and now - circuit.probing < PROBE_SECONDS
             if (now < until or probing) and (found is None or until > found.until):
                 found = OpenCircuit(
-                    place, max(until, now + 1.0) if probing else until, BY_WORD.get(circuit.kind, FailureClass.TRANSIENT), circuit.detail, circuit.since, now >= until
+                    place,
+                    max(until, now + 1.0) if probing else until,
+                    BY_WORD.get(circuit.kind, FailureClass.TRANSIENT),
+                    circuit.detail,
+                    circuit.since,
+                    now >= until,
                 )
         return found
 
@@ -91,7 +96,11 @@ class CircuitBreaker:
         probed = []
         for place in places(channel, key, model):
             circuit = self.circuits.get(place)
-            if circuit is not None and circuit.until and not (circuit.probing and now - circuit.probing < PROBE_SECONDS):
+            if (
+                circuit is not None
+                and circuit.until
+                and not (circuit.probing and now - circuit.probing < PROBE_SECONDS)
+            ):
                 circuit.probing = now
                 probed.append(circuit)
         return probed
@@ -147,7 +156,12 @@ class CircuitBreaker:
             if kind is FailureClass.STREAM_BROKEN:
                 circuit.recent >>= 1  # its beginning was counted as a success
             circuit.recent = (circuit.recent << 1 | 1) & _MASK
-            if kind.counted and not circuit.until and circuit.failures < CONSECUTIVE_FAILURES and circuit.recent.bit_count() < RECENT_FAILURES[0]:
+            if (
+                kind.counted
+                and not circuit.until
+                and circuit.failures < CONSECUTIVE_FAILURES
+                and circuit.recent.bit_count() < RECENT_FAILURES[0]
+            ):
                 return False
             if circuit.until and now < circuit.until:
                 # Tried as a last resort while open: not a probe, so the wait does not grow.
@@ -169,11 +183,28 @@ class CircuitBreaker:
 
     # -- other workers -----------------------------------------------------------------------------------------------
 
-    def take_over(self, place: CircuitPlace, since: float, until: float, kind: str, detail: str, opened: int, guessed: bool = False) -> None:
+    def take_over(
+        self,
+        place: CircuitPlace,
+        since: float,
+        until: float,
+        kind: str,
+        detail: str,
+        opened: int,
+        guessed: bool = False,
+    ) -> None:
         """Another worker opened a circuit, or opened it again."""
         circuit = self.circuits.setdefault(place, Circuit())
         if not circuit.until or until > circuit.until:
-            circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial, circuit.foreign = since, until, kind, detail, opened, guessed, True
+            (
+                circuit.since,
+                circuit.until,
+                circuit.kind,
+                circuit.detail,
+                circuit.opened,
+                circuit.partial,
+                circuit.foreign,
+            ) = since, until, kind, detail, opened, guessed, True
 
     def drop(self, place: CircuitPlace) -> None:
         """Another worker, or a person, closed a circuit."""

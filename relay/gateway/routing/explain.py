@@ -18,7 +18,14 @@ from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model
 from relay.gateway.routing.circuit_breaker import OpenCircuit
 from relay.gateway.routing.health import Health
-from relay.gateway.routing.selection import Live, RouteExplanation, RoutePreference, RouteStatus, explain_routes, strategy_of
+from relay.gateway.routing.selection import (
+    Live,
+    RouteExplanation,
+    RoutePreference,
+    RouteStatus,
+    explain_routes,
+    strategy_of,
+)
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
@@ -79,7 +86,9 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
     caller = load.caller_from_token(token) if token is not None else load.caller_from_user(user)
     obstacles = [*_person(user), *(_token(token, now) if token is not None else [])]
     view = find_model(snapshot, model_name)
-    row = Model.objects.filter(name=model_name).first() or (Model.objects.filter(pk=view.id).first() if view is not None else None)
+    row = Model.objects.filter(name=model_name).first() or (
+        Model.objects.filter(pk=view.id).first() if view is not None else None
+    )
     lines: list[RouteLine] = []
     serves: str | None = None
     if row is None:
@@ -89,26 +98,56 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
             obstacles.append(_("The model “%(model)s” is disabled. Enable it on its page.") % {"model": row.name})
         obstacles += _permission(user, row, now)
         if caller.models is not None and row.pk not in caller.models:
-            obstacles.append(_("The token “%(token)s” is limited to other models. Add this one to its allowed models, or leave the list empty.") % {"token": token})
+            obstacles.append(
+                _(
+                    "The token “%(token)s” is limited to other models. Add this one to its allowed models, or leave "
+                    "the list empty."
+                )
+                % {"token": token}
+            )
         lines, serves = _lines(row, view, caller, now, seen)
         if serves is None:
-            obstacles.append(_("No channel can serve it now; the table says why for each.") if lines else _("No channel serves it. Add it to a channel's models."))
+            obstacles.append(
+                _("No channel can serve it now; the table says why for each.")
+                if lines
+                else _("No channel serves it. Add it to a channel's models.")
+            )
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
     obstacles += _money(user, token)
     who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
     visible = view is not None and caller.may_use(view, now.timestamp()) and bool(caller.routes(view))
     if not obstacles:
-        verdict = _("%(who)s can use “%(model)s”: a request would go to %(channel)s now.") % {"who": who, "model": model_name, "channel": serves}
+        verdict = _("%(who)s can use “%(model)s”: a request would go to %(channel)s now.") % {
+            "who": who,
+            "model": model_name,
+            "channel": serves,
+        }
     elif visible:
-        verdict = _("%(who)s sees “%(model)s” in the list of models, but a request would fail now.") % {"who": who, "model": model_name}
+        verdict = _("%(who)s sees “%(model)s” in the list of models, but a request would fail now.") % {
+            "who": who,
+            "model": model_name,
+        }
     else:
         verdict = _("%(who)s cannot see “%(model)s”.") % {"who": who, "model": model_name}
-    return Explanation(user.get_username(), str(token) if token is not None else None, model_name, not obstacles, verdict, serves, obstacles, lines)
+    return Explanation(
+        user.get_username(),
+        str(token) if token is not None else None,
+        model_name,
+        not obstacles,
+        verdict,
+        serves,
+        obstacles,
+        lines,
+    )
 
 
 def _person(user: User) -> list[str]:
-    return [] if user.is_active else [_("The account of %(user)s is disabled. Enable it on the user's page.") % {"user": user}]
+    return (
+        []
+        if user.is_active
+        else [_("The account of %(user)s is disabled. Enable it on the user's page.") % {"user": user}]
+    )
 
 
 def _token(token: Token, now: datetime) -> list[str]:
@@ -144,8 +183,14 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
         last = max(own, key=lambda one: one.expires_at or now)
         when = _moment(last.expires_at)
         if last.group is None:
-            return [_("The permission of the user ended on %(when)s. Give it a later end on the model's page.") % {"when": when}]
-        return [_("The permission of the group %(group)s ended on %(when)s. Give it a later end on the model's page.") % {"group": last.group, "when": when}]
+            return [
+                _("The permission of the user ended on %(when)s. Give it a later end on the model's page.")
+                % {"when": when}
+            ]
+        return [
+            _("The permission of the group %(group)s ended on %(when)s. Give it a later end on the model's page.")
+            % {"group": last.group, "when": when}
+        ]
     given = sorted({str(one.group) for one in found if one.group is not None})
     said = (
         _("The model is not open, %(user)s has no permission for it nor any of their groups (%(groups)s).")
@@ -153,13 +198,18 @@ def _permission(user: User, model: Model, now: datetime) -> list[str]:
         else _("The model is not open, %(user)s has no permission for it and they are in no group.")
     ) % {"user": user, "groups": ", ".join(group.name for group in groups)}
     if given:
-        remedy = _("Give a permission on the model's page, open the model or put them into one of the groups that have it (%(groups)s).") % {"groups": ", ".join(given)}
+        remedy = _(
+            "Give a permission on the model's page, open the model or put them into one of the groups that have it "
+            "(%(groups)s)."
+        ) % {"groups": ", ".join(given)}
     else:
         remedy = _("Give a permission on the model's page, open the model.")
     return [f"{said} {remedy}"]
 
 
-def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None) -> tuple[list[RouteLine], str | None]:
+def _lines(
+    row: Model, view: ModelView | None, caller: Caller, now: datetime, seen: Live | None
+) -> tuple[list[RouteLine], str | None]:
     """A line for every channel that lists the model, and the name of the one that serves now."""
     found: list[RouteLine] = []
     serves: str | None = None
@@ -172,9 +222,18 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, se
         if line.status is RouteStatus.NEXT:
             serves = _("the channel “%(channel)s”") % {"channel": line.route.channel.name}
         found.append(_line(line, how, len({route.channel.id for route in top})))
-        found += [_disabled_key_line(line.route, key) for key in line.route.channel.disabled_keys if line is _first_of(explained, line.route)]
+        found += [
+            _disabled_key_line(line.route, key)
+            for key in line.route.channel.disabled_keys
+            if line is _first_of(explained, line.route)
+        ]
     listed = {route.channel.id for route in routes}
-    for served in ChannelModel.objects.filter(model=row).exclude(channel__in=listed).select_related("channel").prefetch_related("channel__groups"):
+    for served in (
+        ChannelModel.objects.filter(model=row)
+        .exclude(channel__in=listed)
+        .select_related("channel")
+        .prefetch_related("channel__groups")
+    ):
         channel = served.channel
         if not channel.enabled:
             why = _("The channel is disabled. Enable it in the list of channels.")
@@ -184,7 +243,9 @@ def _lines(row: Model, view: ModelView | None, caller: Caller, now: datetime, se
             why = _("The model is disabled.")
         else:
             reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
-            why = _("The channel is reserved for the groups %(groups)s, and the user is in none of them.") % {"groups": reserved}
+            why = _("The channel is reserved for the groups %(groups)s, and the user is in none of them.") % {
+                "groups": reserved
+            }
         found.append(RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority))
     return found, serves
 
@@ -201,34 +262,75 @@ def _line(line: RouteExplanation, how: str, rivals: int) -> RouteLine:
         why = " ".join((_cooling(line.cooling), _("Nothing else is left, so it is used all the same.")))
     elif line.status is RouteStatus.NEXT:
         if rivals > 1:
-            why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {"how": how, "rivals": rivals, "priority": channel.priority}
+            why = _("Chosen %(how)s, among %(rivals)d channels of priority %(priority)d.") % {
+                "how": how,
+                "rivals": rivals,
+                "priority": channel.priority,
+            }
         else:
-            why = _("The only one in service with the highest priority (%(priority)d).") % {"priority": channel.priority}
+            why = _("The only one in service with the highest priority (%(priority)d).") % {
+                "priority": channel.priority
+            }
     elif line.status is RouteStatus.READY:
         why = _("Of the same priority; takes its share.")
     elif line.status is RouteStatus.STANDBY:
         why = _("Priority %(priority)d is lower; used when the higher ones fail.") % {"priority": channel.priority}
     elif line.cooling is not None:
-        why, returns = _cooling(line.cooling), datetime.fromtimestamp(line.cooling.until, UTC).isoformat(timespec="seconds")
+        why, returns = (
+            _cooling(line.cooling),
+            datetime.fromtimestamp(line.cooling.until, UTC).isoformat(timespec="seconds"),
+        )
     elif line.status is RouteStatus.REFUSED:
-        why = _("Its address is not permitted: %(why)s. Change it, or let a superuser allow it.") % {"why": channel.refusal}
+        why = _("Its address is not permitted: %(why)s. Change it, or let a superuser allow it.") % {
+            "why": channel.refusal
+        }
     elif line.status is RouteStatus.NO_KEY:
         why = _("It has no key in service.") if channel.disabled_keys else _("It has no enabled key. Add one.")
-    return RouteLine(channel.name, channel.id, line.key.name if line.key else "", str(_STATUS_LABELS[line.status]), why, channel.priority, returns)
+    return RouteLine(
+        channel.name,
+        channel.id,
+        line.key.name if line.key else "",
+        str(_STATUS_LABELS[line.status]),
+        why,
+        channel.priority,
+        returns,
+    )
 
 
 def _cooling(cooling: OpenCircuit) -> str:
     _channel, key, model = cooling.place
-    what = _("This key for this model") if key and model else _("This key") if key else _("This model on this channel") if model else _("The channel")
-    said = _("%(what)s is being tried again now: %(why)s (%(detail)s).") if cooling.half_open else _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
-    return said % {"what": what, "until": _moment(datetime.fromtimestamp(cooling.until, UTC)), "why": _(cooling.kind.text), "detail": cooling.detail}
+    what = (
+        _("This key for this model")
+        if key and model
+        else _("This key")
+        if key
+        else _("This model on this channel")
+        if model
+        else _("The channel")
+    )
+    said = (
+        _("%(what)s is being tried again now: %(why)s (%(detail)s).")
+        if cooling.half_open
+        else _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
+    )
+    return said % {
+        "what": what,
+        "until": _moment(datetime.fromtimestamp(cooling.until, UTC)),
+        "why": _(cooling.kind.text),
+        "detail": cooling.detail,
+    }
 
 
 def _disabled_key_line(route: Route, key: Any) -> RouteLine:
     when = _moment(datetime.fromtimestamp(key.at, UTC))
-    why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {"when": when, "why": key.reason}
+    why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {
+        "when": when,
+        "why": key.reason,
+    }
     returns = datetime.fromtimestamp(key.next_test, UTC).isoformat(timespec="seconds") if key.next_test else None
-    return RouteLine(route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns)
+    return RouteLine(
+        route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns
+    )
 
 
 def _money(user: User, token: Token | None) -> list[str]:
@@ -238,7 +340,10 @@ def _money(user: User, token: Token | None) -> list[str]:
         found.append(_("The balance of %(user)s is used up. Top it up on the user's page.") % {"user": user})
     quota = LedgerAccount.objects.filter(token=token, kind="quota", limited=True).first() if token is not None else None
     if quota is not None and quota.granted - quota.used <= 0:
-        found.append(_("The quota of the token, %(quota)s, is used up. Raise it on the token's page.") % {"quota": money.show(quota.granted)})
+        found.append(
+            _("The quota of the token, %(quota)s, is used up. Raise it on the token's page.")
+            % {"quota": money.show(quota.granted)}
+        )
     return found
 
 
@@ -246,7 +351,9 @@ def _live(seen: Live | None) -> Live:
     """The circuits that all workers share, and the rest of the live state of this process."""
     health = Health("")
     for place, state in cooldowns.read_circuits().items():
-        health.live.breaker.take_over(place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed)
+        health.live.breaker.take_over(
+            place, state.since, state.until, state.kind, state.detail, state.opened, state.guessed
+        )
         health.live.breaker.circuits[place].foreign = False  # shows the circuit's own time, without the grace period
     if seen is None:
         return health.live

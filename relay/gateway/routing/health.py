@@ -52,7 +52,10 @@ class Health:
         channel, key = candidate.pair
         kind = failure.kind
         if kind is FailureClass.NO_API:
-            self._missing_apis[channel, failure.api] = (str(candidate.route.channel.urls[failure.api]), time.monotonic() + _MISSING_API_SECONDS)
+            self._missing_apis[channel, failure.api] = (
+                str(candidate.route.channel.urls[failure.api]),
+                time.monotonic() + _MISSING_API_SECONDS,
+            )
             return
         opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
         if kind in _KEY_KINDS and key:
@@ -129,7 +132,10 @@ class Health:
             return _cooling_error(name, cooling, now)
         if any(route.channel.disabled_keys for route in routes):
             return CredentialsExhausted(KEYS_MESSAGE)
-        nothing = NoAvailableChannel(f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will not help until a channel is enabled.")
+        nothing = NoAvailableChannel(
+            f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will "
+            "not help until a channel is enabled."
+        )
         nothing.retry = False
         return nothing
 
@@ -138,7 +144,10 @@ def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> Rel
     wait = max(0.2, min(one.until for one in cooling) - now)
     kinds = {one.kind for one in cooling}
     if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:
-        limited = UpstreamRateLimited("Every upstream for this model is at its rate limit. Try again after the time in Retry-After.", retry_after=wait)
+        limited = UpstreamRateLimited(
+            "Every upstream for this model is at its rate limit. Try again after the time in Retry-After.",
+            retry_after=wait,
+        )
         if FailureClass.RATE not in kinds:
             limited.retry = False
         return limited
@@ -146,11 +155,19 @@ def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> Rel
         return CredentialsExhausted(KEYS_MESSAGE)
     if kinds == {FailureClass.KEY_FORBIDDEN_MODEL}:
         return public_error(FailureClass.KEY_FORBIDDEN_MODEL, 404, None, None)
-    return NoAvailableChannel(f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in Retry-After.", retry_after=wait)
+    return NoAvailableChannel(
+        f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in "
+        "Retry-After.",
+        retry_after=wait,
+    )
 
 
 def _open(circuit: Circuit | None) -> StoredCircuit | None:
-    return StoredCircuit(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial) if circuit is not None and circuit.until else None
+    return (
+        StoredCircuit(circuit.since, circuit.until, circuit.kind, circuit.detail, circuit.opened, circuit.partial)
+        if circuit is not None and circuit.until
+        else None
+    )
 
 
 def _notify_channel_fault(channel: int, name: str, detail: str) -> None:
@@ -160,7 +177,8 @@ def _notify_channel_fault(channel: int, name: str, detail: str) -> None:
         lambda: (
             _("The channel “%(channel)s” needs attention") % {"channel": name},
             _(
-                "The channel “%(channel)s” does not answer as an API at its address (%(detail)s). Check its base URL, provider and proxy, then test it. "
+                "The channel “%(channel)s” does not answer as an API at its address (%(detail)s). Check its base URL, "
+                "provider and proxy, then test it. "
                 "Requests go to other channels meanwhile."
             )
             % {"channel": name, "detail": detail},

@@ -65,7 +65,14 @@ class RoutePreference:
     prefer: Pair | None = None  # the channel and key that store the previous response; first while they are available
 
 
-def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, preference: RoutePreference, now: float, random: Callable[[], float]) -> Candidate | None:
+def pick(
+    routes: Sequence[Route],
+    tried: Set[Pair],
+    live: Live,
+    preference: RoutePreference,
+    now: float,
+    random: Callable[[], float],
+) -> Candidate | None:
     """The next (channel, key): a channel of the highest priority by the strategy, and one of its keys by weight or in
     turn.
 
@@ -95,7 +102,12 @@ def pick(routes: Sequence[Route], tried: Set[Pair], live: Live, preference: Rout
 
 
 def _open_routes(
-    routes: Sequence[Route], tried: Set[Pair], live: Live, preference: RoutePreference, now: float, last_resort: bool = False
+    routes: Sequence[Route],
+    tried: Set[Pair],
+    live: Live,
+    preference: RoutePreference,
+    now: float,
+    last_resort: bool = False,
 ) -> list[tuple[Route, Sequence[KeyView]]]:
     found: list[tuple[Route, Sequence[KeyView]]] = []
     for route in routes:
@@ -107,13 +119,17 @@ def _open_routes(
     return found
 
 
-def _open_keys(route: Route, tried: Set[Pair], live: Live, preference: RoutePreference, now: float, last_resort: bool) -> Sequence[KeyView]:
+def _open_keys(
+    route: Route, tried: Set[Pair], live: Live, preference: RoutePreference, now: float, last_resort: bool
+) -> Sequence[KeyView]:
     channel = route.channel
     keys: Sequence[KeyView] = channel.keys
     if tried:
         keys = [key for key in keys if (channel.id, key.id) not in tried]
     if live.breaker.circuits and not preference.pinned:
-        keys = [key for key in keys if live.breaker.blocked(channel.id, key.id, preference.model, now, last_resort) is None]
+        keys = [
+            key for key in keys if live.breaker.blocked(channel.id, key.id, preference.model, now, last_resort) is None
+        ]
     return keys
 
 
@@ -127,7 +143,12 @@ def strategy_of(routes: Sequence[Route], preference: RoutePreference) -> Strateg
     return Strategy(preference.default)
 
 
-def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, preference: RoutePreference, random: Callable[[], float]) -> tuple[Route, Sequence[KeyView]]:
+def _choose(
+    options: Sequence[tuple[Route, Sequence[KeyView]]],
+    live: Live,
+    preference: RoutePreference,
+    random: Callable[[], float],
+) -> tuple[Route, Sequence[KeyView]]:
     weights = [route.channel.weight for route, _ in options]
     if preference.conversation:
         return options[_rendezvous(preference.conversation, [route.channel.id for route, _ in options], weights)]
@@ -136,7 +157,10 @@ def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, pref
         ids = [route.channel.id for route, _ in options]
         return options[_turn(live.turns.setdefault(("model", preference.model), {}), ids, weights)]
     if strategy is Strategy.LEAST_IN_FLIGHT:
-        load = [live.in_flight.get(route.channel.id, 0) / weight for (route, _), weight in zip(options, weights, strict=True)]
+        load = [
+            live.in_flight.get(route.channel.id, 0) / weight
+            for (route, _), weight in zip(options, weights, strict=True)
+        ]
         return _weighted_of([index for index, value in enumerate(load) if value == min(load)], options, weights, random)
     if strategy is Strategy.LOWEST_LATENCY:
         seconds = [live.latency.get((route.channel.id, preference.model)) for route, _ in options]
@@ -149,11 +173,15 @@ def _choose(options: Sequence[tuple[Route, Sequence[KeyView]]], live: Live, pref
     return _weighted(options, weights, random)
 
 
-def _weighted_of(indices: Sequence[int], options: Sequence[T], weights: Sequence[int], random: Callable[[], float]) -> T:
+def _weighted_of(
+    indices: Sequence[int], options: Sequence[T], weights: Sequence[int], random: Callable[[], float]
+) -> T:
     return _weighted([options[index] for index in indices], [weights[index] for index in indices], random)
 
 
-def _key(route: Route, keys: Sequence[KeyView], live: Live, preference: RoutePreference, random: Callable[[], float]) -> KeyView:
+def _key(
+    route: Route, keys: Sequence[KeyView], live: Live, preference: RoutePreference, random: Callable[[], float]
+) -> KeyView:
     weights = [key.weight for key in keys]
     if preference.conversation:  # vendors keep their prompt caches by account
         return keys[_rendezvous(preference.conversation, [key.id for key in keys], weights)]
@@ -222,7 +250,9 @@ class RouteExplanation:
     cooling: OpenCircuit | None = None
 
 
-def explain_routes(routes: Sequence[Route], live: Live, preference: RoutePreference, now: float) -> list[RouteExplanation]:
+def explain_routes(
+    routes: Sequence[Route], live: Live, preference: RoutePreference, now: float
+) -> list[RouteExplanation]:
     """The status of every channel and key that could serve, by priority and name."""
     found: list[RouteExplanation] = []
     chosen = pick(routes, frozenset(), _still(live), preference, now, lambda: 0.0)
@@ -240,11 +270,17 @@ def explain_routes(routes: Sequence[Route], live: Live, preference: RoutePrefere
                 elif cooling is not None:
                     status = RouteStatus.COOLING
                 else:
-                    status = RouteStatus.READY if chosen is not None and channel.priority == chosen.route.channel.priority else RouteStatus.STANDBY
+                    status = (
+                        RouteStatus.READY
+                        if chosen is not None and channel.priority == chosen.route.channel.priority
+                        else RouteStatus.STANDBY
+                    )
                 found.append(RouteExplanation(route, key, status, cooling))
     return found
 
 
 def _still(live: Live) -> Live:
     """A copy, so that an explanation does not use up turns of the round robin."""
-    return Live(live.breaker, live.in_flight, live.latency, {place: dict(credit) for place, credit in live.turns.items()})
+    return Live(
+        live.breaker, live.in_flight, live.latency, {place: dict(credit) for place, credit in live.turns.items()}
+    )

@@ -68,7 +68,9 @@ class SnapshotCache:
     def snapshot(self) -> Snapshot:
         """The current snapshot. Raises RelayUnavailable before the first one could be read."""
         if self._snapshot is None:
-            raise RelayUnavailable("The portal is starting or cannot read its database. Try again in a few seconds.", retry_after=5)
+            raise RelayUnavailable(
+                "The portal is starting or cannot read its database. Try again in a few seconds.", retry_after=5
+            )
         return self._snapshot
 
     def cached(self, digest: str) -> Caller | None:
@@ -105,11 +107,15 @@ class SnapshotCache:
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function that uses the database in a thread. Raises RelayUnavailable when the database fails."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: _with_connection(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: _with_connection(function, *args, **kwargs)
+        )
 
     async def in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `in_thread`, for slow work such as writing files: a separate pool, so that no other call waits for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._slow_threads, lambda: _with_connection(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._slow_threads, lambda: _with_connection(function, *args, **kwargs)
+        )
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -124,7 +130,9 @@ class SnapshotCache:
     def apply(self, topic: str, key: str) -> None:
         """Apply one row of the change feed."""
         if topic == Change.CATALOG:
-            if self._snapshot is not None:  # else nobody here serves, as in a command: whoever begins to serve reads it then
+            if (
+                self._snapshot is not None
+            ):  # else nobody here serves, as in a command: whoever begins to serve reads it then
                 self.reload()
         elif topic == Change.TOKEN:
             with self._lock:
@@ -159,11 +167,15 @@ def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         return function(*args, **kwargs)
     except DataError as error:  # a NUL character or too long a text: PostgreSQL and MySQL refuse what SQLite accepts
         connection.close()
-        raise InvalidRequest("A value of this request cannot be stored: it is too long, or contains a NUL character.") from error
+        raise InvalidRequest(
+            "A value of this request cannot be stored: it is too long, or contains a NUL character."
+        ) from error
     except DatabaseError as error:
         logger.error("the database cannot be read: %s", error)
         connection.close()
-        raise RelayUnavailable("The portal cannot read its database. Try again in a few seconds.", retry_after=5) from error
+        raise RelayUnavailable(
+            "The portal cannot read its database. Try again in a few seconds.", retry_after=5
+        ) from error
 
 
 snapshot_cache: Final = SnapshotCache()

@@ -21,8 +21,30 @@ from relay.error_texts import own_remedies
 from relay.gateway.limits.windows import Check, Limits, Subject, checks
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
-from relay.gateway.snapshot.views import ChannelView, DisabledKey, GroupView, KeyView, ModelView, PoolView, Route, Timeouts
-from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Budget, Channel, ChannelModel, FailureRule, LedgerAccount, Model, ModelPermission, ModelPrice, Token
+from relay.gateway.snapshot.views import (
+    ChannelView,
+    DisabledKey,
+    GroupView,
+    KeyView,
+    ModelView,
+    PoolView,
+    Route,
+    Timeouts,
+)
+from relay.models import (
+    AllowedUpstream,
+    ApiKey,
+    BlockedAddress,
+    Budget,
+    Channel,
+    ChannelModel,
+    FailureRule,
+    LedgerAccount,
+    Model,
+    ModelPermission,
+    ModelPrice,
+    Token,
+)
 from relay.models.price import CLASSES, PricePurpose
 from relay.providers.apis import FAMILIES
 from relay.providers.parameters import policy_of
@@ -60,7 +82,12 @@ def _load_snapshot() -> Snapshot:
     routes: dict[int, list[Route]] = {}
     for link in ChannelModel.objects.filter(enabled=True, channel__enabled=True).select_related("model"):
         here = (link.model_id, link.channel_id)
-        route = Route(channels[link.channel_id], link.upstream_name or link.model.name, prices.get((*here, PricePurpose.SALE)), prices.get((*here, PricePurpose.COST)))
+        route = Route(
+            channels[link.channel_id],
+            link.upstream_name or link.model.name,
+            prices.get((*here, PricePurpose.SALE)),
+            prices.get((*here, PricePurpose.COST)),
+        )
         routes.setdefault(link.model_id, []).append(route)
     users: dict[int, dict[int, float]] = {}
     groups: dict[int, dict[int, float]] = {}
@@ -92,7 +119,13 @@ def _load_snapshot() -> Snapshot:
         for model in Model.objects.filter(enabled=True)
     }
     group_views = {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")}
-    return Snapshot(views, allowed, group_views, tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)), own_remedies())
+    return Snapshot(
+        views,
+        allowed,
+        group_views,
+        tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)),
+        own_remedies(),
+    )
 
 
 def _prices() -> dict[tuple[int, int | None, str], PriceList]:
@@ -153,13 +186,20 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
     disabled_keys = []
     for key in keys:
         if key.auto_disabled:
-            at, next_test = (moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at))
-            disabled_keys.append(DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test))
+            at, next_test = (
+                moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at)
+            )
+            disabled_keys.append(
+                DisabledKey(key.pk, str(key), key.auto_disabled, key.auto_disabled_reason, at, next_test)
+            )
             continue
         try:
             headers = request_headers(vendor.credentials.headers(key.secret()))
         except Undecryptable:
-            _log_once(f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption keys; enter it again")
+            _log_once(
+                f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption "
+                "keys; enter it again"
+            )
             continue
         views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
     if not views and not keys and not vendor.needs_key:
@@ -178,7 +218,10 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         id=channel.pk,
         name=channel.name,
         provider=channel.provider,
-        urls={api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, vendor.path(api)) for api in apis},
+        urls={
+            api: _url("https://invalid.invalid" if refusal else channel.effective_base_url, vendor.path(api))
+            for api in apis
+        },
         keys=tuple(views),
         priority=channel.priority,
         weight=channel.weight,
@@ -201,7 +244,11 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         key_strategy=channel.key_strategy,
         retry_unanswered=channel.retry_unanswered,
         disabled_keys=tuple(disabled_keys),
-        policies={family: found for family in FAMILIES if (found := policy_of(vendor.parameters, channel.parameters or {}, family))},
+        policies={
+            family: found
+            for family in FAMILIES
+            if (found := policy_of(vendor.parameters, channel.parameters or {}, family))
+        },
         strips_nulls=vendor.strips_nulls,
         stores=vendor.stores,
         least_output=vendor.least_output,
@@ -226,9 +273,15 @@ def caller_from_token(token: Token) -> Caller:
     digest = token.digest
     allowed = frozenset(token.models_allowed.values_list("pk", flat=True))
     limited = {
-        account.kind: account.limited for account in LedgerAccount.objects.filter(user=token.user_id, kind__in=("wallet", "quota")).exclude(~Q(token=token.pk), kind="quota")
+        account.kind: account.limited
+        for account in LedgerAccount.objects.filter(user=token.user_id, kind__in=("wallet", "quota")).exclude(
+            ~Q(token=token.pk), kind="quota"
+        )
     }
-    budgets = tuple(BudgetLine(budget.token_id, budget.period, money.nano(budget.limit)) for budget in Budget.objects.filter(Q(user=token.user_id) | Q(token=token.pk)))
+    budgets = tuple(
+        BudgetLine(budget.token_id, budget.period, money.nano(budget.limit))
+        for budget in Budget.objects.filter(Q(user=token.user_id) | Q(token=token.pk))
+    )
     return Caller(
         digest=digest,
         token_id=token.pk,

@@ -37,12 +37,22 @@ class Snapshot:
         if name not in self._family_members:
             if len(self._family_members) > _MAX_MEMBERS:
                 self._family_members.clear()
-            families = [model for model in self.models.values() if model.name.endswith("*") and name.startswith(model.name[:-1]) and len(name) >= len(model.name)]
+            families = [
+                model
+                for model in self.models.values()
+                if model.name.endswith("*") and name.startswith(model.name[:-1]) and len(name) >= len(model.name)
+            ]
             family = max(families, key=lambda model: len(model.name), default=None)
             if family is None:
                 return None  # unknown names are not cached: clients can invent any number
             rest = name[len(family.name) - 1 :]
-            self._family_members[name] = replace(family, name=name, routes=tuple(replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes))
+            self._family_members[name] = replace(
+                family,
+                name=name,
+                routes=tuple(
+                    replace(route, upstream_name=route.upstream_name.replace("*", rest)) for route in family.routes
+                ),
+            )
         return self._family_members[name]
 
     def terms(self, caller: Caller) -> Terms:
@@ -59,7 +69,12 @@ class Snapshot:
         subjects = [Subject(f"token:{caller.token_id}", "this token", caller.limits)] if caller.limits else []
         family_member = _most_generous([group.member for group in groups])
         own = caller.user_limits
-        user = Limits(*(mine if mine is not None else theirs for mine, theirs in zip(_fields(own), _fields(family_member), strict=True)))
+        user = Limits(
+            *(
+                mine if mine is not None else theirs
+                for mine, theirs in zip(_fields(own), _fields(family_member), strict=True)
+            )
+        )
         if user:
             subjects.append(Subject(f"user:{caller.user_id}", "your account", user))
         subjects += [Subject(f"group:{group.id}", "your group", group.limits) for group in groups if group.limits]
@@ -75,4 +90,6 @@ def _most_generous(all_limits: list[Limits]) -> Limits:
     if not all_limits:
         return Limits()
     columns = zip(*(_fields(limits) for limits in all_limits), strict=True)
-    return Limits(*(None if None in column else max(value for value in column if value is not None) for column in columns))
+    return Limits(
+        *(None if None in column else max(value for value in column if value is not None) for column in columns)
+    )

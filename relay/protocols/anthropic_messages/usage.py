@@ -29,4 +29,9 @@ def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     if found.input_tokens is None and found.output_tokens is None:
         return None
     cached, written = count(found.cache_read_input_tokens), count(found.cache_creation_input_tokens)
-    return Usage(input=count(found.input_tokens) + cached + written, cached_input=cached, cache_write=written, output=count(found.output_tokens))
+    return Usage(
+        input=count(found.input_tokens) + cached + written,
+        cached_input=cached,
+        cache_write=written,
+        output=count(found.output_tokens),
+    )

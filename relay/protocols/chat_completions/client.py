@@ -24,8 +24,14 @@ class ChatClient:
     def hub_request(self) -> ConvertedRequest:
         request = self.request
         if self.legacy:
-            request = {name: value for name, value in request.items() if name not in {"functions", "function_call", "tools", "tool_choice"}}
-            request["tools"] = [{"type": "function", "function": function} for function in objects_of(self.request, "functions")]
+            request = {
+                name: value
+                for name, value in request.items()
+                if name not in {"functions", "function_call", "tools", "tool_choice"}
+            }
+            request["tools"] = [
+                {"type": "function", "function": function} for function in objects_of(self.request, "functions")
+            ]
             if self.request.get("function_call") is not None:
                 request["tool_choice"] = _tool_choice(self.request["function_call"])
         messages = objects_of(request, "messages")
@@ -40,7 +46,9 @@ class ChatClient:
             if calls and self.legacy:
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
                 message["function_call"] = object_of(calls[0], "function")
-                choice["finish_reason"] = "function_call" if choice.get("finish_reason") == "tool_calls" else choice.get("finish_reason")
+                choice["finish_reason"] = (
+                    "function_call" if choice.get("finish_reason") == "tool_calls" else choice.get("finish_reason")
+                )
             choice["message"] = message
         if not text_of(completion, "id"):
             completion["id"] = self.fallback_id

@@ -30,7 +30,13 @@ class ChatEncoder:
 
     def chunk(self, chunk: Json) -> bytes:
         if not self._head:
-            self._head = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": "", **{name: chunk[name] for name in _HEAD if name in chunk}}
+            self._head = {
+                "id": "",
+                "object": "chat.completion.chunk",
+                "created": 0,
+                "model": "",
+                **{name: chunk[name] for name in _HEAD if name in chunk},
+            }
             self._head["id"] = self._head["id"] or self.fallback_id
         usage = chunk.get("usage")
         choices = objects_of(chunk, "choices")
@@ -55,7 +61,9 @@ class ChatEncoder:
                 self.units += token_units(encode(value)) / 2
         finish = text_of(choice, "finish_reason")
         if finish:
-            self._finish = self._written({}, "function_call" if self.legacy and finish == "tool_calls" else finish, None)
+            self._finish = self._written(
+                {}, "function_call" if self.legacy and finish == "tool_calls" else finish, None
+            )
         if not delta:
             return out
         if self.legacy and (calls := objects_of(delta, "tool_calls")):

@@ -56,7 +56,8 @@ def unsupported_block_error(block: Json) -> BadRequest:
     where = text_of(block, "where")
     if DOCUMENT in block:
         return unsupported(
-            "The upstream of this model cannot fetch files by “file_url”: send the file as “file_data”, or upload it and name its “file_id”.",
+            "The upstream of this model cannot fetch files by “file_url”: send the file as “file_data”, or upload it "
+            "and name its “file_id”.",
             where,
         )
     name = text_of(object_of(block, RAW), "name")

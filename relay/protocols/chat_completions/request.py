@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import msgspec
 
 from portal.lib.json import encode
-from relay.protocols.fields import BadRequest, Fields, as_object, decode_field, optional_bool, optional_int, read_fields, read_model, short_string, token_limit
+from relay.protocols.fields import (
+    BadRequest,
+    Fields,
+    as_object,
+    decode_field,
+    optional_bool,
+    optional_int,
+    read_fields,
+    read_model,
+    short_string,
+    token_limit,
+)
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
 
@@ -31,7 +42,14 @@ class ChatRequest:
     choices: int  # how many answers are requested (`n`)
     output_limit: int | None = None  # tokens of each answer; None: no limit
 
-    def upstream_body(self, model: str, ask_usage: bool, clamp: int | None = None, clamp_field: str = "max_tokens", fields: Fields | None = None) -> bytes:
+    def upstream_body(
+        self,
+        model: str,
+        ask_usage: bool,
+        clamp: int | None = None,
+        clamp_field: str = "max_tokens",
+        fields: Fields | None = None,
+    ) -> bytes:
         """The body for an upstream that knows the model as `model`; the client's own bytes when nothing has to change.
 
         `clamp`: limits the tokens of the answer, in the fields that the client used, otherwise in `clamp_field`.
@@ -67,7 +85,9 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if not messages.startswith(b"[") or messages[1:-1].strip() == b"":
         raise BadRequest("The field “messages” must be a list with at least one message.", "messages")
     stream = decode_field(optional_bool, fields.get("stream"), "stream", "true or false") or False
-    options = decode_field(_stream_options, fields.get("stream_options"), "stream_options", "an object such as {“include_usage”: true}")
+    options = decode_field(
+        _stream_options, fields.get("stream_options"), "stream_options", "an object such as {“include_usage”: true}"
+    )
     choices = read_choices(fields)
     limits = [token_limit(fields[name]) for name in _OUTPUT_FIELDS if name in fields]
     limit = min((found for found in limits if found is not None), default=None)

@@ -185,7 +185,12 @@ class ChatStream:
 
         Plain searches are ten times as fast as one regular expression.
         """
-        if not self.watch_finish and b"[DONE]" not in events and not _has_value(events, b'"usage"') and not _has_value(events, b'"error"'):
+        if (
+            not self.watch_finish
+            and b"[DONE]" not in events
+            and not _has_value(events, b'"usage"')
+            and not _has_value(events, b'"error"')
+        ):
             return -1
         found = [events.find(mark) for mark in (b"[DONE]", b'"usage":{', b'"usage": {')]
         plain = [position for position in found if position >= 0]

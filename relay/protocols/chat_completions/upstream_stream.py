@@ -41,7 +41,9 @@ class ChatDecoder:
                 chunk.pop("usage", None)
             else:
                 self.usage, chunk["usage"] = found, usage
-        self._finished = self._finished or any(int_of(choice, "index") == 0 and text_of(choice, "finish_reason") for choice in choices)
+        self._finished = self._finished or any(
+            int_of(choice, "index") == 0 and text_of(choice, "finish_reason") for choice in choices
+        )
         return [chunk]
 
     def finish(self) -> None:

@@ -60,7 +60,9 @@ def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
     found = _decoded(body)
     if found is None or not (present(found.choices) or present(found.error)):
         return None
-    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error))
+    return PassthroughAnswer(
+        body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error)
+    )
 
 
 def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -79,7 +81,11 @@ def in_encoding(body: bytes, data: msgspec.Raw, wanted: str) -> bytes:
     Upstreams that do not support base64 send numbers regardless.
     """
     head = bytes(memoryview(data)[:4096])
-    at = head.find(b'"embedding"', head.find(b'"embedding"') + 1) if b'"object"' in head[:40] else head.find(b'"embedding":')
+    at = (
+        head.find(b'"embedding"', head.find(b'"embedding"') + 1)
+        if b'"object"' in head[:40]
+        else head.find(b'"embedding":')
+    )
     at = head.find(b'"embedding":') if at < 0 else at
     value = head[at + 12 :].lstrip(b" :")[:1] if at >= 0 else b""
     if (value == b"[") == (wanted == "float") or value not in (b"[", b'"'):
@@ -129,7 +135,9 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         return None
     usage = parse_responses_usage(found.usage) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
-    return PassthroughAnswer(body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made))
+    return PassthroughAnswer(
+        body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made)
+    )
 
 
 def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -144,7 +152,13 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
     if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
         usage = Usage(milliseconds=math.ceil(found.duration * 1000))
     elif usage is not None and not usage.milliseconds:
-        usage = Usage(usage.input, usage.cached_input, output=usage.output, audio_input=usage.audio_input, milliseconds=asked.units.milliseconds)
+        usage = Usage(
+            usage.input,
+            usage.cached_input,
+            output=usage.output,
+            audio_input=usage.audio_input,
+            milliseconds=asked.units.milliseconds,
+        )
     return PassthroughAnswer(body, usage, present(found.error))
 
 
@@ -157,7 +171,9 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         return None
     if whole.get("error"):
         return PassthroughAnswer(body, None, True)
-    results = objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
+    results = (
+        objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
+    )
     if not results and "results" not in whole:
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")

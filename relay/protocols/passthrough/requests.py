@@ -80,7 +80,9 @@ def _text_tokens(value: object, name: str) -> int:
         if all(isinstance(entry, int) and not isinstance(entry, bool) for entry in value):
             return len(value) + _PER_INPUT
         if all(isinstance(entry, (str, list, dict)) for entry in value):
-            return sum(_text_tokens(entry, name) if not isinstance(entry, dict) else _part_tokens(entry) for entry in value)
+            return sum(
+                _text_tokens(entry, name) if not isinstance(entry, dict) else _part_tokens(entry) for entry in value
+            )
     raise BadRequest(f"The field “{name}” must be a text, or a list of texts.", name)
 
 
@@ -99,18 +101,29 @@ def parse_completions(values: Values) -> PassthroughRequest:
     # 16 is OpenAI's default; other servers apply their own.
     output_limit = limit if isinstance(limit, int) and limit >= 0 else 16
     choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
-    return PassthroughRequest(tokens, output_limit, choices, _flag(values, "stream"), isinstance(options, dict) and options.get("include_usage") is True, exact=False)
+    return PassthroughRequest(
+        tokens,
+        output_limit,
+        choices,
+        _flag(values, "stream"),
+        isinstance(options, dict) and options.get("include_usage") is True,
+        exact=False,
+    )
 
 
 def parse_embeddings(values: Values) -> PassthroughRequest:
     wanted = values.get("encoding_format")
     if wanted not in (None, "float", "base64"):
         raise BadRequest("The field “encoding_format” must be float or base64.", "encoding_format")
-    return PassthroughRequest(_text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float"))
+    return PassthroughRequest(
+        _text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float")
+    )
 
 
 def parse_moderations(values: Values) -> PassthroughRequest:
-    return PassthroughRequest(_text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input"))
+    return PassthroughRequest(
+        _text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input")
+    )
 
 
 def parse_images(values: Values) -> PassthroughRequest:
@@ -133,7 +146,12 @@ def parse_speech(values: Values) -> PassthroughRequest:
     if not isinstance(text, str):
         raise BadRequest("The field “input” must be a text.", "input")
     spoken = math.ceil(len(text) * _SPOKEN_PER_CHARACTER)
-    return PassthroughRequest(_text_tokens(text, "input"), spoken, stream=values.get("stream_format") == "sse", units=Usage(characters=len(text)))
+    return PassthroughRequest(
+        _text_tokens(text, "input"),
+        spoken,
+        stream=values.get("stream_format") == "sse",
+        units=Usage(characters=len(text)),
+    )
 
 
 def parse_transcription(values: Values, milliseconds: int) -> PassthroughRequest:

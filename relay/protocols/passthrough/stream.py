@@ -17,7 +17,9 @@ from relay.protocols.usage import Usage, present
 
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
-TERMINAL: Final = frozenset((b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done"))
+TERMINAL: Final = frozenset(
+    (b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done")
+)
 
 
 class _Event(msgspec.Struct):
@@ -45,7 +47,11 @@ class TypedStream(EventCodec):
         return out
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
-        return b"event: error\ndata: " + encode({"error": {"message": message, "type": kind, "param": param, "code": code}}) + b"\n\n"
+        return (
+            b"event: error\ndata: "
+            + encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+            + b"\n\n"
+        )
 
     def handle_event(self, event: bytes) -> bytes:
         data = payload(event)

@@ -53,7 +53,9 @@ def read_usage(text: str) -> RealtimeUsage | None:
         return None
     if event.type == "response.done":
         raw = event.response.usage if event.response is not None else msgspec.Raw()
-        return RealtimeUsage(False, parse_responses_usage(raw) if present(raw) else None, event.response.status if event.response else "")
+        return RealtimeUsage(
+            False, parse_responses_usage(raw) if present(raw) else None, event.response.status if event.response else ""
+        )
     if event.type.endswith("input_audio_transcription.completed"):
         return RealtimeUsage(True, parse_responses_usage(event.usage) if present(event.usage) else None, "completed")
     return None

@@ -54,7 +54,11 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
 def finish_of(response: Json, called: bool) -> str:
     """The finish_reason of a completed response. `called`: it contains tool calls."""
     if text_of(response, "status") == "incomplete":
-        return "content_filter" if text_of(object_of(response, "incomplete_details"), "reason") == "content_filter" else "length"
+        return (
+            "content_filter"
+            if text_of(object_of(response, "incomplete_details"), "reason") == "content_filter"
+            else "length"
+        )
     return "tool_calls" if called else "stop"
 
 
@@ -111,7 +115,12 @@ def completion_of(response: Json) -> Json:
             shown.append(reasoning_summary(item))
             if item.get("encrypted_content"):
                 thinking.append(thinking_of(item))
-    message: Json = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None, "annotations": annotations}
+    message: Json = {
+        "role": "assistant",
+        "content": text or (None if calls or refusal else ""),
+        "refusal": refusal or None,
+        "annotations": annotations,
+    }
     if any(shown):
         message["reasoning_content"] = "\n\n".join(filter(None, shown))
     if thinking:
@@ -119,7 +128,12 @@ def completion_of(response: Json) -> Json:
     if calls:
         message["tool_calls"] = calls
     finish = finish_of(response, bool(calls))
-    choice: Json = {"index": 0, "message": message, "logprobs": {"content": logprobs, "refusal": None} if logprobs else None, "finish_reason": finish}
+    choice: Json = {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
+        "finish_reason": finish,
+    }
     created, response_id = response.get("created_at"), text_of(response, "id")
     found: Json = {
         "id": f"chatcmpl-{response_id.removeprefix('resp_')}" if response_id else "",

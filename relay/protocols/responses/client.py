@@ -16,7 +16,15 @@ from relay.protocols.contract import ConvertedRequest
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import thinking_of
 from relay.protocols.responses.client_stream import ResponsesEncoder
-from relay.protocols.responses.objects import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
+from relay.protocols.responses.objects import (
+    ending,
+    flat_annotations,
+    message_item,
+    reasoning_item,
+    reasoning_of,
+    response_object,
+    text_content,
+)
 from relay.protocols.responses.request import PROTOCOL
 from relay.protocols.responses.tools import ToolNames, chat_tool_choice, chat_tools, custom_arguments
 from relay.protocols.responses.usage import responses_usage
@@ -70,7 +78,9 @@ class ResponsesClient:
         return self._names or ToolNames()
 
     def answer(self, completion: Json) -> Json:
-        return response_of(completion, self.request, {**self.ids, "completed_at": self.clock()}, self.names, self.new_suffix)
+        return response_of(
+            completion, self.request, {**self.ids, "completed_at": self.clock()}, self.names, self.new_suffix
+        )
 
     def encoder(self) -> ResponsesEncoder:
         return ResponsesEncoder(self.request, self.ids, self.names, self.new_suffix, self.clock)
@@ -82,12 +92,24 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
     `items`: the input of the request and of all earlier turns.
     """
     if request.get("prompt") is not None:
-        message = "The upstream of this model knows no prompt templates: send the prompt itself as “instructions” and “input”."
+        message = (
+            "The upstream of this model knows no prompt templates: send the prompt itself as “instructions” and "
+            "“input”."
+        )
         raise unsupported(message, "prompt")
     tools, names, dropped = chat_tools(objects_of(request, "tools"))
     choice, tools = chat_tool_choice(request.get("tool_choice"), tools, names)
-    body: Json = {"model": request.get("model"), "messages": messages_of(items, text_of(request, "instructions"), names)}
-    body.update({name: request[name] for name in _SAME if request.get(name) is not None and (name != "parallel_tool_calls" or tools)})
+    body: Json = {
+        "model": request.get("model"),
+        "messages": messages_of(items, text_of(request, "instructions"), names),
+    }
+    body.update(
+        {
+            name: request[name]
+            for name in _SAME
+            if request.get(name) is not None and (name != "parallel_tool_calls" or tools)
+        }
+    )
     if tools:
         body["tools"] = tools
         if choice is not None:
@@ -104,7 +126,9 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
         body["logprobs"] = True
         if request.get("top_logprobs"):
             body["top_logprobs"] = request["top_logprobs"]
-    dropped += [name for name, value in request.items() if name not in _HANDLED and name not in _SAME and value not in _NOTHING]
+    dropped += [
+        name for name, value in request.items() if name not in _HANDLED and name not in _SAME and value not in _NOTHING
+    ]
     return ConvertedRequest(body, dropped), names
 
 
@@ -224,14 +248,20 @@ def _part(part: Json, where: str) -> Json:
         return {"type": "text", "text": text_of(part, "text")}
     if kind == "input_image":
         if not text_of(part, "image_url"):
-            message = "An image must be given as “image_url” (an address or a data URL) or as the “file_id” of a file stored here."
+            message = (
+                "An image must be given as “image_url” (an address or a data URL) or as the “file_id” of a file "
+                "stored here."
+            )
             raise unsupported(message, f"{where}.image_url")
         detail: Json = {"detail": part["detail"]} if part.get("detail") is not None else {}
         return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
     if kind == "input_file":
         if not text_of(part, "file_data"):
             return document_part(text_of(part, "file_url"), part.get("filename"), f"{where}.file_url")
-        return {"type": "file", "file": {key: part[key] for key in ("filename", "file_data") if part.get(key) is not None}}
+        return {
+            "type": "file",
+            "file": {key: part[key] for key in ("filename", "file_data") if part.get(key) is not None},
+        }
     if kind == "input_audio":
         return {"type": "input_audio", "input_audio": object_of(part, "input_audio")}
     return raw_part(PROTOCOL, part, f"a content part of the type “{kind[:60]}”", f"{where}.type")
@@ -249,7 +279,9 @@ def _output(output: object, index: int) -> tuple[str, list[Json]]:
         return output, []
     if not isinstance(output, list):
         return json_text(output) if output is not None else "", []
-    parts = [_part(part, f"input[{index}].output[{number}]") for number, part in enumerate(output) if isinstance(part, dict)]
+    parts = [
+        _part(part, f"input[{index}].output[{number}]") for number, part in enumerate(output) if isinstance(part, dict)
+    ]
     others = [part for part in parts if part["type"] != "text"]
     text = "\n".join(text_of(part, "text") for part in parts if part["type"] == "text")
     return text or ("See the next message." if others else ""), others
@@ -277,6 +309,16 @@ def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, ne
         function = object_of(call, "function")
         suffix = new_suffix()
         arguments = json_text(function.get("arguments") or "{}")
-        output.append(names.item(text_of(call, "id") or f"call_{suffix}", f"fc_{suffix}", text_of(function, "name"), arguments, "completed"))
+        output.append(
+            names.item(
+                text_of(call, "id") or f"call_{suffix}",
+                f"fc_{suffix}",
+                text_of(function, "name"),
+                arguments,
+                "completed",
+            )
+        )
     usage = responses_usage(object_of(completion, "usage")) if completion.get("usage") else None
-    return response_object(request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, (status, incomplete))
+    return response_object(
+        request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, (status, incomplete)
+    )

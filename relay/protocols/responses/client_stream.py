@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
 from relay.protocols.events import typed_event
-from relay.protocols.responses.objects import ending, flat_annotations, message_item, reasoning_item, reasoning_of, response_object, text_content
+from relay.protocols.responses.objects import (
+    ending,
+    flat_annotations,
+    message_item,
+    reasoning_item,
+    reasoning_of,
+    response_object,
+    text_content,
+)
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.usage import responses_usage
 from relay.protocols.token_estimate import token_units
@@ -117,7 +125,9 @@ class ResponsesEncoder:
         index, item_id, pieces = self._reasoning
         pieces.append(text)
         self.units += token_units(text.encode())
-        return out + self._event("response.reasoning_text.delta", item_id=item_id, output_index=index, content_index=0, delta=text)
+        return out + self._event(
+            "response.reasoning_text.delta", item_id=item_id, output_index=index, content_index=0, delta=text
+        )
 
     def _close_reasoning(self) -> bytes:
         if self._reasoning is None:
@@ -139,18 +149,37 @@ class ResponsesEncoder:
         out = self._close_reasoning()
         if self._message is None:
             self._message = self._open(f"msg_{self.new_suffix()}")
-            opened = {"id": self._message[1], "type": "message", "status": "in_progress", "role": "assistant", "content": []}
+            opened = {
+                "id": self._message[1],
+                "type": "message",
+                "status": "in_progress",
+                "role": "assistant",
+                "content": [],
+            }
             out += self._event("response.output_item.added", output_index=self._message[0], item=opened)
         index, item_id = self._message
         if self._part != kind:
             out += self._close_part()
             self._part = kind
-            part: Json = {"type": "refusal", "refusal": ""} if kind == "refusal" else {"type": kind, "text": "", "annotations": [], "logprobs": []}
-            out += self._event("response.content_part.added", item_id=item_id, output_index=index, content_index=self._parts, part=part)
+            part: Json = (
+                {"type": "refusal", "refusal": ""}
+                if kind == "refusal"
+                else {"type": kind, "text": "", "annotations": [], "logprobs": []}
+            )
+            out += self._event(
+                "response.content_part.added", item_id=item_id, output_index=index, content_index=self._parts, part=part
+            )
         (self._refusal if kind == "refusal" else self._text).append(text)
         self.units += token_units(text.encode())
         extra: Json = {"logprobs": logprobs} if kind == "output_text" else {}
-        return out + self._event(f"response.{kind}.delta", item_id=item_id, output_index=index, content_index=self._parts, delta=text, **extra)
+        return out + self._event(
+            f"response.{kind}.delta",
+            item_id=item_id,
+            output_index=index,
+            content_index=self._parts,
+            delta=text,
+            **extra,
+        )
 
     def _close_part(self) -> bytes:
         if not self._part or self._message is None:
@@ -174,9 +203,18 @@ class ResponsesEncoder:
             return b""
         out = self._close_part()
         index, item_id = self._message
-        item = message_item(item_id, "".join(self._text), "".join(self._refusal), self._annotations, self._logprobs, status)
+        item = message_item(
+            item_id, "".join(self._text), "".join(self._refusal), self._annotations, self._logprobs, status
+        )
         self._items[index] = item
-        self._message, self._text, self._refusal, self._annotations, self._logprobs, self._parts = None, [], [], [], [], 0
+        self._message, self._text, self._refusal, self._annotations, self._logprobs, self._parts = (
+            None,
+            [],
+            [],
+            [],
+            [],
+            0,
+        )
         return out + self._event("response.output_item.done", output_index=index, item=item)
 
     def _add_call_delta(self, call: Json, number: int) -> bytes:
@@ -198,7 +236,12 @@ class ResponsesEncoder:
             found.arguments += arguments
             self.units += token_units(arguments.encode())
             if found.name not in self.names.custom:  # a custom tool's input is inside JSON, and is written as a whole
-                out += self._event("response.function_call_arguments.delta", item_id=found.item_id, output_index=found.index, delta=arguments)
+                out += self._event(
+                    "response.function_call_arguments.delta",
+                    item_id=found.item_id,
+                    output_index=found.index,
+                    delta=arguments,
+                )
         return out
 
     def _key(self, call: Json, number: int) -> int:
@@ -224,7 +267,9 @@ class ResponsesEncoder:
                 out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
                 out += self._event("response.custom_tool_call_input.done", **where, input=item["input"])
             else:
-                out += self._event("response.function_call_arguments.done", **where, name=item["name"], arguments=call.arguments)
+                out += self._event(
+                    "response.function_call_arguments.done", **where, name=item["name"], arguments=call.arguments
+                )
             self._items[call.index] = item
             out += self._event("response.output_item.done", output_index=call.index, item=item)
         self._calls = {}
@@ -250,7 +295,14 @@ class ResponsesEncoder:
         return len(self._items) - 1, item_id
 
     def _response(self, status: str, incomplete: str, output: list[Json]) -> Json:
-        return response_object(self.request, self.ids, self._model, output, self._shown_usage if status != "in_progress" else None, (status, incomplete))
+        return response_object(
+            self.request,
+            self.ids,
+            self._model,
+            output,
+            self._shown_usage if status != "in_progress" else None,
+            (status, incomplete),
+        )
 
     def _event(self, kind: str, **members: object) -> bytes:
         data = encode({"type": kind, "sequence_number": self._number, **members})
@@ -260,4 +312,6 @@ class ResponsesEncoder:
 
 def responses_error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:
     """The Responses API's error event, for a stream that cannot continue."""
-    return typed_event("error", encode({"type": "error", "sequence_number": number, "code": code, "message": message, "param": param}))
+    return typed_event(
+        "error", encode({"type": "error", "sequence_number": number, "code": code, "message": message, "param": param})
+    )

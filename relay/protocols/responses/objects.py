@@ -74,7 +74,9 @@ def ending(finish: str) -> Ending:
     return "completed", ""
 
 
-def message_item(item_id: str, text: str, refusal: str, annotations: list[Json], logprobs: list[Json], status: str) -> Json:
+def message_item(
+    item_id: str, text: str, refusal: str, annotations: list[Json], logprobs: list[Json], status: str
+) -> Json:
     content: list[Json] = []
     if text or not refusal:
         content.append({"type": "output_text", "text": text, "annotations": annotations, "logprobs": logprobs})
@@ -101,7 +103,11 @@ def text_content(content: object) -> str:
     """The text of a message's content, which may be a list of parts (Mistral)."""
     if isinstance(content, str):
         return content
-    return "".join(text_of(part, "text") for part in content if isinstance(part, dict)) if isinstance(content, list) else ""
+    return (
+        "".join(text_of(part, "text") for part in content if isinstance(part, dict))
+        if isinstance(content, list)
+        else ""
+    )
 
 
 def flat_annotations(message: Json) -> list[Json]:
@@ -110,5 +116,10 @@ def flat_annotations(message: Json) -> list[Json]:
     for entry in objects_of(message, "annotations"):
         cited = object_of(entry, "url_citation")
         if cited:
-            found.append({"type": "url_citation", **{key: cited.get(key) for key in ("start_index", "end_index", "url", "title")}})
+            found.append(
+                {
+                    "type": "url_citation",
+                    **{key: cited.get(key) for key in ("start_index", "end_index", "url", "title")},
+                }
+            )
     return found

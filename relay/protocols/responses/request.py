@@ -9,7 +9,17 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, text_of
-from relay.protocols.fields import BadRequest, Fields, absent, decode_field, optional_bool, read_fields, read_model, string, token_limit
+from relay.protocols.fields import (
+    BadRequest,
+    Fields,
+    absent,
+    decode_field,
+    optional_bool,
+    read_fields,
+    read_model,
+    string,
+    token_limit,
+)
 
 PROTOCOL: Final = "responses"  # the name of this API in the hub's raw blocks
 # The portal may do these in the upstream's place.

@@ -40,7 +40,10 @@ _INDEXED_BY_PART: Final = (
     "response.refusal.",
     "response.reasoning_text.",
 )
-_UNREADABLE_END: Final = b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error","param":null,"code":"upstream_error"}}'
+_UNREADABLE_END: Final = (
+    b'{"error":{"message":"The upstream ended its answer with an event that cannot be read.","type":"server_error",'
+    b'"param":null,"code":"upstream_error"}}'
+)
 
 
 class _Done(msgspec.Struct):
@@ -114,7 +117,9 @@ class ResponsesStream(EventCodec):
             return self._end(kind, data)
         if kind == "response.output_item.done":
             self._store_item(data)
-        out = self._repaired(kind, data) if self._repair or (self.always and kind in _OPENING) else self._numbered(event)
+        out = (
+            self._repaired(kind, data) if self._repair or (self.always and kind in _OPENING) else self._numbered(event)
+        )
         if kind in _OPENING and not self.started:
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
@@ -148,7 +153,9 @@ class ResponsesStream(EventCodec):
             return
         if present(found.item):
             # A copy: a view would keep the whole buffer alive.
-            self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(bytes(found.item))
+            self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(
+                bytes(found.item)
+            )
 
     def _repaired(self, kind: str, data: bytes) -> bytes:
         """An event with every member that its type requires."""
@@ -203,7 +210,9 @@ class ResponsesStream(EventCodec):
             return b""
         self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
         if kind == "response.failed" and not self.started:
-            self.error = b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"
+            self.error = (
+                b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"
+            )
             return b""
         response = decode_object(raw)
         if response is None:  # something in it cannot be decoded; the client may be able to

@@ -113,7 +113,10 @@ def chat_tool_choice(choice: object, tools: list[Json], names: ToolNames) -> tup
         wanted = {names.joint(text_of(tool, "name"), text_of(tool, "namespace")) for tool in allowed}
         left = [tool for tool in tools if text_of(object_of(tool, "function"), "name") in wanted]
         return choice.get("mode") or "auto", left
-    message = f"The upstream of this model has no tool of the kind “{kind}”, which “tool_choice” demands. Use another model, or let the model choose."
+    message = (
+        f"The upstream of this model has no tool of the kind “{kind}”, which “tool_choice” demands. Use another "
+        "model, or let the model choose."
+    )
     raise unsupported(message, "tool_choice")
 
 

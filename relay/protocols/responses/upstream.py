@@ -91,7 +91,10 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     """
     for name, harmless in _NEEDED.items():
         if request.get(name) is not None and request[name] not in harmless:
-            message = f"The upstream of this model cannot honour “{name}”, and without it the answer would be another. Leave it out, or use another model."
+            message = (
+                f"The upstream of this model cannot honour “{name}”, and without it the answer would be another. "
+                "Leave it out, or use another model."
+            )
             raise unsupported(message, name)
     instructions, items = input_items_of(objects_of(request, "messages"))
     body: Json = {"model": request.get("model"), "instructions": instructions, "input": items, "store": False}
@@ -150,7 +153,9 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         if role in {"system", "developer"}:
             text = _plain(content, where)
             if items:
-                items.append({"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text}]})
+                items.append(
+                    {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text}]}
+                )
             else:
                 instructions.append(text)
         elif role == "user":
@@ -159,7 +164,13 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
             items += [_reasoning(thought) for thought in objects_of(message, THINKING)]
             items += _assistant(message, where)
         elif role == "tool":
-            items.append({"type": "function_call_output", "call_id": text_of(message, "tool_call_id"), "output": _plain(content, where)})
+            items.append(
+                {
+                    "type": "function_call_output",
+                    "call_id": text_of(message, "tool_call_id"),
+                    "output": _plain(content, where),
+                }
+            )
         elif role == RAW:
             items.append(_raw(message))
         else:
@@ -178,7 +189,10 @@ def _raw(block: Json) -> Json:
 
 def _reasoning(thought: Json) -> Json:
     """An entry of `hub_thinking` as a reasoning item."""
-    item: Json = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in _strings(thought, "summary")]}
+    item: Json = {
+        "type": "reasoning",
+        "summary": [{"type": "summary_text", "text": text} for text in _strings(thought, "summary")],
+    }
     if text_of(thought, "id"):
         item["id"] = thought["id"]
     if texts := _strings(thought, "text"):
@@ -207,7 +221,9 @@ def _user_parts(content: object, where: str) -> list[Json]:
         return [{"type": "input_text", "text": content}]
     if not isinstance(content, list):
         raise BadRequest(f"The content of {where} must be a text or a list of parts.", f"{where}.content")
-    return [_user_part(part, f"{where}.content[{number}]") for number, part in enumerate(content) if isinstance(part, dict)]
+    return [
+        _user_part(part, f"{where}.content[{number}]") for number, part in enumerate(content) if isinstance(part, dict)
+    ]
 
 
 def _user_part(part: Json, where: str) -> Json:
@@ -229,7 +245,10 @@ def _user_part(part: Json, where: str) -> Json:
         return {"type": "input_file", "file_url": document.get("url"), **filename}
     if kind == RAW:
         return _raw(part)
-    message = f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use another model."
+    message = (
+        f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use "
+        "another model."
+    )
     raise unsupported(message, f"{where}.type")
 
 

@@ -35,7 +35,14 @@ class ResponsesDecoder:
             return []
         kind = text_of(found, "type")
         if kind == "error" or (not kind and found.get("error")):
-            flat = {"error": {"message": text_of(found, "message"), "type": "server_error", "code": found.get("code"), "param": None}}
+            flat = {
+                "error": {
+                    "message": text_of(found, "message"),
+                    "type": "server_error",
+                    "code": found.get("code"),
+                    "param": None,
+                }
+            }
             self.error = encode(found if found.get("error") else flat)
             return []
         if kind in _TERMINAL:
@@ -75,7 +82,9 @@ class ResponsesDecoder:
         self._calls.setdefault(index, len(self._calls))
         kind, member = ("custom", "input") if text_of(call, "type") == "custom" else ("function", "arguments")
         inner: Json = {**object_of(call, kind), member: ""}
-        return [self._chunk({"tool_calls": [{"index": self._calls[index], "id": call["id"], "type": kind, kind: inner}]})]
+        return [
+            self._chunk({"tool_calls": [{"index": self._calls[index], "id": call["id"], "type": kind, kind: inner}]})
+        ]
 
     def _arguments(self, index: int, text: str, custom: bool) -> Json:
         inner: Json = {"custom": {"input": text}} if custom else {"function": {"arguments": text}}

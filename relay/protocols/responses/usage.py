@@ -30,7 +30,12 @@ def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         found = _responses_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    if found.input_tokens is None and found.output_tokens is None and found.seconds is None and found.total_tokens is None:
+    if (
+        found.input_tokens is None
+        and found.output_tokens is None
+        and found.seconds is None
+        and found.total_tokens is None
+    ):
         return None
     into = found.input_tokens_details or found.input_token_details or InputDetails()
     out = found.output_tokens_details or found.output_token_details or OutputDetails()

@@ -32,7 +32,9 @@ def test_the_ledger_is_read_only_in_the_admin(staff: Client, people: People, pat
     assert wallet(people.owner).granted == NANO and LedgerEntry.objects.count() == 1
 
 
-def test_a_list_that_is_not_counted_says_where_it_ends(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_is_not_counted_says_where_it_ends(
+    staff: Client, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accounts.admin.base import UncountedPaginator
 
     for reason in ("first", "second", "third"):
@@ -65,7 +67,9 @@ def test_the_page_of_the_books_shows_the_last_proof(staff: Client, people: Peopl
     assert "The books do not balance" in staff.get("/admin/").content.decode(), "the front page leads there"
 
 
-def test_proofs_that_are_running_broken_off_or_failed_say_so(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proofs_that_are_running_broken_off_or_failed_say_so(
+    staff: Client, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     BooksProof.objects.all().delete()
     first, new = proofs.begin_proof(people.staff)
     assert new and proofs.begin_proof(people.staff) == (first, False), "one at a time"

@@ -17,14 +17,22 @@ pytestmark = pytest.mark.shared
 
 
 def test_codes_are_made_shown_and_exported_by_those_who_may(staff: Client, people: People) -> None:
-    response = staff.post("/admin/relay/redemptionbatch/add/", {"name": "Spring", "usd": "5", "count": "3"}, follow=True)
+    response = staff.post(
+        "/admin/relay/redemptionbatch/add/", {"name": "Spring", "usd": "5", "count": "3"}, follow=True
+    )
     batch = RedemptionBatch.objects.get(name="Spring")
     assert (batch.amount, batch.count, batch.created_by) == (5 * NANO, 3, people.staff)
     shown = response.content.decode()
     codes = shown.split('id="codes"', 1)[1].split(">", 1)[1].split("</pre>", 1)[0].split()
     assert len(codes) == 3 and len(codes[0]) == 23 and "no-store" in response["cache-control"]
-    rows = list(csv.DictReader(io.StringIO(staff.get(f"/admin/relay/redemptionbatch/{batch.pk}/export/").content.decode())))
-    assert [row["code"] for row in rows] == codes and {row["state"] for row in rows} == {"open"} and {row["usd"] for row in rows} == {"5"}
+    rows = list(
+        csv.DictReader(io.StringIO(staff.get(f"/admin/relay/redemptionbatch/{batch.pk}/export/").content.decode()))
+    )
+    assert (
+        [row["code"] for row in rows] == codes
+        and {row["state"] for row in rows} == {"open"}
+        and {row["usd"] for row in rows} == {"5"}
+    )
     assert codes[0] not in staff.get(f"/admin/relay/redemptionbatch/{batch.pk}/change/").content.decode()
     staff.post(f"/admin/relay/redemptionbatch/{batch.pk}/disable/")
     assert not batch.codes.filter(enabled=True).exists()
@@ -33,5 +41,10 @@ def test_codes_are_made_shown_and_exported_by_those_who_may(staff: Client, peopl
     for path in ("codes", "export"):
         assert reader.get(f"/admin/relay/redemptionbatch/{batch.pk}/{path}/").status_code == 403
     for wrong in ({"count": "0"}, {"count": "999999"}, {"usd": "-1"}, {"usd": "0"}):
-        assert staff.post("/admin/relay/redemptionbatch/add/", {"name": "x", "usd": "5", "count": "3", **wrong}).status_code == 200, wrong
+        assert (
+            staff.post(
+                "/admin/relay/redemptionbatch/add/", {"name": "x", "usd": "5", "count": "3", **wrong}
+            ).status_code
+            == 200
+        ), wrong
     assert RedemptionBatch.objects.count() == 1

@@ -30,8 +30,14 @@ def test_top_up_and_deduct_ask_for_a_reason_and_are_audited(staff: Client, peopl
     for nonsense in ("-5", "0", "1e40", "NaN", "many"):
         assert staff.post(f"{url}/top-up/", {"amount": nonsense, "reason": "x"}).status_code == 422, nonsense
     entries = LedgerEntry.objects.filter(user=people.owner).order_by("pk")
-    assert [(entry.kind, entry.reason, entry.actor) for entry in entries] == [("top_up", "Invoice 7", people.staff), ("deduct", "refund", people.staff)]
-    assert set(AuditEvent.objects.filter(action__startswith="wallet.").values_list("action", flat=True)) == {"wallet.top-up", "wallet.deduct"}
+    assert [(entry.kind, entry.reason, entry.actor) for entry in entries] == [
+        ("top_up", "Invoice 7", people.staff),
+        ("deduct", "refund", people.staff),
+    ]
+    assert set(AuditEvent.objects.filter(action__startswith="wallet.").values_list("action", flat=True)) == {
+        "wallet.top-up",
+        "wallet.deduct",
+    }
 
 
 def test_unlimited_is_switched_after_being_asked(staff: Client, people: People) -> None:
@@ -49,10 +55,19 @@ def test_money_needs_its_own_right(people: People) -> None:
     for path in ("top-up", "deduct", "unlimited"):
         assert client.post(f"{url}/{path}/", {"amount": "5", "reason": "for me"}).status_code == 403
     assert wallet(people.owner).granted == 0
-    for path in ("relay/ledgerentry/", "relay/ledgeraccount/", "relay/ledgeraccount/verify/", "relay/redemptionbatch/", "relay/usagerecord/report/", "relay/usagerecord/export/"):
+    for path in (
+        "relay/ledgerentry/",
+        "relay/ledgeraccount/",
+        "relay/ledgeraccount/verify/",
+        "relay/redemptionbatch/",
+        "relay/usagerecord/report/",
+        "relay/usagerecord/export/",
+    ):
         assert client.get(f"/admin/{path}").status_code == 403, path
     before = BooksProof.objects.count()
-    assert client.post(BOOKS).status_code == 403 and BooksProof.objects.count() == before, "no process is started for them"
+    assert client.post(BOOKS).status_code == 403 and BooksProof.objects.count() == before, (
+        "no process is started for them"
+    )
 
 
 BOOKS = "/admin/relay/ledgeraccount/verify/"

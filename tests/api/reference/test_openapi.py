@@ -40,11 +40,15 @@ def test_answers_are_as_the_document_says(live: Portal, server: Server) -> None:
     made = server.post(token, {"model": model, "input": "x"}, path="/v1/responses").json()
     validator("/v1/responses", "post").validate(made)
     validator("/v1/responses/{response_id}", "get").validate(server.get(token, f"/v1/responses/{made['id']}").json())
-    validator("/v1/responses/{response_id}/input_items", "get").validate(server.get(token, f"/v1/responses/{made['id']}/input_items").json())
+    validator("/v1/responses/{response_id}/input_items", "get").validate(
+        server.get(token, f"/v1/responses/{made['id']}/input_items").json()
+    )
     validator("/v1/files", "get").validate(server.get(token, "/v1/files").json())
     validator("/v1/batches", "get").validate(server.get(token, "/v1/batches").json())
     validator("/v1/conversations", "post").validate(server.post(token, {}, path="/v1/conversations").json())
-    validator("/v1/realtime/client_secrets", "post").validate(server.post(token, {}, path="/v1/realtime/client_secrets").json())
+    validator("/v1/realtime/client_secrets", "post").validate(
+        server.post(token, {}, path="/v1/realtime/client_secrets").json()
+    )
 
 
 def test_only_with_a_token_unless_the_setting_says_otherwise(live: Portal, server: Server, tmp_path: Path) -> None:

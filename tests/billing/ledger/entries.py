@@ -25,10 +25,27 @@ def record(scope: SpendScope, request_id: str, cost: int, shortfall: int = 0) ->
     from relay.models import UsageRecord
 
     UsageRecord.objects.create(
-        request_id=request_id, started_at=clock.now(), user_id=scope.user_id, token_id=scope.token_id, model="m", endpoint="chat.completions", streamed=False, status=200,
-        end_reason="completed", usage_source="reported", latency_ms=1, cost=cost, shortfall=shortfall,
-    )  # fmt: skip
+        request_id=request_id,
+        started_at=clock.now(),
+        user_id=scope.user_id,
+        token_id=scope.token_id,
+        model="m",
+        endpoint="chat.completions",
+        streamed=False,
+        status=200,
+        end_reason="completed",
+        usage_source="reported",
+        latency_ms=1,
+        cost=cost,
+        shortfall=shortfall,
+    )
 
 
-def reserve(scope: SpendScope, need: int, headroom: int = 0, minimum: int | None = None, reservation: str = "h" * 32) -> Any:
-    return requests.reserve(LedgerSql(), ReserveOrder(reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum), time.time())
+def reserve(
+    scope: SpendScope, need: int, headroom: int = 0, minimum: int | None = None, reservation: str = "h" * 32
+) -> Any:
+    return requests.reserve(
+        LedgerSql(),
+        ReserveOrder(reservation, "host:1:2:x", scope, (), need, headroom, need if minimum is None else minimum),
+        time.time(),
+    )

@@ -17,7 +17,9 @@ def test_every_whole_answer_has_exactly_one_record_after_kill_9(tmp_path: Path, 
 
 
 def test_locked_database_gives_503_and_loses_nothing(tmp_path: Path, upstream: Upstream) -> None:
-    """While another program holds the write lock, nobody gets an unrecorded answer; afterwards everything is written."""
+    """While another program holds the write lock, nobody gets an unrecorded answer; afterwards everything is
+    written.
+    """
     token = prepare(tmp_path, upstream)
     body = {"model": "plain", "messages": [{"role": "user", "content": "x"}]}
     with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(tmp_path)}) as server:

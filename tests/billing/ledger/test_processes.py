@@ -1,4 +1,6 @@
-"""Several workers on one database, killed at random moments: no overspend, no unbilled answer, nothing left reserved."""
+"""Several workers on one database, killed at random moments: no overspend, no unbilled answer, nothing left
+reserved.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,20 @@ def wait_for_workers(server: Server, token: str, workers: int) -> None:
 
 def server_answers(server: Server, token: str) -> bool:
     try:
-        return httpx.get(f"{server.v1}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=5).status_code == 200
+        return (
+            httpx.get(
+                f"{server.v1}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=5
+            ).status_code
+            == 200
+        )
     except httpx.HTTPError:
         return False
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_killed_workers_leave_no_unbilled_answer_and_nothing_reserved(tmp_path: Path, upstream: Upstream, workers: int) -> None:
+def test_killed_workers_leave_no_unbilled_answer_and_nothing_reserved(
+    tmp_path: Path, upstream: Upstream, workers: int
+) -> None:
     assert kill_rounds(tmp_path, upstream, 2, workers) > 20
 
 

@@ -38,13 +38,17 @@ def test_proofs_are_due_once_a_day(people: People, settings: Any) -> None:
     BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(hours=25))
     assert proofs.is_proof_due()
     for ago, is_due in ((50, False), (70, True)):  # its process is gone
-        BooksProof.objects.filter(pk=proof.pk).update(began_at=clock.now() - timedelta(minutes=ago), seen_at=clock.now() - timedelta(minutes=ago))
+        BooksProof.objects.filter(pk=proof.pk).update(
+            began_at=clock.now() - timedelta(minutes=ago), seen_at=clock.now() - timedelta(minutes=ago)
+        )
         assert proofs.is_proof_due() is is_due
     settings.CONFIG = settings.CONFIG.model_copy(update={"prove_hours": 0})
     assert not proofs.is_proof_due()
 
 
-def test_a_process_that_cannot_be_started_is_told_of(staff: Client, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_is_told_of(
+    staff: Client, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
     BooksProof.objects.all().delete()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert staff.post(BOOKS).status_code == 302
@@ -59,11 +63,15 @@ def test_a_process_of_its_own_makes_the_proof(live: Portal, server: Server) -> N
     with httpx.Client(trust_env=False, timeout=20) as client:
         sign_in(client, server, boss.username)
         address = f"{server.url}{BOOKS}"
-        page = client.post(address, data={"csrfmiddlewaretoken": csrf_of(client, address)}, headers={"referer": address})
+        page = client.post(
+            address, data={"csrfmiddlewaretoken": csrf_of(client, address)}, headers={"referer": address}
+        )
         assert page.status_code == 302
         until(lambda: BooksProof.objects.filter(finished_at__isnull=False).exists())
         proof = BooksProof.objects.get()
         assert proof.state == "clean" and proof.actor == boss and proof.accounts, proof.differences
         assert "The books balance" in client.get(address).text
-    done = subprocess.run([sys.executable, "manage.py", "ledger", "prove", str(proof.pk)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "ledger", "prove", str(proof.pk)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 1 and "No proof" in done.stderr and "Traceback" not in done.stderr

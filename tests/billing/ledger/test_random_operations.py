@@ -162,7 +162,14 @@ def test_random_operations_leave_the_books_balanced(live: Portal) -> None:
         while counter["steps"] < OPERATIONS:  # Hypothesis decides how long an example is
             wanted = max(1, (OPERATIONS - counter["steps"]) // STEPS)
             run_state_machine_as_test(
-                machine(world, counter), settings=settings(max_examples=wanted, stateful_step_count=STEPS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+                machine(world, counter),
+                settings=settings(
+                    max_examples=wanted,
+                    stateful_step_count=STEPS,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
             )
     finally:
         world.close()

@@ -43,7 +43,10 @@ def test_a_charge_takes_what_is_there_and_never_more(scope: SpendScope) -> None:
     assert (outcome.from_reservation, outcome.shortfall) == (NANO // 2, 2 * NANO)
     record(scope, "req_1", 3 * NANO, 2 * NANO)
     assert free(scope) == 0
-    assert [entry.kind for entry in LedgerEntry.objects.filter(request_id="req_1").order_by("id")] == ["usage", "shortfall"]
+    assert [entry.kind for entry in LedgerEntry.objects.filter(request_id="req_1").order_by("id")] == [
+        "usage",
+        "shortfall",
+    ]
     assert verify().clean
 
 

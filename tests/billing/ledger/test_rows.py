@@ -31,7 +31,12 @@ def test_rows_cannot_be_changed_or_deleted(scope: SpendScope) -> None:
 
 
 @pytest.mark.parametrize(
-    "sql", ["UPDATE relay_ledgeraccount SET used = granted + 1 WHERE kind = 'wallet'", "UPDATE relay_ledgeraccount SET reserved = -1", "UPDATE relay_ledgerentry SET amount = -1"]
+    "sql",
+    [
+        "UPDATE relay_ledgeraccount SET used = granted + 1 WHERE kind = 'wallet'",
+        "UPDATE relay_ledgeraccount SET reserved = -1",
+        "UPDATE relay_ledgerentry SET amount = -1",
+    ],
 )
 def test_the_database_itself_refuses_negative_figures(scope: SpendScope, sql: str) -> None:
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:

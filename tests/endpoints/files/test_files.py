@@ -19,13 +19,35 @@ pytestmark = pytest.mark.shared
 
 def test_stored_listed_read_and_deleted(sdk: OpenAI, server: Server) -> None:
     made = sdk.files.create(file=("données é.jsonl", b'{"a":1}\n'), purpose="batch")
-    assert (made.bytes, made.filename, made.purpose, made.status, made.object) == (8, "données é.jsonl", "batch", "processed", "file")
+    assert (made.bytes, made.filename, made.purpose, made.status, made.object) == (
+        8,
+        "données é.jsonl",
+        "batch",
+        "processed",
+        "file",
+    )
     assert sdk.files.retrieve(made.id).bytes == 8
-    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False, timeout=60)
-    assert answer.content == b'{"a":1}\n' and answer.headers["x-content-type-options"] == "nosniff" and answer.headers["content-length"] == "8"
-    assert answer.headers["content-disposition"].startswith("attachment") and "donn%C3%A9es" in answer.headers["content-disposition"]
+    answer = httpx.get(
+        f"{server.url}/v1/files/{made.id}/content",
+        headers={"authorization": f"Bearer {sdk.api_key}"},
+        trust_env=False,
+        timeout=60,
+    )
+    assert (
+        answer.content == b'{"a":1}\n'
+        and answer.headers["x-content-type-options"] == "nosniff"
+        and answer.headers["content-length"] == "8"
+    )
+    assert (
+        answer.headers["content-disposition"].startswith("attachment")
+        and "donn%C3%A9es" in answer.headers["content-disposition"]
+    )
     assert sdk.files.delete(made.id).deleted
-    for call in (lambda: sdk.files.retrieve(made.id), lambda: sdk.files.content(made.id), lambda: sdk.files.delete(made.id)):
+    for call in (
+        lambda: sdk.files.retrieve(made.id),
+        lambda: sdk.files.content(made.id),
+        lambda: sdk.files.delete(made.id),
+    ):
         with pytest.raises(openai.NotFoundError):
             call()
 
@@ -37,21 +59,34 @@ def test_every_purpose(sdk: OpenAI, purpose: Any) -> None:
 
 def test_html_is_never_shown_as_a_page(sdk: OpenAI, server: Server) -> None:
     made = sdk.files.create(file=("a.html", b"<script>alert(1)</script>", "text/html"), purpose="user_data")
-    answer = httpx.get(f"{server.url}/v1/files/{made.id}/content", headers={"authorization": f"Bearer {sdk.api_key}"}, trust_env=False, timeout=60)
+    answer = httpx.get(
+        f"{server.url}/v1/files/{made.id}/content",
+        headers={"authorization": f"Bearer {sdk.api_key}"},
+        trust_env=False,
+        timeout=60,
+    )
     assert (
-        answer.headers["content-type"] == "text/html" and answer.headers["content-disposition"].startswith("attachment") and answer.headers["x-content-type-options"] == "nosniff"
+        answer.headers["content-type"] == "text/html"
+        and answer.headers["content-disposition"].startswith("attachment")
+        and answer.headers["x-content-type-options"] == "nosniff"
     )
 
 
 def test_pages_of_a_list(sdk: OpenAI) -> None:
-    ids = [sdk.files.create(file=(f"{number}", b"x"), purpose="user_data" if number % 2 else "vision").id for number in range(5)]
+    ids = [
+        sdk.files.create(file=(f"{number}", b"x"), purpose="user_data" if number % 2 else "vision").id
+        for number in range(5)
+    ]
     first = sdk.files.list(limit=2)
     assert [entry.id for entry in first.data] == ids[:2:-1] and first.has_more is True
     assert [entry.id for entry in sdk.files.list(limit=2)] == ids[::-1]  # the SDK follows the cursor
     assert [entry.id for entry in sdk.files.list(order="asc", after=ids[1])] == ids[2:]
     assert [entry.id for entry in sdk.files.list(purpose="vision")] == ids[::-2]
     sdk.files.delete(ids[2])
-    assert [entry.id for entry in sdk.files.list(after=ids[2])] == [ids[1], ids[0]]  # a deleted file is still a place in the list
+    assert [entry.id for entry in sdk.files.list(after=ids[2])] == [
+        ids[1],
+        ids[0],
+    ]  # a deleted file is still a place in the list
     for query in ({"limit": 0}, {"limit": 10001}, {"order": "x"}, {"after": "nonsense"}):
         with pytest.raises(openai.BadRequestError):
             sdk.files.list(**query)
@@ -62,7 +97,9 @@ def test_a_file_expires(sdk: OpenAI, live: Portal) -> None:
     from relay.models import Upload
     from relay.storage import files, files_check
 
-    made = sdk.files.create(file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600})
+    made = sdk.files.create(
+        file=("a", b"x"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
     row = Upload.objects.get(file_id=made.id)
     assert row.expires_at is not None and abs(row.expires_at - clock.now() - timedelta(hours=1)) < timedelta(minutes=1)
     Upload.objects.filter(pk=row.pk).update(expires_at=clock.now() - timedelta(seconds=1))
@@ -84,7 +121,9 @@ def test_nobody_else_sees_a_file(sdk: OpenAI, live: Portal, server: Server) -> N
 
 
 def test_a_name_that_no_header_can_carry(sdk: OpenAI, server: Server) -> None:
-    made = sdk.uploads.create(bytes=1, filename="a\r\nx-evil: 1\u0000\u202e.txt", mime_type="text/plain", purpose="user_data")
+    made = sdk.uploads.create(
+        bytes=1, filename="a\r\nx-evil: 1\u0000\u202e.txt", mime_type="text/plain", purpose="user_data"
+    )
     done = sdk.uploads.complete(made.id, part_ids=[sdk.uploads.parts.create(made.id, data=b"x").id])
     assert done.file is not None and done.file.filename == "ax-evil: 1.txt"
     answer = server.get(sdk.api_key, f"/v1/files/{done.file.id}/content")
@@ -92,7 +131,16 @@ def test_a_name_that_no_header_can_carry(sdk: OpenAI, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/files/%00", "/v1/responses/a%00b", "/v1/batches/%00", "/v1/conversations/%00", "/v1/files?after=file-%00", "/v1/files?purpose=%00", "/v1/files/" + "x" * 4000]
+    "path",
+    [
+        "/v1/files/%00",
+        "/v1/responses/a%00b",
+        "/v1/batches/%00",
+        "/v1/conversations/%00",
+        "/v1/files?after=file-%00",
+        "/v1/files?purpose=%00",
+        "/v1/files/" + "x" * 4000,
+    ],
 )
 def test_ids_that_no_database_can_hold(sdk: OpenAI, server: Server, path: str) -> None:
     assert server.get(sdk.api_key, path).status_code in {200, 400, 404}

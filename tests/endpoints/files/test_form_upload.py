@@ -31,10 +31,13 @@ def small(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> It
     """A portal of its own database and with little room: 1 MiB a file, 3 MiB in all, 2 MiB a user."""
     folder = tmp_path_factory.mktemp("small")
     env = {
-        "AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_MAX_UPLOAD_BYTES": str(MIB), "AIRELAYS_MAX_TOTAL_UPLOAD_BYTES": str(3 * MIB),
+        "AIRELAYS_DATA_DIR": str(folder / "data"),
+        "AIRELAYS_MAX_UPLOAD_BYTES": str(MIB),
+        "AIRELAYS_MAX_TOTAL_UPLOAD_BYTES": str(3 * MIB),
         "AIRELAYS_MAX_USER_UPLOAD_BYTES": str(2 * MIB),
-        "AIRELAYS_DATABASE_URL": "", "AIRELAYS_FEED_POLL_SECONDS": "0.05",
-    }  # fmt: skip
+        "AIRELAYS_DATABASE_URL": "",
+        "AIRELAYS_FEED_POLL_SECONDS": "0.05",
+    }
     environment.new_sqlite(folder / "data")
     with serving(folder / "log", env=env) as running:
         running.env = env  # type: ignore[attr-defined]
@@ -43,7 +46,14 @@ def small(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def manage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env={**__import__("os").environ, **env}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**__import__("os").environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def token_of(small: Any) -> str:
@@ -54,10 +64,17 @@ def token_of(small: Any) -> str:
     return manage(small.env, "shell", "-v", "0", "-c", code).stdout.strip().splitlines()[-1]
 
 
-def upload(server: Server, token: str, content: bytes, name: str = "a.bin", purpose: str = "user_data", **data: str) -> httpx.Response:
+def upload(
+    server: Server, token: str, content: bytes, name: str = "a.bin", purpose: str = "user_data", **data: str
+) -> httpx.Response:
     server.catch_up()
     return httpx.post(
-        f"{server.url}/v1/files", headers={"authorization": f"Bearer {token}"}, files={"file": (name, content)}, data={"purpose": purpose, **data}, timeout=30, trust_env=False
+        f"{server.url}/v1/files",
+        headers={"authorization": f"Bearer {token}"},
+        files={"file": (name, content)},
+        data={"purpose": purpose, **data},
+        timeout=30,
+        trust_env=False,
     )
 
 
@@ -99,7 +116,11 @@ def test_the_caps_hold(small: Server) -> None:
     assert refused.status_code == 413 and refused.json()["error"]["code"] == "file_too_large"
     assert upload(small, token, b"x" * MIB).status_code == 200
     full = upload(small, token, b"x" * 100_000)
-    assert full.status_code == 413 and full.json()["error"]["code"] == "storage_quota_exceeded" and "Your files" in full.json()["error"]["message"]
+    assert (
+        full.status_code == 413
+        and full.json()["error"]["code"] == "storage_quota_exceeded"
+        and "Your files" in full.json()["error"]["message"]
+    )
     other = token_of(small)
     assert upload(small, other, b"x" * (MIB - 5000)).status_code == 200
     full = upload(small, other, b"x" * 100_000)
@@ -117,7 +138,8 @@ def test_the_caps_hold(small: Server) -> None:
 def test_what_is_too_large_is_refused_before_it_is_read(small: Server) -> None:
     with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
         head = (
-            f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token_of(small)}\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: 999999999\r\n\r\n"
+            f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token_of(small)}\r\ncontent-type: "
+            "multipart/form-data; boundary=b\r\ncontent-length: 999999999\r\n\r\n"
         )
         connection.sendall(head.encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
@@ -134,7 +156,11 @@ def test_an_upload_of_unknown_length_is_cut_off_at_the_cap(small: Server) -> Non
 
     try:
         answer = httpx.post(
-            f"{small.url}/v1/files", content=pieces(), headers={"authorization": f"Bearer {token}", "content-type": "multipart/form-data; boundary=b"}, timeout=30, trust_env=False
+            f"{small.url}/v1/files",
+            content=pieces(),
+            headers={"authorization": f"Bearer {token}", "content-type": "multipart/form-data; boundary=b"},
+            timeout=30,
+            trust_env=False,
         )
         assert answer.status_code == 413
     except httpx.WriteError:  # the portal has hung up while this side was still sending
@@ -146,7 +172,10 @@ def test_an_upload_of_unknown_length_is_cut_off_at_the_cap(small: Server) -> Non
 def test_uploads_at_once_do_not_exceed_a_cap_together(small: Server) -> None:
     token = token_of(small)
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(upload(small, token, b"x" * 700_000).status_code)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(upload(small, token, b"x" * 700_000).status_code))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -162,24 +191,39 @@ def test_a_chunked_form_is_stored(live: Portal, server: Server) -> None:
     token = live.token()
 
     def pieces() -> Iterator[bytes]:
-        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="up.bin"\r\nContent-Type: application/x-thing\r\n\r\n'
+        yield (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="up.bin"\r\nContent-Type: '
+            b"application/x-thing\r\n\r\n"
+        )
         for start in range(0, len(content), 100_000):
             yield content[start : start + 100_000]
         yield b'\r\n--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n--b--\r\n'
 
     server.catch_up()
     answer = httpx.post(
-        f"{server.url}/v1/files", content=pieces(), headers={"authorization": f"Bearer {token}", "content-type": "multipart/form-data; boundary=b"}, timeout=30, trust_env=False
+        f"{server.url}/v1/files",
+        content=pieces(),
+        headers={"authorization": f"Bearer {token}", "content-type": "multipart/form-data; boundary=b"},
+        timeout=30,
+        trust_env=False,
     )
     assert answer.status_code == 200 and answer.json()["bytes"] == len(content)
     read = server.get(token, f"/v1/files/{answer.json()['id']}/content")
-    assert hashlib.sha256(read.content).digest() == hashlib.sha256(content).digest() and read.headers["content-type"] == "application/x-thing"
+    assert (
+        hashlib.sha256(read.content).digest() == hashlib.sha256(content).digest()
+        and read.headers["content-type"] == "application/x-thing"
+    )
 
 
 def _half(port: int, token: str, size: int = 300_000) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: multipart/form-data; boundary=b\r\ncontent-length: {size * 2}\r\n\r\n"
-    connection.sendall(head.encode() + b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * size)
+    head = (
+        f"POST /v1/files HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: multipart/form-data; "
+        f"boundary=b\r\ncontent-length: {size * 2}\r\n\r\n"
+    )
+    connection.sendall(
+        head.encode() + b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * size
+    )
     return connection
 
 
@@ -196,7 +240,11 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(live: Portal, server:
 
 
 def test_a_kill_in_the_middle_leaves_nothing(django_db_setup: None, tmp_path: Path) -> None:
-    env = {"AIRELAYS_DATA_DIR": str(tmp_path / "data"), "AIRELAYS_DATABASE_URL": "", "AIRELAYS_FEED_POLL_SECONDS": "0.05"}
+    env = {
+        "AIRELAYS_DATA_DIR": str(tmp_path / "data"),
+        "AIRELAYS_DATABASE_URL": "",
+        "AIRELAYS_FEED_POLL_SECONDS": "0.05",
+    }
     environment.new_sqlite(tmp_path / "data")
     with serving(tmp_path / "log", env=env) as running:
         running.env = env  # type: ignore[attr-defined]
@@ -232,8 +280,15 @@ def test_asking_works_beside_uploads(live: Portal, server: Server) -> None:
     server.catch_up()
 
     async def both() -> list[int]:
-        async with httpx.AsyncClient(trust_env=False, timeout=30, headers={"authorization": f"Bearer {token}"}) as client:
-            files = [client.post(f"{server.url}/v1/files", files={"file": ("a", b"x" * 3 * MIB)}, data={"purpose": "user_data"}) for _ in range(6)]
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=30, headers={"authorization": f"Bearer {token}"}
+        ) as client:
+            files = [
+                client.post(
+                    f"{server.url}/v1/files", files={"file": ("a", b"x" * 3 * MIB)}, data={"purpose": "user_data"}
+                )
+                for _ in range(6)
+            ]
             asked = [client.post(f"{server.url}/v1/chat/completions", json=ask(model)) for _ in range(20)]
             return [answer.status_code for answer in await asyncio.gather(*files, *asked)]
 

@@ -7,7 +7,13 @@ from typing import Any
 
 from tests.support.upstream import Call
 
-USED = {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 16}
+USED = {
+    "input_tokens": 9,
+    "input_tokens_details": {"cached_tokens": 4},
+    "output_tokens": 7,
+    "output_tokens_details": {"reasoning_tokens": 3},
+    "total_tokens": 16,
+}
 
 
 def response(number: int, text: str, **more: Any) -> dict[str, Any]:
@@ -19,10 +25,26 @@ def response(number: int, text: str, **more: Any) -> dict[str, Any]:
         "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}],
     }
     return {
-        "id": f"resp_{number:032x}", "object": "response", "created_at": 1700000000, "status": "completed", "error": None, "incomplete_details": None, "instructions": None,
-        "model": "u", "output": [item], "parallel_tool_calls": True, "tools": [], "tool_choice": "auto", "metadata": {}, "temperature": 1.0, "top_p": 1.0, "usage": USED,
-        "text": {"format": {"type": "text"}}, "previous_response_id": None, **more,
-    }  # fmt: skip
+        "id": f"resp_{number:032x}",
+        "object": "response",
+        "created_at": 1700000000,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "model": "u",
+        "output": [item],
+        "parallel_tool_calls": True,
+        "tools": [],
+        "tool_choice": "auto",
+        "metadata": {},
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "usage": USED,
+        "text": {"format": {"type": "text"}},
+        "previous_response_id": None,
+        **more,
+    }
 
 
 class Upstream:
@@ -43,7 +65,15 @@ class Upstream:
         self.asked.append(body)
         if self.forgets and body.get("previous_response_id"):
             await call.reply(
-                400, {"error": {"message": "Previous response not found.", "type": "invalid_request_error", "param": "previous_response_id", "code": "previous_response_not_found"}}
+                400,
+                {
+                    "error": {
+                        "message": "Previous response not found.",
+                        "type": "invalid_request_error",
+                        "param": "previous_response_id",
+                        "code": "previous_response_not_found",
+                    }
+                },
             )
             return
         number = int(time.time_ns()) % 10**12
@@ -54,14 +84,31 @@ class Upstream:
         await call.open_stream()
         begun = {**answer, "status": "in_progress", "output": [], "usage": None}
         events: list[dict[str, Any]] = [
-            {"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun},
-            {"type": "response.output_item.added", "output_index": 0, "item": {**answer["output"][0], "content": [], "status": "in_progress"}},
-            {"type": "response.content_part.added", "output_index": 0, "content_index": 0, "item_id": answer["output"][0]["id"],
-             "part": {"type": "output_text", "text": "", "annotations": [], "logprobs": []}},
-            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": answer["output"][0]["id"], "delta": "answer", "logprobs": []},
+            {"type": "response.created", "response": begun},
+            {"type": "response.in_progress", "response": begun},
+            {
+                "type": "response.output_item.added",
+                "output_index": 0,
+                "item": {**answer["output"][0], "content": [], "status": "in_progress"},
+            },
+            {
+                "type": "response.content_part.added",
+                "output_index": 0,
+                "content_index": 0,
+                "item_id": answer["output"][0]["id"],
+                "part": {"type": "output_text", "text": "", "annotations": [], "logprobs": []},
+            },
+            {
+                "type": "response.output_text.delta",
+                "output_index": 0,
+                "content_index": 0,
+                "item_id": answer["output"][0]["id"],
+                "delta": "answer",
+                "logprobs": [],
+            },
             {"type": "response.output_item.done", "output_index": 0, "item": answer["output"][0]},
             {"type": "response.completed", "response": {**answer, "output": []}},  # as some do
-        ]  # fmt: skip
+        ]
         for number, event in enumerate(events):
             await call.event({**event, "sequence_number": number})
         await call.end()

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.shared
 
 def test_plain_answer_passes_through_unchanged(server: Server, live: Portal) -> None:
     body = (
-        b'{"id":"x","object":"chat.completion", "created":1,"choices":[{"index":0,"message":{"content":"h\xc3\xa9","refusal":null},"logprobs":null}],'
+        b'{"id":"x","object":"chat.completion", "created":1,"choices":[{"index":0,"message":{"content":"h\xc3\xa9",'
+        b'"refusal":null},"logprobs":null}],'
         b'  "extra": [1,2.50],"usage":{"prompt_tokens":3,"completion_tokens":2}}'
     )
 
@@ -38,17 +39,36 @@ def test_members_that_an_upstream_leaves_out_are_put_in(server: Server, live: Po
     """As llama.cpp's server does; OpenAI's document demands them, and some clients check."""
 
     async def script(call: Call) -> None:
-        await call.reply(200, {"choices": [{"message": {"role": "assistant", "content": "hi", "extra": 1}, "finish_reason": "stop"}], "timings": {"a": 1}, "model": "u"})
+        await call.reply(
+            200,
+            {
+                "choices": [{"message": {"role": "assistant", "content": "hi", "extra": 1}, "finish_reason": "stop"}],
+                "timings": {"a": 1},
+                "model": "u",
+            },
+        )
 
     found = server.post(live.token(), ask(live.model(script))).json()
     choice = found["choices"][0]
-    assert choice == {"index": 0, "message": {"role": "assistant", "content": "hi", "extra": 1, "refusal": None}, "finish_reason": "stop", "logprobs": None}
-    assert found["object"] == "chat.completion" and found["id"] and found["created"] > 1_700_000_000 and found["timings"] == {"a": 1}
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "hi", "extra": 1, "refusal": None},
+        "finish_reason": "stop",
+        "logprobs": None,
+    }
+    assert (
+        found["object"] == "chat.completion"
+        and found["id"]
+        and found["created"] > 1_700_000_000
+        and found["timings"] == {"a": 1}
+    )
 
 
 def test_upstream_gets_our_key_and_nothing_of_the_client_but_the_body(server: Server, live: Portal) -> None:
     model, token = live.model(), live.token()
-    server.post(token, ask(model), headers={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "openai-organization": "org-x"})
+    server.post(
+        token, ask(model), headers={"cookie": "a=b", "x-forwarded-for": "1.2.3.4", "openai-organization": "org-x"}
+    )
     headers = live.upstream.last(model).headers
     assert headers["authorization"] == "Bearer sk-upstream-secret-0123456789"
     assert not {"cookie", "x-forwarded-for", "openai-organization", "x-api-key"} & set(headers)
@@ -57,14 +77,23 @@ def test_upstream_gets_our_key_and_nothing_of_the_client_but_the_body(server: Se
 
 def test_request_that_needs_no_change_goes_upstream_byte_for_byte(server: Server, live: Portal) -> None:
     model, token = live.model(), live.token()
-    body = ('{ "model":"%s" ,"messages":[{"role":"user","content":"\\u00e9"}],"temperature":1.0,"future_field":{"a":null,"big":12345678901234567890} }' % model).encode()
+    body = (
+        (
+            '{ "model":"%s" ,"messages":[{"role":"user","content":"\\u00e9"}],"temperature":1.0,'
+            '"future_field":{"a":null,"big":12345678901234567890} }'
+        )
+        % model
+    ).encode()
     assert server.post(token, body).status_code == 200
     assert live.upstream.last(model).body == body
 
 
 def test_unknown_fields_survive_when_the_model_is_renamed(server: Server, live: Portal) -> None:
     model, token = live.model(upstream_name="vendor/real-name-1"), live.token()
-    body = '{"model":"%s","messages":[{"role":"user","content":"x"}],"future":{"z":1.50,"n":null},"seed":12345678901234567890}' % model
+    body = (
+        '{"model":"%s","messages":[{"role":"user","content":"x"}],"future":{"z":1.50,"n":null},'
+        '"seed":12345678901234567890}'
+    ) % model
     assert server.post(token, body.encode()).status_code == 200
     sent = live.upstream.last("vendor/real-name-1").body
     assert sent == body.replace(model, "vendor/real-name-1").encode()
@@ -91,7 +120,9 @@ def test_other_stream_options_are_kept(server: Server, live: Portal) -> None:
 
 
 @pytest.mark.parametrize("options", [{"stream_usage": False}, {"provider": "mistral"}])
-def test_channel_that_refuses_stream_options_is_not_sent_them(server: Server, live: Portal, options: dict[str, Any]) -> None:
+def test_channel_that_refuses_stream_options_is_not_sent_them(
+    server: Server, live: Portal, options: dict[str, Any]
+) -> None:
     model, token = live.model(**options), live.token()
     response = server.post(token, ask(model, stream=True))
     assert "stream_options" not in live.upstream.last(model).json

@@ -24,7 +24,11 @@ def test_input_is_counted_and_compacted_without_an_upstream_for_it(sdk: OpenAI, 
     server.catch_up()
     assert 2 < sdk.responses.input_tokens.count(model=model, input="How many tokens is this?").input_tokens < 30
     assert live.upstream.count(model) == 0
-    talk: Any = [{"role": "user", "content": "I like tea."}, {"role": "assistant", "content": "Noted."}, {"role": "user", "content": "Go on."}]
+    talk: Any = [
+        {"role": "user", "content": "I like tea."},
+        {"role": "assistant", "content": "Noted."},
+        {"role": "user", "content": "Go on."},
+    ]
     again: Any = sdk.responses.with_raw_response.compact(model=model, input=talk).http_response.json()["output"]
     assert [item["type"] for item in again] == ["message", "compaction"]
     sdk.responses.create(model=model, input=[*again, {"role": "user", "content": "And now?"}])
@@ -38,7 +42,14 @@ def test_counting_and_compacting_are_asked_of_upstreams_that_can(sdk: OpenAI, li
         else:
             assert call.path == "/v1/responses/compact"
             await call.reply(
-                200, {"id": "resp_c", "object": "response.compaction", "created_at": 1, "output": [{"id": "c", "type": "compaction", "encrypted_content": "z"}], "usage": USED}
+                200,
+                {
+                    "id": "resp_c",
+                    "object": "response.compaction",
+                    "created_at": 1,
+                    "output": [{"id": "c", "type": "compaction", "encrypted_content": "z"}],
+                    "usage": USED,
+                },
             )
 
     model = live.model(script, price={"input": 1, "output": 1, "per_call": 1})
@@ -49,13 +60,17 @@ def test_counting_and_compacting_are_asked_of_upstreams_that_can(sdk: OpenAI, li
     assert made.parse().output[0].type == "compaction" and live.record(made.headers["x-request-id"]).output_tokens == 7
 
 
-def test_a_compaction_that_its_upstream_turns_out_to_lack_is_still_one_request_with_one_receipt(live: Portal, server: Server) -> None:
+def test_a_compaction_that_its_upstream_turns_out_to_lack_is_still_one_request_with_one_receipt(
+    live: Portal, server: Server
+) -> None:
     from relay.models import Token, UsageRecord
     from relay.models.token import digest_of
 
     async def script(call: Call) -> None:
         if call.path == "/v1/responses/compact":
-            await call.reply(404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}})
+            await call.reply(
+                404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}}
+            )
         else:
             assert call.path == "/v1/responses"
             await call.reply(200, response(31, "They like tea."))
@@ -74,14 +89,20 @@ def test_a_compaction_that_its_upstream_turns_out_to_lack_is_still_one_request_w
     assert answer.headers.get_list("x-ratelimit-remaining-requests") == ["0"]
 
 
-def test_a_count_that_its_upstream_turns_out_to_lack_is_made_here_and_recorded_as_answered(live: Portal, server: Server) -> None:
+def test_a_count_that_its_upstream_turns_out_to_lack_is_made_here_and_recorded_as_answered(
+    live: Portal, server: Server
+) -> None:
     async def script(call: Call) -> None:
         assert call.path == "/v1/responses/input_tokens"
-        await call.reply(404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}})
+        await call.reply(
+            404, {"error": {"message": "Not Found", "type": "invalid_request_error", "param": None, "code": None}}
+        )
 
     model = live.model(script, price={"input": 1, "output": 1})
     token = live.token()
-    answer = server.post(token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens")
+    answer = server.post(
+        token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens"
+    )
     assert answer.status_code == 200 and 2 < answer.json()["input_tokens"] < 30
     record = live.record(answer)
     assert (record.end_reason, record.status, record.cost) == ("completed", 200, 0)

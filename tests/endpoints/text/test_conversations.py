@@ -52,7 +52,13 @@ def test_conversations_are_managed(sdk: OpenAI) -> None:
     talk = sdk.conversations.create(metadata={"a": "1"})
     assert sdk.conversations.retrieve(talk.id).metadata == {"a": "1"}
     assert sdk.conversations.update(talk.id, metadata={"b": "2"}).metadata == {"b": "2"}
-    added = sdk.conversations.items.create(talk.id, items=[{"role": "user", "content": "x"}, {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "y"}]}])
+    added = sdk.conversations.items.create(
+        talk.id,
+        items=[
+            {"role": "user", "content": "x"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "y"}]},
+        ],
+    )
     first = added.data[0].id
     assert first is not None and sdk.conversations.items.retrieve(first, conversation_id=talk.id).id == first
     sdk.conversations.items.delete(first, conversation_id=talk.id)

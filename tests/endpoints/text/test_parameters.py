@@ -7,14 +7,20 @@ from tests.support.server import Server
 
 
 def test_what_was_dropped_is_said_and_what_cannot_be_honoured_refused(live: Portal, server: Server) -> None:
-    channel = live.channel(parameters={"seed": "drop", "top_k": "drop", "max_tokens": "refuse", "user": "rename:safety_identifier"})
+    channel = live.channel(
+        parameters={"seed": "drop", "top_k": "drop", "max_tokens": "refuse", "user": "rename:safety_identifier"}
+    )
     model, token = live.model(channels=[channel]), live.token()
     response = server.post(token, ask(model, seed=1, top_k=5, user="u", other=True))
     assert response.headers["x-airelays-ignored-parameters"] == "seed,top_k"
     sent = live.upstream.last(model).json
     assert "seed" not in sent and "top_k" not in sent and sent["safety_identifier"] == "u" and sent["other"] is True
     refusal = server.post(token, ask(model, max_tokens=5))
-    assert refusal.status_code == 422 and refusal.json()["error"]["param"] == "max_tokens" and refusal.json()["error"]["code"] == "unsupported_parameter"
+    assert (
+        refusal.status_code == 422
+        and refusal.json()["error"]["param"] == "max_tokens"
+        and refusal.json()["error"]["code"] == "unsupported_parameter"
+    )
     assert live.record(refusal).end_reason == "client_error" and live.upstream.count(model) == 1
 
 
@@ -35,8 +41,17 @@ def test_rules_hold_for_converted_requests_in_the_clients_words(live: Portal, se
     refusal = server.post(token, {"model": model, "input": "x", "max_output_tokens": 5}, path="/v1/responses")
     assert refusal.status_code == 422 and refusal.json()["error"]["param"] == "max_output_tokens"
     assert live.upstream.count(model) == 0
-    other = live.model(channels=[live.channel(text_api="chat", parameters={"responses/max_output_tokens": "refuse", "top_p": "drop", "user": "rename:end_user"})])
+    other = live.model(
+        channels=[
+            live.channel(
+                text_api="chat",
+                parameters={"responses/max_output_tokens": "refuse", "top_p": "drop", "user": "rename:end_user"},
+            )
+        ]
+    )
     refusal = server.post(token, {"model": other, "input": "x", "max_output_tokens": 5}, path="/v1/responses")
     assert refusal.status_code == 422
     answer = server.post(token, {"model": other, "input": "x", "top_p": 0.5, "user": "u"}, path="/v1/responses")
-    assert answer.headers["x-airelays-ignored-parameters"] == "top_p" and live.upstream.last(other).json["end_user"] == "u"
+    assert (
+        answer.headers["x-airelays-ignored-parameters"] == "top_p" and live.upstream.last(other).json["end_user"] == "u"
+    )

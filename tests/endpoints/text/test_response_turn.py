@@ -24,7 +24,9 @@ def test_the_next_turn_goes_where_the_first_one_is_known(sdk: OpenAI, live: Port
     assert upstream.asked[-1]["previous_response_id"] == first.parse().id and upstream.asked[-1]["input"] == "two"
 
 
-def test_the_next_turn_is_told_everything_where_the_first_one_is_not_known(sdk: OpenAI, live: Portal, server: Server) -> None:
+def test_the_next_turn_is_told_everything_where_the_first_one_is_not_known(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
     from relay.models import Channel
 
     upstream = Upstream()
@@ -39,7 +41,11 @@ def test_the_next_turn_is_told_everything_where_the_first_one_is_not_known(sdk: 
     second = sdk.responses.create(model=model, input="two", previous_response_id=first.parse().id)
     assert second.previous_response_id == first.parse().id and second.model_dump()["store"] is True
     sent = upstream.asked[-1]
-    assert "previous_response_id" not in sent and [item["role"] for item in sent["input"]] == ["user", "assistant", "user"]
+    assert "previous_response_id" not in sent and [item["role"] for item in sent["input"]] == [
+        "user",
+        "assistant",
+        "user",
+    ]
     assert sent["input"][1]["content"][0]["text"] == "answer 1" and not any("id" in item for item in sent["input"])
 
 

@@ -21,15 +21,31 @@ def test_a_native_answer_passes_and_is_billed(sdk: OpenAI, live: Portal, native:
     model, upstream = native
     answer = sdk.responses.with_raw_response.create(model=model, input="hi", metadata={"a": "b"}, extra_body={"foo": 1})
     found = answer.parse()
-    assert found.output_text == "answer 1" and found.metadata == {"a": "b"} and upstream.asked[0] == {"model": model, "input": "hi", "metadata": {"a": "b"}, "foo": 1}
+    assert (
+        found.output_text == "answer 1"
+        and found.metadata == {"a": "b"}
+        and upstream.asked[0] == {"model": model, "input": "hi", "metadata": {"a": "b"}, "foo": 1}
+    )
     record = live.record(answer.headers["x-request-id"])
-    assert (record.endpoint, record.input_tokens, record.cached_input_tokens, record.output_tokens, record.reasoning_tokens) == ("responses", 9, 4, 7, 3)
+    assert (
+        record.endpoint,
+        record.input_tokens,
+        record.cached_input_tokens,
+        record.output_tokens,
+        record.reasoning_tokens,
+    ) == ("responses", 9, 4, 7, 3)
 
 
 def test_good_answers_pass_byte_for_byte(live: Portal, server: Server) -> None:
     answer = json.dumps({**response(3, "Grüße", store=True), "usage": USED}, indent=1, ensure_ascii=False).encode()
-    begun = b'event: response.created\ndata: {"type":"response.created",  "sequence_number":0,"response":%s}\n\n' % answer.replace(b"\n", b"")
-    ended = b'event: response.completed\ndata: {"type":"response.completed","sequence_number":1,"response":%s}\n\n' % answer.replace(b"\n", b"")
+    begun = (
+        b'event: response.created\ndata: {"type":"response.created",  "sequence_number":0,"response":%s}\n\n'
+        % answer.replace(b"\n", b"")
+    )
+    ended = (
+        b'event: response.completed\ndata: {"type":"response.completed","sequence_number":1,"response":%s}\n\n'
+        % answer.replace(b"\n", b"")
+    )
 
     async def script(call: Call) -> None:
         if not call.json.get("stream"):
@@ -42,58 +58,113 @@ def test_good_answers_pass_byte_for_byte(live: Portal, server: Server) -> None:
     model, token = live.model(script), live.token()
     body = b'{"input": "x",  "model": "%s", "odd": [1,2.50]}' % model.encode()
     assert server.post(token, body, path="/v1/responses").content == answer and live.upstream.last(model).body == body
-    assert server.post(token, body.replace(b'"odd"', b'"stream":true,"odd"'), path="/v1/responses").content == begun + ended
+    assert (
+        server.post(token, body.replace(b'"odd"', b'"stream":true,"odd"'), path="/v1/responses").content
+        == begun + ended
+    )
 
 
-def test_the_stream_ends_with_the_whole_response_although_the_upstreams_is_empty(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
+def test_the_stream_ends_with_the_whole_response_although_the_upstreams_is_empty(
+    sdk: OpenAI, native: tuple[str, Upstream]
+) -> None:
     with sdk.responses.stream(model=native[0], input="hi") as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()
-    assert final.output_text == "answer 1" and kinds[-1] == "response.completed" and final.usage is not None and final.usage.total_tokens == 16
+    assert (
+        final.output_text == "answer 1"
+        and kinds[-1] == "response.completed"
+        and final.usage is not None
+        and final.usage.total_tokens == 16
+    )
     assert sdk.responses.retrieve(final.id).output_text == "answer 1"
 
 
 def test_a_client_of_responses_at_an_upstream_of_chat(sdk: OpenAI, live: Portal, chat_only: str) -> None:
-    answer = sdk.responses.with_raw_response.create(model=chat_only, input="hi", instructions="Be kind.", truncation="auto")
+    answer = sdk.responses.with_raw_response.create(
+        model=chat_only, input="hi", instructions="Be kind.", truncation="auto"
+    )
     found = answer.parse()
-    assert found.output_text == "Hello there." and found.status == "completed" and found.usage is not None and found.usage.input_tokens == 9
+    assert (
+        found.output_text == "Hello there."
+        and found.status == "completed"
+        and found.usage is not None
+        and found.usage.input_tokens == 9
+    )
     assert found.instructions == "Be kind." and answer.headers["x-airelays-ignored-parameters"] == "truncation"
     sent = live.upstream.last(chat_only).json
     assert sent["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}]
     with sdk.responses.stream(model=chat_only, input="hi") as stream:
         kinds = [event.type for event in stream]
         assert stream.get_final_response().output_text == "Hello there."
-    assert kinds[0] == "response.created" and kinds[-1] == "response.completed" and "response.output_text.delta" in kinds
+    assert (
+        kinds[0] == "response.created" and kinds[-1] == "response.completed" and "response.output_text.delta" in kinds
+    )
     assert live.upstream.last(chat_only).json["stream_options"] == {"include_usage": True}
 
 
 def test_tools_over_an_upstream_of_chat(sdk: OpenAI, live: Portal, server: Server) -> None:
     async def script(call: Call) -> None:
         if call.json["messages"][-1]["role"] == "tool":
-            assert call.json["messages"][-2]["tool_calls"][0]["id"] == "call_9" and call.json["messages"][-1]["content"] == "sunny"
+            assert (
+                call.json["messages"][-2]["tool_calls"][0]["id"] == "call_9"
+                and call.json["messages"][-1]["content"] == "sunny"
+            )
             await call.reply(200, completion("It is sunny."))
             return
         await call.open_stream()
         await call.event(
             chunk("")
-            | {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "call_9", "type": "function", "function": {"name": "get_weather", "arguments": ""}}]}}]}
+            | {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [
+                                {
+                                    "index": 0,
+                                    "id": "call_9",
+                                    "type": "function",
+                                    "function": {"name": "get_weather", "arguments": ""},
+                                }
+                            ]
+                        },
+                    }
+                ]
+            }
         )
         for piece in ('{"city"', ':"Paris"}'):
-            await call.event(chunk("") | {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}]})
+            await call.event(
+                chunk("")
+                | {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}]}
+            )
         await call.event(chunk(None, "tool_calls"))
         await call.event("[DONE]")
         await call.end()
 
     model = live.model(script, text_api="chat")
     server.catch_up()
-    tool: Any = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}, "strict": False}
+    tool: Any = {
+        "type": "function",
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        "strict": False,
+    }
     with sdk.responses.stream(model=model, input="weather?", tools=[tool]) as stream:
         for _ in stream:
             continue
         first = stream.get_final_response()
     call: Any = first.output[0]
-    assert (call.type, call.name, call.arguments, call.call_id) == ("function_call", "get_weather", '{"city":"Paris"}', "call_9")
-    second = sdk.responses.create(model=model, input=[{"type": "function_call_output", "call_id": "call_9", "output": "sunny"}], previous_response_id=first.id)
+    assert (call.type, call.name, call.arguments, call.call_id) == (
+        "function_call",
+        "get_weather",
+        '{"city":"Paris"}',
+        "call_9",
+    )
+    second = sdk.responses.create(
+        model=model,
+        input=[{"type": "function_call_output", "call_id": "call_9", "output": "sunny"}],
+        previous_response_id=first.id,
+    )
     assert second.output_text == "It is sunny." and second.previous_response_id == first.id
 
 
@@ -115,17 +186,44 @@ def test_a_client_of_chat_at_an_upstream_of_responses(sdk: OpenAI, live: Portal,
     upstream = Upstream()
     model = live.model(upstream, text_api="responses")
     server.catch_up()
-    answer = sdk.chat.completions.create(model=model, messages=[{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}], max_tokens=50, seed=3)
-    assert answer.choices[0].message.content == "answer 1" and answer.choices[0].finish_reason == "stop" and answer.usage is not None and answer.usage.prompt_tokens == 9
+    answer = sdk.chat.completions.create(
+        model=model,
+        messages=[{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}],
+        max_tokens=50,
+        seed=3,
+    )
+    assert (
+        answer.choices[0].message.content == "answer 1"
+        and answer.choices[0].finish_reason == "stop"
+        and answer.usage is not None
+        and answer.usage.prompt_tokens == 9
+    )
     sent = upstream.asked[0]
-    assert sent["instructions"] == "S" and sent["store"] is False and sent["max_output_tokens"] == 50 and "seed" not in sent
-    chunks = list(sdk.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}], stream=True, stream_options={"include_usage": True}))
-    assert "".join(piece.choices[0].delta.content or "" for piece in chunks if piece.choices) == "answer" and chunks[-1].usage is not None
+    assert (
+        sent["instructions"] == "S"
+        and sent["store"] is False
+        and sent["max_output_tokens"] == 50
+        and "seed" not in sent
+    )
+    chunks = list(
+        sdk.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": "hi"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert (
+        "".join(piece.choices[0].delta.content or "" for piece in chunks if piece.choices) == "answer"
+        and chunks[-1].usage is not None
+    )
     refusal = server.post(sdk.api_key, ask(model, n=2))
     assert refusal.status_code == 422 and refusal.json()["error"]["param"] == "n" and len(upstream.asked) == 2
 
 
-def test_an_upstream_that_turns_out_to_lack_responses_is_asked_by_chat(sdk: OpenAI, live: Portal, server: Server) -> None:
+def test_an_upstream_that_turns_out_to_lack_responses_is_asked_by_chat(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
     async def script(call: Call) -> None:
         if call.path == "/v1/responses":
             await call.reply(404, {"detail": "Not Found"})
@@ -136,7 +234,11 @@ def test_an_upstream_that_turns_out_to_lack_responses_is_asked_by_chat(sdk: Open
     server.catch_up()
     for _ in range(2):
         assert sdk.responses.create(model=model, input="hi").output_text == "Hello there."
-    assert [call.path for call in live.upstream.calls if call.body and call.json.get("model") == model] == ["/v1/responses", "/v1/chat/completions", "/v1/chat/completions"]
+    assert [call.path for call in live.upstream.calls if call.body and call.json.get("model") == model] == [
+        "/v1/responses",
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+    ]
 
 
 def test_a_stream_that_was_not_asked_for_is_put_together(sdk: OpenAI, live: Portal, server: Server) -> None:
@@ -151,7 +253,9 @@ def test_a_stream_that_was_not_asked_for_is_put_together(sdk: OpenAI, live: Port
     assert sdk.responses.create(model=model, input="hi").output_text == "answer 1"
 
 
-def test_a_stream_that_fails_before_it_says_anything_is_tried_elsewhere(sdk: OpenAI, live: Portal, server: Server) -> None:
+def test_a_stream_that_fails_before_it_says_anything_is_tried_elsewhere(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
     good = Upstream()
 
     async def script(call: Call) -> None:
@@ -165,7 +269,10 @@ def test_a_stream_that_fails_before_it_says_anything_is_tried_elsewhere(sdk: Ope
         await call.event({"type": "response.failed", "sequence_number": 1, "response": failed})
         await call.end()
 
-    channels = [live.channel(keys=("sk-first-0123456789abcdef",), priority=1), live.channel(keys=("sk-second-0123456789abcdef",))]
+    channels = [
+        live.channel(keys=("sk-first-0123456789abcdef",), priority=1),
+        live.channel(keys=("sk-second-0123456789abcdef",)),
+    ]
     model = live.model(script, channels=channels)
     server.catch_up()
     with sdk.responses.stream(model=model, input="hi") as stream:
@@ -175,12 +282,35 @@ def test_a_stream_that_fails_before_it_says_anything_is_tried_elsewhere(sdk: Ope
 def test_a_stream_that_breaks_off_ends_with_an_error_event(live: Portal, server: Server) -> None:
     async def script(call: Call) -> None:
         await call.open_stream()
-        await call.event({"type": "response.created", "sequence_number": 0, "response": response(1, "", status="in_progress", output=[])})
-        await call.event({"type": "response.output_text.delta", "sequence_number": 1, "output_index": 0, "content_index": 0, "item_id": "m", "delta": "Hel", "logprobs": []})
+        await call.event(
+            {
+                "type": "response.created",
+                "sequence_number": 0,
+                "response": response(1, "", status="in_progress", output=[]),
+            }
+        )
+        await call.event(
+            {
+                "type": "response.output_text.delta",
+                "sequence_number": 1,
+                "output_index": 0,
+                "content_index": 0,
+                "item_id": "m",
+                "delta": "Hel",
+                "logprobs": [],
+            }
+        )
         call.cut()
 
-    answer = server.post(live.token(), {"model": live.model(script), "input": "hi", "stream": True}, path="/v1/responses")
-    assert "event: error\n" in answer.text and '"sequence_number":2' in answer.text and "[DONE]" not in answer.text and "response.completed" not in answer.text
+    answer = server.post(
+        live.token(), {"model": live.model(script), "input": "hi", "stream": True}, path="/v1/responses"
+    )
+    assert (
+        "event: error\n" in answer.text
+        and '"sequence_number":2' in answer.text
+        and "[DONE]" not in answer.text
+        and "response.completed" not in answer.text
+    )
     assert live.record(answer).end_reason == "truncated"
 
 
@@ -192,7 +322,13 @@ def test_what_cannot_be_decoded_is_passed_on_all_the_same(live: Portal, server: 
             await call.reply(200, broken)
             return
         await call.open_stream()
-        await call.event({"type": "response.created", "sequence_number": 0, "response": response(9, "", status="in_progress", output=[])})
+        await call.event(
+            {
+                "type": "response.created",
+                "sequence_number": 0,
+                "response": response(9, "", status="in_progress", output=[]),
+            }
+        )
         await call.send(b'data: {"type":"response.completed","sequence_number":1,"response":' + broken + b"}\n\n")
         await call.end()
 
@@ -206,11 +342,15 @@ def test_what_cannot_be_decoded_is_passed_on_all_the_same(live: Portal, server: 
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"model": "m"}, "input"), ({"input": "x"}, "model"), ({"model": "m", "input": 5}, "input"), ({"model": "m", "input": ["x"]}, "input"),
+        ({"model": "m"}, "input"),
+        ({"input": "x"}, "model"),
+        ({"model": "m", "input": 5}, "input"),
+        ({"model": "m", "input": ["x"]}, "input"),
         ({"model": "m", "input": "x", "previous_response_id": "a", "conversation": "b"}, "previous_response_id"),
-        ({"model": "m", "input": "x", "conversation": 5}, "conversation"), ({"model": "m", "input": "x", "background": True, "store": False}, "background"),
+        ({"model": "m", "input": "x", "conversation": 5}, "conversation"),
+        ({"model": "m", "input": "x", "background": True, "store": False}, "background"),
     ],
-)  # fmt: skip
+)
 def test_requests_that_make_no_sense(live: Portal, server: Server, body: dict[str, Any], param: str) -> None:
     answer = server.post(live.token(), body, path="/v1/responses")
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param
@@ -219,6 +359,21 @@ def test_requests_that_make_no_sense(live: Portal, server: Server, body: dict[st
 def test_explicit_nulls_are_legal(live: Portal, server: Server, chat_only: str) -> None:
     body = {
         name: None
-        for name in ("include", "instructions", "metadata", "previous_response_id", "conversation", "tools", "tool_choice", "text", "reasoning", "background", "stream", "user")
+        for name in (
+            "include",
+            "instructions",
+            "metadata",
+            "previous_response_id",
+            "conversation",
+            "tools",
+            "tool_choice",
+            "text",
+            "reasoning",
+            "background",
+            "stream",
+            "user",
+        )
     }
-    assert server.post(live.token(), {"model": chat_only, "input": "x", **body}, path="/v1/responses").status_code == 200
+    assert (
+        server.post(live.token(), {"model": chat_only, "input": "x", **body}, path="/v1/responses").status_code == 200
+    )

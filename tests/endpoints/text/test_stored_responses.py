@@ -19,11 +19,19 @@ pytestmark = pytest.mark.shared
 
 def test_kept_listed_and_deleted(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
     model, upstream = native
-    made = sdk.responses.create(model=model, input=[{"role": "user", "content": "one"}, {"role": "user", "content": [{"type": "input_text", "text": "two"}]}])
+    made = sdk.responses.create(
+        model=model,
+        input=[
+            {"role": "user", "content": "one"},
+            {"role": "user", "content": [{"type": "input_text", "text": "two"}]},
+        ],
+    )
     assert sdk.responses.retrieve(made.id).output_text == made.output_text
     items: list[Any] = list(sdk.responses.input_items.list(made.id, order="asc", limit=1))
     assert [item.content[0].text for item in items] == ["one", "two"] and all(item.id for item in items)
-    assert [event.type for event in sdk.responses.retrieve(made.id, stream=True, starting_after=1)][-1] == "response.completed"
+    assert [event.type for event in sdk.responses.retrieve(made.id, stream=True, starting_after=1)][
+        -1
+    ] == "response.completed"
     sdk.responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve(made.id)
@@ -39,18 +47,41 @@ def test_what_shall_not_be_kept_is_not(sdk: OpenAI, native: tuple[str, Upstream]
     assert caught.value.code == "previous_response_not_found"
 
 
-def test_nobody_else_sees_or_uses_what_is_kept(sdk: OpenAI, live: Portal, server: Server, native: tuple[str, Upstream]) -> None:
+def test_nobody_else_sees_or_uses_what_is_kept(
+    sdk: OpenAI, live: Portal, server: Server, native: tuple[str, Upstream]
+) -> None:
     model, _ = native
-    made, talk = sdk.responses.create(model=model, input="secret"), sdk.conversations.create(items=[{"role": "user", "content": "secret"}])
+    made, talk = (
+        sdk.responses.create(model=model, input="secret"),
+        sdk.conversations.create(items=[{"role": "user", "content": "secret"}]),
+    )
     for stranger in (live.token(), live.token(live.user(is_staff=True, is_superuser=True))):
-        for method, path in [("GET", f"responses/{made.id}"), ("GET", f"responses/{made.id}/input_items"), ("DELETE", f"responses/{made.id}"),
-                             ("POST", f"responses/{made.id}/cancel"),
-                             ("GET", f"conversations/{talk.id}"), ("GET", f"conversations/{talk.id}/items"), ("DELETE", f"conversations/{talk.id}")]:  # fmt: skip
+        for method, path in [
+            ("GET", f"responses/{made.id}"),
+            ("GET", f"responses/{made.id}/input_items"),
+            ("DELETE", f"responses/{made.id}"),
+            ("POST", f"responses/{made.id}/cancel"),
+            ("GET", f"conversations/{talk.id}"),
+            ("GET", f"conversations/{talk.id}/items"),
+            ("DELETE", f"conversations/{talk.id}"),
+        ]:
             assert server.request(method, stranger, f"/v1/{path}").status_code == 404, path
-        assert server.post(stranger, {"model": model, "input": "x", "previous_response_id": made.id}, path="/v1/responses").status_code == 400
-        assert server.post(stranger, {"model": model, "input": "x", "conversation": talk.id}, path="/v1/responses").status_code == 400
+        assert (
+            server.post(
+                stranger, {"model": model, "input": "x", "previous_response_id": made.id}, path="/v1/responses"
+            ).status_code
+            == 400
+        )
+        assert (
+            server.post(
+                stranger, {"model": model, "input": "x", "conversation": talk.id}, path="/v1/responses"
+            ).status_code
+            == 400
+        )
     other_token = live.token(_user_of(sdk.api_key))
-    assert server.get(other_token, f"/v1/responses/{made.id}").status_code == 200  # it belongs to the user, not to the token
+    assert (
+        server.get(other_token, f"/v1/responses/{made.id}").status_code == 200
+    )  # it belongs to the user, not to the token
 
 
 def _user_of(secret: str) -> Any:
@@ -67,7 +98,10 @@ def test_two_users_may_have_responses_of_one_id(live: Portal, server: Server) ->
     model, alice, bob = live.model(script), live.token(), live.token()
     for token, name in ((alice, "alice"), (bob, "bob"), (alice, "alice again")):
         assert server.post(token, {"model": model, "input": name}, path="/v1/responses").status_code == 200
-    shown = [server.get(token, f"/v1/responses/resp_{77:032x}").json()["output"][0]["content"][0]["text"] for token in (alice, bob)]
+    shown = [
+        server.get(token, f"/v1/responses/resp_{77:032x}").json()["output"][0]["content"][0]["text"]
+        for token in (alice, bob)
+    ]
     assert shown == ["for alice again", "for bob"]
 
 
@@ -89,7 +123,9 @@ def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
 
 
 def wait_for(sdk: OpenAI, response_id: str) -> Any:
-    return until(lambda: (found := sdk.responses.retrieve(response_id)).status not in {"queued", "in_progress"} and found)
+    return until(
+        lambda: (found := sdk.responses.retrieve(response_id)).status not in {"queued", "in_progress"} and found
+    )
 
 
 def test_made_in_the_background_and_gone_on_from(sdk: OpenAI, live: Portal, native: tuple[str, Upstream]) -> None:
@@ -97,7 +133,9 @@ def test_made_in_the_background_and_gone_on_from(sdk: OpenAI, live: Portal, nati
     made = sdk.responses.create(model=model, input="slow", background=True)
     assert made.status == "queued" and made.background is True
     done = wait_for(sdk, made.id)
-    assert done.id == made.id and done.status == "completed" and done.output_text == "answer 1" and done.background is True
+    assert (
+        done.id == made.id and done.status == "completed" and done.output_text == "answer 1" and done.background is True
+    )
     assert "background" not in upstream.asked[0] and upstream.asked[0]["store"] is False
     assert sdk.responses.create(model=model, input="next", previous_response_id=made.id).output_text == "answer 2"
     assert len(upstream.asked[1]["input"]) == 3
@@ -126,11 +164,17 @@ def test_a_background_response_that_fails_says_why(sdk: OpenAI, live: Portal, se
     assert found.status == "failed" and found.error.message == "too long"
 
 
-def test_a_background_response_whose_worker_was_killed_has_failed(sdk: OpenAI, live: Portal, native: tuple[str, Upstream]) -> None:
+def test_a_background_response_whose_worker_was_killed_has_failed(
+    sdk: OpenAI, live: Portal, native: tuple[str, Upstream]
+) -> None:
     from relay.models import StoredResponse
 
     made = sdk.responses.create(model=native[0], input="x")
-    StoredResponse.objects.filter(response_id=made.id).update(status="in_progress", owner=_dead_owner(), body='{"id":"x","status":"in_progress","background":true,"output":[]}')
+    StoredResponse.objects.filter(response_id=made.id).update(
+        status="in_progress",
+        owner=_dead_owner(),
+        body='{"id":"x","status":"in_progress","background":true,"output":[]}',
+    )
     found = sdk.responses.retrieve(made.id)
     assert found.status == "failed" and found.error is not None and "stopped" in found.error.message
 

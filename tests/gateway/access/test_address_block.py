@@ -15,7 +15,9 @@ from tests.support.server import Server
 pytestmark = pytest.mark.shared
 
 
-def test_repeated_bad_tokens_block_the_address_but_not_a_valid_token(server: Server, live: Portal, clean_addresses: Any) -> None:
+def test_repeated_bad_tokens_block_the_address_but_not_a_valid_token(
+    server: Server, live: Portal, clean_addresses: Any
+) -> None:
     from relay.models import BlockedAddress
 
     for _ in range(8):
@@ -47,7 +49,9 @@ def test_a_success_clears_the_count(server: Server, live: Portal, clean_addresse
 
 def test_guard_of_addresses_counts_in_a_window_and_forgets() -> None:
     address_block = AddressBlock(3, 60, 100)
-    assert [address_block.failed("1.2.3.4", at).new_block for at in (0, 10, 80)] == [False, False, False], "old failures do not count"
+    assert [address_block.failed("1.2.3.4", at).new_block for at in (0, 10, 80)] == [False, False, False], (
+        "old failures do not count"
+    )
     assert address_block.failed("1.2.3.4", 81).new_block is False
     assert address_block.failed("1.2.3.4", 82).new_block is True
     assert address_block.failed("1.2.3.4", 83).blocked_for == 99

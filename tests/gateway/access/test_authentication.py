@@ -16,8 +16,12 @@ from tests.support.server import Server
 pytestmark = pytest.mark.shared
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer nonsense", "Basic abc", "Bearer sk-" + "x" * 48, "Bearer " + "é" * 600])
-def test_missing_malformed_and_unknown_tokens_get_one_and_the_same_answer(server: Server, clean_addresses: Any, header: str | None) -> None:
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer nonsense", "Basic abc", "Bearer sk-" + "x" * 48, "Bearer " + "é" * 600]
+)
+def test_missing_malformed_and_unknown_tokens_get_one_and_the_same_answer(
+    server: Server, clean_addresses: Any, header: str | None
+) -> None:
     headers = {} if header is None else {b"authorization": header.encode()}
     response = httpx.get(f"{server.v1}/models", headers=headers, trust_env=False, timeout=60)
     message = check(response, 401, "authentication_error", "invalid_api_key")
@@ -43,12 +47,16 @@ def test_expired_and_disabled_tokens_and_users_say_so(server: Server, live: Port
 
 
 def test_address_outside_the_allow_list_is_refused(server: Server, live: Portal) -> None:
-    check(server.get(live.token(allowed_ips=["203.0.113.0/24"]), "/v1/models"), 403, "permission_error", "ip_not_allowed")
+    check(
+        server.get(live.token(allowed_ips=["203.0.113.0/24"]), "/v1/models"), 403, "permission_error", "ip_not_allowed"
+    )
     assert server.get(live.token(allowed_ips=["127.0.0.0/8"]), "/v1/models").status_code == 200
 
 
 def test_forwarding_header_of_an_untrusted_peer_is_ignored(server: Server, live: Portal) -> None:
-    response = server.get(live.token(allowed_ips=["203.0.113.0/24"]), "/v1/models", **{"x-forwarded-for": "203.0.113.9"})
+    response = server.get(
+        live.token(allowed_ips=["203.0.113.0/24"]), "/v1/models", **{"x-forwarded-for": "203.0.113.9"}
+    )
     check(response, 403, "permission_error", "ip_not_allowed")
 
 

@@ -67,15 +67,31 @@ def test_channel_of_a_group_serves_only_that_group(server: Server, live: Portal)
 @pytest.mark.parametrize(
     ("purpose", "path", "allowed"),
     [
-        ("chat", "/v1/chat/completions", True), ("chat", "/v1/embeddings", True), ("chat", "/v1/images/generations", False), ("images", "/v1/chat/completions", False),
-        ("audio", "/v1/audio/speech", True), ("audio", "/v1/chat/completions", False), ("tasks", "/v1/chat/completions", False), ("", "/v1/chat/completions", True),
+        ("chat", "/v1/chat/completions", True),
+        ("chat", "/v1/embeddings", True),
+        ("chat", "/v1/images/generations", False),
+        ("images", "/v1/chat/completions", False),
+        ("audio", "/v1/audio/speech", True),
+        ("audio", "/v1/chat/completions", False),
+        ("tasks", "/v1/chat/completions", False),
+        ("", "/v1/chat/completions", True),
     ],
-)  # fmt: skip
+)
 def test_a_token_opens_what_it_is_for(live: Portal, server: Server, purpose: str, path: str, allowed: bool) -> None:
     model, token = live.model(), live.token(purpose=purpose)
-    body = {"model": model, "input": "x", "prompt": "x", "voice": "alloy", "messages": [{"role": "user", "content": "x"}]}
+    body = {
+        "model": model,
+        "input": "x",
+        "prompt": "x",
+        "voice": "alloy",
+        "messages": [{"role": "user", "content": "x"}],
+    }
     answer = server.post(token, body, path)
-    code = answer.json().get("error", {}).get("code") if answer.headers["content-type"].startswith("application/json") else None
+    code = (
+        answer.json().get("error", {}).get("code")
+        if answer.headers["content-type"].startswith("application/json")
+        else None
+    )
     assert (code != "purpose_not_allowed") is allowed, answer.text
     if not allowed:
         assert answer.status_code == 403 and answer.json()["error"]["type"] == "permission_error"
@@ -99,9 +115,14 @@ def test_a_family_of_models_serves_every_name_that_fits(live: Portal, server: Se
     answer = server.post(token, ask(f"{prefix}g-abc"))
     assert answer.status_code == 200 and seen == [f"{prefix}g-abc"], answer.text
     record = live.record(answer)
-    assert record.model == f"{prefix}g-abc" and record.cost > 0, "at the family's price, under the name that was asked for"
+    assert record.model == f"{prefix}g-abc" and record.cost > 0, (
+        "at the family's price, under the name that was asked for"
+    )
     assert prefix + "*" not in [entry["id"] for entry in server.get(token, "/v1/models").json()["data"]]
-    assert server.post(token, ask(prefix)).status_code == 404 and server.post(token, ask("other-" + prefix + "x")).status_code == 404
+    assert (
+        server.post(token, ask(prefix)).status_code == 404
+        and server.post(token, ask("other-" + prefix + "x")).status_code == 404
+    )
     model.is_open = False
     model.save()
     assert server.post(token, ask(f"{prefix}g-abc")).status_code == 403

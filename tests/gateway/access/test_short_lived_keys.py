@@ -37,4 +37,8 @@ def test_a_playground_key_stands_for_its_token_and_ends_with_it(live: Portal, se
 def test_an_old_or_forged_playground_key_opens_nothing() -> None:
     key, until = make_playground_key("d" * 64, 1000.0)
     assert digest_of_key(key, until - 1) == "d" * 64 and digest_of_key(key, until) == ""
-    assert digest_of_key(key[:-3] + "abc", 1001.0) == "" and digest_of_key("pg_", 1001.0) == "" and digest_of_key("pg_" + "x" * 400, 1001.0) == ""
+    assert (
+        digest_of_key(key[:-3] + "abc", 1001.0) == ""
+        and digest_of_key("pg_", 1001.0) == ""
+        and digest_of_key("pg_" + "x" * 400, 1001.0) == ""
+    )

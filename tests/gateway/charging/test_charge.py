@@ -79,7 +79,9 @@ def test_a_model_without_a_price_is_refused(live: Portal, server: Server) -> Non
     assert response.json()["error"]["code"] == "model_not_priced" and response.headers["x-should-retry"] == "false"
 
 
-@pytest.mark.parametrize(("policy", "billing"), [("delivered", "delivered"), ("free", "free"), ("reserved", "reserved")])
+@pytest.mark.parametrize(
+    ("policy", "billing"), [("delivered", "delivered"), ("free", "free"), ("reserved", "reserved")]
+)
 def test_who_leaves_pays_by_the_channels_policy(live: Portal, server: Server, policy: str, billing: str) -> None:
     async def slow(call: Call) -> None:
         await call.open_stream()
@@ -90,7 +92,14 @@ def test_who_leaves_pays_by_the_channels_policy(live: Portal, server: Server, po
     model = live.model(slow, price=PRICE, disconnect_policy=policy)
     token = live.token(user)
     server.catch_up()
-    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as response:
+    with httpx.stream(
+        "POST",
+        f"{server.v1}/chat/completions",
+        json=ask(model, stream=True),
+        headers={"authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=60,
+    ) as response:
         pieces = response.iter_raw()
         next(pieces)
     record = live.record(response)
@@ -133,7 +142,12 @@ def test_a_failed_request_costs_nothing_and_holds_nothing(live: Portal, server: 
         {"prompt_tokens": 9, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 10_000}},
         {"prompt_tokens": "many", "completion_tokens": None},
         {"prompt_tokens": 1e308, "completion_tokens": True},
-        {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": -(2**62), "completion_tokens_details": {"reasoning_tokens": -3}},
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 7,
+            "total_tokens": -(2**62),
+            "completion_tokens_details": {"reasoning_tokens": -3},
+        },
     ],
 )
 def test_absurd_usage_never_credits_anybody(live: Portal, server: Server, usage: Any) -> None:
@@ -148,7 +162,18 @@ def test_absurd_usage_never_credits_anybody(live: Portal, server: Server, usage:
     books_balance()
 
 
-@pytest.mark.parametrize("body", [{"n": 2**63}, {"n": -1}, {"max_tokens": -1}, {"max_tokens": 2**63}, {"max_tokens": 1e300}, {"max_completion_tokens": 0}, {"max_tokens": "NaN"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n": 2**63},
+        {"n": -1},
+        {"max_tokens": -1},
+        {"max_tokens": 2**63},
+        {"max_tokens": 1e300},
+        {"max_completion_tokens": 0},
+        {"max_tokens": "NaN"},
+    ],
+)
 def test_absurd_requests_never_credit_anybody(live: Portal, server: Server, body: Any) -> None:
     user = live.user(balance=NANO)
     response = server.post(live.token(user), ask(live.model(price=PRICE), **body))
@@ -159,7 +184,9 @@ def test_absurd_requests_never_credit_anybody(live: Portal, server: Server, body
 
 def test_nan_in_a_usage_object_is_estimated(live: Portal, server: Server) -> None:
     async def nan(call: Call) -> None:
-        await call.reply(200, json.dumps(completion(usage={"prompt_tokens": float("nan"), "completion_tokens": 5})).encode())
+        await call.reply(
+            200, json.dumps(completion(usage={"prompt_tokens": float("nan"), "completion_tokens": 5})).encode()
+        )
 
     response = server.post(live.token(live.user(balance=NANO)), ask(live.model(nan, price=PRICE)))
     assert response.status_code in {200, 502}
@@ -176,18 +203,48 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     token = Token.objects.get(digest=digest_of(live.token(user)))
     scope, writer, loop = SpendScope(user.pk, token.pk, movements.today()), UsageWriter(), asyncio.new_event_loop()
     reservation, request_id = live.name("hold"), live.name("req_unknown")
-    writer._commit([PendingReservation(ReserveOrder(reservation, "o", scope, (), 1000, 0, 1000), loop.create_future(), loop, lambda result, wanted: None)], False)
+    writer._commit(
+        [
+            PendingReservation(
+                ReserveOrder(reservation, "o", scope, (), 1000, 0, 1000),
+                loop.create_future(),
+                loop,
+                lambda result, wanted: None,
+            )
+        ],
+        False,
+    )
     values: dict[str, Any] = {
-        "request_id": request_id, "started_at": time.time(), "user_id": user.pk, "token_id": token.pk, "model": "m", "endpoint": "e", "streamed": False, "status": 200,
-        "end_reason": "completed", "usage_source": "reported", "cost": 400, "attempt_log": "[]", "price_multiplier": 1_000_000, "payer": "wallet", "billing": "usage",
-    }  # fmt: skip
+        "request_id": request_id,
+        "started_at": time.time(),
+        "user_id": user.pk,
+        "token_id": token.pk,
+        "model": "m",
+        "endpoint": "e",
+        "streamed": False,
+        "status": 200,
+        "end_reason": "completed",
+        "usage_source": "reported",
+        "cost": 400,
+        "attempt_log": "[]",
+        "price_multiplier": 1_000_000,
+        "payer": "wallet",
+        "billing": "usage",
+    }
     text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
     row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
-    record = PendingRecord(row, Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None), None, loop)
+    record = PendingRecord(
+        row,
+        Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None),
+        None,
+        loop,
+    )
     from django.db import connection
 
     if connection.vendor == "sqlite":
-        assert connection.cursor().execute("PRAGMA synchronous").fetchone()[0] == 2, "records are synced to the disk, though reservations need not be"
+        assert connection.cursor().execute("PRAGMA synchronous").fetchone()[0] == 2, (
+            "records are synced to the disk, though reservations need not be"
+        )
     writer._commit([record], False)
     writer._commit([record], True)
     requests.release_expired(time.time() + 1000)

@@ -31,8 +31,14 @@ def test_an_empty_wallet_is_refused_with_what_is_missing(live: Portal, server: S
     response = server.post(live.token(user), ask(model, max_tokens=1000))
     assert response.status_code == 429
     error = response.json()["error"]
-    assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota") and response.headers["x-should-retry"] == "false"
-    assert "$0.00 is left" in error["message"] and "is missing" in error["message"] and "up to $0.01 for the longest answer" in error["message"]
+    assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota") and response.headers[
+        "x-should-retry"
+    ] == "false"
+    assert (
+        "$0.00 is left" in error["message"]
+        and "is missing" in error["message"]
+        and "up to $0.01 for the longest answer" in error["message"]
+    )
     assert not live.upstream.count(model)
 
 
@@ -117,7 +123,9 @@ def test_two_hundred_at_once_against_money_for_ten(live: Portal, server: Server,
 
 
 def test_a_burst_does_not_leave_much_held_back(live: Portal, server: Server) -> None:
-    """What a worker holds beyond what runs is a few requests' worth, whatever came before; other workers can use the rest."""
+    """What a worker holds beyond what runs is a few requests' worth, whatever came before; other workers can use the
+    rest.
+    """
     go = asyncio.Event()
 
     async def waits(call: Call) -> None:
@@ -141,10 +149,14 @@ def test_a_burst_does_not_leave_much_held_back(live: Portal, server: Server) -> 
 
 
 def test_an_answer_longer_than_foreseen_is_never_paid_below_zero(live: Portal, server: Server) -> None:
-    """The upstream ignores the limit and reports a million tokens: the wallet ends at zero, the rest is on the portal's account."""
+    """The upstream ignores the limit and reports a million tokens: the wallet ends at zero, the rest is on the portal's
+    account.
+    """
 
     async def greedy(call: Call) -> None:
-        await call.reply(200, completion(usage={"prompt_tokens": 9, "completion_tokens": 1_000_000, "total_tokens": 1_000_009}))
+        await call.reply(
+            200, completion(usage={"prompt_tokens": 9, "completion_tokens": 1_000_000, "total_tokens": 1_000_009})
+        )
 
     user = live.user(balance=5_000_000)
     model = live.model(greedy, price=PRICE)
@@ -186,7 +198,9 @@ def test_a_long_stream_is_paid_while_it_runs(live: Portal, server: Server) -> No
             await call.event(chunk("word " * 200))
             if number == 40:
                 await asyncio.to_thread(half.wait, 60)
-        await call.event({**chunk(None, "stop"), "usage": {"prompt_tokens": 9, "completion_tokens": 12_000, "total_tokens": 12_009}})
+        await call.event(
+            {**chunk(None, "stop"), "usage": {"prompt_tokens": 9, "completion_tokens": 12_000, "total_tokens": 12_009}}
+        )
         await call.event("[DONE]")
         await call.end()
 
@@ -194,7 +208,14 @@ def test_a_long_stream_is_paid_while_it_runs(live: Portal, server: Server) -> No
     token, model = live.token(user), live.model(long, price=PRICE)
     server.catch_up()
     headers, text = {"authorization": f"Bearer {token}"}, b""
-    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers=headers, trust_env=False, timeout=60) as response:
+    with httpx.stream(
+        "POST",
+        f"{server.v1}/chat/completions",
+        json=ask(model, stream=True),
+        headers=headers,
+        trust_env=False,
+        timeout=60,
+    ) as response:
         for piece in response.iter_raw():
             text += piece
             if text.count(b"data: ") >= 41:
@@ -272,4 +293,9 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
     with pytest.raises(asyncio.CancelledError):
         await task
     (reservation,) = reservations._reservations.values()
-    assert (reservation.granted, reservation.running, reservation.pending_orders, reservation.amount) == (0, 0, 0, 0) and released == [1000]
+    assert (reservation.granted, reservation.running, reservation.pending_orders, reservation.amount) == (
+        0,
+        0,
+        0,
+        0,
+    ) and released == [1000]

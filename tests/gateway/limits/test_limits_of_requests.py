@@ -29,13 +29,19 @@ def test_headers_and_refusal_on_the_wire(live: Portal, server: Server) -> None:
     model = live.model()
     first = server.post(token, ask(model))
     assert first.headers["x-ratelimit-limit-requests"] == "2" and first.headers["x-ratelimit-remaining-requests"] == "1"
-    assert first.headers["x-ratelimit-limit-tokens"] == "100000" and int(first.headers["x-ratelimit-remaining-tokens"]) > 99_000
+    assert (
+        first.headers["x-ratelimit-limit-tokens"] == "100000"
+        and int(first.headers["x-ratelimit-remaining-tokens"]) > 99_000
+    )
     assert first.headers["x-ratelimit-reset-requests"] in {"2m0s", "1m59s"}
     assert server.post(token, ask(model)).status_code == 200
     refused = server.post(token, ask(model))
     assert refused.status_code == 429
     error = refused.json()["error"]
-    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded") and "2 requests a minute" in error["message"]
+    assert (error["type"], error["code"]) == (
+        "rate_limit_error",
+        "rate_limit_exceeded",
+    ) and "2 requests a minute" in error["message"]
     assert 30 <= int(refused.headers["retry-after"]) <= 121 and refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert server.post(live.token(), ask(model)).headers.get("x-ratelimit-limit-requests") is None
 
@@ -83,10 +89,21 @@ def test_a_stream_holds_its_slot_until_it_ends(live: Portal, server: Server) -> 
     token = live.token(user)
     server.catch_up()
     headers = {"authorization": f"Bearer {token}"}
-    with httpx.stream("POST", f"{server.v1}/chat/completions", json=ask(model, stream=True), headers=headers, trust_env=False, timeout=60) as response:
+    with httpx.stream(
+        "POST",
+        f"{server.v1}/chat/completions",
+        json=ask(model, stream=True),
+        headers=headers,
+        trust_env=False,
+        timeout=60,
+    ) as response:
         assert response.status_code == 200
         refused = server.post(token, ask(model))
-        assert refused.status_code == 429 and refused.json()["error"]["code"] == "concurrency_limit_exceeded" and refused.headers["retry-after"]
+        assert (
+            refused.status_code == 429
+            and refused.json()["error"]["code"] == "concurrency_limit_exceeded"
+            and refused.headers["retry-after"]
+        )
         go.set()
         assert "[DONE]" in response.read().decode()
     assert until(lambda: (status := server.post(token, ask(model, stream=True)).status_code) != 429 and status) == 200
@@ -100,7 +117,9 @@ def test_a_channel_at_its_limit_is_passed_over(live: Portal, server: Server) -> 
     assert server.post(token, ask(model)).headers["x-relay-channel"] == str(open_channel.pk)
     alone = live.model(channels=[full])
     refused = server.post(token, ask(alone))
-    assert refused.status_code == 429 and "limit" in refused.json()["error"]["message"] and refused.headers["retry-after"]
+    assert (
+        refused.status_code == 429 and "limit" in refused.json()["error"]["message"] and refused.headers["retry-after"]
+    )
     assert live.record(refused).end_reason == "upstream_error"
 
 
@@ -121,15 +140,42 @@ def test_redis_away_on_the_wire_and_on_the_pages(live: Portal, tmp_path: Path, d
     with serving(tmp_path / "log", env={"AIRELAYS_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as server:
         headers = {"content-type": "application/json"}
         body = json.dumps(ask(model)).encode()
-        refused = httpx.post(f"{server.v1}/chat/completions", content=body, headers={**headers, "authorization": f"Bearer {limited}"}, trust_env=False, timeout=60)
-        assert refused.status_code == 503 and refused.json()["error"]["code"] == "relay_unavailable" and refused.headers["retry-after"]
-        assert httpx.post(f"{server.v1}/chat/completions", content=body, headers={**headers, "authorization": f"Bearer {free}"}, trust_env=False, timeout=60).status_code == 200
+        refused = httpx.post(
+            f"{server.v1}/chat/completions",
+            content=body,
+            headers={**headers, "authorization": f"Bearer {limited}"},
+            trust_env=False,
+            timeout=60,
+        )
+        assert (
+            refused.status_code == 503
+            and refused.json()["error"]["code"] == "relay_unavailable"
+            and refused.headers["retry-after"]
+        )
+        assert (
+            httpx.post(
+                f"{server.v1}/chat/completions",
+                content=body,
+                headers={**headers, "authorization": f"Bearer {free}"},
+                trust_env=False,
+                timeout=60,
+            ).status_code
+            == 200
+        )
         ready = httpx.get(f"{server.url}/readyz", trust_env=False, timeout=60)
         assert ready.status_code == 503 and ready.json()["problems"] == ["Redis does not answer"]
         with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as browser:
             page = browser.get("/accounts/login/")
-            form = {"login": "x", "password": "y", "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0]}
+            form = {
+                "login": "x",
+                "password": "y",
+                "csrfmiddlewaretoken": page.text.split('csrfmiddlewaretoken" value="', 1)[1].split('"', 1)[0],
+            }
             answer = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/"})
-            chinese = browser.post("/accounts/login/", data=form, headers={"referer": f"{server.url}/accounts/login/", "accept-language": "zh-CN"})
+            chinese = browser.post(
+                "/accounts/login/",
+                data=form,
+                headers={"referer": f"{server.url}/accounts/login/", "accept-language": "zh-CN"},
+            )
         assert chinese.status_code == 503 and 'lang="zh-hans"' in chinese.text and "Redis 没有应答" in chinese.text
         assert answer.status_code == 503 and "Redis does not answer" in answer.text and answer.headers["retry-after"]

@@ -32,7 +32,9 @@ class Both:
         found = self.limiter.acquire(wanted, tokens, slot, self.now)
         return await found if asyncio.iscoroutine(found) else found  # type: ignore[no-any-return]
 
-    async def finish(self, limits: Limits, expected: int = 0, used: int | None = None, slot: str = "a", key: str = "token:1") -> None:
+    async def finish(
+        self, limits: Limits, expected: int = 0, used: int | None = None, slot: str = "a", key: str = "token:1"
+    ) -> None:
         found = self.limiter.finish(checks((Subject(key, "this token", limits),)), expected, used, slot, self.now)
         if asyncio.iscoroutine(found):
             await found
@@ -49,7 +51,10 @@ def redis_url() -> Iterator[str]:
     if not program:
         pytest.skip("no redis-server here; “make services” installs it")
     port = free_port()
-    process = subprocess.Popen([program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+        stdout=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 10
     while time.monotonic() < until:
         try:
@@ -181,7 +186,12 @@ async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
     redis = RedisLimiter(redis_url, prefix=f"test:{random.random()}:")
     memory = MemoryLimiter()
     rng = random.Random(7)
-    limits = checks((Subject("token:1", "this token", Limits(8, 500, 60, 3)), Subject("user:1", "your account", Limits(10, None, None, 4))))
+    limits = checks(
+        (
+            Subject("token:1", "this token", Limits(8, 500, 60, 3)),
+            Subject("user:1", "your account", Limits(10, None, None, 4)),
+        )
+    )
     now = 1_700_000_000.0
     running: list[tuple[str, int]] = []
     for step in range(400):
@@ -200,7 +210,11 @@ async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
         assert math.isclose(mine.retry_after, theirs.retry_after, abs_tol=0.01), step
         for one, other in ((mine.requests, theirs.requests), (mine.tokens, theirs.tokens)):
             assert one is not None and other is not None
-            assert one.limit == other.limit and abs(one.remaining - other.remaining) <= 1 and math.isclose(one.reset, other.reset, abs_tol=0.01), step
+            assert (
+                one.limit == other.limit
+                and abs(one.remaining - other.remaining) <= 1
+                and math.isclose(one.reset, other.reset, abs_tol=0.01)
+            ), step
         if mine.refused is None:
             running.append((slot, tokens))
             if len(running) == 3:  # slots of Redis expire after a minute; end them before
@@ -231,5 +245,7 @@ async def test_redis_that_is_away_is_a_clear_error() -> None:
     limiter = RedisLimiter(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RelayUnavailable, match="Redis"):
         await limiter.acquire((Check("token:1:rpm", "rpm", "this token", 1, 60.0),), 0, "a")
-    await limiter.finish((Check("token:1:slots", "slots", "this token", 1, 0.0),), 0, None, "a")  # tells the log, fails nobody
+    await limiter.finish(
+        (Check("token:1:slots", "slots", "this token", 1, 0.0),), 0, None, "a"
+    )  # tells the log, fails nobody
     await limiter.close()

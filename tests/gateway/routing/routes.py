@@ -21,10 +21,34 @@ NOW = 1_800_000_000.0
 def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refusal: str = "", **more: Any) -> Route:
     views = tuple(KeyView(number * 10 + index, 1, {}) for index in range(keys))
     urls, times = {"chat.completions": httpx.URL("https://x.example.com")}, Timeouts(1, 1, 1, 1)
-    return Route(ChannelView(number, str(number), "openai", urls, views, priority, weight, frozenset(), "", True, True, times, refusal, **more), "m")
+    return Route(
+        ChannelView(
+            number,
+            str(number),
+            "openai",
+            urls,
+            views,
+            priority,
+            weight,
+            frozenset(),
+            "",
+            True,
+            True,
+            times,
+            refusal,
+            **more,
+        ),
+        "m",
+    )
 
 
-def choose(routes: list[Route], live: Live | None = None, preference: RoutePreference = PREFERENCE, number: float = 0.0, now: float = NOW) -> int | None:
+def choose(
+    routes: list[Route],
+    live: Live | None = None,
+    preference: RoutePreference = PREFERENCE,
+    number: float = 0.0,
+    now: float = NOW,
+) -> int | None:
     found = pick(routes, set(), live or Live(), preference, now, lambda: number)
     return found.route.channel.id if found else None
 

@@ -14,16 +14,27 @@ def test_several_failures_open_the_circuit_and_one_probe_at_a_time_closes_it() -
     breaker = CircuitBreaker()
     for index in range(CONSECUTIVE_FAILURES):
         assert breaker.blocked(1, 10, 7, NOW) is None
-        assert breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index) is (index == CONSECUTIVE_FAILURES - 1)
+        assert breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + index, NOW + index) is (
+            index == CONSECUTIVE_FAILURES - 1
+        )
     now = NOW + CONSECUTIVE_FAILURES
     cooling = breaker.blocked(1, 10, 7, now)
-    assert cooling is not None and cooling.kind is C.TRANSIENT and cooling.until == NOW + CONSECUTIVE_FAILURES - 1 + 2 and not cooling.half_open
-    assert breaker.blocked(1, 10, 8, now) is None and breaker.blocked(1, 11, 7, now) is None, "another model, another key"
+    assert (
+        cooling is not None
+        and cooling.kind is C.TRANSIENT
+        and cooling.until == NOW + CONSECUTIVE_FAILURES - 1 + 2
+        and not cooling.half_open
+    )
+    assert breaker.blocked(1, 10, 8, now) is None and breaker.blocked(1, 11, 7, now) is None, (
+        "another model, another key"
+    )
     later = cooling.until + 0.1
     assert breaker.blocked(1, 10, 7, later) is None
     probe = breaker.enter(1, 10, 7, later)
     assert probe and (waiting := breaker.blocked(1, 10, 7, later)) is not None and waiting.half_open, "one probe"
-    assert breaker.blocked(1, 10, 7, later + PROBE_SECONDS + 1) is None, "a probe that never comes back blocks nobody for ever"
+    assert breaker.blocked(1, 10, 7, later + PROBE_SECONDS + 1) is None, (
+        "a probe that never comes back blocks nobody for ever"
+    )
     breaker.leave(probe)
     probe = breaker.enter(1, 10, 7, later)
     breaker.failed(1, 10, 7, failure(C.TRANSIENT), later, later)
@@ -82,7 +93,13 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         live = Live()
         live.breaker.failed(1, 10, 7, failure(kind), NOW, NOW)
         assert choose(routes, live) == 1, "it did not: for how long is a guess"
-    for bad in (failure(C.BILLING), failure(C.KEY_FORBIDDEN_MODEL), failure(C.QUOTA_WINDOW), failure(C.CONFIG), failure(C.RATE, ordered=True)):
+    for bad in (
+        failure(C.BILLING),
+        failure(C.KEY_FORBIDDEN_MODEL),
+        failure(C.QUOTA_WINDOW),
+        failure(C.CONFIG),
+        failure(C.RATE, ordered=True),
+    ):
         live = Live()
         live.breaker.failed(1, 10, 7, bad, NOW, NOW)
         assert choose(routes, live) is None, "it is certain"
@@ -108,11 +125,18 @@ def test_rare_failures_open_nothing_and_are_forgotten() -> None:
 @pytest.mark.parametrize(
     ("kind", "blocks_other_key", "blocks_other_model", "seconds"),
     [
-        (C.RATE, False, False, 5), (C.QUOTA_WINDOW, False, False, 3600), (C.OVERLOAD, True, False, 10), (C.KEY_DEAD, False, True, 30), (C.BILLING, False, True, 60),
-        (C.KEY_FORBIDDEN_MODEL, False, False, 3600), (C.CONFIG, True, True, 30),
+        (C.RATE, False, False, 5),
+        (C.QUOTA_WINDOW, False, False, 3600),
+        (C.OVERLOAD, True, False, 10),
+        (C.KEY_DEAD, False, True, 30),
+        (C.BILLING, False, True, 60),
+        (C.KEY_FORBIDDEN_MODEL, False, False, 3600),
+        (C.CONFIG, True, True, 30),
     ],
-)  # fmt: skip
-def test_each_class_opens_its_own_scope_at_once(kind: C, blocks_other_key: bool, blocks_other_model: bool, seconds: float) -> None:
+)
+def test_each_class_opens_its_own_scope_at_once(
+    kind: C, blocks_other_key: bool, blocks_other_model: bool, seconds: float
+) -> None:
     breaker = CircuitBreaker()
     assert breaker.failed(1, 10, 7, failure(kind), NOW, NOW)
     found = breaker.blocked(1, 10, 7, NOW)

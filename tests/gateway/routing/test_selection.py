@@ -21,11 +21,21 @@ def share(routes: list[Route], times: int, **options: Any) -> Counter[int]:
     source = random.Random(7)
     live = options.pop("live", None) or Live()
     preference = options.pop("preference", PREFERENCE)
-    return Counter(found.route.channel.id for _ in range(times) if (found := pick(routes, set(), live, preference, NOW, source.random)))
+    return Counter(
+        found.route.channel.id
+        for _ in range(times)
+        if (found := pick(routes, set(), live, preference, NOW, source.random))
+    )
 
 
 def test_pick_goes_down_the_priorities_and_never_repeats() -> None:
-    routes = [channel(1, priority=0), channel(2, priority=5, keys=2), channel(3, priority=5), channel(4, priority=9, refusal="not allowed"), channel(5, priority=9, keys=0)]
+    routes = [
+        channel(1, priority=0),
+        channel(2, priority=5, keys=2),
+        channel(3, priority=5),
+        channel(4, priority=9, refusal="not allowed"),
+        channel(5, priority=9, keys=0),
+    ]
     tried: set[tuple[int, int]] = set()
     order = []
     while (found := pick(routes, tried, Live(), PREFERENCE, NOW, lambda: 0.0)) is not None:
@@ -40,7 +50,11 @@ def test_weighted_follows_the_weights() -> None:
 
 
 def test_round_robin_takes_turns_by_weight_and_smoothly() -> None:
-    routes, live, preference = [channel(1, weight=1), channel(2, weight=3)], Live(), RoutePreference(7, Strategy.ROUND_ROBIN)
+    routes, live, preference = (
+        [channel(1, weight=1), channel(2, weight=3)],
+        Live(),
+        RoutePreference(7, Strategy.ROUND_ROBIN),
+    )
     order = [choose(routes, live, preference) for _ in range(8)]
     assert Counter(order) == {2: 6, 1: 2} and order[:4].count(1) == 1
 
@@ -83,7 +97,9 @@ def test_the_models_strategy_stands_before_the_pools_and_that_before_the_install
     mixed = [channel(1, pool=pool), channel(3)]
     assert [choose(mixed, live, RoutePreference(7)) for _ in range(4)] == [1, 1, 1, 1], "not all of one pool"
     live = Live()
-    assert [choose([channel(1), channel(3)], live, RoutePreference(7, default=Strategy.ROUND_ROBIN)) for _ in range(4)] == [1, 3, 1, 3]
+    assert [
+        choose([channel(1), channel(3)], live, RoutePreference(7, default=Strategy.ROUND_ROBIN)) for _ in range(4)
+    ] == [1, 3, 1, 3]
 
 
 def test_keys_at_random_and_in_turn() -> None:
@@ -92,7 +108,11 @@ def test_keys_at_random_and_in_turn() -> None:
     found = [pick([in_turn], set(), live, PREFERENCE, NOW, lambda: 0.0) for _ in range(6)]
     assert [one.key.id for one in found if one] == [10, 11, 12, 10, 11, 12]
     source = random.Random(1)
-    keys = Counter(one.key.id for _ in range(3000) if (one := pick([channel(1, keys=3)], set(), Live(), PREFERENCE, NOW, source.random)))
+    keys = Counter(
+        one.key.id
+        for _ in range(3000)
+        if (one := pick([channel(1, keys=3)], set(), Live(), PREFERENCE, NOW, source.random))
+    )
     assert all(900 < count < 1100 for count in keys.values())
 
 
@@ -132,16 +152,30 @@ def test_a_pinned_channel_is_asked_even_while_it_cools_down_and_no_other_is() ->
 
 def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None:
     pool = PoolView(1, "p", Strategy.ROUND_ROBIN)
-    routes = [channel(1, pool=pool), channel(2, pool=pool), channel(3, priority=-1), channel(4, refusal="no"), channel(5, keys=0), channel(6, keys=2)]
+    routes = [
+        channel(1, pool=pool),
+        channel(2, pool=pool),
+        channel(3, priority=-1),
+        channel(4, refusal="no"),
+        channel(5, keys=0),
+        channel(6, keys=2),
+    ]
     live = Live()
     live.breaker.failed(6, 60, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     live.breaker.failed(6, 61, 7, failure(C.RATE, wait=9.0), NOW, NOW)
     for _ in range(5):
-        lines = {(line.route.channel.id, line.key.id if line.key else 0): line for line in explain_routes(routes, live, PREFERENCE, NOW)}
+        lines = {
+            (line.route.channel.id, line.key.id if line.key else 0): line
+            for line in explain_routes(routes, live, PREFERENCE, NOW)
+        }
         said = next(pair for pair, line in lines.items() if line.status is RouteStatus.NEXT)
         found = pick(routes, set(), live, PREFERENCE, NOW, lambda: 0.0)
         assert found is not None and found.pair == said
-    assert lines[3, 30].status is RouteStatus.STANDBY and lines[4, 0].status is RouteStatus.REFUSED and lines[5, 0].status is RouteStatus.NO_KEY
+    assert (
+        lines[3, 30].status is RouteStatus.STANDBY
+        and lines[4, 0].status is RouteStatus.REFUSED
+        and lines[5, 0].status is RouteStatus.NO_KEY
+    )
     cooling = lines[6, 61].cooling
     assert lines[6, 61].status is RouteStatus.COOLING and cooling is not None and cooling.until == NOW + 9
 
@@ -152,6 +186,8 @@ def test_every_strategy_can_be_set_chosen_and_explained() -> None:
     for field in (Model._meta.get_field("strategy"), Pool._meta.get_field("strategy")):
         assert [value for value, _words in field.flatchoices if value] == strategies
     for strategy in strategies:
-        assert config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_ROUTING_STRATEGY": strategy}).routing_strategy == strategy
+        assert (
+            config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_ROUTING_STRATEGY": strategy}).routing_strategy == strategy
+        )
     sources = [path for room in ("portal", "relay") for path in (ROOT / room).rglob("*.py")]
     assert [path.name for path in sources if "\nclass Strategy(" in path.read_text()] == ["strategy.py"]

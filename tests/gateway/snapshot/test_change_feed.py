@@ -26,7 +26,9 @@ def statuses(server: Server, token: str, body: dict[str, object]) -> set[int]:
 
     def one(_: int) -> int:
         headers = {"authorization": f"Bearer {token}"}
-        return httpx.post(f"{server.v1}/chat/completions", json=body, headers=headers, timeout=20, trust_env=False).status_code
+        return httpx.post(
+            f"{server.v1}/chat/completions", json=body, headers=headers, timeout=20, trust_env=False
+        ).status_code
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         return set(pool.map(one, range(48)))
@@ -65,15 +67,33 @@ def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Porta
     staff = live.user(is_staff=True, is_superuser=True)
     model, token = live.model(), live.token()
     row = Model.objects.get(name=model)
-    with serving(tmp_path / "log", env={"AIRELAYS_FEED_POLL_SECONDS": "1"}) as server, httpx.Client(trust_env=False, timeout=20) as client:
+    with (
+        serving(tmp_path / "log", env={"AIRELAYS_FEED_POLL_SECONDS": "1"}) as server,
+        httpx.Client(trust_env=False, timeout=20) as client,
+    ):
         headers = {"authorization": f"Bearer {token}"}
-        assert httpx.post(f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60).status_code == 200
+        assert (
+            httpx.post(
+                f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+            ).status_code
+            == 200
+        )
         sign_in(client, server, staff.username)
         url = f"{server.url}/admin/relay/model/"
-        for action, expected in (("close_models", 403), ("open_models", 200), ("close_models", 403), ("open_models", 200)):
+        for action, expected in (
+            ("close_models", 403),
+            ("open_models", 200),
+            ("close_models", 403),
+            ("open_models", 200),
+        ):
             form = {"action": action, "_selected_action": str(row.pk), "csrfmiddlewaretoken": csrf_of(client, url)}
             assert client.post(url, data=form).status_code == 302
-            assert httpx.post(f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60).status_code == expected
+            assert (
+                httpx.post(
+                    f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+                ).status_code
+                == expected
+            )
 
 
 def test_feed_row_that_becomes_visible_late_is_not_missed() -> None:

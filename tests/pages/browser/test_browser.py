@@ -1,4 +1,6 @@
-"""The portal as people use it, in a real browser: from an empty system to an answered request, and what each may and may not do."""
+"""The portal as people use it, in a real browser: from an empty system to an answered request, and what each may and
+may not do.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,12 @@ class Site:
     cookies: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def context(self, **options: Any) -> BrowserContext:
-        found = self.browser.new_context(locale=options.pop("locale", "en-GB"), timezone_id="Europe/Berlin", viewport={"width": 1280, "height": 900}, **options)
+        found = self.browser.new_context(
+            locale=options.pop("locale", "en-GB"),
+            timezone_id="Europe/Berlin",
+            viewport={"width": 1280, "height": 900},
+            **options,
+        )
         found.set_default_timeout(60_000)
         self.watched.append(BrowserFaults(found))
         return found
@@ -66,18 +73,34 @@ class Site:
         return self.page("admin", self.admin_password)
 
     def models(self, token: str) -> list[str]:
-        answer = httpx.get(f"{self.server.v1}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
+        answer = httpx.get(
+            f"{self.server.v1}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+        )
         answer.raise_for_status()
         return [model["id"] for model in answer.json()["data"]]
 
     def ask(self, token: str, model: str) -> httpx.Response:
         body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]}
-        return httpx.post(f"{self.server.v1}/chat/completions", headers={"authorization": f"Bearer {token}"}, json=body, trust_env=False, timeout=30)
+        return httpx.post(
+            f"{self.server.v1}/chat/completions",
+            headers={"authorization": f"Bearer {token}"},
+            json=body,
+            trust_env=False,
+            timeout=30,
+        )
 
     def manage(self, code: str) -> str:
         """Run Python in the portal's own settings: what no page does, such as making somebody staff."""
         env = {**os.environ, "AIRELAYS_DATA_DIR": str(Path(self.server.database).parent)}
-        return subprocess.run([sys.executable, "manage.py", "shell", "-v0", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "manage.py", "shell", "-v0", "-c", code],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +112,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
     mail = Mailbox()
     threading.Thread(target=mail.serve_forever, daemon=True).start()
     env = {
-        "AIRELAYS_DATA_DIR": str(folder / "data"), "AIRELAYS_STATUS_PAGE": "public", "AIRELAYS_SIGNUP": "invitation", "AIRELAYS_EMAIL_HOST": "127.0.0.1",
-        "AIRELAYS_EMAIL_PORT": str(mail.server_address[1]), "AIRELAYS_EMAIL_SECURITY": "none",
-    }  # fmt: skip
+        "AIRELAYS_DATA_DIR": str(folder / "data"),
+        "AIRELAYS_STATUS_PAGE": "public",
+        "AIRELAYS_SIGNUP": "invitation",
+        "AIRELAYS_EMAIL_HOST": "127.0.0.1",
+        "AIRELAYS_EMAIL_PORT": str(mail.server_address[1]),
+        "AIRELAYS_EMAIL_SECURITY": "none",
+    }
     with serving(log, env=env, port=port, command=command) as server, chromium() as browser:
         password = re.search(r"Sign in as admin with the password (\S+)", log.read_text())
         assert password
@@ -125,7 +152,9 @@ def ready(site: Site) -> Token:
     page.get_by_role("link", name="Set the portal up").first.click()
     page.wait_for_url("**/setup/keys/**")
     page.get_by_role("button", name="Keep the keys").click()
-    expect(page.locator("body")).to_contain_text("There already:" if page.locator(".ar-note").count() else "Paste at least one key")
+    expect(page.locator("body")).to_contain_text(
+        "There already:" if page.locator(".ar-note").count() else "Paste at least one key"
+    )
     page.fill("#keys", "sk-upstream-key-one-0123456789\nsk-upstream-key-two-0123456789")
     page.get_by_role("button", name="Keep the keys").click()
     page.wait_for_url("**/setup/models/**")
@@ -222,7 +251,11 @@ def test_a_token_is_created_shown_used_and_revoked(ready: Token) -> None:
     secret = page.locator("#secret").inner_text()
     assert site.ask(secret, "mock-large").status_code == 200
     refused = httpx.post(
-        f"{site.server.v1}/images/generations", headers={"authorization": f"Bearer {secret}"}, json={"model": "mock-large", "prompt": "x"}, trust_env=False, timeout=60
+        f"{site.server.v1}/images/generations",
+        headers={"authorization": f"Bearer {secret}"},
+        json={"model": "mock-large", "prompt": "x"},
+        trust_env=False,
+        timeout=60,
     )
     assert refused.status_code == 403 and refused.json()["error"]["code"] == "purpose_not_allowed"
     page.get_by_role("link", name="To the token's page").click()
@@ -261,7 +294,9 @@ def test_the_playground_streams_and_says_what_it_cost(ready: Token) -> None:
     site = ready.site
     page = site.page("wanda")
     page.goto(f"{site.base}/playground/?model=mock-large")
-    assert page.evaluate("document.querySelectorAll('script:not([src]):not([type=\"application/json\"])').length") == 0, "no inline script"
+    assert (
+        page.evaluate("document.querySelectorAll('script:not([src]):not([type=\"application/json\"])').length") == 0
+    ), "no inline script"
     page.fill("#pg-text", "Say hello.")
     page.keyboard.press("Enter")
     expect(page.locator(".turn.answer .text")).to_have_text("Hello there.")
@@ -290,8 +325,10 @@ async def _broken(call: Any) -> None:
 def test_the_playground_makes_pictures_and_shows_them(ready: Token) -> None:
     site = ready.site
     site.manage(
-        "from relay.models import *; c=Channel.objects.get(name='House'); m=Model.objects.create(name='mock-painter', is_open=True, abilities=['image_generation']);"
-        "ChannelModel.objects.create(channel=c, model=m); ModelPrice.objects.create(model=m, input=0, output=0, per_image='0.04')"
+        "from relay.models import *; c=Channel.objects.get(name='House'); m=Model.objects.create(name='mock-painter', "
+        "is_open=True, abilities=['image_generation']);"
+        "ChannelModel.objects.create(channel=c, model=m); ModelPrice.objects.create(model=m, input=0, output=0, "
+        "per_image='0.04')"
     )
     site.upstream.script("mock-painter", _paint)
     page = site.page("wanda")
@@ -461,7 +498,12 @@ def test_an_invitation_lets_one_person_in(ready: Token) -> None:
     link = page.locator("#link").inner_text().replace("127.0.0.1", "localhost")
     guest = site.context().new_page()
     guest.goto(link)
-    for field, value in (("username", "nora"), ("email", "nora@example.org"), ("password1", PASSWORD), ("password2", PASSWORD)):
+    for field, value in (
+        ("username", "nora"),
+        ("email", "nora@example.org"),
+        ("password1", PASSWORD),
+        ("password2", PASSWORD),
+    ):
         guest.fill(f"#id_{field}", value)
     before = len(site.mail.mails)
     guest.get_by_role("button", name="Sign Up").click()
@@ -478,7 +520,8 @@ def test_support_looks_as_a_user_and_can_change_nothing(ready: Token) -> None:
     site = ready.site
     site.manage(
         "from accounts.models import User; from django.contrib.auth.models import Group;"
-        f"u=User.objects.create_user('sam', password='{PASSWORD}', is_staff=True); u.groups.add(Group.objects.get(name='Support'))"
+        f"u=User.objects.create_user('sam', password='{PASSWORD}', is_staff=True); "
+        "u.groups.add(Group.objects.get(name='Support'))"
     )
     pk = site.manage("from accounts.models import User; print(User.objects.get(username='wanda').pk)")
     page = site.page("sam")
@@ -501,16 +544,51 @@ USER, CHANNEL, USAGE = "/admin/accounts/user/{user}", "/admin/relay/channel/{cha
 ROLES = {
     # role: pages it sees, pages it must not see
     "Operator": (
-        ["/admin/", "/admin/relay/channel/", "/admin/relay/model/", f"{USAGE}/", "/admin/running/", "/admin/relay/incident/"],
-        ["/admin/relay/ledgerentry/", "/admin/relay/redemptionbatch/", f"{USAGE}/report", f"{USAGE}/export", f"{USER}/top-up", "/admin/relay/allowedupstream/"],
+        [
+            "/admin/",
+            "/admin/relay/channel/",
+            "/admin/relay/model/",
+            f"{USAGE}/",
+            "/admin/running/",
+            "/admin/relay/incident/",
+        ],
+        [
+            "/admin/relay/ledgerentry/",
+            "/admin/relay/redemptionbatch/",
+            f"{USAGE}/report",
+            f"{USAGE}/export",
+            f"{USER}/top-up",
+            "/admin/relay/allowedupstream/",
+        ],
     ),
     "Accountant": (
-        ["/admin/relay/modelprice/", "/admin/relay/redemptionbatch/", "/admin/relay/ledgerentry/", f"{USAGE}/report", f"{USER}/top-up"],
-        ["/admin/relay/channel/", f"{CHANNEL}/change/", f"{CHANNEL}/test", "/admin/running/", "/admin/setup/keys/", f"{USER}/look"],
+        [
+            "/admin/relay/modelprice/",
+            "/admin/relay/redemptionbatch/",
+            "/admin/relay/ledgerentry/",
+            f"{USAGE}/report",
+            f"{USER}/top-up",
+        ],
+        [
+            "/admin/relay/channel/",
+            f"{CHANNEL}/change/",
+            f"{CHANNEL}/test",
+            "/admin/running/",
+            "/admin/setup/keys/",
+            f"{USER}/look",
+        ],
     ),
     "Support": (
         ["/admin/accounts/user/", f"{USER}/change/", "/admin/relay/token/", f"{USAGE}/", "/admin/explain/"],
-        [f"{USER}/top-up", f"{CHANNEL}/test", "/admin/relay/token/add/", "/admin/accounts/user/add/", "/admin/auth/group/add/", "/admin/setup/", f"{USER}/factors"],
+        [
+            f"{USER}/top-up",
+            f"{CHANNEL}/test",
+            "/admin/relay/token/add/",
+            "/admin/accounts/user/add/",
+            "/admin/auth/group/add/",
+            "/admin/setup/",
+            f"{USER}/factors",
+        ],
     ),
 }
 
@@ -522,11 +600,14 @@ def test_roles_cannot_do_what_they_must_not(ready: Token, role: str) -> None:
     name = f"role-{role.lower()}"
     site.manage(
         "from accounts.models import User; from django.contrib.auth.models import Group;"
-        f"u=User.objects.create_user('{name}', password='{PASSWORD}', is_staff=True); u.groups.add(Group.objects.get(name='{role}'))"
+        f"u=User.objects.create_user('{name}', password='{PASSWORD}', is_staff=True); "
+        f"u.groups.add(Group.objects.get(name='{role}'))"
     )
     ids = json.loads(
         site.manage(
-            "import json; from accounts.models import User; from relay.models import Channel; print(json.dumps({'user': User.objects.get(username='wanda').pk, 'channel': Channel.objects.get(name='House').pk}))"
+            "import json; from accounts.models import User; from relay.models import Channel; "
+            "print(json.dumps({'user': User.objects.get(username='wanda').pk, 'channel': "
+            "Channel.objects.get(name='House').pk}))"
         )
     )
     page = site.page(name)
@@ -620,10 +701,16 @@ def test_the_books_are_proven_while_one_looks(ready: Token) -> None:
 
 def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(ready: Token) -> None:
     site = ready.site
-    site.manage("from relay.models import Channel; Channel.objects.create(name='Spare', base_url='https://api.example.com/v1')")
+    site.manage(
+        "from relay.models import Channel; Channel.objects.create(name='Spare', base_url='https://api.example.com/v1')"
+    )
     desk = site.admin()
     desk.goto(f"{site.base}/admin/relay/channel/")
-    seen = ((False, False, "disabled", "live", "en-GB"), (True, True, "no key", "every few seconds", "en-GB"), (False, False, "已停用", "实时", "zh-CN"))
+    seen = (
+        (False, False, "disabled", "live", "en-GB"),
+        (True, True, "no key", "every few seconds", "en-GB"),
+        (False, False, "已停用", "实时", "zh-CN"),
+    )
     for blocked, wish, word, how, language in seen:
         looks = []
         for path in ("/admin/", "/admin/relay/channel/"):
@@ -660,12 +747,16 @@ def test_everything_on_the_way_to_a_token_works_by_keyboard(ready: Token) -> Non
             break
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Tokens")
-    assert page.evaluate("getComputedStyle(document.querySelector('a:focus-visible, :focus-visible') || document.body).outlineStyle") in {"solid", "none", "auto"}
+    assert page.evaluate(
+        "getComputedStyle(document.querySelector('a:focus-visible, :focus-visible') || document.body).outlineStyle"
+    ) in {"solid", "none", "auto"}
 
 
 def test_staff_without_a_second_factor_stay_outside_where_one_is_demanded(ready: Token, tmp_path: Path) -> None:
     folder = Path(ready.site.server.database).parent
-    with serving(tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_STAFF_MFA": "true", "AIRELAYS_JOBS": "false"}) as server:
+    with serving(
+        tmp_path / "log", env={"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_STAFF_MFA": "true", "AIRELAYS_JOBS": "false"}
+    ) as server:
         page = ready.site.context().new_page()
         sign_in(page, server.url.replace("127.0.0.1", "localhost"), "admin", ready.site.admin_password)
         page.goto(server.url.replace("127.0.0.1", "localhost") + "/admin/relay/channel/")

@@ -44,12 +44,20 @@ for amount in sys.argv[2:]:
 
 
 def new_database(folder: Path) -> dict[str, str]:
-    """Where the servers of one test keep their data: SQLite in the folder, or a database of its own on the suite's PostgreSQL."""
-    return {"AIRELAYS_DATA_DIR": str(folder), "AIRELAYS_DATABASE_URL": environment.new_database(folder), "DJANGO_SETTINGS_MODULE": "portal.settings"}
+    """Where the servers of one test keep their data: SQLite in the folder, or a database of its own on the suite's
+    PostgreSQL.
+    """
+    return {
+        "AIRELAYS_DATA_DIR": str(folder),
+        "AIRELAYS_DATABASE_URL": environment.new_database(folder),
+        "DJANGO_SETTINGS_MODULE": "portal.settings",
+    }
 
 
 def manage(env: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -63,7 +71,9 @@ def prepare(env: dict[str, str], upstream: Upstream, *amounts: int) -> list[str]
 
 
 class Caller(threading.Thread):
-    """Sends priced requests of all kinds until the server is gone; keeps the ids of the answers that it received whole."""
+    """Sends priced requests of all kinds until the server is gone; keeps the ids of the answers that it
+    received whole.
+    """
 
     def __init__(self, server: Server, tokens: list[str], seed: int) -> None:
         super().__init__(daemon=True)
@@ -75,12 +85,18 @@ class Caller(threading.Thread):
         with httpx.Client(timeout=20, trust_env=False) as client:
             while True:
                 stream = self.random.random() < 0.5
-                body: dict[str, Any] = {"model": self.random.choice(["plain", "slow"]), "stream": stream, "messages": [{"role": "user", "content": "x"}]}
+                body: dict[str, Any] = {
+                    "model": self.random.choice(["plain", "slow"]),
+                    "stream": stream,
+                    "messages": [{"role": "user", "content": "x"}],
+                }
                 if self.random.random() < 0.5:
                     body["max_tokens"] = 20
                 headers = {"authorization": f"Bearer {self.random.choice(self.tokens)}"}
                 try:
-                    with client.stream("POST", f"{self.server.v1}/chat/completions", json=body, headers=headers) as response:
+                    with client.stream(
+                        "POST", f"{self.server.v1}/chat/completions", json=body, headers=headers
+                    ) as response:
                         if stream and self.random.random() < 0.2:
                             continue  # leaves
                         text = response.read()
@@ -94,7 +110,10 @@ class Caller(threading.Thread):
 
 
 def kill_rounds(folder: Path, upstream: Upstream, rounds: int, workers: int = 1) -> int:
-    """After each kill, restart and sweep: the books balance, every whole answer is billed once, nothing is reserved. Returns the answers."""
+    """After each kill, restart and sweep: the books balance, every whole answer is billed once, nothing is reserved.
+
+    Returns the answers.
+    """
     import asyncio
 
     from tests.support.upstream import Call, chunk, hello

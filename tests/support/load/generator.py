@@ -1,5 +1,5 @@
-"""A load generator in a separate process: `python -m tests.support.load.generator URL CASE --connections N --requests M`. Prints one JSON
-object.
+"""A load generator in a separate process: `python -m tests.support.load.generator URL CASE --connections N --requests
+M`. Prints one JSON object.
 
 Every answer is checked completely: the status, the body, every event of a stream in order and its end marker. An answer
 that differs counts as an error, and the run exits with 1.
@@ -75,7 +75,10 @@ def check(case: str, body: bytes) -> None:
     """Raises ValueError unless the answer is complete and correct."""
     if case == "plain":
         answer = json.loads(body)
-        if answer["choices"][0]["message"]["content"] != "lorem ipsum " * 30 or answer["usage"]["completion_tokens"] != CHUNKS:
+        if (
+            answer["choices"][0]["message"]["content"] != "lorem ipsum " * 30
+            or answer["usage"]["completion_tokens"] != CHUNKS
+        ):
             raise ValueError("the plain answer is not the upstream's")
         return
     events = [event for event in body.split(b"\n\n") if event.startswith(b"data:")]
@@ -102,9 +105,16 @@ def quantile(values: list[float], share: float) -> float:
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     parts = urlsplit(options.url)
-    body = json.dumps({"model": options.model or options.case, "stream": options.case != "plain", "messages": [{"role": "user", "content": "Say something. " * 10}]}).encode()
+    body = json.dumps(
+        {
+            "model": options.model or options.case,
+            "stream": options.case != "plain",
+            "messages": [{"role": "user", "content": "Say something. " * 10}],
+        }
+    ).encode()
     request = (
-        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {options.token}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer "
+        f"{options.token}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
     left = options.requests
     totals: list[float] = []

@@ -47,7 +47,10 @@ class World:
         self.users = [live.user(balance=0), live.user(balance=0), live.user()]
         self.tokens = [live.token(user) for user in self.users]
         price = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": 10}
-        self.models = {name: live.model(script, price=price) for name, script in (("hello", hello), ("dead", dead), ("cut", cut), ("endless", endless))}
+        self.models = {
+            name: live.model(script, price=price)
+            for name, script in (("hello", hello), ("dead", dead), ("cut", cut), ("endless", endless))
+        }
         from django.contrib.auth.models import Group
 
         from accounts.models import GroupSettings
@@ -56,10 +59,14 @@ class World:
         for user in self.users:
             user.groups.add(self.group.group)
 
-    def request(self, person: int, model: str, stream: bool, limit: int | None, leave: bool = False) -> tuple[int, bytes]:
+    def request(
+        self, person: int, model: str, stream: bool, limit: int | None, leave: bool = False
+    ) -> tuple[int, bytes]:
         return self.loop.run_until_complete(self._request(person, model, stream, limit, leave))
 
-    async def _request(self, person: int, model: str, stream: bool, limit: int | None, leave: bool) -> tuple[int, bytes]:
+    async def _request(
+        self, person: int, model: str, stream: bool, limit: int | None, leave: bool
+    ) -> tuple[int, bytes]:
         from portal.asgi import relay
         from relay.gateway.exchange import Interrupt
         from relay.gateway.runtime import runtime
@@ -68,9 +75,17 @@ class World:
         run.health.live.breaker.circuits.clear()  # this is about money: every channel is asked, whatever it did before
         body = json.dumps(ask(self.models[model], stream=stream, **({"max_tokens": limit} if limit else {}))).encode()
         scope = {
-            "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http",
-            "headers": [(b"authorization", b"Bearer " + self.tokens[person].encode())], "http_version": "1.1", "extensions": {},
-        }  # fmt: skip
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "query_string": b"",
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+            "scheme": "http",
+            "headers": [(b"authorization", b"Bearer " + self.tokens[person].encode())],
+            "http_version": "1.1",
+            "extensions": {},
+        }
         sent: list[Any] = []
         given = False
 
@@ -97,7 +112,9 @@ class World:
         return status, b"".join(message.get("body", b"") for message in sent[1:])
 
     def crash(self) -> None:
-        """The worker dies: what it had not written is lost, nobody gives back what it held; another one takes its place."""
+        """The worker dies: what it had not written is lost, nobody gives back what it held; another one takes its
+        place.
+        """
         from relay.gateway.charging.reservations import Reservations
         from relay.gateway.runtime import runtime
 

@@ -1,4 +1,7 @@
-"""Prepares a data folder for the benchmark: `python -m tests.support.load.portal_setup UPSTREAM_BASE_URL`. Prints the token."""
+"""Prepares a data folder for the benchmark: `python -m tests.support.load.portal_setup UPSTREAM_BASE_URL`.
+
+Prints the token.
+"""
 
 from __future__ import annotations
 

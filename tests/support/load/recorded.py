@@ -25,7 +25,14 @@ def prepare(folder: Path, upstream: Upstream) -> str:
     """A data folder of its own with the bench's models; returns the token."""
     environment.new_sqlite(folder)
     env = {**os.environ, "AIRELAYS_DATA_DIR": str(folder)}
-    made = subprocess.run([sys.executable, "-m", "tests.support.load.portal_setup", upstream.base_url], cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.support.load.portal_setup", upstream.base_url],
+        cwd=ROOT,
+        env=env,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return made.stdout.split()[-1]
 
 
@@ -43,7 +50,13 @@ class Client(threading.Thread):
         with httpx.Client(headers={"authorization": f"Bearer {self.token}"}, timeout=10, trust_env=False) as client:
             while True:
                 stream = self.random.random() < 0.5
-                body = json.dumps({"model": self.random.choice(["plain", "burst", "no-such-model"]), "stream": stream, "messages": [{"role": "user", "content": "x"}]})
+                body = json.dumps(
+                    {
+                        "model": self.random.choice(["plain", "burst", "no-such-model"]),
+                        "stream": stream,
+                        "messages": [{"role": "user", "content": "x"}],
+                    }
+                )
                 try:
                     with client.stream("POST", f"{self.server.v1}/chat/completions", content=body) as response:
                         text = response.read()  # raises when the answer is cut off

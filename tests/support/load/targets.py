@@ -74,9 +74,18 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -
 
 
 @contextmanager
-def started(command: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: list[str], port: int, log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
         try:
             wait_for(port, process)
             yield process
@@ -109,13 +118,31 @@ def portal(upstream: int, folder: Path, env: dict[str, str] | None = None) -> It
 
 def load(target: BenchTarget, case: str, connections: int, requests: int) -> dict[str, Any]:
     """Run one measurement; returns its figures with the gateway's CPU time and memory."""
-    command = [sys.executable, "-m", "tests.support.load.generator", target.url, case, "--connections", str(connections), "--token", target.token]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.load.generator",
+        target.url,
+        case,
+        "--connections",
+        str(connections),
+        "--token",
+        target.token,
+    ]
     before = cpu_seconds(target.process.pid)
-    done = subprocess.run([*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [*command, "--requests", str(requests)], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
     if not done.stdout.strip():
         raise SystemExit(f"the generator failed: {done.stderr[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     time.sleep(0.3)
     used = cpu_seconds(target.process.pid) - before
-    found.update(target=target.name, case=case, connections=connections, cpu_ms=round(1000 * used / max(found["requests"], 1), 3), rss_mib=round(rss_mib(target.process.pid), 1))
+    found.update(
+        target=target.name,
+        case=case,
+        connections=connections,
+        cpu_ms=round(1000 * used / max(found["requests"], 1), 3),
+        rss_mib=round(rss_mib(target.process.pid), 1),
+    )
     return found

@@ -1,5 +1,5 @@
-"""A scripted upstream in a separate process: `python -m tests.support.load.upstream PORT`. It answers at once, to measure the
-gateway only.
+"""A scripted upstream in a separate process: `python -m tests.support.load.upstream PORT`. It answers at once, to
+measure the gateway only.
 
 The model's name selects the answer: `plain` (about 700 bytes of JSON), `burst` (50 chunks in one write), `paced` (50
 chunks, 20 ms apart), `endless` (chunks without end, as fast as the reader takes them), `chaos` (a slow stream, or one
@@ -33,10 +33,26 @@ def chunk(content: str | None, finish: str | None = None) -> bytes:
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
-USAGE = {"prompt_tokens": 12, "completion_tokens": CHUNKS, "total_tokens": 12 + CHUNKS, "prompt_tokens_details": {"cached_tokens": 0}}
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": CHUNKS,
+    "total_tokens": 12 + CHUNKS,
+    "prompt_tokens_details": {"cached_tokens": 0},
+}
 STREAM_EVENTS = [chunk(f"word{i} ") for i in range(CHUNKS - 1)] + [chunk(None, "stop")]
 USAGE_EVENT = (
-    b"data: " + json.dumps({"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "bench", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+    b"data: "
+    + json.dumps(
+        {
+            "id": "chatcmpl-bench",
+            "object": "chat.completion.chunk",
+            "created": 1700000000,
+            "model": "bench",
+            "choices": [],
+            "usage": USAGE,
+        }
+    ).encode()
+    + b"\n\n"
 )
 DONE = b"data: [DONE]\n\n"
 PLAIN = json.dumps(
@@ -45,13 +61,22 @@ PLAIN = json.dumps(
         "object": "chat.completion",
         "created": 1700000000,
         "model": "bench",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "lorem ipsum " * 30, "refusal": None}, "logprobs": None, "finish_reason": "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "lorem ipsum " * 30, "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
         "usage": USAGE,
     }
 ).encode()
 PLAIN_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(PLAIN) + PLAIN
 FAILED_BODY = b'{"error":{"message":"mock fault","type":"server_error","param":null,"code":"mock"}}'
-FAILED = b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(FAILED_BODY) + FAILED_BODY
+FAILED = (
+    b"HTTP/1.1 500 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(FAILED_BODY) + FAILED_BODY
+)
 LIMITED = FAILED.replace(b"500 X", b"429 X\r\nretry-after: 1")
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -60,7 +85,12 @@ def framed(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-BURST = {asked: STREAM_HEAD + b"".join(framed(event) for event in [*STREAM_EVENTS, *([USAGE_EVENT] if asked else []), DONE]) + b"0\r\n\r\n" for asked in (True, False)}
+BURST = {
+    asked: STREAM_HEAD
+    + b"".join(framed(event) for event in [*STREAM_EVENTS, *([USAGE_EVENT] if asked else []), DONE])
+    + b"0\r\n\r\n"
+    for asked in (True, False)
+}
 
 
 class UpstreamServer(asyncio.Protocol):
@@ -105,7 +135,9 @@ class UpstreamServer(asyncio.Protocol):
         elif b'"chaos"' in body or b'"calm"' in body:
             self.task = asyncio.ensure_future(self.chaos(b'"calm"' in body))
         elif b'"paced"' in body or b'"endless"' in body:
-            self.task = asyncio.ensure_future(self.endless() if b'"endless"' in body else self.paced(b"include_usage" in body))
+            self.task = asyncio.ensure_future(
+                self.endless() if b'"endless"' in body else self.paced(b"include_usage" in body)
+            )
         elif b'"burst"' in body:
             self.transport.write(BURST[b"include_usage" in body])
         else:
@@ -144,7 +176,9 @@ class UpstreamServer(asyncio.Protocol):
                 return
             if number == 8 and fate > 0.90:
                 await asyncio.sleep(60)  # the relay times out earlier
-        self.transport.write(framed(STREAM_EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n")
+        self.transport.write(
+            framed(STREAM_EVENTS[-1]) + (framed(USAGE_EVENT) if fate > 0.3 else b"") + framed(DONE) + b"0\r\n\r\n"
+        )
 
     async def endless(self) -> None:
         self.transport.write(STREAM_HEAD)

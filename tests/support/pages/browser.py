@@ -11,7 +11,13 @@ from typing import Any, Final
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
+CHROMIUM: Final = (
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+    or ""
+)
 FLAGS: Final = [
     "--no-sandbox",
     "--disable-gpu",
@@ -52,9 +58,14 @@ class BrowserFaults:
 
     def __init__(self, context: BrowserContext) -> None:
         self.faults: list[str] = []
-        context.on("console", lambda message: self._say(message.text, message.location) if message.type == "error" else None)
+        context.on(
+            "console", lambda message: self._say(message.text, message.location) if message.type == "error" else None
+        )
         context.on("weberror", lambda error: self.faults.append(f"exception: {error.error}"))
-        context.on("response", lambda answer: self.faults.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None)
+        context.on(
+            "response",
+            lambda answer: self.faults.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None,
+        )
 
     def _say(self, text: str, where: Any) -> None:
         if "the server responded with a status of 4" not in text:  # tests check refused pages themselves
@@ -68,7 +79,10 @@ def accessibility_faults(page: Page, only: tuple[str, ...] = ()) -> list[str]:
     options = {"resultTypes": ["violations"], **({"runOnly": list(only)} if only else {})}
     found = Axe().run(page, options=options).response["violations"]
     return [
-        f"{fault['impact']}: {fault['id']}: {fault['help']}: {json.dumps([node['html'][:160] for node in fault['nodes'][:3]])}"
+        (
+            f"{fault['impact']}: {fault['id']}: {fault['help']}: "
+            f"{json.dumps([node['html'][:160] for node in fault['nodes'][:3]])}"
+        )
         for fault in found
         if fault["impact"] in {"serious", "critical"}
     ]

@@ -29,7 +29,9 @@ LOOKS: Final = (("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 860))
 NAMED: Final = "!document.querySelector('script[src*=\"portal/admin\"]') || document.documentElement.dataset.named"
 
 
-def check_pages(base: str, known: dict[str, Any], pages: list[PortalPage], out: Path | None, looks: Sequence[str]) -> list[str]:
+def check_pages(
+    base: str, known: dict[str, Any], pages: list[PortalPage], out: Path | None, looks: Sequence[str]
+) -> list[str]:
     """Open every page in every look; returns accessibility faults, console errors and pages wider than the window."""
     faults: list[str] = []
     names = {"user": known["name"], "staff": STAFF_NAME, "": ""}
@@ -40,7 +42,10 @@ def check_pages(base: str, known: dict[str, Any], pages: list[PortalPage], out: 
                 if not mine:
                     continue
                 context = browser.new_context(
-                    viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light", locale="en-GB", timezone_id="Europe/Berlin"
+                    viewport={"width": width, "height": height},
+                    color_scheme="dark" if look == "dark" else "light",
+                    locale="en-GB",
+                    timezone_id="Europe/Berlin",
                 )
                 watch = BrowserFaults(context)
                 tab = context.new_page()
@@ -57,7 +62,8 @@ def check_pages(base: str, known: dict[str, Any], pages: list[PortalPage], out: 
                         out.mkdir(parents=True, exist_ok=True)
                         tab.screenshot(path=str(out / f"{page.name}-{look}.jpg"), type="jpeg", quality=40)
                     faults += [
-                        f"{here}: {fault}" for fault in accessibility_faults(tab, ("color-contrast",) if look == "dark" else ())
+                        f"{here}: {fault}"
+                        for fault in accessibility_faults(tab, ("color-contrast",) if look == "dark" else ())
                     ]  # all other rules give the same result as in light
                     wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                     if wide > 1:
@@ -75,7 +81,10 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--looks", default=",".join(look for look, _width, _height in LOOKS))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="airelays-pages-") as folder, portal(Path(folder), options.requests) as (base, known):
+    with (
+        tempfile.TemporaryDirectory(prefix="airelays-pages-") as folder,
+        portal(Path(folder), options.requests) as (base, known),
+    ):
         faults = check_pages(base, known, list(ALL_PAGES), None, options.looks.split(","))
     print("\n".join(faults) or "no fault")
     return 1 if faults else 0

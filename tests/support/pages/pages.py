@@ -18,10 +18,20 @@ class PortalPage:
 
 
 USER: Final = (
-    PortalPage("home", "/", "user", "Overview", "Balance, budgets, limits, what it went on: by day, by model, by token."),
-    PortalPage("playground", "/playground/", "user", "Playground", "Ask any model with one of your tokens; see cost, and the same request as code."),
+    PortalPage(
+        "home", "/", "user", "Overview", "Balance, budgets, limits, what it went on: by day, by model, by token."
+    ),
+    PortalPage(
+        "playground",
+        "/playground/",
+        "user",
+        "Playground",
+        "Ask any model with one of your tokens; see cost, and the same request as code.",
+    ),
     PortalPage("models", "/catalog/", "user", "Models", "What you may use, what it costs, what it can. Searchable."),
-    PortalPage("connect", "/connect/", "user", "Connect an app", "Exact settings for editors, agents, chat apps and SDKs."),
+    PortalPage(
+        "connect", "/connect/", "user", "Connect an app", "Exact settings for editors, agents, chat apps and SDKs."
+    ),
     PortalPage("tokens", "/tokens/", "user", "Tokens", "Each with its purpose, quota, limits and last use."),
     PortalPage("token-new", "/tokens/new/", "user", "A new token"),
     PortalPage("token", "/tokens/{token}/", "user", "A token"),
@@ -33,13 +43,24 @@ USER: Final = (
     PortalPage("errors", "/errors/", "user", "Errors", "What every code means and what to do."),
     PortalPage("status", "/status/", "user", "Status", "Models up, times to the first token, incidents."),
     PortalPage("docs", "/docs/", "user", "API reference"),
-    PortalPage("account", "/accounts/", "user", "My account", "Language, time zone, password, second factor, other accounts."),
+    PortalPage(
+        "account", "/accounts/", "user", "My account", "Language, time zone, password, second factor, other accounts."
+    ),
     PortalPage("second-factor", "/accounts/2fa/", "user", "Second factor"),
     PortalPage("email", "/accounts/email/", "user", "E-mail addresses"),
 )
-SIGN_IN: Final = (PortalPage("sign-in", "/accounts/login/", "", "Sign in"), PortalPage("sign-up", "/accounts/signup/", "", "Sign up"))
+SIGN_IN: Final = (
+    PortalPage("sign-in", "/accounts/login/", "", "Sign in"),
+    PortalPage("sign-up", "/accounts/signup/", "", "Sign up"),
+)
 STAFF: Final = (
-    PortalPage("admin", "/admin/", "staff", "Front page of the administration", "Figures, channels live, errors by class, what needs a person."),
+    PortalPage(
+        "admin",
+        "/admin/",
+        "staff",
+        "Front page of the administration",
+        "Figures, channels live, errors by class, what needs a person.",
+    ),
     PortalPage("setup", "/admin/setup/channel/", "staff", "First-run guide", "Eight steps to an answered request."),
     PortalPage("channels", "/admin/relay/channel/", "staff", "Channels"),
     PortalPage("channel", "/admin/relay/channel/{channel}/change/", "staff", "A channel"),
@@ -63,7 +84,13 @@ STAFF: Final = (
     PortalPage("audit", "/admin/accounts/auditevent/", "staff", "Audit log"),
     PortalPage("prices", "/admin/relay/modelprice/", "staff", "Prices"),
     PortalPage("accounts", "/admin/relay/ledgeraccount/", "staff", "Accounts of the ledger"),
-    PortalPage("books", "/admin/relay/ledgeraccount/verify/", "staff", "The books", "Proofs that every figure is the sum of its entries."),
+    PortalPage(
+        "books",
+        "/admin/relay/ledgeraccount/verify/",
+        "staff",
+        "The books",
+        "Proofs that every figure is the sum of its entries.",
+    ),
     PortalPage("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     PortalPage("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
     PortalPage("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
@@ -89,8 +116,12 @@ FILTERED_PAGES: Final = (
     PortalPage("usage-model", "/usage/?model=mistral-large", "user", "My requests for a model"),
     PortalPage("admin-30", "/admin/?days=30", "staff", "Front page, 30 days"),
     PortalPage("usage-user", "/admin/relay/usagerecord/?user={user}", "staff", "Requests of a user"),
-    PortalPage("usage-code", "/admin/relay/usagerecord/?code=upstream_truncated", "staff", "Requests with a rare error"),
-    PortalPage("usage-channel", "/admin/relay/usagerecord/?channel={channel}&outcome=timeout", "staff", "Timeouts of a channel"),
+    PortalPage(
+        "usage-code", "/admin/relay/usagerecord/?code=upstream_truncated", "staff", "Requests with a rare error"
+    ),
+    PortalPage(
+        "usage-channel", "/admin/relay/usagerecord/?channel={channel}&outcome=timeout", "staff", "Timeouts of a channel"
+    ),
     PortalPage("report-user", "/admin/relay/usagerecord/report/?by=user&days=30", "staff", "Cost by user, 30 days"),
     PortalPage("report-token", "/admin/relay/usagerecord/report/?by=token&days=30", "staff", "Cost by token, 30 days"),
     PortalPage("report-model", "/admin/relay/usagerecord/report/?by=model&days=365", "staff", "Cost by model, a year"),

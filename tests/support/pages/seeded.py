@@ -70,5 +70,13 @@ def add_typical_problems() -> None:
     key = Channel.objects.get(name="OpenAI main").keys.order_by("pk")[2]
     upstream_keys.take_out(key.pk, "key_dead", "401 Incorrect API key provided")
     groq = Channel.objects.get(name="Groq")
-    cooldowns.save_circuits([((groq.pk, 0, 0), cooldowns.StoredCircuit(now, now + 3600, "overload", "503 over capacity", 1, False, "tour"))], "tour")
+    cooldowns.save_circuits(
+        [
+            (
+                (groq.pk, 0, 0),
+                cooldowns.StoredCircuit(now, now + 3600, "overload", "503 over capacity", 1, False, "tour"),
+            )
+        ],
+        "tour",
+    )
     proofs.prove(proofs.begin_proof()[0])
