@@ -6,12 +6,14 @@ Tests with the `db` fixture are rolled back, in a database where nothing else ha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import hypothesis
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from hypothesis import strategies
@@ -220,6 +222,16 @@ def owned(people: People) -> dict[str, Any]:
     model = Model.objects.create(name=f"{SECRET_WORD}-model")
     ModelPermission.objects.create(model=model, user=people.owner)
     return {"token": token.pk, "request": record.request_id, "file": upload.file_id, "record": record.pk}
+
+
+@pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Attempts are counted from zero and in one window of time, however long they take."""
+    end = int(time.time()) + 3600
+    monkeypatch.setattr("django_ratelimit.core._get_window", lambda value, period: end)
+    cache.clear()
+    yield
+    cache.clear()
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_an_invitation_is_used_once_and_puts_people_where_it_says(db: None, sett
     assert code not in json.dumps(list(Invitation.objects.values("digest", "note")))
 
 
-def test_guessing_is_slowed_down_at_every_door(people: People) -> None:
+def test_guessing_is_slowed_down_at_every_door(people: People, one_window: None) -> None:
     for path, form in (
         ("/accounts/login/", {"login": "alice", "password": "x"}),
         ("/accounts/2fa/authenticate/", {"code": "1"}),
@@ -87,7 +87,6 @@ def test_guessing_is_slowed_down_at_every_door(people: People) -> None:
     ):
         cache.clear()
         assert 429 in {Client().post(path, form).status_code for _ in range(22)}, path
-    cache.clear()
 
 
 def test_where_nothing_can_be_mailed_the_page_says_so(db: None) -> None:
@@ -135,10 +134,7 @@ def test_sign_in_does_not_redirect_elsewhere(people: People) -> None:
     assert response["location"] == "/"
 
 
-def test_guessing_of_passwords_is_slowed_down(people: People) -> None:
-    from django.core.cache import cache
-
-    cache.clear()
+def test_guessing_of_passwords_is_slowed_down(people: People, one_window: None) -> None:
     statuses = [
         Client().post("/accounts/login/", {"login": "alice", "password": f"x{number}"}).status_code
         for number in range(12)
@@ -148,7 +144,6 @@ def test_guessing_of_passwords_is_slowed_down(people: People) -> None:
     assert right.status_code == 429, "the right password does not help while the limit holds"
     other_name = Client().post("/accounts/login/", {"login": "bob", "password": "a long password"})
     assert other_name.status_code == 302, "other people can still sign in from there"
-    cache.clear()
 
 
 def test_admin_is_entered_through_the_same_counted_door(people: People, clients: tuple[Client, Client, Client]) -> None:

@@ -256,7 +256,9 @@ def test_a_revoked_token_pays_for_nothing_more(sdk: OpenAI, live: Portal, server
     done = wait_for(sdk, batch.id)
     assert done.request_counts.completed + done.request_counts.failed == 2
     for entry in results(sdk, done.error_file_id):
-        assert entry["response"]["body"]["error"]["code"] == "token_disabled"
+        assert entry["response"]["body"]["error"]["code"] in {"token_disabled", "request_ended"}, (
+            "before it began, or while it ran"
+        )
 
 
 def test_nobody_else_sees_a_batch(sdk: OpenAI, live: Portal, server: Server) -> None:

@@ -32,14 +32,10 @@ def test_balance_page_and_redeeming(people: People) -> None:
     assert AuditEvent.objects.filter(action="code.redeem", actor=people.owner).count() == 1
 
 
-def test_guessing_codes_is_slowed_down(people: People) -> None:
-    from django.core.cache import cache
-
-    cache.clear()
+def test_guessing_codes_is_slowed_down(people: People, one_window: None) -> None:
     client = signed_in(people.owner)
     statuses = [client.post("/balance/", {"code": f"WRONG-{number}"}).status_code for number in range(14)]
     assert statuses[0] == 422 and statuses[-1] == 429
-    cache.clear()
 
 
 def test_notice_settings_page(people: People, settings: Any) -> None:

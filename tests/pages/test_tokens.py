@@ -115,13 +115,11 @@ def test_revealing_can_be_turned_off(
     assert fresh.sealed == "", "no copy is kept"
 
 
-def test_reveals_are_limited(clients: tuple[Client, Client, Client], owned: tuple[Token, str]) -> None:
-    from django.core.cache import cache
-
-    cache.clear()
+def test_reveals_are_limited(
+    clients: tuple[Client, Client, Client], owned: tuple[Token, str], one_window: None
+) -> None:
     statuses = [clients[0].post(f"/tokens/{owned[0].pk}/reveal/").status_code for _ in range(31)]
     assert statuses[29] == 200 and statuses[30] == 429
-    cache.clear()
 
 
 @pytest.mark.parametrize("action", ["rotate", "revoke", "enabled"])

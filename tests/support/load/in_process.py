@@ -132,9 +132,12 @@ class World:
         self.loop.run_until_complete(asyncio.sleep(0))
 
     def close(self) -> None:
-        from relay.gateway.runtime import runtime
+        """Stop serving, and leave nothing to the tests that follow in this process."""
+        from relay.gateway import runtime
+        from relay.gateway.snapshot.cache import snapshot_cache
 
-        run = self.loop.run_until_complete(runtime())
+        run = self.loop.run_until_complete(runtime.runtime())
         self.loop.run_until_complete(run.stop())
         self.loop.run_until_complete(asyncio.sleep(0.05))
         self.loop.close()
+        runtime._runtime = snapshot_cache._snapshot = None
