@@ -179,6 +179,51 @@ async def test_all_or_nothing(both: Both) -> None:
         assert (await both.acquire(Limits(concurrency=5), slot=f"t{number}")).refused is None
 
 
+async def test_what_a_request_did_not_use_makes_no_room_beyond_the_limit_when_its_window_is_over(both: Both) -> None:
+    limits = Limits(tpm=1000)
+    await both.acquire(limits, tokens=800)
+    both.now += 61
+    await both.finish(limits, expected=800, used=10)
+    assert (await both.acquire(limits, tokens=900)).refused is not None, "of the window before 59/60 still count"
+
+
+async def test_a_limit_of_days_is_told_where_there_is_none_of_minutes(both: Both) -> None:
+    verdict = await both.acquire(Limits(rpd=7))
+    assert verdict.requests is not None and (verdict.requests.limit, verdict.requests.remaining) == (7, 6)
+    assert verdict.requests.reset > 86_400
+    verdict = await both.acquire(Limits(rpm=5, rpd=7))
+    assert verdict.requests is not None and verdict.requests.limit == 5
+
+
+async def test_of_several_limits_the_one_with_least_left_is_told(both: Both) -> None:
+    for _ in range(2):
+        await both.acquire(Limits(rpm=4), key="user:1")
+    wanted = checks(
+        (Subject("token:1", "this token", Limits(rpm=10)), Subject("user:1", "your account", Limits(rpm=4)))
+    )
+    for order in (wanted, wanted[::-1]):
+        found = both.limiter.acquire(order, 0, "a", both.now)
+        verdict = await found if asyncio.iscoroutine(found) else found
+        assert verdict.requests.limit == 4
+    assert verdict.requests.remaining == 0
+
+
+def test_counters_that_say_nothing_any_more_are_dropped_and_those_of_days_kept_for_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from relay.gateway.limits import windows as module
+
+    monkeypatch.setattr(module, "_MAX_KEYS", 2)
+    limiter, now = MemoryLimiter(), 1_700_000_000.0
+    wanted = checks((Subject("token:1", "this token", Limits(rpm=5, rpd=2)),))
+    for later in (0.0, 600.0):
+        assert limiter.acquire(wanted, 0, "a", now + later).refused is None
+    limiter.acquire(checks((Subject("token:2", "another", Limits(rpm=5)),)), 0, "b", now + 3600)
+    assert set(limiter._windows) == {"token:1:rpd", "token:2:rpm"}
+    refused = limiter.acquire(wanted, 0, "a", now + 3600).refused
+    assert refused is not None and refused.kind == "rpd"
+
+
 async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
     """Four hundred random steps: the same verdict, the same rooms, the same waits."""
     from relay.gateway.limits.redis import RedisLimiter

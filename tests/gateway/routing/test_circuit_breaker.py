@@ -211,3 +211,38 @@ def test_a_circuit_that_nobody_asked_for_is_forgotten() -> None:
     assert breaker.circuits
     breaker.forget(NOW + 1000)
     assert not breaker.circuits and breaker.changed == {(1, 10, 7)}
+
+
+def test_failures_of_long_ago_do_not_add_up_with_those_of_now() -> None:
+    breaker = CircuitBreaker()
+    for _ in range(CONSECUTIVE_FAILURES - 1):
+        breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW, NOW)
+    assert not breaker.failed(1, 10, 7, failure(C.TRANSIENT), NOW + 601, NOW + 601)
+
+
+def test_a_key_cools_down_no_longer_than_its_class_allows_since_a_test_brings_it_back() -> None:
+    breaker = CircuitBreaker()
+    breaker.failed(1, 10, 7, failure(C.KEY_DEAD, wait=86_400.0), NOW, NOW)
+    found = breaker.blocked(1, 10, 7, NOW)
+    assert found is not None and found.until == NOW + C.KEY_DEAD.longest
+
+
+def test_an_older_word_of_another_worker_shortens_nothing() -> None:
+    breaker = CircuitBreaker()
+    breaker.take_over((1, 10, 7), NOW, NOW + 60, "rate", "new", 2)
+    breaker.take_over((1, 10, 7), NOW - 30, NOW + 10, "rate", "old", 1)
+    circuit = breaker.circuits[1, 10, 7]
+    assert (circuit.until, circuit.detail, circuit.opened) == (NOW + 60, "new", 2)
+
+
+def test_a_circuit_is_not_forgotten_while_it_is_probed() -> None:
+    breaker = CircuitBreaker()
+    breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
+    probe = breaker.enter(1, 10, 7, NOW + 1000)
+    breaker.forget(NOW + 1000)
+    waiting = breaker.blocked(1, 10, 7, NOW + 1000)
+    assert probe and waiting is not None and waiting.half_open
+    assert waiting.until == NOW + 1001, "the others come back in a second, and not in the past"
+    breaker.leave(probe)
+    breaker.forget(NOW + 1000)
+    assert not breaker.circuits

@@ -86,6 +86,8 @@ def test_lowest_latency_measures_everybody_then_takes_the_fastest_and_looks_agai
     assert choose(routes, live, preference, 0.9) == 2
     live.measured(1, 8, 0.1)
     assert choose(routes, live, preference, 0.9) == 2, "another model says nothing"
+    live.measured(1, 7, 0.1)
+    assert choose(routes, live, preference, 0.9) == 2, "one fast answer does not make a slow channel the fastest"
 
 
 def test_the_models_strategy_stands_before_the_pools_and_that_before_the_installations() -> None:
@@ -140,6 +142,18 @@ def test_a_conversation_keeps_its_channel_and_key_and_comes_back_to_it() -> None
         again = pick(routes, set(), Live(), preference, NOW, random.random)
         assert again is not None and again.pair == home
     assert moved == spread[3]
+
+
+def test_the_channel_and_key_that_know_what_came_before_come_first_as_long_as_they_are_open() -> None:
+    routes, live = [channel(1, keys=3), channel(2, priority=9)], Live()
+    preference = RoutePreference(7, conversation="talk", prefer=(1, 12))
+    found = pick(routes, set(), live, preference, NOW, lambda: 0.0)
+    assert found is not None and found.pair == (1, 12), "although another has a higher priority"
+    again = pick(routes, {(1, 12)}, live, preference, NOW, lambda: 0.0)
+    assert again is not None and again.pair == (2, 20), "it has been tried"
+    live.breaker.failed(1, 12, 7, failure(C.RATE, wait=9.0), NOW, NOW)
+    other = pick(routes, set(), live, preference, NOW, lambda: 0.0)
+    assert other is not None and other.pair == (2, 20), "it cools down"
 
 
 def test_a_pinned_channel_is_asked_even_while_it_cools_down_and_no_other_is() -> None:

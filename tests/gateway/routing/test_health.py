@@ -1,0 +1,201 @@
+"""What a worker makes of failures: keys taken out of service, shared circuits, words for clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from relay.channels.cooldowns import StoredCircuit, name_of
+from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, RelayUnavailable, UpstreamRateLimited
+from relay.gateway.routing import health as module
+from relay.gateway.routing.health import Health
+from relay.gateway.routing.selection import Candidate
+from relay.gateway.snapshot.views import DisabledKey, Route
+from relay.providers.failures import FailureClass as C
+from tests.gateway.routing.routes import PREFERENCE, channel, failure
+
+PLACE = (1, 10, 7)
+
+
+class Threads:
+    """In the place of the snapshot cache, whose threads do what concerns the database."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[str, tuple[Any, ...]]] = []
+        self.down = False
+
+    async def in_thread(self, function: Callable[..., object], *arguments: Any) -> object:
+        if self.down:
+            raise RelayUnavailable("down")
+        self.called.append((function.__name__, arguments))
+        return True
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for called, arguments in self.called if called == name]
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    threads = Threads()
+    monkeypatch.setattr(module, "snapshot_cache", threads)
+    yield threads
+
+
+def candidate(route: Route | None = None) -> Candidate:
+    route = route or channel(1)
+    return Candidate(route, route.channel.keys[0])
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_bare_refusal_takes_a_key_out_when_it_comes_again(threads: Threads) -> None:
+    health, bare = Health("w"), failure(C.KEY_DEAD, certain=False)
+    began = time.time()
+    for _ in range(3):
+        health.failed(candidate(), 7, bare, began)
+    await health.flush()
+    assert not threads.of("take_out"), "all of them were under way at the first refusal"
+    health.failed(candidate(), 7, bare, time.time() + 1)
+    await health.flush()
+    assert threads.of("take_out") == [(10, "key_dead", "because", None)]
+
+
+async def test_a_certain_refusal_takes_a_key_out_at_once(threads: Threads) -> None:
+    health = Health("w")
+    health.failed(candidate(), 7, failure(C.BILLING, wait=60.0), time.time())
+    await health.flush()
+    await health.flush()
+    assert threads.of("take_out") == [(10, "billing", "because", 60.0)], "once"
+
+
+async def test_an_answer_between_two_bare_refusals_clears_the_key(threads: Threads) -> None:
+    health, bare = Health("w"), failure(C.KEY_DEAD, certain=False)
+    health.failed(candidate(), 7, bare, time.time())
+    health.answered(candidate(), 7, time.time() + 1, 0.1)
+    health.failed(candidate(), 7, bare, time.time() + 2)
+    await health.flush()
+    assert not threads.of("take_out")
+
+
+async def test_staff_are_told_of_a_wrong_address_when_its_circuit_opens(threads: Threads) -> None:
+    health = Health("w")
+    for _ in range(3):
+        health.failed(candidate(), 7, failure(C.CONFIG), time.time())
+    await health.flush()
+    health.failed(candidate(), 7, failure(C.CONFIG), time.time())
+    await health.flush()
+    assert threads.of("_notify_channel_fault") == [(1, "1", "because")]
+
+
+# -- APIs --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_api_that_an_upstream_lacks_is_not_asked_for_until_the_address_changes_or_an_hour_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import httpx
+
+    health, route = Health("w"), channel(1)
+    health.failed(candidate(route), 7, failure(C.NO_API, api="chat.completions"), time.time())
+    assert not health.serves_api(route.channel, "chat.completions") and not health.serves_api(
+        route.channel, "responses"
+    )
+    moved = channel(1)
+    moved.channel.urls["chat.completions"] = httpx.URL("https://other.example.com")  # type: ignore[index]  # a dict
+    assert health.serves_api(moved.channel, "chat.completions") and health.serves_api(
+        channel(2).channel, "chat.completions"
+    )
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3599)
+    assert not health.serves_api(route.channel, "chat.completions")
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3601)
+    assert health.serves_api(route.channel, "chat.completions")
+
+
+# -- other workers -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_circuit_that_could_not_be_written_is_written_the_next_time(threads: Threads) -> None:
+    health = Health("w")
+    health.failed(candidate(), 7, failure(C.RATE), time.time())
+    threads.down = True
+    with pytest.raises(RelayUnavailable):
+        await health.flush()
+    threads.down = False
+    await health.flush()
+    await health.flush()
+    ((changes, worker),) = threads.of("save_circuits")
+    assert worker == "w" and [(place, state.kind) for place, state in changes] == [(PLACE, "rate")]
+
+
+def test_what_others_say_stands_but_for_a_change_of_ours_that_they_have_not_heard_of() -> None:
+    now = time.time()
+    health = Health("w")
+    opened = StoredCircuit(now, now + 60, "rate", "x", 1, worker="other")
+    health.take_over(name_of(PLACE), opened)
+    assert health.live.breaker.blocked(*PLACE, now) is not None
+    health.take_over(name_of(PLACE), None)
+    assert health.live.breaker.blocked(*PLACE, now) is None
+    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now)
+    health.take_over(name_of(PLACE), None)
+    assert health.live.breaker.blocked(*PLACE, now) is not None, "ours is not written yet"
+    health.take_over("nonsense", None)
+
+
+def test_our_own_circuit_that_comes_back_from_the_database_is_ours_to_probe() -> None:
+    now = time.time()
+    health = Health("w")
+    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now)
+    health.take_over(name_of(PLACE), StoredCircuit(now, now + 500, "rate", "x", 1, worker="w"))
+    circuit = health.live.breaker.circuits[PLACE]
+    assert not circuit.foreign and circuit.until < now + 60
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def test_clients_hear_of_the_earliest_return_and_whether_a_retry_helps() -> None:
+    now = time.time()
+    routes, health = [channel(1), channel(2)], Health("w")
+    for number, wait in ((1, 40.0), (2, 9.0)):
+        health.failed(candidate(channel(number)), 7, failure(C.RATE, wait=wait), now)
+    error: RelayError = health.no_channel_error("m", routes, PREFERENCE)
+    assert isinstance(error, UpstreamRateLimited) and error.retry is None
+    assert error.retry_after is not None and 8 < error.retry_after <= 9
+    health.failed(candidate(channel(1)), 7, failure(C.OVERLOAD, wait=90.0), now)
+    error = health.no_channel_error("m", routes, PREFERENCE)
+    assert isinstance(error, NoAvailableChannel) and error.retry_after is not None and error.retry_after <= 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "code", "retry"),
+    [
+        (C.QUOTA_WINDOW, UpstreamRateLimited, "rate_limit_exceeded", False),
+        (C.RATE, UpstreamRateLimited, "rate_limit_exceeded", None),
+        (C.BILLING, CredentialsExhausted, "upstream_credentials_exhausted", False),
+        (C.KEY_DEAD, CredentialsExhausted, "upstream_credentials_exhausted", False),
+        (C.CONFIG, NoAvailableChannel, "no_available_channel", None),
+    ],
+)
+def test_each_kind_of_failure_has_words_of_its_own(kind: C, expected: type, code: str, retry: bool | None) -> None:
+    health = Health("w")
+    health.failed(candidate(), 7, failure(kind, wait=30.0), time.time())
+    error = health.no_channel_error("m", [channel(1)], PREFERENCE)
+    assert isinstance(error, expected) and (error.public_code, error.retry) == (code, retry)
+
+
+def test_a_model_that_no_key_may_use_is_unknown_to_the_client() -> None:
+    health = Health("w")
+    health.failed(candidate(), 7, failure(C.KEY_FORBIDDEN_MODEL), time.time())
+    assert health.no_channel_error("m", [channel(1)], PREFERENCE).http_status == 404
+
+
+def test_without_anything_to_wait_for_a_retry_does_not_help() -> None:
+    nothing = Health("w").no_channel_error("m", [channel(1, keys=0)], PREFERENCE)
+    assert isinstance(nothing, NoAvailableChannel) and nothing.retry is False and nothing.retry_after is None
+    out = channel(1, keys=0, disabled_keys=(DisabledKey(10, "k", "key_dead", "x", 0.0, 0.0),))
+    assert isinstance(Health("w").no_channel_error("m", [out], PREFERENCE), CredentialsExhausted)
