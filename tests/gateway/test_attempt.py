@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from relay.providers.failures import FailureClass as C
+from tests.gateway.attempts import Run, attempt, end, new_exchange
+from tests.gateway.routing.routes import NOW, failure
 from tests.support.asserts import check
 from tests.support.portal import Portal, ask
 from tests.support.server import Server, free_port
@@ -145,3 +148,73 @@ def test_total_timeout(server: Server, live: Portal) -> None:
     last = json.loads(response.text.strip().rsplit("data: ", 1)[1])
     assert last["error"]["code"] == "upstream_timeout" and "total timeout" in last["error"]["message"]
     assert "[DONE]" not in response.text
+
+
+# -- what a try means to others ----------------------------------------------------------------------------------------
+
+
+async def test_a_channel_counts_a_request_until_its_answer_has_ended() -> None:
+    run, exchange = Run(), new_exchange()
+    attempt(run, exchange).answered()
+    assert run.in_flight == {1: 1}, "the answer still runs"
+    end(exchange)
+    assert not run.in_flight
+
+
+async def test_a_failed_try_counts_no_longer_and_is_taken_out_once() -> None:
+    run, exchange = Run(), new_exchange()
+    first, _other = attempt(run, exchange), attempt(run)
+    first.failed(failure(C.TRANSIENT))
+    assert run.in_flight == {1: 1}, "the request goes on elsewhere"
+    end(exchange)
+    assert run.in_flight == {1: 1}, "the other request is still there"
+
+
+async def test_a_probe_lets_the_next_one_through_when_its_answer_begins() -> None:
+    run = Run()
+    breaker = run.health.live.breaker
+    breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
+    probe = attempt(run, now=NOW + 6)
+    waiting = breaker.blocked(1, 10, 7, NOW + 6)
+    assert waiting is not None and waiting.half_open
+    probe.answered()
+    assert breaker.blocked(1, 10, 7, NOW + 6) is None
+    breaker.failed(1, 10, 7, failure(C.RATE), NOW + 7, NOW + 7)
+    assert breaker.blocked(1, 10, 7, NOW + 13) is None, "the long answer of the first probe keeps no other away"
+
+
+async def test_a_probe_that_is_cancelled_lets_the_next_one_through() -> None:
+    run, exchange = Run(), new_exchange()
+    breaker = run.health.live.breaker
+    breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
+    attempt(run, exchange, now=NOW + 6)
+    assert breaker.blocked(1, 10, 7, NOW + 6) is not None
+    end(exchange)
+    assert breaker.blocked(1, 10, 7, NOW + 6) is None
+
+
+async def test_what_was_dropped_is_told_to_everybody_and_the_portals_own_part_to_those_who_may_know() -> None:
+    for telling, names in (
+        (False, set()),
+        (True, {"x-relay-channel", "x-relay-attempts", "x-relay-overhead-ms", "x-relay-cost-usd"}),
+    ):
+        run, exchange = Run(), new_exchange()
+        run.telling = telling
+        one = attempt(run, exchange)
+        one.record.dropped = ["seed", "messages[].name", "seed"]
+        one.add_headers(cost=True)
+        found = {name.decode(): value.decode() for name, value in exchange.reply_headers}
+        assert found.pop("x-airelays-ignored-parameters") == "seed,messages[].name" and set(found) == names
+
+
+def test_an_unknown_model_is_no_missing_api(server: Server, live: Portal) -> None:
+    """A 404 that speaks of a model says nothing about what else the upstream serves."""
+
+    async def script(call: Call) -> None:
+        await call.error(404, "The model does not exist or you do not have access to it.", None)
+
+    model, token = live.model(script), live.token()
+    assert server.post(token, {"model": model, "input": "x"}, path="/v1/responses").status_code == 404
+    assert [call.path for call in live.upstream.calls if call.body and call.json.get("model") == model] == [
+        "/v1/responses"
+    ]

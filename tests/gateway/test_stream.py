@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from relay.errors import RelayUnavailable, UpstreamFailed
+from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.stream import Pump
+from relay.gateway.upstream import UpstreamAnswer
+from relay.protocols.chat_completions.stream import ChatStream
+from relay.protocols.responses.stream import ResponsesStream
+from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass as C
+from tests.gateway.attempts import Run, attempt, new_exchange
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.streams import raw_stream, read_until, request_id
@@ -256,3 +265,149 @@ async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:
     room.set()
     await late
     assert exchange.quiet_since == 0.0, "comments wait for the end of the event"
+
+
+# -- without a network -------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """In the place of an upstream's answer: pieces, and what is raised when they are read."""
+
+    def __init__(self, *pieces: bytes | BaseException) -> None:
+        self.pieces = list(pieces)
+        self.closed = False
+
+    async def read(self) -> bytes:
+        piece = self.pieces.pop(0)
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
+
+    def at_end(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def line(event: object) -> bytes:
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+async def pumped(run: Run, codec: Any, *pieces: bytes | BaseException) -> tuple[bytes, Any]:
+    """What the client gets, and the try that it was."""
+    sent: list[bytes] = []
+    one, answer = attempt(run, new_exchange(sent)), Answer(*pieces)
+    one.answered()
+    try:
+        await Pump(one, cast(UpstreamAnswer, answer), codec, None, [], None).run()
+    finally:
+        assert answer.closed
+    return b"".join(sent), one
+
+
+@pytest.mark.parametrize(
+    ("last", "broke", "reason"),
+    [
+        (Failure(C.UNANSWERED, UpstreamFailed("broken"), 0, "reset"), True, "truncated"),
+        (b"", True, "truncated"),
+        (line({"error": {"message": "died"}}), True, "upstream_error"),
+        (Ended(Interrupt.IDLE), True, "timeout"),
+        (Ended(Interrupt.TOTAL), False, "timeout"),
+        (Ended(Interrupt.REVOKED), False, "ended"),
+        (Ended(Interrupt.KILLED), False, "ended"),
+        (Ended(Interrupt.SPENT), False, "ended"),
+        (Ended(Interrupt.STOPPING), False, "shutdown"),
+        (RelayUnavailable("the database is away"), False, "internal_error"),
+        (b"data: [DONE]\n\n", False, "completed"),
+    ],
+)
+async def test_a_stream_that_ends_early_is_held_against_its_channel_only_if_the_upstream_broke_it(
+    last: Any, broke: bool, reason: str
+) -> None:
+    run = Run()
+    said, _ = await pumped(run, ChatStream(), line(chunk("Hello")), last)
+    assert b"Hello" in said and run.reservations.row["end_reason"] == reason
+    assert bool(run.health.live.breaker.circuits) is broke
+    (tried,) = json.loads(run.reservations.row["attempt_log"])
+    assert tried["outcome"] == "ok" and ("detail" in tried) is (reason != "completed"), "staff can read why"
+
+
+DELTA = {
+    "type": "response.output_text.delta",
+    "sequence_number": 1,
+    "output_index": 0,
+    "content_index": 0,
+    "delta": "Hi",
+}
+FAILED = {
+    "type": "response.failed",
+    "sequence_number": 2,
+    "response": {
+        "id": "r",
+        "status": "failed",
+        "output": [],
+        "error": {"code": "server_error", "message": "It is tired."},
+    },
+}
+
+
+async def test_an_end_that_says_itself_that_it_failed_goes_out_and_is_recorded_as_a_failure() -> None:
+    run = Run()
+    said, _ = await pumped(run, ResponsesStream(lambda response: response), line(DELTA), line(FAILED))
+    assert said.count(b"event: response.failed") == 1 and b"event: error" not in said
+    assert (run.reservations.row["end_reason"], run.reservations.row["error_message"]) == (
+        "upstream_error",
+        "It is tired.",
+    )
+
+
+@pytest.mark.parametrize(
+    "last", [FAILED, {**FAILED, "type": "response.completed", "response": {"id": "r", "output": []}}]
+)
+async def test_an_answer_that_could_not_be_recorded_ends_with_that_and_not_with_its_own_end(
+    last: dict[str, object],
+) -> None:
+    run = Run()
+    run.reservations.down = RelayUnavailable("The portal could not record this request.")
+    said, _ = await pumped(run, ResponsesStream(lambda response: response), line(DELTA), line(last))
+    assert b"event: error" in said and b"relay_unavailable" in said and b"Hi" in said
+    assert b"response.failed" not in said and b"response.completed" not in said
+
+
+@pytest.mark.parametrize(("stopping", "reason"), [(False, "client_gone"), (True, "shutdown")])
+async def test_what_was_reported_before_the_client_left_is_what_it_used(stopping: bool, reason: str) -> None:
+    run = Run()
+    run.stopping = stopping
+
+    class Leaving(Answer):
+        async def read(self) -> bytes:
+            piece = await super().read()
+            if not piece:
+                one.exchange.interrupted = Interrupt.CLIENT_GONE
+                raise asyncio.CancelledError
+            return piece
+
+    one = attempt(run)
+    answer = Leaving(line(chunk("Hello")), line({**chunk(), "choices": [], "usage": USAGE}), b"")
+    with pytest.raises(asyncio.CancelledError):
+        await Pump(one, cast(UpstreamAnswer, answer), ChatStream(), None, [], None).run()
+    row = run.reservations.row
+    assert (row["end_reason"], row["usage_source"], row["output_tokens"]) == (reason, "reported", 7) and answer.closed
+
+
+async def test_a_fault_of_the_portal_in_mid_stream_is_said_and_billed_to_nobody() -> None:
+    class Broken(ChatStream):
+        def feed(self, data: bytes) -> bytes:
+            if b"bug" in data:
+                raise RuntimeError("a bug")
+            return super().feed(data)
+
+    run = Run()
+    said, one = await pumped(run, Broken(), line(chunk("Hello")), b"bug")
+    assert (
+        last_event(said.decode())["error"]["code"] == "internal_error"
+        and run.reservations.row["end_reason"] == "internal_error"
+    )
+    *_, unfinished, at_fault = one.record.charge.finished
+    assert unfinished and at_fault and not run.health.live.breaker.circuits

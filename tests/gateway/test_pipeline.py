@@ -1,0 +1,274 @@
+"""Admission, money, channel after channel, and the record, without a network: what each request goes through."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from django.http.response import HttpResponseBase
+
+from relay.errors import (
+    InsufficientQuota,
+    InternalError,
+    NoAvailableChannel,
+    RateLimited,
+    RelayError,
+    RequestEnded,
+    UnsupportedEndpoint,
+    UpstreamFailed,
+    UpstreamRateLimited,
+)
+from relay.gateway.attempt import Attempt
+from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.limits.windows import Limits, Subject, checks
+from relay.gateway.pipeline import serve
+from relay.gateway.record import COMPLETED, Outcome
+from relay.gateway.replies import Answer
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.callers import Caller
+from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass as C
+from tests.gateway.attempts import CALLER, Run, end, model, new_exchange, publish, request
+from tests.gateway.routing.routes import channel
+
+
+async def well(attempt: Attempt) -> HttpResponseBase:
+    attempt.answered()
+    attempt.record.submit(Outcome(COMPLETED, 200), wait=False)
+    return Answer(b"{}")
+
+
+async def asked(
+    run: Run, try_channel: Any = well, exchange: Exchange | None = None, caller: Caller = CALLER, **more: Any
+) -> HttpResponseBase:
+    """Serve one request, to its end."""
+    exchange = exchange or new_exchange()
+    try:
+        return await serve(exchange, caller, cast(Runtime, run), request(**more), try_channel)
+    finally:
+        end(exchange)
+
+
+# -- admission and money -----------------------------------------------------------------------------------------------
+
+
+async def test_all_the_answers_that_are_asked_for_count_before_a_request_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, exchange = Run(), new_exchange()
+    publish(monkeypatch, model(), checks((Subject("token:2", "this token", Limits(tpm=1000)),)))
+    await asked(run, exchange=exchange, prompt_tokens=100, output_limit=250, choices=3)
+    assert dict(exchange.reply_headers)[b"x-ratelimit-remaining-tokens"] == b"150"
+
+
+async def test_a_request_that_cannot_be_paid_for_uses_up_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    publish(monkeypatch, model(), checks((Subject("token:2", "this token", Limits(tpm=1000)),)))
+    run.reservations.refuses = InsufficientQuota("no money")
+    with pytest.raises(InsufficientQuota):
+        await asked(run, prompt_tokens=900)
+    run.reservations.refuses = None
+    assert (await asked(run, prompt_tokens=900)).status_code == 200
+    assert run.reservations.row["status"] == 200, "what was never begun leaves no record"
+
+
+async def test_a_refused_request_frees_nothing_that_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    publish(monkeypatch, model(), checks((Subject("token:2", "this token", Limits(concurrency=1)),)))
+
+    async def while_it_runs(attempt: Attempt) -> HttpResponseBase:
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await asked(run)
+        return await well(attempt)
+
+    await asked(run, while_it_runs)
+    assert (await asked(run)).status_code == 200
+
+
+async def test_a_request_that_was_ended_while_it_waited_for_money_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, exchange = Run(), new_exchange()
+    publish(monkeypatch, model())
+    run.reservations.asked = lambda one: one.end(Interrupt.KILLED)
+
+    async def never(attempt: Attempt) -> HttpResponseBase:
+        raise AssertionError("it was asked")
+
+    with pytest.raises(RequestEnded):
+        await asked(run, never, exchange)
+    assert not run.reservations.rows
+
+
+async def test_a_batch_pays_its_own_share_of_the_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, exchange = Run(), new_exchange()
+    publish(monkeypatch, model())
+    exchange.price_factor = 500_000
+    await asked(run, exchange=exchange)
+    assert run.reservations.row["price_multiplier"] == 500_000
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stopping", "reason", "status"), [(False, "client_gone", 499), (True, "shutdown", 503)])
+async def test_a_cancelled_request_is_recorded_as_the_clients_doing_or_the_servers(
+    monkeypatch: pytest.MonkeyPatch, stopping: bool, reason: str, status: int
+) -> None:
+    run, exchange = Run(), new_exchange()
+    publish(monkeypatch, model())
+    run.stopping = stopping
+
+    async def leaves(attempt: Attempt) -> HttpResponseBase:
+        exchange.interrupted = Interrupt.CLIENT_GONE
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await asked(run, leaves, exchange)
+    assert (run.reservations.row["end_reason"], run.reservations.row["status"]) == (reason, status)
+    assert not run.in_flight
+
+
+async def test_a_fault_of_the_portal_is_told_and_recorded_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    publish(monkeypatch, model())
+
+    async def broken(attempt: Attempt) -> HttpResponseBase:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(InternalError):
+        await asked(run, broken)
+    assert (run.reservations.row["end_reason"], run.reservations.row["status"]) == ("internal_error", 500)
+    assert not run.in_flight
+
+
+# -- channel after channel ---------------------------------------------------------------------------------------------
+
+
+def failing_by_channel(failures: dict[int, Failure], tried: list[tuple[int, int]] | None = None) -> Any:
+    """Channels that fail as they are told to; the others are well."""
+
+    async def try_channel(attempt: Attempt) -> HttpResponseBase:
+        if tried is not None:
+            tried.append(attempt.candidate.pair)
+        if attempt.channel.id in failures:
+            raise failures[attempt.channel.id]
+        return await well(attempt)
+
+    return try_channel
+
+
+def limited(retry_after: float) -> Failure:
+    return Failure(C.RATE, UpstreamRateLimited("slow down", retry_after=retry_after), 429, "", retry_after)
+
+
+def failed(kind: C) -> Failure:
+    error = NoAvailableChannel("busy", retry_after=3.0) if kind is C.OVERLOAD else UpstreamFailed("it failed")
+    return Failure(kind, error, 500, "")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "code", "retry_after"),
+    [
+        (limited(7.0), failed(C.TRANSIENT), "rate_limit_exceeded", 7.0),
+        (failed(C.TRANSIENT), limited(7.0), "rate_limit_exceeded", 7.0),
+        (limited(9.0), limited(40.0), "rate_limit_exceeded", 9.0),
+        (limited(40.0), limited(9.0), "rate_limit_exceeded", 9.0),
+        (failed(C.OVERLOAD), failed(C.TRANSIENT), "no_available_channel", 3.0),
+        (failed(C.CONFIG), failed(C.TRANSIENT), "upstream_error", None),
+    ],
+)
+async def test_of_several_failures_the_client_hears_the_one_that_says_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch, first: Failure, then: Failure, code: str, retry_after: float | None
+) -> None:
+    run = Run()
+    publish(monkeypatch, model(channel(1, priority=5), channel(2)))
+    with pytest.raises(RelayError) as caught:
+        await asked(run, failing_by_channel({1: first, 2: then}))
+    assert (caught.value.public_code, caught.value.retry_after) == (code, retry_after)
+    assert run.reservations.row["attempts"] == 2 and not run.in_flight
+
+
+@pytest.mark.parametrize("limits", [Limits(concurrency=1), Limits(tpm=1000)])
+async def test_a_channel_that_failed_is_not_counted_as_used_while_another_answers(
+    monkeypatch: pytest.MonkeyPatch, limits: Limits
+) -> None:
+    run = Run()
+    own = checks((Subject("channel:1", "the channel", limits),))
+    publish(monkeypatch, model(channel(1, priority=5, checks=own), channel(2)))
+
+    async def try_channel(attempt: Attempt) -> HttpResponseBase:
+        if attempt.channel.id == 1:
+            raise failed(C.TRANSIENT)
+        entry = await run.admission.enter(new_exchange(), own, 900, "another")
+        assert entry.verdict.refused is None
+        entry.cancel()
+        return await well(attempt)
+
+    for _ in range(2):
+        await asked(run, try_channel, prompt_tokens=900)
+    assert [row["attempts"] for row in run.reservations.rows] == [2, 2]
+
+
+async def test_a_channel_at_its_limit_says_when_it_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    own = checks((Subject("channel:1", "the channel", Limits(rpm=1)),))
+    publish(monkeypatch, model(channel(1, checks=own)))
+    await asked(run)
+    with pytest.raises(UpstreamRateLimited) as caught:
+        await asked(run)
+    assert caught.value.retry_after is not None and 30 < caught.value.retry_after <= 120
+
+
+async def test_a_channel_at_its_limit_is_looked_at_once_however_many_keys_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, looked = Run(), []
+    full = checks((Subject("channel:1", "the channel", Limits(rpm=0)),))
+    publish(monkeypatch, model(channel(1, priority=5, keys=50, checks=full), channel(2)))
+    enter = run.admission.enter
+
+    async def counted(*arguments: Any) -> Any:
+        looked.append(arguments)
+        return await enter(*arguments)
+
+    monkeypatch.setattr(run.admission, "enter", counted)
+    await asked(run)
+    assert len(looked) == 1 and run.reservations.row["channel_id"] == 2
+
+
+async def test_a_channel_that_turns_out_to_lack_the_api_is_asked_with_no_other_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run()
+    publish(monkeypatch, model(channel(1, priority=5, keys=3), channel(2)))
+    lacks = Failure(C.NO_API, UnsupportedEndpoint("no such API"), 404, "", api="chat.completions")
+    tried: list[tuple[int, int]] = []
+
+    def check_channel(view: Any) -> RelayError | None:
+        return UnsupportedEndpoint("no such API") if tried and view.id == 1 else None
+
+    await asked(run, failing_by_channel({1: lacks}, tried), check_channel=check_channel)
+    assert [number for number, _ in tried] == [1, 2]
+
+
+async def test_conversations_of_one_name_are_spread_by_user_and_kept_only_where_the_model_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dataclasses import replace
+
+    run, routes = Run(), (channel(1), channel(2))
+    tried: list[tuple[int, int]] = []
+    publish(monkeypatch, model(*routes, strategy="round_robin"))
+    for user in range(1, 21):
+        for _ in range(2):
+            await asked(
+                run, failing_by_channel({}, tried), caller=replace(CALLER, user_id=user), conversation="default"
+            )
+    assert tried[::2] == tried[1::2], "each user's conversation stays where it is"
+    assert {number for number, _ in tried} == {1, 2}, "those of others are elsewhere"
+    tried.clear()
+    publish(monkeypatch, model(*routes, strategy="round_robin", sticky=False))
+    for _ in range(4):
+        await asked(run, failing_by_channel({}, tried), conversation="default")
+    assert sorted(number for number, _ in tried) == [1, 1, 2, 2]
