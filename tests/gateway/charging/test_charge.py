@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from portal.lib.money import NANO
 from relay.billing.ledger import movements, requests
-from relay.billing.prices import Price
-from relay.gateway.charging.charge import fallback_price
+from relay.billing.ledger.lines import SpendScope
+from relay.billing.prices import ONE, Price, PriceList
+from relay.errors import InsufficientQuota
+from relay.gateway.charging.charge import ASSUMED_OUTPUT, STREAM_STEP, RequestCharge, fallback_price
+from relay.gateway.charging.reservations import Grant, WorkerReservation
+from relay.gateway.exchange import Exchange
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ModelView
 from relay.models import LedgerEntry, Token
 from relay.models.token import digest_of
+from relay.protocols.usage import Usage
+from tests.gateway.attempts import CALLER, candidate, end, model, new_exchange, request
+from tests.gateway.routing.routes import NOW, channel
 from tests.support.money import COST, PRICE, books_balance, settled, wallet
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
@@ -260,3 +270,142 @@ def test_fallback_price() -> None:
     assert fallback_price("refuse") is None
     assert fallback_price("free") == Price()
     assert fallback_price("5/15") == Price(input=5 * M, output=15 * M)
+
+
+# -- without a database ------------------------------------------------------------------------------------------------
+
+CHEAP = Price(input=1_000_000, output=2_000_000)  # a nano-USD a token of prompt, two a token of answer
+LIMITED = replace(CALLER, limited=True, house=False)
+
+
+class Purse:
+    """In the place of the reservations: so much can be spent. Remembers what was asked for."""
+
+    def __init__(self, has: int = 10**12) -> None:
+        self.has = has
+        self.need = self.minimum = -1
+
+    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
+        self.need, self.minimum = need, minimum
+        if self.has < minimum:
+            raise InsufficientQuota("not enough")
+        scope = SpendScope(caller.user_id, caller.token_id, 1)
+        reservation = WorkerReservation("id", "owner", scope, amount=self.has, granted=min(need, self.has), running=1)
+        return Grant(cast(Any, self), scope, caller.house, reservation, reservation.granted)
+
+    def trim(self, reservation: WorkerReservation) -> None:
+        pass
+
+
+async def charged(
+    purse: Purse, view: ModelView, exchange: Exchange | None = None, multiplier: int = ONE, **more: Any
+) -> RequestCharge:
+    """A charge for a request whose prompt has about 100 tokens."""
+    charge = RequestCharge(cast(Any, purse), LIMITED, view, multiplier, None, NOW)
+    await charge.reserve(exchange or new_exchange(), request(**{"prompt_tokens": 100, **more}))
+    return charge
+
+
+def priced(*prices: Price, **more: Any) -> ModelView:
+    return model(price=PriceList.of(prices or (CHEAP,)), **more)
+
+
+@pytest.mark.parametrize(
+    ("longest", "asked", "tokens"),
+    [
+        (None, {"output_limit": 50}, 50),
+        (None, {"output_limit": 50, "choices": 3}, 150),
+        (40, {"output_limit": 1000}, 40),
+        (40, {"output_limit": 30}, 30),
+        (None, {"stream": True}, STREAM_STEP),
+        (40, {"stream": True}, 40),
+        (1_000_000, {"stream": True}, STREAM_STEP),
+        (None, {}, ASSUMED_OUTPUT),
+        (40, {}, 40),
+    ],
+)
+async def test_what_the_longest_answer_costs_is_held_back(
+    longest: int | None, asked: dict[str, Any], tokens: int
+) -> None:
+    purse = Purse()
+    charge = await charged(purse, priced(max_output_tokens=longest), **asked)
+    assert purse.need == charge.reserved == 100 + 2 * tokens and charge.clamp is None
+
+
+async def test_it_is_held_back_at_the_dearest_price_of_all_routes_that_may_serve() -> None:
+    dear = Price(input=5_000_000, output=5_000_000)
+    for listed, of_route in ((CHEAP, dear), (dear, CHEAP)):
+        route = replace(channel(1), price=PriceList.of([of_route]))
+        purse = Purse()
+        await charged(purse, priced(listed, varied=True, routes=(route, channel(2))), output_limit=50)
+        assert purse.need == 5 * 150
+
+
+@pytest.mark.parametrize(
+    ("has", "choices", "clamp"),
+    [
+        (299, 1, 99),  # 100 for the prompt, 199 for the answer
+        (250, 3, 25),  # 150 for three answers
+        (160, 3, 16),  # 60 are less than three of the shortest; the prompt may be estimated too high
+        (100, 1, 16),
+    ],
+)
+async def test_answers_are_clamped_to_what_is_there_but_to_none_that_is_not_worth_sending(
+    has: int, choices: int, clamp: int
+) -> None:
+    charge = await charged(Purse(has), priced(), output_limit=100, choices=choices)
+    assert (charge.clamp, charge.reserved) == (clamp, has)
+    assert charge.meter(new_exchange(), None) is None, "what is clamped needs no meter"
+
+
+async def test_short_answers_are_never_clamped_to_more_than_was_asked_for() -> None:
+    charge = await charged(Purse(105), priced(), output_limit=4)
+    assert charge.clamp == 4
+
+
+async def test_a_request_is_refused_when_not_even_a_short_answer_to_a_shorter_prompt_can_be_paid() -> None:
+    purse = Purse()
+    await charged(purse, priced(), output_limit=100, choices=2)
+    assert purse.minimum == 60 + 2 * 2 * 16
+    await charged(purse, priced(), output_limit=100, exact=True)
+    assert purse.minimum == purse.need == 300, "what cannot be made cheaper must be covered"
+    with pytest.raises(InsufficientQuota):
+        await charged(Purse(91), priced(), output_limit=100)
+
+
+async def test_the_group_multiplier_is_part_of_what_is_held_back_and_of_the_clamp() -> None:
+    purse = Purse(400)
+    charge = await charged(purse, priced(), output_limit=100, multiplier=2 * ONE)
+    assert purse.need == 600 and charge.clamp == 50
+
+
+async def test_nothing_stays_promised_to_a_request_that_ended_without_a_record() -> None:
+    exchange, purse = new_exchange(), Purse()
+    charge = await charged(purse, priced(), exchange, output_limit=50)
+    assert charge.grant is not None and charge.grant.reservation is not None
+    reservation = charge.grant.reservation
+    before = (reservation.granted, reservation.running)
+    end(exchange)
+    assert before == (200, 1) and (reservation.granted, reservation.running) == (0, 0)
+
+
+async def test_what_the_portal_failed_to_deliver_costs_nothing() -> None:
+    for at_fault, cost, billing in ((True, 0, "free"), (False, 40, "delivered")):
+        charge = await charged(Purse(), priced(), output_limit=50)
+        charge.finish(candidate(), Usage(20, output=10), "estimated", True, at_fault)
+        assert (charge.cost, charge.billing, charge.upstream_cost) == (cost, billing, 40)
+
+
+async def test_a_prompt_that_no_tier_has_a_price_for_costs_what_was_held_back_for_it() -> None:
+    """The estimate was in a tier; the real prompt is shorter than any."""
+    tiers = Price(id=1, above_tokens=50, input=4_000_000), Price(id=2, above_tokens=5000, input=8_000_000)
+    charge = await charged(Purse(), priced(*tiers), output_limit=50)
+    charge.finish(candidate(), Usage(20), "reported", False, False)
+    assert (charge.cost, charge.price_id) == (80, 1)
+
+
+async def test_a_failed_request_costs_nothing_though_its_money_was_held_back() -> None:
+    charge = await charged(Purse(), priced(), output_limit=50)
+    charge.finish(candidate(), Usage(), "none", True, False)
+    charge.finish(None, Usage(20), "reported", False, False)
+    assert (charge.cost, charge.billing, charge.payer) == (0, "nothing", "")

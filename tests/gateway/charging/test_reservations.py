@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,8 +16,11 @@ import pytest
 
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
+from relay.billing.ledger.lines import Charged, Reserved, ReserveOrder
+from relay.gateway.charging import reservations as module
 from relay.models import Budget, LedgerAccount, Token, UsageRecord
 from relay.models.token import digest_of
+from tests.gateway.attempts import CALLER, new_exchange
 from tests.support.asserts import until
 from tests.support.money import COST, PRICE, at_once, books_balance, settled, wallet
 from tests.support.portal import Portal, ask
@@ -261,13 +266,11 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
 async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from relay.billing.ledger.lines import Reserved
-    from relay.gateway.charging import reservations as module
     from relay.gateway.exchange import Exchange
 
     released: list[int | None] = []
 
-    class Writer:
+    class Cancelling:
         faults = 0
 
         def reserve(self, order: Any, on_reserved: Any) -> Any:
@@ -285,7 +288,7 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
         def release(self, reservation: str, scope: Any, amount: int | None = None) -> None:
             released.append(amount)
 
-    monkeypatch.setattr(module, "writer", Writer())
+    monkeypatch.setattr(module, "writer", Cancelling())
     reservations = module.Reservations("UTC")
     exchange = Exchange({"headers": []}, None, None, "127.0.0.1")  # type: ignore[arg-type]
     caller: Any = SimpleNamespace(user_id=1, token_id=2, limited=True, house=False, budgets=())
@@ -299,3 +302,131 @@ async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: 
         0,
         0,
     ) and released == [1000]
+
+
+# -- without a database ------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """In the place of the writer: grants what `balance` has, and notes what is given back."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self.balance, self.tight = 10**9, False
+        self.orders: list[ReserveOrder] = []
+        self.released: list[int | None] = []
+        self.prolonged: list[str] = []
+        self.slow = False  # answers wait in `answers` until the test calls them
+        self.answers: list[Callable[[], None]] = []
+
+    def reserve(self, order: ReserveOrder, on_reserved: Any) -> asyncio.Future[Reserved]:
+        self.orders.append(order)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reserved] = loop.create_future()
+
+        def answer() -> None:
+            amount = order.need if self.tight else order.need + order.headroom
+            amount = min(amount, self.balance) if self.balance >= order.minimum else 0
+            self.balance -= amount
+            wanted, result = not future.done(), Reserved(amount, self.balance, self.balance, "wallet", "", self.tight)
+            on_reserved(result, wanted)
+            if wanted:
+                future.set_result(result)
+
+        if self.slow:
+            self.answers.append(answer)
+        else:
+            loop.call_soon(answer)
+        return future
+
+    def release(self, reservation: str, scope: Any, amount: int | None = None) -> None:
+        self.released.append(amount)
+
+    def prolong(self, owner: str) -> None:
+        self.prolonged.append(owner)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Writer:
+    found = Writer()
+    monkeypatch.setattr(module, "writer", found)
+    return found
+
+
+LIMITED = replace(CALLER, limited=True, house=False)
+
+
+async def test_a_charge_beyond_what_was_granted_is_covered_by_what_the_worker_holds_spare(fake: Writer) -> None:
+    reservations = module.Reservations("UTC")
+    grant = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    assert (grant.amount, grant.reservation and grant.reservation.spare) == (1000, 16_000)
+    settlement = grant.settlement("req_1", 1500, 0.0)
+    assert settlement is not None and (settlement.charge.cost, settlement.charge.covered) == (1500, 1500)
+    settlement.on_settled(Charged(1500, 0))
+    assert grant.reservation is not None
+    assert (grant.reservation.amount, grant.reservation.granted, grant.reservation.running) == (15_500, 0, 0)
+    assert grant.settlement("req_1", 1500, 0.0) is None, "once"
+
+
+async def test_headroom_is_what_is_missing_of_it(fake: Writer) -> None:
+    reservations = module.Reservations("UTC")
+    await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    assert len(fake.orders) == 1, "the second is paid from what is there"
+    await reservations.reserve(new_exchange(), LIMITED, 20_000, 10)
+    assert (fake.orders[1].need, fake.orders[1].headroom) == (20_000, 16 * 20_000 - 15_000)
+
+
+async def test_what_comes_for_a_request_that_has_gone_is_given_back_at_once(fake: Writer) -> None:
+    fake.tight = fake.slow = True
+    reservations = module.Reservations("UTC")
+    task = asyncio.ensure_future(reservations.reserve(new_exchange(), LIMITED, 1000, 10))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (answer,) = fake.answers
+    answer()
+    (reservation,) = reservations._reservations.values()
+    assert reservation.idle and reservation.amount == 0 and fake.released == [1000]
+
+
+async def test_a_charge_that_could_not_be_written_ends_its_reservation_when_nothing_runs_on_it_any_more(
+    fake: Writer,
+) -> None:
+    reservations = module.Reservations("UTC")
+    first = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    second = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    settlement = first.settlement("req_1", 400, 0.0)
+    assert settlement is not None
+    settlement.on_settled(None)
+    assert not fake.released, "the other request is paid from it"
+    third = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    assert third.reservation is not second.reservation, "nobody else is"
+    second.drop()
+    assert fake.released == [None]
+
+
+async def test_after_a_fault_of_the_database_reservations_go_on_under_another_name(fake: Writer) -> None:
+    """Those of requests that still run are kept alive under the old one."""
+    reservations = module.Reservations("UTC")
+    running = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    before = reservations.owner
+    fake.faults += 1
+    reservations.tidy()
+    after = await reservations.reserve(new_exchange(), LIMITED, 1000, 10)
+    assert after.reservation is not running.reservation and fake.orders[-1].owner == reservations.owner != before
+    reservations._prolong_at = 0.0
+    reservations.tidy()
+    assert sorted(fake.prolonged) == sorted((before, reservations.owner))
+    running.drop()
+    reservations._prolong_at = 0.0
+    reservations.tidy()
+    assert fake.prolonged[2:] == [reservations.owner]
+
+
+def test_a_refusal_tells_money_that_is_held_back_for_others_from_money_that_is_missing() -> None:
+    held = module.quota_error(Reserved(0, 100, 5000, "wallet", "", True), 1000, 10)
+    assert "held back" in held.message and (held.retry, held.retry_after) == (True, 2)
+    gone = module.quota_error(Reserved(0, 100, 500, "budget", "day", True), 1000, 600)
+    assert "budget of this day" in gone.message and (gone.retry, gone.retry_after) == (False, None)
