@@ -29,17 +29,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"://[^/\s:@]+:[^/\s@]+@"), "://[redacted]@"),
 )
+_TOP_LEVEL_DOMAINS = "com|net|org|io|ai|cn|dev|app|cloud|internal|local|azure"
 _UPSTREAM: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)]+", re.I), "[link removed]"),
     (re.compile(r"\b(?:org|proj|acct|user)[-_][A-Za-z0-9]{6,}"), "[account]"),
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?\b"), "[address]"),
-    (
-        re.compile(
-            r"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:com|net|org|io|ai|cn|dev|app|cloud|internal|local|azure)(?::\d+)?(?![\w-])",
-            re.I,
-        ),
-        "[host]",
-    ),
+    (re.compile(rf"(?<![\w.-])(?:[a-z0-9-]+\.)+(?:{_TOP_LEVEL_DOMAINS})(?::\d+)?(?![\w-])", re.I), "[host]"),
 )
 
 
@@ -51,9 +46,7 @@ def redact(text: str) -> str:
 
 
 def clean_upstream_message(text: str, limit: int = 900) -> str:
-    """A message of an upstream for clients: one line of at most `limit` characters, without keys, hosts and
-    accounts.
-    """
+    """A message of an upstream for clients: one line, at most `limit` characters, without keys, hosts and accounts."""
     text = "".join(character if character.isprintable() else " " for character in text[: 4 * limit])
     text = redact(" ".join(text.split()))
     for pattern, replacement in _UPSTREAM:
