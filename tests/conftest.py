@@ -7,7 +7,7 @@ Tests with the `db` fixture are rolled back, in a database where nothing else ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -65,6 +65,14 @@ def _make_tables(text: str, number: float, whole: int) -> None:
 def tables() -> None:
     """Made before the first test, and not in the time of one."""
     _make_tables()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Workers send reports as UTF-8: half of a surrogate pair in what a test has logged would end the whole run."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
