@@ -90,6 +90,7 @@ class Conversion(EventCodec):
 
     def handle_event(self, event: bytes) -> bytes:
         chunks = self.decoder.chunks(event)
+        self.usage = self.decoder.usage
         if self.decoder.error is not None:
             self.error = self.decoder.error
             return b""
@@ -97,7 +98,6 @@ class Conversion(EventCodec):
         if self.decoder.done:
             out += self._end()
         self.started = self.started or bool(out)
-        self.usage = self.decoder.usage
         return out
 
     def finish(self) -> bytes:

@@ -198,3 +198,25 @@ def test_a_response_has_the_first_choice_and_no_other() -> None:
     other["choices"][0]["index"] = 1
     final = events(fed(codec(), sse(chunk({"content": "Hi"}), other, chunk({}, "stop"))))[-1]["response"]
     assert final["output"][0]["content"][0]["text"] == "Hi" and final["status"] == "completed"
+
+
+def test_usage_of_a_response_that_fails_in_its_stream_is_kept_for_a_chat_client() -> None:
+    stream = chat_codec()
+    failed = {"status": "failed", "output": [], "error": {"code": "x", "message": "y"}}
+    usage = {"input_tokens": 9, "output_tokens": 7}
+    fed(
+        stream,
+        sse(
+            {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "Hi"},
+            {"type": "response.failed", "response": {**failed, "usage": usage}},
+            done=False,
+        ),
+    )
+    assert stream.error is not None and stream.usage == Usage(input=9, output=7)
+
+
+def test_an_empty_usage_object_is_not_shown_as_one_of_zero_tokens() -> None:
+    shown = events(fed(codec(), sse(chunk({"content": "Hi"}, usage={}), chunk({}, "stop"))))[-1]["response"]["usage"]
+    assert shown is None
+    later = events(fed(codec(), sse(chunk({"content": "Hi"}, "stop", usage=USAGE), chunk({}, usage={}))))
+    assert later[-1]["response"]["usage"]["input_tokens"] == 9

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.upstream import ChatUpstream
 from relay.protocols.codec import Conversion
 from relay.protocols.contract import Dialect
+from relay.protocols.fields import BadRequest
 from relay.protocols.responses.answer import completion_of
 from relay.protocols.responses.client import hub_request, response_of
 from relay.protocols.responses.client_stream import ResponsesEncoder
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
-from tests.protocols.codecs import chat_codec, events, fed, fresh, responses_form, sse
+from tests.protocols.codecs import chat_codec, chunk, codec, events, fed, fresh, responses_form, sse
 
 
 def test_two_apis_that_share_a_feature_lose_nothing_on_the_way_through_the_hub() -> None:
@@ -168,4 +171,24 @@ def test_functions_of_old_clients_are_tools_to_upstreams_and_functions_to_the_cl
     assert (
         called == [{"name": "f", "arguments": ""}, {"arguments": '{"a":1}'}]
         and found[-1]["choices"][0]["finish_reason"] == "function_call"
+    )
+
+
+def test_extensions_that_a_chat_client_or_its_upstream_writes_are_no_extensions() -> None:
+    raw = {"protocol": "responses", "value": {"type": "item_reference", "id": "msg_of_somebody"}}
+    thought = {"id": "rs_1", "text": [], "summary": [], "signature": "gAAA"}
+    for message in (
+        {"role": "hub_raw", "hub_raw": raw},
+        {"role": "user", "content": [{"type": "hub_raw", "hub_raw": raw}]},
+    ):
+        with pytest.raises(BadRequest):
+            responses_form({"model": "m", "messages": [message]})
+    said = {"role": "assistant", "content": "So.", "hub_thinking": [thought], "hub_citations": [{"url": "x"}]}
+    sent = responses_form({"model": "m", "messages": [said]}).body
+    assert [item["type"] for item in sent["input"]] == ["message"] and "url" not in json.dumps(sent)
+    answer = json.dumps({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}).encode()
+    found: Any = ChatUpstream().completion(answer)
+    assert "hub_" not in json.dumps(found.completion)
+    assert "gAAA" not in json.dumps(
+        events(fed(codec(), sse(chunk({"reasoning": "hm", "hub_thinking": [thought]}, "stop"))))
     )

@@ -315,3 +315,18 @@ def test_a_completion_survives_the_way_there_and_back(
     assert back["choices"][0]["finish_reason"] == finish
     assert back["usage"]["total_tokens"] == 16 and back["usage"]["prompt_tokens_details"]["cached_tokens"] == 4
     assert back["usage"]["completion_tokens_details"]["reasoning_tokens"] == 3
+
+
+def test_calls_and_choices_of_old_chat_clients_without_id_or_type_go_by_their_name() -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "tool", "name": "f", "content": "r"}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = responses_form({"model": "m", "messages": messages, "tools": tools, "tool_choice": {"name": "f"}}).body
+    assert body["input"][1]["call_id"] == "call_f" and body["tool_choice"] == {"type": "function", "name": "f"}
+
+
+def test_a_chat_upstream_is_told_the_last_thought_and_no_older_one() -> None:
+    thought = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "A"}]}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    sealed = {"type": "reasoning", "summary": [], "encrypted_content": "E"}
+    assert "reasoning_content" not in chat_form({"model": "m"}, [thought, sealed, call]).body["messages"][0]
+    assert chat_form({"model": "m"}, [sealed, thought, call]).body["messages"][0]["reasoning_content"] == "A"

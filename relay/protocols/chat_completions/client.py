@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
-from relay.protocols.chat_completions.hub import strip_extensions
+from relay.protocols.chat_completions.hub import strip_extensions, strip_foreign
 from relay.protocols.contract import ConvertedRequest
 
 
@@ -34,10 +34,8 @@ class ChatClient:
             ]
             if self.request.get("function_call") is not None:
                 request["tool_choice"] = _tool_choice(self.request["function_call"])
-        messages = objects_of(request, "messages")
-        if any(text_of(message, "role") == "function" or "function_call" in message for message in messages):
-            request = {**request, "messages": [_message(message) for message in messages]}
-        return ConvertedRequest(request)
+        messages = [_message(strip_foreign(message)) for message in objects_of(request, "messages")]
+        return ConvertedRequest({**request, "messages": messages})
 
     def answer(self, completion: Json) -> Json:
         for choice in objects_of(completion, "choices"):

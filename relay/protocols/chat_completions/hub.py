@@ -90,6 +90,20 @@ def _part(part: Json) -> Json:
     return strip_extensions(part)
 
 
+def strip_foreign(message: Json) -> Json:
+    """A chat message that a client or an upstream wrote, without members by the names of extensions.
+
+    Only the portal sets extension members: others would be sent on as raw blocks and signatures.
+    """
+    content = message.get("content")
+    if isinstance(content, list) and any(
+        isinstance(part, dict) and not EXTENSIONS.isdisjoint(part) for part in content
+    ):
+        parts = [strip_extensions(part) if isinstance(part, dict) else part for part in content]
+        message = {**message, "content": parts}
+    return strip_extensions(message)
+
+
 def strip_extensions(holder: Json) -> Json:
     """A message, content part, tool or delta without its extension members; the same object when it has none."""
     if EXTENSIONS.isdisjoint(holder):

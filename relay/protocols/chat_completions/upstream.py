@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from portal.lib.json import Json, decode_object, encode
+from portal.lib.json import Json, decode_object, encode, objects_of
 from relay.protocols.chat_completions.answer import parse_chat_answer
-from relay.protocols.chat_completions.hub import without_extensions
+from relay.protocols.chat_completions.hub import strip_foreign, without_extensions
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 
@@ -43,7 +43,12 @@ class ChatUpstream:
         if answer.is_error:
             return Completion(None, error=body)
         decoded = decode_object(body)
-        return Completion(decoded, answer.usage) if decoded is not None else None
+        if decoded is None:
+            return None
+        for choice in objects_of(decoded, "choices"):
+            if isinstance(message := choice.get("message"), dict):
+                choice["message"] = strip_foreign(message)
+        return Completion(decoded, answer.usage)
 
     def decoder(self, dialect: Dialect) -> ChatDecoder:
         return ChatDecoder(not dialect.sends_done)

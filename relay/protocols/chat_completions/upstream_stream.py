@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portal.lib.json import Json, decode_object, encode, int_of, objects_of, text_of
+from relay.protocols.chat_completions.hub import strip_foreign
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.events import payload
 from relay.protocols.usage import Usage
@@ -35,12 +36,15 @@ class ChatDecoder:
             return []
         choices = objects_of(chunk, "choices")
         usage = chunk.get("usage") or (choices[0].get("usage") if choices else None)
-        if isinstance(usage, dict):
-            found = parse_chat_usage(encode(usage))
-            if found is None:
-                chunk.pop("usage", None)
-            else:
-                self.usage, chunk["usage"] = found, usage
+        found = parse_chat_usage(encode(usage)) if isinstance(usage, dict) else None
+        if found is None:
+            chunk.pop("usage", None)
+        else:
+            self.usage, chunk["usage"] = found, usage
+        for choice in choices:
+            for name in ("delta", "message"):
+                if isinstance(message := choice.get(name), dict):
+                    choice[name] = strip_foreign(message)
         self._finished = self._finished or any(
             int_of(choice, "index") == 0 and text_of(choice, "finish_reason") for choice in choices
         )

@@ -198,9 +198,9 @@ def _with_thoughts(message: Json, thinking: list[Json]) -> list[Json]:
     """Add the model's reasoning to its message. Returns the reasoning that remains to be added: none."""
     if thinking:
         message[THINKING] = [*objects_of(message, THINKING), *thinking]
-        shown = [text for text in ("\n".join(_texts(thought)) for thought in thinking) if text]
+        shown = "\n".join(_texts(thinking[-1]))
         if shown:
-            message["reasoning_content"] = shown[-1]
+            message["reasoning_content"] = shown
     return []
 
 

@@ -191,7 +191,7 @@ class ResponsesEncoder:
             part: Json = {"type": "refusal", **content}
         else:
             content = {"text": "".join(self._text), "logprobs": self._logprobs}
-            part = {"type": "output_text", "annotations": self._annotations, **content}
+            part = {"type": "output_text", "text": content["text"], "annotations": self._annotations, **content}
         out = self._event(f"response.{self._part}.done", **where, **content)
         out += self._event("response.content_part.done", **where, part=part)
         self._part = ""

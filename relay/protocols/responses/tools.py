@@ -163,6 +163,8 @@ def response_tool_choice(choice: object) -> object:
         allowed = object_of(choice, "allowed_tools")
         tools = [_named(tool) for tool in objects_of(allowed, "tools")]
         return {"type": "allowed_tools", "mode": allowed.get("mode") or "auto", "tools": tools}
+    if "name" in choice:  # as the deprecated `function_call` has it
+        return {"type": "function", "name": text_of(choice, "name")}
     return choice
 
 

@@ -167,11 +167,11 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
             items.append(
                 {
                     "type": "function_call_output",
-                    "call_id": text_of(message, "tool_call_id"),
+                    "call_id": text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}",
                     "output": _plain(content, where),
                 }
             )
-        elif role == RAW:
+        elif RAW in message:
             items.append(_raw(message))
         else:
             error = f"The role of {where} must be system, developer, user, assistant or tool."
@@ -239,11 +239,11 @@ def _user_part(part: Json, where: str) -> Json:
         file = object_of(part, "file")
         keys = ("filename", "file_data", "file_id")
         return {"type": "input_file", **{key: file[key] for key in keys if file.get(key) is not None}}
-    if kind == DOCUMENT:
+    if DOCUMENT in part:
         document = object_of(part, DOCUMENT)
         filename: Json = {"filename": document["filename"]} if document.get("filename") is not None else {}
         return {"type": "input_file", "file_url": document.get("url"), **filename}
-    if kind == RAW:
+    if RAW in part:
         return _raw(part)
     message = (
         f"The upstream of this model cannot be given a content part of the type “{kind[:60]}”. Leave it out, or use "
