@@ -61,7 +61,8 @@ def unsupported_block_error(block: Json) -> BadRequest:
             where,
         )
     name = text_of(object_of(block, RAW), "name")
-    return unsupported(f"The upstream of this model cannot be given {name}. Leave it out, or use another model.", where)
+    advice = " Leave it out, or use another model." if "role" in block else ""
+    return unsupported(f"The upstream of this model cannot be given {name}.{advice}", where)
 
 
 def without_extensions(request: Json) -> Json:
