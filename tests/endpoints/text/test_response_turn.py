@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import openai
 import pytest
 from openai import OpenAI
 
 from tests.endpoints.text.responses_upstream import Upstream
 from tests.support.portal import Portal
 from tests.support.server import Server
+from tests.support.upstream import Call
 
 pytestmark = pytest.mark.shared
 
@@ -55,3 +57,23 @@ def test_an_upstream_that_has_forgotten_is_told_everything(sdk: OpenAI, native: 
     upstream.forgets = True
     assert sdk.responses.create(model=model, input="two", previous_response_id=first.id).output_text == "answer 3"
     assert len(upstream.asked[-1]["input"]) == 3
+
+
+def test_an_upstream_that_refuses_the_next_turn_for_another_reason_is_asked_once(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
+    upstream = Upstream()
+
+    async def script(call: Call) -> None:
+        if call.json.get("previous_response_id"):
+            upstream.asked.append(call.json)
+            await call.error(400, "The input is too long.", "context_length_exceeded")
+        else:
+            await upstream(call)
+
+    model = live.model(script)
+    server.catch_up()
+    first = sdk.responses.create(model=model, input="one")
+    with pytest.raises(openai.BadRequestError):
+        sdk.responses.create(model=model, input="two", previous_response_id=first.id)
+    assert len(upstream.asked) == 2
