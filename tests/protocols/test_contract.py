@@ -220,3 +220,33 @@ def test_an_empty_usage_object_is_not_shown_as_one_of_zero_tokens() -> None:
     assert shown is None
     later = events(fed(codec(), sse(chunk({"content": "Hi"}, "stop", usage=USAGE), chunk({}, usage={}))))
     assert later[-1]["response"]["usage"]["input_tokens"] == 9
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"input_tokens": 9, "output_tokens": 7, "total_tokens": 16}, Usage(9, output=7)),
+        (
+            {
+                "input_tokens": 64,
+                "output_tokens": 135,
+                "total_tokens": 277,
+                "output_tokens_details": {"reasoning_tokens": 78},
+            },
+            Usage(64, output=213, reasoning=78),
+        ),
+        ({"input_tokens": 9, "output_tokens": 7, "input_tokens_details": []}, Usage(9, output=7)),
+        (
+            {"input_tokens": 9, "output_tokens": 7, "input_tokens_details": {"image_tokens": 4}},
+            Usage(9, output=7, image_input=4),
+        ),
+        ({}, None),
+        ({"input_tokens": None, "output_tokens": None}, None),
+    ],
+)
+def test_usage_of_a_whole_response_is_never_less_than_chat_would_read(usage: Any, expected: Usage | None) -> None:
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "So."}]}
+    body = {"id": "resp_1", "object": "response", "status": "completed", "output": [item], "usage": usage}
+    found = ResponsesUpstream().completion(json.dumps(body).encode())
+    assert found is not None
+    assert found.usage == expected
