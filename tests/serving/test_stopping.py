@@ -92,19 +92,20 @@ def test_a_stop_lets_streams_end_and_cuts_the_rest_with_an_error_event(
     began_at = clock.now()
     short, long = live.model(ends_soon), live.model(endless)
     token = live.token()
-    with serving(tmp_path / "log", "--workers", str(workers), env={"AIRELAYS_SHUTDOWN_SECONDS": "4"}) as own:
+    with serving(tmp_path / "log", "--workers", str(workers), env={"AIRELAYS_SHUTDOWN_SECONDS": "8"}) as own:
         until(lambda: Worker.objects.filter(started_at__gte=began_at).count() == workers)
         with running(own, token, short) as ends, running(own, token, long) as cut:
             os.kill(own.process.pid, signal.SIGTERM)
             began = time.monotonic()
+            # Several workers share a socket that their parent keeps open: connections to it are no longer answered.
             with pytest.raises(httpx.TransportError):
-                until(lambda: httpx.get(own.url + "/healthz", timeout=30, trust_env=False).status_code == 0)
+                until(lambda: httpx.get(own.url + "/healthz", timeout=2, trust_env=False).status_code == 0)
             live.upstream.set(go)
-        assert own.process.wait(15) == 0
+        assert own.process.wait(60) == 0
     assert "data: [DONE]" in ends["text"]
     last = json.loads(cut["text"].strip().rsplit("data: ", 1)[1])
     assert last["error"]["code"] == "relay_unavailable" and "[DONE]" not in cut["text"]
-    assert cut["ended"] - began > 3.5
+    assert cut["ended"] - began > 7.5
     assert live.record(ends["id"]).end_reason == "completed" and live.record(cut["id"]).end_reason == "shutdown"
     assert "Traceback" not in (tmp_path / "log").read_text()
 
@@ -133,7 +134,7 @@ def test_a_request_that_waits_is_told_when_the_portal_stops(live: Portal, tmp_pa
         until(lambda: live.upstream.count(model))
         os.kill(own.process.pid, signal.SIGTERM)
         thread.join(10)
-        assert own.process.wait(15) == 0
+        assert own.process.wait(60) == 0
     assert (
         found["answer"].status_code == 503
         and found["answer"].json()["error"]["code"] == "relay_unavailable"
@@ -151,4 +152,4 @@ def test_readiness_goes_before_the_listener_when_there_is_a_delay(live: Portal, 
         )
         assert "the portal is stopping" in ready.json()["problems"]
         assert httpx.get(own.url + "/healthz", timeout=5, trust_env=False).status_code == 200
-        assert own.process.wait(15) == 0
+        assert own.process.wait(60) == 0
