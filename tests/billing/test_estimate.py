@@ -16,3 +16,13 @@ def test_prompt_estimate_is_of_the_right_size() -> None:
         + '"}}]}]'
     )
     assert estimate_prompt(image.encode()) < 2000
+
+
+def test_images_count_by_number_wherever_they_are() -> None:
+    def prompt(*urls: str) -> int:
+        parts = ",".join('{"type":"image_url","image_url":{"url":"%s"}}' % url for url in urls)
+        return estimate_prompt(('[{"role":"user","content":[%s]}]' % parts).encode())
+
+    stored, inline = "https://x.example/a.png", "data:image/png;base64,AAAA"
+    for first, second in ((stored, stored), (inline, inline), (stored, inline)):
+        assert 1600 < prompt(first, second) < 1700, (first, second)

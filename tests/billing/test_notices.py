@@ -111,6 +111,20 @@ def test_a_low_balance_is_told_once_until_something_is_added(people: People) -> 
     assert not Notice.objects.exclude(user=user).exists()
 
 
+def test_who_cannot_sign_in_any_more_is_told_nothing(people: People) -> None:
+    user = people.owner
+    token = create_token(user, "t", actor=None)[0]
+    movements.top_up(user, 10 * NANO, actor=None, reason="x")
+    Budget.objects.create(token=token, period="month", limit=10)
+    spend(user, token, 10 * NANO - 1)
+    user.is_active = False
+    user.save()
+    assert notices.write_due_notices() == 0
+    user.is_active = True
+    user.save()
+    assert notices.write_due_notices() == 2
+
+
 def test_budgets_are_told_at_four_fifths_and_in_full_once_a_period(people: People) -> None:
     user = people.owner
     token = create_token(user, "laptop", actor=None)[0]

@@ -249,3 +249,24 @@ def test_affordable_output() -> None:
     assert affordable_output(GPT, 15_000 * 10, ONE, choices=2) == 5
     assert affordable_output(GPT, -5, ONE) == 0
     assert affordable_output(Price(), 0, ONE) == 2**31
+
+
+def test_what_is_charged_by_the_unit_is_charged_whether_or_not_a_call_costs_something() -> None:
+    units = Usage(images=2, milliseconds=1001, characters=3)
+    for price, expected in (
+        (Price(call=7), 7),
+        (Price(image=100), 200),
+        (Price(second=1000), 1001),
+        (Price(second=1), 2),  # a second and a millisecond, rounded up
+        (Price(character=5), 15),
+        (Price(call=7, image=100, second=1000, character=5), 7 + 200 + 1001 + 15),
+    ):
+        assert cost(price, units) == ceiling(price, 0, 0, ONE, units) == expected
+        assert ceiling(price, 0, 0, 2 * ONE, units) >= 2 * expected - 1
+
+
+def test_a_ceiling_is_that_of_the_dearest_class_of_each_direction() -> None:
+    for name in ("output", "reasoning", "audio_output"):
+        assert ceiling(Price(**{"output": M, name: 9 * M}), 0, 10, ONE) == 90_000
+    for name in ("input", "cache_write", "audio_input", "image_input"):
+        assert ceiling(Price(**{"input": M, name: 9 * M}), 10, 0, ONE) == 90_000

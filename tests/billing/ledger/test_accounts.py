@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing.ledger import movements
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import SpendScope
+from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import verify
 from relay.models import LedgerAccount, Token
-from tests.billing.ledger.entries import free, reserve
+from relay.tokens.lifecycle import create_token
+from tests.billing.ledger.entries import charge, free, record, reserve
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -55,3 +58,41 @@ def test_quota_and_budget_accounts_follow_what_people_set(token: Token) -> None:
     budget.delete()
     assert not LedgerAccount.objects.get(token=token, kind="budget").limited
     assert verify().clean
+
+
+def test_a_quota_of_nothing_limits(token: Token) -> None:
+    movements.set_quota(token, 0)
+    account = LedgerAccount.objects.get(token=token, kind="quota")
+    assert (account.limited, account.granted) == (True, 0)
+
+
+def test_a_new_budget_begins_with_what_its_own_token_has_spent_and_holds(
+    token: Token, scope: SpendScope, people: People
+) -> None:
+    from relay.models import Budget
+
+    other = create_token(people.owner, "phone", actor=None)[0]
+    elsewhere = replace(scope, token_id=other.pk)
+    reserve(scope, 1000)
+    reserve(elsewhere, 5000, reservation="o" * 32)
+    for request_id, mine, cost in (("req_1", scope, 300), ("req_2", elsewhere, 2000)):
+        requests.settle(LedgerSql(), "", mine, [charge(cost, 0, request_id)])
+        record(mine, request_id, cost)
+    Budget.objects.create(token=token, period="day", limit=Decimal(1))
+    account = LedgerAccount.objects.get(token=token, kind="budget")
+    assert (account.used, account.reserved) == (300, 1000)
+    Budget.objects.create(user=people.owner, period="day", limit=Decimal(1))
+    account = LedgerAccount.objects.get(token=None, kind="budget")
+    assert (account.used, account.reserved) == (2300, 6000)
+    assert verify().clean
+
+
+def test_lifting_a_budget_of_the_user_leaves_those_of_tokens_in_force(token: Token, people: People) -> None:
+    from relay.models import Budget
+
+    Budget.objects.create(token=token, period="month", limit=Decimal(1))
+    whole = Budget.objects.create(user=people.owner, period="month", limit=Decimal(2))
+    Budget.objects.create(user=people.owner, period="day", limit=Decimal(3))
+    whole.delete()
+    limited = LedgerAccount.objects.filter(kind="budget", limited=True).values_list("token_id", "period")
+    assert set(limited) == {(token.pk, "month"), (None, "day")}

@@ -7,12 +7,13 @@ import time
 import pytest
 
 from portal.lib.money import NANO
-from relay.billing.ledger import requests
-from relay.billing.ledger.lines import SpendScope
+from relay.billing.ledger import movements, requests
+from relay.billing.ledger.lines import BudgetLine, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import verify
-from relay.models import LedgerEntry, Reservation
+from relay.models import LedgerAccount, LedgerEntry, Reservation, Token
 from tests.billing.ledger.entries import charge, free, record, reserve
+from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
 
@@ -68,6 +69,58 @@ def test_the_sweeper_takes_only_what_nobody_looks_after(scope: SpendScope) -> No
     assert requests.release_expired(time.time(), lambda owner: owner.startswith("host:1:")) == 1
     assert free(scope) == NANO and not Reservation.objects.exists()
     assert verify().clean
+
+
+def test_no_more_is_given_back_than_is_held(scope: SpendScope) -> None:
+    reserve(scope, 1000)
+    assert requests.release(LedgerSql(), "h" * 32, scope, 300, time.time()) == 300
+    assert requests.release(LedgerSql(), "h" * 32, scope, 2000, time.time()) == 700
+    assert free(scope) == NANO and verify().clean
+
+
+def test_headroom_is_held_while_it_is_a_small_share_of_what_is_free(scope: SpendScope) -> None:
+    assert not reserve(scope, NANO // 64, NANO // 64, reservation="a" * 32).tight
+    requests.release(LedgerSql(), "a" * 32, scope, None, time.time())
+    assert reserve(scope, NANO // 64, NANO // 64 + 1, reservation="b" * 32).tight
+
+
+def test_a_wallet_that_was_made_unlimited_while_a_request_ran_is_paid_for_by_the_portal(
+    scope: SpendScope, people: People
+) -> None:
+    reserve(scope, 1000)
+    movements.set_unlimited(people.owner, True)
+    outcome = requests.settle(LedgerSql(), "h" * 32, scope, [charge(3 * NANO, 1000)])[0]
+    record(scope, "req_1", 3 * NANO)
+    assert (outcome.from_reservation, outcome.shortfall) == (1000, 0)
+    assert LedgerEntry.objects.get(request_id="req_1").debit == "house"
+    assert free(scope) == NANO and verify().clean
+
+
+def test_what_the_portal_pays_raises_no_limit_of_the_token(scope: SpendScope, people: People, token: Token) -> None:
+    movements.set_unlimited(people.owner, True)
+    movements.set_quota(token, 5000)
+    requests.settle(LedgerSql(), "", scope, [charge(300, 0, house=True)])
+    record(scope, "req_1", 300)
+    quota = LedgerAccount.objects.get(token=token, kind="quota")
+    assert (quota.granted, quota.used) == (5000, 300) and free(scope) == NANO and verify().clean
+
+
+def test_a_budget_that_was_lifted_meanwhile_is_not_opened_again(scope: SpendScope) -> None:
+    lines = (BudgetLine(None, "day", 500), BudgetLine(scope.token_id, "month", 500))
+    order = ReserveOrder("h" * 32, "host:1:2:x", scope, lines, 1000, 0, 1000)
+    assert requests.reserve(LedgerSql(), order, time.time()).granted == 1000
+    assert not LedgerAccount.objects.filter(kind="budget").exists()
+
+
+def test_a_reservation_that_was_prolonged_while_it_was_looked_at_is_left_alone(scope: SpendScope) -> None:
+    reserve(scope, 1000)
+
+    def comes_back(owner: str) -> bool:
+        requests.prolong(LedgerSql(), owner, time.time() + 500)
+        return True
+
+    assert requests.release_expired(time.time(), comes_back) == 0
+    assert free(scope) == NANO - 1000 and verify().clean
 
 
 def test_owners_that_are_gone_are_told_from_those_that_live() -> None:

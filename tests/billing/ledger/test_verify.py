@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -12,8 +13,9 @@ from django.db import connection
 from relay.billing.ledger import requests
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.ledger.sql import LedgerSql
-from relay.billing.ledger.verify import verify
+from relay.billing.ledger.verify import Report, _check_account, _UserTotals, verify
 from tests.billing.ledger.entries import charge, record, reserve
+from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
 
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.shared
         ("DELETE FROM relay_ledgeraccount", "which is missing"),
         ("DELETE FROM relay_usagerecord", "what was charged"),
         ("UPDATE relay_usagerecord SET cost = cost + 1", "what was charged"),
+        ("UPDATE relay_usagerecord SET cost = cost + 1, shortfall = shortfall + 1", "what nothing covered"),
     ],
 )
 def test_verify_finds_what_was_tampered_with(scope: SpendScope, sql: str, found: str) -> None:
@@ -61,3 +64,18 @@ def test_the_command_says_what_it_counted(scope: SpendScope) -> None:
     out = StringIO()
     call_command("ledger", "sweep", stdout=out)
     assert "given back" in out.getvalue()
+
+
+def test_verify_finds_records_of_a_user_of_whom_the_ledger_knows_nothing(scope: SpendScope, people: People) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM relay_ledgeraccount WHERE user_id = %s", (people.other.pk,))
+    assert verify().clean
+    record(replace(scope, user_id=people.other.pk), "req_2", 300)
+    assert [one.is_now for one in verify().differences] == [300]
+
+
+def test_verify_finds_a_balance_below_zero() -> None:
+    """Databases that check it themselves let none be written."""
+    report = Report()
+    _check_account(report, _UserTotals(), (1, None, "wallet", 0, 1, "wallet:1", 5, 7, 0))
+    assert any("must not be negative" in str(one) for one in report.differences)
