@@ -296,7 +296,9 @@ def _upsert(table: str, key: Sequence[str], sums: Sequence[str], rows: Iterable[
         conflict = f"ON CONFLICT ({', '.join(quote(name) for name in key)}) DO UPDATE SET {adds}"
     values = list(rows)
     if values:
-        sql = f"INSERT INTO {quote(table)} ({columns}) VALUES ({', '.join(['%s'] * len(values[0]))}) {conflict}"  # noqa: S608  # names of our own tables
+        placeholders = ", ".join(["%s"] * len(values[0]))
+        insert = f"INSERT INTO {quote(table)} ({columns}) VALUES ({placeholders})"  # noqa: S608  # our own tables
+        sql = f"{insert} {conflict}"
         with connection.cursor() as cursor:
             cursor.executemany(sql, values)
 

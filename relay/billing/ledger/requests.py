@@ -34,6 +34,7 @@ RESERVATION_SECONDS: Final = 60  # how long a reservation outlives its worker's 
 _TIGHT_SHARE: Final = 32  # a worker may reserve headroom while that is less than 1/32 of what is free
 
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
+_CHANGE_RESERVED: Final = f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}"  # noqa: S608
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -62,8 +63,9 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
         if grown.rowcount == 0:
             columns = "id, owner, user_id, token_id, day, amount, expires_at"
             values = (reservation, order.owner, scope.user_id, scope.token_id, scope.day, amount, expires)
-            db.run((f"INSERT INTO relay_reservation ({columns}) VALUES (%s, %s, %s, %s, %s, %s, %s)"), values)  # noqa: S608
-        db.run((f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}"), (amount, *scope.values))  # noqa: S608
+            placeholders = ", ".join(["%s"] * len(values))
+            db.run(f"INSERT INTO relay_reservation ({columns}) VALUES ({placeholders})", values)  # noqa: S608
+        db.run(_CHANGE_RESERVED, (amount, *scope.values))
         db.write(
             [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
         )
@@ -164,7 +166,7 @@ def release(db: LedgerSql, reservation: str, scope: SpendScope, amount: int | No
     else:
         db.run("UPDATE relay_reservation SET amount = amount - %s WHERE id = %s", (released, reservation))
     if released:
-        db.run((f"UPDATE relay_ledgeraccount SET reserved = reserved - %s WHERE {_SCOPE}"), (released, *scope.values))  # noqa: S608
+        db.run(_CHANGE_RESERVED, (-released, *scope.values))
         db.write(
             [_entry(db, now, scope, _Movement(EntryKind.RELEASE, "held", "wallet", released, reservation=reservation))]
         )
@@ -181,7 +183,8 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
 
     Opens accounts that are missing.
     """
-    sql = f"SELECT kind, period, token_id, limited, granted, used, reserved FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
+    columns = "kind, period, token_id, limited, granted, used, reserved"
+    sql = f"SELECT {columns} FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
     rows = db.run(sql, scope.values).fetchall()
     have = {(row[0], row[1], row[2]) for row in rows}
     wanted = {("budget", line.period, line.token_id): line.limit for line in budgets}
@@ -192,7 +195,8 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
         open_account(db, f"quota:{scope.token_id}", "quota", scope.user_id, scope.token_id, limited=False)
         for _, period, token_id in missing:
             owner, value = ("token_id", token_id) if token_id is not None else ("user_id", scope.user_id)
-            if db.run((f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s"), (value, period)).fetchone():  # noqa: S608  # not lifted meanwhile
+            budget_exists = f"SELECT 1 FROM relay_budget WHERE {owner} = %s AND period = %s"  # noqa: S608
+            if db.run(budget_exists, (value, period)).fetchone():  # not lifted meanwhile
                 open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
         rows = db.run(sql, scope.values).fetchall()
     found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1]) for row in rows if row[3]]

@@ -69,13 +69,15 @@ def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
 @lru_cache(maxsize=32)
 def _delete_sql(table: type[models.Model], keys: tuple[str, ...]) -> str:
     name, quoted = _quoted(table)
-    return f"DELETE FROM {name} WHERE {' AND '.join(f'{quoted[key]} = %s' for key in keys)}"  # noqa: S608  # names of our own tables
+    conditions = " AND ".join(f"{quoted[key]} = %s" for key in keys)
+    return f"DELETE FROM {name} WHERE {conditions}"  # noqa: S608  # names of our own tables
 
 
 @lru_cache(maxsize=32)
 def _update_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
     name, quoted = _quoted(table)
-    return f"UPDATE {name} SET {', '.join(f'{quoted[column]} = %s' for column in columns)} WHERE {quoted['pk']} = %s"  # noqa: S608  # names of our own tables
+    changes = ", ".join(f"{quoted[column]} = %s" for column in columns)
+    return f"UPDATE {name} SET {changes} WHERE {quoted['pk']} = %s"  # noqa: S608  # names of our own tables
 
 
 def _quoted(table: type[models.Model]) -> tuple[str, dict[str, str]]:

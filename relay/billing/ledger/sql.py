@@ -35,7 +35,8 @@ class LedgerSql:
         self.sqlite = connection.vendor == "sqlite"
         self.placeholders = ", ".join(["%s"] * len(ENTRY_COLUMNS))
         self._adapt = connection.ops.adapt_datetimefield_value
-        self._insert = f"INSERT INTO relay_ledgerentry ({', '.join(ENTRY_COLUMNS)}) VALUES ({self.placeholders})"  # noqa: S608
+        columns = ", ".join(ENTRY_COLUMNS)
+        self._insert = f"INSERT INTO relay_ledgerentry ({columns}) VALUES ({self.placeholders})"  # noqa: S608
         self._translated: dict[str, str] = {}
         self._second, self._text = 0, ""
         self.key = connection.ops.quote_name("key")

@@ -154,9 +154,10 @@ def _verify(progress: Callable[[str], None]) -> Report:
         "SELECT user_id, token_id, day, kind, debit, credit, SUM(amount), SUM(held), COUNT(*) FROM relay_ledgerentry "
         "GROUP BY user_id, token_id, day, kind, debit, credit ORDER BY user_id"
     )
+    key = connection.ops.quote_name("key")
     accounts = _rows(
-        f"SELECT user_id, token_id, kind, first_day, last_day, {connection.ops.quote_name('key')}, granted, used, "  # noqa: S608
-        "reserved FROM relay_ledgeraccount ORDER BY user_id"
+        f"SELECT user_id, token_id, kind, first_day, last_day, {key}, granted, used, reserved "  # noqa: S608
+        "FROM relay_ledgeraccount ORDER BY user_id"
     )
     seen: set[int] = set()
     both = heapq.merge(
