@@ -40,7 +40,9 @@ services-stop: dev ## end them and remove their data
 
 test-all: services ## the suites that concern them, on PostgreSQL and Redis; ten thousand operations on the books
 	@trap '$(VENV) -m tests.support.services stop' EXIT; BOOKS_OPERATIONS=10000 \
-	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) $(VENV) -m pytest -m "shared and not soak" $(PARALLEL) $(ARGS)
+	TEST_DATABASE_URL=$$($(VENV) -m tests.support.services database) \
+		TEST_REDIS_URL=$$($(VENV) -m tests.support.services redis) \
+		$(VENV) -m pytest -m "shared and not soak" $(PARALLEL) $(ARGS)
 
 check: dev ## format, lint, types, import directions, migrations, deployment checks, docs
 	$(VENV) -m ruff format --check .

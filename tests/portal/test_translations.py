@@ -221,3 +221,11 @@ def test_errors_of_forms_are_in_the_readers_language(people: People, own_languag
     assert "此兑换码已被兑换。" in redeemed
     path = f"/admin/accounts/user/{people.owner.pk}/deduct/"
     assert "最多只能扣除 $5.00" in page(staff, path, amount="9", reason="x")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("accepted", "said"), [("en", "en"), ("zh-CN", "zh-hans")])
+def test_an_error_page_says_which_language_it_is_in(accepted: str, said: str) -> None:
+    answer = Client(HTTP_ACCEPT_LANGUAGE=accepted).get("/nothing-here/")
+    assert answer.status_code == 404
+    assert f'<html lang="{said}">' in answer.content.decode()
