@@ -10,6 +10,7 @@ import httpx
 
 from accounts.models import User
 from portal.lib import clock
+from relay.billing.ledger.pending import COLUMNS, UsageRow
 from relay.billing.ledger.verify import verify
 from relay.models import LedgerAccount, UsageRecord
 from tests.support.asserts import until
@@ -42,6 +43,21 @@ def record(user: User, **values: Any) -> UsageRecord:
             **values,
         }
     )
+
+
+def usage_row(**values: Any) -> UsageRow:
+    """A usage record as it is handed to the writer, with a time in seconds since 1970 as `started_at`.
+
+    A column that is not among `values` has its default, or else 0, False or "".
+    """
+    fields = {field.attname: field for field in UsageRecord._meta.concrete_fields}
+    defaults = {name: fields[name].get_default() for name in COLUMNS}
+    empty = {
+        name: fields[name].to_python(0)
+        for name, default in defaults.items()
+        if default is None and not fields[name].null and name != "started_at"
+    }
+    return tuple((defaults | empty | values)[name] for name in COLUMNS)
 
 
 PRICE = {"input": Decimal("2.5"), "cached_input": Decimal("1.25"), "output": Decimal(10)}

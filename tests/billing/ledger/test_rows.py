@@ -12,12 +12,13 @@ from django.db import IntegrityError, connection, transaction
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger.lines import SpendScope
-from relay.billing.ledger.pending import COLUMNS, PendingRecord
+from relay.billing.ledger.pending import PendingRecord
 from relay.billing.ledger.rows import insert
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.writer import UsageWriter
 from relay.models import Conversation, ConversationItem, LedgerEntry, UsageRecord
 from relay.models.ledger import Immutable
+from tests.support.money import usage_row
 from tests.support.portal import People, Portal
 
 pytestmark = pytest.mark.shared
@@ -82,12 +83,9 @@ def test_a_record_is_written_although_what_belongs_to_it_cannot_be(
     conversation = talk(user).pk
 
     def pending(request_id: str, at: int | None) -> PendingRecord:
-        values = {"request_id": request_id, "started_at": time.time(), "user_id": user.pk, "attempt_log": "[]"}
-        texts = {"model", "upstream_model", "endpoint", "end_reason", "error_code", "error_message", "usage_source"}
-        texts |= {"client_request_id", "client_ip", "payer", "billing"}
-        row = (values.get(name, "" if name in texts else None if name.endswith("_id") else 0) for name in COLUMNS)
+        row = usage_row(request_id=request_id, started_at=time.time(), user_id=user.pk, attempt_log="[]")
         item = insert(ConversationItem, conversation_id=at, item_id=request_id, body="{}")
-        return PendingRecord(tuple(row), None, None, loop, (item,))
+        return PendingRecord(row, None, None, loop, (item,))
 
     bad, good = live.name("req_bad"), live.name("req_good")
     writer._write([pending(bad, 2**60), pending(good, conversation)])

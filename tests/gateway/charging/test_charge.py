@@ -27,7 +27,7 @@ from relay.models.token import digest_of
 from relay.protocols.usage import Usage
 from tests.gateway.attempts import CALLER, candidate, end, model, new_exchange, request
 from tests.gateway.routing.routes import NOW, channel
-from tests.support.money import COST, PRICE, books_balance, settled, wallet
+from tests.support.money import COST, PRICE, books_balance, settled, usage_row, wallet
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, chunk, completion
@@ -206,7 +206,7 @@ def test_nan_in_a_usage_object_is_estimated(live: Portal, server: Server) -> Non
 def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
     """The connection broke while a transaction was committed: it is looked up before it is written again."""
     from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
-    from relay.billing.ledger.pending import COLUMNS, PendingRecord, PendingReservation, Settlement
+    from relay.billing.ledger.pending import PendingRecord, PendingReservation, Settlement
     from relay.billing.ledger.writer import UsageWriter
 
     user = live.user(balance=NANO)
@@ -224,25 +224,22 @@ def test_a_commit_of_unknown_outcome_is_not_charged_twice(live: Portal) -> None:
         ],
         False,
     )
-    values: dict[str, Any] = {
-        "request_id": request_id,
-        "started_at": time.time(),
-        "user_id": user.pk,
-        "token_id": token.pk,
-        "model": "m",
-        "endpoint": "e",
-        "streamed": False,
-        "status": 200,
-        "end_reason": "completed",
-        "usage_source": "reported",
-        "cost": 400,
-        "attempt_log": "[]",
-        "price_multiplier": 1_000_000,
-        "payer": "wallet",
-        "billing": "usage",
-    }
-    text = {"client_request_id", "upstream_model", "error_code", "error_message", "client_ip"}
-    row = tuple(values.get(name, "" if name in text else None if name.endswith("_id") else 0) for name in COLUMNS)
+    row = usage_row(
+        request_id=request_id,
+        started_at=time.time(),
+        user_id=user.pk,
+        token_id=token.pk,
+        model="m",
+        endpoint="e",
+        status=200,
+        end_reason="completed",
+        usage_source="reported",
+        cost=400,
+        attempt_log="[]",
+        price_multiplier=1_000_000,
+        payer="wallet",
+        billing="usage",
+    )
     record = PendingRecord(
         row,
         Settlement(reservation, scope, Charge(request_id, 400, 1000, False, time.time()), lambda charged: None),
