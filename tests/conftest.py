@@ -16,8 +16,10 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.test import Client
+from django.utils import timezone, translation
 from hypothesis import strategies
 from openai import OpenAI
+from servestatic.middleware import ServeStaticMiddleware
 
 from portal.lib import clock
 from relay.models import Model, ModelPermission, Upload, UsageRecord
@@ -65,6 +67,23 @@ def _make_tables(text: str, number: float, whole: int) -> None:
 def tables() -> None:
     """Made before the first test, and not in the time of one."""
     _make_tables()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> Iterator[None]:
+    """Looked for once: every test client makes the middleware anew, and that would stat all of them again."""
+    look = ServeStaticMiddleware.add_files_from_finders
+    found: list[ServeStaticMiddleware] = []
+
+    def add_files(self: ServeStaticMiddleware) -> None:
+        if not found:
+            look(self)
+            found.append(self)
+        self.files, self.directories = found[0].files, found[0].directories
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServeStaticMiddleware, "add_files_from_finders", add_files)
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,6 +162,14 @@ def tidy() -> Iterator[None]:
         Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
         Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
     _used.clear()
+
+
+@pytest.fixture(autouse=True)
+def language_and_zone() -> Iterator[None]:
+    """Those that a page has activated for its reader would stay active in this thread, for the next test."""
+    yield
+    translation.deactivate()
+    timezone.deactivate()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from relay.gateway.routing.circuit_breaker import RECENT_FAILURES
 from tests.support.asserts import check, until
 from tests.support.portal import Portal, ask, two
-from tests.support.server import Server, free_port, serving
+from tests.support.server import NO_CERTIFICATES, Server, free_port, serving
 from tests.support.upstream import Call, Upstream, chunk, completion, failing, hello
 
 pytestmark = pytest.mark.shared
@@ -79,6 +79,7 @@ def test_three_channels_one_dead_one_flapping_one_well(live: Portal, server: Ser
                 headers=headers,
                 timeout=30,
                 trust_env=False,
+                verify=NO_CERTIFICATES,
                 limits=httpx.Limits(max_connections=50),
             ) as client,
             ThreadPoolExecutor(50) as pool,

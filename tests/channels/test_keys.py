@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.asserts import check, until
 from tests.support.portal import People, Portal, ask, two
-from tests.support.server import Server
+from tests.support.server import NO_CERTIFICATES, Server
 from tests.support.upstream import Call, Upstream, completion, hello, keys_used
 
 pytestmark = pytest.mark.shared
@@ -42,6 +42,7 @@ def test_an_exhausted_key_among_five_is_seen_by_no_client_and_staff_are_told_onc
                     json=ask(model),
                     headers={"authorization": f"Bearer {token}"},
                     trust_env=False,
+                    verify=NO_CERTIFICATES,
                     timeout=60,
                 ),
                 range(200),
@@ -150,7 +151,12 @@ def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, serve
         found = list(
             pool.map(
                 lambda _: httpx.post(
-                    server.url + "/v1/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+                    server.url + "/v1/chat/completions",
+                    json=ask(model),
+                    headers=headers,
+                    trust_env=False,
+                    verify=NO_CERTIFICATES,
+                    timeout=60,
                 ),
                 range(8),
             )

@@ -101,6 +101,7 @@ def make_own_databases() -> str:
 for variable in list(os.environ):
     if variable.startswith(("AIRELAYS_", "AIRELAY_", "OPENAI_ENDPOINT_")):
         del os.environ[variable]
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of a hundred servers would compile all of the portal
 os.environ.update(
     AIRELAYS_DATA_DIR=str(DATA_DIR),
     AIRELAYS_CONFIG="",

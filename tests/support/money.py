@@ -14,7 +14,7 @@ from relay.billing.ledger.pending import COLUMNS, UsageRow
 from relay.billing.ledger.verify import verify
 from relay.models import LedgerAccount, UsageRecord
 from tests.support.asserts import until
-from tests.support.server import Server
+from tests.support.server import NO_CERTIFICATES, Server
 
 
 def wallet(user: User) -> LedgerAccount:
@@ -82,7 +82,11 @@ def at_once(server: Server, token: str, body: dict[str, Any], count: int) -> lis
     async def run() -> list[int]:
         limits = httpx.Limits(max_connections=count)
         async with httpx.AsyncClient(
-            limits=limits, timeout=300, trust_env=False, headers={"authorization": f"Bearer {token}"}
+            limits=limits,
+            timeout=300,
+            trust_env=False,
+            verify=NO_CERTIFICATES,
+            headers={"authorization": f"Bearer {token}"},
         ) as client:
             answers = await asyncio.gather(
                 *(client.post(f"{server.v1}/chat/completions", json=body) for _ in range(count))

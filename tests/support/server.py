@@ -22,9 +22,9 @@ import httpx
 
 from tests.support.asserts import until
 
-# Every call makes a client of its own, as strangers would; reading the certificates of the world for each took a fifth
-# of the suite's time.
-_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# Most calls make a client of their own, as strangers would; to read the certificates of the world for each would take
+# a fifth of the suite's time.
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -72,7 +72,7 @@ class Server:
         newest = self.query("SELECT max(id) FROM accounts_change")[0][0] or 0
         until(
             lambda: (
-                httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=_NO_CERTIFICATES).json()[
+                httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=NO_CERTIFICATES).json()[
                     "change_seen"
                 ]
                 >= newest
@@ -89,7 +89,7 @@ class Server:
             headers=headers,
             timeout=100,
             trust_env=False,
-            verify=_NO_CERTIFICATES,
+            verify=NO_CERTIFICATES,
             **options,
         )
 
@@ -100,7 +100,7 @@ class Server:
             headers={"authorization": f"Bearer {token}", **headers},
             timeout=100,
             trust_env=False,
-            verify=_NO_CERTIFICATES,
+            verify=NO_CERTIFICATES,
         )
 
     def request(self, method: str, token: str, path: str, **options: Any) -> httpx.Response:
@@ -111,7 +111,7 @@ class Server:
             headers={"authorization": f"Bearer {token}"},
             timeout=100,
             trust_env=False,
-            verify=_NO_CERTIFICATES,
+            verify=NO_CERTIFICATES,
             **options,
         )
 
@@ -165,7 +165,7 @@ def wait_until_up(server: Server) -> None:
             )
         try:
             if (
-                httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=_NO_CERTIFICATES).status_code
+                httpx.get(f"{server.url}/healthz", timeout=10, trust_env=False, verify=NO_CERTIFICATES).status_code
                 == 200
             ):
                 return

@@ -15,7 +15,7 @@ import pytest
 from tests.support.asserts import until
 from tests.support.load.billed import Caller, kill_rounds, manage, new_database, prepare
 from tests.support.money import COST, at_once
-from tests.support.server import Server, serving
+from tests.support.server import NO_CERTIFICATES, Server, serving
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.shared
@@ -47,7 +47,11 @@ def server_answers(server: Server, token: str) -> bool:
     try:
         return (
             httpx.get(
-                f"{server.v1}/models", headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=5
+                f"{server.v1}/models",
+                headers={"authorization": f"Bearer {token}"},
+                trust_env=False,
+                verify=NO_CERTIFICATES,
+                timeout=5,
             ).status_code
             == 200
         )

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
-from tests.support.server import Server, serving
+from tests.support.server import NO_CERTIFICATES, Server, serving
 from tests.support.sessions import csrf_of, sign_in
 
 pytestmark = pytest.mark.shared
@@ -27,7 +27,12 @@ def statuses(server: Server, token: str, body: dict[str, object]) -> set[int]:
     def one(_: int) -> int:
         headers = {"authorization": f"Bearer {token}"}
         return httpx.post(
-            f"{server.v1}/chat/completions", json=body, headers=headers, timeout=20, trust_env=False
+            f"{server.v1}/chat/completions",
+            json=body,
+            headers=headers,
+            timeout=20,
+            trust_env=False,
+            verify=NO_CERTIFICATES,
         ).status_code
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -69,12 +74,17 @@ def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Porta
     row = Model.objects.get(name=model)
     with (
         serving(tmp_path / "log", env={"AIRELAYS_FEED_POLL_SECONDS": "1"}) as server,
-        httpx.Client(trust_env=False, timeout=20) as client,
+        httpx.Client(trust_env=False, verify=NO_CERTIFICATES, timeout=20) as client,
     ):
         headers = {"authorization": f"Bearer {token}"}
         assert (
             httpx.post(
-                f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+                f"{server.v1}/chat/completions",
+                json=ask(model),
+                headers=headers,
+                trust_env=False,
+                verify=NO_CERTIFICATES,
+                timeout=60,
             ).status_code
             == 200
         )
@@ -90,7 +100,12 @@ def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Porta
             assert client.post(url, data=form).status_code == 302
             assert (
                 httpx.post(
-                    f"{server.v1}/chat/completions", json=ask(model), headers=headers, trust_env=False, timeout=60
+                    f"{server.v1}/chat/completions",
+                    json=ask(model),
+                    headers=headers,
+                    trust_env=False,
+                    verify=NO_CERTIFICATES,
+                    timeout=60,
                 ).status_code
                 == expected
             )

@@ -47,6 +47,7 @@ class Site:
     upstream: Upstream
     watched: list[BrowserFaults]
     mail: Mailbox
+    shell: subprocess.Popen[str]  # `manage.py shell`, one for all of the file
     cookies: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def context(self, **options: Any) -> BrowserContext:
@@ -91,16 +92,19 @@ class Site:
 
     def manage(self, code: str) -> str:
         """Run Python in the portal's own settings: what no page does, such as making somebody staff."""
-        env = {**os.environ, "AIRELAYS_DATA_DIR": str(Path(self.server.database).parent)}
-        return subprocess.run(
-            [sys.executable, "manage.py", "shell", "-v0", "-c", code],
-            cwd=ROOT,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout.strip()
+        assert self.shell.stdin is not None and self.shell.stdout is not None
+        self.shell.stdin.write(json.dumps(code) + "\n")
+        self.shell.stdin.flush()
+        return str(json.loads(self.shell.stdout.readline() or '"the shell has ended"'))
+
+
+SHELL = """
+import contextlib, io, json, sys
+for line in sys.stdin:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(json.loads(line), {})
+    print(json.dumps(out.getvalue().strip()), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +123,21 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
         "AIRELAYS_EMAIL_PORT": str(mail.server_address[1]),
         "AIRELAYS_EMAIL_SECURITY": "none",
     }
-    with serving(log, env=env, port=port, command=command) as server, chromium() as browser:
+    with (
+        serving(log, env=env, port=port, command=command) as server,
+        subprocess.Popen(
+            [sys.executable, "manage.py", "shell", "-v0", "-c", SHELL],
+            cwd=ROOT,
+            env={**os.environ, "AIRELAYS_DATA_DIR": env["AIRELAYS_DATA_DIR"]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as shell,
+        chromium() as browser,
+    ):
         password = re.search(r"Sign in as admin with the password (\S+)", log.read_text())
         assert password
-        found = Site(server, f"http://localhost:{port}", password[1], browser, upstream, [], mail)
+        found = Site(server, f"http://localhost:{port}", password[1], browser, upstream, [], mail, shell)
         yield found
         mail.shutdown()
         mail.server_close()

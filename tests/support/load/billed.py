@@ -17,7 +17,7 @@ import httpx
 from tests.support import environment
 from tests.support.asserts import until
 from tests.support.money import COST
-from tests.support.server import ROOT, Server, serving
+from tests.support.server import NO_CERTIFICATES, ROOT, Server, serving
 from tests.support.upstream import Upstream
 
 PREPARE = """
@@ -82,7 +82,7 @@ class Caller(threading.Thread):
         self.unexpected: list[str] = []
 
     def run(self) -> None:
-        with httpx.Client(timeout=20, trust_env=False) as client:
+        with httpx.Client(timeout=20, trust_env=False, verify=NO_CERTIFICATES) as client:
             while True:
                 stream = self.random.random() < 0.5
                 body: dict[str, Any] = {
