@@ -13,7 +13,7 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages browser
+PHONY_MORE := tour messages pages browser corpus
 .PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
 
 help: ## list the commands
@@ -28,6 +28,9 @@ dev:
 
 test: dev ## run the test suite (ARGS="-k name" for a part)
 	@$(VENV) -m pytest $(PARALLEL) $(ARGS)
+
+corpus: dev ## what real upstreams and clients were seen to do, a file each (ARGS="-k usage" for a part)
+	@$(VENV) -m pytest tests/corpus $(ARGS)
 
 services: dev ## PostgreSQL and Redis from Debian's packages, on loopback ports of their own
 	@$(VENV) -m tests.support.services start
