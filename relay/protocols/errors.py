@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +12,11 @@ from portal.lib.redact import clean_upstream_message
 
 _object: Final = msgspec.json.Decoder(dict[str, object])
 _MAX_WORDS: Final = 40
+_MAX_OWN: Final = 900  # characters of a message that failure rules look at
+# A code and not a sentence.
+_CODE: Final = re.compile(r"[\w.:-]{1,64}")
+# Everything that opens or closes a quotation or an echo of JSON; not the apostrophe inside a word.
+_MARK: Final = re.compile(r"[\"`“”„«»‹›「」『』《》{}\[\]]|(?<!\w)['’‘]|['’‘](?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +29,16 @@ class UpstreamError:
     param: str | None
     words: frozenset[str] = frozenset()  # code, type, status and reasons in lower case, for failure rules
     resets: tuple[str, ...] = field(default=())  # when the error ends, as the upstream wrote it
+    # The message without all that it quotes. Not cleaned: for failure rules only.
+    own: str = field(default="", repr=False)
 
 
 def read_error(body: bytes) -> UpstreamError | None:
     """Parse the error in a body; None when it has none of the known shapes, for example HTML.
 
-    The shapes: `{"error": {…}}`, `{"error": "…"}`, a flat object, `{"detail": …}`, `{"base_resp": …}` and `[{…}]`.
+    The shapes: `{"error": {…}}`, `{"error": "…"}`, a flat object with a `message`, `msg`, `error_msg` or `detail`,
+    `{"detail": {…}}`, `{"errors": …}`, `{"base_resp": {…}}` with a status other than 0, `{"Response": {"Error": {…}}}`
+    and `[{…}]`.
     """
     text = body.strip()
     if text.startswith(b"["):
@@ -37,25 +47,14 @@ def read_error(body: bytes) -> UpstreamError | None:
         envelope = _object.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    error = envelope.get("error")
-    inner: dict[str, object]
-    if isinstance(error, dict):
-        inner = error
-    elif isinstance(error, str):
-        inner = {**envelope, "message": error}
-    elif envelope.get("message") is not None:
-        inner = envelope
-    elif envelope.get("detail") is not None:
-        inner = {**envelope, "message": envelope["detail"]}
-    elif isinstance(envelope.get("base_resp"), dict):
-        base: dict[str, object] = envelope["base_resp"]  # type: ignore[assignment]  # the line above says so
-        inner = {"message": base.get("status_msg"), "code": base.get("status_code")}
-    else:
+    inner = _inner(envelope)
+    if inner is None:
         return None
-    text_or_object = inner.get("message")
-    message = text_or_object if isinstance(text_or_object, str) else ""
-    if not isinstance(text_or_object, str) and text_or_object:
-        message = msgspec.json.encode(text_or_object).decode()
+    said = inner.get("message")
+    if isinstance(said, str):
+        message, own = said, own_words(said)
+    else:  # a list of faults, each with the part of the request that is at fault
+        message, own = msgspec.json.encode(said).decode() if said else "", ""
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
         clean_upstream_message(message) or "The upstream gave no reason.",
@@ -64,7 +63,58 @@ def read_error(body: bytes) -> UpstreamError | None:
         param if isinstance(param, str) else None,
         _words(inner, envelope),
         _resets(inner, envelope),
+        own,
     )
+
+
+def own_words(message: str) -> str:
+    """What an upstream says in its own words: a message without all that it quotes, which may be the client's.
+
+    Everything between the first and the last mark of a quotation goes, since what is quoted may hold such marks, too.
+    """
+    text = " ".join(message.split())
+    first = _MARK.search(text)
+    if first is None:
+        return text[:_MAX_OWN]
+    *_others, last = first, *_MARK.finditer(text, first.end())
+    if last is not first:
+        return f"{text[: first.start()]}…{text[last.end() :]}"[:_MAX_OWN]
+    if first[0] in "'’‘" and text[: first.start()][-1:].isalnum():  # the plural's, as in “the tokens' limit”
+        return text[:_MAX_OWN]
+    return f"{text[: first.start()]}…"[:_MAX_OWN]
+
+
+def _inner(envelope: dict[str, object]) -> dict[str, object] | None:
+    """The object that describes the error, with its text as `message`."""
+    error, message = envelope.get("error"), envelope.get("message")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):
+        if error and isinstance(message, str) and message and _CODE.fullmatch(error):  # the error is its code
+            return {"code": error, **envelope}
+        return {**envelope, "message": error}
+    if message is not None:
+        return envelope
+    for name in ("msg", "error_msg", "error_message"):
+        if envelope.get(name) is not None:
+            return {"code": envelope.get("error_code"), **envelope, "message": envelope[name]}
+    detail = envelope.get("detail")
+    if isinstance(detail, dict):
+        return _inner(detail) or {**envelope, "message": detail}
+    if detail is not None:
+        return {**envelope, "message": detail}
+    base = envelope.get("base_resp")
+    if isinstance(base, dict):
+        status = base.get("status_code")
+        return {"message": base.get("status_msg"), "code": status} if status else None
+    response = envelope.get("Response")
+    if isinstance(response, dict) and isinstance(fault := response.get("Error"), dict):
+        return {"message": fault.get("Message"), "code": fault.get("Code")}
+    errors = envelope.get("errors")
+    if isinstance(errors, list) and errors:
+        found = errors[0]
+        return found if isinstance(found, dict) and found.get("message") is not None else {"message": found}
+    return {"message": errors} if isinstance(errors, dict) and errors else None
 
 
 def _word(value: object) -> str | None:
@@ -79,22 +129,26 @@ def _details(inner: dict[str, object]) -> list[dict[str, object]]:
 
 
 def _words(inner: dict[str, object], envelope: dict[str, object]) -> frozenset[str]:
-    """The words that failure rules are matched against."""
+    """The words that failure rules are matched against: only members in which vendors write codes of their own.
+
+    Not `param`, not what a relay quotes of its upstream (`metadata.raw`), and nothing of a list of faults, all of which
+    hold parts of the request.
+    """
     candidates: list[object] = [
         inner.get("code"),
         inner.get("type"),
         inner.get("status"),
         envelope.get("code"),
         envelope.get("type"),
+        envelope.get("error_type"),
     ]
-    for name, keys in (
-        ("innererror", ("code",)),
-        ("metadata", ("limit_source", "error_type", "reason")),
-        ("details", ()),
-    ):
+    for name, keys in (("innererror", ("code",)), ("metadata", ("limit_source", "error_type"))):
         nested = inner.get(name)
         if isinstance(nested, dict):
             candidates += [nested.get(key) for key in keys]
+    base = envelope.get("base_resp")
+    if isinstance(base, dict):
+        candidates.append(f"base_resp:{_word(base.get('status_code'))}")
     for detail in _details(inner):
         candidates += [detail.get("reason"), detail.get("error_code")]
         violations = detail.get("violations")
@@ -110,10 +164,15 @@ def _resets(inner: dict[str, object], envelope: dict[str, object]) -> tuple[str,
     """The values that say when a limit ends, from Gemini's RetryInfo or members such as `retry_after`."""
     candidates = [detail.get("retryDelay") for detail in _details(inner)]
     metadata = inner.get("metadata")
-    for holder in (inner, envelope, metadata if isinstance(metadata, dict) else {}):
+    metadata = metadata if isinstance(metadata, dict) else {}
+    for holder in (inner, envelope, metadata):
         candidates += [
             holder.get(name) for name in ("resets_in_seconds", "retry_after", "resets_at", "reset_at", "reset_time")
         ]
+    headers = metadata.get("headers")  # OpenRouter puts those of its own limits into the body
+    if isinstance(headers, dict):
+        lower = {str(name).lower(): value for name, value in headers.items()}
+        candidates += [lower.get("retry-after"), lower.get("x-ratelimit-reset")]
     return tuple(
         str(value) for value in candidates if isinstance(value, (str, int, float)) and not isinstance(value, bool)
     )
