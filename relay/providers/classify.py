@@ -6,6 +6,7 @@ The rules are data: the administrator's own, the vendor's, and those of `relay.p
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -21,7 +22,7 @@ from relay.errors import (
 )
 from relay.protocols.errors import UpstreamError, read_error
 from relay.providers import retry_after
-from relay.providers.failures import GENERIC, FailureClass, Rule
+from relay.providers.failures import GENERIC, CooldownScope, FailureClass, Rule
 from relay.providers.vendors import VENDORS
 
 KEYS_MESSAGE: Final = (
@@ -29,6 +30,22 @@ KEYS_MESSAGE: Final = (
     "will not help."
 )
 _DETAIL: Final = 300
+# Statuses whose message may say how long to wait, and the classes that have an end: with the longest wait, in seconds,
+# that a text is believed. A limit per minute ends within one.
+_TIMED_STATUSES: Final = frozenset((402, 403, 429, 498, 503, 529))
+_LONGEST_TOLD: Final = {
+    FailureClass.RATE: 60.0,
+    FailureClass.OVERLOAD: 60.0,
+    FailureClass.QUOTA_WINDOW: retry_after.LONGEST,
+    FailureClass.BILLING: retry_after.LONGEST,
+}
+_UNPROVEN_WAIT: Final = 60.0  # seconds that a text is believed at most when no code stands beside it
+# Statuses of refusals that are about a parameter if they name one.
+_ABOUT_PARAMETERS: Final = frozenset((400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 424))
+# What the parameter at fault is called when it is the model that the relay itself wrote into the request.
+_MODEL_PARAMS: Final = frozenset(("model", "body.model", "deployment", "engine"))
+# What servers say of a path that they do not have.
+_NO_PATH: Final = re.compile(r"((page|path|route|resource|url|endpoint) )?not found\.?|method not allowed\.?", re.I)
 
 
 class Failure(Exception):
@@ -68,6 +85,10 @@ class Failure(Exception):
         self.ordered = ordered
         # The API that the upstream does not have.
         self.api = api
+        # The upstream's error code.
+        self.code = ""
+        # The rule goes by a code that the vendor reserves for this, not by the status or the text alone.
+        self.reserved = False
 
     @property
     def guessed(self) -> bool:
@@ -77,16 +98,29 @@ class Failure(Exception):
         return self.kind.counted or not self.certain or self.kind in {FailureClass.RATE, FailureClass.OVERLOAD}
 
 
-def wait_of(headers: Mapping[str, str], error: UpstreamError | None, now: float) -> float | None:
-    """Seconds until another try makes sense, from the headers, the members or the text of a refusal."""
+def _stated_wait(
+    headers: Mapping[str, str], error: UpstreamError | None, now: float, kind: FailureClass
+) -> float | None:
+    """Seconds until another try makes sense, from the headers or the members of a refusal."""
     found = retry_after.from_headers(headers, now)
-    if found is not None or error is None:
-        return found
-    for text in error.resets:
-        seconds = retry_after.parse_wait(text, now)
-        if seconds is not None:
-            return retry_after.clamp(seconds)
-    return retry_after.from_text(error.message, now)
+    if found is None and error is not None and kind in _LONGEST_TOLD:
+        for text in error.resets:
+            seconds = retry_after.parse_wait(text, now)
+            if seconds is not None:
+                return retry_after.clamp(seconds)
+    return found
+
+
+def _told_wait(error: UpstreamError | None, now: float, kind: FailureClass, status: int, zone: str) -> float | None:
+    """Seconds until another try makes sense, from the text of a refusal.
+
+    `zone`: of times that name none.
+    """
+    longest = _LONGEST_TOLD.get(kind)
+    if error is None or longest is None or status not in _TIMED_STATUSES:
+        return None
+    found = retry_after.from_text(error.own, now, zone)
+    return min(found, longest) if found is not None else None
 
 
 def classify(
@@ -105,25 +139,49 @@ def classify(
     """
     now = time.time() if now is None else now
     error = read_error(body)
-    if inside_200:
-        status = _status_of(error)
+    coded = _status_in(error) if inside_200 else status
+    status = coded or 502
     detail = (
         f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: "
         f"{error.message if error else 'no error object in the answer'}"
     )[:_DETAIL]
-    wait = wait_of(headers, error, now)
-    rule = find_rule(provider, status, error, extra)
-    kind, cooldown, certain = FailureClass.TRANSIENT, None, True
+    rule = find_rule(provider, coded, error, extra)
+    ordered = rule is not None and rule in extra
+    kind, cooldown, certain, reserved = FailureClass.TRANSIENT, None, True, False
     if rule is not None:
         kind, cooldown, certain = rule.kind, rule.cooldown, rule.certain and error is not None
-        if wait is None and rule.resets:
-            wait = retry_after.from_rule(rule.resets, now)
+        reserved = rule.reserved and error is not None
     if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
         kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
-    return Failure(
-        kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=rule in extra
+    elif error is not None and not ordered:
+        if kind is FailureClass.CLIENT and _lacks_path(status, error):
+            kind = FailureClass.CONFIG
+        elif kind.scope is not CooldownScope.NOTHING and _names_a_parameter(error) and status in _ABOUT_PARAMETERS:
+            kind, cooldown, reserved = FailureClass.CLIENT, None, False
+    wait = _stated_wait(headers, error, now, kind)
+    if wait is None:
+        wait = _told_wait(error, now, kind, status, rule.zone if rule is not None else "UTC")
+        if wait is None and rule is not None and rule.resets and status in _TIMED_STATUSES:
+            wait = retry_after.from_rule(rule.resets, now)
+        if wait is not None and not (reserved or ordered):
+            wait = min(wait, _UNPROVEN_WAIT)
+    failure = Failure(
+        kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=ordered
     )
+    failure.code = (error.code or "") if error is not None else ""
+    failure.reserved = reserved
+    return failure
+
+
+def _lacks_path(status: int, error: UpstreamError) -> bool:
+    """Whether an error without any code is what frameworks say of a path that they do not have (FastAPI)."""
+    return status in {404, 405} and not error.words and not error.param and bool(_NO_PATH.fullmatch(error.own))
+
+
+def _names_a_parameter(error: UpstreamError) -> bool:
+    """Whether an error names the parameter at fault, and it is one that the client chooses."""
+    return bool(error.param) and error.param not in _MODEL_PARAMS
 
 
 def rules_of(provider: str) -> tuple[Rule, ...]:
@@ -133,31 +191,39 @@ def rules_of(provider: str) -> tuple[Rule, ...]:
 
 
 def find_rule(provider: str, status: int, error: UpstreamError | None, extra: Sequence[Rule] = ()) -> Rule | None:
-    """The first rule that fits."""
-    words, message = (error.words, error.message) if error else (frozenset[str](), "")
-    for rules in (extra, rules_of(provider)):
-        for rule in rules:
-            if rule.fits(provider, status, words, message):
-                return rule
+    """The first rule that fits. `status`: 0 for an error inside a 200 that names none."""
+    words, text = (error.words, error.own) if error else (frozenset[str](), "")
+    for rule in extra:
+        if rule.fits(provider, status or 502, words, text):
+            return rule
+    for rule in rules_of(provider):
+        if rule.fits(provider, status, words, text):
+            return rule
     return None
 
 
-def _status_of(error: UpstreamError | None) -> int:
-    """The status that an error inside a 200 would have had: its code, where that is one (OpenRouter), or 502."""
-    for word in error.words if error else ():
-        if word.isdigit() and 400 <= int(word) < 600:
-            return int(word)
-    return 502
+def _status_in(error: UpstreamError | None) -> int:
+    """The status that an error inside a 200 names (OpenRouter, vLLM): 0 when it names none."""
+    named = [int(word) for word in error.words if word.isascii() and word.isdigit() and len(word) == 3] if error else []
+    return max((status for status in named if 400 <= status < 600), default=0)
 
 
 def public_error(kind: FailureClass, status: int, error: UpstreamError | None, wait: float | None) -> RelayError:
     """What the client is told when this was the last try."""
+    if kind is FailureClass.TOO_LARGE and status in {402, 403}:
+        message = (
+            "The upstream's account cannot pay for an answer as long as this request asks for. Lower max_tokens, or "
+            "use another model."
+        )
+        return UpstreamRefused(400, message, "invalid_request_error", "max_tokens_too_high", "max_tokens")
     if kind in {FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE} and error is not None:
-        said = status if 400 <= status < 500 and not (kind is FailureClass.CONTENT and status == 403) else 400
+        # Never 401 or 402: the client's token and wallet are fine.
+        kept = 400 <= status < 500 and status not in {401, 402} and not (kind is FailureClass.CONTENT and status == 403)
+        said = status if kept else 400
         code = error.code or ("content_filter" if kind is FailureClass.CONTENT else None)
         return UpstreamRefused(said, error.message, error.type or "invalid_request_error", code, error.param)
     if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING} or (
-        kind is FailureClass.KEY_FORBIDDEN_MODEL and status != 404
+        kind is FailureClass.KEY_FORBIDDEN_MODEL and status in {401, 403, 429}
     ):
         return CredentialsExhausted(KEYS_MESSAGE)
     if kind is FailureClass.KEY_FORBIDDEN_MODEL:

@@ -2,7 +2,11 @@
 
 The first rule that fits counts: the administrator's own come first, then the vendor's (`relay.providers.vendors`), then
 the generic ones below, which end with one for every status. Source of these: the errors that vendors and their SDKs
-have in common, read in November 2026.
+have in common, and those of vendors that have no file of their own, read in November 2026.
+
+Most refusals quote the request, so that words in their messages may be the client's. Texts are therefore matched
+without what is quoted, and from the beginning; and only rules that go by a code (`Rule.reserved`) prove that the
+failure is not of the request's making.
 """
 
 from __future__ import annotations
@@ -97,7 +101,7 @@ class Rule:
     status: frozenset[int] = frozenset()
     # The error's code, type, status or reason, in lower case; one that ends with * is a beginning. Empty: any.
     words: frozenset[str] = frozenset()
-    # Found in the message; None: any message.
+    # Found in what the upstream says in its own words, without all that it quotes; None: any message.
     text: re.Pattern[str] | None = None
     # Seconds, in place of the class's.
     cooldown: float | None = None
@@ -105,10 +109,24 @@ class Rule:
     resets: str = ""
     # False for rules that go by a bare status: one such failure takes no key out of service for good.
     certain: bool = True
+    # The vendor uses the same words for faults of requests.
+    doubtful: bool = False
+    # The zone of times in the message that name none.
+    zone: str = "UTC"
+
+    @property
+    def reserved(self) -> bool:
+        """Whether it goes by a code that the vendor keeps for failures of this class, so that no request causes it."""
+        return bool(self.words) and self.text is None and not self.doubtful
 
     def fits(self, provider: str, status: int, words: frozenset[str], message: str) -> bool:
-        """Whether a failure is of the rule's class. `words` in lower case."""
-        if (self.provider and self.provider != provider) or (self.status and status not in self.status):
+        """Whether a failure is of the rule's class. `status`: 0 for one inside a 200, which only its words tell.
+
+        `words` in lower case.
+        """
+        if self.provider and self.provider != provider:
+            return False
+        if (status not in self.status) if status and self.status else not (status or self.words):
             return False
         if self.words and not any(_fits(wanted, words) for wanted in self.words):
             return False
@@ -128,10 +146,13 @@ def rule(
     text: str = "",
     cooldown: float | None = None,
     resets: str = "",
+    doubtful: bool = False,
+    zone: str = "UTC",
 ) -> Rule:
     """A rule as vendors' files write it.
 
-    `status` and `words` are separated by spaces; `text` is a regular expression, without regard to case.
+    `status` and `words` are separated by spaces; `text` is a regular expression, without regard to case. A text that
+    moves anything begins with `^`: what a vendor says first is its own. Quoted parts of the message are `…`.
     """
     return Rule(
         kind,
@@ -140,6 +161,8 @@ def rule(
         text=re.compile(text, re.I) if text else None,
         cooldown=cooldown,
         resets=resets,
+        doubtful=doubtful,
+        zone=zone,
     )
 
 
@@ -148,33 +171,84 @@ def _by_status(kind: FailureClass, status: str, cooldown: float | None = None) -
     return replace(rule(kind, status, cooldown=cooldown), certain=False)
 
 
+# A model that the upstream does not know, in the words of most servers.
+_NO_MODEL: Final = (
+    r"^(error: )?(the )?(requested |specified )?model\b.{0,150}?\b(not found|(does |do )?not exist|no access)"
+)
+
 # Other relays pass on whatever their upstreams say. These words are unmistakable enough to be read wherever they come
 # from.
 GENERIC: Final = (
     rule(
         FailureClass.CONTENT,
-        "400 403 422",
-        "content_policy_violation content_filter responsibleaipolicyviolation moderation_blocked "  # OpenAI, Azure
-        "data_inspection_failed",  # DashScope
+        "400 403 422 451",
+        "content_filter content_policy_violation responsibleaipolicyviolation moderation_blocked "  # OpenAI, Azure
+        "cyber_policy bio_policy misalignment_policy_violation image_content_policy_violation "
+        "potentially_unintended_data_access potentially_unintended_data_transfer "
+        "potentially_unintended_destructive_activity "
+        "data_inspection_failed datainspectionfailed "  # DashScope
+        "inputtextsensitivecontentdetected* inputimagesensitivecontentdetected* "  # Ark
+        "outputtextsensitivecontentdetected* outputimagesensitivecontentdetected* sensitivecontentdetected* "
+        "inputtextriskdetection inputimageriskdetection outputtextriskdetection outputimageriskdetection "
+        "content_filter_error 451001 "  # Tencent TokenHub
+        "unsafe_request",  # Qianfan
     ),
+    # The account can pay for smaller requests.
+    rule(
+        FailureClass.TOO_LARGE,
+        "402 403 429",
+        text=r"\bcan only afford\b|\bor fewer max_tokens|\bneed quota\b|需要预扣费额度",
+    ),
+    rule(FailureClass.TOO_LARGE, "402 403", "weight_exceeds_budget pre_consume_token_quota_failed"),
+    # one-api says so as well when only this request is too dear.
+    rule(FailureClass.BILLING, "402 403 429", "insufficient_user_quota", doubtful=True),
+    rule(FailureClass.BILLING, "402", "401007 401008 403004"),  # Tencent TokenHub
     _by_status(FailureClass.BILLING, "402"),
     rule(
         FailureClass.BILLING,
         "400 403 429",
         "insufficient_quota billing_hard_limit_reached credit_balance_exhausted exceeded_current_quota_error "
-        "insufficient_user_quota pre_consume_token_quota_failed arrearage insufficient_balance",
+        "arrearage insufficient_balance billing_insufficient_balance accountoverdueerror",
     ),
     rule(
         FailureClass.KEY_DEAD,
         "401 403",
-        "invalid_api_key account_deactivated invalidapikey token_disabled token_expired",
+        "invalid_api_key account_deactivated invalidapikey token_disabled token_expired invalid_iam_token",
     ),
-    rule(FailureClass.KEY_FORBIDDEN_MODEL, "403 404", "model_not_found model_not_allowed"),
+    rule(
+        FailureClass.KEY_FORBIDDEN_MODEL,
+        "400 401 403 404",
+        "model_not_found model_not_allowed unknown_model model_not_supported model_decommissioned modelnotfound "
+        "modelnotopen invalidendpoint.notfound invalidendpoint.closedendpoint invalidendpointormodel.* "  # Ark
+        "model.accessdenied accessdenied.unpurchased deploymentnotfound",
+    ),
+    rule(FailureClass.KEY_FORBIDDEN_MODEL, "503", "model_not_found", cooldown=300.0),  # new-api: no channel has it now
+    # MiniMax puts its errors into a 200, in a form that nobody else uses.
+    rule(FailureClass.BILLING, words="base_resp:1008"),
+    rule(FailureClass.KEY_DEAD, words="base_resp:1004 base_resp:2049"),
+    rule(FailureClass.RATE, words="base_resp:1002 base_resp:1039 base_resp:1041"),
+    rule(FailureClass.QUOTA_WINDOW, words="base_resp:2056"),
+    rule(FailureClass.CONTENT, words="base_resp:1026 base_resp:1027"),
+    rule(FailureClass.CLIENT, words="base_resp:2013"),
+    rule(FailureClass.TRANSIENT, words="base_resp:1000 base_resp:1001 base_resp:1013 base_resp:1024 base_resp:1033"),
     rule(FailureClass.CONFIG, "301 302 303 307 308"),
-    rule(FailureClass.KEY_FORBIDDEN_MODEL, "404", text=r"\bmodel\b.*\b(not found|not exist|no access)"),
+    rule(FailureClass.CONFIG, "404", text=r"^(invalid|unknown request) url\b|^no route\b"),
+    rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404 422", text=_NO_MODEL),
     _by_status(FailureClass.KEY_DEAD, "401"),
     _by_status(FailureClass.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0),
+    rule(FailureClass.OVERLOAD, "429 503", "serveroverloaded"),  # Ark
+    rule(FailureClass.RATE, "429", "rate_limit_exceeded rate_limit_error throttling throttling.* too_many_requests"),
     rule(FailureClass.RATE, "429"),
+    rule(
+        FailureClass.OVERLOAD,
+        "503 529",
+        "overloaded_error server_is_overloaded slow_down engine_overloaded_error overloaded service_unavailable_error",
+    ),
     rule(FailureClass.OVERLOAD, "498 503 529"),
-    rule(FailureClass.CLIENT, "400 404 405 406 410 411 413 414 415 416 417 422 424 428 431 451"),
+    rule(
+        FailureClass.CLIENT,
+        "400 404 405 406 409 410 411 413 414 415 416 417 422 424 428 431 451",
+        "invalid_request_error badrequesterror invalid_prompt context_length_exceeded string_above_max_length",
+    ),
+    rule(FailureClass.CLIENT, "400 404 405 406 409 410 411 413 414 415 416 417 422 424 428 431 451"),
 )

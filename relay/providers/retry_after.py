@@ -20,14 +20,27 @@ _UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 0.001, "s": 1.0, "m":
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _AGAIN: Final = re.compile(
     r"(?:try again|retry|resets?|available again|wait)\s+(?:in|after|for)\s+"
-    r"(?:(\d+(?:\.\d+)?)\s*(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?)\b|((?:\d+(?:\.\d+)?(?:ms|h|m|s|d))+))",
+    r"(?:(\d+(?:\.\d+)?)\s*(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?)\b|((?:\d+(?:\.\d+)?(?:ms|h|m|s|d))+))"
+    r"|(\d+(?:\.\d+)?)\s*(毫秒|秒|分钟|小时|天)\s*(?:后|之后|以后)",
     re.I,
 )
-_WORDS: Final = {"mil": 0.001, "sec": 1.0, "min": 60.0, "hou": 3600.0, "day": 86_400.0}
-# “You will regain access on 2026-12-01 at 00:00 UTC”, “will reset at 2026-11-23 08:00:00”
+_WORDS: Final = {
+    "mil": 0.001,
+    "sec": 1.0,
+    "min": 60.0,
+    "hou": 3600.0,
+    "day": 86_400.0,
+    "毫秒": 0.001,
+    "秒": 1.0,
+    "分钟": 60.0,
+    "小时": 3600.0,
+    "天": 86_400.0,
+}
+# “You will regain access on 2026-12-01 at 00:00 UTC”, “will reset at 2026-11-23 08:00:00”,
+# “将在 2026-11-28 12:34:56 重置”
 _ON: Final = re.compile(
-    r"(?:regain access on|reset[s]? (?:at|on)|available (?:at|on)|until)\s+(\d{4}-\d\d-\d\d)"
-    r"(?:(?:\s+at\s+|[T ])(\d\d:\d\d(?::\d\d)?))?",
+    r"(?:regain access on|resets? (?:at|on)|available (?:at|on)|until|将(?:在|于))\s*(\d{4}-\d\d-\d\d)"
+    r"(?:(?:\s+at\s+|[T ])(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?\s*(UTC|GMT|Z\b|[+-]\d\d:?\d\d)?)?",
     re.I,
 )
 
@@ -94,19 +107,28 @@ def from_headers(headers: Mapping[str, str], now: float) -> float | None:
     return clamp(max(known or [wait for _, wait in waits]))
 
 
-def from_text(message: str, now: float) -> float | None:
-    """Seconds, from “try again in 1m2.5s”, “retry after 20 seconds”, “regain access on 2026-12-01 at 00:00 UTC”."""
+def from_text(message: str, now: float, zone: str = "UTC") -> float | None:
+    """Seconds, from “try again in 1m2.5s”, “retry after 20 seconds”, “regain access on 2026-12-01 at 00:00 UTC”.
+
+    `zone`: of moments that name none. None also for a moment that has passed.
+    """
     match = _AGAIN.search(message)
     if match:
-        number, unit, duration = match.groups()
+        number, unit, duration, count, chinese = match.groups()
         if duration:
             return clamp(sum(float(part) * _UNIT[name] for part, name in _PART.findall(duration.lower())))
-        return clamp(float(number) * _WORDS[unit[:3].lower()])
+        return clamp(float(number) * _WORDS[unit[:3].lower()] if number else float(count) * _WORDS[chinese])
     match = _ON.search(message)
     if match:
-        day, at = match.groups()
-        moment = _moment(f"{day}T{at or '00:00'}")
-        return clamp(moment.timestamp() - now) if moment is not None else None
+        day, at, named = match.groups()
+        try:
+            moment = datetime.fromisoformat(f"{day}T{at or '00:00'}{(named if named and named[0] in '+-' else '')}")
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC if named else ZoneInfo(zone))
+        seconds = moment.timestamp() - now
+        return clamp(seconds) if seconds > 0 else None
     return None
 
 

@@ -24,6 +24,10 @@ class FailureCase:
     body: Any
     # The word of the class that it means.
     kind: str
+    # Whether a code of its vendor says so, and not a status or a text alone; None: not looked at.
+    reserved: bool | None = None
+    # Seconds until another try makes sense, at noon UTC on 22 November 2026; None: not looked at.
+    wait: float | None = None
 
     def __str__(self) -> str:
         return f"{self.vendor or 'any'}-{self.status}-{self.kind}"
@@ -36,7 +40,10 @@ class FailureCase:
 
 def read_cases(text: str, vendor: str) -> list[FailureCase]:
     """The cases of one file. Raises KeyError, TypeError and ValueError when it is no such file."""
-    return [FailureCase(vendor, int(case["status"]), case["body"], case["class"]) for case in json.loads(text)]
+    return [
+        FailureCase(vendor, int(case["status"]), case["body"], case["class"], case.get("reserved"), case.get("wait"))
+        for case in json.loads(text)
+    ]
 
 
 def every_case() -> list[FailureCase]:

@@ -98,6 +98,45 @@ def test_waiting_times_in_words(message: str, seconds: float | None) -> None:
     assert retry_after.from_text(message, NOW) == (pytest.approx(seconds) if seconds is not None else None)
 
 
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("您的限额将在 2026-11-22 21:00:00 重置。", 3600),
+        ("Your limit will reset at 2026-11-22 20:30:00", 1800),
+        ("Your limit will reset at 2026-11-22 12:30:00 UTC", 1800),
+        ("Your limit will reset at 2026-11-22T12:30:00Z", 1800),
+        ("Your limit will reset at 2026-11-22 20:30:00+08:00", 1800),
+        ("请在 30 秒后重试", 30),
+        ("请 2分钟后再试", 120),
+        ("Your limit will reset at 2026-11-22 19:00:00", None),
+        ("Your limit will reset at 2026-13-41 19:00:00", None),
+    ],
+)
+def test_a_moment_without_a_zone_is_by_the_vendors_clock(message: str, seconds: float | None) -> None:
+    """One that has passed says nothing."""
+    found = retry_after.from_text(message, NOW, "Asia/Shanghai")
+    assert found == (pytest.approx(seconds) if seconds is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "seconds"),
+    [
+        (429, "rate_limit_exceeded", "Rate limit reached for x on tokens per min. Please try again in 6s.", 6),
+        (429, "rate_limit_exceeded", "Rate limit reached for x. Please try again in 32 days.", 60),
+        (429, "rate_limit_exceeded", "Rate limit reached for 'x try again in 9 s'.", None),
+        (503, None, "Overloaded. Please try again in 30 seconds.", 30),
+        (400, None, "Bad value. Please try again in 30 seconds.", None),
+        (404, None, "No such file: try again in 30 seconds", None),
+        (500, None, "Please try again in 30 seconds", None),
+    ],
+)
+def test_a_text_says_how_long_to_wait_only_where_the_status_promises_it(
+    status: int, code: str | None, message: str, seconds: float | None
+) -> None:
+    body = json.dumps({"error": {"message": message, "type": "x", "param": None, "code": code}}).encode()
+    assert classify(status, {}, body, "openai", now=NOW).wait == seconds
+
+
 def test_waiting_times_in_members_and_by_rule() -> None:
     info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
     body = json.dumps(gemini(429, "RESOURCE_EXHAUSTED", "x", quota("PerMinute"), info)).encode()

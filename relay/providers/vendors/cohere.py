@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
@@ -14,5 +15,14 @@ VENDOR: Final = Vendor(
     label="Cohere",
     position=160,
     protocol="",
+    failures=(
+        rule(
+            FailureClass.QUOTA_WINDOW,
+            "429",
+            text=r"^you are using a trial key, which is limited to [\d,]+ api calls / month",
+            resets="month",
+        ),
+        rule(FailureClass.CONTENT, "498"),
+    ),
     price_search={"cohere": 100},
 )

@@ -19,20 +19,20 @@ VENDOR: Final = Vendor(
     apis=CHAT | {"completions", "embeddings", "rerank"},
     paths={"rerank": "/../../compatible-api/v1/reranks"},
     failures=(
-        rule(FailureClass.BILLING, "400 403 429", "arrearage insufficient_quota allocationquota.freetieronly"),
+        rule(FailureClass.BILLING, "400 403", "arrearage allocationquota.freetieronly"),
+        rule(FailureClass.BILLING, "403 429", text=r"^(the )?free (allocated )?quota"),
         rule(FailureClass.CONTENT, "400", "data_inspection_failed datainspectionfailed"),
         rule(FailureClass.KEY_DEAD, "401 403", "invalidapikey invalid_api_key"),
-        rule(
-            FailureClass.KEY_FORBIDDEN_MODEL,
-            "403",
-            "accessdenied accessdenied.unpurchased model.accessdenied access_denied",
-        ),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403", "accessdenied.unpurchased model.accessdenied"),
+        # Also for files and applications.
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403", "accessdenied access_denied", doubtful=True),
         rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404", "modelnotfound model_not_found model_not_supported"),
         rule(
             FailureClass.RATE,
             "429",
             "throttling throttling.ratequota throttling.allocationquota throttling.burstrate "  # its own form
-            "limit_requests limit_burst_rate",  # OpenAI's form
+            # OpenAI's form. This is what it calls the limit of tokens per minute.
+            "insufficient_quota limit_requests limit_burst_rate",
         ),
         rule(FailureClass.OVERLOAD, "500 503", "modelunavailable"),
         rule(FailureClass.TRANSIENT, "500 503", "internalerror* modelservingerror internal_error"),

@@ -41,7 +41,8 @@ VENDOR: Final = Vendor(
     },
     failures=(
         rule(FailureClass.BILLING, "402"),
-        rule(FailureClass.BILLING, "400 402 403 429", text=r"insufficient balance"),
+        rule(FailureClass.BILLING, "403 429", text=r"^insufficient balance"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400", text=r"^model not exist"),
         rule(FailureClass.KEY_DEAD, "401", "authentication_error"),
     ),
     balance=BalanceSource(("//user/balance",), _balance),

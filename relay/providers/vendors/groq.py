@@ -29,11 +29,25 @@ VENDOR: Final = Vendor(
     },
     strips_nulls=True,
     failures=(
+        rule(FailureClass.KEY_DEAD, "400 403", "organization_restricted"),
+        rule(
+            FailureClass.KEY_FORBIDDEN_MODEL,
+            "400 403 404",
+            "model_decommissioned model_not_found model_terms_required model_permission_blocked_org "
+            "model_permission_blocked_project",
+        ),
         rule(FailureClass.TOO_LARGE, "413", text=r"tokens per minute|\bTPM\b"),
-        rule(FailureClass.QUOTA_WINDOW, "429", text=r"per day|\b[TR]PD\b", resets="midnight:UTC"),
+        rule(
+            FailureClass.QUOTA_WINDOW,
+            "429",
+            "rate_limit_exceeded",
+            r"^rate limit reached\b.*(per day|\b[TR]PD\b)",
+            resets="midnight:UTC",
+        ),
         rule(FailureClass.RATE, "429", "rate_limit_exceeded"),
         rule(FailureClass.OVERLOAD, "498"),
-        rule(FailureClass.TRANSIENT, "400", "tool_use_failed json_validate_failed"),
+        # The model's own mistake, which requests can provoke.
+        rule(FailureClass.TRANSIENT, "400", "tool_use_failed json_validate_failed", doubtful=True),
     ),
     price_list="groq",
     price_search={"groq": 120},

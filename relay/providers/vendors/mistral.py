@@ -35,6 +35,8 @@ VENDOR: Final = Vendor(
     failures=(
         rule(FailureClass.KEY_DEAD, "401"),
         rule(FailureClass.BILLING, "402"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404", "1500 unknown_model invalid_model"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400", text=r"^invalid model\b"),
         rule(FailureClass.CLIENT, "422"),
         rule(FailureClass.OVERLOAD, "503"),
     ),

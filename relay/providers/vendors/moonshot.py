@@ -34,12 +34,14 @@ VENDOR: Final = Vendor(
     },
     failures=(
         rule(FailureClass.BILLING, "429 403", "exceeded_current_quota_error"),
-        rule(FailureClass.BILLING, "403", text=r"insufficient balance"),
+        rule(FailureClass.BILLING, "403", text=r"^your account\b.{0,150}\binsufficient balance"),
         rule(FailureClass.OVERLOAD, "429", "engine_overloaded_error", cooldown=10.0),
         rule(FailureClass.RATE, "429", "rate_limit_reached_error"),
         rule(FailureClass.CONTENT, "400", "content_filter"),
         rule(FailureClass.KEY_DEAD, "401", "invalid_authentication_error incorrect_api_key_error"),
-        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403 404", "permission_denied_error resource_not_found_error"),
+        # Both also for files.
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "404", "resource_not_found_error", r"^not found the model"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403", "permission_denied_error", doubtful=True),
     ),
     balance=BalanceSource(("/users/me/balance",), _balance),
     price_list="moonshotai",

@@ -28,24 +28,33 @@ VENDOR: Final = Vendor(
         rule(
             FailureClass.CONTENT,
             "400 403",
-            "content_policy_violation moderation_blocked cyber_policy content_filter",
+            "content_policy_violation moderation_blocked cyber_policy bio_policy content_filter "
+            "image_content_policy_violation misalignment_policy_violation potentially_unintended_data_access "
+            "potentially_unintended_data_transfer potentially_unintended_destructive_activity",
         ),
         rule(FailureClass.CONTENT, "400", "invalid_prompt", r"policy|safety"),
         rule(FailureClass.CONFIG, "401 403", "unsupported_country_region_territory ip_not_authorized"),
         rule(
             FailureClass.CONFIG,
             "401 403",
-            text=r"IP (address )?(is )?not authori[sz]ed|country, region,? or territory not supported"
-            r"|insufficient permissions|missing scopes",
+            text=r"^(your )?ip (address )?(\S+ )?(is )?not authori[sz]ed"
+            r"|^country, region,? or territory not supported",
+        ),
+        # A restricted key, which may lack the scope of one API or model only.
+        rule(
+            FailureClass.KEY_FORBIDDEN_MODEL,
+            "401 403",
+            text=r"^you have insufficient permissions|^missing scopes",
+            doubtful=True,
         ),
         rule(FailureClass.KEY_DEAD, "401 403", "invalid_api_key account_deactivated"),
         rule(
             FailureClass.KEY_DEAD,
             "401",
-            text=r"incorrect api key|must be a member of an organi[sz]ation|account .*deactivated",
+            text=r"^incorrect api key|^you must be a member of an organi[sz]ation"
+            r"|^(your|the) (openai )?account .*deactivated",
         ),
-        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403 404", "model_not_found"),
-        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403 404", text=r"does not have access to model|model .*does not exist"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 403 404", "model_not_found"),
         rule(
             FailureClass.BILLING,
             "400 402 403 429",

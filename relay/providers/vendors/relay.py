@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from relay.providers.balances import Balance, BalanceSource
+from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
 
@@ -22,5 +23,18 @@ VENDOR: Final = Vendor(
     key="relay",
     label="Another relay (one-api, new-api, AIRelays …)",
     position=990,
+    failures=(
+        # The account there, or that of its own upstream; or this request alone is too dear for what is left.
+        rule(FailureClass.BILLING, "403 429", "insufficient_quota", doubtful=True),
+        rule(FailureClass.BILLING, "401 403", text=r"^该令牌额度已用尽"),
+        rule(FailureClass.KEY_DEAD, "401", text=r"^(无效的令牌|该令牌(已过期|状态不可用))"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "403", text=r"^(该令牌无权|this token has no access)"),
+        rule(
+            FailureClass.KEY_FORBIDDEN_MODEL,
+            "503",
+            text=r"^(当前)?分组 .*无可用渠道|^no available channel for (group|model)",
+            cooldown=300.0,
+        ),
+    ),
     balance=BalanceSource(("/dashboard/billing/subscription", "/dashboard/billing/usage"), _balance),
 )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from relay.providers.apis import CHAT
 from relay.providers.balances import Balance, BalanceSource
+from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
 
@@ -24,5 +25,10 @@ VENDOR: Final = Vendor(
     position=150,
     base_url="https://api.siliconflow.com/v1",
     apis=CHAT | {"completions", "embeddings", "rerank", "images.generations", "audio.speech", "audio.transcriptions"},
+    failures=(
+        rule(FailureClass.BILLING, "402 403", "30001"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 403 404", "20012 30003"),
+        rule(FailureClass.OVERLOAD, "500 503 504", "50505"),
+    ),
     balance=BalanceSource(("/user/info",), _balance),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from relay.providers.apis import OPENAI_COMPATIBLE
+from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
 VENDOR: Final = Vendor(
@@ -16,6 +17,10 @@ VENDOR: Final = Vendor(
     position=140,
     base_url="https://api.together.xyz/v1",
     apis=OPENAI_COMPATIBLE - {"moderations", "realtime", "images.variations"},
+    failures=(
+        # It answers 403 to a request that is too long for the model.
+        rule(FailureClass.CLIENT, "403", text=r"token count|context length|max_(new_)?tokens"),
+    ),
     price_list="together",
     price_search={"together": 130},
 )

@@ -26,9 +26,13 @@ VENDOR: Final = Vendor(
         "chat/metadata": "drop",
     },
     failures=(
-        rule(FailureClass.KEY_DEAD, "400 401", text=r"incorrect api key|invalid api key"),
-        rule(FailureClass.BILLING, "403 429", text=r"credits|licen[cs]e|spending limit"),
-        rule(FailureClass.CONTENT, "403", text=r"content|safety|usage guidelines"),
+        rule(FailureClass.CONTENT, "403", text=r"\b(content violates|safety|usage guidelines)\b"),
+        rule(
+            FailureClass.BILLING,
+            "403 429",
+            text=r"^your (newly created )?team\b.{0,150}\b(credits|licen[cs]es?|spending limit)\b",
+        ),
+        rule(FailureClass.KEY_DEAD, "400 401", text=r"^(incorrect|invalid) api key"),
     ),
     price_list="x-ai",
     price_search={"x-ai": 90},

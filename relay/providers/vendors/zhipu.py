@@ -27,15 +27,21 @@ VENDOR: Final = Vendor(
         "store": "drop",
     },
     failures=(
-        rule(FailureClass.KEY_DEAD, words="1000 1001 1002 1003 1004 1005 1110 1111 1112 1120 1121"),
+        rule(FailureClass.KEY_DEAD, words="1000 1001 1002 1003 1004 1005 1110 1111 1112 1121"),
         rule(FailureClass.KEY_DEAD, words="1313", cooldown=86_400.0),
         rule(FailureClass.BILLING, words="1113 1309"),
         rule(FailureClass.KEY_FORBIDDEN_MODEL, words="1311 1211 1220"),
         rule(FailureClass.RATE, words="1302 1303"),
-        rule(FailureClass.QUOTA_WINDOW, words="1304 1308 1310", resets="midnight:Asia/Shanghai"),
+        rule(FailureClass.QUOTA_WINDOW, words="1304", resets="midnight:Asia/Shanghai", zone="Asia/Shanghai"),
+        # Windows of five hours, a week and a month, which end at the time that the message gives.
+        rule(FailureClass.QUOTA_WINDOW, words="1308 1310", zone="Asia/Shanghai"),
         rule(FailureClass.OVERLOAD, words="1305 1312"),
         rule(FailureClass.CONTENT, words="1301"),
         rule(FailureClass.CLIENT, words="1210 1212 1213 1214 1215 1261"),
+        rule(FailureClass.CONFIG, words="1221 1222", doubtful=True),  # one API of it is gone; others work
+        rule(FailureClass.TRANSIENT, words="1100 1120 1200 1230 1234"),
+        rule(FailureClass.KEY_FORBIDDEN_MODEL, "434"),
+        rule(FailureClass.CLIENT, "435"),
     ),
     price_list="zhipuai",
     price_search={"zai": 60, "zhipuai": 70},
