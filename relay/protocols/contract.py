@@ -1,8 +1,7 @@
 """What a text API implements, so that its clients can use every upstream and its upstreams serve every client. Pure.
 
-Each API converts to and from one form, the hub (`relay.protocols.chat_completions.hub`), and knows no other API. A
-client's request becomes a hub request, the upstream's answer a hub completion or hub chunks. Where both sides speak the
-same API, bytes pass through and none of this is used: see `request`, `answer` and `stream` of that API's folder.
+Each API converts to and from one form, the hub (`relay.protocols.chat_completions.hub`), and knows no other API. Where
+both sides speak the same API, bytes pass through: see `request`, `answer` and `stream` of that API's folder.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ class Dialect:
     least_output: int = 1  # the smallest output limit that the upstream accepts, in tokens
     ask_usage: bool = True  # it reports the usage of a stream on request
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
+    late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
 
 
 @dataclass(slots=True)

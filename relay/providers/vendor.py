@@ -57,6 +57,8 @@ class Vendor:
     output_field: str = "max_tokens"
     # The fewest tokens that a limit of /responses may name.
     least_output: int = 1
+    # Takes system messages behind others, at its own address: templates of open models demand that one is the first.
+    late_system: bool = False
     # What becomes of parameters that it does not take, by the rules of `relay.providers.parameters`.
     parameters: Policy = field(default_factory=dict)
     # Refuses an explicit null, so that members with one are left out.

@@ -67,12 +67,13 @@ def chat_codec(include_usage: bool = False, legacy: bool = False) -> Conversion:
     return Conversion(decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage, legacy, "chatcmpl-fallback"))
 
 
-def chat_form(request: dict[str, Any], items: list[Any]) -> Any:
+def chat_form(request: dict[str, Any], items: list[Any], dialect: Dialect | None = None) -> Any:
     """What a chat upstream is sent for a request of responses: its body, what its functions stand for, what
     is dropped.
     """
     hub, names = hub_request(request, items)
-    return SimpleNamespace(body=ChatUpstream().request(hub.body, Dialect()).body, names=names, dropped=hub.dropped)
+    form = ChatUpstream().request(hub.body, dialect or Dialect())
+    return SimpleNamespace(body=form.body, names=names, dropped=[*hub.dropped, *form.dropped])
 
 
 def responses_form(request: dict[str, Any], least_output: int = 1) -> Any:

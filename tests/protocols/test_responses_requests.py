@@ -84,7 +84,7 @@ def test_a_request_of_responses_becomes_one_of_chat() -> None:
             ],
         },
         {"role": "assistant", "content": "It is sunny."},
-        {"role": "system", "content": "Now in French."},
+        {"role": "user", "content": "<system_message>\nNow in French.\n</system_message>"},
     ]
     assert form.body["tools"] == [
         {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}, "strict": True}}
@@ -324,9 +324,9 @@ def test_calls_and_choices_of_old_chat_clients_without_id_or_type_go_by_their_na
     assert body["input"][1]["call_id"] == "call_f" and body["tool_choice"] == {"type": "function", "name": "f"}
 
 
-def test_a_chat_upstream_is_told_the_last_thought_and_no_older_one() -> None:
+def test_thoughts_that_only_their_vendor_can_read_are_not_told_to_a_chat_upstream() -> None:
     thought = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "A"}]}
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
     sealed = {"type": "reasoning", "summary": [], "encrypted_content": "E"}
-    assert "reasoning_content" not in chat_form({"model": "m"}, [thought, sealed, call]).body["messages"][0]
-    assert chat_form({"model": "m"}, [sealed, thought, call]).body["messages"][0]["reasoning_content"] == "A"
+    assert "reasoning_content" not in chat_form({"model": "m"}, [sealed, call]).body["messages"][0]
+    assert chat_form({"model": "m"}, [sealed, thought, sealed, call]).body["messages"][0]["reasoning_content"] == "A"

@@ -105,10 +105,8 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
 
 async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
-    attempt.record.sent = True
     try:
-        own = attempt.run.health.serves_api(attempt.channel, request.api)
-        opened: OpenedAnswer = await request.open(attempt) if own else await _open_converted(request, attempt)
+        opened = await open_text(request, attempt)
         if request.stream:
             return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
         answer, usage = await opened.read_whole()
@@ -120,9 +118,21 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
         raise
 
 
+async def open_text(request: TextRequest, attempt: Attempt) -> OpenedAnswer:
+    """Send a request to a channel of any text API. The caller closes the attempt when it cannot go on.
+
+    Raises Failure, Ended, CancelledError.
+    """
+    attempt.record.sent = True
+    own = attempt.run.health.serves_api(attempt.channel, request.api)
+    return await request.open(attempt) if own else await _open_converted(request, attempt)
+
+
 def dialect_of(channel: ChannelView) -> Dialect:
     """The dialect that a channel's upstream speaks."""
-    return Dialect(channel.output_field, channel.least_output, channel.stream_usage, channel.sends_done)
+    return Dialect(
+        channel.output_field, channel.least_output, channel.stream_usage, channel.sends_done, channel.late_system
+    )
 
 
 def _upstream_of(run: Runtime, channel: ChannelView) -> contract.Upstream | None:

@@ -88,6 +88,7 @@ class ChannelView:
     strips_nulls: bool = False  # parameters that are null are not sent
     stores: bool = False  # it can store responses
     least_output: int = 1  # the smallest output limit it accepts, in tokens
+    late_system: bool = False  # it accepts system messages behind others
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)

@@ -11,7 +11,9 @@ vendor's member is mistaken for one.
     hub_citations      of an assistant's message: the sources of its text, in the annotation form of the Responses API
     hub_document       a content part: {"type": "hub_document", "hub_document": {"url", "filename"}, "where"}
     hub_raw            a message or content part that only one API defines: {"role" or "type": "hub_raw",
-                       "hub_raw": {"protocol", "value", "name"}, "where"}
+                       "hub_raw": {"protocol", "value", "name", "text", "ignored"}, "where"}; a message's text, which
+                       may be missing, says the same in words for APIs that have no such message; these then report
+                       `ignored` among the dropped parameters
 
 `where` is the client's field, for error messages. Refusals use chat's own member `refusal`.
 """
@@ -46,9 +48,14 @@ def raw_part(protocol: str, value: Json, name: str, where: str) -> Json:
     return {"type": RAW, RAW: {"protocol": protocol, "value": value, "name": name}, "where": where}
 
 
-def raw_message(protocol: str, value: Json, name: str, where: str) -> Json:
-    """An item among the messages that only one API defines. `name`: what it is, for error messages."""
-    return {"role": RAW, RAW: {"protocol": protocol, "value": value, "name": name}, "where": where}
+def raw_message(protocol: str, value: Json, name: str, where: str, text: str = "") -> Json:
+    """An item among the messages that only one API defines.
+
+    `name`: what it is, for error messages. `text`: the same in words; empty: the item cannot be left out.
+    """
+    field, kind = where.partition("[")[0], text_of(value, "type")[:60]
+    raw = {"protocol": protocol, "value": value, "name": name, "text": text, "ignored": f"{field}[{kind}]"}
+    return {"role": RAW, RAW: raw, "where": where}
 
 
 def unsupported_block_error(block: Json) -> BadRequest:
@@ -68,7 +75,8 @@ def unsupported_block_error(block: Json) -> BadRequest:
 def without_extensions(request: Json) -> Json:
     """A hub request without extension members, as chat completions accept it.
 
-    Raises BadRequest for a document or a raw block: dropping either would change the answer.
+    Raises BadRequest for a document or a raw block, unless it says the same in words (`chat_completions.transcript`):
+    dropping either would change the answer.
     """
     found = {**request, "messages": [_message(message) for message in objects_of(request, "messages")]}
     if any(CACHE_CONTROL in tool for tool in objects_of(request, "tools")):

@@ -7,6 +7,7 @@ from typing import Final
 from portal.lib.json import Json, decode_object, encode, objects_of
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.chat_completions.hub import strip_foreign, without_extensions
+from relay.protocols.chat_completions.transcript import strict_messages
 from relay.protocols.chat_completions.upstream_stream import ChatDecoder
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 
@@ -20,10 +21,11 @@ class ChatUpstream:
     answer_name = "a chat completion"
 
     def request(self, hub: Json, dialect: Dialect) -> ConvertedRequest:
-        body = without_extensions(hub)
+        messages, dropped = strict_messages(objects_of(hub, "messages"), dialect.late_system)
+        body = without_extensions({**hub, "messages": messages})
         if dialect.output_field != _LIMIT and _LIMIT in body:
             body[dialect.output_field] = body.pop(_LIMIT)
-        return ConvertedRequest(body)
+        return ConvertedRequest(body, dropped)
 
     def limit(self, body: Json, tokens: int, dialect: Dialect) -> None:
         body[dialect.output_field] = tokens

@@ -25,8 +25,20 @@ from relay.protocols.responses.objects import (
     response_object,
     text_content,
 )
-from relay.protocols.responses.request import PROTOCOL
-from relay.protocols.responses.tools import ToolNames, chat_tool_choice, chat_tools, custom_arguments
+from relay.protocols.responses.request import PROTOCOL, item_as_text
+from relay.protocols.responses.tools import (
+    CUSTOM,
+    FUNCTION,
+    SEARCH,
+    SIGNED,
+    Tool,
+    ToolNames,
+    chat_tool_choice,
+    chat_tools,
+    custom_arguments,
+    function_names,
+    tools_of,
+)
 from relay.protocols.responses.usage import responses_usage
 
 # Members with the same meaning in both APIs.
@@ -50,6 +62,11 @@ _HANDLED: Final = frozenset(
     )
 )  # fmt: skip
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+# Items that are calls, by the kind of tool that they call; their results; and items that are no part of the
+# conversation: tools are read by `tools_of`, a compaction is done by the endpoint.
+_CALLS: Final = {"function_call": FUNCTION, "custom_tool_call": CUSTOM, "tool_search_call": SEARCH}
+_OUTPUTS: Final = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
+_CONTROLS: Final = frozenset(("additional_tools", "compaction_trigger"))
 _LOGPROBS: Final = "message.output_text.logprobs"
 # Values that mean the same as a missing member.
 _NOTHING: Final[tuple[object, ...]] = ("disabled", "null", "", None, False, [], {})
@@ -97,7 +114,7 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
             "“input”."
         )
         raise unsupported(message, "prompt")
-    tools, names, dropped = chat_tools(objects_of(request, "tools"))
+    tools, names, dropped = chat_tools(tools_of(request, items))
     choice, tools = chat_tool_choice(request.get("tool_choice"), tools, names)
     body: Json = {
         "model": request.get("model"),
@@ -158,50 +175,62 @@ def messages_of(items: Sequence[Json], instructions: str, names: ToolNames) -> l
     thinking: list[Json] = []  # belongs to the assistant's next message
     for index, item in enumerate(items):
         kind = text_of(item, "type") or ("message" if "role" in item else "")
-        if later and kind not in {"function_call_output", "custom_tool_call_output"}:
+        called = _CALLS.get(kind)
+        if called == SEARCH and not text_of(item, "call_id"):
+            called = None  # the upstream searched
+        if later and kind not in _OUTPUTS:
             messages += later
             later = []
         if kind == "message":
             message = _message(item, index)
             if message["role"] == "assistant":
-                thinking = _with_thoughts(message, thinking)
+                _add_thoughts(message, thinking)
+            if message["role"] != "system":
+                thinking = []  # those of an answer that was interrupted before it said anything
             messages.append(message)
-        elif kind in {"function_call", "custom_tool_call"}:
+        elif called is not None:
             holder = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
             if holder is None:
                 holder = {"role": "assistant", "content": None}
                 messages.append(holder)
-            thinking = _with_thoughts(holder, thinking)
+            _add_thoughts(holder, thinking)
+            thinking = []
             calls = holder.setdefault("tool_calls", [])
             assert isinstance(calls, list)  # noqa: S101  # made here
-            calls.append(_call(item, kind, names))
-        elif kind in {"function_call_output", "custom_tool_call_output"}:
-            text, images = _output(item.get("output"), index)
+            calls.append(_call(item, called, names))
+        elif kind in _OUTPUTS and (kind != "tool_search_output" or text_of(item, "call_id")):
+            text, images = _output(item, index, names)
             messages.append({"role": "tool", "tool_call_id": text_of(item, "call_id"), "content": text})
             if images:
                 label = f"Images of the result of {text_of(item, 'call_id')}:"
                 later.append({"role": "user", "content": [{"type": "text", "text": label}, *images]})
         elif kind == "reasoning":
             thinking.append(thinking_of(item))
-        elif kind == "additional_tools":
+        elif kind in _CONTROLS:
             continue
         else:
-            name = f"an input item of the type “{kind[:60]}”" if kind else "an input item without a type"
-            messages.append(raw_message(PROTOCOL, item, name, f"input[{index}].type"))
+            messages.append(_other(item, kind, index))
     messages += later
     if not messages:
         raise BadRequest("The field “input” is empty: send a text or a list with at least one item.", "input")
     return messages
 
 
-def _with_thoughts(message: Json, thinking: list[Json]) -> list[Json]:
-    """Add the model's reasoning to its message. Returns the reasoning that remains to be added: none."""
+def _other(item: Json, kind: str, index: int) -> Json:
+    """An item that no other API has: the call of a hosted tool and its result, or one that is newer than this code."""
+    name = f"an input item of the type “{kind[:60]}”" if kind else "an input item without a type"
+    # What a reference stands for is unknown here, and what has no type is a mistake: neither can be told.
+    text = item_as_text(item) if kind not in {"", "item_reference"} else ""
+    return raw_message(PROTOCOL, item, name, f"input[{index}].type", text)
+
+
+def _add_thoughts(message: Json, thinking: Sequence[Json]) -> None:
+    """Add the model's reasoning to its message."""
     if thinking:
         message[THINKING] = [*objects_of(message, THINKING), *thinking]
-        shown = "\n".join(_texts(thinking[-1]))
+        shown = "\n\n".join(text for thought in objects_of(message, THINKING) if (text := "\n".join(_texts(thought))))
         if shown:
             message["reasoning_content"] = shown
-    return []
 
 
 def _texts(thought: Json) -> list[str]:
@@ -268,13 +297,23 @@ def _part(part: Json, where: str) -> Json:
 
 
 def _call(item: Json, kind: str, names: ToolNames) -> Json:
-    name = names.joint(text_of(item, "name"), text_of(item, "namespace"))
-    arguments = text_of(item, "arguments") if kind == "function_call" else custom_arguments(text_of(item, "input"))
-    return {"id": text_of(item, "call_id"), "type": "function", "function": {"name": name, "arguments": arguments}}
+    name = text_of(item, "name") or (SEARCH if kind == SEARCH else "")
+    function = names.function(Tool(kind, name, text_of(item, "namespace")))
+    if kind == CUSTOM:
+        arguments = custom_arguments(text_of(item, "input"))
+    else:
+        arguments = json_text(item["arguments"]) if item.get("arguments") else "{}"
+    extra: Json = {SIGNED: item[SIGNED]} if isinstance(item.get(SIGNED), dict) else {}
+    called = {"name": function, "arguments": arguments}
+    return {"id": text_of(item, "call_id"), "type": "function", "function": called, **extra}
 
 
-def _output(output: object, index: int) -> tuple[str, list[Json]]:
+def _output(item: Json, index: int, names: ToolNames) -> tuple[str, list[Json]]:
     """A tool's result as text, and the images and files it contains."""
+    if text_of(item, "type") == "tool_search_output":
+        loaded = ", ".join(function_names(objects_of(item, "tools"), names))
+        return f"Tools that can be called now: {loaded}" if loaded else "No tool was found.", []
+    output = item.get("output")
     if isinstance(output, str):
         return output, []
     if not isinstance(output, list):
@@ -312,7 +351,7 @@ def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, ne
         output.append(
             names.item(
                 text_of(call, "id") or f"call_{suffix}",
-                f"fc_{suffix}",
+                f"{names.item_prefix(text_of(function, 'name'))}_{suffix}",
                 text_of(function, "name"),
                 arguments,
                 "completed",

@@ -224,7 +224,7 @@ class ResponsesEncoder:
         found = self._calls.get(key)
         if found is None:
             name, suffix = text_of(function, "name"), self.new_suffix()
-            index, item_id = self._open(f"{'ctc' if name in self.names.custom else 'fc'}_{suffix}")
+            index, item_id = self._open(f"{self.names.item_prefix(name)}_{suffix}")
             found = self._calls[key] = _Call(index, item_id, text_of(call, "id") or f"call_{suffix}", name)
         elif text_of(function, "name") and not found.opened:
             found.name += text_of(function, "name")
@@ -235,7 +235,7 @@ class ResponsesEncoder:
         if arguments:
             found.arguments += arguments
             self.units += token_units(arguments.encode())
-            if found.name not in self.names.custom:  # a custom tool's input is inside JSON, and is written as a whole
+            if self.names.is_function(found.name):  # a custom tool's input is inside JSON, and is written as a whole
                 out += self._event(
                     "response.function_call_arguments.delta",
                     item_id=found.item_id,
@@ -263,10 +263,10 @@ class ResponsesEncoder:
             if not call.opened:
                 out += self._event("response.output_item.added", output_index=call.index, item=self._opened_item(call))
             item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
-            if call.name in self.names.custom:
+            if "input" in item:
                 out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
                 out += self._event("response.custom_tool_call_input.done", **where, input=item["input"])
-            else:
+            elif self.names.is_function(call.name):
                 out += self._event(
                     "response.function_call_arguments.done", **where, name=item["name"], arguments=call.arguments
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,14 @@ from relay.protocols.fields import (
 PROTOCOL: Final = "responses"  # the name of this API in the hub's raw blocks
 # The portal may do these in the upstream's place.
 _HANDLED: Final = ("previous_response_id", "conversation", "background")
+# Members of items that say nothing to a model of another vendor.
+_UNTOLD: Final = frozenset(("type", "id", "execution", "encrypted_content"))
+# The names that items with a summary have had.
+COMPACTIONS: Final = frozenset(("compaction", "compaction_summary", "context_compaction"))
+# Encoded data, such as an image: a text without a space, longer than any name or address.
+_DATA: Final = re.compile(r"data:[^,\s]{0,200},\S*|[A-Za-z0-9+/_=-]{1024,}")
+_DEEPEST: Final = 20  # levels of an item
+_MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +157,33 @@ def without_upstream_ids(items: Sequence[Json]) -> list[Json]:
         removed = {"id"} if kind == "reasoning" else {"id", "status"}
         found.append({name: value for name, value in item.items() if name not in removed})
     return found
+
+
+def item_as_text(item: Json) -> str:
+    """An item that only the Responses API has, such as the call of a hosted tool, for a model behind another API.
+
+    Encoded data is left out.
+    """
+    kind = text_of(item, "type")
+    if kind in COMPACTIONS:
+        return (
+            "[An earlier part of this conversation was replaced by a summary that only the service which wrote it can "
+            "read.]"
+        )
+    told = {name: _told(value) for name, value in item.items() if name not in _UNTOLD and value not in (None, [], {})}
+    text = encode(told).decode()
+    if len(text) > _MOST_TOLD:
+        text = f"{text[:_MOST_TOLD]} … ({len(text) - _MOST_TOLD} characters left out)"
+    return f"[An earlier step of this conversation, not written by the user: {kind[:60]} {text}]"
+
+
+def _told(value: object, depth: int = 0) -> object:
+    if depth > _DEEPEST:
+        return "…"
+    if isinstance(value, str):
+        return _DATA.sub(lambda found: f"({len(found[0])} characters of data left out)", value)
+    if isinstance(value, list):
+        return [_told(entry, depth + 1) for entry in value]
+    if isinstance(value, dict):
+        return {name: _told(entry, depth + 1) for name, entry in value.items()}
+    return value

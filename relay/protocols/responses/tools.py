@@ -1,56 +1,122 @@
 """Converts tools between chat completions (nested) and the Responses API (flat). Pure.
 
-Chat completions upstreams other than OpenAI support functions only. Custom tools are therefore sent as a function with
-one string parameter, and functions of a namespace under a joint name; calls are converted back to their own type.
+Chat completions upstreams other than OpenAI support functions only, under names of at most 64 letters, digits, `_` and
+`-`. Custom tools are therefore sent as a function with one string parameter, a tool search that the client executes as
+a function, and functions of a namespace under a joint name; calls are converted back to their own type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.fields import unsupported
 
+FUNCTION: Final = "function"
+CUSTOM: Final = "custom"
+SEARCH: Final = "tool_search"
+# Of a call: what its vendor wants back with it, such as Gemini's `google.thought_signature`.
+SIGNED: Final = "extra_content"
 _JOINT: Final = "__"
+_MOST: Final = 64  # characters of a function's name (OpenAI's reference of chat completions)
+_DIGEST: Final = 8  # hexadecimal digits that make a shortened name unique
+_FOREIGN: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _CUSTOM_PARAMETERS: Final[Json] = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
     "required": ["input"],
     "additionalProperties": False,
 }
+# What a tool search without parameters of its own is asked with, as Codex declares it.
+_SEARCH_PARAMETERS: Final[Json] = {
+    "type": "object",
+    "properties": {"query": {"type": "string"}, "limit": {"type": "number"}},
+    "required": ["query"],
+    "additionalProperties": False,
+}
+
+
+class Tool(NamedTuple):
+    """A tool of the client that an upstream is offered as a function. No two have the same kind and both names."""
+
+    kind: str  # `function`, `custom` or `tool_search`
+    name: str
+    namespace: str = ""  # empty: none
 
 
 @dataclass(slots=True)
 class ToolNames:
-    """Maps the functions that a chat completions upstream is offered to the client's tools."""
+    """Maps the functions that a chat completions upstream is offered to the client's tools, and back."""
 
-    custom: set[str] = field(default_factory=set)  # names of custom tools
-    namespaces: dict[str, tuple[str, str]] = field(default_factory=dict)  # joint name to (namespace, name)
+    tools: dict[str, Tool] = field(default_factory=dict)  # by the name of the function
+    functions: dict[Tool, str] = field(default_factory=dict)  # the names of the functions
 
-    def joint(self, name: str, namespace: str) -> str:
-        """The name of a function for the upstream."""
-        return f"{namespace}{_JOINT}{name}" if namespace else name
+    def offer(self, tool: Tool) -> str:
+        """Give a tool the name of its function, which no other tool has."""
+        if tool not in self.functions:
+            name, salt = _fitting(tool), 0
+            while name in self.tools:
+                name, salt = _fitting(tool, salt), salt + 1
+            self.functions[tool], self.tools[name] = name, tool
+        return self.functions[tool]
+
+    def function(self, tool: Tool) -> str:
+        """The name of the function for a tool, which earlier calls may name without that it is offered."""
+        return self.functions.get(tool) or self.functions.setdefault(tool, _fitting(tool))
+
+    def tool(self, name: str) -> Tool:
+        """The client's tool behind a function that the upstream called."""
+        return self.tools.get(name) or Tool(FUNCTION, name)
+
+    def is_function(self, name: str) -> bool:
+        """Whether calls of a function are function calls to the client, whose arguments it is sent as they arrive."""
+        return self.tool(name).kind == FUNCTION
+
+    def item_prefix(self, name: str) -> str:
+        """The beginning of the ids of the items that are calls of a function."""
+        return {CUSTOM: "ctc", SEARCH: "tsc"}.get(self.tool(name).kind, "fc")
 
     def item(self, call_id: str, item_id: str, name: str, arguments: str, status: str) -> Json:
         """The output item of a call that the upstream made."""
-        if name in self.custom:
-            kind, content = "custom_tool_call", {"input": custom_input(arguments)}
+        tool = self.tool(name)
+        found: Json = {"id": item_id, "type": "function_call", "status": status, "call_id": call_id}
+        if tool.kind == SEARCH:
+            searched = decode_object(arguments) or {}
+            return {**found, "type": "tool_search_call", "execution": "client", "arguments": searched}
+        found["name"] = tool.name
+        if tool.kind == CUSTOM:
+            found.update(type="custom_tool_call", input=custom_input(arguments))
         else:
-            kind, content = "function_call", {"arguments": arguments}
-        found: Json = {"id": item_id, "type": kind, "status": status, "call_id": call_id, "name": name, **content}
-        if name in self.custom:
-            return found
-        if name in self.namespaces:
-            found["namespace"], found["name"] = self.namespaces[name]
+            found["arguments"] = arguments
+        if tool.namespace:
+            found["namespace"] = tool.namespace
         return found
+
+
+def _fitting(tool: Tool, salt: int | None = None) -> str:
+    """A name for the function of a tool.
+
+    One that is too long or has other characters, and every one with a salt, ends with a digest of the tool, so that it
+    does not depend on the other tools.
+    """
+    name = f"{tool.namespace}{_JOINT}{tool.name}" if tool.namespace else tool.name
+    fitting = _FOREIGN.sub("_", name)
+    if name == fitting and len(name) <= _MOST and salt is None:
+        return name
+    digest = hashlib.sha256(encode([*tool, salt or 0])).hexdigest()[:_DIGEST]
+    return f"{fitting[: _MOST - _DIGEST - 1]}_{digest}"
 
 
 def custom_input(arguments: str) -> str:
     """The input of a custom tool call: the function's one string, or all arguments when it has none."""
     found = decode_object(arguments)
     value = found.get("input") if found is not None else None
+    if value is None and found is not None and len(found) == 1:
+        value = next(iter(found.values()))  # models call the one parameter as the tool's description does
     return value if isinstance(value, str) else arguments
 
 
@@ -58,35 +124,79 @@ def custom_arguments(text: str) -> str:
     return encode({"input": text}).decode()
 
 
+def tools_of(request: Json, items: Iterable[Json]) -> list[Json]:
+    """The tools of a request: its own, and those that its input adds or that a tool search has found."""
+    found = objects_of(request, "tools")
+    for item in items:
+        if text_of(item, "type") in {"additional_tools", "tool_search_output"}:
+            found = [*found, *objects_of(item, "tools")]
+    return found
+
+
 def chat_tools(tools: Sequence[Json]) -> tuple[list[Json], ToolNames, list[str]]:
-    """Convert the tools of a response to chat completions; returns them, their names, and the unsupported types."""
-    found: list[Json] = []
-    names = ToolNames()
+    """Convert the tools of a response to chat completions; returns them, their names, and the unsupported types.
+
+    Tools that are loaded on demand (`defer_loading`) are offered from the beginning. Of a tool that is given more than
+    once the last description counts.
+    """
+    described: dict[Tool, Json] = {}
     dropped: list[str] = []
-
-    def add(tool: Json, namespace: str = "") -> None:
-        kind, name = text_of(tool, "type"), text_of(tool, "name")
-        if kind == "function":
-            joint = names.joint(name, namespace)
-            if namespace:
-                names.namespaces[joint] = (namespace, name)
-            keys = ("description", "parameters", "strict")
-            inner: Json = {"name": joint, **{key: tool[key] for key in keys if tool.get(key) is not None}}
-            found.append({"type": "function", "function": inner})
-        elif kind == "custom":
-            names.custom.add(name)
-            description = _custom_description(tool)
-            described: Json = {"name": name, "description": description, "parameters": _CUSTOM_PARAMETERS}
-            found.append({"type": "function", "function": described})
-        elif kind == "namespace" and not namespace:
-            for inner_tool in objects_of(tool, "tools"):
-                add(inner_tool, name)
+    for tool, namespace, kind in _with_namespaces(tools):
+        if kind is None:
+            dropped.append(f"tools[{text_of(tool, 'type') or '?'}]")
         else:
-            dropped.append(f"tools[{kind or '?'}]")
-
-    for tool in tools:
-        add(tool)
+            described[Tool(kind, _name(tool, kind), namespace)] = tool
+    names = ToolNames()
+    for known in sorted(described, key=lambda tool: bool(tool.namespace)):  # a name of the client's own goes first
+        names.offer(known)
+    found: list[Json] = [
+        {"type": "function", "function": _function(names.functions[known], known.kind, tool)}
+        for known, tool in described.items()
+    ]
     return found, names, list(dict.fromkeys(dropped))
+
+
+def function_names(tools: Sequence[Json], names: ToolNames) -> list[str]:
+    """The names of the functions for tools, as the upstream knows them."""
+    return [
+        names.function(Tool(kind, _name(tool, kind), namespace))
+        for tool, namespace, kind in _with_namespaces(tools)
+        if kind is not None
+    ]
+
+
+def _with_namespaces(tools: Sequence[Json]) -> Iterable[tuple[Json, str, str | None]]:
+    """Each tool with its namespace and its kind; None: no function can stand for it.
+
+    What a namespace says of its tools is told with the first of them.
+    """
+    for tool in tools:
+        if text_of(tool, "type") != "namespace":
+            yield tool, "", _kind(tool)
+            continue
+        about = text_of(tool, "description")
+        for inner in objects_of(tool, "tools"):
+            described = "\n\n".join(part for part in (about, text_of(inner, "description")) if part)
+            about = ""
+            yield {**inner, "description": described} if described else inner, text_of(tool, "name"), _kind(inner)
+
+
+def _kind(tool: Json) -> str | None:
+    """The kind of a tool; None: no function can stand for it."""
+    kind = text_of(tool, "type")
+    if kind == SEARCH:  # without `execution` the upstream searches, which needs no function: all tools are offered
+        return SEARCH if text_of(tool, "execution") == "client" or object_of(tool, "parameters") else None
+    return kind if kind in {FUNCTION, CUSTOM} else None
+
+
+def _function(name: str, kind: str, tool: Json) -> Json:
+    if kind == CUSTOM:
+        return {"name": name, "description": _custom_description(tool), "parameters": _CUSTOM_PARAMETERS}
+    keys = ("description", "parameters") if kind == SEARCH else ("description", "parameters", "strict")
+    found: Json = {"name": name, **{key: tool[key] for key in keys if tool.get(key) is not None}}
+    if kind == SEARCH:
+        found.setdefault("parameters", _SEARCH_PARAMETERS)
+    return found
 
 
 def _custom_description(tool: Json) -> str:
@@ -105,19 +215,32 @@ def chat_tool_choice(choice: object, tools: list[Json], names: ToolNames) -> tup
     if not isinstance(choice, dict):
         return choice, tools
     kind = text_of(choice, "type")
-    if kind in {"function", "custom"}:
-        joint = names.joint(text_of(choice, "name"), text_of(choice, "namespace"))
-        return {"type": "function", "function": {"name": joint}}, tools
+    if kind in {FUNCTION, CUSTOM} or (kind == SEARCH and Tool(SEARCH, SEARCH) in names.functions):
+        return {"type": "function", "function": {"name": names.function(_chosen(choice))}}, tools
     if kind == "allowed_tools":
-        allowed = objects_of(choice, "tools")
-        wanted = {names.joint(text_of(tool, "name"), text_of(tool, "namespace")) for tool in allowed}
-        left = [tool for tool in tools if text_of(object_of(tool, "function"), "name") in wanted]
+        allowed = {_chosen(tool) for tool in objects_of(choice, "tools")}
+        left = [
+            tool
+            for tool in tools
+            if (known := names.tool(text_of(object_of(tool, "function"), "name"))) in allowed
+            or (known.namespace and Tool("namespace", known.namespace) in allowed)
+        ]
         return choice.get("mode") or "auto", left
     message = (
         f"The upstream of this model has no tool of the kind “{kind}”, which “tool_choice” demands. Use another "
         "model, or let the model choose."
     )
     raise unsupported(message, "tool_choice")
+
+
+def _chosen(choice: Json) -> Tool:
+    kind = text_of(choice, "type")
+    return Tool(kind, _name(choice, kind), text_of(choice, "namespace"))
+
+
+def _name(tool: Json, kind: str) -> str:
+    """A tool's own name. A tool search has none."""
+    return text_of(tool, "name") or (SEARCH if kind == SEARCH else "")
 
 
 def response_tools(tools: Sequence[Json]) -> list[Json]:

@@ -22,6 +22,7 @@ VENDOR: Final = Vendor(
     stores=True,
     output_field="max_completion_tokens",
     least_output=16,
+    late_system=True,
     failures=(
         rule(FailureClass.CONTENT, "400", "content_filter responsibleaipolicyviolation content_policy_violation"),
         rule(FailureClass.BILLING, "403", text=r"^out of call volume quota|^(your )?.{0,40}exceeded call volume"),

@@ -24,6 +24,7 @@ VENDOR: Final = Vendor(
     stores=True,
     output_field="max_completion_tokens",
     least_output=16,
+    late_system=True,
     failures=(
         rule(
             FailureClass.CONTENT,
