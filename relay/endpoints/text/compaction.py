@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
-from portal.lib.json import Json, decode_object, encode
+from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
-from relay.endpoints.text.endpoint import try_text
+from relay.endpoints.text.endpoint import open_text
 from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, read_turn
-from relay.errors import RelayError, UnsupportedEndpoint
+from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.record import COMPLETED, Outcome
-from relay.gateway.replies import Answer
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
-from relay.protocols.responses.compaction import ASK, INSTRUCTIONS, compaction_object
+from relay.protocols.chat_completions.request import conversation_key
+from relay.protocols.responses.compaction import (
+    ASK,
+    INSTRUCTIONS,
+    TRIGGER,
+    compaction_item,
+    compaction_object,
+    conversation_to_compact,
+    summary_in,
+    upstream_compaction,
+)
+from relay.protocols.responses.objects import response_object
+from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import ResponsesRequest, user_item, without_upstream_ids
 from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
+from relay.providers.classify import Failure
 from relay.storage import responses as stored_responses
 
 _COMPACT: Final = "responses.compact"
 _INPUT_TOKENS: Final = "responses.input_tokens"
-_SUMMARY_TOKENS: Final = 4096
+_SUMMARY_TOKENS: Final = 8192  # thinking of the model included
+_OMITTED: Final = frozenset(("previous_response_id", "conversation", "store", "stream", "background"))
+# What OpenAI's compaction endpoint takes (as Codex sends it) of a request that is meant for /responses.
+_COMPACT_FIELDS: Final = frozenset(
+    ("instructions", "tools", "parallel_tool_calls", "reasoning", "text", "service_tier", "prompt_cache_key")
+)
+# Statuses with which an upstream says that it has no such endpoint, or does not take this conversation.
+_NOT_COMPACTED: Final = frozenset((400, 404, 405, 422, 501))
 
 
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -73,14 +97,93 @@ async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpRespo
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
         if _serves(run, _COMPACT, attempt.channel):
             return await _ask_upstream(turn, _COMPACT, attempt)
-        answer = await try_text(summary, attempt)
-        response = decode_object(answer.body if isinstance(answer, Answer) else b"") or {}
-        items = stored_responses.with_ids([*turn.history, *turn.raw_input], time_ordered_hex())
-        return Answer(encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response)))
 
+        def answer(response: Json) -> bytes:
+            items = stored_responses.with_ids([*turn.history, *turn.raw_input], time_ordered_hex())
+            return encode(compaction_object(f"resp_{time_ordered_hex()}", turn.created, items, response))
+
+        return Answer(await _write_summary(summary, attempt, answer))
+
+    return await serve(exchange, caller, run, _compaction_request(run, turn, summary), try_channel)
+
+
+async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
+    """Answer a request that ends with a compaction trigger: with a response whose output is one compaction item.
+
+    The response is not stored: what follows it begins with that item. Raises RelayError.
+    """
+    if turn.parsed.background:
+        raise UnsupportedParameter(
+            "A compaction is not made in the background: leave “background” out.", param="background"
+        )
+    summary = _summary(turn)
+
+    def answer(item: Json, usage: Json) -> bytes:
+        ids: Json = {**turn.ids, "store": False, "completed_at": int(time.time())}
+        end = ("completed", "")
+        return encode(response_object(turn.members, ids, turn.parsed.model, [item], usage or None, end))
+
+    def written(response: Json) -> bytes:
+        item = compaction_item(f"cmp_{turn.id.partition('_')[2]}", summary_in(response))
+        return answer(item, object_of(response, "usage"))
+
+    async def try_channel(attempt: Attempt) -> HttpResponseBase:
+        body = await _compacted_upstream(run, turn, attempt, answer)
+        if body is None:
+            body = await _write_summary(summary, attempt, written)
+        if not turn.stream:
+            return Answer(body)
+        return EventStream(partial(exchange.write_last, b"".join(events_of(decode_object(body) or {}))))
+
+    return await serve(exchange, turn.caller, run, _compaction_request(run, turn, summary), try_channel)
+
+
+def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn) -> GatewayRequest:
+    """The gateway request of a summary, which is routed as the turn would be."""
     request = gateway_request(run, summary)
     request.prefer = turn.stored_at
-    return await serve(exchange, caller, run, request, try_channel)
+    request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
+    return request
+
+
+async def _compacted_upstream(
+    run: Runtime, turn: ResponseTurn, attempt: Attempt, answer: Callable[[Json, Json], bytes]
+) -> bytes | None:
+    """The answer to a trigger by the upstream's own endpoint; None when it has none, or refuses the request.
+
+    `answer` makes it of the compaction item and the usage. Raises Failure, Ended, RelayUnavailable.
+    """
+    if not _serves(run, _COMPACT, attempt.channel):
+        return None
+    try:
+        found, _ = await _fetch(turn, _COMPACT, attempt)
+    except Failure as failure:
+        if failure.status not in _NOT_COMPACTED:
+            raise
+        return None
+    body = answer(upstream_compaction(found) or {}, object_of(found, "usage"))
+    await attempt.finish(body, parse_responses_usage(encode(found["usage"])) if found.get("usage") else None)
+    return body
+
+
+async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callable[[Json], bytes]) -> bytes:
+    """Let the model write the summary; `answer` makes the client's answer of its response.
+
+    Raises Failure, Ended, RelayUnavailable.
+    """
+    try:
+        opened = await open_text(summary, attempt)
+        text, usage = await opened.read_whole()
+        response = decode_object(text) or {}
+        if not summary_in(response):  # the conversation would be lost
+            raise attempt.unreadable_answer(text, "a summary")
+        attempt.answered()
+        body = answer(response)
+        await attempt.finish(body, usage, 0.0 if usage else text_units(text))
+    except BaseException:
+        attempt.close()
+        raise
+    return body
 
 
 def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
@@ -102,7 +205,8 @@ def _summary(turn: ResponseTurn) -> ResponseTurn:
         "max_output_tokens": _SUMMARY_TOKENS,
         "store": False,
     }
-    items = [*without_upstream_ids(turn.history), *turn.expanded_input, user_item(ASK)]
+    items = [*without_upstream_ids(turn.history), *turn.expanded_input]
+    items = [*conversation_to_compact(items), user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
@@ -111,10 +215,21 @@ def _summary(turn: ResponseTurn) -> ResponseTurn:
 
 async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
     """Send the request to the upstream's own endpoint."""
-    omitted = {"previous_response_id", "conversation", "store", "stream", "background"}
-    fields = {name: raw for name, raw in turn.parsed.fields.items() if name not in omitted}
+    found, text = await _fetch(turn, api, attempt)
+    usage: Usage | None = None
+    if api == _COMPACT:
+        usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
+    await attempt.finish(text, usage)
+    return Answer(text)
+
+
+async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, bytes]:
+    """The answer of the upstream's own endpoint, decoded and as it came. Raises Failure, Ended."""
+    sent = _COMPACT_FIELDS if turn.compacts else turn.fields.keys() - _OMITTED
+    fields = {name: raw for name, raw in turn.fields.items() if name in sent}
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
-    fields["input"] = msgspec.Raw(encode([*without_upstream_ids(turn.history), *turn.expanded_input]))
+    items = [*without_upstream_ids(turn.history), *turn.expanded_input]
+    fields["input"] = msgspec.Raw(encode([item for item in items if text_of(item, "type") != TRIGGER]))
     attempt.record.sent = api == _COMPACT
     upstream = await attempt.open(api, encode(fields))
     try:
@@ -122,11 +237,7 @@ async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpR
     finally:
         upstream.close()
     found = decode_object(text)
-    if found is None or ("input_tokens" if api == _INPUT_TOKENS else "output") not in found:
+    if found is None or ("input_tokens" not in found if api == _INPUT_TOKENS else upstream_compaction(found) is None):
         raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()
-    usage: Usage | None = None
-    if api == _COMPACT:
-        usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
-    await attempt.finish(text, usage)
-    return Answer(text)
+    return found, text

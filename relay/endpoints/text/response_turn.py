@@ -35,7 +35,7 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.client import ResponsesClient
-from relay.protocols.responses.compaction import expand_summaries
+from relay.protocols.responses.compaction import expand_summaries, wants_compaction
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.request import (
     ResponsesRequest,
@@ -89,6 +89,11 @@ class ResponseTurn:
     @property
     def output_limit(self) -> int | None:
         return self.parsed.output_limit
+
+    @property
+    def compacts(self) -> bool:
+        """Whether a compaction is asked for instead of an answer."""
+        return wants_compaction(self.raw_input)
 
     @property
     def members(self) -> Json:

@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from accounts.models import Change
 from accounts.models.change import announce
 from portal.lib.json import Json, decode_object, encode
+from relay.endpoints.text.compaction import answer_trigger
 from relay.endpoints.text.response_turn import ResponseTurn, answer_turn, read_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
@@ -35,6 +36,8 @@ _POLL_SECONDS: Final = 0.5
 async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     turn = await read_turn(exchange, caller, run)
+    if turn.compacts:
+        return await answer_trigger(exchange, run, turn)
     if turn.parsed.background:
         return await _start_background(exchange, run, turn)
     return await answer_turn(exchange, run, turn)

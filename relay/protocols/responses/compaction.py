@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
-from relay.protocols.responses.request import user_item
+from relay.protocols.responses.request import COMPACTIONS, user_item
 
 _MARK: Final = "airelays-summary."  # begins our own summaries; any other content is an upstream's, and opaque
 INSTRUCTIONS: Final = (
@@ -17,6 +17,7 @@ INSTRUCTIONS: Final = (
     "of tools, what is done and what is still open. Do not answer the user."
 )
 ASK: Final = "Write the hand-over of the conversation above now."
+TRIGGER: Final = "compaction_trigger"
 _INTRODUCTION: Final = "Summary of the conversation so far:\n\n"
 
 
@@ -29,7 +30,7 @@ def compaction_item(item_id: str, summary: str) -> Json:
 def summary_of(item: Json) -> str | None:
     """The summary in an item that the portal made; None for any other item."""
     content = text_of(item, "encrypted_content")
-    if text_of(item, "type") not in {"compaction", "compaction_summary"} or not content.startswith(_MARK):
+    if text_of(item, "type") not in COMPACTIONS or not content.startswith(_MARK):
         return None
     try:
         return base64.b64decode(content[len(_MARK) :]).decode("utf-8", "replace")
@@ -49,10 +50,37 @@ def expand_summaries(items: Sequence[Json]) -> list[Json]:
     return found
 
 
+def wants_compaction(items: Sequence[Json]) -> bool:
+    """Whether the input of a request asks for a compaction instead of an answer.
+
+    Codex and OpenAI's API: the last item is {"type": "compaction_trigger"}, and the output is one compaction item.
+    """
+    return any(text_of(item, "type") == TRIGGER for item in items)
+
+
+def conversation_to_compact(items: Sequence[Json]) -> list[Json]:
+    """The items of a conversation without those that only a request for an answer needs."""
+    return [item for item in items if text_of(item, "type") not in {TRIGGER, "additional_tools"}]
+
+
+def summary_in(response: Json) -> str:
+    """The text of the response in which a model wrote a summary."""
+    items = (item for item in objects_of(response, "output") if text_of(item, "type") == "message")
+    parts = [part for item in items for part in objects_of(item, "content")]
+    return "".join(text_of(part, "text") for part in parts).strip()
+
+
+def upstream_compaction(answer: Json) -> Json | None:
+    """The compaction item in an upstream's answer of /responses/compact, under the name that clients know today."""
+    for item in reversed(objects_of(answer, "output")):
+        if text_of(item, "type") in COMPACTIONS and item.get("encrypted_content"):
+            return {**item, "type": "compaction"}
+    return None
+
+
 def compaction_object(compaction_id: str, created: int, items: Sequence[Json], response: Json) -> Json:
     """The answer of /v1/responses/compact: the user's last message, and the summary of the rest."""
-    parts = [part for item in objects_of(response, "output") for part in objects_of(item, "content")]
-    summary = "".join(text_of(part, "text") for part in parts)
+    summary = summary_in(response)
     messages = [item for item in items if text_of(item, "type") in {"message", ""} and item.get("role") == "user"]
     last = messages[-1:] or [user_item("Go on.")]
     return {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from openai import OpenAI
 
 from tests.endpoints.text.responses_upstream import USED, response
+from tests.protocols.chat_rules import refusal
 from tests.support.portal import Portal
 from tests.support.server import Server
-from tests.support.upstream import Call, completion
+from tests.support.upstream import Call, Script, completion
 
 pytestmark = pytest.mark.shared
 
@@ -108,3 +110,106 @@ def test_a_count_that_its_upstream_turns_out_to_lack_is_made_here_and_recorded_a
     assert (record.end_reason, record.status, record.cost) == ("completed", 200, 0)
     again = server.post(token, {"model": model, "input": "How many tokens is this?"}, path="/v1/responses/input_tokens")
     assert again.json() == answer.json() and live.upstream.count(model) == 1, "what it lacks is remembered"
+
+
+# -- by a trigger in the input ---------------------------------------------------------------------------------------
+
+TALK: list[dict[str, Any]] = [
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "I like tea."}]},
+    {"type": "function_call", "call_id": "c", "name": "f", "namespace": "n", "arguments": "{}"},
+]
+TRIGGERED: dict[str, Any] = {
+    "input": [
+        {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "f"}]},
+        *TALK,
+        {"type": "compaction_trigger"},
+    ],
+    "tools": [{"type": "function", "name": "g"}],
+    "tool_choice": "auto",
+    "include": ["reasoning.encrypted_content"],
+    "store": False,
+}
+
+
+async def _own_compaction(call: Call) -> None:
+    """OpenAI's endpoint: the user's messages, and the compaction under its older name."""
+    if not call.path.endswith("/compact"):
+        await call.reply(200, response(1, "no summary was asked for"))
+        return
+    allowed = {"model", "input", "tools"}
+    if unknown := call.json.keys() - allowed:
+        await call.error(400, f"Unknown parameter: '{min(unknown)}'.", "unknown_parameter")
+        return
+    item = {"id": "c", "type": "compaction_summary", "encrypted_content": "gAAA"}
+    made = {"id": "resp_c", "object": "response.compaction", "created_at": 1, "output": [TALK[0], item], "usage": USED}
+    await call.reply(200, made)
+
+
+async def _without_compaction(call: Call) -> None:
+    """A server of /responses that knows neither the endpoint nor the item."""
+    if call.path.endswith("/compact"):
+        await call.reply(404, {"detail": "Not Found"})
+    elif "compaction_trigger" in str(call.json):
+        await call.error(400, "Unknown item type: compaction_trigger")
+    else:
+        await call.reply(200, response(1, "They like tea."))
+
+
+async def _chat(call: Call) -> None:
+    assert call.path == "/v1/chat/completions" and not refusal(call.json)
+    await call.reply(200, completion("They like tea."))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        (_own_compaction, {}),
+        (_without_compaction, {"provider": "vllm"}),
+        (_without_compaction, {}),
+        (_chat, {"text_api": "chat"}),
+    ],
+    ids=["own", "responses", "lacking", "chat"],
+)
+def test_a_trigger_is_answered_with_one_compaction_that_the_conversation_goes_on_from(
+    live: Portal, server: Server, script: Script, options: dict[str, Any], stream: bool
+) -> None:
+    model = live.model(script, price={"input": 1, "output": 1}, **options)
+    token = live.token()
+    answer = server.post(token, {"model": model, **TRIGGERED, "stream": stream}, path="/v1/responses")
+    assert answer.status_code == 200, answer.text
+    if stream:
+        found = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        assert [event["sequence_number"] for event in found] == list(range(len(found)))
+        done = [event["item"] for event in found if event["type"] == "response.output_item.done"]
+        made = found[-1]["response"]
+        assert found[-1]["type"] == "response.completed" and done == made["output"]
+    else:
+        made = answer.json()
+    (item,) = made["output"]
+    assert item["type"] == "compaction" and item["encrypted_content"] and made["status"] == "completed"
+    assert made["object"] == "response" and made["usage"]["output_tokens"] == 7 and made["store"] is False
+    record = live.record(answer)
+    assert (record.endpoint, record.end_reason, record.output_tokens) == ("responses.compact", "completed", 7)
+    again = server.post(
+        token, {"model": model, "input": [item, {"role": "user", "content": "And?"}]}, path="/v1/responses"
+    )
+    assert again.status_code == 200
+    if script is not _own_compaction:
+        assert "They like tea." in str(live.upstream.last(model).json)
+
+
+def test_no_summary_is_no_compaction(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, completion(""))
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    answer = server.post(live.token(), {"model": model, **TRIGGERED}, path="/v1/responses")
+    assert answer.status_code == 502 and live.record(answer).cost == 0
+
+
+def test_a_trigger_in_the_background_is_refused(live: Portal, server: Server) -> None:
+    model = live.model(_chat, text_api="chat")
+    body = {"model": model, "input": TRIGGERED["input"], "background": True}
+    answer = server.post(live.token(), body, path="/v1/responses")
+    assert answer.status_code == 422 and answer.json()["error"]["param"] == "background"
