@@ -215,6 +215,12 @@ def test_interrupted_calls_and_lost_results_are_told() -> None:
     assert said[-1] == ("tool", "new"), "a result belongs to the newest call of its id"
 
 
+def test_a_call_may_have_more_than_one_result() -> None:
+    """Codex' code mode: `notify` injects an extra output for the call that is running."""
+    body = chat_form({"model": "m"}, [USER, call(), output(text="half"), USER, output(text="done")]).body
+    assert not refusal(body) and body["messages"][2]["content"] == "half\ndone"
+
+
 def test_both_thoughts_between_two_calls_are_kept() -> None:
     def thought(text: str) -> dict[str, Any]:
         return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}

@@ -109,18 +109,18 @@ def _with_results(messages: Sequence[Json]) -> list[Json]:
     result get one that says so; results without a call become messages of the user.
     """
     slots: dict[int, list[_Slot]] = {}  # by the position of the assistant's message
-    open_slots: dict[str, list[_Slot]] = {}  # by the id of the call
-    lost: set[int] = set()
+    newest: dict[str, list[_Slot]] = {}  # of the newest message with calls of an id
+    early: list[int] = []  # positions of results that no call precedes
     for position, message in enumerate(messages):
         calls = objects_of(message, "tool_calls") if _role(message) == "assistant" else []
         if calls:
-            slots[position] = _slots(calls, position, open_slots)
-        elif _role(message) == "tool" and not _fill(open_slots, message):
-            lost.add(position)
-    early: dict[str, list[_Slot]] = {}  # calls whose result may stand before them
+            slots[position] = _slots(calls, position, newest)
+        elif _role(message) == "tool" and not _fill(newest, message):
+            early.append(position)
+    waiting: dict[str, list[_Slot]] = {}
     for slot in (slot for own in slots.values() for slot in own if slot.result is None):
-        early.setdefault(slot.given, []).append(slot)
-    lost = {position for position in sorted(lost) if not _fill(early, messages[position])}
+        waiting.setdefault(slot.given, []).append(slot)
+    lost = {position for position in early if not _fill(waiting, messages[position])}
     found: list[Json] = []
     for position, message in enumerate(messages):
         if position in slots:
@@ -132,17 +132,21 @@ def _with_results(messages: Sequence[Json]) -> list[Json]:
     return found
 
 
-def _fill(waiting: dict[str, list[_Slot]], message: Json) -> bool:
-    """Give a result to the first call that waits for it. Returns whether there is one."""
-    slots = waiting.get(text_of(message, "tool_call_id"))
+def _fill(known: dict[str, list[_Slot]], message: Json) -> bool:
+    """Give a result to its call: the first that waits, or the last, which then has more than one (Codex' `notify`).
+
+    Returns whether there is one.
+    """
+    slots = known.get(text_of(message, "tool_call_id"))
     if not slots:
         return False
-    slot = slots.pop(0)
-    slot.result = {**message, "tool_call_id": slot.id}
+    slot = next((slot for slot in slots if slot.result is None), slots[-1])
+    before = f"{_text(slot.result)}\n" if slot.result is not None else ""
+    slot.result = {**message, "tool_call_id": slot.id, **({"content": before + _text(message)} if before else {})}
     return True
 
 
-def _slots(calls: Sequence[Json], position: int, open_slots: dict[str, list[_Slot]]) -> list[_Slot]:
+def _slots(calls: Sequence[Json], position: int, newest: dict[str, list[_Slot]]) -> list[_Slot]:
     """The slots of one message's calls, each with an id that no other of them has."""
     found: list[_Slot] = []
     own: dict[str, list[_Slot]] = {}
@@ -151,7 +155,7 @@ def _slots(calls: Sequence[Json], position: int, open_slots: dict[str, list[_Slo
         slot = _Slot(given if given and given not in own else f"{given or 'call'}_{position}_{number}", given)
         own.setdefault(given, []).append(slot)
         found.append(slot)
-    open_slots.update(own)
+    newest.update(own)
     return found
 
 
