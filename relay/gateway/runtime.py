@@ -29,6 +29,7 @@ from relay.gateway.access.admission import Admission
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import CallerState
@@ -70,6 +71,7 @@ class Runtime:
         self.reservations = Reservations(config.time_zone)
         self.admission = Admission(config.redis_url, self.watchdog.spawn)
         self.health = Health(secrets.token_hex(6))
+        self.continuity = Continuity()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
         self._maintenance: asyncio.Task[None] | None = None

@@ -9,7 +9,7 @@ from relay.models.channel import ApiKey, Channel
 
 
 class StoredResponse(models.Model):
-    """A response of `/v1/responses` with the input of its turn."""
+    """A response of `/v1/responses` with the input of its turn. Its id is the portal's own."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="stored_responses")
     response_id = models.CharField(max_length=120)
@@ -23,12 +23,17 @@ class StoredResponse(models.Model):
     )
     # The upstream stored it, too, so the next turn may name it there, on the same channel and with the same key.
     upstream_keeps = models.BooleanField(default=False)
+    # Its id there. Empty in rows of version 0.2, whose `response_id` was the upstream's.
+    upstream_id = models.CharField(max_length=512, blank=True, default="", db_default="")
     status = models.CharField(max_length=16)
     # The response or the conversation that this turn continues.
     previous_id = models.CharField(max_length=120, blank=True)
     conversation_id = models.CharField(max_length=64, blank=True)
     # JSON list of the items of this turn alone.
     input = models.TextField(blank=True)
+    # JSON list of the output items in `body`, so that a conversation is read without the tools and instructions that
+    # each body repeats. Null in rows of version 0.2.
+    output = models.TextField(null=True)  # noqa: DJ001  # null, and not empty: it has not been written
     body = models.TextField(blank=True)
     # The worker that makes it, while it is made in the background.
     owner = models.CharField(max_length=120, blank=True)

@@ -2,55 +2,97 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from portal.lib import clock
 from portal.lib.json import Json, decode, decode_object, encode, objects_of, text_of
 from portal.lib.processes import is_dead
 from relay.models import Conversation, StoredResponse
 
-_MAX_TURNS: Final = 2000  # that one response may continue
+_ID: Final = re.compile(r"[!-~]{1,120}")
+# What an upstream may be asked for by id: long enough not to be counted from 0 (`resp_0`), which another request's
+# response could be called as well. vLLM's have 16 characters after the prefix, OpenAI's 48, LiteLLM's up to 300.
+_UPSTREAM_ID: Final = re.compile(r"[!-~]{16,512}")
 _ITEMS_WITH_STATUS: Final = frozenset(("message", "function_call", "function_call_output"))
 RUNNING: Final = ("queued", "in_progress")  # values of `status`
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """A response turn that a new one continues."""
+    """A response that a new one continues."""
 
     response_id: str
     channel_id: int | None  # of the channel that answered
     key_id: int | None
-    upstream_keeps: bool  # the upstream has stored it, too, so it may be named there
+    upstream_id: str  # by which it is named at its upstream; empty: the upstream does not keep it
     running: bool  # not answered yet
-    items: list[Json]  # all items of the conversation up to the end of this turn
+    created: float  # seconds since 1970
+    tokens: int  # of the conversation up to its end, as the upstream reported them; 0: it did not
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of something stored."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_upstream_id(text: str) -> bool:
+    """Whether an upstream's id of a response can be trusted to be that of one response alone."""
+    return _UPSTREAM_ID.fullmatch(text) is not None
 
 
 def find_response(user_id: int, response_id: str) -> StoredResponse | None:
     """Return a stored response of a user that has not expired."""
+    if not is_id(response_id):
+        return None
     return StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now()).first()
 
 
 def find_turn(user_id: int, response_id: str) -> StoredTurn | None:
-    """Return a response turn with the items before it, None when it is not, or no longer, stored for this user."""
-    row = newest = find_response(user_id, response_id)
-    if row is None or newest is None:
+    """Return the response that a new one continues, None when it is not, or no longer, stored for this user."""
+    if not is_id(response_id):
         return None
-    rows: list[StoredResponse] = []
-    while row is not None and len(rows) < _MAX_TURNS:
-        rows.append(row)
-        if row.conversation_id:
-            break
-        row = find_response(user_id, row.previous_id) if row.previous_id else None
-    items: list[Json] = []
-    for found in reversed(rows):
-        items += [*input_of(found), *output_of(found)]
+    columns = ("channel_id", "api_key_id", "upstream_keeps", "upstream_id", "status", "created_at", "body")
+    rows = StoredResponse.objects.filter(user=user_id, response_id=response_id, expires_at__gt=clock.now())
+    row = rows.values_list(*columns).first()
+    if row is None:
+        return None
+    channel, key, keeps, upstream_id, status, created, body = row
+    known_as = (upstream_id or response_id) if keeps else ""
     return StoredTurn(
-        response_id, newest.channel_id, newest.api_key_id, newest.upstream_keeps, newest.status in RUNNING, items
+        response_id,
+        channel,
+        key,
+        known_as if is_upstream_id(known_as) else "",
+        status in RUNNING,
+        created.timestamp(),
+        _tokens_of(body),
     )
+
+
+def _tokens_of(body: str) -> int:
+    try:
+        usage = _body.decode(body).usage
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return 0
+    return max(0, usage.input_tokens) + max(0, usage.output_tokens) if usage is not None else 0
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Body(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_body: Final = msgspec.json.Decoder(_Body)
 
 
 def input_of(row: StoredResponse) -> list[Json]:
@@ -136,28 +178,19 @@ def fail_response(user_id: int, response_id: str, message: str, code: str) -> No
         end_response(row, message, code)
 
 
-@dataclass(frozen=True, slots=True)
-class DeletedResponse:
-    """A response that was deleted here and must perhaps be deleted at its upstream."""
-
-    channel_id: int | None
-    key_id: int | None
-    upstream_keeps: bool  # the upstream has stored it, too
-
-
-def delete_response(user_id: int, response_id: str) -> DeletedResponse | None:
-    """Delete a stored response of a user. None when there is none."""
-    row = find_response(user_id, response_id)
-    if row is None:
-        return None
-    row.delete()
-    return DeletedResponse(row.channel_id, row.api_key_id, row.upstream_keeps)
+def delete_response(user_id: int, response_id: str) -> StoredTurn | None:
+    """Delete a stored response of a user. Returns what it was, None when there is none."""
+    found = find_turn(user_id, response_id)
+    if found is not None:
+        StoredResponse.objects.filter(user=user_id, response_id=response_id).delete()
+    return found
 
 
-def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
+def with_ids(items: Sequence[Json], fresh: str, taken: set[str] | None = None) -> list[Json]:
     """Return items completed with what is needed to list and fetch them: id, type, status, content as a list.
 
-    New ids are made of `fresh` and the index of the item.
+    New ids are made of `fresh` and the index of the item. `taken`: ids that are replaced, because other items have
+    them; those of the result are added. Upstreams may call every message `msg_0`.
     """
     prefixes = {
         "message": "msg",
@@ -170,8 +203,13 @@ def with_ids(items: Sequence[Json], fresh: str) -> list[Json]:
     found: list[Json] = []
     for index, item in enumerate(items):
         kind = text_of(item, "type") or "message"
-        item_id = text_of(item, "id") or f"{prefixes.get(kind, 'item')}_{fresh}{index:04x}"
+        item_id = text_of(item, "id")
+        if not is_id(item_id) or (taken is not None and item_id in taken):
+            item_id = f"{prefixes.get(kind, 'item')}_{fresh}{index:04x}"
+        if taken is not None:
+            taken.add(item_id)
         whole: Json = {"id": item_id, "type": kind, **item}
+        whole["id"] = item_id
         if kind == "message":
             content = item.get("content")
             whole["content"] = (

@@ -53,7 +53,7 @@ class StoredResponseAdmin(_StoredAdmin):
     list_filter = ("status", "channel")
     list_select_related = ("user", "channel")
     search_fields = ("=response_id", "=request_id", "user__username")
-    exclude = ("input", "body")
+    exclude = ("input", "output", "body")
 
 
 @admin.register(Conversation)

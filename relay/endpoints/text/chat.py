@@ -28,6 +28,7 @@ from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.fields import BadRequest
 from relay.protocols.usage import Usage
 from relay.providers import parameters
+from relay.providers.classify import Failure
 
 _ENDPOINT: Final = "chat.completions"
 
@@ -76,6 +77,7 @@ class ChatTextRequest:
         """`created`: seconds since 1970, for answers without a creation time."""
         self.parsed, self.created = parsed, created
         self.fields, self.stream, self.output_limit = parsed.fields, parsed.stream, parsed.output_limit
+        self.left_out: list[str] = []
         self._client: ChatClient | None = None
 
     @property
@@ -85,6 +87,12 @@ class ChatTextRequest:
                 decode_object(self.parsed.body) or {}, self.parsed.include_usage, f"chatcmpl-{time_ordered_hex()}"
             )
         return self._client
+
+    async def prepare(self, attempt: Attempt, native: bool) -> None:
+        """Every channel is sent the same."""
+
+    def amend(self, attempt: Attempt, failure: Failure) -> bool:
+        return False
 
     async def open(self, attempt: Attempt) -> _OpenedChat:
         channel, record, parsed = attempt.channel, attempt.record, self.parsed

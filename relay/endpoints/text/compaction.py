@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
-from relay.endpoints.text.endpoint import open_text
+from relay.endpoints.text.endpoint import ask_amended, open_text
 from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, read_turn
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
@@ -61,6 +61,7 @@ _NOT_COMPACTED: Final = frozenset((400, 404, 405, 422, 501))
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Count the input tokens of a request, free of charge. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
+    await turn.read_whole()
     model = permitted_model(caller, snapshot_cache.snapshot, turn.parsed.model, exchange.wall)
     counting = {route.channel.id for route in caller.routes(model) if _serves(run, _INPUT_TOKENS, route.channel)}
     if not counting:
@@ -84,7 +85,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         exchange,
         caller,
         run,
-        GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.stored_at),
+        GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.preferred),
         try_channel,
     )
 
@@ -92,6 +93,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
 async def compact(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Compact a conversation. Raises RelayError."""
     turn = await read_turn(exchange, caller, run)
+    await turn.read_whole()
     summary = _summary(turn)
 
     async def try_channel(attempt: Attempt) -> HttpResponseBase:
@@ -116,6 +118,7 @@ async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -
         raise UnsupportedParameter(
             "A compaction is not made in the background: leave “background” out.", param="background"
         )
+    await turn.read_whole()
     summary = _summary(turn)
 
     def answer(item: Json, usage: Json) -> bytes:
@@ -141,7 +144,7 @@ async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -
 def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn) -> GatewayRequest:
     """The gateway request of a summary, which is routed as the turn would be."""
     request = gateway_request(run, summary)
-    request.prefer = turn.stored_at
+    request.prefer = turn.preferred
     request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
     return request
 
@@ -171,7 +174,8 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
 
     Raises Failure, Ended, RelayUnavailable.
     """
-    try:
+
+    async def ask() -> bytes:
         opened = await open_text(summary, attempt)
         text, usage = await opened.read_whole()
         response = decode_object(text) or {}
@@ -180,10 +184,9 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
         attempt.answered()
         body = answer(response)
         await attempt.finish(body, usage, 0.0 if usage else text_units(text))
-    except BaseException:
-        attempt.close()
-        raise
-    return body
+        return body
+
+    return await ask_amended(summary, attempt, ask)
 
 
 def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
@@ -192,7 +195,7 @@ def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
 
 def _estimated_count(turn: ResponseTurn) -> Answer:
     """An estimate in place of an upstream's count."""
-    texts = encode([*turn.history, *turn.expanded_input]) + bytes(turn.parsed.fields.get("instructions", b""))
+    texts = encode(turn.items) + bytes(turn.parsed.fields.get("instructions", b""))
     tokens = estimate_prompt(texts, turn.parsed.fields.get("tools"))
     return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
@@ -210,7 +213,9 @@ def _summary(turn: ResponseTurn) -> ResponseTurn:
     fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
-    return ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
+    summary = ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
+    summary.makers = turn.makers
+    return summary
 
 
 async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpResponseBase:
@@ -228,14 +233,17 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     sent = _COMPACT_FIELDS if turn.compacts else turn.fields.keys() - _OMITTED
     fields = {name: raw for name, raw in turn.fields.items() if name in sent}
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
-    items = [*without_upstream_ids(turn.history), *turn.expanded_input]
-    fields["input"] = msgspec.Raw(encode([item for item in items if text_of(item, "type") != TRIGGER]))
     attempt.record.sent = api == _COMPACT
-    upstream = await attempt.open(api, encode(fields))
-    try:
-        text = await upstream.read_all()
-    finally:
-        upstream.close()
+
+    async def ask() -> bytes:
+        await turn.prepare(attempt, native=True)
+        told = [item for item in turn.told or () if text_of(item, "type") != TRIGGER]
+        upstream = await attempt.open(api, encode({**fields, "input": told}))
+        return await upstream.read_all()
+
+    text = await ask_amended(turn, attempt, ask)
+    attempt.close()
+    attempt.record.dropped = turn.left_out
     found = decode_object(text)
     if found is None or ("input_tokens" not in found if api == _INPUT_TOKENS else upstream_compaction(found) is None):
         raise attempt.unreadable_answer(text, f"an answer of {api}")

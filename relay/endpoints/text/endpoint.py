@@ -6,8 +6,8 @@ answer are converted through the hub (`relay.protocols.contract`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from django.http.response import HttpResponseBase
 
@@ -30,7 +30,10 @@ from relay.protocols.responses.upstream import ResponsesUpstream
 from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
+from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass
 
+T = TypeVar("T")
 # The APIs to convert to when a channel does not speak the client's: the first that it serves is used.
 UPSTREAMS: Final[tuple[contract.Upstream, ...]] = (ChatUpstream(), ResponsesUpstream())
 
@@ -58,6 +61,7 @@ class TextRequest(Protocol):
 
     api: str  # its name among `relay.providers.apis.PATHS`
     unserved_message: str  # the error when a channel serves no text API
+    left_out: list[str]  # parts of the request that the current channel is not sent, as the client is told
     parameters_renamed: bool  # whether a converted request uses other parameter names than the vendors' rules
 
     @property
@@ -72,8 +76,14 @@ class TextRequest(Protocol):
     def client(self) -> contract.Client:
         """The request as a client of the hub, for upstreams of another API."""
 
+    async def prepare(self, attempt: Attempt, native: bool) -> None:
+        """Decide what the channel is sent. `native`: it speaks this API. Raises RelayError."""
+
     async def open(self, attempt: Attempt) -> OpenedAnswer:
         """Send the request to a channel that speaks this API. Raises Failure, Ended, CancelledError."""
+
+    def amend(self, attempt: Attempt, failure: Failure) -> bool:
+        """Whether to ask the same channel once more, with a request that has been changed."""
 
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
         """The rows that are written in the same commit as the record of a converted answer."""
@@ -105,7 +115,8 @@ def check_text_channel(run: Runtime, request: TextRequest, channel: ChannelView)
 
 async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
-    try:
+
+    async def ask() -> HttpResponseBase:
         opened = await open_text(request, attempt)
         if request.stream:
             return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
@@ -113,19 +124,36 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
         attempt.answered()
         await attempt.finish(answer, usage, 0.0 if usage else text_units(answer), opened.rows())
         return Answer(answer)
-    except BaseException:
-        attempt.close()
-        raise
+
+    return await ask_amended(request, attempt, ask)
+
+
+async def ask_amended(request: TextRequest, attempt: Attempt, ask: Callable[[], Awaitable[T]]) -> T:
+    """Return what `ask` returns, which is called again after a failure for which the request can be amended.
+
+    Closes the upstream's answer when it fails.
+    """
+    while True:
+        try:
+            return await ask()
+        except Failure as failure:
+            attempt.close()
+            if not request.amend(attempt, failure):
+                raise
+        except BaseException:
+            attempt.close()
+            raise
 
 
 async def open_text(request: TextRequest, attempt: Attempt) -> OpenedAnswer:
     """Send a request to a channel of any text API. The caller closes the attempt when it cannot go on.
 
-    Raises Failure, Ended, CancelledError.
+    Raises Failure, Ended, CancelledError, RelayError.
     """
     attempt.record.sent = True
-    own = attempt.run.health.serves_api(attempt.channel, request.api)
-    return await request.open(attempt) if own else await _open_converted(request, attempt)
+    native = attempt.run.health.serves_api(attempt.channel, request.api)
+    await request.prepare(attempt, native)
+    return await request.open(attempt) if native else await _open_converted(request, attempt)
 
 
 def dialect_of(channel: ChannelView) -> Dialect:
@@ -143,12 +171,20 @@ async def _open_converted(request: TextRequest, attempt: Attempt) -> _Converted:
     channel, record = attempt.channel, attempt.record
     protocol, dialect = _upstream_of(attempt.run, channel), dialect_of(channel)
     assert protocol is not None  # noqa: S101  # `check_text_channel` has found one
-    hub = request.client.hub_request()
-    form = protocol.request(hub.body, dialect)
+    try:
+        hub = request.client.hub_request()
+        form = protocol.request(hub.body, dialect)
+    except BadRequest as bad:  # in earlier turns, which had not been read when the channels were checked
+        raise Failure(FailureClass.CLIENT, invalid(bad), detail=bad.message) from None
     body: Json = {**form.body, "model": attempt.candidate.route.upstream_name}
     if record.charge.clamp is not None:
         protocol.limit(body, record.charge.clamp, dialect)
-    record.dropped = [*hub.dropped, *form.dropped, *parameters.apply_to(channel.policy(protocol.api), body)]
+    record.dropped = [
+        *request.left_out,
+        *hub.dropped,
+        *form.dropped,
+        *parameters.apply_to(channel.policy(protocol.api), body),
+    ]
     upstream = await attempt.open(protocol.api, protocol.encode(body, request.stream, dialect))
     return _Converted(request, attempt, protocol, upstream)
 

@@ -1,13 +1,14 @@
 """One turn of /v1/responses: loads the conversation so far, and stores the answer if the client wants it stored.
 
-Both are independent of the channel that answers.
+Both are independent of the channel that answers. A stored response has an id of the portal's own. Where its upstream
+stores it as well, the next turn names it there by the upstream's id, and the earlier turns are not even read.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -15,12 +16,13 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
-from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, objects_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import inline_item_files
 from relay.endpoints.text.endpoint import check_text_channel, try_text
+from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
@@ -29,31 +31,37 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import Pair
-from relay.gateway.upstream import UpstreamAnswer
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
-from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.client import ResponsesClient
-from relay.protocols.responses.compaction import expand_summaries, wants_compaction
-from relay.protocols.responses.objects import response_object
+from relay.protocols.responses.compaction import expand_summaries, resolve_references, wants_compaction
 from relay.protocols.responses.request import (
     ResponsesRequest,
-    UpstreamTarget,
+    is_reasoning,
     parse_responses_request,
+    sealed_content,
+    user_item,
+    without_sealed,
     without_upstream_ids,
 )
-from relay.protocols.responses.stream import ResponsesStream, response_of_stream, whole_response
-from relay.protocols.responses.usage import whole_usage
-from relay.protocols.usage import Usage
-from relay.providers import parameters
 from relay.providers.classify import Failure
-from relay.storage import conversations
+from relay.providers.continuations import cannot_read_reasoning, has_forgotten
+from relay.storage import conversations, response_history
 from relay.storage import responses as stored_responses
+from relay.storage.responses import StoredTurn
 
 _ENDPOINT: Final = "responses"
 CONVERSATION_LIFETIME: Final = timedelta(days=30)  # if responses are not stored at all
-_HISTORY_FIELDS: Final = ("previous_response_id", "conversation")
+# A response that is forgotten sooner has not expired at its upstream: responses are not kept there.
+_YOUNG_SECONDS: Final = 86_400.0
+_MOST_TOKENS: Final = 2_000_000  # that earlier turns are reckoned at, whatever an upstream reported
+_EARLIER_TURNS: Final = "previous_response_id[earlier]"  # left out, since they have been deleted or have expired
+_TOO_LONG: Final = (
+    "The conversation before this response is too long to be sent to the upstream as a whole. Begin a new one with a "
+    "summary."
+)
+_ENDINGS: Final = frozenset(("completed", "incomplete", "failed", "cancelled"))
 
 
 @dataclass(slots=True)
@@ -65,16 +73,26 @@ class ResponseTurn:
     raw_input: list[Json]  # the input as the client sent it, which is what is stored
     expanded_input: list[Json]  # the same with files inlined and references resolved
     history: list[Json] = field(default_factory=list)  # the items of earlier turns
-    stored_at: Pair | None = None  # the channel and key whose upstream stores the previous response
+    previous: StoredTurn | None = None  # the response that it continues
+    unread: bool = False  # `history` is not read yet: an upstream that stores the previous response needs none
+    tells_all: bool = False  # no channel is named the previous response
     conversation_pk: int = 0  # 0: none
+    makers: dict[str, Pair] = field(default_factory=dict)  # the channel and key that made encrypted content of items
     lifetime: timedelta | None = None  # for which the response is stored, None: not at all
-    id: str = ""  # of the response, if the upstream does not choose one
-    forced_id: bool = False  # `id` replaces the upstream's
+    id: str = ""  # of the response, unless it is not stored and the upstream chooses one
+    in_background: bool = False
     created: int = 0  # seconds since 1970
     api: str = _ENDPOINT
     endpoint: str = _ENDPOINT  # in usage records
     parameters_renamed: bool = False
     unserved_message: str = "The upstream of this model serves no text. Use another endpoint or another model."
+    # What the current channel is sent, set by `prepare`.
+    named: bool = False  # it stores the previous response, which is named in place of `history`
+    told: list[Json] | None = None  # all items that it is sent
+    left_out: list[str] = field(default_factory=list)  # as the client is told
+    _earlier_missing: bool = False  # a part of `history` has been deleted or has expired
+    _forgotten: bool = False  # the upstream that stored the previous response does not have it
+    _unreadable: bool = False  # an upstream could not read encrypted content: none is sent
     _members: Json | None = None
     _client: ResponsesClient | None = None
 
@@ -103,65 +121,153 @@ class ResponseTurn:
         return self._members
 
     @property
+    def items(self) -> list[Json]:
+        """The whole conversation, as far as it has been read."""
+        return [*self.history, *self.expanded_input]
+
+    @property
     def client(self) -> ResponsesClient:
         if self._client is None:
             ids: Json = {**self.ids, **self.overridden_members(False)}
-            self._client = ResponsesClient(
-                self.members, [*self.history, *self.expanded_input], ids, time_ordered_hex, lambda: int(time.time())
-            )
+            items = self.items if self.told is None else self.told
+            if self.unread and not items:  # earlier turns come before the request, which may have no input of its own
+                items = [user_item("")]
+            self._client = ResponsesClient(self.members, items, ids, time_ordered_hex, lambda: int(time.time()))
         return self._client
 
     @property
     def ids(self) -> Json:
         return {"id": self.id, "created_at": self.created}
 
-    async def open(self, attempt: Attempt) -> _OpenedResponse:
-        return await _open(self, attempt)
+    @property
+    def stored(self) -> bool:
+        """Whether the response is stored here."""
+        return self.parsed.store and self.lifetime is not None
 
-    def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
-        return self.rows(attempt, False, answer)
+    @property
+    def stored_at(self) -> Pair | None:
+        """The channel and key whose upstream stores the previous response."""
+        found = self.previous
+        if found is None or not found.upstream_id or found.channel_id is None or self._forgotten:
+            return None
+        return found.channel_id, found.key_id or 0
+
+    @property
+    def preferred(self) -> Pair | None:
+        """The channel and key that can best continue: its upstream stores the conversation, or made its reasoning."""
+        return self.stored_at or next(reversed(self.makers.values()), None)
 
     def overridden_members(self, native: bool) -> Json:
         """Members of the response that the portal sets, because the upstream was not sent their parameters.
 
         `native`: the upstream speaks the Responses API.
         """
-        found: Json = {}
-        if self.forced_id:
-            found.update(id=self.id, created_at=self.created, background=True)
-        if self.parsed.previous_id:
-            found["previous_response_id"] = self.parsed.previous_id
+        found = self.own_ids
+        if self.in_background:
+            found.update(created_at=self.created, background=True)
         if self.parsed.conversation_id:
             found["conversation"] = {"id": self.parsed.conversation_id}
-        if native and self.parsed.store and self.lifetime is not None:
+        if native and self.stored:
             found["store"] = True
         return found
 
-    def rows(self, attempt: Attempt, upstream_keeps: bool, response: Json) -> list[RowWrite]:
+    @property
+    def own_ids(self) -> Json:
+        """Members of the response in which an upstream would write its own ids."""
+        found: Json = {"id": self.id} if self.stored else {}
+        if self.parsed.previous_id:
+            found["previous_response_id"] = self.parsed.previous_id
+        return found
+
+    # -- each channel ------------------------------------------------------------------------------------------------
+
+    async def prepare(self, attempt: Attempt, native: bool) -> None:
+        """Decide what the channel is sent. `native`: it speaks the Responses API. Raises RelayError."""
+        pair = attempt.candidate.pair
+        self.named = native and not self.tells_all and self.stored_at == pair
+        if not self.named:
+            await self.read_history()
+        history = [] if self.named else without_upstream_ids(self.history) if native else self.history
+        foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
+        told, names = without_sealed([*history, *self.expanded_input], foreign)
+        if told != (self.items if self.told is None else self.told):
+            self._client = None
+        self.told = told
+        self.left_out = [_EARLIER_TURNS, *names] if self._earlier_missing and not self.named else names
+
+    def amend(self, attempt: Attempt, failure: Failure) -> bool:
+        """Whether to ask the same channel once more, because it needs more than it was sent, or less."""
+        previous = self.previous
+        if self.named and previous is not None and has_forgotten(failure, previous.upstream_id):
+            self._forgotten = True
+            now = time.time()
+            if now - previous.created < _YOUNG_SECONDS:
+                attempt.run.continuity.remember_forgetful(self.caller.user_id, attempt.channel.id, now)
+            return True
+        if not self._unreadable and cannot_read_reasoning(failure) and any(map(is_reasoning, self.told or ())):
+            self._unreadable = True
+            return True
+        return False
+
+    async def read_whole(self) -> None:
+        """Read the items of earlier turns, which every channel is told. Raises RelayError."""
+        self.tells_all = True
+        await self.read_history()
+
+    async def read_history(self) -> None:
+        """Read the items of earlier turns, unless they have been read. Raises RelayError."""
+        if not self.unread:
+            return
+        name = self.parsed.previous_id
+        try:
+            found = await snapshot_cache.in_thread(response_history.read_history, self.caller.user_id, name)
+        except response_history.HistoryTooLong:
+            raise InvalidRequest(_TOO_LONG, code="context_length_exceeded", param="previous_response_id") from None
+        self.history = await _expanded(found.items, "previous_response_id", self.caller)
+        self.makers = {**found.makers, **self.makers}
+        self._earlier_missing, self.unread, self._client = not found.whole, False, None
+
+    async def open(self, attempt: Attempt) -> OpenedResponse:
+        return await open_response(self, attempt)
+
+    # -- storing -----------------------------------------------------------------------------------------------------
+
+    def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
+        return self.rows(attempt, answer)
+
+    def rows(self, attempt: Attempt, response: Json, upstream_id: str = "") -> list[RowWrite]:
         """The rows of a stored response and of its conversation, for the commit of the usage record.
 
-        `upstream_keeps`: the upstream stores the response as well.
+        `upstream_id`: by which the upstream stores the response as well; empty: it does not.
         """
         found: list[RowWrite] = []
         exchange, (channel, key) = attempt.exchange, attempt.candidate.pair
-        raw_input = stored_responses.with_ids(self.raw_input, exchange.request_id.removeprefix("req_"))
+        output = objects_of(response, "output")
+        for item in output:
+            if sealed := sealed_content(item):
+                attempt.run.continuity.remember_maker(self.caller.user_id, sealed, attempt.candidate.pair)
+        taken = {text_of(item, "id") for item in self.history} if self.conversation_pk else None
+        raw_input = stored_responses.with_ids(self.raw_input, exchange.request_id.removeprefix("req_"), taken)
         now = time.time()
-        if self.lifetime is not None and self.parsed.store:
+        if self.stored and self.lifetime is not None:
+            status = text_of(response, "status")
             found.append(
                 insert(
                     StoredResponse,
                     ("user_id", "response_id"),
                     user_id=self.caller.user_id,
-                    response_id=text_of(response, "id")[:120],
+                    response_id=self.id,
                     request_id=exchange.request_id,
                     model=self.parsed.model[:120],
                     channel_id=channel,
                     api_key_id=key or None,
-                    upstream_keeps=upstream_keeps,
-                    status=text_of(response, "status")[:16],
+                    upstream_keeps=bool(upstream_id),
+                    upstream_id=upstream_id,
+                    status=status if status in _ENDINGS else "completed",
                     previous_id=self.parsed.previous_id[:120],
                     conversation_id=self.parsed.conversation_id[:64],
                     input=encode(raw_input).decode(),
+                    output=encode(output).decode(),
                     body=encode(response).decode(),
                     owner="",
                     created_at=Moment(now),
@@ -169,12 +275,12 @@ class ResponseTurn:
                 )
             )
         if self.conversation_pk:
-            for item in (*raw_input, *stored_responses.with_ids(objects_of(response, "output"), time_ordered_hex())):
+            for item in (*raw_input, *stored_responses.with_ids(output, time_ordered_hex(), taken)):
                 found.append(
                     insert(
                         ConversationItem,
                         conversation_id=self.conversation_pk,
-                        item_id=text_of(item, "id")[:120],
+                        item_id=text_of(item, "id"),
                         body=encode(item).decode(),
                     )
                 )
@@ -189,7 +295,7 @@ class ResponseTurn:
 
 
 async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> ResponseTurn:
-    """Read and parse a request, and load its conversation. Raises RelayError."""
+    """Read and parse a request, and find the conversation that it continues. Raises RelayError."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
@@ -204,17 +310,18 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
             created=int(exchange.wall),
             lifetime=response_lifetime(run),
         )
-        await _load_history(turn)
-        turn.expanded_input = _resolve_references(raw_input, turn.history)
+        refers = any(text_of(item, "type") == "item_reference" for item in raw_input)
+        await _find_conversation(turn, run)
+        if refers or turn.stored_at is None or (turn.previous is not None and not turn.previous.tokens):
+            await turn.read_history()
+        turn.expanded_input = resolve_references(raw_input, turn.history) if refers else expand_summaries(raw_input)
         if b'"file_' in body:
             turn.expanded_input = await inline_item_files(turn.expanded_input, "input", caller)
-        turn.history = expand_summaries(turn.history)
-        if turn.history and b'"file_id"' in encode(turn.history):
-            turn.history = await inline_item_files(
-                turn.history, "previous_response_id" if request.previous_id else "conversation", caller
-            )
     except BadRequest as bad:
         raise invalid(bad) from None
+    if b'"encrypted_content"' in body:
+        sealed = filter(None, map(sealed_content, turn.expanded_input))
+        turn.makers.update(run.continuity.makers(caller.user_id, sealed))
     return turn
 
 
@@ -223,11 +330,11 @@ def response_lifetime(run: Runtime) -> timedelta | None:
     return timedelta(days=run.config.response_keep_days) if run.config.response_keep_days else None
 
 
-async def _load_history(turn: ResponseTurn) -> None:
-    """Load the items of earlier turns. Raises RelayError."""
-    request = turn.parsed
+async def _find_conversation(turn: ResponseTurn, run: Runtime) -> None:
+    """Find the previous response, or read the conversation. Raises RelayError, BadRequest."""
+    request, user = turn.parsed, turn.caller.user_id
     if request.previous_id:
-        found = await snapshot_cache.in_thread(stored_responses.find_turn, turn.caller.user_id, request.previous_id)
+        found = await snapshot_cache.in_thread(stored_responses.find_turn, user, request.previous_id)
         if found is None:
             message = (
                 f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send "
@@ -240,30 +347,30 @@ async def _load_history(turn: ResponseTurn) -> None:
                 code="previous_response_not_ready",
                 param="previous_response_id",
             )
-        turn.history = found.items
-        if found.upstream_keeps and found.channel_id is not None:
-            turn.stored_at = (found.channel_id, found.key_id or 0)
+        if not run.continuity.can_name(user, found.channel_id or 0, found.upstream_id, time.time()):
+            found = replace(found, upstream_id="")
+        turn.previous, turn.unread = found, True
     elif request.conversation_id:
-        found_items = await snapshot_cache.in_thread(
-            conversations.conversation_items, turn.caller.user_id, request.conversation_id
-        )
+        found_items = await snapshot_cache.in_thread(conversations.conversation_items, user, request.conversation_id)
         if found_items is None:
             message = (
                 f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST "
                 "/v1/conversations."
             )
             raise InvalidRequest(message, code="conversation_not_found", param="conversation")
-        turn.conversation_pk, turn.history = found_items
+        turn.conversation_pk, items = found_items
+        turn.history = await _expanded(items, "conversation", turn.caller)
 
 
-def _resolve_references(items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
-    """Replace references by the items of the history, where known, and the portal's own summaries by messages."""
-    if not any(text_of(item, "type") == "item_reference" for item in items):
-        return expand_summaries(items)
-    known = {text_of(item, "id"): item for item in history}
-    return expand_summaries(
-        [known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items]
-    )
+async def _expanded(items: list[Json], field: str, caller: Caller) -> list[Json]:
+    """Earlier items with summaries and stored files put in. `field`: where the client named them. Raises RelayError."""
+    items = expand_summaries(items)
+    if b'"file_id"' not in encode(items):
+        return items
+    try:
+        return await inline_item_files(items, field, caller)
+    except BadRequest as bad:
+        raise invalid(bad) from None
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
@@ -276,124 +383,18 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     texts = (
         bytes(request.fields.get("input", b""))
         if not turn.history and turn.expanded_input == turn.raw_input
-        else encode([*turn.history, *turn.expanded_input])
+        else encode(turn.items)
     )
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
+    earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
     return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
         check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
-        prompt_tokens=estimate_prompt(texts + bytes(instructions or b""), tools),
+        prompt_tokens=estimate_prompt(texts + bytes(instructions or b""), tools) + earlier,
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
-        prefer=turn.stored_at,
-    )
-
-
-async def _open(turn: ResponseTurn, attempt: Attempt) -> _OpenedResponse:
-    """Send a turn to an upstream that speaks the Responses API.
-
-    If it no longer stores the previous response, the request is repeated with the whole conversation.
-    """
-    channel, record, request = attempt.channel, attempt.record, turn.parsed
-    stores = channel.stores and not turn.forced_id and turn.lifetime is not None
-    fields, dropped = parameters.apply(channel.policy(_ENDPOINT), request.fields, channel.strips_nulls)
-    clamp = max(record.charge.clamp, channel.least_output) if record.charge.clamp is not None else None
-    known = turn.stored_at == attempt.candidate.pair and not turn.conversation_pk
-    while True:
-        items: list[Json] | None = None
-        if (request.previous_id or request.conversation_id) and not known:
-            items = [*without_upstream_ids(turn.history), *turn.expanded_input]
-        elif turn.expanded_input is not turn.raw_input and turn.expanded_input != turn.raw_input:
-            items = turn.expanded_input
-        target = UpstreamTarget(attempt.candidate.route.upstream_name, stores, clamp, known)
-        record.dropped = [name for name in dropped if name not in _HISTORY_FIELDS]
-        try:
-            upstream = await attempt.open(_ENDPOINT, request.upstream_body(target, fields, items))
-        except Failure as failure:
-            if (
-                known
-                and failure.status in {400, 404}
-                and "previous_response" in f"{failure.error.public_code} {failure.error.message} {failure.detail}"
-            ):
-                known = False  # it no longer stores the response; the portal does
-                continue
-            raise
-        not_sent = not known and bool(request.previous_id or request.conversation_id)
-        lacks = not_sent or turn.forced_id or (request.store and turn.lifetime is not None and not stores)
-        return _OpenedResponse(turn, attempt, upstream, stores and request.store, lacks)
-
-
-class _OpenedResponse:
-    """An answer in the Responses API, for a client of the same API: its bytes pass through."""
-
-    def __init__(
-        self, turn: ResponseTurn, attempt: Attempt, upstream: UpstreamAnswer, stored: bool, lacks: bool
-    ) -> None:
-        """`stored`: the upstream stores it as well.
-
-        `lacks`: it was not sent every parameter, so members are missing.
-        """
-        self.upstream = upstream
-        self._turn, self._attempt, self._stored, self._lacks = turn, attempt, stored, lacks
-        self._codec: ResponsesStream | None = None
-        self._response: Json | None = None
-
-    def codec(self) -> ResponsesStream:
-        self._codec = ResponsesStream(partial(_complete_response, self._turn), self._lacks)
-        return self._codec
-
-    async def read_whole(self) -> tuple[bytes, Usage | None]:
-        text = await self.upstream.read_all()
-        self.upstream.close()
-        text, error = (
-            whole_response(text) if "text/event-stream" not in self.upstream.content_type else response_of_stream(text)
-        )
-        if error is not None:
-            raise self._attempt.error_in_body(error)
-        answer = parse_responses_answer(text)
-        if answer is None:
-            raise self._attempt.unreadable_answer(text, "a response")
-        if answer.is_error or answer.failed:
-            raise self._attempt.error_in_body(text)
-        # None: part of it cannot be decoded, such as half of a surrogate pair; the bytes can still be passed on.
-        response = decode_object(text)
-        if response is not None and (self._lacks or _is_incomplete(response)):
-            response = _complete_response(self._turn, response)
-            text = encode(response)
-        self._response = response
-        return text, answer.usage
-
-    def rows(self) -> Sequence[RowWrite]:
-        response = self._response if self._codec is None else self._codec.final
-        return self._turn.rows(self._attempt, self._stored, response) if response is not None else ()
-
-
-def _complete_response(turn: ResponseTurn, response: Json) -> Json:
-    """A response with every member that OpenAI's have, and with those that the portal overrides."""
-    complete = response_object(turn.members, turn.ids, turn.parsed.model, [], None, ("in_progress", ""))
-    given = {
-        name: value
-        for name, value in response.items()
-        if value is not None or name not in complete or complete[name] is None
-    }
-    created = given.get("created_at")
-    if isinstance(created, float):
-        given["created_at"] = int(created)
-    if isinstance(given.get("usage"), dict):
-        given["usage"] = whole_usage(object_of(given, "usage"))
-    return {**complete, **given, **turn.overridden_members(True)}
-
-
-def _is_incomplete(response: Json) -> bool:
-    """Whether an upstream's response lacks members that clients rely on."""
-    return (
-        any(
-            name not in response
-            for name in ("id", "object", "created_at", "status", "output", "tools", "metadata", "parallel_tool_calls")
-        )
-        or not isinstance(response.get("created_at"), int)
-        or (bool(response.get("usage")) and "output_tokens_details" not in object_of(response, "usage"))
+        prefer=turn.preferred,
     )

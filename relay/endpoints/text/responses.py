@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 import httpx
 from django.http.response import HttpResponseBase
@@ -60,7 +61,7 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
             param="background",
         )
     permitted_model(caller, snapshot_cache.snapshot, request.model, exchange.wall)
-    turn.forced_id = True
+    turn.in_background = True
     queued = response_object(
         turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", "")
     )
@@ -178,12 +179,12 @@ async def delete_response(run: Runtime, caller: Caller, response_id: str) -> Jso
     forgotten = await snapshot_cache.in_thread(stored_responses.delete_response, caller.user_id, response_id)
     if forgotten is None:
         raise _response_not_found(response_id)
-    if forgotten.upstream_keeps:
-        run.watchdog.spawn(_delete_upstream(run, forgotten, response_id))
+    if forgotten.upstream_id:
+        run.watchdog.spawn(_delete_upstream(run, forgotten))
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-async def _delete_upstream(run: Runtime, forgotten: stored_responses.DeletedResponse, response_id: str) -> None:
+async def _delete_upstream(run: Runtime, forgotten: stored_responses.StoredTurn) -> None:
     """Delete a response at the upstream that stores it. If that fails, it expires there on its own."""
     for model in snapshot_cache.snapshot.models.values():
         for route in model.routes:
@@ -191,7 +192,7 @@ async def _delete_upstream(run: Runtime, forgotten: stored_responses.DeletedResp
             key = next((key for key in channel.keys if key.id == (forgotten.key_id or 0)), None)
             if channel.id != forgotten.channel_id or key is None or "responses" not in channel.urls or channel.refusal:
                 continue
-            url = httpx.URL(f"{channel.urls['responses']}/{response_id}")
+            url = httpx.URL(f"{channel.urls['responses']}/{quote(forgotten.upstream_id, safe='')}")
             request = httpx.Request(
                 "DELETE", url, extensions={"timeout": {"connect": channel.timeouts.connect}, "headers": key.headers}
             )

@@ -78,6 +78,14 @@ def upstream_compaction(answer: Json) -> Json | None:
     return None
 
 
+def resolve_references(items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
+    """Replace references by the items of the history, where known, and the portal's own summaries by messages."""
+    known = {text_of(item, "id"): item for item in history}
+    return expand_summaries(
+        [known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items]
+    )
+
+
 def compaction_object(compaction_id: str, created: int, items: Sequence[Json], response: Json) -> Json:
     """The answer of /v1/responses/compact: the user's last message, and the summary of the rest."""
     summary = summary_in(response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,7 @@ class UpstreamTarget:
     model: str  # the upstream's name for it
     stores: bool  # it may store the response
     clamp: int | None  # limit of the answer in tokens, None: no limit
-    knows_previous: bool  # it stores the previous response, so that its id is enough
+    previous_id: str = ""  # by which it knows the previous response, so that naming it is enough; empty: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,17 @@ class ResponsesRequest:
         `fields`: those that may be sent. `items`: replaces the client's own input.
         """
         stored = target.stores and self.store
-        stateless = target.knows_previous or not (self.previous_id or self.conversation_id)
+        stateless = not (self.previous_id or self.conversation_id)
         unchanged = target.model == self.model and items is None and target.clamp is None and fields is self.fields
         if unchanged and stateless and not self.background and (stored or not self.store):
             return self.body
         out = dict(fields)
-        if not target.knows_previous:
-            for name in _HANDLED:
-                out.pop(name, None)
+        for name in _HANDLED:
+            out.pop(name, None)
+        if target.previous_id:
+            out["previous_response_id"] = msgspec.Raw(encode(target.previous_id))
         if items is not None:
             out["input"] = msgspec.Raw(encode(items))
-        out.pop("background", None)
         out["model"] = msgspec.Raw(encode(target.model))
         out["stream"] = msgspec.Raw(b"true" if self.stream else b"false")
         if not self.stream:
@@ -142,6 +142,12 @@ def user_item(text: str) -> Json:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
+# Items that are told by their content alone. Others (hosted calls) are told with their id, which their form requires.
+_TOLD_BY_CONTENT: Final = frozenset(
+    ("", "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning")
+)
+
+
 def without_upstream_ids(items: Sequence[Json]) -> list[Json]:
     """Items of one upstream in a form for another, which does not store them.
 
@@ -154,9 +160,16 @@ def without_upstream_ids(items: Sequence[Json]) -> list[Json]:
             continue
         if kind == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
             continue
+        if kind not in _TOLD_BY_CONTENT:
+            found.append(item)
+            continue
         removed = {"id"} if kind == "reasoning" else {"id", "status"}
         found.append({name: value for name, value in item.items() if name not in removed})
     return found
+
+
+def _developer_item(text: str) -> Json:
+    return {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text}]}
 
 
 def item_as_text(item: Json) -> str:
@@ -187,3 +200,44 @@ def _told(value: object, depth: int = 0) -> object:
     if isinstance(value, dict):
         return {name: _told(entry, depth + 1) for name, entry in value.items()}
     return value
+
+
+def sealed_content(item: Json) -> str:
+    """The content of an item that only the account that made it can read; empty: none."""
+    return text_of(item, "encrypted_content")
+
+
+def is_reasoning(item: Json) -> bool:
+    """Whether an item holds what a model has thought, or what only its account can read."""
+    return text_of(item, "type") == "reasoning" or bool(sealed_content(item))
+
+
+def without_sealed(items: Sequence[Json], foreign: Collection[str] | None) -> tuple[list[Json], list[str]]:
+    """Items without the encrypted content of other accounts, and the names of what is left out.
+
+    `foreign`: the content that is left out; None: all, and reasoning that says nothing without it. Ids of the other
+    items are left out as well: an upstream that looks them up would miss the reasoning that belongs to them.
+    """
+    if foreign is not None and not foreign:
+        return list(items), []
+    found: list[Json] = []
+    names: list[str] = []
+    for item in items:
+        kind, sealed = text_of(item, "type"), sealed_content(item)
+        if sealed and (foreign is None or sealed in foreign):
+            names.append("input[reasoning.encrypted_content]" if kind == "reasoning" else f"input[{kind}]")
+            if kind in COMPACTIONS:
+                found.append(_developer_item(item_as_text(item)))
+            elif item.get("content"):
+                found.append({name: value for name, value in item.items() if name != "encrypted_content"})
+        elif kind != "reasoning" or sealed or foreign is not None or item.get("content"):
+            found.append(item)
+    if not names:
+        return (list(items), names) if len(found) == len(items) else (found, ["input[reasoning]"])
+    told = [
+        {name: value for name, value in item.items() if name != "id"}
+        if text_of(item, "type") in _TOLD_BY_CONTENT and not sealed_content(item)
+        else item
+        for item in found
+    ]
+    return told, list(dict.fromkeys(names))

@@ -26,6 +26,9 @@ _OPENING: Final = frozenset(("response.created", "response.in_progress", "respon
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_IDS: Final = {
+    name: re.compile(rb'"%s"\s*:\s*(null|"[^"\\]*")' % name.encode()) for name in ("id", "previous_response_id")
+}
 _INDEXED: Final = (
     "response.output_item.",
     "response.content_part.",
@@ -64,6 +67,7 @@ class _Whole(msgspec.Struct):
 _done: Final = msgspec.json.Decoder(_Done)
 _final: Final = msgspec.json.Decoder(_Final)
 _whole: Final = msgspec.json.Decoder(_Whole)
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(slots=True)
@@ -75,6 +79,8 @@ class ResponsesStream(EventCodec):
 
     complete_object: Callable[[Json], Json]  # adds missing members to a response object
     always: bool = False  # also to complete ones, because the portal overrides some members
+    own_ids: Json = field(default_factory=dict)  # members in which the upstream writes its ids, and the portal its own
+    upstream_id: str = ""  # the upstream's id of the response, after the end
     final: Json | None = None  # the complete response, after the end
     _repair: bool | None = None  # whether events are repaired; None before the first event
     _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
@@ -117,9 +123,12 @@ class ResponsesStream(EventCodec):
             return self._end(kind, data)
         if kind == "response.output_item.done":
             self._store_item(data)
-        out = (
-            self._repaired(kind, data) if self._repair or (self.always and kind in _OPENING) else self._numbered(event)
-        )
+        if self._repair or (self.always and kind in _OPENING):
+            out = self._repaired(kind, data)
+        else:
+            out = self._numbered(event)
+            if kind in _OPENING and self.own_ids:
+                out = event.replace(data, self._with_own_ids(data), 1)
         if kind in _OPENING and not self.started:
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
@@ -136,6 +145,9 @@ class ResponsesStream(EventCodec):
         if match is not None:
             self._number = int(match[1]) + 1
         return event
+
+    def _with_own_ids(self, data: bytes) -> bytes:
+        return _with_ids(data, _final.decode(data).response, self.own_ids) if self.own_ids else data
 
     def _is_incomplete(self, kind: str, data: bytes) -> bool:
         """Whether the first event lacks members that OpenAI's have."""
@@ -219,6 +231,8 @@ class ResponsesStream(EventCodec):
             self._terminal, self.done, self.started = typed_event(kind, data), True, True
             out, self._opening = b"".join(self._opening), []
             return out
+        self.upstream_id = text_of(response, "id")
+        response.update(self.own_ids)
         empty = not objects_of(response, "output")
         if empty and self._items:
             response["output"] = [self._items[index] for index in sorted(self._items)]
@@ -227,14 +241,39 @@ class ResponsesStream(EventCodec):
             number = int_of(decode_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
-            self._terminal = typed_event(kind, data)
-        self.final, self.done = decode_object(encode(response)), True
+            self._terminal = typed_event(kind, self._with_own_ids(data))
+        self.final = decode_object(encode(response)) if empty and self._items else response
+        self.done = True
         if kind == "response.failed":
             failure = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
             self.failed = encode({"error": failure})
         out, self._opening = b"".join(self._opening), []
         self.started = True
         return out
+
+
+def with_ids(response: bytes, ids: Json) -> bytes:
+    """A response with some of its ids replaced. All else stays as it is, byte for byte."""
+    return _with_ids(response, response, ids) if ids else response
+
+
+def _with_ids(text: bytes, response: bytes | msgspec.Raw, ids: Json) -> bytes:
+    """A text that contains a response, with some of the response's ids replaced."""
+    try:
+        members = _members.decode(response)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return text  # it is not stored either
+    places: list[tuple[int, int, bytes]] = []
+    for name, value in ids.items():
+        was, pattern = bytes(members.get(name, b"")), _IDS[name]
+        found = [match.span(1) for match in pattern.finditer(text) if match[1] == was]
+        if len(found) != 1:  # it is missing, or an item has the same
+            whole = encode({**members, **ids})
+            return whole if text is response else encode({**_members.decode(text), "response": msgspec.Raw(whole)})
+        places.append((*found[0], encode(value)))
+    for begin, end, new in sorted(places, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
 
 
 def whole_response(body: bytes) -> tuple[bytes, bytes | None]:

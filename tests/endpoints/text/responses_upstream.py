@@ -48,10 +48,14 @@ def response(number: int, text: str, **more: Any) -> dict[str, Any]:
 
 
 class Upstream:
-    """Speaks responses natively, and remembers what it was asked. `forgets`: it does not know earlier responses."""
+    """Speaks responses natively, and remembers what it was asked and the ids it gave.
+
+    `forgets`: it does not know earlier responses.
+    """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.made: list[str] = []
         self.deleted: list[str] = []
         self.forgets = False
 
@@ -78,6 +82,7 @@ class Upstream:
             return
         number = int(time.time_ns()) % 10**12
         answer = response(number, f"answer {len(self.asked)}", metadata=body.get("metadata") or {})
+        self.made.append(answer["id"])
         if not body.get("stream"):
             await call.reply(200, answer)
             return

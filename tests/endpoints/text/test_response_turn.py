@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import pytest
 from openai import OpenAI
 
-from tests.endpoints.text.responses_upstream import Upstream
+from tests.endpoints.text.responses_upstream import Upstream, response
 from tests.support.portal import Portal
 from tests.support.server import Server
 from tests.support.upstream import Call
@@ -23,7 +25,8 @@ def test_the_next_turn_goes_where_the_first_one_is_known(sdk: OpenAI, live: Port
     for _ in range(4):
         second = sdk.responses.with_raw_response.create(model=model, input="two", previous_response_id=first.parse().id)
         assert second.headers["x-relay-channel"] == first.headers["x-relay-channel"]
-    assert upstream.asked[-1]["previous_response_id"] == first.parse().id and upstream.asked[-1]["input"] == "two"
+        assert second.parse().previous_response_id == first.parse().id
+    assert upstream.asked[-1]["previous_response_id"] == upstream.made[0] and upstream.asked[-1]["input"] == "two"
 
 
 def test_the_next_turn_is_told_everything_where_the_first_one_is_not_known(
@@ -77,3 +80,139 @@ def test_an_upstream_that_refuses_the_next_turn_for_another_reason_is_asked_once
     with pytest.raises(openai.BadRequestError):
         sdk.responses.create(model=model, input="two", previous_response_id=first.id)
     assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize("provider", ["openai", "vllm"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_each_turn_is_told_once_whatever_ids_the_upstream_gives(
+    sdk: OpenAI, live: Portal, server: Server, provider: str, stream: bool
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def script(call: Call) -> None:
+        asked.append(call.json)
+        answer = {**response(0, f"answer {len(asked)}"), "id": "resp_0"}
+        if not call.json.get("stream"):
+            await call.reply(200, answer)
+            return
+        await call.open_stream()
+        await call.event({"type": "response.created", "response": {**answer, "output": []}})
+        await call.event({"type": "response.completed", "response": answer})
+        await call.end()
+
+    model = live.model(script, provider=provider, text_api="both")
+    server.catch_up()
+    previous: Any = openai.omit
+    for number in range(1, 6):
+        if stream:
+            with sdk.responses.stream(model=model, input=f"in {number}", previous_response_id=previous) as events:
+                made: Any = events.get_final_response()
+        else:
+            made = sdk.responses.create(model=model, input=f"in {number}", previous_response_id=previous)
+        assert made.output_text == f"answer {number}" and made.id != "resp_0"
+        previous = made.id
+        assert "previous_response_id" not in asked[-1]
+        told = asked[-1]["input"]
+        assert len(told) == 2 * number - 1 if number > 1 else told == "in 1"
+
+
+NOT_FOUND: dict[str, tuple[int, dict[str, Any]]] = {
+    "vLLM": (404, {"message": "Response with id '{}' not found.", "param": "response_id", "code": 404}),
+    "OpenAI": (
+        400,
+        {
+            "message": "Previous response with id '{}' not found.",
+            "param": "previous_response_id",
+            "code": "previous_response_not_found",
+        },
+    ),
+    "xAI": (404, {"message": "Response with id={} not found"}),
+    "LM Studio": (
+        400,
+        {
+            "message": "Prediction history node with id '{}' not found while attempting to build chat history chain "
+            "that includes this node."
+        },
+    ),
+    "zero data retention": (
+        400,
+        {"message": "Previous response cannot be used for this organization due to Zero Data Retention."},
+    ),
+    "a server without a store": (
+        400,
+        {"message": "No tool call found for function call output with call_id call_1.", "param": "input"},
+    ),
+    "a proxy without a body": (404, {}),
+}
+
+
+@pytest.mark.parametrize("words", NOT_FOUND)
+@pytest.mark.parametrize("way", ["plain", "stream", "error in a stream"])
+def test_an_upstream_that_keeps_nothing_is_told_everything(
+    sdk: OpenAI, live: Portal, server: Server, words: str, way: str
+) -> None:
+    upstream = Upstream()
+
+    async def script(call: Call) -> None:
+        if not call.json.get("previous_response_id"):
+            await upstream(call)
+            return
+        upstream.asked.append(call.json)
+        assert call.json["previous_response_id"] == upstream.made[-1]
+        status, error = NOT_FOUND[words]
+        error = {**error, "message": str(error.get("message", "")).format(upstream.made[-1])} if error else error
+        if way == "error in a stream" and error:  # lmstudio-bug-tracker #1188
+            await call.open_stream()
+            await call.event({"type": "error", **error})
+            await call.end()
+        elif error:
+            await call.reply(status, {"error": {"type": "invalid_request_error", **error}})
+        else:
+            await call.reply(status, b"")
+
+    model = live.model(script)
+    server.catch_up()
+    asked = []
+    previous: Any = openai.omit
+    for number in range(1, 5):
+        if way == "plain":
+            made: Any = sdk.responses.create(model=model, input=f"in {number}", previous_response_id=previous)
+        else:
+            with sdk.responses.stream(model=model, input=f"in {number}", previous_response_id=previous) as events:
+                made = events.get_final_response()
+        previous = made.id
+        asked.append(len(upstream.asked))
+        told = upstream.asked[-1]
+        assert "previous_response_id" not in told and (number == 1 or len(told["input"]) == 2 * number - 1)
+    # Named once and not found; from then on this user's turns at this channel are told at once.
+    assert asked == [1, 3, 4, 5]
+    # What one user met changes nothing for another.
+    stranger = sdk.with_options(api_key=live.token())
+    first = stranger.responses.create(model=model, input="one")
+    assert upstream.asked[-1].get("store") is not False
+    stranger.responses.create(model=model, input="two", previous_response_id=first.id)
+    assert upstream.asked[-2]["previous_response_id"] == upstream.made[-2]
+
+
+def test_a_turn_that_was_deleted_is_missed_aloud(sdk: OpenAI, live: Portal, server: Server, chat_only: str) -> None:
+    made = [sdk.responses.create(model=chat_only, input="one")]
+    for text in ("two", "three"):
+        made.append(sdk.responses.create(model=chat_only, input=text, previous_response_id=made[-1].id))
+    sdk.responses.delete(made[0].id)
+    last = sdk.responses.with_raw_response.create(model=chat_only, input="four", previous_response_id=made[-1].id)
+    assert last.headers["x-airelays-ignored-parameters"] == "previous_response_id[earlier]"
+    told = [message["content"] for message in live.upstream.last(chat_only).json["messages"]]
+    assert told == ["two", "Hello there.", "three", "Hello there.", "four"]
+
+
+def test_items_of_a_conversation_have_their_own_ids(sdk: OpenAI, live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, response(0, "again"))  # each time with an item called `msg_0`
+
+    model = live.model(script)
+    server.catch_up()
+    talk = sdk.conversations.create()
+    for number in range(3):
+        sdk.responses.create(model=model, input=f"in {number}", conversation=talk.id)
+    items = list(sdk.conversations.items.list(talk.id, order="asc"))
+    assert len(items) == 6 and len({item.id for item in items}) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
@@ -35,7 +36,7 @@ def test_kept_listed_and_deleted(sdk: OpenAI, native: tuple[str, Upstream]) -> N
     sdk.responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         sdk.responses.retrieve(made.id)
-    until(lambda: made.id in upstream.deleted)
+    until(lambda: upstream.made == upstream.deleted)
 
 
 def test_what_shall_not_be_kept_is_not(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
@@ -91,18 +92,45 @@ def _user_of(secret: str) -> Any:
     return Token.objects.get(digest=digest_of(secret)).user
 
 
-def test_two_users_may_have_responses_of_one_id(live: Portal, server: Server) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_upstreams_may_give_all_responses_one_id(live: Portal, server: Server, stream: bool) -> None:
     async def script(call: Call) -> None:
-        await call.reply(200, response(77, f"for {call.json['input']}"))
+        answer = response(77, f"for {call.json['input']}")
+        if not stream:
+            await call.reply(200, answer)
+            return
+        await call.open_stream()
+        begun = {**answer, "status": "in_progress", "output": [], "usage": None}
+        for number, event in enumerate(
+            [
+                {"type": "response.created", "response": begun},
+                {"type": "response.in_progress", "response": begun},
+                {"type": "response.output_item.done", "output_index": 0, "item": answer["output"][0]},
+                {"type": "response.completed", "response": answer},
+            ]
+        ):
+            await call.event({**event, "sequence_number": number})
+        await call.end()
 
     model, alice, bob = live.model(script), live.token(), live.token()
+    kept = []
     for token, name in ((alice, "alice"), (bob, "bob"), (alice, "alice again")):
-        assert server.post(token, {"model": model, "input": name}, path="/v1/responses").status_code == 200
-    shown = [
-        server.get(token, f"/v1/responses/resp_{77:032x}").json()["output"][0]["content"][0]["text"]
-        for token in (alice, bob)
-    ]
-    assert shown == ["for alice again", "for bob"]
+        asked = {"model": model, "input": name, "stream": stream}
+        answer = server.post(token, asked, path="/v1/responses")
+        assert answer.status_code == 200
+        if stream:
+            events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+            ids = {event["response"]["id"] for event in events if "response" in event}
+            assert len(ids) == 1 and len(events) == 4
+            kept.append((token, ids.pop(), name))
+        else:
+            kept.append((token, answer.json()["id"], name))
+    assert len({response_id for _, response_id, _ in kept}) == 3
+    for token, response_id, name in kept:
+        shown = server.get(token, f"/v1/responses/{response_id}").json()
+        assert shown["id"] == response_id and shown["output"][0]["content"][0]["text"] == f"for {name}"
+        assert server.get(bob if token == alice else alice, f"/v1/responses/{response_id}").status_code == 404
+        assert server.get(token, f"/v1/responses/resp_{77:032x}").status_code == 404
 
 
 def test_what_is_kept_ends(sdk: OpenAI, native: tuple[str, Upstream]) -> None:
