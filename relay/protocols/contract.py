@@ -22,6 +22,7 @@ class Dialect:
     ask_usage: bool = True  # it reports the usage of a stream on request
     sends_done: bool = True  # its streams end with a marker; otherwise with every choice's finish_reason
     late_system: bool = False  # it accepts system messages behind others; templates of open models refuse them
+    vendor: str = ""  # which gets back what it wants to have back with the conversation
 
 
 @dataclass(slots=True)
@@ -34,9 +35,7 @@ class ConvertedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A complete answer of an upstream."""
-
-    completion: Json | None  # in the hub form; None for an error
+    completion: Json | None  # a complete answer in the hub form; None for an error
     usage: Usage | None = None  # as the upstream reports it
     error: bytes | None = None  # the error object that came with the status 200
 
@@ -94,7 +93,7 @@ class Upstream(Protocol):
         """Limit the answer to this number of tokens."""
 
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes: ...
-    def completion(self, body: bytes) -> Completion | None:
+    def completion(self, body: bytes, dialect: Dialect) -> Completion | None:
         """Parse a complete answer; None when the body is not one of this API."""
 
     def decoder(self, dialect: Dialect) -> Decoder: ...

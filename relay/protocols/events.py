@@ -12,8 +12,18 @@ from relay.protocols.sse import event_data, last_boundary, split_events
 LARGEST_EVENT: Final = 64 * 1024 * 1024  # bytes; an event may contain an image
 
 
+UNREADABLE: Final = (
+    b'{"error":{"message":"The upstream sent a piece of its answer that cannot be read. Try again.",'
+    b'"type":"server_error","param":null,"code":"upstream_error"}}'
+)
+
+
 class TooLarge(Exception):
     """An event is larger than LARGEST_EVENT."""
+
+
+class Unreadable(Exception):
+    """An upstream's answer, or a piece of it, has content that cannot be read: going on without it would hide that."""
 
 
 class EventReader:

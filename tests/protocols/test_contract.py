@@ -119,7 +119,7 @@ FAILED = {
 
 
 def test_a_response_that_failed_is_an_error_and_no_completion() -> None:
-    found = ResponsesUpstream().completion(json.dumps(FAILED).encode())
+    found = ResponsesUpstream().completion(json.dumps(FAILED).encode(), Dialect())
     assert found is not None and found.completion is None and b"overloaded" in (found.error or b"")
 
 
@@ -247,6 +247,6 @@ def test_an_empty_usage_object_is_not_shown_as_one_of_zero_tokens() -> None:
 def test_usage_of_a_whole_response_is_never_less_than_chat_would_read(usage: Any, expected: Usage | None) -> None:
     item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "So."}]}
     body = {"id": "resp_1", "object": "response", "status": "completed", "output": [item], "usage": usage}
-    found = ResponsesUpstream().completion(json.dumps(body).encode())
+    found = ResponsesUpstream().completion(json.dumps(body).encode(), Dialect())
     assert found is not None
     assert found.usage == expected

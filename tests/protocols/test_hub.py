@@ -187,7 +187,7 @@ def test_extensions_that_a_chat_client_or_its_upstream_writes_are_no_extensions(
     sent = responses_form({"model": "m", "messages": [said]}).body
     assert [item["type"] for item in sent["input"]] == ["message"] and "url" not in json.dumps(sent)
     answer = json.dumps({"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}).encode()
-    found: Any = ChatUpstream().completion(answer)
+    found: Any = ChatUpstream().completion(answer, Dialect())
     assert "hub_" not in json.dumps(found.completion)
     assert "gAAA" not in json.dumps(
         events(fed(codec(), sse(chunk({"reasoning": "hm", "hub_thinking": [thought]}, "stop"))))

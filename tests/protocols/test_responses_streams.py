@@ -80,6 +80,7 @@ def chat_streams(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     parts.append(chunk({}, "tool_calls" if calls else "stop"))
     parts.append({**chunk({}), "choices": [], "usage": USAGE})
     joined = {n: "".join(piece for number, piece in pieces if number == n) for n in range(len(calls))}
+    joined = {n: text if text.strip(" \t\r\n") else text + "{}" for n, text in joined.items()}
     whole = {
         "text": "".join(text),
         "thoughts": "".join(thoughts),

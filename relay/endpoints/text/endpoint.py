@@ -159,7 +159,12 @@ async def open_text(request: TextRequest, attempt: Attempt) -> OpenedAnswer:
 def dialect_of(channel: ChannelView) -> Dialect:
     """The dialect that a channel's upstream speaks."""
     return Dialect(
-        channel.output_field, channel.least_output, channel.stream_usage, channel.sends_done, channel.late_system
+        output_field=channel.output_field,
+        least_output=channel.least_output,
+        ask_usage=channel.stream_usage,
+        sends_done=channel.sends_done,
+        late_system=channel.late_system,
+        vendor=channel.provider,
     )
 
 
@@ -209,7 +214,7 @@ class _Converted:
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
-        found = self._protocol.completion(text)
+        found = self._protocol.completion(text, dialect_of(self._attempt.channel))
         if found is None:
             raise self._attempt.unreadable_answer(text, self._protocol.answer_name)
         if found.completion is None:

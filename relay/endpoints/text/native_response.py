@@ -16,6 +16,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.gateway.attempt import Attempt
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
+from relay.protocols.characters import read_whole_object
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget
@@ -104,8 +105,10 @@ class OpenedResponse:
         if answer.is_error or answer.failed:
             raise self._attempt.error_in_body(text)
         self._upstream_id = answer.id
-        # None: part of it cannot be decoded, such as half of a surrogate pair; the bytes can still be passed on.
         response = decode_object(text)
+        if response is None and (response := read_whole_object(text)) is not None:
+            text = encode(response)  # half a character in it was no JSON
+        # None: part of it cannot be decoded, such as a number beyond all; the bytes can still be passed on.
         if response is not None and (self._lacks or _is_incomplete(response)):
             response = _complete_response(self._turn, response)
             text = encode(response)

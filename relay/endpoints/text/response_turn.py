@@ -42,6 +42,7 @@ from relay.protocols.responses.request import (
     parse_responses_request,
     sealed_content,
     user_item,
+    without_packed_reasoning,
     without_sealed,
     without_upstream_ids,
 )
@@ -190,6 +191,8 @@ class ResponseTurn:
         history = [] if self.named else without_upstream_ids(self.history) if native else self.history
         foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
         told, names = without_sealed([*history, *self.expanded_input], foreign)
+        if native:
+            told = without_packed_reasoning(told)
         if told != (self.items if self.told is None else self.told):
             self._client = None
         self.told = told

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from portal.lib.json import Json, decode_object, encode, objects_of
+from portal.lib.json import Json, encode, objects_of
+from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.usage import Usage, present
 
@@ -33,7 +34,7 @@ class ChatAnswer:
 def parse_chat_answer(body: bytes) -> ChatAnswer | None:
     """Parse the body of a chat completion; None when it is not one (empty, HTML, truncated)."""
     try:
-        answer = _answer.decode(body)
+        answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     is_error = present(answer.error)
@@ -50,7 +51,7 @@ def complete_answer(body: bytes, created: int) -> bytes:
     """
     if b'"logprobs"' in body and b'"refusal"' in body and b'"created"' in body and b'"object"' in body:
         return body
-    answer = decode_object(body)
+    answer = read_whole_object(body)
     if answer is None:
         return body
     whole: Json = {"id": f"chatcmpl-{created}", "object": "chat.completion", "created": created, "model": "", **answer}

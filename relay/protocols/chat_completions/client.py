@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from portal.lib.json import Json, object_of, objects_of, text_of
 from relay.protocols.chat_completions.client_stream import ChatEncoder
-from relay.protocols.chat_completions.hub import strip_extensions, strip_foreign
+from relay.protocols.chat_completions.hub import made_call_id, strip_extensions, strip_foreign
 from relay.protocols.contract import ConvertedRequest
 
 
@@ -32,6 +32,7 @@ class ChatClient:
             request["tools"] = [
                 {"type": "function", "function": function} for function in objects_of(self.request, "functions")
             ]
+            request["parallel_tool_calls"] = False  # the deprecated form has one call
             if self.request.get("function_call") is not None:
                 request["tool_choice"] = _tool_choice(self.request["function_call"])
         messages = [_message(strip_foreign(message)) for message in objects_of(request, "messages")]
@@ -41,6 +42,8 @@ class ChatClient:
         for choice in objects_of(completion, "choices"):
             message = strip_extensions(object_of(choice, "message"))
             calls = objects_of(message, "tool_calls")
+            for position, call in enumerate(calls):
+                call["id"] = call.get("id") or made_call_id(self.fallback_id, position)
             if calls and self.legacy:
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
                 message["function_call"] = object_of(calls[0], "function")

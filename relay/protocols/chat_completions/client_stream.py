@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from portal.lib.json import Json, encode, object_of, objects_of, text_of
-from relay.protocols.chat_completions.hub import THINKING, strip_extensions
+from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
+from relay.protocols.chat_completions.hub import THINKING, made_call_id, strip_extensions
 from relay.protocols.codec import DONE
 from relay.protocols.token_estimate import token_units
 
@@ -54,10 +54,10 @@ class ChatEncoder:
         delta = object_of(choice, "delta")
         if THINKING in delta:
             delta = strip_extensions(delta)
-        for value in delta.values():
+        for name, value in delta.items():
             if isinstance(value, str):
                 self.units += token_units(value.encode())
-            elif isinstance(value, list):
+            elif isinstance(value, list) and name != "images":
                 self.units += token_units(encode(value)) / 2
         finish = text_of(choice, "finish_reason")
         if finish:
@@ -66,8 +66,14 @@ class ChatEncoder:
             )
         if not delta:
             return out
-        if self.legacy and (calls := objects_of(delta, "tool_calls")):
+        calls = objects_of(delta, "tool_calls")
+        if self.legacy and calls:
+            if int_of(calls[0], "index"):
+                return out  # the deprecated form has one call
             delta = {"function_call": object_of(calls[0], "function")}
+        for call in calls:
+            if call.get("type") and not call.get("id"):
+                call["id"] = made_call_id(self.fallback_id, int_of(call, "index"))
         return out + self._written(delta, None, choice.get("logprobs"))
 
     def _written(self, delta: Json, finish: str | None, logprobs: object) -> bytes:

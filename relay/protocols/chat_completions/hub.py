@@ -38,6 +38,11 @@ def thinking_entry(ident: str, text: list[str], summary: list[str], signature: o
     return {"id": ident, "text": text, "summary": summary, "signature": signature}
 
 
+def made_call_id(completion_id: str, number: int) -> str:
+    """An id for a tool call of which the upstream sent none."""
+    return f"call_{completion_id.removeprefix('chatcmpl-')}_{number}"
+
+
 def document_part(url: str, filename: object, where: str) -> Json:
     """A content part for a document that the upstream fetches from a URL."""
     return {"type": DOCUMENT, DOCUMENT: {"url": url, "filename": filename}, "where": where}

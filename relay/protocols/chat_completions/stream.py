@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import encode
+from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM
 from relay.protocols.sse import BOUNDARY, DATA_LINE, event_data, last_boundary, split_events
@@ -206,7 +207,7 @@ class ChatStream:
             self.done, self._terminal = True, event
             return False
         try:
-            chunk = _chunk.decode(data)
+            chunk = read_typed(_chunk, data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return True
         if present(chunk.error):

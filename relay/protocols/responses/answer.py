@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, object_of, objects_of, text_of
+from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
+from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
@@ -32,12 +33,13 @@ class ResponsesAnswer:
     usage: Usage | None  # None: the upstream reports none
     is_error: bool  # a 200 with an error object in place of a response
     failed: bool  # its status is `failed`
+    cancelled: bool = False  # its status is `cancelled`
 
 
 def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     """Parse the body of a response; None when it is not one."""
     try:
-        answer = _answer.decode(body)
+        answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     failed = answer.status == "failed"
@@ -45,15 +47,15 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     if not is_error and not present(answer.output):
         return None
     usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
-    return ResponsesAnswer(answer.id, usage, is_error, failed)
+    return ResponsesAnswer(answer.id, usage, is_error, failed, answer.status == "cancelled")
 
 
 # -- for clients of other APIs ---------------------------------------------------------------------------------------
 
 
-def finish_of(response: Json, called: bool) -> str:
-    """The finish_reason of a completed response. `called`: it contains tool calls."""
-    if text_of(response, "status") == "incomplete":
+def finish_of(response: Json, called: bool, incomplete: bool) -> str:
+    """The finish_reason of a response. `called`: it contains tool calls. `incomplete`: it was cut short."""
+    if incomplete:
         return (
             "content_filter"
             if text_of(object_of(response, "incomplete_details"), "reason") == "content_filter"
@@ -64,13 +66,15 @@ def finish_of(response: Json, called: bool) -> str:
 
 def call_of(item: Json) -> Json | None:
     """An output item as a tool call of chat completions; None when it is not a call."""
-    kind = text_of(item, "type")
+    kind, call_id = text_of(item, "type"), text_of(item, "call_id") or text_of(item, "id")
     if kind == "function_call":
-        function = {"name": text_of(item, "name"), "arguments": text_of(item, "arguments") or "{}"}
-        return {"id": text_of(item, "call_id"), "type": "function", "function": function}
+        given = item.get("arguments")
+        arguments = json_text(given) if given is not None else ""
+        function = {"name": text_of(item, "name"), "arguments": arguments if arguments.strip(" \t\r\n") else "{}"}
+        return {"id": call_id, "type": "function", "function": function}
     if kind == "custom_tool_call":
         custom = {"name": text_of(item, "name"), "input": text_of(item, "input")}
-        return {"id": text_of(item, "call_id"), "type": "custom", "custom": custom}
+        return {"id": call_id, "type": "custom", "custom": custom}
     return None
 
 
@@ -86,11 +90,32 @@ def reasoning_summary(item: Json) -> str:
     return summary or "\n".join(text_of(part, "text") for part in objects_of(item, "content"))
 
 
+def nested_annotation(entry: Json) -> Json | None:
+    """A citation in the form of chat completions; None for an annotation of another kind."""
+    if text_of(entry, "type") != "url_citation":
+        return None
+    keys = ("start_index", "end_index", "url", "title")
+    return {"type": "url_citation", "url_citation": {key: entry.get(key) for key in keys}}
+
+
 def nested_annotations(part: Json) -> list[Json]:
     """The citations of a content part in the form of chat completions."""
-    cited = [entry for entry in objects_of(part, "annotations") if text_of(entry, "type") == "url_citation"]
-    keys = ("start_index", "end_index", "url", "title")
-    return [{"type": "url_citation", "url_citation": {key: entry.get(key) for key in keys}} for entry in cited]
+    return [cited for entry in objects_of(part, "annotations") if (cited := nested_annotation(entry)) is not None]
+
+
+def generated_image(item: Json) -> Json | None:
+    """The image in an output item, as OpenRouter has them in chat completions; None when the item has none."""
+    data = text_of(item, "result")
+    if text_of(item, "type") != "image_generation_call" or not data:
+        return None
+    kind = text_of(item, "output_format") or "png"
+    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}}
+
+
+def cancelled_error() -> bytes:
+    """The error object for a response that its upstream cancelled."""
+    message = "The upstream cancelled the answer. Try again."
+    return encode({"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_error"}})
 
 
 def completion_of(response: Json) -> Json:
@@ -101,10 +126,16 @@ def completion_of(response: Json) -> Json:
     calls: list[Json] = []
     annotations: list[Json] = []
     logprobs: list[Json] = []
+    images: list[Json] = []
+    known: set[str] = set()
     for item in objects_of(response, "output"):
         kind, call = text_of(item, "type"), call_of(item)
+        if text_of(item, "id") in known:
+            continue
+        known.update(filter(None, (text_of(item, "id"),)))
         if call is not None:
-            calls.append(call)
+            if call not in calls or not call["id"]:
+                calls.append(call)
         elif kind == "message":
             for part in objects_of(item, "content"):
                 text += text_of(part, "text")
@@ -115,6 +146,8 @@ def completion_of(response: Json) -> Json:
             shown.append(reasoning_summary(item))
             if item.get("encrypted_content"):
                 thinking.append(thinking_of(item))
+        elif (image := generated_image(item)) is not None:
+            images.append(image)
     message: Json = {
         "role": "assistant",
         "content": text or (None if calls or refusal else ""),
@@ -127,7 +160,9 @@ def completion_of(response: Json) -> Json:
         message[THINKING] = thinking
     if calls:
         message["tool_calls"] = calls
-    finish = finish_of(response, bool(calls))
+    if images:
+        message["images"] = images
+    finish = finish_of(response, bool(calls), text_of(response, "status") == "incomplete")
     choice: Json = {
         "index": 0,
         "message": message,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from portal.lib.json import Json, json_text, object_of, objects_of, text_of
+from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, THINKING, document_part, raw_message, raw_part
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.fields import BadRequest, unsupported
@@ -18,12 +19,13 @@ from relay.protocols.responses.answer import thinking_of
 from relay.protocols.responses.client_stream import ResponsesEncoder
 from relay.protocols.responses.objects import (
     ending,
+    filled_arguments,
     flat_annotations,
+    image_item,
+    image_link,
     message_item,
     reasoning_item,
-    reasoning_of,
     response_object,
-    text_content,
 )
 from relay.protocols.responses.request import PROTOCOL, item_as_text
 from relay.protocols.responses.tools import (
@@ -68,6 +70,7 @@ _CALLS: Final = {"function_call": FUNCTION, "custom_tool_call": CUSTOM, "tool_se
 _OUTPUTS: Final = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
 _CONTROLS: Final = frozenset(("additional_tools", "compaction_trigger"))
 _LOGPROBS: Final = "message.output_text.logprobs"
+_SAID: Final = frozenset(("reasoning", *_CALLS))  # items of an answer, beside messages
 # Values that mean the same as a missing member.
 _NOTHING: Final[tuple[object, ...]] = ("disabled", "null", "", None, False, [], {})
 
@@ -118,7 +121,7 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
     choice, tools = chat_tool_choice(request.get("tool_choice"), tools, names)
     body: Json = {
         "model": request.get("model"),
-        "messages": messages_of(items, text_of(request, "instructions"), names),
+        "messages": messages_of(_signatures_first(items), text_of(request, "instructions"), names),
     }
     body.update(
         {
@@ -222,6 +225,25 @@ def _other(item: Json, kind: str, index: int) -> Json:
     # What a reference stands for is unknown here, and what has no type is a mistake: neither can be told.
     text = item_as_text(item) if kind not in {"", "item_reference"} else ""
     return raw_message(PROTOCOL, item, name, f"input[{index}].type", text)
+
+
+def _signatures_first(items: Sequence[Json]) -> list[Json]:
+    """Items with each signature that came late in an answer before the message and the calls that it belongs to."""
+    found: list[Json] = []
+    start = 0  # where the answer begins to which an item belongs
+    late: list[Json] = []
+    for item in items:
+        if text_of(item, "type") not in _SAID and text_of(item, "role") != "assistant":
+            found[start:start] = late
+            found.append(item)
+            start, late = len(found), []
+        elif is_packed(item.get("encrypted_content")):
+            late.append(item)
+        else:
+            found += [*late, item]
+            late = []
+    found[start:start] = late
+    return found
 
 
 def _add_thoughts(message: Json, thinking: Sequence[Json]) -> None:
@@ -335,26 +357,35 @@ def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, ne
     message = object_of(choice, "message")
     status, incomplete = ending(text_of(choice, "finish_reason"))
     output: list[Json] = []
-    thoughts = reasoning_of(message)
-    signed = next(iter(objects_of(message, THINKING)), None)
-    if thoughts or signed is not None:
-        output.append(reasoning_item(f"rs_{new_suffix()}", thoughts, signed))
+    thoughts = text_of(message, "reasoning_content")
+    signed = objects_of(message, THINKING)
+    if thoughts or signed:
+        output.append(reasoning_item(f"rs_{new_suffix()}", thoughts, signed[0] if signed else None))
+        output += [reasoning_item(f"rs_{new_suffix()}", "", thought) for thought in signed[1:]]
     calls = objects_of(message, "tool_calls")
-    text, refusal = text_content(message.get("content")), text_of(message, "refusal")
-    if text or refusal or not calls:
+    text, refusal = text_of(message, "content"), text_of(message, "refusal")
+    images: list[Json] = []
+    for image in objects_of(message, "images"):
+        url = text_of(object_of(image, "image_url"), "url") or text_of(image, "image_url")
+        if (item := image_item(f"ig_{new_suffix()}", url)) is not None:
+            images.append(item)
+        else:
+            text = "\n\n".join(filter(None, (text, image_link(url))))
+    if text or refusal or not (calls or images):
         logprobs = objects_of(object_of(choice, "logprobs"), "content")
         output.append(message_item(f"msg_{new_suffix()}", text, refusal, flat_annotations(message), logprobs, status))
+    output += images
     for call in calls:
         function = object_of(call, "function")
         suffix = new_suffix()
-        arguments = json_text(function.get("arguments") or "{}")
+        arguments = filled_arguments(json_text(function.get("arguments") or ""), status)
         output.append(
             names.item(
                 text_of(call, "id") or f"call_{suffix}",
                 f"{names.item_prefix(text_of(function, 'name'))}_{suffix}",
                 text_of(function, "name"),
                 arguments,
-                "completed",
+                status,
             )
         )
     usage = responses_usage(object_of(completion, "usage")) if completion.get("usage") else None

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from portal.lib.json import Json, encode, int_of, json_text, object_of, objects_of, text_of
+from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
 from relay.protocols.events import typed_event
 from relay.protocols.responses.objects import (
     ending,
+    filled_arguments,
     flat_annotations,
+    image_item,
+    image_link,
     message_item,
     reasoning_item,
-    reasoning_of,
     response_object,
-    text_content,
 )
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.responses.usage import responses_usage
@@ -35,7 +36,6 @@ class _Call:
     call_id: str
     name: str
     arguments: str = ""
-    opened: bool = False  # its `response.output_item.added` has been written
 
 
 @dataclass(slots=True)
@@ -58,11 +58,12 @@ class ResponsesEncoder:
     _items: list[Json | None] = field(default_factory=list)  # by output index; None while an item is open
     _calls: dict[int, _Call] = field(default_factory=dict)
     _reasoning: tuple[int, str, list[str]] | None = None  # output index, id and text of the open reasoning item
-    _signed: Json | None = None  # the reasoning with its vendor's signature
+    _signed: list[Json] = field(default_factory=list)  # reasoning with its vendor's signature, not written yet
     _message: tuple[int, str] | None = None  # output index and id of the open message
     _text: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _annotations: list[Json] = field(default_factory=list)
+    _cited: int = 0  # annotations of which the event is written
     _logprobs: list[Json] = field(default_factory=list)
     _part: str = ""  # the type of the open content part, empty: none
     _parts: int = 0  # completed content parts of the open message
@@ -85,23 +86,26 @@ class ResponsesEncoder:
         return out
 
     def _choice(self, choice: Json) -> bytes:
-        delta = object_of(choice, "delta") or object_of(choice, "message")
+        delta = object_of(choice, "delta")
         out = b""
-        thoughts = reasoning_of(delta)
+        thoughts = text_of(delta, "reasoning_content")
         if thoughts:
             out += self._add_reasoning(thoughts)
-        text = text_content(delta.get("content"))
-        self._logprobs += objects_of(object_of(choice, "logprobs"), "content")
+        self._signed += objects_of(delta, THINKING)
+        text = text_of(delta, "content")
+        logprobs = objects_of(object_of(choice, "logprobs"), "content")
         if text:
-            out += self._add_text("output_text", text, objects_of(object_of(choice, "logprobs"), "content"))
+            out += self._add_text("output_text", text, logprobs)
+        self._logprobs += logprobs
         refusal = text_of(delta, "refusal")
         if refusal:
             out += self._add_text("refusal", refusal, [])
-        for thought in objects_of(delta, THINKING):
-            self._signed = thought
-        self._annotations += flat_annotations(delta)
-        for number, call in enumerate(objects_of(delta, "tool_calls")):
-            out += self._add_call_delta(call, number)
+        for annotation in flat_annotations(delta):
+            out += self._add_annotation(annotation)
+        for image in objects_of(delta, "images"):
+            out += self._add_image(text_of(object_of(image, "image_url"), "url") or text_of(image, "image_url"))
+        for call in objects_of(delta, "tool_calls"):
+            out += self._add_call_delta(call)
         self._finish = text_of(choice, "finish_reason") or self._finish
         return out
 
@@ -135,8 +139,7 @@ class ResponsesEncoder:
         index, item_id, pieces = self._reasoning
         self._reasoning = None
         text = "".join(pieces)
-        item = reasoning_item(item_id, text, self._signed)
-        self._signed = None
+        item = reasoning_item(item_id, text, self._signed.pop(0) if self._signed else None)
         self._items[index] = item
         where: Json = {"item_id": item_id, "output_index": index, "content_index": 0}
         return (
@@ -145,9 +148,20 @@ class ResponsesEncoder:
             + self._event("response.output_item.done", output_index=index, item=item)
         )
 
+    def _write_signed(self) -> bytes:
+        """Items of their own for signatures without readable reasoning."""
+        out = b""
+        while self._signed:
+            index, item_id = self._open(f"rs_{self.new_suffix()}")
+            item = self._items[index] = reasoning_item(item_id, "", self._signed.pop(0))
+            out += self._event("response.output_item.added", output_index=index, item=item)
+            out += self._event("response.output_item.done", output_index=index, item=item)
+        return out
+
     def _add_text(self, kind: str, text: str, logprobs: list[Json]) -> bytes:
         out = self._close_reasoning()
         if self._message is None:
+            out += self._write_signed()
             self._message = self._open(f"msg_{self.new_suffix()}")
             opened = {
                 "id": self._message[1],
@@ -169,6 +183,7 @@ class ResponsesEncoder:
             out += self._event(
                 "response.content_part.added", item_id=item_id, output_index=index, content_index=self._parts, part=part
             )
+            out += self._write_annotations()
         (self._refusal if kind == "refusal" else self._text).append(text)
         self.units += token_units(text.encode())
         extra: Json = {"logprobs": logprobs} if kind == "output_text" else {}
@@ -180,6 +195,40 @@ class ResponsesEncoder:
             delta=text,
             **extra,
         )
+
+    def _add_annotation(self, annotation: Json) -> bytes:
+        """Cite a source of the text. Vendors name some before the text begins."""
+        self._annotations.append(annotation)
+        return self._write_annotations()
+
+    def _write_annotations(self) -> bytes:
+        if self._message is None or self._part != "output_text":
+            return b""
+        out, (index, item_id) = b"", self._message
+        for number in range(self._cited, len(self._annotations)):
+            out += self._event(
+                "response.output_text.annotation.added",
+                item_id=item_id,
+                output_index=index,
+                content_index=self._parts,
+                annotation_index=number,
+                annotation=self._annotations[number],
+            )
+        self._cited = len(self._annotations)
+        return out
+
+    def _add_image(self, url: str) -> bytes:
+        item_id = f"ig_{self.new_suffix()}"
+        item = image_item(item_id, url)
+        if item is None:
+            return self._add_text("output_text", image_link(url), [])
+        out = self._close_reasoning() + self._close_message()
+        index, _ = self._open(item_id)
+        self._items[index] = item
+        opened: Json = {**item, "status": "in_progress", "result": None}
+        out += self._event("response.output_item.added", output_index=index, item=opened)
+        out += self._event("response.image_generation_call.completed", output_index=index, item_id=item_id)
+        return out + self._event("response.output_item.done", output_index=index, item=item)
 
     def _close_part(self) -> bytes:
         if not self._part or self._message is None:
@@ -207,51 +256,31 @@ class ResponsesEncoder:
             item_id, "".join(self._text), "".join(self._refusal), self._annotations, self._logprobs, status
         )
         self._items[index] = item
-        self._message, self._text, self._refusal, self._annotations, self._logprobs, self._parts = (
-            None,
-            [],
-            [],
-            [],
-            [],
-            0,
-        )
+        self._message, self._text, self._refusal, self._parts = None, [], [], 0
+        self._annotations, self._logprobs, self._cited = [], [], 0
         return out + self._event("response.output_item.done", output_index=index, item=item)
 
-    def _add_call_delta(self, call: Json, number: int) -> bytes:
-        out = self._close_reasoning() + self._close_message()
+    def _add_call_delta(self, call: Json) -> bytes:
+        out = self._close_reasoning() + self._close_message() + self._write_signed()
         function = object_of(call, "function")
-        key = self._key(call, number)
+        key = int_of(call, "index")
         found = self._calls.get(key)
         if found is None:
             name, suffix = text_of(function, "name"), self.new_suffix()
             index, item_id = self._open(f"{self.names.item_prefix(name)}_{suffix}")
             found = self._calls[key] = _Call(index, item_id, text_of(call, "id") or f"call_{suffix}", name)
-        elif text_of(function, "name") and not found.opened:
-            found.name += text_of(function, "name")
-        if not found.opened and found.name:
-            found.opened = True
-            out += self._event("response.output_item.added", output_index=found.index, item=self._opened_item(found))
-        arguments = json_text(function["arguments"]) if function.get("arguments") is not None else ""
-        if arguments:
-            found.arguments += arguments
-            self.units += token_units(arguments.encode())
-            if self.names.is_function(found.name):  # a custom tool's input is inside JSON, and is written as a whole
-                out += self._event(
-                    "response.function_call_arguments.delta",
-                    item_id=found.item_id,
-                    output_index=found.index,
-                    delta=arguments,
-                )
-        return out
+            out += self._event("response.output_item.added", output_index=index, item=self._opened_item(found))
+        return out + self._add_arguments(found, text_of(function, "arguments"))
 
-    def _key(self, call: Json, number: int) -> int:
-        """The key of the call that a delta belongs to: by its index, otherwise by its id, otherwise the newest."""
-        if isinstance(call.get("index"), int):
-            return int_of(call, "index")
-        call_id = text_of(call, "id")
-        if call_id:
-            return next((key for key, known in self._calls.items() if known.call_id == call_id), len(self._calls))
-        return max(self._calls, default=number)
+    def _add_arguments(self, call: _Call, arguments: str) -> bytes:
+        if not arguments:
+            return b""
+        call.arguments += arguments
+        self.units += token_units(arguments.encode())
+        if not self.names.is_function(call.name):  # a custom tool's input is inside JSON, and is written as a whole
+            return b""
+        where: Json = {"item_id": call.item_id, "output_index": call.index}
+        return self._event("response.function_call_arguments.delta", **where, delta=arguments)
 
     def _opened_item(self, call: _Call) -> Json:
         return self.names.item(call.call_id, call.item_id, call.name, "", "in_progress")
@@ -260,8 +289,8 @@ class ResponsesEncoder:
         out = b""
         for call in self._calls.values():
             where: Json = {"item_id": call.item_id, "output_index": call.index}
-            if not call.opened:
-                out += self._event("response.output_item.added", output_index=call.index, item=self._opened_item(call))
+            filled = filled_arguments(call.arguments, status)
+            out += self._add_arguments(call, filled if filled != call.arguments else "")
             item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
             if "input" in item:
                 out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
@@ -281,7 +310,7 @@ class ResponsesEncoder:
         status, incomplete = ending(self._finish)
         if not any(self._items) and self._message is None and not self._calls and self._reasoning is None:
             out += self._add_text("output_text", "", [])
-        out += self._close_reasoning() + self._close_message(status) + self._close_calls(status)
+        out += self._close_reasoning() + self._close_message(status) + self._write_signed() + self._close_calls(status)
         output = [item for item in self._items if item is not None]
         self.final = self._response(status, incomplete, output)
         if status == "completed":

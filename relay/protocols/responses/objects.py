@@ -94,20 +94,25 @@ def reasoning_item(item_id: str, text: str, signed: Json | None = None) -> Json:
     return item
 
 
-def reasoning_of(message: Json) -> str:
-    """The reasoning in a message, under any of the three names that vendors use."""
-    return text_of(message, "reasoning_content") or text_of(message, "reasoning") or text_of(message, "thinking")
+def image_item(item_id: str, url: str) -> Json | None:
+    """The item of an image that the model made; None for one at an address, which the item cannot name."""
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        return None
+    return {"id": item_id, "type": "image_generation_call", "status": "completed", "result": data}
 
 
-def text_content(content: object) -> str:
-    """The text of a message's content, which may be a list of parts (Mistral)."""
-    if isinstance(content, str):
-        return content
-    return (
-        "".join(text_of(part, "text") for part in content if isinstance(part, dict))
-        if isinstance(content, list)
-        else ""
-    )
+def image_link(url: str) -> str:
+    """The text for an image at an address."""
+    return f"![image]({url})"
+
+
+def filled_arguments(arguments: str, status: str) -> str:
+    """The arguments of a call: an object also where a function without parameters was called with nothing at all.
+
+    Not in an answer that was cut off: there they may be missing.
+    """
+    return arguments if arguments.strip(" \t\r\n") or status != "completed" else "{}"
 
 
 def flat_annotations(message: Json) -> list[Json]:

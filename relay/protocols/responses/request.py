@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, text_of
+from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.fields import (
     BadRequest,
     Fields,
@@ -142,6 +143,11 @@ def user_item(text: str) -> Json:
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
 
+def without_packed_reasoning(items: Sequence[Json]) -> list[Json]:
+    """Items without the reasoning of upstreams that speak another API."""
+    return [item for item in items if not is_packed(item.get("encrypted_content"))]
+
+
 # Items that are told by their content alone. Others (hosted calls) are told with their id, which their form requires.
 _TOLD_BY_CONTENT: Final = frozenset(
     ("", "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning")
@@ -203,8 +209,12 @@ def _told(value: object, depth: int = 0) -> object:
 
 
 def sealed_content(item: Json) -> str:
-    """The content of an item that only the account that made it can read; empty: none."""
-    return text_of(item, "encrypted_content")
+    """The content of an item that only the account that made it can read; empty: none.
+
+    What the portal packed for a vendor is none: every account of the vendor reads it.
+    """
+    found = text_of(item, "encrypted_content")
+    return "" if is_packed(found) else found
 
 
 def is_reasoning(item: Json) -> bool:

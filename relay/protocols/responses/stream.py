@@ -14,8 +14,9 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
+from relay.protocols.characters import TextJoiner, clean, read_object, read_typed, read_whole_object
 from relay.protocols.codec import EventCodec
-from relay.protocols.events import payload, typed_event
+from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.token_estimate import token_units
@@ -86,6 +87,7 @@ class ResponsesStream(EventCodec):
     _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
     _items: dict[int, msgspec.Raw] = field(default_factory=dict)  # completed items by output index
     _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
+    _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
     _number: int = 0  # the next sequence number
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
@@ -107,7 +109,7 @@ class ResponsesStream(EventCodec):
         kind = match[1].decode()
         data = payload(event)
         if kind == "error":
-            found = decode_object(data) or {}
+            found = read_whole_object(data) or {}
             inner = object_of(found, "error") or found
             error = {
                 "message": text_of(inner, "message"),
@@ -129,6 +131,8 @@ class ResponsesStream(EventCodec):
             out = self._numbered(event)
             if kind in _OPENING and self.own_ids:
                 out = event.replace(data, self._with_own_ids(data), 1)
+        if self.error is not None:
+            return b""
         if kind in _OPENING and not self.started:
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
@@ -147,21 +151,32 @@ class ResponsesStream(EventCodec):
         return event
 
     def _with_own_ids(self, data: bytes) -> bytes:
-        return _with_ids(data, _final.decode(data).response, self.own_ids) if self.own_ids else data
+        if not self.own_ids:
+            return data
+        try:
+            response = _final.decode(data).response
+        except (msgspec.DecodeError, ValueError, RecursionError):  # half a character in it is no JSON
+            whole = read_whole_object(data)
+            if whole is None:
+                return data
+            data = encode(whole)
+            response = _final.decode(data).response
+        return _with_ids(data, response, self.own_ids)
 
     def _is_incomplete(self, kind: str, data: bytes) -> bool:
         """Whether the first event lacks members that OpenAI's have."""
         if _NUMBER.search(data) is None or kind not in _OPENING:
             return True
-        response = object_of(decode_object(data) or {}, "response")
+        response = object_of(read_whole_object(data) or {}, "response")
         if not isinstance(response.get("output"), list) or not isinstance(response.get("created_at"), int):
             return True
         return "tools" not in response or "metadata" not in response
 
     def _store_item(self, data: bytes) -> None:
         try:
-            found = _done.decode(data)
+            found = read_typed(_done, data)
         except (msgspec.DecodeError, ValueError, RecursionError):
+            self.error = UNREADABLE
             return
         if present(found.item):
             # A copy: a view would keep the whole buffer alive.
@@ -171,8 +186,9 @@ class ResponsesStream(EventCodec):
 
     def _repaired(self, kind: str, data: bytes) -> bytes:
         """An event with every member that its type requires."""
-        event = decode_object(data)
+        event, broken = read_object(data)
         if event is None:
+            self.error = UNREADABLE
             return b""
         event.pop("sequence_number", None)
         if isinstance(event.get("response"), dict):
@@ -181,7 +197,24 @@ class ResponsesStream(EventCodec):
             self._place(kind, event)
         if kind.startswith("response.output_text.") and kind.endswith((".delta", ".done")):
             event.setdefault("logprobs", [])
-        return self._written(kind, event)
+        out = self._join_halves(kind, event) if broken or self._halves else b""
+        return out + self._written(kind, event)
+
+    def _join_halves(self, kind: str, event: Json) -> bytes:
+        """Complete the characters of an event's text; returns the event with the half that a text ends with."""
+        base, _, change = kind.rpartition(".")
+        names = ("item_id", "output_index", "content_index", "summary_index")
+        where: Json = {name: event[name] for name in names if name in event}
+        text = (base, *(str(where.get(name)) for name in names))
+        out = b""
+        if change == "delta" and isinstance(event.get("delta"), str):
+            event["delta"] = self._halves.join(text, text_of(event, "delta"))
+        elif change == "done" and (rest := self._halves.rest(text)):
+            extra: Json = {"logprobs": []} if base == "response.output_text" else {}
+            out = self._written(f"{base}.delta", {**where, "delta": rest, **extra})
+        for name, value in event.items():
+            event[name] = clean(value)
+        return out
 
     def _place(self, kind: str, event: Json) -> None:
         """Set the item id and the indexes of an event. One without an id belongs to the newest item."""
@@ -215,7 +248,7 @@ class ResponsesStream(EventCodec):
 
     def _end(self, kind: str, data: bytes) -> bytes:
         try:
-            raw = _final.decode(data).response
+            raw = read_typed(_final, data).response
             whole = _whole.decode(raw)
         except (msgspec.DecodeError, ValueError, RecursionError):
             self.error = _UNREADABLE_END
@@ -226,8 +259,11 @@ class ResponsesStream(EventCodec):
                 b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"
             )
             return b""
-        response = decode_object(raw)
-        if response is None:  # something in it cannot be decoded; the client may be able to
+        response = read_whole_object(raw)
+        if response is None and (self._repair or self.always):
+            self.error = _UNREADABLE_END
+            return b""
+        if response is None:  # a number in it cannot be decoded; the client may be able to
             self._terminal, self.done, self.started = typed_event(kind, data), True, True
             out, self._opening = b"".join(self._opening), []
             return out
@@ -238,7 +274,7 @@ class ResponsesStream(EventCodec):
             response["output"] = [self._items[index] for index in sorted(self._items)]
         if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
-            number = int_of(decode_object(data) or {}, "sequence_number") if not self._repair else self._number
+            number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
             self._terminal = typed_event(kind, self._with_own_ids(data))

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
+from relay.protocols.characters import clean, read_object
+from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.fields import BadRequest, unsupported
-from relay.protocols.responses.answer import completion_of, parse_responses_answer
+from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer
 from relay.protocols.responses.request import PROTOCOL
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
@@ -71,7 +73,7 @@ class ResponsesUpstream:
     def encode(self, body: Json, stream: bool, dialect: Dialect) -> bytes:
         return encode({**body, "stream": True} if stream else body)
 
-    def completion(self, body: bytes) -> Completion | None:
+    def completion(self, body: bytes, dialect: Dialect) -> Completion | None:
         text, error = whole_response(body)
         if error is not None:
             return Completion(None, None, error)
@@ -80,14 +82,38 @@ class ResponsesUpstream:
             return None
         if answer.is_error or answer.failed:
             return Completion(None, None, text)
-        response = decode_object(text)
-        if response is None:
+        if answer.cancelled:
+            return Completion(None, answer.usage, cancelled_error())
+        response, broken = read_object(text)
+        if response is None or not _is_readable(response):
             return None
         completion = completion_of(response)
+        if broken:
+            whole = clean(completion)
+            completion = whole if isinstance(whole, dict) else {}
         return Completion(completion, _counted(answer.usage, object_of(completion, "usage")))
 
     def decoder(self, dialect: Dialect) -> ResponsesDecoder:
         return ResponsesDecoder()
+
+
+def _is_readable(response: Json) -> bool:
+    """Whether everything in the output has the form of the API, so that nothing of it is left out unnoticed."""
+    output = response.get("output")
+    if not isinstance(output, list):
+        return False
+    for item in output:
+        if not isinstance(item, dict):
+            return False
+        content = item.get("content")
+        if content is not None and not (isinstance(content, list) and all(isinstance(part, dict) for part in content)):
+            return False
+        texts = [part.get(name) for part in objects_of(item, "content") for name in ("text", "refusal")]
+        if not all(text is None or isinstance(text, str) for text in texts):
+            return False
+        if text_of(item, "type") in {"function_call", "custom_tool_call"} and not text_of(item, "name"):
+            return False
+    return True
 
 
 def _counted(native: Usage | None, usage: Json) -> Usage | None:
@@ -181,7 +207,8 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
         elif role == "user":
             items.append({"type": "message", "role": "user", "content": _user_parts(content, where)})
         elif role == "assistant":
-            items += [_reasoning(thought) for thought in objects_of(message, THINKING)]
+            thoughts = [thought for thought in objects_of(message, THINKING) if not is_packed(thought.get("signature"))]
+            items += [_reasoning(thought) for thought in thoughts]
             items += _assistant(message, where)
         elif role == "tool":
             items.append(

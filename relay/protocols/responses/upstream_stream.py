@@ -5,33 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
+from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
+from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.hub import THINKING
-from relay.protocols.events import payload
-from relay.protocols.responses.answer import call_of, finish_of, nested_annotations, thinking_of
+from relay.protocols.events import UNREADABLE, Unreadable, payload
+from relay.protocols.output_items import ARGUMENTS, CALLS, INPUT, OutputItem, OutputItems
+from relay.protocols.responses.answer import (
+    call_of,
+    cancelled_error,
+    finish_of,
+    generated_image,
+    nested_annotation,
+    reasoning_summary,
+    thinking_of,
+)
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
+# Events with text: the type of their item, the member of the hub's delta, and where a `done` event has the whole.
+_TEXTS: Final[dict[str, tuple[str, str, str]]] = {
+    "response.output_text": ("message", "content", "text"),
+    "response.refusal": ("message", "refusal", "refusal"),
+    "response.reasoning_summary_text": ("reasoning", "reasoning_content", "text"),
+    "response.reasoning_text": ("reasoning", "reasoning_content", "text"),
+    ARGUMENTS: ("function_call", "arguments", "arguments"),
+    INPUT: ("custom_tool_call", "input", "input"),
+}
 
 
 @dataclass(slots=True)
 class ResponsesDecoder:
-    """The decoder of one stream. A complete item adds only the content that did not arrive as deltas."""
+    """The decoder of one stream. A complete text or item adds only what did not arrive before."""
 
     usage: Usage | None = None  # as the upstream reports it
     error: bytes | None = None  # the upstream's error object
     done: bool = False  # the final event has arrived
     _head: Json = field(default_factory=dict)  # members that every chunk has
-    _calls: dict[int, int] = field(default_factory=dict)  # output index to the call's index
-    _streamed_parts: set[tuple[int, int]] = field(default_factory=set)  # parts that arrived as deltas
-    _streamed_calls: set[int] = field(default_factory=set)  # calls whose arguments arrived as deltas
-    _finished_items: set[int] = field(default_factory=set)  # items that arrived complete
+    _items: OutputItems = field(default_factory=OutputItems)
+    _calls: int = 0  # calls that are in a chunk
 
     def chunks(self, event: bytes) -> list[Json]:
-        found = decode_object(payload(event))
+        data = payload(event)
+        found, broken = read_object(data)
         if found is None:
+            if b"{" in data:
+                self.error = UNREADABLE
             return []
         kind = text_of(found, "type")
         if kind == "error" or (not kind and found.get("error")):
@@ -43,95 +63,193 @@ class ResponsesDecoder:
                     "param": None,
                 }
             }
-            self.error = encode(found if found.get("error") else flat)
+            shown = found if found.get("error") else flat
+            self.error = encode(clean(shown) if broken else shown)
             return []
-        if kind in _TERMINAL:
-            return self._end(kind, object_of(found, "response"))
-        if kind in _OPENING:
-            self._set_head(object_of(found, "response"))
+        try:
+            out = self._event(kind, found)
+        except Unreadable:
+            self.error = UNREADABLE
             return []
-        return self._delta(kind, found)
+        if broken:
+            whole = clean(out)
+            return whole if isinstance(whole, list) else []
+        return out
 
     def finish(self) -> None:
         """Does nothing: a response without its final event is truncated."""
 
-    def _delta(self, kind: str, found: Json) -> list[Json]:
-        index, delta = int_of(found, "output_index"), text_of(found, "delta")
-        if kind in {"response.output_text.delta", "response.refusal.delta"} and delta:
-            self._streamed_parts.add((index, int_of(found, "content_index")))
-            member = "content" if kind == "response.output_text.delta" else "refusal"
-            return [self._chunk({member: delta}, logprobs=objects_of(found, "logprobs"))]
-        if kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"} and delta:
-            return [self._chunk({"reasoning_content": delta})]
+    def _event(self, kind: str, found: Json) -> list[Json]:
+        if not kind and found:
+            raise Unreadable  # an event of another API
+        if kind in _TERMINAL:
+            return self._end(kind, _object(found, "response"))
+        if kind in _OPENING:
+            self._set_head(object_of(found, "response"))
+            return []
+        if kind in {"response.output_item.added", "response.output_item.done"}:
+            item = _object(found, "item")
+            if not item:
+                raise Unreadable
+            record = self._items.find(found, text_of(item, "type"), item, begins=kind.endswith("added"))
+            return self._open_call(record, item) if kind.endswith("added") else self._complete(record, item)
+        base, _, change = kind.rpartition(".")
+        if base in _TEXTS and change in {"delta", "done"}:
+            return self._text(base, change, found)
         if kind == "response.reasoning_summary_part.added" and int_of(found, "summary_index"):
-            return [self._chunk({"reasoning_content": "\n\n"})]
-        if kind == "response.output_item.added":
-            return self._item_added(index, object_of(found, "item"))
-        calls = {"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"}
-        if kind in calls and delta and index in self._calls:
-            self._streamed_calls.add(index)
-            return [self._arguments(index, delta, "custom" in kind)]
-        if kind == "response.output_item.done":
-            return self._item_done(index, object_of(found, "item"))
+            begun = self._items.find(found, "reasoning", {}).begun
+            return [self._chunk({"reasoning_content": "\n\n"})] if begun else []
+        if kind == "response.output_text.annotation.added":
+            return self._cite(self._items.find(found, "message", {}), [object_of(found, "annotation")])
         return []
 
-    def _item_added(self, index: int, item: Json) -> list[Json]:
+    # -- texts -------------------------------------------------------------------------------------------------------
+
+    def _text(self, base: str, change: str, found: Json) -> list[Json]:
+        kind, member, whole_name = _TEXTS[base]
+        value = found.get("delta" if change == "delta" else whole_name)
+        if value is not None and not isinstance(value, str):
+            raise Unreadable
+        record = self._items.find(found, kind, {})
+        part = int_of(found, "summary_index" if "summary" in base else "content_index")
+        if change == "delta":
+            return self._say(record, base, member, part, value or "", found)
+        opened = self._open_call(record, {**found, "type": kind, "id": ""}) if kind in CALLS else []
+        return opened + self._fill(record, base, member, part, value or "", found)
+
+    def _say(self, item: OutputItem, base: str, member: str, part: int, text: str, found: Json) -> list[Json]:
+        """The chunks of a piece of text."""
+        whole, logprobs = item.join((base, part), text), objects_of(found, "logprobs")
+        if not whole:  # logprobs may come with half a character
+            return [self._chunk({"content": ""}, logprobs=logprobs)] if logprobs and member == "content" else []
+        if item.is_said_otherwise(base, member):
+            return []
+        if member in {"arguments", "input"}:
+            return [self._arguments(item, whole)] if item.said_call else []
+        out: list[Json] = []
+        if member == "reasoning_content" and not item.begun and self._items.any_reasoning():
+            out.append(self._chunk({member: "\n\n"}))
+        item.begun = True
+        out.append(self._chunk({member: whole}, logprobs=logprobs))
+        return out
+
+    def _fill(self, item: OutputItem, base: str, member: str, part: int, whole: str, found: Json) -> list[Json]:
+        """The chunks of a complete text, for what did not arrive as deltas."""
+        rest = item.missing((base, part), whole)
+        out = self._say(item, base, member, part, rest, found) if rest else []
+        half = item.halves.rest((base, part))
+        return [*out, *self._say(item, base, member, part, half, {})] if half else out
+
+    # -- items -------------------------------------------------------------------------------------------------------
+
+    def _open_call(self, record: OutputItem, item: Json) -> list[Json]:
+        """The chunk with a call's id and name, once its name is known, and with the arguments that came before."""
         call = call_of(item)
-        if call is None:
+        if call is None or record.said_call:
             return []
-        self._calls.setdefault(index, len(self._calls))
         kind, member = ("custom", "input") if text_of(call, "type") == "custom" else ("function", "arguments")
-        inner: Json = {**object_of(call, kind), member: ""}
-        return [
-            self._chunk({"tool_calls": [{"index": self._calls[index], "id": call["id"], "type": kind, kind: inner}]})
-        ]
-
-    def _arguments(self, index: int, text: str, custom: bool) -> Json:
-        inner: Json = {"custom": {"input": text}} if custom else {"function": {"arguments": text}}
-        return self._chunk({"tool_calls": [{"index": self._calls[index], **inner}]})
-
-    def _item_done(self, index: int, item: Json) -> list[Json]:
-        """The chunks of a complete item, for the content that did not arrive as deltas."""
-        if index in self._finished_items:
+        name = text_of(object_of(call, kind), "name")
+        if not name:
             return []
-        self._finished_items.add(index)
-        call, kind = call_of(item), text_of(item, "type")
-        if call is not None:
-            found = self._item_added(index, item) if index not in self._calls else []
-            whole = text_of(item, "arguments") or text_of(item, "input")
-            if index not in self._streamed_calls and whole:
-                self._streamed_calls.add(index)
-                found.append(self._arguments(index, whole, text_of(call, "type") == "custom"))
-            return found
-        if kind == "reasoning" and item.get("encrypted_content"):
-            return [self._chunk({THINKING: [thinking_of(item)]})]
-        return self._parts(index, item) if kind == "message" else []
+        record.said_call, record.number, record.custom, record.name = True, self._calls, kind == "custom", name
+        self._calls += 1
+        call_id: Json = {"id": call["id"]} if call["id"] else {}
+        inner: Json = {"name": name, member: ""}
+        out = [self._chunk({"tool_calls": [{"index": record.number, **call_id, "type": kind, kind: inner}]})]
+        early = record.said_of(_call_base(record))
+        return [*out, self._arguments(record, early)] if early else out
 
-    def _parts(self, index: int, item: Json) -> list[Json]:
-        found: list[Json] = []
-        for number, part in enumerate(objects_of(item, "content")):
-            if (index, number) not in self._streamed_parts:
-                self._streamed_parts.add((index, number))
-                member = "refusal" if text_of(part, "type") == "refusal" else "content"
-                text = text_of(part, "refusal") if member == "refusal" else text_of(part, "text")
-                found += [self._chunk({member: text})] if text else []
-            annotations = nested_annotations(part)
-            found += [self._chunk({"annotations": annotations})] if annotations else []
-        return found
+    def _arguments(self, item: OutputItem, text: str) -> Json:
+        inner: Json = {"custom": {"input": text}} if item.custom else {"function": {"arguments": text}}
+        return self._chunk({"tool_calls": [{"index": item.number, **inner}]})
+
+    def _complete(self, record: OutputItem, item: Json) -> list[Json]:
+        """The chunks of a complete item, for the content that did not arrive before."""
+        kind = text_of(item, "type")
+        first, record.done = not record.done, True
+        if kind in CALLS:
+            return self._complete_call(record, item)
+        if kind == "message":
+            return self._complete_message(record, item)
+        if kind == "reasoning" and first:
+            out: list[Json] = []
+            if not record.begun and (text := reasoning_summary(item)):
+                out += self._say(record, "response.reasoning_text", "reasoning_content", 0, text, {})
+            out += self._halves(record)
+            return [*out, self._chunk({THINKING: [thinking_of(item)]})] if item.get("encrypted_content") else out
+        if first and (image := generated_image(item)) is not None:
+            return [self._chunk({"images": [image]})]
+        return []
+
+    def _complete_call(self, record: OutputItem, item: Json) -> list[Json]:
+        out = self._open_call(record, item)
+        if not record.said_call:
+            raise Unreadable  # a call without a name cannot be made
+        member = "input" if record.custom else "arguments"
+        whole = item.get(member)
+        if whole is not None and not isinstance(whole, str):
+            whole = encode(whole).decode()
+        return out + self._fill(record, _call_base(record), member, 0, whole or "", {}) + self._empty_call(record)
+
+    def _empty_call(self, record: OutputItem) -> list[Json]:
+        """The arguments of a call that was made with nothing at all: an empty object."""
+        if record.custom or record.filled or record.said_of(_call_base(record)).strip(" \t\r\n"):
+            return []
+        record.filled = True
+        return [self._arguments(record, "{}")]
+
+    def _complete_message(self, record: OutputItem, item: Json) -> list[Json]:
+        out: list[Json] = []
+        for base, name in (("response.output_text", "text"), ("response.refusal", "refusal")):
+            member = _TEXTS[base][1]
+            parts = [part for part in objects_of(item, "content") if isinstance(part.get(name), str)]
+            rest = record.missing_of_all(base, "".join(text_of(part, name) for part in parts))
+            logprobs: list[Json] = [entry for part in parts for entry in objects_of(part, "logprobs")]
+            if rest:
+                out += self._say(record, base, member, record.last_part(base), rest, {"logprobs": logprobs})
+        out += self._halves(record)
+        annotations = [entry for part in objects_of(item, "content") for entry in objects_of(part, "annotations")]
+        return out + self._cite(record, annotations)
+
+    def _halves(self, record: OutputItem) -> list[Json]:
+        """Replacements for the halves of characters that the item's texts end with."""
+        out: list[Json] = []
+        for base, part in [text for text in record.texts if record.halves]:
+            if half := record.halves.rest((base, part)):
+                out += self._say(record, base, _TEXTS[base][1], part, half, {})
+        return out
+
+    def _cite(self, record: OutputItem, annotations: list[Json]) -> list[Json]:
+        new = [entry for entry in annotations if entry and entry not in record.cited]
+        record.cited += new
+        nested = [cited for entry in new if (cited := nested_annotation(entry)) is not None]
+        return [self._chunk({"annotations": nested})] if nested else []
 
     def _end(self, kind: str, response: Json) -> list[Json]:
         self._set_head(response)
         usage = response.get("usage")
         if isinstance(usage, dict):
-            self.usage = parse_responses_usage(encode(usage))
-        if kind == "response.failed":
+            self.usage = parse_responses_usage(encode(clean(usage)))
+        status = text_of(response, "status")
+        if "failed" in {kind.removeprefix("response."), status}:
             error = object_of(response, "error") or {"message": "The upstream failed.", "code": "upstream_error"}
-            self.error = encode({"error": {"type": "server_error", "param": None, **error}})
+            self.error = encode(clean({"error": {"type": "server_error", "param": None, **error}}))
             return []
+        if "cancelled" in {kind.removeprefix("response."), status}:
+            self.error = cancelled_error()
+            return []
+        output = response.get("output")
+        if output and (not isinstance(output, list) or not all(isinstance(item, dict) for item in output)):
+            raise Unreadable
         found: list[Json] = []
-        for index, item in enumerate(objects_of(response, "output")):
-            found += self._item_done(index, item)
-        found.append(self._chunk({}, finish_of(response, bool(self._calls))))
+        for record, item in self._items.match(objects_of(response, "output")):
+            found += self._complete(record, item)
+        for record in self._items.open():
+            if record.kind in CALLS and not record.said_call:
+                raise Unreadable
+            found += self._halves(record) + (self._empty_call(record) if record.kind in CALLS else [])
+        incomplete = kind == "response.incomplete" or status == "incomplete"
+        found.append(self._chunk({}, finish_of(response, self._calls > 0, incomplete)))
         if isinstance(usage, dict):
             found.append({**self._head, "choices": [], "usage": chat_usage(usage)})
         self.done = True
@@ -155,3 +273,15 @@ class ResponsesDecoder:
         self._set_head({})
         shown: Json | None = {"content": logprobs, "refusal": None} if logprobs else None
         return {**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": shown, "finish_reason": finish}]}
+
+
+def _call_base(record: OutputItem) -> str:
+    return INPUT if record.kind == "custom_tool_call" else ARGUMENTS
+
+
+def _object(holder: Json, name: str) -> Json:
+    """An object member; empty when it is missing. Raises Unreadable for anything else."""
+    found = holder.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise Unreadable
+    return found or {}
