@@ -12,6 +12,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from portal.lib.net import client_ip
+from relay.api.request import single_parameters
 from relay.endpoints.realtime import Handshake, RealtimeSession, connect_upstream, model_from_query
 from relay.errors import InternalError, RelayError
 from relay.gateway.runtime import Runtime, runtime
@@ -42,7 +43,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         self.run = await runtime()
         self.run.watchdog.add(exchange)
         try:
-            query = dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
+            query = single_parameters(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
             connection = await connect_upstream(exchange, self.run, model_from_query(query))
         except RelayError as error:
             await self._refuse(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -10,10 +11,12 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from portal.lib.json import Json, decode_object
+from portal.lib.json import Json
+from relay.endpoints.errors import invalid
 from relay.errors import InvalidRequest
 from relay.gateway.exchange import AsgiScope, Exchange
 from relay.gateway.snapshot.callers import Caller
+from relay.protocols.fields import BadRequest, read_object
 
 
 class RelayRequest(ASGIRequest):
@@ -53,12 +56,25 @@ def caller_of(request: HttpRequest) -> Caller:
     return caller
 
 
+def query_of(request: HttpRequest) -> dict[str, str]:
+    """The query's parameters. Raises InvalidRequest if one that is no list is there twice."""
+    return single_parameters((name, value) for name, values in request.GET.lists() for value in values)
+
+
+def single_parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The parameters of a query by name. Raises InvalidRequest if one that is no list is there twice."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found and name != "include" and not name.endswith("[]"):
+            raise InvalidRequest(f"The parameter “{name[:64]}” is in the address twice. Send it once.", param=name[:64])
+        found[name] = value
+    return found
+
+
 async def json_body(request: HttpRequest) -> Json:
     """Read a body that is a JSON object; an empty body counts as an empty object. Raises RelayError."""
     body = await exchange_of(request).read_body(settings.CONFIG.max_body_bytes)
-    if not body.strip():
-        return {}
-    found = decode_object(body)
-    if found is None:
-        raise InvalidRequest("The request body must be a JSON object.", code="invalid_json")
-    return found
+    try:
+        return read_object(body)
+    except BadRequest as bad:
+        raise invalid(bad) from None

@@ -30,7 +30,7 @@ from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.codec import DONE, Codec
-from relay.protocols.fields import BadRequest, Fields, as_object, read_fields, read_model
+from relay.protocols.fields import BadRequest, Fields, as_object, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
@@ -39,10 +39,12 @@ from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import Usage
 from relay.providers import parameters
+from relay.providers.classify import Failure
 from relay.transport.body import Pieces
 
 # Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
 _BYTES_PER_SECOND: Final = 4000
+_REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _MAX_SECONDS: Final = 24 * 3600
 
 
@@ -116,18 +118,25 @@ class _Request:
     spec: EndpointSpec
     model: str
     parsed: PassthroughRequest
-    body: bytes  # as the client sent it
+    body: bytes  # as the client sent it, but for a model that the path names
     fields: Fields  # members or form fields, undecoded
     form: MultipartForm | None = None
     content_type: str = ""
     dropped: list[str] = field(default_factory=list)
 
-    def upstream_body(self, channel: ChannelView, model: str, stream_usage: bool) -> tuple[bytes | Pieces, list[str]]:
-        """The body for an upstream that knows the model as `model`, and the parameters that are dropped."""
+    def upstream_body(
+        self, channel: ChannelView, model: str, stream_usage: bool, floats: bool = False
+    ) -> tuple[bytes | Pieces, list[str]]:
+        """The body for an upstream that knows the model as `model`, and the parameters that are dropped.
+
+        `floats`: the upstream refuses vectors in Base64, which are then packed here.
+        """
         policy = channel.policy(self.spec.endpoint)
+        if floats:
+            policy = {**policy, "encoding_format": "drop"}
         if self.form is not None:
             dropped = [name for name, action in policy.items() if action == "drop" and name in self.fields]
-            if model == self.model and not dropped and "model" in self.fields:
+            if not dropped and bytes(self.fields.get("model", b"")) == encode(model):
                 return self.body, []
             return self.form.edited({"model": model.encode()}, set(dropped)), dropped
         fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
@@ -153,7 +162,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
     check_end(exchange)
     content_type = exchange.headers.get(b"content-type", b"").decode("latin-1")
     try:
-        request = await _parse(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type)
+        request = await _parse(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type, exchange.model_in_path)
     except BadRequest as bad:
         raise invalid(bad) from None
     parsed = request.parsed
@@ -172,13 +181,13 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 
 
-async def _parse(spec: EndpointSpec, body: bytes, content_type: str) -> _Request:
+async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_path: str) -> _Request:
     """Raises BadRequest."""
     if spec.form and content_type.lower().startswith("multipart/"):
         form = parse_form(body, content_type)
-        texts = form.texts()
+        texts = form.parameters(spec.members | {"model"})
         fields = {name: msgspec.Raw(encode(text)) for name, text in texts.items()}
-        model = texts.get("model", "").strip() or spec.model
+        model = model_in_path or texts.get("model", "").strip() or spec.model
         if not model:
             raise BadRequest(
                 "The field “model” is missing: name a model from GET /v1/models.", "model", "missing_required_parameter"
@@ -200,7 +209,7 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str) -> _Request
             "file",
             "invalid_multipart",
         )
-    fields = read_fields(body)
+    body, fields = read_document(body, model_in_path)
     return _Request(
         spec, read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members)), body, fields
     )
@@ -241,10 +250,14 @@ def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> Rel
 async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError; RelayUnavailable when the answer cannot be recorded."""
     channel, record = attempt.channel, attempt.record
-    body, record.dropped = request.upstream_body(channel, attempt.candidate.route.upstream_name, channel.stream_usage)
     record.sent = True
-    content_type = request.content_type if request.form is not None else ""
-    upstream = await attempt.open(request.spec.endpoint, body, content_type)
+    try:
+        upstream = await _open(request, attempt)
+    except Failure as failure:
+        if not _refuses_base64(request, failure):
+            raise
+        upstream = await _open(request, attempt, floats=True)
+        record.dropped.remove("encoding_format")  # the client gets what it asked for
     try:
         codec = _codec(request, channel, upstream)
         if codec is None:
@@ -255,6 +268,24 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
     except BaseException:
         upstream.close()
         raise
+
+
+async def _open(request: _Request, attempt: Attempt, floats: bool = False) -> UpstreamAnswer:
+    channel, name = attempt.channel, attempt.candidate.route.upstream_name
+    body, attempt.record.dropped = request.upstream_body(channel, name, channel.stream_usage, floats)
+    content_type = request.content_type if request.form is not None else ""
+    return await attempt.open(request.spec.endpoint, body, content_type)
+
+
+def _refuses_base64(request: _Request, failure: Failure) -> bool:
+    """Whether an upstream refused the encoding that OpenAI's SDKs ask for unless told otherwise.
+
+    It is asked once more without it, which a client's own words in the error can cause for its own request only.
+    """
+    if request.parsed.encoding != "base64" or request.spec.endpoint != "embeddings" or failure.status not in _REFUSED:
+        return False
+    text = f"{failure.error.param} {failure.error.message} {failure.detail}".lower()
+    return "encoding_format" in text or "base64" in text
 
 
 def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:

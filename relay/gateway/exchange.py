@@ -73,6 +73,7 @@ class Exchange:
         "interrupted",
         "ip",
         "listener",
+        "model_in_path",
         "must_end",
         "pinned",
         "price_factor",
@@ -100,6 +101,7 @@ class Exchange:
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
+        self.model_in_path = ""  # that the path names, as Azure's paths do; empty: the body names it
         self.caller: Caller | None = None
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.listener: asyncio.Task[None] | None = None  # detects that the client disconnects
@@ -123,6 +125,10 @@ class Exchange:
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
         self.at_end: list[Callable[[], None]] = []  # called when the exchange has ended, in any way
         self._receive, self._send = receive, send
+
+    def read_through(self, decode: Callable[[Receive], Receive]) -> None:
+        """Have the body decoded as it is read."""
+        self._receive = decode(self._receive)
 
     # -- the client --------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,17 @@
-"""Splits a JSON body into its undecoded top-level members, so that unknown ones pass through as bytes. Pure."""
+"""Splits a JSON body into its undecoded top-level members, so that unknown ones pass through as bytes. Pure.
+
+A body is refused unless every parser reads it alike, for its bytes may go on to an upstream as they are: no member
+twice in an object, at any depth, and no parameter in other letters, which Go's parsers would take for the parameter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, TypeVar
 
 import msgspec
+
+from portal.lib.json import BOM, Json, Repeated, encode, strict_decode
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -15,6 +21,22 @@ optional_string: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(
 optional_bool: Final[msgspec.json.Decoder[bool | None]] = msgspec.json.Decoder(bool | None)
 optional_int: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _MAX_TOKENS: Final = 2**31 - 1
+_NOT_JSON: Final = "The request body is not valid JSON. Check quotes, commas and encoding (UTF-8)."
+_NO_OBJECT: Final = "The request body must be a JSON object."
+# Parameters of OpenAI's APIs that the portal reads, or that a channel's rules may name (API reference, November 2026).
+_PARAMETERS: Final = frozenset(
+    (
+        "audio", "background", "best_of", "conversation", "dimensions", "documents", "echo", "encoding_format",
+        "frequency_penalty", "function_call", "functions", "image", "include", "input", "instructions", "language",
+        "logit_bias", "logprobs", "mask", "max_completion_tokens", "max_output_tokens", "max_tokens", "max_tool_calls",
+        "messages", "metadata", "modalities", "model", "n", "output_compression", "output_format",
+        "parallel_tool_calls", "partial_images", "prediction", "presence_penalty", "previous_response_id", "prompt",
+        "prompt_cache_key", "prompt_cache_retention", "quality", "query", "reasoning", "reasoning_effort",
+        "response_format", "return_documents", "safety_identifier", "seed", "service_tier", "size", "speed", "stop",
+        "store", "stream", "stream_format", "stream_options", "style", "suffix", "temperature", "text", "tool_choice",
+        "tools", "top_logprobs", "top_n", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
+    )
+)  # fmt: skip
 
 
 class BadRequest(Exception):
@@ -31,15 +53,62 @@ def unsupported(message: str, param: str | None) -> BadRequest:
     return BadRequest(message, param, "unsupported_parameter", 422)
 
 
-def read_fields(body: bytes) -> Fields:
-    """Split a body into its top-level members. Raises BadRequest."""
+def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
+    """The body and its top-level members, undecoded. Raises BadRequest.
+
+    `model`: one that the path names, as Azure's paths do; the body then names it too.
+    """
+    if body.startswith(BOM):
+        body = body[len(BOM) :]
     try:
-        return _fields.decode(body)
+        fields = _fields.decode(body)
     except msgspec.ValidationError:
-        raise BadRequest("The request body must be a JSON object.", None, "invalid_json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        message = "The request body is not valid JSON. Check quotes, commas and encoding (UTF-8)."
-        raise BadRequest(message, None, "invalid_json") from None
+        raise BadRequest(_NO_OBJECT, None, "invalid_json") from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BadRequest(_NOT_JSON, None, "invalid_json") from None
+    _strict_object(body)
+    check_names(fields)
+    if model and (raw := encode(model)) != bytes(fields.get("model", b"")):
+        fields["model"] = msgspec.Raw(raw)
+        body = encode(fields)
+    return body, fields
+
+
+def read_object(body: bytes) -> Json:
+    """A body that is read here and goes no further, decoded; an empty one is an empty object. Raises BadRequest."""
+    body = body.removeprefix(BOM)
+    return _strict_object(body) if body.strip() else {}
+
+
+def _strict_object(body: bytes) -> Json:
+    try:
+        found = strict_decode(body)
+    except msgspec.ValidationError:
+        raise BadRequest(
+            "The request body has a number that is out of range. Send a smaller one.", None, "invalid_json"
+        ) from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BadRequest(_NOT_JSON, None, "invalid_json") from None
+    if isinstance(found, Repeated):
+        path = found.path if len(found.path) <= 200 else found.path[:199] + "…"
+        message = f"The member “{path}” is more than once in its object. Send it once, so that it means one thing."
+        raise BadRequest(message, path, "invalid_json")
+    if not isinstance(found, dict):
+        raise BadRequest(_NO_OBJECT, None, "invalid_json")
+    return found
+
+
+def check_names(fields: Collection[str]) -> None:
+    """Raises BadRequest for parameters in other letters.
+
+    Go's encoding/json takes “Model” for “model”, and of both the last; parsers in C end a name at a NUL.
+    """
+    for name in fields:
+        plain = name.casefold().partition("\0")[0].strip()
+        if plain != name and plain in _PARAMETERS:
+            shown = encode(name[:64]).decode()
+            message = f"The member {shown} is “{plain}” to some parsers only. Write it as “{plain}”, once."
+            raise BadRequest(message, plain, "invalid_json")
 
 
 def read_model(fields: Mapping[str, msgspec.Raw], default: str = "") -> str:

@@ -1,19 +1,32 @@
-"""Locates the parts of a multipart form in memory, so that it can be sent on without copying its files. Pure."""
+"""Locates the parts of a multipart form in memory, so that it can be sent on without copying its files. Pure.
+
+A form is refused unless every parser reads its fields alike: each once, unless it is a list, and under one name.
+"""
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from relay.protocols.fields import BadRequest
+from relay.protocols.fields import BadRequest, check_names
 
 _MAX_PARTS: Final = 500
 _MAX_TEXT: Final = 1 << 20  # bytes of a field that is read as text
+# Parameters whose value is a list (OpenAI's API reference, November 2026); SDKs add “[]” to the name, other clients
+# repeat it as it is.
+_LISTS: Final = frozenset(
+    ("image", "include", "known_speaker_names", "known_speaker_references", "timestamp_granularities")
+)
+_PARAMETER: Final = re.compile(rb';[ \t]*([^\s;="]+)[ \t]*=[ \t]*(?:"(?:[^"\\]|\\.)*"|[^;"]*)')
+# Encodings of a part that leave its bytes as they are. Others are forbidden since RFC 7578, and read by some parsers.
+_AS_IS: Final = (b"", b"7bit", b"8bit", b"binary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,7 @@ class MultipartForm:
 
     body: bytes
     parts: tuple[Part, ...]
+    boundary: bytes
 
     def text(self, name: str) -> str | None:
         """The first field of this name; files are ignored."""
@@ -50,6 +64,20 @@ class MultipartForm:
             if part.filename is None and part.end - part.start <= _MAX_TEXT
         }
 
+    def parameters(self, names: Set[str]) -> dict[str, str]:
+        """All fields as `texts` has them, once it is sure that every parser finds the same. Raises BadRequest.
+
+        `names`: those that are read here.
+        """
+        check_repeated(part.name for part in self.parts if part.filename is None)
+        texts = self.texts()
+        check_names([part.name for part in self.parts])
+        for part in self.parts:
+            if part.name in names and (part.filename is not None or part.name not in texts):
+                message = f"The field “{part.name[:64]}” must be a short text, not a file."
+                raise BadRequest(message, part.name[:64], "invalid_multipart")
+        return texts
+
     def files(self, *names: str) -> list[Part]:
         return [part for part in self.parts if part.filename is not None and part.name in names]
 
@@ -57,10 +85,14 @@ class MultipartForm:
         return memoryview(self.body)[part.start : part.end]
 
     def edited(self, replaced: Mapping[str, bytes], dropped: Set[str]) -> list[memoryview | bytes]:
-        """The body in pieces, with the content of some fields replaced and some fields removed."""
+        """The body in pieces, with the content of some fields replaced, or added, and some fields removed."""
         view = memoryview(self.body)
-        pieces: list[memoryview | bytes] = []
-        at = 0
+        at = self.parts[0].section if self.parts else 0
+        pieces: list[memoryview | bytes] = [view[:at]]
+        there = {part.name for part in self.parts if part.filename is None}
+        for name, value in replaced.items():
+            if name not in there:
+                pieces.append(_field(self.boundary, name, value))
         for part in self.parts:
             if part.name in dropped:
                 pieces.append(view[at : part.section])
@@ -82,12 +114,52 @@ def boundary_of(content_type: str) -> bytes:
     return boundary
 
 
-def disposition(value: bytes) -> tuple[str, str | None]:
-    """The name and file name of a part. A file name may be raw UTF-8, or encoded according to RFC 5987."""
-    _, options = parse_options_header(value)
-    name = options.get(b"name", b"").decode("utf-8", "replace")
+def part_names(headers: Mapping[bytes, bytes]) -> tuple[str, str | None]:
+    """The name and file name of a part. A file name may be raw UTF-8, or encoded according to RFC 5987.
+
+    Raises BadRequest for a part that some parsers read in another way.
+    """
+    value = headers.get(b"content-disposition", b"")
+    kind, options = parse_options_header(value)
+    given = [name.lower() for name in _PARAMETER.findall(value)]
+    name = options.get(b"name", b"")
+    if (
+        kind != b"form-data"
+        or not name
+        or b"\\" in name
+        or len(set(given)) != len(given)
+        or any(other.startswith(b"name*") for other in given)
+        or headers.get(b"content-transfer-encoding", b"").strip().lower() not in _AS_IS
+    ):
+        raise BadRequest(
+            "A part of the form needs exactly one plain name (Content-Disposition: form-data; name=…), and its content "
+            "as it is, without a Content-Transfer-Encoding.",
+            None,
+            "invalid_multipart",
+        )
     filename = options.get(b"filename")
-    return name, filename.decode("utf-8", "replace") if filename is not None else None
+    if filename is None and b"filename*" in given:
+        filename = unquote_to_bytes(value.partition(b"filename*")[2].rpartition(b"''")[2].partition(b";")[0].strip())
+    return name.decode("utf-8", "replace"), filename.decode("utf-8", "replace") if filename is not None else None
+
+
+def check_repeated(names: Iterable[str]) -> None:
+    """Raises BadRequest when a field that is no list is in a form more than once."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen and not name.endswith("[]") and name not in _LISTS:
+            message = (
+                f"The field “{name[:64]}” is more than once in the form. Send it once, so that it means one thing."
+            )
+            raise BadRequest(message, name[:64], "invalid_multipart")
+        seen.add(name)
+
+
+def put_header(headers: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """Add a header of a part. Raises BadRequest if it is there already."""
+    if name.lower() in headers:
+        raise BadRequest("A part of the form has a header twice. Send it once.", None, "invalid_multipart")
+    headers[name.lower()] = value
 
 
 @dataclass(slots=True)
@@ -109,7 +181,7 @@ def parse_form(body: bytes, content_type: str) -> MultipartForm:
         found.append(_Found({}))
 
     def on_header_end() -> None:
-        found[-1].headers[bytes(field).lower()] = bytes(value)
+        put_header(found[-1].headers, bytes(field), bytes(value))
         field.clear()
         value.clear()
 
@@ -138,7 +210,7 @@ def parse_form(body: bytes, content_type: str) -> MultipartForm:
         raise _broken() from None
     if not ended:
         raise _broken()
-    return MultipartForm(body, tuple(_located(body, boundary, found)))
+    return MultipartForm(body, tuple(_located(body, boundary, found)), boundary)
 
 
 def _broken() -> BadRequest:
@@ -155,20 +227,22 @@ def _located(body: bytes, boundary: bytes, found: Sequence[_Found]) -> list[Part
         end = start + entry.size
         if start < 4 or body[end : end + 4 + len(boundary)] != b"\r\n--" + boundary:
             raise _broken()
-        name, filename = disposition(entry.headers.get(b"content-disposition", b""))
+        name, filename = part_names(entry.headers)
         kind = entry.headers.get(b"content-type", b"").decode("latin-1").strip()
         parts.append(Part(name, filename, kind, section, start, end))
         section = end + 2
     return parts
 
 
+def _field(boundary: bytes, name: str, value: bytes) -> bytes:
+    head = f'\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
+    return b"--" + boundary + head + value + b"\r\n"
+
+
 def write_form(fields: Mapping[str, str], files: Sequence[tuple[str, str, str, bytes]]) -> tuple[bytes, str]:
     """Write a form; returns it with its Content-Type. `files`: name, file name, type, content."""
     boundary = f"----airelays{uuid.uuid4().hex}"
-    pieces = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
+    pieces = [_field(boundary.encode(), name, value.encode()) for name, value in fields.items()]
     for name, filename, kind, content in files:
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{filename}"\r\nContent-Type: '

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from relay.api.auth import token_auth
-from relay.api.request import caller_of, json_body
+from relay.api.request import caller_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints import batches
 
@@ -22,7 +22,7 @@ async def create_batch(request: HttpRequest) -> HttpResponse:
 @router.get("/batches", url_name="batches")
 async def list_batches(request: HttpRequest) -> HttpResponse:
     """The batches of the token's user, newest first."""
-    return json_response(await batches.list_batches(caller_of(request), request.GET.dict()))
+    return json_response(await batches.list_batches(caller_of(request), query_of(request)))
 
 
 @router.get("/batches/{batch_id}", url_name="batch")

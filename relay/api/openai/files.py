@@ -7,7 +7,7 @@ from django.http.response import HttpResponseBase
 from ninja import Router
 
 from relay.api.auth import token_auth
-from relay.api.request import caller_of, exchange_of, json_body
+from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints.files import files
 from relay.gateway.runtime import runtime
@@ -24,7 +24,7 @@ async def create_file(request: HttpRequest) -> HttpResponse:
 @router.get("/files", url_name="files")
 async def list_files(request: HttpRequest) -> HttpResponse:
     """The files of the token's user, newest first unless told otherwise."""
-    return json_response(await files.list_files(caller_of(request), request.GET.dict()))
+    return json_response(await files.list_files(caller_of(request), query_of(request)))
 
 
 @router.get("/files/{file_id}", url_name="file")

@@ -7,7 +7,7 @@ from django.http.response import HttpResponseBase
 from ninja import Router
 
 from relay.api.auth import token_auth
-from relay.api.request import caller_of, exchange_of, json_body
+from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints.text import compaction, conversations, responses
 from relay.errors import InvalidRequest
@@ -38,9 +38,10 @@ async def count_input_tokens(request: HttpRequest) -> HttpResponseBase:
 async def retrieve_response(request: HttpRequest, response_id: str) -> HttpResponseBase:
     """A response that is kept; with `stream=true` its events, after number `starting_after`."""
     caller = caller_of(request)
-    if request.GET.get("stream", "").lower() == "true":
-        after = request.GET.get("starting_after", "-1")
-        if not after.lstrip("-").isdecimal():
+    query = query_of(request)
+    if query.get("stream", "").lower() == "true":
+        after = query.get("starting_after", "-1")
+        if not after.removeprefix("-").isdecimal():
             raise InvalidRequest(
                 "The parameter “starting_after” must be the number of an event.", param="starting_after"
             )
@@ -63,8 +64,9 @@ async def cancel_response(request: HttpRequest, response_id: str) -> HttpRespons
 @router.get("/responses/{response_id}/input_items", url_name="response-input-items")
 async def list_input_items(request: HttpRequest, response_id: str) -> HttpResponse:
     """What was asked in the turn of a response."""
+    query = query_of(request)
     return json_response(
-        conversations.list_page(await responses.fetch_input_items(caller_of(request), response_id), request.GET.dict())
+        conversations.list_page(await responses.fetch_input_items(caller_of(request), response_id), query)
     )
 
 
@@ -110,8 +112,9 @@ async def create_items(request: HttpRequest, conversation_id: str) -> HttpRespon
 @router.get("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def list_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Its items, newest first unless told otherwise."""
+    query = query_of(request)
     return json_response(
-        conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), request.GET.dict())
+        conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), query)
     )
 
 

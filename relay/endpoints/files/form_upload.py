@@ -19,7 +19,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import UploadSession
 from relay.protocols.fields import BadRequest
-from relay.protocols.multipart import boundary_of, disposition
+from relay.protocols.multipart import boundary_of, check_repeated, part_names, put_header
 from relay.storage import files
 from relay.storage.files import UploadWriter
 
@@ -66,12 +66,12 @@ class _Parser:
         )
 
     def _on_header(self) -> None:
-        self._headers[bytes(self._key).lower()] = bytes(self._value)
+        put_header(self._headers, bytes(self._key), bytes(self._value))
         self._key.clear()
         self._value.clear()
 
     def _on_headers(self) -> None:
-        self._name, filename = disposition(self._headers.get(b"content-disposition", b""))
+        self._name, filename = part_names(self._headers)
         self._is_file = self._name == self.file_field and (filename is not None or self.file_field == "data")
         self._text.clear()
         if self._is_file:
@@ -97,6 +97,7 @@ class _Parser:
 
     def _on_part_end(self) -> None:
         if not self._is_file:
+            check_repeated((*self.fields, self._name))
             self.fields[self._name] = self._text.decode("utf-8", "replace")
 
     def _on_end(self) -> None:
@@ -169,16 +170,21 @@ async def _abandon(work: asyncio.Future[UploadWriter]) -> None:
 
 async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: int) -> None:
     machine = parser.make()
-    waiting = 0
+    waiting = received = 0
     try:
         async for piece in exchange.body_pieces():
             machine.write(piece)
+            received += len(piece)
+            if received > most + _MAX_FIELDS:  # of what is ignored: a compressed form unfolds to any size
+                await snapshot_cache.in_thread(files.check_file_size, received)
             waiting = sum(map(len, parser.data))
             if sink.size + waiting > most:
                 await snapshot_cache.in_thread(files.check_file_size, sink.size + waiting)
             if waiting >= _BLOCK:
                 await _write(parser, sink, waiting, most)
         machine.finalize()
+    except BadRequest as bad:
+        raise InvalidRequest(bad.message, code=bad.code, param=bad.param) from None
     except MultipartParseError:
         raise InvalidRequest(
             "The multipart form is broken. Send it again, with the boundary that its Content-Type names.",

@@ -38,7 +38,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
-        parsed = parse_chat_request(body)
+        parsed = parse_chat_request(body, exchange.model_in_path)
         expanded = await inline_files(parsed.fields, "messages", caller) if b'"file_' in body else None
     except BadRequest as bad:
         raise invalid(bad) from None

@@ -302,7 +302,7 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
-        request = parse_responses_request(body)
+        request = parse_responses_request(body, exchange.model_in_path)
         raw_input = request.items()
         turn = ResponseTurn(
             request,

@@ -14,7 +14,7 @@ from relay.protocols.fields import (
     decode_field,
     optional_bool,
     optional_int,
-    read_fields,
+    read_document,
     read_model,
     short_string,
     token_limit,
@@ -34,7 +34,7 @@ _stream_options = msgspec.json.Decoder(_StreamOptions | None)
 class ChatRequest:
     """A parsed chat completions request."""
 
-    body: bytes  # as the client sent it
+    body: bytes  # as the client sent it, but for a model that the path names
     fields: Fields  # its top-level members, undecoded
     model: str
     stream: bool
@@ -74,9 +74,9 @@ class ChatRequest:
         return encode(fields)
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Parse the body of a request. Raises BadRequest."""
-    fields = read_fields(body)
+def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
+    """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
+    body, fields = read_document(body, model_in_path)
     model = read_model(fields)
     if "messages" not in fields:
         message = "The field “messages” is missing: send a list with at least one message."

@@ -17,7 +17,7 @@ from relay.protocols.fields import (
     absent,
     decode_field,
     optional_bool,
-    read_fields,
+    read_document,
     read_model,
     string,
     token_limit,
@@ -50,7 +50,7 @@ class UpstreamTarget:
 class ResponsesRequest:
     """A parsed request of /v1/responses."""
 
-    body: bytes  # as the client sent it
+    body: bytes  # as the client sent it, but for a model that the path names
     fields: Fields  # its top-level members, undecoded
     model: str
     stream: bool
@@ -92,9 +92,9 @@ class ResponsesRequest:
         return encode(out)
 
 
-def parse_responses_request(body: bytes) -> ResponsesRequest:
-    """Parse the body of a request. Raises BadRequest."""
-    fields = read_fields(body)
+def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRequest:
+    """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
+    body, fields = read_document(body, model_in_path)
     model = read_model(fields)
     previous = ""
     if not absent(raw := fields.get("previous_response_id")):
