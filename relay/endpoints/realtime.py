@@ -33,8 +33,10 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
+from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import (
     RealtimeUsage,
+    client_event,
     read_usage,
     realtime_error_event,
     session_update,
@@ -204,9 +206,11 @@ class RealtimeSession:
         """Send a frame to the upstream; returns when its buffer has room again."""
         try:
             if text is not None:
-                await self.socket.send_str(text)
+                await self.socket.send_str(client_event(text, self.model, self.candidate.route.upstream_name))
             elif data is not None:
                 await self.socket.send_bytes(data)
+        except BadRequest as bad:
+            await self.send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
         except (ConnectionError, aiohttp.ClientError):
             pass  # the other direction detects that the connection is closed, and reports it
 
@@ -223,7 +227,9 @@ class RealtimeSession:
         code, reason = 1000, ""
         try:
             if exchange.session:
-                await self.socket.send_str(session_update({"type": "realtime", **exchange.session}))
+                session: Json = {"type": "realtime", **exchange.session}
+                session.pop("model", None)  # in the address, by the upstream's name
+                await self.socket.send_str(session_update(session))
             code, reason = await self._relay()
             if code not in {1000, 1001}:
                 self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200])

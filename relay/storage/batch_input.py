@@ -1,11 +1,19 @@
-"""Parses and validates the input file of a batch, and formats the lines of its output files. Pure."""
+"""Parses and validates the input file of a batch, and formats the lines of its output files. Pure.
+
+A line that cannot be read fails the batch before it begins. The body of a line is kept as the client wrote it, and read
+when its turn comes like that of any request: if it is wrong, that line fails alone.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from portal.lib.json import Json, decode_object, encode, object_of, text_of
+import msgspec
+
+from portal.lib.json import BOM, Json, decode, decode_object, encode
 
 # Paths that a batch may call, and their names in usage records.
 ENDPOINTS: Final = {
@@ -16,6 +24,9 @@ ENDPOINTS: Final = {
 MAX_LINES: Final = 50_000
 _MAX_ERRORS: Final = 100
 _MAX_CUSTOM_ID: Final = 512  # characters
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, as PowerShell writes them
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_Line = Mapping[str, msgspec.Raw]  # the members of a line, undecoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,7 @@ class BatchInputLine:
 
     number: int  # of the line in the file, from 1
     custom_id: str  # the client's name for the request
-    body: bytes  # JSON
+    body: bytes  # JSON, as the client wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,10 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
     errors: list[Json] = []
     names: set[str] = set()
     model = ""
+    if content.startswith(_UTF16):
+        return BatchInput((), "", (error("invalid_json_line", "The file is in UTF-16. Save it as UTF-8.", 1),))
     for number, raw in enumerate(content.splitlines(), 1):
+        raw = raw.removeprefix(BOM)
         if not raw.strip():
             continue
         if len(lines) >= MAX_LINES:
@@ -59,43 +73,75 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
                 )
             )
             break
-        found = decode_object(raw)
+        found = _read_line(raw)
         wrong = _check_line(found, endpoint, names)
         if wrong is not None or found is None:
-            errors.append({**(wrong or error("invalid_json_line", "This line is no JSON object.")), "line": number})
+            errors.append(
+                {
+                    **(wrong or error("invalid_json_line", "This line is no JSON object, or has a member twice.")),
+                    "line": number,
+                }
+            )
             if len(errors) >= _MAX_ERRORS:
                 break
             continue
-        body = object_of(found, "body")
-        names.add(text_of(found, "custom_id"))
-        model = model or text_of(body, "model")
-        lines.append(BatchInputLine(number, text_of(found, "custom_id"), encode(body)))
+        body = found["body"]
+        names.add(_text(found, "custom_id"))
+        model = model or _text(_read_object(body) or {}, "model")
+        lines.append(BatchInputLine(number, _text(found, "custom_id"), bytes(body)))
     if not lines and not errors:
         errors.append(error("empty_file", "The file has no requests: write one JSON object a line."))
     return BatchInput(tuple(lines), model[:120], tuple(errors))
 
 
-def _check_line(found: Json | None, endpoint: str, names: set[str]) -> Json | None:
+def _read_line(raw: bytes) -> _Line | None:
+    """The members of a line; None if it is no JSON object, or has a member twice."""
+    found = _read_object(raw)
+    if found is not None:
+        # What the decoder drops takes a colon with it; the values are kept byte by byte.
+        whole = encode(found).count(b":") == raw.count(b":") and not any(":" in name for name in found)
+        return found if whole else None
+    try:  # this parser takes half of a surrogate pair, which fails the request later, and not the batch
+        loose = json.loads(raw)
+        return {name: msgspec.Raw(json.dumps(value).encode()) for name, value in loose.items()}
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _read_object(raw: bytes | msgspec.Raw) -> _Line | None:
+    try:
+        return _members.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _text(found: _Line, name: str) -> str:
+    value = decode(found[name]) if name in found else ""
+    return value if isinstance(value, str) else ""
+
+
+def _check_line(found: _Line | None, endpoint: str, names: set[str]) -> Json | None:
     """Return what is wrong with a line as an entry of `errors`. `names`: the custom ids of the lines before."""
     if found is None:
-        return error("invalid_json_line", "This line is no JSON object.")
-    name = text_of(found, "custom_id")
+        return error("invalid_json_line", "This line is no JSON object, or has a member twice.")
+    name = _text(found, "custom_id")
     if not name or len(name) > _MAX_CUSTOM_ID:
         return error(
             "missing_custom_id", "Each line needs a “custom_id”, by which its answer is told.", param="custom_id"
         )
     if name in names:
         return error("duplicate_custom_id", f"The custom_id “{name[:60]}” stands in the file twice.", param="custom_id")
-    if text_of(found, "method") != "POST":
+    if _text(found, "method") != "POST":
         return error("invalid_method", "The “method” of each line must be POST.", param="method")
-    if text_of(found, "url") != endpoint:
+    if _text(found, "url") != endpoint:
         return error(
             "mismatched_endpoint", f"The “url” of each line must be the batch's endpoint, {endpoint}.", param="url"
         )
-    body = found.get("body")
-    if not isinstance(body, dict) or not body:
+    body = bytes(found.get("body", b"")).strip()
+    if not body.startswith(b"{") or not body[1:-1].strip():
         return error("missing_body", "Each line needs a “body”, the request itself.", param="body")
-    if body.get("stream") or body.get("background"):
+    members = _read_object(body) or {}
+    if any(name in members and decode(members[name]) for name in ("stream", "background")):
         return error(
             "invalid_body",
             "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out.",

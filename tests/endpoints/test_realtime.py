@@ -441,3 +441,66 @@ def test_client_secrets_open_a_session_and_nothing_else(
             asyncio.run(run(secret))
     answer = server.post(live.token(), {"expires_after": {"seconds": 5}}, path="/v1/realtime/client_secrets")
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "param"),
+    [
+        ('{"type":"echo","pad":1,"type":"session.update"}', "invalid_json", "type"),
+        ('{"type":"session.update","session":{"a":{"b":1,"\\u0062":2}}}', "invalid_json", "session.a.b"),
+        ('{"type":"echo","pad":NaN}', "invalid_json", None),
+        ("[1]", "invalid_json", None),
+        ('{"type":"session.update","session":{"model":"closed"}}', "model_not_allowed", "session.model"),
+        ('{"type":"response.create","response":{"model":"closed"}}', "model_not_allowed", "session.model"),
+    ],
+)
+def test_an_event_that_could_be_read_differently_is_refused_and_the_session_goes_on(
+    live: Portal, server: Server, realtime: Upstream, model: str, event: str, code: str, param: str | None
+) -> None:
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            before = len(realtime.got)
+            await socket.send(event)
+            error = (await until(socket, "error"))["error"]
+            assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
+            await socket.send('{"type":"echo","pad":"x"}')
+            await until(socket, "echoed")
+            assert [got["type"] for got in realtime.got[before:]] == ["echo"]
+
+    asyncio.run(run())
+
+
+def test_the_sessions_own_model_is_named_as_the_upstream_knows_it(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
+    token = live.token()
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": {"model": model, "voice": "alloy"}}))
+
+    asyncio.run(run())
+    happens(lambda: realtime.got and realtime.got[-1].get("type") == "session.update")
+    assert realtime.got[-1]["session"] == {"model": "gpt-realtime", "voice": "alloy"}
+
+
+def test_azures_address_and_header_open_a_session(live: Portal, server: Server, model: str) -> None:
+    token = live.token()
+    server.catch_up()
+
+    async def run(address: str) -> None:
+        async with connect(address, additional_headers={"api-key": token}) as socket:
+            await until(socket, "session.created")
+
+    azure = f"ws://127.0.0.1:{server.port}/openai"
+    asyncio.run(run(f"{azure}/realtime?api-version=2025-04-01-preview&deployment={model}"))
+    asyncio.run(run(f"{azure}/v1/realtime?model={model}"))
+    with pytest.raises(websockets.InvalidStatus) as caught:
+        asyncio.run(run(f"{azure}/realtime?deployment=closed&deployment={model}"))
+    assert caught.value.response.status_code == 400

@@ -1,7 +1,7 @@
-"""Parses the usage in events of the Realtime API, and writes error and session events. Pure.
+"""Parses the usage in events of the Realtime API, checks those of clients, and writes error and session events. Pure.
 
-All other events pass through unread. Source: OpenAI's Realtime reference and SDK, November 2026; the older event names
-are supported as well.
+The upstream's other events pass through unread. Source: OpenAI's Realtime reference and SDK, November
+2026; the older event names are supported as well.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from relay.protocols.fields import BadRequest, read_object
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -72,6 +73,29 @@ def transcription_model(text: str) -> str | None:
     audio_input = object_of(object_of(session, "audio"), "input")
     found = object_of(audio_input, "transcription") or object_of(session, "input_audio_transcription")
     return text_of(found, "model")
+
+
+def client_event(text: str, model: str, upstream_model: str) -> str:
+    """A client's event as it is sent on: its own text, unless it names the session's model. Raises BadRequest.
+
+    `model`: for which the client was let in; an upstream may let an event change it.
+    """
+    try:
+        event = read_object(text.encode("utf-8", "surrogatepass"))
+    except BadRequest as bad:
+        if bad.param is not None:
+            raise
+        raise BadRequest("An event must be a JSON object in UTF-8.", None, "invalid_json") from None
+    holders = [event, *(event[name] for name in ("session", "response") if isinstance(event.get(name), dict))]
+    named = [holder for holder in holders if isinstance(holder, dict) and holder.get("model") is not None]
+    if not named:
+        return text
+    for holder in named:
+        if holder["model"] != model:
+            message = f"This session is with “{model[:100]}”. Open another one for another model."
+            raise BadRequest(message, "session.model", "model_not_allowed")
+        holder["model"] = upstream_model
+    return encode(event).decode()
 
 
 def realtime_error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:
