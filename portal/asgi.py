@@ -46,12 +46,13 @@ Runtime.periodic_tasks = {
 }
 Runtime.background_tasks = (batches.run_batches,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
+_OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
 
 
 async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:
     path = scope["path"]
-    if path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and scope["method"] == "POST"):
+    if path.startswith("/v1/") or relay_path(path) is not None or (path == "/" and scope["method"] in _OF_APPS):
         await relay(scope, receive, send)
     else:
         await pages(scope, receive, send)

@@ -20,8 +20,9 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from portal.lib.net import client_ip
+from relay.api.encoding import decoded_body
 from relay.api.errors import error_response, unknown_route, wrong_method
-from relay.api.paths import relay_path
+from relay.api.paths import deployment_of, relay_path
 from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import AsgiScope, Exchange, Receive, Send
@@ -31,8 +32,8 @@ from relay.gateway.runtime import runtime
 logger: Final = logging.getLogger(__name__)
 _JSON: Final = (b"content-type", b"application/json")
 _CORS_REQUEST_HEADERS: Final = b", ".join((
-    b"authorization", b"content-type", b"x-api-key", b"x-client-request-id", b"x-stainless-*", b"openai-organization",
-    b"openai-project", b"openai-beta",
+    b"authorization", b"content-type", b"x-api-key", b"api-key", b"x-client-request-id", b"x-stainless-*",
+    b"openai-organization", b"openai-project", b"openai-beta",
 ))  # fmt: skip
 _CORS_EXPOSED_HEADERS: Final = b", ".join((
     b"x-request-id", b"retry-after", b"x-should-retry", b"openai-processing-ms", b"x-relay-cost-usd",
@@ -63,14 +64,17 @@ class RelayHandler(ASGIHandler):
             forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for")
             ip = client_ip(peer, forwarded.decode("latin-1"), self._trusted)
         exchange = Exchange(scope, receive, send, ip)
+        if b"content-encoding" in exchange.headers:
+            codings = b",".join(value for name, value in headers if name == b"content-encoding")
+            exchange.read_through(lambda receive: decoded_body(receive, codings))
         run = None
         try:
             run = await runtime()
             run.watchdog.add(exchange)
             response = await self._respond(exchange, scope)
-            await self._send(exchange, response, send)
+            await self._send(exchange, response, send, scope["method"] == "HEAD")
         except RelayError as error:
-            await self._send(exchange, error_response(error), send)
+            await self._send(exchange, error_response(error), send, scope["method"] == "HEAD")
         except asyncio.CancelledError:
             if exchange.interrupted is None:
                 raise
@@ -82,15 +86,21 @@ class RelayHandler(ASGIHandler):
 
     async def _respond(self, exchange: Exchange, scope: AsgiScope) -> HttpResponseBase:
         method, path = scope["method"], relay_path(scope["path"]) or scope["path"]
+        exchange.model_in_path = deployment_of(scope["path"])
         if method == "OPTIONS":
-            preflight = HttpResponse(status=204, headers={"allow": "GET, POST, OPTIONS"})
+            preflight = HttpResponse(status=204, headers={"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
             del preflight.headers["Content-Type"]
             return preflight
+        if method == "HEAD":
+            method = "GET"  # `_send` leaves the body out
+            if path == "/":
+                return Answer(b"")  # by which clients look whether anybody is there
         try:
             match = self._fixed.get(path) or self._resolve(path)
         except Resolver404:
             return error_response(unknown_route(method, path))
         request = RelayRequest(scope, path, exchange)
+        request.method = method
         request.resolver_match = match
         try:
             response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
@@ -100,7 +110,8 @@ class RelayHandler(ASGIHandler):
             logger.exception("%s %s failed", method, path, extra={"request_id": exchange.request_id})
             return error_response(InternalError())
         if response.status_code == 405:
-            return error_response(wrong_method(method, path, response.headers.get("Allow", "another method")))
+            allowed = response.headers.get("Allow", "").replace("GET", "GET, HEAD")
+            return error_response(wrong_method(method, path, allowed))
         return response
 
     def _resolve(self, path: str) -> ResolverMatch:
@@ -109,7 +120,7 @@ class RelayHandler(ASGIHandler):
             self._fixed[path] = match
         return match
 
-    async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send) -> None:
+    async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send, head_only: bool = False) -> None:
         headers = [
             (b"x-request-id", exchange.request_id.encode()),
             (b"openai-processing-ms", b"%d" % ((time.monotonic() - exchange.started) * 1000)),
@@ -128,13 +139,17 @@ class RelayHandler(ASGIHandler):
             if response.is_events:
                 headers.extend(SSE_HEADERS)
             await send(start)
-            await response.pump()
+            if head_only:
+                response.discard()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await response.pump()
             return
         # Every response but Answer and EventStream is an HttpResponse, which has content.
         body: bytes = response.body if isinstance(response, Answer) else response.content  # type: ignore[attr-defined]
         headers.append((b"content-length", b"%d" % len(body)))
         await send(start)
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
 
 
 def _cors(exchange: Exchange, allowed: Set[str]) -> list[tuple[bytes, bytes]]:
@@ -146,7 +161,7 @@ def _cors(exchange: Exchange, allowed: Set[str]) -> list[tuple[bytes, bytes]]:
     return [
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"vary", b"origin"),
-        (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+        (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
         (b"access-control-allow-headers", wanted or _CORS_REQUEST_HEADERS),
         (b"access-control-expose-headers", _CORS_EXPOSED_HEADERS),
         (b"access-control-max-age", b"86400"),

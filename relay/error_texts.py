@@ -149,6 +149,13 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         _("Send less, or smaller images."),
     ),
     (
+        "unsupported_content_encoding",
+        415,
+        "you",
+        _("The request is compressed in a way that this portal does not read."),
+        _("Send it as it is, or compressed with gzip, deflate or zstd."),
+    ),
+    (
         "not_found",
         404,
         "you",
@@ -164,7 +171,7 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
     ),
     (
         "not_implemented",
-        501,
+        404,
         "portal",
         _("OpenAI has this endpoint, this portal does not."),
         _("There is nothing to be retried. Use another endpoint."),

@@ -3,9 +3,10 @@
 RelayError
 ├── InvalidRequest 400          the body or a field of it is wrong             (client's fault)
 │   ├── RequestTooLarge 413
+│   ├── UnsupportedContentEncoding 415
 │   ├── UnsupportedParameter 422  what the upstream cannot honour
 │   └── UnsupportedEndpoint 400   no channel of the model serves it
-├── NotFound 404 · MethodNotAllowed 405 · NotImplementedHere 501
+├── NotFound 404 · MethodNotAllowed 405 · NotImplementedHere 404
 ├── InvalidToken 401            unknown, malformed or missing token
 │   └── TokenUnusable 401       expired or disabled
 ├── AddressBlocked 429          too many bad tokens from one address
@@ -102,6 +103,16 @@ class RequestTooLarge(InvalidRequest):
     status, code = 413, "request_too_large"
 
 
+class UnsupportedContentEncoding(InvalidRequest):
+    """The body is compressed in a way that the portal does not read."""
+
+    status, code, should_retry = 415, "unsupported_content_encoding", False
+
+    def __init__(self, message: str, accepted: str) -> None:
+        super().__init__(message)
+        self.extra = {"accept-encoding": accepted}  # RFC 9110, 12.5.3
+
+
 class UnsupportedParameter(InvalidRequest):
     status, code = 422, "unsupported_parameter"
 
@@ -142,7 +153,9 @@ class MethodNotAllowed(RelayError):
 
 
 class NotImplementedHere(RelayError):
-    status, type, code, should_retry = 501, "unsupported_error", "not_implemented", False
+    """OpenAI has this endpoint, the portal does not. Not 501: SDKs would repeat the request."""
+
+    status, type, code, should_retry = 404, "invalid_request_error", "not_implemented", False
 
 
 class InvalidToken(RelayError):

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _FLUSH_SECONDS = 15  # to send the last event and write the usage record
 
@@ -43,6 +44,38 @@ def _reason(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."
 
 
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, without chunked coding for clients of HTTP/1.0, which read a body until the connection closes.
+
+    RFC 9112, 6.1, forbids chunks for them. nginx speaks HTTP/1.0 to the servers behind it unless told otherwise.
+    """
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        unframed = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if unframed else app)
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """The application, whose bodies of unknown length end with the connection; uvicorn closes it after HTTP/1.0."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        framed = True
+
+        async def send_plain(message: Any) -> None:
+            nonlocal framed
+            if message["type"] == "http.response.start":
+                framed = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not framed:
+                    cycle.chunked_encoding = False
+            elif not framed:
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn would demand a length otherwise
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return call
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, with a callback for when it listens."""
 
@@ -70,7 +103,7 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         "port": port,
         "workers": workers,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": HttpProtocol,
         "ws": "websockets-sansio",
         "lifespan": "on",
         "access_log": False,

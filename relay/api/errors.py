@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.http import HttpRequest, HttpResponse
 
 from relay.errors import InternalError, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
-# First path segments after /v1 that OpenAI serves and this portal may not: the client's error says so, instead of
-# suggesting a typo.
+# First path segments after /v1 that OpenAI or Anthropic serve and this portal does not: the client's error says so,
+# instead of suggesting a typo.
 KNOWN_ELSEWHERE = frozenset(
     (
-        "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "edits", "embeddings",
-        "engines", "evals", "files", "fine-tunes", "fine_tuning", "images", "messages", "moderations", "organization",
-        "realtime", "rerank", "responses", "threads", "uploads", "vector_stores", "videos",
+        "assistants", "containers", "edits", "engines", "evals", "fine-tunes", "fine_tuning", "messages",
+        "organization", "threads", "vector_stores", "videos",
     )
 )  # fmt: skip
+_API: Final = "Set your client's base URL to this portal's address followed by /v1."
+_HINTS: Final = (
+    ("/api/v1", _API),
+    ("/api", f"This is no Ollama server; choose “OpenAI compatible” in your client. {_API}"),
+    ("/health", "Whether the portal serves is at GET /readyz."),
+    ("/livez", "Whether the portal runs is at GET /healthz."),
+    ("/openai", f"Azure's paths are /openai/v1/… and /openai/deployments/{{model}}/chat/completions. {_API}"),
+)
 
 
 def error_response(error: RelayError) -> HttpResponse:
@@ -28,7 +37,7 @@ def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> Http
 
 
 def unknown_route(method: str, path: str) -> RelayError:
-    """The error for an unknown path: 404, or 501 for one that OpenAI serves."""
+    """The error for an unknown path: 404. Its code says whether OpenAI serves it."""
     parts = path.strip("/").split("/")
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
         return NotImplementedHere(
@@ -36,9 +45,10 @@ def unknown_route(method: str, path: str) -> RelayError:
             "documentation."
         )
     shown = path if len(path) <= 120 else path[:119] + "…"
-    return NotFound(
-        f"There is nothing at {method} {shown}. Set your client's base URL to this portal's address followed by /v1."
-    )
+    hint = next((hint for start, hint in _HINTS if path == start or path.startswith(f"{start}/")), _API)
+    if path.startswith("/v1/"):
+        hint = "GET /v1/models lists the models; the endpoints are listed in the portal's documentation."
+    return NotFound(f"There is nothing at {method} {shown}. {hint}")
 
 
 def wrong_method(method: str, path: str, allow: str) -> RelayError:

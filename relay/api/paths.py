@@ -17,6 +17,21 @@ _ROOTS: Final = frozenset(
 )  # fmt: skip
 _BILLING: Final = "/dashboard/billing/"  # one-api's clients use it with and without /v1
 _OTHER_PREFIXES: Final = ("/v1beta", "/dashboard/billing", "/mj", "/suno", "/luma", "/kling")
+# Paths by which apps find out what a server is (Ollama, llama.cpp, vLLM, LM Studio, LiteLLM, Azure). They are told in
+# JSON that this is another one; a page would be no answer.
+_PROBES: Final = frozenset(
+    (
+        "anthropic", "api", "deployments", "detokenize", "get_server_info", "health", "info", "livez", "metrics",
+        "model_info", "openai", "openapi.json", "ping", "props", "sdapi", "server_info", "slots", "tokenize", "v2",
+        "v3", "version",
+    )
+)  # fmt: skip
+# Azure's paths. What follows a deployment is an endpoint; a deployment's name may have slashes here, as models have.
+_DEPLOYMENT: Final = re.compile(
+    r"^(?:/v1)?/openai/(?:v1/)?deployments/(?P<model>.+?)(?P<endpoint>/(?:chat/completions|completions|responses|"
+    r"embeddings|images/[a-z]+|audio/[a-z]+|realtime))$"
+)
+_AZURE: Final = re.compile(r"^(?:/v1)?/openai(?:/v1)?(?=/(?P<root>[a-z_]+)(?:/|$))")
 # Endpoints that people paste as a base URL; the client then appends its own path.
 _PASTED: Final = re.compile(
     r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)"
@@ -28,17 +43,23 @@ _PASTED: Final = re.compile(
 def relay_path(path: str) -> str | None:
     """The canonical path of a request to the relay; None when the path belongs to the portal's pages.
 
-    Accepts a missing or repeated /v1, doubled and trailing slashes, and a whole endpoint URL pasted as base URL.
+    Accepts a missing or repeated /v1, doubled and trailing slashes, Azure's paths, and a whole endpoint URL pasted as
+    base URL.
     """
-    clean = _SLASHES.sub("/", path)
-    if len(clean) > 1:
-        clean = clean.rstrip("/") or "/"
+    clean = _clean(path)
+    if "/openai/" in clean:
+        if deployment := _DEPLOYMENT.match(clean):
+            return "/v1" + deployment["endpoint"]
+        azure = _AZURE.match(clean)
+        if azure and azure["root"] in _ROOTS:
+            clean = "/v1" + clean[azure.end() :]
     head = clean.split("/", 2)[1] if clean != "/" else ""
     if head != "v1":
         if clean.startswith(_BILLING):
             return "/v1" + clean
         if head not in _ROOTS:
-            return clean if clean.startswith(_OTHER_PREFIXES) and _is_prefix(clean) else None
+            known = head in _PROBES or (clean.startswith(_OTHER_PREFIXES) and _is_prefix(clean))
+            return clean if known else None
         clean = "/v1" + clean
     while True:
         shorter = _PASTED.sub("", clean)
@@ -46,6 +67,18 @@ def relay_path(path: str) -> str | None:
         if shorter == clean:
             return clean
         clean = shorter if shorter.startswith("/v1") else "/v1" + shorter
+
+
+@lru_cache(maxsize=2048)
+def deployment_of(path: str) -> str:
+    """The model that one of Azure's paths names; empty for other paths."""
+    found = _DEPLOYMENT.match(_clean(path)) if "/deployments/" in path else None
+    return found["model"] if found else ""
+
+
+def _clean(path: str) -> str:
+    clean = _SLASHES.sub("/", path)
+    return clean.rstrip("/") or "/"
 
 
 def _is_prefix(path: str) -> bool:

@@ -41,6 +41,9 @@ class EventStream(HttpResponseBase):
         self.pump = pump
         self.is_events = content_type.startswith("text/event-stream")
 
+    def discard(self) -> None:
+        """Called instead of `pump` when the client wants the headers only."""
+
 
 class Download(EventStream):
     """A file, read and sent block by block. `read` runs in a thread; it returns the next block, empty at the end."""
@@ -60,6 +63,9 @@ class Download(EventStream):
         self.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
         self.headers["X-Content-Type-Options"] = "nosniff"
         self.headers["Content-Length"] = str(size)
+
+    def discard(self) -> None:
+        self._close()
 
     async def _run(self) -> None:
         try:

@@ -28,7 +28,7 @@ def test_model_with_a_slash_is_found(server: Server, live: Portal) -> None:
 def test_unknown_and_unserved_routes_and_wrong_methods(server: Server, live: Portal) -> None:
     check(server.get(live.token(), "/v1/nothing"), 404, "invalid_request_error", "unknown_url")
     response = server.post(live.token(), {}, path="/v1/vector_stores")
-    check(response, 501, "unsupported_error", "not_implemented")
+    check(response, 404, "invalid_request_error", "not_implemented")
     assert response.headers["x-should-retry"] == "false"
     response = server.get(live.token(), "/v1/chat/completions")
     check(response, 405, "invalid_request_error", "method_not_allowed")

@@ -40,7 +40,7 @@ _UNUSABLE: Final = {
 
 
 def presented_token(headers: Mapping[bytes, bytes]) -> str:
-    """The token of a request: `Authorization: Bearer`, a bare `Authorization`, or `x-api-key`.
+    """The token of a request: `Authorization: Bearer`, a bare `Authorization`, `x-api-key`, or Azure's `api-key`.
 
     Empty when there is none.
     """
@@ -48,7 +48,8 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
     scheme, _, rest = value.partition(" ")
     if rest:
         value = rest.strip() if scheme.lower() == "bearer" else ""
-    return (value or headers.get(b"x-api-key", b"").decode("latin-1").strip())[:512]
+    found = value or (headers.get(b"x-api-key") or headers.get(b"api-key", b"")).decode("latin-1").strip()
+    return found[:512]
 
 
 async def identify(exchange: Exchange) -> Caller:
