@@ -15,6 +15,7 @@ _MAX_WORDS: Final = 40
 _MAX_OWN: Final = 900  # characters of a message that failure rules look at
 # A code and not a sentence.
 _CODE: Final = re.compile(r"[\w.:-]{1,64}")
+_DATA: Final = re.compile(rb"^data:(.*)$", re.M)
 # Everything that opens or closes a quotation or an echo of JSON; not the apostrophe inside a word.
 _MARK: Final = re.compile(r"[\"`“”„«»‹›「」『』《》{}\[\]]|(?<!\w)['’‘]|['’‘](?!\w)")
 
@@ -38,9 +39,12 @@ def read_error(body: bytes) -> UpstreamError | None:
 
     The shapes: `{"error": {…}}`, `{"error": "…"}`, a flat object with a `message`, `msg`, `error_msg` or `detail`,
     `{"detail": {…}}`, `{"errors": …}`, `{"base_resp": {…}}` with a status other than 0, `{"Response": {"Error": {…}}}`
-    and `[{…}]`.
+    and `[{…}]`; each also as the data of an event.
     """
     text = body.strip()
+    if text.startswith((b"data:", b"event:", b"id:", b":")):  # DashScope, to a request for a stream
+        found = _DATA.search(text)
+        text = found[1].strip() if found is not None else text
     if text.startswith(b"["):
         text = text[1:-1]
     try:
@@ -90,9 +94,10 @@ def _inner(envelope: dict[str, object]) -> dict[str, object] | None:
     if isinstance(error, dict):
         return error
     if isinstance(error, str):
-        if error and isinstance(message, str) and message and _CODE.fullmatch(error):  # the error is its code
-            return {"code": error, **envelope}
-        return {**envelope, "message": error}
+        if not isinstance(message, str) or not message:
+            return {**envelope, "message": error}
+        # “Bad Request” in words, or a code.
+        return {"code": error, **envelope} if _CODE.fullmatch(error) else envelope
     if message is not None:
         return envelope
     for name in ("msg", "error_msg", "error_message"):

@@ -41,9 +41,12 @@ _LONGEST_TOLD: Final = {
 }
 _UNPROVEN_WAIT: Final = 60.0  # seconds that a text is believed at most when no code stands beside it
 # Statuses of refusals that are about a parameter if they name one.
-_ABOUT_PARAMETERS: Final = frozenset((400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 424))
-# What the parameter at fault is called when it is the model that the relay itself wrote into the request.
-_MODEL_PARAMS: Final = frozenset(("model", "body.model", "deployment", "engine"))
+_ABOUT_PARAMETERS: Final = frozenset((400, 403, 404, 405, 409, 410, 413, 415, 422, 424))
+# What the parameter at fault is called when it is none of the client's: the model, which the relay itself wrote into
+# the request, or the key; LiteLLM says “None” of none.
+_OUR_PARAMS: Final = frozenset(
+    ("model", "body.model", "deployment", "engine", "none", "null", "key", "api_key", "authorization")
+)
 # What servers say of a path that they do not have.
 _NO_PATH: Final = re.compile(r"((page|path|route|resource|url|endpoint) )?not found\.?|method not allowed\.?", re.I)
 
@@ -181,7 +184,7 @@ def _lacks_path(status: int, error: UpstreamError) -> bool:
 
 def _names_a_parameter(error: UpstreamError) -> bool:
     """Whether an error names the parameter at fault, and it is one that the client chooses."""
-    return bool(error.param) and error.param not in _MODEL_PARAMS
+    return bool(error.param) and str(error.param).lower() not in _OUR_PARAMS
 
 
 def rules_of(provider: str) -> tuple[Rule, ...]:

@@ -171,9 +171,10 @@ def _by_status(kind: FailureClass, status: str, cooldown: float | None = None) -
     return replace(rule(kind, status, cooldown=cooldown), certain=False)
 
 
-# A model that the upstream does not know, in the words of most servers.
+# A model that the upstream does not know, in the words of most servers: `The model … does not exist`.
 _NO_MODEL: Final = (
-    r"^(error: )?(the )?(requested |specified )?model\b.{0,150}?\b(not found|(does |do )?not exist|no access)"
+    r"^(error: )?(the )?(requested |specified )?models?(/\S+)?( id| name)?:? ?(\S{1,150} )?(was |is |does |do )?"
+    r"not (found|exist)|^(该|当前|此)?模型.{0,100}不存在"
 )
 
 # Other relays pass on whatever their upstreams say. These words are unmistakable enough to be read wherever they come
@@ -203,6 +204,7 @@ GENERIC: Final = (
     # one-api says so as well when only this request is too dear.
     rule(FailureClass.BILLING, "402 403 429", "insufficient_user_quota", doubtful=True),
     rule(FailureClass.BILLING, "402", "401007 401008 403004"),  # Tencent TokenHub
+    rule(FailureClass.RATE, "402", "openrouter_in_flight_budget in_flight_budget_exhausted"),
     _by_status(FailureClass.BILLING, "402"),
     rule(
         FailureClass.BILLING,
@@ -210,6 +212,11 @@ GENERIC: Final = (
         "insufficient_quota billing_hard_limit_reached credit_balance_exhausted exceeded_current_quota_error "
         "arrearage insufficient_balance billing_insufficient_balance accountoverdueerror",
     ),
+    # LiteLLM: the key's budget, or that of the user whom the request names.
+    rule(FailureClass.BILLING, "400 429", "budget_exceeded", doubtful=True),
+    # Google's and Anthropic's, also where they speak OpenAI's API.
+    rule(FailureClass.KEY_DEAD, "400 401 403", "api_key_invalid consumer_suspended organization_on_hold"),
+    rule(FailureClass.QUOTA_WINDOW, "429", "quota_per_day", resets="midnight:America/Los_Angeles"),
     rule(
         FailureClass.KEY_DEAD,
         "401 403",
@@ -234,6 +241,7 @@ GENERIC: Final = (
     rule(FailureClass.CONFIG, "301 302 303 307 308"),
     rule(FailureClass.CONFIG, "404", text=r"^(invalid|unknown request) url\b|^no route\b"),
     rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404 422", text=_NO_MODEL),
+    rule(FailureClass.KEY_DEAD, "400 401 403", text=r"^(incorrect|invalid) api key\b"),
     _by_status(FailureClass.KEY_DEAD, "401"),
     _by_status(FailureClass.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0),
     rule(FailureClass.OVERLOAD, "429 503", "serveroverloaded"),  # Ark

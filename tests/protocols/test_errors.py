@@ -29,6 +29,7 @@ from relay.protocols.errors import own_words, read_error
         ({"success": False, "errors": [{"code": 10000, "message": "m"}]}, "m", {"10000"}),  # Cloudflare
         ({"errors": {"role": ["m"]}}, '{"role":["m"]}', set()),
         ({"Response": {"Error": {"Code": "AuthFailure", "Message": "m"}}}, "m", {"authfailure"}),  # Tencent Cloud
+        ({"statusCode": 400, "error": "Bad Request", "message": "m"}, "m", set()),  # NestJS
         ({"timestamp": "x", "status": 404, "error": "Not Found", "path": "/x"}, "Not Found", {"404"}),  # Spring
         (
             {"error": {"message": "m", "metadata": {"error_type": "t", "raw": '{"code":"x"}', "reason": "y"}}},
@@ -41,6 +42,14 @@ from relay.protocols.errors import own_words, read_error
 def test_shapes_of_errors(body: dict[str, Any], message: str, words: set[str]) -> None:
     error = read_error(json.dumps(body).encode())
     assert error is not None and (error.message, set(error.words)) == (message, words)
+
+
+def test_an_error_as_an_event() -> None:
+    """As DashScope answers a request for a stream that it refuses."""
+    body = b'id:1\nevent:error\n:HTTP_STATUS/400\ndata:{"code":"InvalidParameter","message":"m"}\n\n'
+    error = read_error(body)
+    assert error is not None and (error.message, error.code) == ("m", "InvalidParameter")
+    assert read_error(b"event: error\n\n") is None and read_error(b": nothing") is None
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,36 @@ def test_an_error_inside_a_200_without_a_status_is_read_by_its_words_only(body: 
 
 def test_an_error_that_names_a_parameter_of_the_client_is_about_the_request() -> None:
     """A model of a tool, for example, which the client chooses; the model of the request is written by the relay."""
-    for code, status in (("model_not_found", 404), ("model_not_found", 400), ("invalid_api_key", 401)):
+    for code, status in (("model_not_found", 404), ("model_not_found", 400), ("invalid_api_key", 403)):
         body = json.dumps(openai("The model `x` does not exist.", code, param="tools[0].model")).encode()
-        failure = classify(status, {}, body, "openai")
-        assert failure.kind is C.CLIENT and failure.error.http_status != 401
+        assert classify(status, {}, body, "openai").kind is C.CLIENT
     body = json.dumps(openai("The model `x` does not exist.", "model_not_found", param="model")).encode()
     assert classify(400, {}, body, "openai").kind is C.KEY_FORBIDDEN_MODEL
+    # LiteLLM names its key as the parameter, and writes “None” where there is none.
+    for param, code in (("key", "invalid_api_key"), ("None", "invalid_api_key")):
+        body = json.dumps(openai("Not for you.", code, param=param)).encode()
+        assert classify(403, {}, body, "openai").kind is C.KEY_DEAD
+
+
+@pytest.mark.parametrize(
+    ("message", "missing"),
+    [
+        ("The model `gpt-9` does not exist or you do not have access to it.", True),
+        ("model 'llama9' not found, try pulling it first", True),
+        ("Model gpt-9 not found", True),
+        ("Model Not Exist", True),
+        ("The requested model 'x' was not found.", True),
+        ("models/x is not found for API version v1main", True),
+        ("模型不存在，请检查模型代码。", True),
+        ("The model cannot read this image: the file was not found.", False),
+        ("Item with id 'the model x' not found.", False),
+        ("File model does not exist", False),
+    ],
+)
+def test_a_model_that_is_missing_is_told_from_other_things(message: str, missing: bool) -> None:
+    for status in (400, 404):
+        kind = classify(status, {}, json.dumps(openai(message)).encode(), "vllm").kind
+        assert kind is (C.KEY_FORBIDDEN_MODEL if missing else C.CLIENT)
 
 
 def test_a_framework_without_the_path_is_told_from_a_server_without_the_thing() -> None:

@@ -122,7 +122,8 @@ def written_by_a_client(vendor: str) -> list[str]:
     said = set()
     for case in every_case():
         if case.vendor == vendor:
-            error = case.body.get("error", case.body)
+            body = case.body[0] if isinstance(case.body, list) else case.body
+            error = body.get("error", body)
             text = error if isinstance(error, str) else error.get("message", "")
             said |= {f"{text} {DATES[0]}"} if isinstance(text, str) and len(text) > 2 else set()
     every = words_of(rules_of(vendor))
