@@ -15,6 +15,7 @@ _MAX_WORDS: Final = 40
 _MAX_OWN: Final = 900  # characters of a message that failure rules look at
 # A code and not a sentence.
 _CODE: Final = re.compile(r"[\w.:-]{1,64}")
+_MAX_TEXT: Final = 4096  # bytes of a body that may be a sentence
 _DATA: Final = re.compile(rb"^data:(.*)$", re.M)
 # Everything that opens or closes a quotation or an echo of JSON; not the apostrophe inside a word.
 _MARK: Final = re.compile(r"[\"`“”„«»‹›「」『』《》{}\[\]]|(?<!\w)['’‘]|['’‘](?!\w)")
@@ -71,6 +72,18 @@ def read_error(body: bytes) -> UpstreamError | None:
     )
 
 
+def read_text(body: bytes) -> UpstreamError | None:
+    """A body that is a sentence, as servers written with axum and others answer; None for HTML and whatever is none."""
+    text = body.strip()
+    if not text or text.startswith((b"<", b"{", b"[")) or len(text) > _MAX_TEXT:
+        return None
+    try:
+        message = text.decode()
+    except UnicodeDecodeError:
+        return None
+    return UpstreamError(clean_upstream_message(message), "", None, None, own=own_words(message))
+
+
 def own_words(message: str) -> str:
     """What an upstream says in its own words: a message without all that it quotes, which may be the client's.
 
@@ -112,6 +125,9 @@ def _inner(envelope: dict[str, object]) -> dict[str, object] | None:
     if isinstance(base, dict):
         status = base.get("status_code")
         return {"message": base.get("status_msg"), "code": status} if status else None
+    event = envelope.get("response")  # of response.failed
+    if isinstance(event, dict) and isinstance(fault := event.get("error"), dict):
+        return fault
     response = envelope.get("Response")
     if isinstance(response, dict) and isinstance(fault := response.get("Error"), dict):
         return {"message": fault.get("Message"), "code": fault.get("Code")}

@@ -20,7 +20,7 @@ from relay.errors import (
     UpstreamRateLimited,
     UpstreamRefused,
 )
-from relay.protocols.errors import UpstreamError, read_error
+from relay.protocols.errors import UpstreamError, read_error, read_text
 from relay.providers import retry_after
 from relay.providers.failures import GENERIC, CooldownScope, FailureClass, Rule
 from relay.providers.vendors import VENDORS
@@ -39,6 +39,7 @@ _LONGEST_TOLD: Final = {
     FailureClass.QUOTA_WINDOW: retry_after.LONGEST,
     FailureClass.BILLING: retry_after.LONGEST,
 }
+_PAGES: Final = {404: FailureClass.CONFIG, 405: FailureClass.CONFIG, 413: FailureClass.TOO_LARGE}
 _UNPROVEN_WAIT: Final = 60.0  # seconds that a text is believed at most when no code stands beside it
 # Statuses of refusals that are about a parameter if they name one.
 _ABOUT_PARAMETERS: Final = frozenset((400, 403, 404, 405, 409, 410, 413, 415, 422, 424))
@@ -47,6 +48,8 @@ _ABOUT_PARAMETERS: Final = frozenset((400, 403, 404, 405, 409, 410, 413, 415, 42
 _OUR_PARAMS: Final = frozenset(
     ("model", "body.model", "deployment", "engine", "none", "null", "key", "api_key", "authorization")
 )
+# With these, a body that is a sentence and no JSON speaks of the request.
+_TEXT_STATUSES: Final = frozenset((400, 413, 415, 422))
 # What servers say of a path that they do not have.
 _NO_PATH: Final = re.compile(r"((page|path|route|resource|url|endpoint) )?not found\.?|method not allowed\.?", re.I)
 
@@ -142,6 +145,8 @@ def classify(
     """
     now = time.time() if now is None else now
     error = read_error(body)
+    if error is None and status in _TEXT_STATUSES:
+        error = read_text(body)
     coded = _status_in(error) if inside_200 else status
     status = coded or 502
     detail = (
@@ -156,7 +161,7 @@ def classify(
         reserved = rule.reserved and error is not None
     if error is None and kind in {FailureClass.CLIENT, FailureClass.KEY_FORBIDDEN_MODEL}:
         # A page, or nothing: whatever answered there is no API of this kind, or something that stands before it.
-        kind, cooldown = FailureClass.CONFIG if status in {404, 405} else FailureClass.TRANSIENT, None
+        kind, cooldown = _PAGES.get(status, FailureClass.TRANSIENT), None
     elif error is not None and not ordered:
         if kind is FailureClass.CLIENT and _lacks_path(status, error):
             kind = FailureClass.CONFIG
@@ -219,6 +224,9 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
             "use another model."
         )
         return UpstreamRefused(400, message, "invalid_request_error", "max_tokens_too_high", "max_tokens")
+    if kind is FailureClass.TOO_LARGE and error is None:
+        message = "The upstream takes no request of this size. Make it smaller, or use another model."
+        return UpstreamRefused(413, message, "invalid_request_error", "request_too_large", None)
     if kind in {FailureClass.CLIENT, FailureClass.CONTENT, FailureClass.TOO_LARGE} and error is not None:
         # Never 401 or 402: the client's token and wallet are fine.
         kept = 400 <= status < 500 and status not in {401, 402} and not (kind is FailureClass.CONTENT and status == 403)
@@ -264,7 +272,11 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     error = read_error(data)
     if error is None:
         return UpstreamFailed("The upstream ended the answer with an error. Try again."), "error event"
+    detail = f"error event: {error.message}"[:_DETAIL]
+    failure = classify(200, {}, data, inside_200=True)
+    if failure.kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:  # the portal's account is not the client's
+        return UpstreamFailed(KEYS_MESSAGE, code=CredentialsExhausted.code), detail
     out = UpstreamFailed(error.message, code=error.code or "upstream_error", param=error.param)
     if error.type:
         out.public_type = error.type
-    return out, f"error event: {error.message}"[:_DETAIL]
+    return out, detail

@@ -250,13 +250,14 @@ GENERIC: Final = (
     rule(
         FailureClass.OVERLOAD,
         "503 529",
-        "overloaded_error server_is_overloaded slow_down engine_overloaded_error overloaded service_unavailable_error",
+        "server_is_overloaded slow_down engine_overloaded_error service_unavailable_error",
     ),
     rule(FailureClass.OVERLOAD, "498 503 529"),
     rule(
         FailureClass.CLIENT,
         "400 404 405 406 409 410 411 413 414 415 416 417 422 424 428 431 451",
-        "invalid_request_error badrequesterror invalid_prompt context_length_exceeded string_above_max_length",
+        "invalid_request_error badrequesterror invalid_prompt context_length_exceeded string_above_max_length "
+        "invalidparameter* invalid_parameter* invalid_argument missingparameter",
     ),
-    rule(FailureClass.CLIENT, "400 404 405 406 409 410 411 413 414 415 416 417 422 424 428 431 451"),
+    rule(FailureClass.CLIENT, "400 404 405 406 410 411 413 414 415 416 417 422 424 428 431 451"),
 )

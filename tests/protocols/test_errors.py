@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.protocols.errors import own_words, read_error
+from relay.protocols.errors import own_words, read_error, read_text
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,11 @@ from relay.protocols.errors import own_words, read_error
         ({"success": False, "errors": [{"code": 10000, "message": "m"}]}, "m", {"10000"}),  # Cloudflare
         ({"errors": {"role": ["m"]}}, '{"role":["m"]}', set()),
         ({"Response": {"Error": {"Code": "AuthFailure", "Message": "m"}}}, "m", {"authfailure"}),  # Tencent Cloud
+        (
+            {"type": "response.failed", "response": {"error": {"code": "c", "message": "m"}}},
+            "m",
+            {"c", "response.failed"},
+        ),
         ({"statusCode": 400, "error": "Bad Request", "message": "m"}, "m", set()),  # NestJS
         ({"timestamp": "x", "status": 404, "error": "Not Found", "path": "/x"}, "Not Found", {"404"}),  # Spring
         (
@@ -42,6 +47,15 @@ from relay.protocols.errors import own_words, read_error
 def test_shapes_of_errors(body: dict[str, Any], message: str, words: set[str]) -> None:
     error = read_error(json.dumps(body).encode())
     assert error is not None and (error.message, set(error.words)) == (message, words)
+
+
+def test_a_body_that_is_a_sentence() -> None:
+    """As axum, which Rust servers are written with, refuses a body."""
+    error = read_text(b"Failed to deserialize the JSON body: messages[0].role: unknown variant `x`, expected `user`")
+    assert error is not None and error.message.endswith("expected `user`") and not error.words
+    assert error.own == "Failed to deserialize the JSON body: messages…"
+    for body in (b"", b" ", b"<html>", b'{"a":1}', b"[1]", b"\xff\xfe", b"x" * 5000):
+        assert read_text(body) is None
 
 
 def test_an_error_as_an_event() -> None:

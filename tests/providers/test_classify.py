@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.errors import CredentialsExhausted, ModelNotFound, UpstreamRateLimited, UpstreamRefused
-from relay.providers.classify import classify, rules_of
+from relay.providers.classify import classify, rules_of, stream_error
 from relay.providers.failures import BY_WORD, Rule
 from relay.providers.failures import FailureClass as C
 from relay.providers.vendors import VENDORS
@@ -50,6 +50,7 @@ def test_a_vendors_client_error_is_never_held_against_its_channel(vendor: str) -
         (302, C.CONFIG),
         (401, C.KEY_DEAD),
         (403, C.TRANSIENT),
+        (413, C.TOO_LARGE),
         (502, C.TRANSIENT),
         (503, C.OVERLOAD),
     ],
@@ -85,19 +86,36 @@ def test_an_error_inside_a_200_is_read_by_its_code() -> None:
     ("body", "kind"),
     [
         ({"code": "Throttling.RateQuota", "message": "x", "request_id": "r"}, C.RATE),
-        ({"error": {"type": "overloaded_error", "message": "x"}}, C.OVERLOAD),
+        ({"error": {"code": "server_is_overloaded", "message": "x"}}, C.OVERLOAD),
         ({"error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "x"}}, C.BILLING),
         ({"error": {"type": "invalid_request_error", "code": "context_length_exceeded", "message": "x"}}, C.CLIENT),
         ({"error": {"code": "potentially_unintended_data_access", "message": "x"}}, C.CONTENT),
         ({"error": {"message": "insufficient balance"}}, C.TRANSIENT),
         ({"error": {"message": "rate limit, try again in 32 days"}}, C.TRANSIENT),
         ({"detail": "boom"}, C.TRANSIENT),
+        ({"code": "InvalidParameter", "message": "x"}, C.CLIENT),
+        ({"type": "response.failed", "response": {"error": {"code": "invalid_prompt", "message": "x"}}}, C.CLIENT),
         ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, C.RATE),
     ],
 )
 def test_an_error_inside_a_200_without_a_status_is_read_by_its_words_only(body: dict[str, Any], kind: C) -> None:
     failure = classify(200, {}, json.dumps(body).encode(), "openai", inside_200=True)
     assert (failure.kind, failure.wait) == (kind, None)
+
+
+def test_a_refusal_in_plain_text_is_told_to_the_client() -> None:
+    failure = classify(422, {}, b"Failed to deserialize: unknown variant `insufficient balance`", "deepseek")
+    assert failure.kind is C.CLIENT and failure.error.http_status == 422 and "unknown variant" in failure.error.message
+    assert classify(403, {}, b"error code: 1020", "openai").kind is C.TRANSIENT, "a firewall's"
+    large = classify(413, {}, b"<html>413 Request Entity Too Large</html>", "openai")
+    assert (large.kind, large.error.http_status) == (C.TOO_LARGE, 413)
+
+
+def test_an_error_in_a_running_stream_tells_nothing_of_the_portals_account() -> None:
+    error, detail = stream_error(json.dumps(openai("You exceeded your current quota", "insufficient_quota")).encode())
+    assert error.public_code == "upstream_credentials_exhausted" and "quota" not in error.message and "quota" in detail
+    error, _ = stream_error(json.dumps(openai("The server had an error", "server_error", "server_error")).encode())
+    assert (error.message, error.public_code) == ("The server had an error", "server_error")
 
 
 def test_an_error_that_names_a_parameter_of_the_client_is_about_the_request() -> None:
