@@ -11,8 +11,11 @@ import pytest
 
 from relay.providers.classify import classify, rules_of
 from relay.providers.failures import CooldownScope, FailureClass, Rule
-from relay.providers.vendors import VENDORS
+from relay.providers.vendors import BUILT_IN, VENDORS, offered
 from tests.providers.corpus import every_case
+from tests.support.portal import Portal, ask
+from tests.support.server import Server
+from tests.support.upstream import Call, Script, hello
 
 NOW: Final = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
 # Statuses with which vendors quote requests.
@@ -171,3 +174,30 @@ def test_a_real_404_for_something_in_the_request_is_the_requests() -> None:
         for message in MESSAGES[4:9]:
             body = json.dumps({"error": {"message": message.format(x="rs_68af"), "type": "x", "param": "input"}})
             assert classify(404, {}, body.encode(), vendor, now=NOW).kind is FailureClass.CLIENT, (vendor, message)
+
+
+@pytest.mark.parametrize("vendor", [vendor.key for vendor in offered() if vendor.key not in BUILT_IN])
+def test_a_quoted_request_keeps_nothing_from_others(live: Portal, server: Server, vendor: str) -> None:
+    """Of one key and one channel: whatever one user's requests bring about, the next user is served."""
+    texts = written_by_a_client(vendor)
+    hostile, other = live.token(), live.token()
+    for turn, status in enumerate(QUOTING):
+        text, form = texts[turn % len(texts)], MESSAGES[(turn * 5) % len(MESSAGES)]
+        body = list(shapes(form.format(x=text), text))[turn % 5].encode()
+        refused = refusing(status, body)
+        model = live.model(refused, channels=[live.channel(provider=vendor)])
+        for _ in range(3):
+            assert server.post(hostile, ask(model, messages=[{"role": "user", "content": "bad"}])).status_code >= 400
+        assert server.post(other, ask(model)).status_code == 200, (status, body)
+
+
+def refusing(status: int, body: bytes) -> Script:
+    """An upstream that refuses what says “bad”, and nothing else."""
+
+    async def script(call: Call) -> None:
+        if call.json["messages"][0]["content"] == "bad":
+            await call.reply(status, body)
+        else:
+            await hello(call)
+
+    return script
