@@ -32,6 +32,7 @@ says what to do; it names no upstream host, key or account.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -63,7 +64,7 @@ class RelayError(Exception):
         self.http_status = self.status
         self.public_type = self.type
         self.public_code = code if code is not None else self.code
-        self.retry_after = retry_after  # seconds
+        self.retry_after = float(retry_after) if retry_after is not None else None  # seconds
         self.retry = self.should_retry
         self.extra: Mapping[str, str] = {}  # further headers
 
@@ -88,7 +89,9 @@ class RelayError(Exception):
     def headers(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         if self.retry_after is not None:
-            found["retry-after"] = str(max(1, round(self.retry_after + 0.499)))
+            found["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+            if not self.retry_after.is_integer():  # clients that read milliseconds need not wait longer
+                found["retry-after-ms"] = str(math.ceil(round(self.retry_after * 1000, 3)))
         if self.retry is not None:
             found["x-should-retry"] = "true" if self.retry else "false"
         found.update(self.extra)

@@ -105,12 +105,11 @@ def due_jobs() -> Iterator[ScheduledJob]:
     now = clock.now()
     if proofs.is_proof_due():
         yield ScheduledJob("proof of the books", "the ledger", _start_proof)
-    for key in (
-        ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now)
-        .exclude(auto_disabled="")
-        .select_related("channel")
+    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True, next_test_at__lte=now).select_related(
+        "channel"
     ):
-        yield ScheduledJob("test of a key that is out of service", f"{key.channel}: {key}", _retest(key))
+        what = "out of service" if key.auto_disabled else "under suspicion"
+        yield ScheduledJob(f"test of a key that is {what}", f"{key.channel}: {key}", _retest(key))
     for channel in (
         Channel.objects.filter(enabled=True).exclude(test_every=0).order_by(F("tested_at").asc(nulls_first=True))
     ):
@@ -133,10 +132,13 @@ def _retest(key: ApiKey) -> Callable[[], str]:
     def retest() -> str:
         model = health_checks.model_for_tests(key.channel)
         if model is None:
-            postpone(key)
+            if key.auto_disabled:
+                postpone(key)
+            else:
+                ApiKey._base_manager.filter(pk=key.pk, auto_disabled="").update(next_test_at=None)
             return "the channel serves no model to test with"
         result = health_checks.test_key(key.channel, key, model)
-        return "passed, back in service" if result.ok else result.message
+        return "passed, in service" if result.ok else result.message
 
     return retest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
@@ -16,8 +16,11 @@ from accounts.models import AuditEvent, Change
 from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, Cooldown, Model
+from relay.providers.failures import FailureClass
 
 CooldownPlace = tuple[int, int, int]  # ids of channel, key and model, 0: all of them
+ApiPlace = tuple[int, str]  # the id of a channel and the name of one of its APIs
+NO_API: Final = FailureClass.NO_API.word  # the kind of rows about APIs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,16 @@ class StoredCircuit:
     opened: int  # how many times in a row
     guessed: bool = False  # the upstream named no time
     worker: str = ""  # that opened it
+
+
+@dataclass(frozen=True, slots=True)
+class MissingApi:
+    """Proof that the upstream of a channel lacks an API. Times are seconds since 1970."""
+
+    since: float
+    until: float  # when it is asked again
+    detail: str  # what the upstream said, and what proves it
+    worker: str = ""  # that has the proof
 
 
 def name_of(place: CooldownPlace) -> str:
@@ -83,6 +96,69 @@ def describe_place(place: CooldownPlace) -> str:
     return " for ".join(part for part in parts if part) or "the channel"
 
 
+def is_api_name(name: str) -> bool:
+    """Whether the text form of a place is about an API."""
+    return ":api:" in name
+
+
+def api_name_of(place: ApiPlace) -> str:
+    """Return the text form of a place that is about an API: "channel:api:name"."""
+    return "{}:api:{}".format(*place)
+
+
+def api_place_of(name: str) -> ApiPlace:
+    """Parse the text form of a place that is about an API. Raises ValueError."""
+    channel, _, api = name.split(":")
+    return int(channel), api
+
+
+def save_missing_apis(changes: Iterable[tuple[ApiPlace, MissingApi | None]], worker: str) -> None:
+    """Write which APIs upstreams lack (None: no longer believed), and announce it to the other workers."""
+    changes = list(changes)
+    with transaction.atomic():
+        channels = set(Channel.objects.filter(pk__in={place[0] for place, _ in changes}).values_list("pk", flat=True))
+        for (channel, api), lesson in changes:
+            name = api_name_of((channel, api))
+            if lesson is None:
+                gone, _ = Cooldown.objects.filter(place=name).delete()
+                if gone and channel in channels:
+                    ChannelEvent.write(channel, "serves again", f"/v1/{api.replace('.', '/')}")
+            elif channel in channels:
+                detail = f"/v1/{api.replace('.', '/')}: {lesson.detail}"
+                values = {
+                    "channel_id": channel,
+                    "kind": NO_API,
+                    "detail": detail[:200],
+                    "since": datetime.fromtimestamp(lesson.since, UTC),
+                    "until": datetime.fromtimestamp(lesson.until, UTC),
+                    "worker": worker,
+                }
+                _, opened = Cooldown.objects.update_or_create(place=name, defaults=values)
+                if opened:
+                    ChannelEvent.write(channel, "left alone", detail)
+        announce(Change.COOLDOWN, [api_name_of(place) for place, _ in changes])
+
+
+def read_missing_api(name: str) -> MissingApi | None:
+    """Read what is believed of an API, by its place in text form. None when nothing is."""
+    row = Cooldown.objects.filter(place=name, kind=NO_API).first()
+    return _missing_api_of(row) if row is not None else None
+
+
+def read_missing_apis() -> dict[str, MissingApi]:
+    """Read which APIs upstreams lack, by place in text form."""
+    return {row.place: _missing_api_of(row) for row in Cooldown.objects.filter(kind=NO_API, until__gt=clock.now())}
+
+
+def _missing_api_of(row: Cooldown) -> MissingApi:
+    return MissingApi(row.since.timestamp(), row.until.timestamp(), row.detail, row.worker)
+
+
+def missing_apis_of(channel: Channel) -> list[Cooldown]:
+    """Return the APIs that a channel's upstream is believed to lack now."""
+    return list(Cooldown.objects.filter(channel=channel, kind=NO_API, until__gt=clock.now()).order_by("place"))
+
+
 def read_circuit(name: str) -> StoredCircuit | None:
     """Read the open circuit of a place in text form, None when it is closed."""
     row = Cooldown.objects.filter(place=name).first()
@@ -92,7 +168,7 @@ def read_circuit(name: str) -> StoredCircuit | None:
 def read_circuits() -> dict[CooldownPlace, StoredCircuit]:
     """Read all open circuits. Deletes rows whose time passed more than an hour ago."""
     Cooldown.objects.filter(until__lt=datetime.fromtimestamp(clock.now().timestamp() - 3600, UTC)).delete()
-    return {place_of(row.place): _circuit_of(row) for row in Cooldown.objects.all()}
+    return {place_of(row.place): _circuit_of(row) for row in Cooldown.objects.exclude(kind=NO_API)}
 
 
 def _circuit_of(row: Cooldown) -> StoredCircuit:

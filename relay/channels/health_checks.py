@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay.channels.keys import notify_staff, postpone, put_back, take_out
+from relay.channels.keys import Evidence, notify_staff, postpone, put_back, take_out
 from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
@@ -70,7 +70,10 @@ def model_for_tests(channel: Channel) -> str | None:
 
 
 def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None, ip: str | None = None) -> ProbeResult:
-    """Test one key with a real request, and take it out of service or put it back accordingly."""
+    """Test one key with a real request, and take it out of service or put it back accordingly.
+
+    The request is ours, so where a key is under suspicion already, a status without a code is enough.
+    """
     try:
         result = probe_channel(channel, key, model, streamed=actor is None)
     except Undecryptable:
@@ -80,12 +83,16 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
         result = ProbeResult(False, _("The test could not be made: %(error)s.") % {"error": type(error).__name__})
     if key is None:
         return result
+    failure, suspected = result.failure, not key.auto_disabled and key.next_test_at is not None
+    condemned = failure is not None and failure.kind.word in AutoDisabled.values and (failure.certain or suspected)
     if result.ok:
         put_back(key, actor, ip)
     elif key.auto_disabled:
-        postpone(key)
-    elif result.failure is not None and result.failure.certain and result.failure.kind.word in AutoDisabled.values:
-        take_out(key.pk, result.failure.kind.word, result.failure.detail, result.failure.wait)
+        postpone(key, failure.wait if failure is not None else None)
+    elif failure is not None and condemned:
+        take_out(key.pk, failure.kind.word, failure.detail, Evidence(failure.status, failure.code))
+    if suspected and not condemned:
+        ApiKey._base_manager.filter(pk=key.pk, auto_disabled="").update(next_test_at=None)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -19,8 +20,7 @@ from relay.models import ApiKey, ChannelEvent, Notice
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
 
-# How long after being taken out of service a key is tested for the first time.
-_TEST_AFTER: Final = {AutoDisabled.KEY_DEAD: timedelta(hours=1), AutoDisabled.BILLING: timedelta(hours=1)}
+_TEST_AFTER: Final = timedelta(minutes=1)  # after being taken out of service, a key is tested for the first time
 _MAX_PAUSE: Final = timedelta(days=1)  # between two tests of a key
 _WHY: Final = {
     AutoDisabled.KEY_DEAD: gettext_noop("the upstream does not accept it"),
@@ -32,11 +32,28 @@ _REMEDY: Final = {
 }
 
 
-def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> bool:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The answer that took a key out of service, and whose request it answered."""
+
+    status: int  # of HTTP
+    code: str = ""  # the upstream's error code
+    user: int = 0  # id; 0: it was a test of the portal's own
+    request_id: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what an audit event stores of it."""
+        name = get_user_model().objects.filter(pk=self.user).values_list("username", flat=True).first()
+        found = {"status": self.status, "code": self.code[:64], "user": name or "", "request": self.request_id}
+        return {name: value for name, value in found.items() if value}
+
+
+def take_out(key_id: int, kind: str, reason: str, evidence: Evidence | None = None) -> bool:
     """Take a key that is dead or without money out of service until a test passes, and notify staff once.
 
-    `kind` is a value of AutoDisabled, `wait` the seconds after which it works again, if the upstream said so. False
-    when it was out of service already.
+    `kind` is a value of AutoDisabled, `reason` what the upstream said. False when it was out of service already. The
+    first test is made soon, whatever time the upstream named: one that the account refuses costs nothing, and what took
+    the key out may have been a slip of the upstream.
     """
     kind_ = AutoDisabled(kind)
     now = clock.now()
@@ -49,9 +66,8 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
         )
         if key is None:
             return False
-        pause = timedelta(seconds=max(wait, 60.0)) if wait is not None else _TEST_AFTER[kind_]
         key.auto_disabled, key.auto_disabled_at, key.auto_disabled_reason = kind_, now, reason[:300]
-        key.next_test_at, key.failed_tests = now + pause, 0
+        key.next_test_at, key.failed_tests = now + _TEST_AFTER, 0
         key.save(
             update_fields=[
                 "auto_disabled",
@@ -63,7 +79,8 @@ def take_out(key_id: int, kind: str, reason: str, wait: float | None = None) -> 
             ]
         )
         ChannelEvent.write(key.channel_id, "key out", f"{key}: {reason}")
-        AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, kind=kind, reason=reason[:300])
+        said = {"kind": kind, "reason": reason[:300], **(evidence.as_json() if evidence is not None else {})}
+        AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, **said)
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
         name, shown = key.channel.name, str(key)
 
@@ -141,10 +158,30 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
     return True
 
 
-def postpone(key: ApiKey) -> None:
-    """Schedule the next test of a key after a failed one: twice as long after as before, at most a day."""
-    pause = min(_TEST_AFTER[AutoDisabled(key.auto_disabled)] * 2 ** min(key.failed_tests, 10), _MAX_PAUSE)
-    ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=clock.now() + pause)
+def evidence_of(key: ApiKey) -> dict[str, Any]:
+    """Return what took a key out of service, as `Evidence.as_json` gives it; empty when nothing is known of it."""
+    rows = AuditEvent.objects.filter(action="key.auto-disable", target_type="apikey", target_id=str(key.pk))
+    found = rows.order_by("-pk").first()
+    return found.detail if found is not None else {}
+
+
+def order_test(key_id: int) -> None:
+    """Have a key in service tested soon, since a request suggested that it does not work.
+
+    Announces nothing: requests do not depend on when a key is tested.
+    """
+    keys = ApiKey._base_manager.filter(pk=key_id, enabled=True, auto_disabled="", next_test_at=None)
+    keys.update(next_test_at=clock.now())
+
+
+def postpone(key: ApiKey, wait: float | None = None) -> None:
+    """Schedule the next test of a key after a failed one: twice as long after as before, at most a day.
+
+    `wait`: the seconds after which the key works again, if the upstream said so in the test.
+    """
+    pause = max(_TEST_AFTER * 2 ** min(key.failed_tests + 1, 12), timedelta(seconds=wait or 0.0))
+    next_test = clock.now() + min(pause, _MAX_PAUSE)
+    ApiKey.objects.filter(pk=key.pk).update(failed_tests=key.failed_tests + 1, next_test_at=next_test)
 
 
 def notify_staff(kind: str, key: str, write_text: Callable[[], tuple[str, str]], data: dict[str, Any]) -> int:

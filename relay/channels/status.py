@@ -14,6 +14,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from portal.lib import clock
+from relay.channels.cooldowns import NO_API
 from relay.channels.urls import url_refusal
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
 from relay.providers.failures import BY_WORD
@@ -43,7 +44,7 @@ def channel_statuses() -> list[ChannelStatus]:
     now = clock.now()
     allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
-    for row in Cooldown.objects.filter(until__gt=now).select_related("model", "api_key"):
+    for row in Cooldown.objects.filter(until__gt=now).exclude(kind=NO_API).select_related("model", "api_key"):
         cooling.setdefault(row.channel_id, []).append(row)
     out: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True).exclude(auto_disabled=""):

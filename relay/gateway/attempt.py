@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -26,7 +25,9 @@ from relay.errors import (
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange import Ended, Interrupt, timeout_error
 from relay.gateway.record import COMPLETED, Outcome, Record
-from relay.gateway.routing.circuit_breaker import Circuit
+from relay.gateway.routing.circuit_breaker import leave
+from relay.gateway.routing.health import Requester
+from relay.gateway.routing.missing_apis import says_missing
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -42,14 +43,6 @@ _MAX_NAMES: Final = 2048  # characters of a header that lists parameters
 _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
 
 
-# A 404 that does not mention a model means that the upstream lacks this API; its other APIs may work.
-_NO_SUCH_PATH: Final = frozenset((404, 405, 501))
-_MAY_MEAN_PATH: Final = frozenset(
-    (FailureClass.CLIENT, FailureClass.CONFIG, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.TRANSIENT)
-)
-_MODEL: Final = re.compile(rb"model|deployment|response_id|resp_", re.I)
-
-
 class Attempt:
     """One attempt at one channel with one of its keys, from the choice until its answer has ended or failed.
 
@@ -61,6 +54,7 @@ class Attempt:
         "_model",
         "_over",
         "_probed",
+        "_user",
         "began",
         "candidate",
         "channel",
@@ -77,10 +71,12 @@ class Attempt:
         self.upstream: UpstreamAnswer | None = None
         self.began = time.monotonic()
         self._model, self._began_at, self._over = model, now, False
+        caller = self.exchange.caller
+        self._user = caller.user_id if caller is not None else 0
         channel, key = candidate.pair
         live = run.health.live
         live.begin(channel)
-        self._probed: Sequence[Circuit] = live.breaker.enter(channel, key, model, now) if live.breaker.circuits else ()
+        self._probed = live.enter((channel, key, model), self._user, now)
         record.begin_attempt(candidate)
         self.exchange.total_at = self.exchange.started + self.channel.timeouts.total
         self.exchange.at_end.append(self.over)
@@ -89,21 +85,22 @@ class Attempt:
 
     def answered(self) -> None:
         """The answer has begun."""
-        self.run.health.answered(self.candidate, self._model, self._began_at, time.monotonic() - self.began)
+        seconds = time.monotonic() - self.began
+        self.run.health.answered(self.candidate, self._model, self._began_at, seconds, self._user)
         self._release()
         self.record.mark_first_token()
         self.record.end_attempt(self.candidate, self.began)
 
     def failed(self, failure: Failure) -> None:
         """The attempt failed before its answer began; another channel may be tried."""
-        self.run.health.failed(self.candidate, self._model, failure, self._began_at)
+        self.run.health.failed(self.candidate, self._model, failure, self._began_at, self._requester)
         self.over()
         self.record.end_attempt(self.candidate, self.began, failure)
 
     def broke_off(self, detail: str) -> None:
         """The answer broke off after it had begun."""
         failure = Failure(FailureClass.STREAM_BROKEN, UpstreamTruncated("The answer broke off."), 200, detail)
-        self.run.health.failed(self.candidate, self._model, failure, time.time())
+        self.run.health.failed(self.candidate, self._model, failure, time.time(), self._requester)
 
     def over(self) -> None:
         """The attempt has ended, in any way. Also called at the end of every exchange; later calls do nothing."""
@@ -112,9 +109,13 @@ class Attempt:
             self.run.health.live.end(self.channel.id)
             self._release()
 
+    @property
+    def _requester(self) -> Requester:
+        return Requester(self._user, self.exchange.request_id)
+
     def _release(self) -> None:
         if self._probed:
-            self.run.health.live.breaker.leave(self._probed)
+            leave(self._probed)
             self._probed = ()
 
     # -- the upstream ------------------------------------------------------------------------------------------------
@@ -161,18 +162,16 @@ class Attempt:
         failure = classify(
             response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules
         )
-        if (
-            api != "chat.completions"
-            and response.status_code in _NO_SUCH_PATH
-            and failure.kind in _MAY_MEAN_PATH
-            and not _MODEL.search(text)
-        ):
+        if api != "chat.completions" and not failure.ordered and says_missing(response.status_code, text):
             path = api.replace(".", "/")
             error = UnsupportedEndpoint(
                 f"The upstream of this model does not serve /v1/{path}. Use another endpoint or another model.",
                 param="model",
             )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
+        advice = response.headers.get("x-should-retry", "")
+        if failure.error.retry is None and advice in {"true", "false"}:
+            failure.error.retry = advice == "true"
         return failure
 
     def close(self) -> None:

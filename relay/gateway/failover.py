@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from django.http.response import HttpResponseBase
@@ -64,7 +65,7 @@ async def try_routes(
         _check_pin(pinned, [one.channel for one in routes], model.name)
     conversation = f"{caller.user_id} {request.conversation}" if request.conversation and model.sticky else ""
     preference = RoutePreference(
-        model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer
+        model.id, model.strategy, run.config.routing_strategy, conversation, pinned, request.prefer, caller.user_id
     )
     answer, failures = await _try_all(run, routes, preference, record, request.check_channel, try_channel)
     if answer is not None:
@@ -124,11 +125,18 @@ async def _try_all(
         if not _may_retry_elsewhere(failures[-1], channel):
             break
         if failures[-1].kind is FailureClass.NO_API:
-            if check_channel(channel) is None:
+            without = _without_api(channel, failures[-1].api)
+            if check_channel(without) is None:
                 tried.discard(candidate.pair)  # another API of the channel can serve, and has not been tried
+                routes = [replace(one, channel=without) if one.channel is channel else one for one in routes]
             else:
                 routes = [route for route in routes if route.channel is not channel]
     return None, failures
+
+
+def _without_api(channel: ChannelView, api: str) -> ChannelView:
+    """The channel as one request sees it to which its upstream said that it lacks an API."""
+    return replace(channel, urls={name: url for name, url in channel.urls.items() if name != api})
 
 
 def _check_pin(pinned: int, channels: Sequence[ChannelView], model: str) -> None:

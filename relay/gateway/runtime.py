@@ -104,6 +104,8 @@ class Runtime:
             try:
                 for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
                     self.health.take_over(cooldowns.name_of(place), state)
+                for name, lesson in (await snapshot_cache.in_thread(cooldowns.read_missing_apis)).items():
+                    self.health.take_over_api(name, lesson)
             except RelayUnavailable:
                 pass  # logged; this worker finds out for itself what fails
             self._maintenance = asyncio.ensure_future(self._run_maintenance())
@@ -119,6 +121,7 @@ class Runtime:
                 self.admission.tidy()
                 now = time.monotonic()
                 await self.health.flush()
+                self._probe_apis()
                 await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
@@ -131,6 +134,12 @@ class Runtime:
             except Exception:
                 logger.exception("housekeeping failed; it goes on")
             await asyncio.sleep(_TIDY_SECONDS)
+
+    def _probe_apis(self) -> None:
+        """Ask the upstreams themselves that requests suggest to lack an API."""
+        for place, (channel, key) in self.health.missing_apis.take_unproven().items():
+            transport = self.transport(channel.provider, channel.proxy)
+            self.watchdog.spawn(self.health.missing_apis.probe(transport, channel, key, place[1]))
 
     def _run_periodic_tasks(self) -> None:
         """Start each periodic task unless its previous run continues: a mail server, for example, may be slow."""
@@ -226,6 +235,10 @@ class Runtime:
 
     def _on_cooldown(self, name: str) -> None:
         """Called in any thread that may use the database."""
+        if cooldowns.is_api_name(name):
+            lesson = cooldowns.read_missing_api(name)
+            self._call_in_loop(lambda: self.health.take_over_api(name, lesson))
+            return
         state = cooldowns.read_circuit(name)
         self._call_in_loop(lambda: self.health.take_over(name, state))
 

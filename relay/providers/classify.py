@@ -91,17 +91,12 @@ class Failure(Exception):
         self.ordered = ordered
         # The API that the upstream does not have.
         self.api = api
+        # The wait is from a header or a member of the error, and not read from a text, which may quote the request.
+        self.wait_named = wait is not None
         # The upstream's error code.
         self.code = ""
         # The rule goes by a code that the vendor reserves for this, not by the status or the text alone.
         self.reserved = False
-
-    @property
-    def guessed(self) -> bool:
-        """That it is worth leaving the upstream alone, and for how long, is only our guess: it said neither."""
-        if self.wait is not None or self.unreachable or self.ordered:
-            return False
-        return self.kind.counted or not self.certain or self.kind in {FailureClass.RATE, FailureClass.OVERLOAD}
 
 
 def _stated_wait(
@@ -167,7 +162,7 @@ def classify(
             kind = FailureClass.CONFIG
         elif kind.scope is not CooldownScope.NOTHING and _names_a_parameter(error) and status in _ABOUT_PARAMETERS:
             kind, cooldown, reserved = FailureClass.CLIENT, None, False
-    wait = _stated_wait(headers, error, now, kind)
+    stated = wait = _stated_wait(headers, error, now, kind)
     if wait is None:
         wait = _told_wait(error, now, kind, status, rule.zone if rule is not None else "UTC")
         if wait is None and rule is not None and rule.resets and status in _TIMED_STATUSES:
@@ -177,6 +172,7 @@ def classify(
     failure = Failure(
         kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=ordered
     )
+    failure.wait_named = stated is not None
     failure.code = (error.code or "") if error is not None else ""
     failure.reserved = reserved
     return failure
@@ -244,19 +240,16 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
         )
         return ModelNotFound(message, param="model")
     if kind is FailureClass.RATE:
-        message = "Every upstream for this model is at its rate limit. Try again after the time in Retry-After."
-        return UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
-    if kind is FailureClass.QUOTA_WINDOW:
-        message = (
-            "Every upstream for this model has used up its quota for now. Try again after the time in Retry-After, or "
-            "use another model."
+        return UpstreamRateLimited(
+            f"Every upstream for this model is at its rate limit. {_try_again(wait)}", retry_after=wait
         )
-        limited = UpstreamRateLimited(message, retry_after=wait if wait is not None else kind.cooldown)
+    if kind is FailureClass.QUOTA_WINDOW:
+        message = "Every upstream for this model has used up its quota for now. Use another model, or try again later."
+        limited = UpstreamRateLimited(message, retry_after=wait)
         limited.retry = False
         return limited
     if kind is FailureClass.OVERLOAD:
-        message = "The upstream for this model is overloaded. Try again after the time in Retry-After."
-        return NoAvailableChannel(message, retry_after=wait if wait is not None else kind.cooldown)
+        return NoAvailableChannel(f"The upstream for this model is overloaded. {_try_again(wait)}", retry_after=wait)
     if kind is FailureClass.CONFIG:
         return UpstreamFailed(
             "The upstream does not serve this kind of request at the configured address. Tell the portal's "
@@ -265,6 +258,11 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
     return UpstreamFailed(
         "The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait
     )
+
+
+def _try_again(wait: float | None) -> str:
+    """When a retry makes sense. Without a time of the upstream's, its client's own pauses are better than our guess."""
+    return "Try again in a moment." if wait is None else "Try again after the time in Retry-After."
 
 
 def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:

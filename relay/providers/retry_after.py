@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-SHORTEST: Final = 0.2
+SHORTEST: Final = 0.05
 LONGEST: Final = 32 * 86_400.0
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|h|m|s|d)")
 _DURATION: Final = re.compile(rf"(?:{_PART.pattern})+")

@@ -307,3 +307,48 @@ def test_a_copied_channel_has_no_keys_and_serves_nothing_yet(people: People) -> 
         and not copy.keys.exists()
         and copy.served.get().upstream_name == "up"
     )
+
+
+def test_page_says_what_took_a_key_out_and_which_apis_the_upstream_lacks(staff: Client, people: People) -> None:
+    from accounts.models import Change
+    from relay.channels.cooldowns import MissingApi, save_missing_apis
+    from relay.channels.keys import Evidence, take_out
+    from relay.models import Cooldown
+
+    channel = Channel.objects.create(name="main", provider="openai")
+    key = ApiKey(channel=channel)
+    key.set_secret("sk-upstream-secret-0123456789")
+    key.save()
+    page = f"/admin/relay/channel/{channel.pk}/change/"
+    plain = html.unescape(staff.get(page).content.decode())
+    assert "APIs that the upstream lacks" not in plain and "answer to" not in plain
+    assert take_out(key.pk, "key_dead", "HTTP 401: no such key", Evidence(401, "bad_key", people.owner.pk, "req_1"))
+    now = clock.now().timestamp()
+    save_missing_apis([((channel.pk, "responses"), MissingApi(now, now + 60, "HTTP 404: Not Found (proof)"))], "w")
+    plain = html.unescape(staff.get(page).content.decode())
+    assert "HTTP 401: no such key · code bad_key" in plain
+    assert f"answer to the request req_1 of {people.owner.username}" in plain
+    assert "/v1/responses: HTTP 404: Not Found (proof)" in plain
+    history = html.unescape(staff.get(f"/admin/relay/channel/{channel.pk}/events/").content.decode())
+    assert "/v1/responses: HTTP 404: Not Found (proof)" in history
+    forget = f"/admin/relay/channel/{channel.pk}/forget-apis/"
+    assert "/v1/responses" in staff.get(forget).content.decode()
+    assert staff.post(forget).status_code == 302 and not Cooldown.objects.exists()
+    assert Change.objects.filter(topic="cooldown", key=f"{channel.pk}:api:responses").count() == 2, "workers hear of it"
+    assert "Nothing is known" in html.unescape(staff.get(forget).content.decode())
+    plain = html.unescape(staff.get(page).content.decode())
+    assert "/v1/responses" not in plain
+
+
+def test_another_address_forgets_which_apis_the_old_one_lacked(staff: Client) -> None:
+    from relay.channels.cooldowns import MissingApi, save_missing_apis
+    from relay.models import Cooldown
+
+    staff.post("/admin/relay/channel/add/", channel_form())
+    channel = Channel.objects.get(name="Test")
+    now = clock.now().timestamp()
+    save_missing_apis([((channel.pk, "responses"), MissingApi(now, now + 60, "x"))], "w")
+    page = f"/admin/relay/channel/{channel.pk}/change/"
+    assert staff.post(page, channel_form(notes="x")).status_code == 302 and Cooldown.objects.exists()
+    assert staff.post(page, channel_form(base_url="https://api.openai.com/v1")).status_code == 302
+    assert not Cooldown.objects.exists()

@@ -114,7 +114,9 @@ def test_retry_after_is_the_earliest_return(live: Portal, server: Server) -> Non
     assert live.record(again).end_reason == "upstream_error" and live.record(again).attempts == 0
 
 
-def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, server: Server) -> None:
+def test_a_failing_channel_without_a_sibling_is_a_503_without_a_time_that_nobody_named(
+    live: Portal, server: Server
+) -> None:
     model = live.model(failing(500))
     token = live.token()
     assert [server.post(token, ask(model)).status_code for _ in range(RECENT_FAILURES[1])] == [502] * RECENT_FAILURES[1]
@@ -122,7 +124,7 @@ def test_a_failing_channel_without_a_sibling_is_a_503_with_a_time(live: Portal, 
         lambda: (found := server.post(token, ask(model))).status_code != 502 and found
     )  # a probe now and then
     check(refused, 503, "server_error", "no_available_channel")
-    assert int(refused.headers["retry-after"]) >= 1
+    assert "retry-after" not in refused.headers
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,9 @@ import httpx
 import pytest
 
 from tests.support.asserts import check, until
-from tests.support.portal import People, Portal, ask, two
+from tests.support.portal import People, Portal, ask
 from tests.support.server import NO_CERTIFICATES, Server
-from tests.support.upstream import Call, Upstream, completion, hello, keys_used
+from tests.support.upstream import Call, completion, failing, hello, keys_used
 
 pytestmark = pytest.mark.shared
 
@@ -99,9 +98,9 @@ def test_a_dead_key_comes_back_only_after_a_passing_test(live: Portal, server: S
 
     test_now()
     assert key.auto_disabled == "key_dead" and key.failed_tests == 1
-    assert (key.next_test_at - clock.now()).total_seconds() > 3000
+    assert 60 < (key.next_test_at - clock.now()).total_seconds() <= 120
     test_now()
-    assert key.failed_tests == 2 and (key.next_test_at - clock.now()).total_seconds() > 6600, "twice as late"
+    assert key.failed_tests == 2 and 120 < (key.next_test_at - clock.now()).total_seconds() <= 240, "twice as late"
     well.set()
     test_now()
     assert key.auto_disabled == "" and key.next_test_at is None
@@ -123,52 +122,68 @@ def test_each_failed_test_doubles_the_wait_for_the_next_up_to_a_day(
     key.save()
     assert take_out(key.pk, "key_dead", "401")
     waits = []
-    for _ in range(7):
-        key.refresh_from_db()
-        postpone(key)
+    for _ in range(13):
         key.refresh_from_db()
         assert key.next_test_at is not None
-        waits.append((key.next_test_at - now).total_seconds() / 3600)
-    assert waits == [1, 2, 4, 8, 16, 24, 24]
+        waits.append((key.next_test_at - now).total_seconds() / 60)
+        postpone(key)
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440]
+    for said, expected in ((3600.0, 1440), (30 * 86_400.0, 1440)):
+        key.refresh_from_db()
+        postpone(key, said)
+        key.refresh_from_db()
+        assert key.next_test_at is not None and (key.next_test_at - now).total_seconds() / 60 == expected
+    key.failed_tests = 0
+    postpone(key, 3600.0)
+    key.refresh_from_db()
+    assert key.next_test_at is not None and (key.next_test_at - now).total_seconds() == 3600, "as the upstream said"
 
 
-def test_a_bare_401_takes_a_key_out_only_when_it_comes_again(live: Portal, server: Server, second: Upstream) -> None:
-    from relay.models import ApiKey, Cooldown
-
-    begun = asyncio.Event()
+def test_bare_401s_of_one_clients_retries_leave_the_key_in_service_until_a_test_of_ours_fails(
+    live: Portal, server: Server
+) -> None:
+    from relay import jobs
+    from relay.models import ApiKey, Channel, Lease
 
     async def script(call: Call) -> None:
-        if live.upstream.count(model) == 8:
-            begun.set()
-        await begun.wait()  # all are under way at the first refusal
         await call.reply(401, b"nope")
 
-    model, first, _ = two(live, second, script)
-    token = live.token()
-    server.catch_up()
-    headers = {"authorization": f"Bearer {token}"}
-    with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(
-                lambda _: httpx.post(
-                    server.url + "/v1/chat/completions",
-                    json=ask(model),
-                    headers=headers,
-                    trust_env=False,
-                    verify=NO_CERTIFICATES,
-                    timeout=60,
-                ),
-                range(8),
-            )
-        )
-    assert {response.status_code for response in found} == {200}
-    row = until(lambda: Cooldown.objects.filter(channel=first).first())
-    assert row.kind == "key_dead" and ApiKey.objects.get(channel=first).auto_disabled == ""
-    from relay.channels import cooldowns
+    Channel.objects.update(test_every=0, listed_at="2100-01-01T00:00Z")  # those of other tests
+    model, token = live.model(script, test_every=0), live.token()
+    for _ in range(3):
+        check(server.post(token, ask(model)), 502, "server_error", "upstream_credentials_exhausted")
+    key = until(lambda: ApiKey.objects.filter(channel__served__model__name=model).exclude(next_test_at=None).first())
+    assert key.auto_disabled == ""
 
-    cooldowns.end_cooldowns([row], None, None)
-    assert server.post(token, ask(model)).status_code == 200
-    until(lambda: ApiKey.objects.get(channel=first).auto_disabled == "key_dead")
+    def test_now() -> None:
+        Lease.objects.all().delete()
+        Channel.objects.update(listed_at="2100-01-01T00:00Z")
+        jobs.run_due_jobs()
+        key.refresh_from_db()
+
+    live.upstream.script(model, hello)
+    test_now()
+    assert key.auto_disabled == "" and key.next_test_at is None, "a slip of the upstream"
+    live.upstream.script(model, script)
+    ApiKey.objects.filter(pk=key.pk).update(next_test_at=key.created_at)
+    test_now()
+    assert key.auto_disabled == "key_dead" and "HTTP 401" in key.auto_disabled_reason
+
+
+def test_a_bare_401_for_two_users_takes_the_key_out(live: Portal, server: Server) -> None:
+    from accounts.models import AuditEvent
+    from relay.models import ApiKey
+
+    model, other = live.model(failing(401, None)), live.user()
+    server.post(live.token(), ask(model))
+    second = server.post(live.token(other), ask(model))
+    key = until(lambda: ApiKey.objects.filter(channel__served__model__name=model).exclude(auto_disabled="").first())
+    detail = AuditEvent.objects.get(action="key.auto-disable", target_id=str(key.pk)).detail
+    assert (detail["status"], detail["user"], detail["request"]) == (
+        401,
+        other.username,
+        second.headers["x-request-id"],
+    )
 
 
 def test_keys_have_limits_of_their_own(live: Portal, server: Server) -> None:

@@ -173,24 +173,24 @@ async def test_a_failed_try_counts_no_longer_and_is_taken_out_once() -> None:
 async def test_a_probe_lets_the_next_one_through_when_its_answer_begins() -> None:
     run = Run()
     breaker = run.health.live.breaker
-    breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
+    breaker.failed((1, 10, 7), 1, failure(C.RATE, wait=5.0), NOW, NOW)
     probe = attempt(run, now=NOW + 6)
-    waiting = breaker.blocked(1, 10, 7, NOW + 6)
+    waiting = breaker.blocked((1, 10, 7), NOW + 6)
     assert waiting is not None and waiting.half_open
     probe.answered()
-    assert breaker.blocked(1, 10, 7, NOW + 6) is None
-    breaker.failed(1, 10, 7, failure(C.RATE), NOW + 7, NOW + 7)
-    assert breaker.blocked(1, 10, 7, NOW + 13) is None, "the long answer of the first probe keeps no other away"
+    assert breaker.blocked((1, 10, 7), NOW + 6) is None
+    breaker.failed((1, 10, 7), 1, failure(C.RATE, wait=5.0), NOW + 7, NOW + 7)
+    assert breaker.blocked((1, 10, 7), NOW + 13) is None, "the long answer of the first probe keeps no other away"
 
 
 async def test_a_probe_that_is_cancelled_lets_the_next_one_through() -> None:
     run, exchange = Run(), new_exchange()
     breaker = run.health.live.breaker
-    breaker.failed(1, 10, 7, failure(C.RATE), NOW, NOW)
+    breaker.failed((1, 10, 7), 1, failure(C.RATE, wait=5.0), NOW, NOW)
     attempt(run, exchange, now=NOW + 6)
-    assert breaker.blocked(1, 10, 7, NOW + 6) is not None
+    assert breaker.blocked((1, 10, 7), NOW + 6) is not None
     end(exchange)
-    assert breaker.blocked(1, 10, 7, NOW + 6) is None
+    assert breaker.blocked((1, 10, 7), NOW + 6) is None
 
 
 async def test_what_was_dropped_is_told_to_everybody_and_the_portals_own_part_to_those_who_may_know() -> None:

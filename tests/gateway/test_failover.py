@@ -51,26 +51,46 @@ def test_siblings_come_before_a_lower_priority(server: Server, live: Portal) -> 
 
 
 @pytest.mark.parametrize(
-    ("headers", "expected"), [({"retry-after": "7"}, "7"), ({"retry-after-ms": "1500"}, "2"), ({}, "5")]
+    ("headers", "seconds", "milliseconds"),
+    [
+        ({"retry-after": "7"}, "7", None),
+        ({"retry-after-ms": "1500"}, "2", "1500"),
+        ({"retry-after-ms": "60"}, "1", "60"),
+        ({}, None, None),
+    ],
 )
-def test_rate_limit_of_every_upstream_is_a_429_with_retry_after(
-    server: Server, live: Portal, headers: dict[str, str], expected: str
+def test_rate_limit_of_every_upstream_is_a_429_with_its_own_wait_and_no_guess(
+    server: Server, live: Portal, headers: dict[str, str], seconds: str | None, milliseconds: str | None
 ) -> None:
     async def script(call: Call) -> None:
         await call.error(429, "slow down", "rate_limit_exceeded", headers)
 
     response = server.post(live.token(), ask(live.model(script)))
     check(response, 429, "rate_limit_error", "rate_limit_exceeded")
-    assert response.headers["retry-after"] == expected
+    found = response.headers.get("retry-after"), response.headers.get("retry-after-ms")
+    assert found == (seconds, milliseconds)
 
 
-def test_overloaded_upstream_is_a_503_with_retry_after(server: Server, live: Portal) -> None:
-    async def script(call: Call) -> None:
-        await call.error(529, "overloaded", None, {"retry-after": "3"})
-
-    response = server.post(live.token(), ask(live.model(script)))
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("wait", ["3", None])
+@pytest.mark.parametrize("status", [503, 529])
+def test_overloaded_upstream_is_a_503_with_retry_after_if_the_upstream_says_when(
+    server: Server, live: Portal, status: int, wait: str | None, stream: bool
+) -> None:
+    model = live.model(failing(status, None, {"retry-after": wait} if wait else {}))
+    response = server.post(live.token(), ask(model, stream=stream))
     check(response, 503, "server_error", "no_available_channel")
-    assert response.headers["retry-after"] == "3"
+    assert response.headers.get("retry-after") == wait
+
+
+@pytest.mark.parametrize("advice", ["true", "false"])
+@pytest.mark.parametrize("status", [400, 409, 429, 500, 503])
+def test_an_upstreams_advice_about_retrying_reaches_the_client(
+    server: Server, live: Portal, status: int, advice: str
+) -> None:
+    """OpenAI's and Anthropic's SDKs obey the header whatever the status is."""
+    model = live.model(failing(status, None, {"x-should-retry": advice}))
+    assert server.post(live.token(), ask(model)).headers["x-should-retry"] == advice
 
 
 @pytest.mark.parametrize("stream", [False, True])

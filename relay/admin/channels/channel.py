@@ -14,18 +14,19 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
+from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
+from relay.admin.channels.health import ChannelHealthAdmin
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
 from relay.admin.forms import ChannelForm
+from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.health_checks import model_for_tests, test_channel
-from relay.channels.keys import put_back
 from relay.channels.models import add_models, copy_channel
 from relay.channels.probe import ProbeResult, fetch_models
-from relay.models import ApiKey, Channel, ChannelEvent, Cooldown
+from relay.models import ApiKey, Channel, ChannelEvent
 from relay.providers.vendors import VENDORS
 
 _MAX_TESTS = 10  # of one action
@@ -44,7 +45,7 @@ _BEHAVIOUR = (
 
 
 @admin.register(Channel)
-class ChannelAdmin(BaseAdmin):
+class ChannelAdmin(ChannelHealthAdmin):
     """Channels: configured ways to upstreams."""
 
     form = ChannelForm
@@ -57,6 +58,7 @@ class ChannelAdmin(BaseAdmin):
     autocomplete_fields = ("groups",)
     readonly_fields = (
         "out_of_service",
+        "missing_apis",
         "tested_at",
         "test_ok",
         "test_latency_ms",
@@ -68,7 +70,17 @@ class ChannelAdmin(BaseAdmin):
     actions_detail: Any = (
         "test_channel",
         "choose_models",
-        {"title": _("More"), "icon": "more_horiz", "items": ["explain", "state_history", "put_keys_back", "copy"]},
+        {
+            "title": _("More"),
+            "icon": "more_horiz",
+            "items": [
+                "explain",
+                "state_history",
+                "put_keys_back",
+                "forget_apis",
+                "copy",
+            ],
+        },
     )
     fieldsets = (
         (
@@ -129,27 +141,6 @@ class ChannelAdmin(BaseAdmin):
             },
         ),
     )
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show keys that are out of service at the top, while there are any."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or not obj.keys.exclude(auto_disabled="").exists():
-            return fieldsets
-        return ((None, {"fields": ("out_of_service",)}), *fieldsets)
-
-    @display(description=_("out of service"))
-    def out_of_service(self, channel: Channel) -> str:
-        said = []
-        for key in channel.keys.exclude(auto_disabled=""):
-            since = format_time(key.auto_disabled_at) if key.auto_disabled_at else "—"
-            line = _("%(key)s, since %(since)s: %(why)s") % {
-                "key": key,
-                "since": since,
-                "why": key.auto_disabled_reason,
-            }
-            again = _("tested again %(when)s") % {"when": format_time(key.next_test_at)} if key.next_test_at else ""
-            said.append(f"{line} · {again}" if again else line)
-        return "\n".join(said)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
@@ -219,7 +210,10 @@ class ChannelAdmin(BaseAdmin):
         super().save_model(request, obj, form, change)
         if not change:
             ChannelEvent.write(obj.pk, "created", "", request.user)
-        elif "enabled" in form.changed_data:
+            return
+        if {"provider", "base_url", "proxy_url"} & set(form.changed_data):  # another upstream, perhaps
+            cooldowns.end_cooldowns(cooldowns.missing_apis_of(obj), request.user, request_ip(request))
+        if "enabled" in form.changed_data:
             ChannelEvent.write(obj.pk, "enabled" if obj.enabled else "disabled", "", request.user)
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -368,35 +362,6 @@ class ChannelAdmin(BaseAdmin):
         }
         return render(request, "admin/relay/channel/models.html", context)
 
-    @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
-    def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Put keys back into service without a test."""
-        channel = get_object_or_404(Channel, pk=object_id)
-        out = list(channel.keys.exclude(auto_disabled=""))
-        if request.method != "POST":
-            names = ", ".join(map(str, out))
-            text = _(
-                "%(n)s key(s) of this channel were taken out of service: %(names)s. They are put back without a test; "
-                "one that still fails is taken out again."
-            ) % {
-                "n": len(out),
-                "names": names,
-            }
-            return self.confirm(
-                request,
-                channel,
-                _("Put keys of “%(channel)s” back") % {"channel": channel},
-                text if out else _("No key of this channel is out of service."),
-                _("Put them back"),
-            )
-        count = sum(put_back(key, request.user, request_ip(request)) for key in out)
-        self.message_user(
-            request,
-            _("%(count)s key(s) of “%(channel)s” are back in service.") % {"count": count, "channel": channel},
-            messages.SUCCESS,
-        )
-        return redirect("admin:relay_channel_change", channel.pk)
-
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests for the channel's first model."""
@@ -404,23 +369,6 @@ class ChannelAdmin(BaseAdmin):
         first = channel.served.select_related("model").order_by("pk").first()
         asked = {"user": request.user.get_username(), **({"model": first.model.name} if first is not None else {})}
         return redirect(f"{reverse('admin-explain')}?{urlencode(asked)}")
-
-    @action(description=_("State history"), url_path="events", icon="history", permissions=["view"])
-    def state_history(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Show the current status of a channel and the changes that led to it."""
-        channel = get_object_or_404(Channel, pk=object_id)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("History of “%(name)s”") % {"name": channel},
-            "opts": self.model._meta,
-            "object": channel,
-            "status": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None),
-            "events": ChannelEvent.objects.filter(channel=channel)[:200],
-            "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related(
-                "model", "api_key"
-            ),
-        }
-        return render(request, "admin/relay/channel/history.html", context)
 
     def has_copy_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)

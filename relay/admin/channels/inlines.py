@@ -44,7 +44,9 @@ class ApiKeyInline(TabularInline):
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if key.auto_disabled:
-            return str(_("out of service: %(why)s") % {"why": key.get_auto_disabled_display()})
+            return str(_("out of service: %(why)s") % {"why": key.auto_disabled_reason})
+        if key.enabled and key.next_test_at:
+            return str(_("in service, under test"))
         return str(_("in service") if key.enabled else _("disabled"))
 
     @display(description=_("left alone until"))

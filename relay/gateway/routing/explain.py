@@ -214,7 +214,7 @@ def _lines(
     found: list[RouteLine] = []
     serves: str | None = None
     routes = caller.routes(view) if view is not None else ()
-    preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy)
+    preference = RoutePreference(row.pk, row.strategy, settings.CONFIG.routing_strategy, user=caller.user_id)
     explained = explain_routes(routes, _live(seen), preference, now.timestamp())
     top = [line.route for line in explained if line.status in {RouteStatus.NEXT, RouteStatus.READY}]
     how = _(STRATEGY_WORDS[strategy_of(top, preference)]) if top else ""
@@ -357,7 +357,7 @@ def _live(seen: Live | None) -> Live:
         health.live.breaker.circuits[place].foreign = False  # shows the circuit's own time, without the grace period
     if seen is None:
         return health.live
-    return Live(health.live.breaker, seen.in_flight, seen.latency, seen.turns)
+    return Live(health.live.breaker, seen.suspicions, seen.in_flight, seen.latency, seen.turns)
 
 
 def _moment(at: datetime | None) -> str:

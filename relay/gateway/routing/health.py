@@ -5,26 +5,47 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from django.utils.translation import gettext as _
 
 from portal.lib import clock
 from relay.channels import cooldowns
-from relay.channels.cooldowns import CooldownPlace, StoredCircuit
-from relay.channels.keys import notify_staff, take_out
+from relay.channels.cooldowns import CooldownPlace, MissingApi, StoredCircuit
+from relay.channels.keys import Evidence, notify_staff, order_test, take_out
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, UpstreamRateLimited
-from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit
+from relay.gateway.routing.circuit_breaker import Circuit, OpenCircuit, is_proof
+from relay.gateway.routing.missing_apis import MissingApis
 from relay.gateway.routing.selection import Candidate, Live, RoutePreference, RouteStatus, explain_routes
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
 from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass
+from relay.providers.retry_after import SHORTEST
 
 logger: Final = logging.getLogger(__name__)
-_MISSING_API_SECONDS: Final = 3600.0  # for which an upstream's word that it lacks an API is believed
 _KEY_KINDS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
+STRIKE_SECONDS: Final = 30.0  # after which another refusal of the same user's requests counts
+_STRIKES_LAST: Final = 600.0  # seconds for which the first refusal counts
+_TEST_PAUSE: Final = 300.0  # seconds between two tests of a key that are ordered by suspicion
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Whose request an attempt serves."""
+
+    user: int  # id
+    request_id: str = ""
+
+
+@dataclass(slots=True)
+class _Strike:
+    """The first refusal of a key that proves nothing by itself. Times are seconds since 1970."""
+
+    user: int
+    at: float
 
 
 class Health:
@@ -36,60 +57,71 @@ class Health:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.live = Live()
-        self._missing_apis: dict[tuple[int, str], tuple[str, float]] = {}  # (channel, API) to its URL and an expiry
-        self._first_refusals: dict[int, float] = {}  # key to the time of its first refusal
-        self._keys_to_disable: dict[int, tuple[str, str, float | None]] = {}  # key to failure class, detail and wait
+        self.missing_apis = MissingApis()
+        self._strikes: dict[int, _Strike] = {}  # by key
+        self._tests_ordered: dict[int, float] = {}  # by key, seconds since 1970
+        self._keys_to_test: set[int] = set()
+        self._keys_to_disable: dict[int, tuple[Failure, Requester]] = {}
         self._channel_faults: dict[int, tuple[str, str]] = {}  # channel to its name and the detail
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
-    def failed(self, candidate: Candidate, model: int, failure: Failure, began: float) -> None:
-        """An attempt failed. `began`: seconds since 1970.
-
-        A key that is invalid or has no credit is disabled: at once if the failure is certain, at the second failure in
-        a row if only the status suggests it.
-        """
+    def failed(self, candidate: Candidate, model: int, failure: Failure, began: float, by: Requester) -> None:
+        """An attempt failed. `began`: seconds since 1970."""
         channel, key = candidate.pair
         kind = failure.kind
         if kind is FailureClass.NO_API:
-            self._missing_apis[channel, failure.api] = (
-                str(candidate.route.channel.urls[failure.api]),
-                time.monotonic() + _MISSING_API_SECONDS,
-            )
+            self.missing_apis.suspected(candidate.route.channel, candidate.key, failure.api, by.user, failure.detail)
             return
-        opened = self.live.breaker.failed(channel, key, model, failure, began, time.time())
+        now = time.time()
+        opened = self.live.failed((channel, key, model), by.user, failure, began, now)
         if kind in _KEY_KINDS and key:
-            first = self._first_refusals.get(key)
-            if failure.certain or (first is not None and began > first):  # not in flight at the first refusal
-                self._first_refusals.pop(key, None)
-                self._keys_to_disable[key] = (kind.word, failure.detail, failure.wait)
-            elif first is None:
-                self._first_refusals[key] = time.time()
+            if self._condemns(key, failure, began, by, now):
+                self._strikes.pop(key, None)
+                self._keys_to_disable[key] = failure, by
         elif kind is FailureClass.CONFIG and opened:
             self._channel_faults[channel] = (candidate.route.channel.name, failure.detail)
 
-    def serves_api(self, channel: ChannelView, api: str) -> bool:
-        """Whether a channel serves an API: by its vendor and settings, unless the upstream has denied it recently."""
-        url = channel.urls.get(api)
-        if url is None or not self._missing_apis:
-            return url is not None
-        where, until = self._missing_apis.get((channel.id, api), ("", 0.0))
-        return where != str(url) or time.monotonic() >= until
+    def _condemns(self, key: int, failure: Failure, began: float, by: Requester, now: float) -> bool:
+        """Whether a refusal takes a key out of service.
 
-    def answered(self, candidate: Candidate, model: int, began: float, seconds: float) -> None:
+        A code that the vendor reserves for it does. So does a second 401 without one, of another user's request or of
+        one some time later: nothing but the key is signed in with. Any other refusal may be the doing of the request,
+        whatever its text says; it orders a test of ours, and that takes the key out if it fails.
+        """
+        if is_proof(failure):
+            return True
+        first = self._strikes.get(key)
+        if first is None or now - first.at > _STRIKES_LAST:
+            self._strikes[key] = _Strike(by.user, now)
+        elif failure.status == 401 and began > first.at + (STRIKE_SECONDS if by.user == first.user else 0.0):
+            return True
+        if now - self._tests_ordered.get(key, 0.0) > _TEST_PAUSE:
+            self._tests_ordered[key] = now
+            self._keys_to_test.add(key)
+        return False
+
+    def serves_api(self, channel: ChannelView, api: str) -> bool:
+        """Whether a channel serves an API: by its vendor and settings, unless its upstream is known to lack it."""
+        return self.missing_apis.serves(channel, api, time.time())
+
+    def answered(self, candidate: Candidate, model: int, began: float, seconds: float, user: int) -> None:
         """An answer began. `began`: seconds since 1970; `seconds`: until the first byte."""
         channel, key = candidate.pair
-        self.live.breaker.succeeded(channel, key, model, began)
+        self.live.succeeded((channel, key, model), user, began)
         self.live.measured(channel, model, seconds)
-        if self._first_refusals:
-            self._first_refusals.pop(key, None)
+        if self._strikes:
+            self._strikes.pop(key, None)
 
     # -- other workers -----------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
         """Write all changes to the database. Raises RelayUnavailable; failed writes are repeated next time."""
         breaker = self.live.breaker
-        breaker.forget(time.time())
+        now = time.time()
+        breaker.forget(now)
+        self.live.suspicions.forget(now)
+        self.missing_apis.forget(now)
         if breaker.changed:
             changes = [(place, _open(breaker.circuits.get(place))) for place in breaker.changed]
             breaker.changed = set()
@@ -98,15 +130,46 @@ class Health:
             except BaseException:
                 breaker.changed |= {place for place, _state in changes}
                 raise
+        if self.missing_apis.changed:
+            await self._save_missing_apis()
         while self._keys_to_disable:
-            key, (kind, reason, wait) = next(iter(self._keys_to_disable.items()))
-            if await snapshot_cache.in_thread(take_out, key, kind, reason, wait):
+            key, (failure, by) = next(iter(self._keys_to_disable.items()))
+            kind = failure.kind.word
+            evidence = Evidence(failure.status, failure.code, by.user, by.request_id)
+            if await snapshot_cache.in_thread(take_out, key, kind, failure.detail, evidence):
                 logger.warning("an upstream key was taken out of service: %s", kind, extra={"api_key": key})
             self._keys_to_disable.pop(key, None)
+        while self._keys_to_test:
+            key = next(iter(self._keys_to_test))
+            await snapshot_cache.in_thread(order_test, key)
+            self._keys_to_test.discard(key)
         while self._channel_faults:
             channel, (name, detail) = next(iter(self._channel_faults.items()))
             await snapshot_cache.in_thread(_notify_channel_fault, channel, name, detail)
             self._channel_faults.pop(channel, None)
+
+    async def _save_missing_apis(self) -> None:
+        apis = self.missing_apis
+        changes: list[tuple[tuple[int, str], MissingApi | None]] = []
+        for place in apis.changed:
+            lesson = apis.get(place)
+            found = MissingApi(lesson.at, lesson.until, f"{lesson.detail} ({lesson.proof})") if lesson else None
+            changes.append((place, found))
+        apis.changed = set()
+        try:
+            await snapshot_cache.in_thread(cooldowns.save_missing_apis, changes, self.worker)
+        except BaseException:
+            apis.changed |= {place for place, _lesson in changes}
+            raise
+
+    def take_over_api(self, name: str, lesson: MissingApi | None) -> None:
+        """Another worker has proof that an upstream lacks an API, or a person has ended that."""
+        place = cooldowns.api_place_of(name)
+        if lesson is None:
+            if place not in self.missing_apis.changed:
+                self.missing_apis.drop(place)
+        elif lesson.worker != self.worker:
+            self.missing_apis.take_over(place, lesson.until, lesson.detail)
 
     def take_over(self, name: str, state: StoredCircuit | None) -> None:
         """Another worker, or a person, opened or closed a circuit."""
@@ -116,6 +179,7 @@ class Health:
             return
         breaker = self.live.breaker
         if state is None:
+            self.live.suspicions.drop(place)
             if place not in breaker.changed:
                 breaker.drop(place)
         elif state.worker != self.worker:
@@ -141,13 +205,13 @@ class Health:
 
 
 def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> RelayError:
-    wait = max(0.2, min(one.until for one in cooling) - now)
+    # Only a time that an upstream named is passed on: our guesses would make clients sleep for nothing.
+    first = min(cooling, key=lambda one: one.until)
+    wait = max(SHORTEST, first.until - now) if first.named else None
+    again = "Try again in a moment." if wait is None else "Try again after the time in Retry-After."
     kinds = {one.kind for one in cooling}
     if kinds <= {FailureClass.RATE, FailureClass.QUOTA_WINDOW}:
-        limited = UpstreamRateLimited(
-            "Every upstream for this model is at its rate limit. Try again after the time in Retry-After.",
-            retry_after=wait,
-        )
+        limited = UpstreamRateLimited(f"Every upstream for this model is at its rate limit. {again}", retry_after=wait)
         if FailureClass.RATE not in kinds:
             limited.retry = False
         return limited
@@ -156,9 +220,7 @@ def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> Rel
     if kinds == {FailureClass.KEY_FORBIDDEN_MODEL}:
         return public_error(FailureClass.KEY_FORBIDDEN_MODEL, 404, None, None)
     return NoAvailableChannel(
-        f"Every channel for the model “{name}” is failing and left alone for a moment. Try again after the time in "
-        "Retry-After.",
-        retry_after=wait,
+        f"Every channel for the model “{name}” is failing and left alone for a moment. {again}", retry_after=wait
     )
 
 

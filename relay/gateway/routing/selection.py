@@ -10,8 +10,10 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from portal.lib.strategy import Strategy
-from relay.gateway.routing.circuit_breaker import CircuitBreaker, OpenCircuit
+from relay.gateway.routing.circuit_breaker import Circuit, CircuitBreaker, CircuitPlace, OpenCircuit, is_proof
+from relay.gateway.routing.suspicions import Suspicions
 from relay.gateway.snapshot.views import KeyView, Pair, Route
+from relay.providers.classify import Failure
 
 T = TypeVar("T")
 _EXPLORE: Final = 0.05  # share of requests that go to slower channels, to measure them again
@@ -32,7 +34,8 @@ class Candidate:
 class Live:
     """The live state of one worker that routing reads."""
 
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)  # for everybody
+    suspicions: Suspicions = field(default_factory=Suspicions)  # for single users
     in_flight: dict[int, int] = field(default_factory=dict)  # requests by channel
     latency: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds to the first byte by (channel, model)
     turns: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)  # credits of the weighted round robin
@@ -46,6 +49,30 @@ class Live:
             self.in_flight[channel] = left
         else:
             self.in_flight.pop(channel, None)
+
+    def blocked(self, at: CircuitPlace, user: int, now: float, last_resort: bool = False) -> OpenCircuit | None:
+        """The open circuit that blocks a user's attempt now, as `CircuitBreaker.blocked`."""
+        found = self.breaker.blocked(at, now, last_resort)
+        own = self.suspicions.of(user)
+        mine = own.blocked(at, now, last_resort) if own is not None else None
+        return mine if found is None or (mine is not None and mine.until > found.until) else found
+
+    def enter(self, at: CircuitPlace, user: int, now: float) -> Sequence[Circuit]:
+        """Begin a user's attempt. Returns the circuits that it probes, for `circuit_breaker.leave`."""
+        probed = self.breaker.enter(at, now)
+        own = self.suspicions.of(user)
+        return probed if own is None else (*probed, *own.enter(at, now))
+
+    def succeeded(self, at: CircuitPlace, user: int, began: float) -> None:
+        """An answer to a user's request began."""
+        self.breaker.succeeded(at, began)
+        self.suspicions.succeeded(at, user, began)
+
+    def failed(self, at: CircuitPlace, user: int, failure: Failure, began: float, now: float) -> bool:
+        """A user's attempt failed. Returns whether that opened a circuit for everybody that was closed."""
+        if not is_proof(failure):
+            self.suspicions.failed(at, user, failure, began, now)
+        return self.breaker.failed(at, user, failure, began, now)
 
     def measured(self, channel: int, model: int, seconds: float) -> None:
         """Add a measurement of the seconds to the first byte."""
@@ -63,6 +90,7 @@ class RoutePreference:
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
     pinned: int = 0  # the channel that the token names, 0: any
     prefer: Pair | None = None  # the channel and key that store the previous response; first while they are available
+    user: int = 0  # whose request it is; 0: nobody's
 
 
 def pick(
@@ -80,12 +108,13 @@ def pick(
     A pinned channel is tried even while it cools down; so is one that fails only now and then, when nothing else is
     left. `random` returns numbers in [0, 1).
     """
-    if len(routes) == 1 and not tried and not live.breaker.circuits and not preference.pinned:
+    calm = not live.breaker.circuits and live.suspicions.of(preference.user) is None
+    if len(routes) == 1 and not tried and calm and not preference.pinned:
         only = routes[0].channel  # most models of most portals
         if len(only.keys) == 1 and not only.refusal:
             return Candidate(routes[0], only.keys[0])
     open_routes = _open_routes(routes, tried, live, preference, now)
-    if not open_routes and live.breaker.circuits:
+    if not open_routes and not calm:
         open_routes = _open_routes(routes, tried, live, preference, now, last_resort=True)
     if not open_routes:
         return None
@@ -126,10 +155,9 @@ def _open_keys(
     keys: Sequence[KeyView] = channel.keys
     if tried:
         keys = [key for key in keys if (channel.id, key.id) not in tried]
-    if live.breaker.circuits and not preference.pinned:
-        keys = [
-            key for key in keys if live.breaker.blocked(channel.id, key.id, preference.model, now, last_resort) is None
-        ]
+    if (live.breaker.circuits or live.suspicions) and not preference.pinned:
+        model, user = preference.model, preference.user
+        keys = [key for key in keys if live.blocked((channel.id, key.id, model), user, now, last_resort) is None]
     return keys
 
 
@@ -264,7 +292,8 @@ def explain_routes(
             found.append(RouteExplanation(route, None, RouteStatus.NO_KEY))
         else:
             for key in channel.keys:
-                cooling = None if preference.pinned else live.breaker.blocked(channel.id, key.id, preference.model, now)
+                at = (channel.id, key.id, preference.model)
+                cooling = None if preference.pinned else live.blocked(at, preference.user, now)
                 if chosen is not None and chosen.pair == (channel.id, key.id):
                     status = RouteStatus.NEXT  # even while it cools down, as a last resort
                 elif cooling is not None:
@@ -281,6 +310,5 @@ def explain_routes(
 
 def _still(live: Live) -> Live:
     """A copy, so that an explanation does not use up turns of the round robin."""
-    return Live(
-        live.breaker, live.in_flight, live.latency, {place: dict(credit) for place, credit in live.turns.items()}
-    )
+    turns = {place: dict(credit) for place, credit in live.turns.items()}
+    return Live(live.breaker, live.suspicions, live.in_flight, live.latency, turns)

@@ -11,6 +11,8 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from tests.endpoints.text.responses_upstream import USED, Upstream, response
+from tests.support import upstream as support
+from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 from tests.support.upstream import Call, chunk, completion, hello
@@ -231,21 +233,32 @@ def test_a_client_of_chat_at_an_upstream_of_responses(sdk: OpenAI, live: Portal,
 
 
 def test_an_upstream_that_turns_out_to_lack_responses_is_asked_by_chat(
-    sdk: OpenAI, live: Portal, server: Server
+    sdk: OpenAI, live: Portal, server: Server, second: support.Upstream
 ) -> None:
+    from relay.models import Cooldown
+
     async def script(call: Call) -> None:
         if call.path == "/v1/responses":
             await call.reply(404, {"detail": "Not Found"})
         else:
             await hello(call)
 
-    model = live.model(script)
+    channel = live.channel(second.base_url, text_api="both")
+    model = live.model(channels=[channel])
+    second.scripts.update({model: script, "": script})  # the portal asks with an empty object
     server.catch_up()
-    for _ in range(2):
+    before = len(second.calls)
+    try:
         assert sdk.responses.create(model=model, input="hi").output_text == "Hello there."
-    assert [call.path for call in live.upstream.calls if call.body and call.json.get("model") == model] == [
+        row = until(lambda: Cooldown.objects.filter(channel=channel).first())
+        assert row.kind == "no_api" and "/v1/responses: HTTP 404: Not Found" in row.detail
+        assert sdk.responses.create(model=model, input="hi").output_text == "Hello there."
+    finally:
+        del second.scripts[""]
+    assert [call.path for call in second.calls[before:]] == [
         "/v1/responses",
         "/v1/chat/completions",
+        "/v1/responses",  # the portal itself
         "/v1/chat/completions",
     ]
 

@@ -12,7 +12,7 @@ from relay.gateway.snapshot.views import ChannelView, KeyView, Route, Timeouts
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 
-PREFERENCE = RoutePreference(7)
+PREFERENCE = RoutePreference(7, user=1)
 
 
 NOW = 1_800_000_000.0
@@ -53,5 +53,11 @@ def choose(
     return found.route.channel.id if found else None
 
 
-def failure(kind: C, wait: float | None = None, **more: Any) -> Failure:
-    return Failure(kind, UpstreamFailed("x"), 500, "because", wait, **more)
+_STATUS = {C.RATE: 429, C.QUOTA_WINDOW: 429, C.OVERLOAD: 503, C.KEY_DEAD: 401, C.BILLING: 402, C.CONFIG: 404}
+
+
+def failure(kind: C, wait: float | None = None, reserved: bool = False, status: int = 0, **more: Any) -> Failure:
+    """`reserved`: by a code of the vendor's."""
+    found = Failure(kind, UpstreamFailed("x"), status or _STATUS.get(kind, 500), "because", wait, **more)
+    found.reserved = reserved
+    return found

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from relay.channels.cooldowns import StoredCircuit, name_of
+from relay.channels.keys import Evidence
 from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, RelayUnavailable, UpstreamRateLimited
 from relay.gateway.routing import health as module
-from relay.gateway.routing.health import Health
+from relay.gateway.routing.health import Health, Requester
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.views import DisabledKey, Route
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import PREFERENCE, channel, failure
 
 PLACE = (1, 10, 7)
+ANNA, BERT = Requester(1, "req_a"), Requester(2, "req_b")
 
 
 class Threads:
@@ -52,31 +54,56 @@ def candidate(route: Route | None = None) -> Candidate:
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_bare_refusal_takes_a_key_out_when_it_comes_again(threads: Threads) -> None:
-    health, bare = Health("w"), failure(C.KEY_DEAD, certain=False)
-    began = time.time()
-    for _ in range(3):
-        health.failed(candidate(), 7, bare, began)
-    await health.flush()
-    assert not threads.of("take_out"), "all of them were under way at the first refusal"
-    health.failed(candidate(), 7, bare, time.time() + 1)
-    await health.flush()
-    assert threads.of("take_out") == [(10, "key_dead", "because", None)]
-
-
-async def test_a_certain_refusal_takes_a_key_out_at_once(threads: Threads) -> None:
+async def test_a_bare_401_takes_a_key_out_when_it_comes_again_later_or_to_another_user(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    bare = failure(C.KEY_DEAD, certain=False)
+    for later, by, out in ((0.0, ANNA, False), (29.0, ANNA, False), (31.0, ANNA, True), (1.0, BERT, True)):
+        health = Health("w")
+        for _ in range(5):
+            health.failed(candidate(), 7, bare, now, ANNA)
+        health.failed(candidate(), 7, bare, now + later, by)
+        threads.called.clear()
+        await health.flush()
+        evidence = Evidence(401, "", by.user, by.request_id)
+        assert threads.of("take_out") == ([(10, "key_dead", "because", evidence)] if out else [])
+        assert threads.of("order_test") == [(10,)], "and it is tested meanwhile, once"
     health = Health("w")
-    health.failed(candidate(), 7, failure(C.BILLING, wait=60.0), time.time())
+    health.failed(candidate(), 7, bare, now, ANNA)
+    health.failed(candidate(), 7, bare, now - 0.1, BERT)
+    await health.flush()
+    assert len(threads.of("take_out")) == 1, "both were under way"
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 409, 413, 422, 429])
+@pytest.mark.parametrize("kind", [C.KEY_DEAD, C.BILLING])
+async def test_what_an_answer_says_of_a_key_without_a_code_only_orders_a_test(
+    threads: Threads, kind: C, status: int
+) -> None:
+    """Its words may be those of the request; `certain` as where a rule goes by them."""
+    health = Health("w")
+    for number in range(100):
+        health.failed(candidate(), 7, failure(kind, status=status), time.time() + number, (ANNA, BERT)[number % 2])
+    await health.flush()
+    assert not threads.of("take_out") and threads.of("order_test") == [(10,)]
+
+
+async def test_a_reserved_code_takes_a_key_out_at_once(threads: Threads) -> None:
+    health = Health("w")
+    health.failed(candidate(), 7, failure(C.BILLING, wait=60.0, reserved=True), time.time(), ANNA)
     await health.flush()
     await health.flush()
-    assert threads.of("take_out") == [(10, "billing", "because", 60.0)], "once"
+    assert threads.of("take_out") == [(10, "billing", "because", Evidence(402, "", 1, "req_a"))], "once"
+    assert not threads.of("order_test")
 
 
 async def test_an_answer_between_two_bare_refusals_clears_the_key(threads: Threads) -> None:
     health, bare = Health("w"), failure(C.KEY_DEAD, certain=False)
-    health.failed(candidate(), 7, bare, time.time())
-    health.answered(candidate(), 7, time.time() + 1, 0.1)
-    health.failed(candidate(), 7, bare, time.time() + 2)
+    health.failed(candidate(), 7, bare, time.time(), ANNA)
+    health.answered(candidate(), 7, time.time() + 1, 0.1, ANNA.user)
+    health.failed(candidate(), 7, bare, time.time() + 40, BERT)
     await health.flush()
     assert not threads.of("take_out")
 
@@ -84,36 +111,11 @@ async def test_an_answer_between_two_bare_refusals_clears_the_key(threads: Threa
 async def test_staff_are_told_of_a_wrong_address_when_its_circuit_opens(threads: Threads) -> None:
     health = Health("w")
     for _ in range(3):
-        health.failed(candidate(), 7, failure(C.CONFIG), time.time())
+        health.failed(candidate(), 7, failure(C.CONFIG, status=301), time.time(), ANNA)
     await health.flush()
-    health.failed(candidate(), 7, failure(C.CONFIG), time.time())
+    health.failed(candidate(), 7, failure(C.CONFIG, status=301), time.time(), ANNA)
     await health.flush()
     assert threads.of("_notify_channel_fault") == [(1, "1", "because")]
-
-
-# -- APIs --------------------------------------------------------------------------------------------------------------
-
-
-def test_an_api_that_an_upstream_lacks_is_not_asked_for_until_the_address_changes_or_an_hour_has_passed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import httpx
-
-    health, route = Health("w"), channel(1)
-    health.failed(candidate(route), 7, failure(C.NO_API, api="chat.completions"), time.time())
-    assert not health.serves_api(route.channel, "chat.completions") and not health.serves_api(
-        route.channel, "responses"
-    )
-    moved = channel(1)
-    moved.channel.urls["chat.completions"] = httpx.URL("https://other.example.com")  # type: ignore[index]  # a dict
-    assert health.serves_api(moved.channel, "chat.completions") and health.serves_api(
-        channel(2).channel, "chat.completions"
-    )
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 3599)
-    assert not health.serves_api(route.channel, "chat.completions")
-    monkeypatch.setattr(time, "monotonic", lambda: now + 3601)
-    assert health.serves_api(route.channel, "chat.completions")
 
 
 # -- other workers -----------------------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ def test_an_api_that_an_upstream_lacks_is_not_asked_for_until_the_address_change
 
 async def test_a_circuit_that_could_not_be_written_is_written_the_next_time(threads: Threads) -> None:
     health = Health("w")
-    health.failed(candidate(), 7, failure(C.RATE), time.time())
+    health.failed(candidate(), 7, failure(C.RATE, wait=9.0), time.time(), ANNA)
     threads.down = True
     with pytest.raises(RelayUnavailable):
         await health.flush()
@@ -137,19 +139,19 @@ def test_what_others_say_stands_but_for_a_change_of_ours_that_they_have_not_hear
     health = Health("w")
     opened = StoredCircuit(now, now + 60, "rate", "x", 1, worker="other")
     health.take_over(name_of(PLACE), opened)
-    assert health.live.breaker.blocked(*PLACE, now) is not None
+    assert health.live.breaker.blocked(PLACE, now) is not None
     health.take_over(name_of(PLACE), None)
-    assert health.live.breaker.blocked(*PLACE, now) is None
-    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now)
+    assert health.live.breaker.blocked(PLACE, now) is None
+    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now, ANNA)
     health.take_over(name_of(PLACE), None)
-    assert health.live.breaker.blocked(*PLACE, now) is not None, "ours is not written yet"
+    assert health.live.breaker.blocked(PLACE, now) is not None, "ours is not written yet"
     health.take_over("nonsense", None)
 
 
 def test_our_own_circuit_that_comes_back_from_the_database_is_ours_to_probe() -> None:
     now = time.time()
     health = Health("w")
-    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now)
+    health.failed(candidate(), 7, failure(C.RATE, wait=30.0), now, ANNA)
     health.take_over(name_of(PLACE), StoredCircuit(now, now + 500, "rate", "x", 1, worker="w"))
     circuit = health.live.breaker.circuits[PLACE]
     assert not circuit.foreign and circuit.until < now + 60
@@ -162,11 +164,11 @@ def test_clients_hear_of_the_earliest_return_and_whether_a_retry_helps() -> None
     now = time.time()
     routes, health = [channel(1), channel(2)], Health("w")
     for number, wait in ((1, 40.0), (2, 9.0)):
-        health.failed(candidate(channel(number)), 7, failure(C.RATE, wait=wait), now)
+        health.failed(candidate(channel(number)), 7, failure(C.RATE, wait=wait), now, ANNA)
     error: RelayError = health.no_channel_error("m", routes, PREFERENCE)
     assert isinstance(error, UpstreamRateLimited) and error.retry is None
     assert error.retry_after is not None and 8 < error.retry_after <= 9
-    health.failed(candidate(channel(1)), 7, failure(C.OVERLOAD, wait=90.0), now)
+    health.failed(candidate(channel(1)), 7, failure(C.OVERLOAD, wait=90.0), now, ANNA)
     error = health.no_channel_error("m", routes, PREFERENCE)
     assert isinstance(error, NoAvailableChannel) and error.retry_after is not None and error.retry_after <= 9
 
@@ -183,14 +185,14 @@ def test_clients_hear_of_the_earliest_return_and_whether_a_retry_helps() -> None
 )
 def test_each_kind_of_failure_has_words_of_its_own(kind: C, expected: type, code: str, retry: bool | None) -> None:
     health = Health("w")
-    health.failed(candidate(), 7, failure(kind, wait=30.0), time.time())
+    health.failed(candidate(), 7, failure(kind, wait=30.0, reserved=True, ordered=kind is C.CONFIG), time.time(), ANNA)
     error = health.no_channel_error("m", [channel(1)], PREFERENCE)
     assert isinstance(error, expected) and (error.public_code, error.retry) == (code, retry)
 
 
 def test_a_model_that_no_key_may_use_is_unknown_to_the_client() -> None:
     health = Health("w")
-    health.failed(candidate(), 7, failure(C.KEY_FORBIDDEN_MODEL), time.time())
+    health.failed(candidate(), 7, failure(C.KEY_FORBIDDEN_MODEL, ordered=True), time.time(), ANNA)
     assert health.no_channel_error("m", [channel(1)], PREFERENCE).http_status == 404
 
 

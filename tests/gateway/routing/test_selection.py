@@ -129,7 +129,7 @@ def test_a_conversation_keeps_its_channel_and_key_and_comes_back_to_it() -> None
     spread = Counter(channel for channel, _ in homes.values())
     assert 240 < spread[3] < 360 and 100 < spread[1] < 200, "by weight"
     live = Live()
-    live.breaker.failed(3, 30, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
+    live.breaker.failed((3, 30, 7), 1, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
     moved = 0
     for talk, home in homes.items():
         preference = RoutePreference(7, conversation=f"talk {talk}")
@@ -151,7 +151,7 @@ def test_the_channel_and_key_that_know_what_came_before_come_first_as_long_as_th
     assert found is not None and found.pair == (1, 12), "although another has a higher priority"
     again = pick(routes, {(1, 12)}, live, preference, NOW, lambda: 0.0)
     assert again is not None and again.pair == (2, 20), "it has been tried"
-    live.breaker.failed(1, 12, 7, failure(C.RATE, wait=9.0), NOW, NOW)
+    live.breaker.failed((1, 12, 7), 1, failure(C.RATE, wait=9.0), NOW, NOW)
     other = pick(routes, set(), live, preference, NOW, lambda: 0.0)
     assert other is not None and other.pair == (2, 20), "it cools down"
 
@@ -159,7 +159,7 @@ def test_the_channel_and_key_that_know_what_came_before_come_first_as_long_as_th
 def test_a_pinned_channel_is_asked_even_while_it_cools_down_and_no_other_is() -> None:
     routes = [channel(1), channel(2, priority=9)]
     live = Live()
-    live.breaker.failed(1, 10, 7, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
+    live.breaker.failed((1, 10, 7), 1, failure(C.TRANSIENT, unreachable=True), NOW, NOW)
     assert choose(routes, live, RoutePreference(7, pinned=1)) == 1
     assert choose(routes, live, RoutePreference(7, pinned=3)) is None
 
@@ -175,8 +175,8 @@ def test_an_explanation_agrees_with_what_is_picked_and_uses_no_turn_up() -> None
         channel(6, keys=2),
     ]
     live = Live()
-    live.breaker.failed(6, 60, 7, failure(C.RATE, wait=9.0), NOW, NOW)
-    live.breaker.failed(6, 61, 7, failure(C.RATE, wait=9.0), NOW, NOW)
+    live.breaker.failed((6, 60, 7), 1, failure(C.RATE, wait=9.0), NOW, NOW)
+    live.breaker.failed((6, 61, 7), 1, failure(C.RATE, wait=9.0), NOW, NOW)
     for _ in range(5):
         lines = {
             (line.route.channel.id, line.key.id if line.key else 0): line

@@ -1,0 +1,176 @@
+"""Which APIs upstreams lack. A 404 suggests it; a second user's request or a probe of our own proves it.
+
+A request that met such an answer goes to another API or channel, and so does nobody else's. What is proven holds for
+minutes and for everybody; the table of cooldowns shares it with the other workers, and shows it to staff, who may end
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from relay.gateway.snapshot.views import ChannelView, KeyView
+from relay.protocols.errors import read_error
+from relay.transport.body import post
+from relay.transport.resolver import ConnectRefused
+
+BELIEVED_SECONDS: Final = 600.0
+_SUSPECTED_SECONDS: Final = 600.0  # in which a second user's request counts
+_PROBE_PAUSE: Final = 60.0  # seconds between two probes of an API
+_PROBE_SECONDS: Final = 15.0  # that a probe may take
+_PROBE_BYTES: Final = 64 * 1024  # of its answer that are read
+# Answers to a probe that leave open what is there: to the key, limits, faults.
+_TELLS_NOTHING: Final = frozenset((401, 402, 403, 407, 429, *range(500, 600)))
+_PATH_STATUSES: Final = frozenset((404, 405, 501))
+# What servers say of a path that they do not know, as the whole message or its beginning: OpenAI ("Invalid URL (POST
+# /v1/x)"), Groq ("Unknown request URL: POST /x"), FastAPI, Spring and vLLM ("Not Found"), llama.cpp ("File Not Found"),
+# Azure ("Resource not found"), Kong ("no Route matched with those values"), Express ("Cannot POST /v1/x"), LM Studio
+# ("Unexpected endpoint or method"), Moonshot ("url.not_found").
+_UNKNOWN_PATH: Final = re.compile(
+    r"(?:unknown request url\b|invalid url \(|no route matched\b|cannot post /|unexpected endpoint or method\b"
+    r"|(?:(?:file|resource|path|route|page|404 page|endpoint) )?not found\.?$|url\.not_found)",
+    re.I,
+)
+
+
+def says_missing(status: int, body: bytes) -> bool:
+    """Whether an answer suggests that the upstream has no such path.
+
+    Path and method are ours, so 405 and 501 suggest it whatever the body says. A 404 with an error object is about
+    something that the request named (an item, a file, a voice), unless its message is known to be about the path.
+    """
+    if status not in _PATH_STATUSES:
+        return False
+    error = read_error(body)
+    return status != 404 or error is None or _UNKNOWN_PATH.match(error.message) is not None
+
+
+@dataclass(slots=True)
+class Lesson:
+    """That an upstream lacks an API, as far as it is known. Times are seconds since 1970."""
+
+    url: str  # of the API; with another one, the lesson is void. Empty: that of the next request
+    user: int  # whose request suggested it
+    at: float
+    detail: str  # what the upstream said
+    until: float = 0.0  # for which it is believed; 0: only suspected
+    probed: float = 0.0  # when a probe was last begun
+    proof: str = ""  # what proves it
+    refuted: bool = False  # a probe of ours found the API
+
+
+class MissingApis:
+    """The lessons of one worker, by (channel, API). Used on the event loop only."""
+
+    def __init__(self) -> None:
+        self._lessons: dict[tuple[int, str], Lesson] = {}
+        self.changed: set[tuple[int, str]] = set()  # to be published to the other workers
+        self.unproven: dict[tuple[int, str], tuple[ChannelView, KeyView]] = {}  # to be probed
+
+    def serves(self, channel: ChannelView, api: str, now: float) -> bool:
+        """Whether a channel serves an API: by its vendor and settings, unless its upstream is known to lack it."""
+        url = channel.urls.get(api)
+        if url is None or not self._lessons:
+            return url is not None
+        lesson = self._lessons.get((channel.id, api))
+        if lesson is None or now >= lesson.until:
+            return True
+        lesson.url = lesson.url or str(url)
+        return lesson.url != str(url)
+
+    def get(self, place: tuple[int, str]) -> Lesson | None:
+        """What is believed of a channel's API, None: nothing against it."""
+        lesson = self._lessons.get(place)
+        return lesson if lesson is not None and lesson.until else None
+
+    def suspected(self, channel: ChannelView, key: KeyView, api: str, user: int, detail: str) -> None:
+        """An answer to a user's request suggested that the upstream lacks an API."""
+        now, place, url = time.time(), (channel.id, api), str(channel.urls[api])
+        lesson = self._lessons.get(place)
+        if lesson is None or lesson.url != url or now - lesson.at > _SUSPECTED_SECONDS:
+            if lesson is not None and lesson.until:
+                self.changed.add(place)
+            probed = lesson.probed if lesson is not None else 0.0
+            lesson = self._lessons[place] = Lesson(url, user, now, detail, probed=probed)
+        elif lesson.until > now or lesson.refuted:
+            return
+        elif lesson.user != user:
+            self.proven(place, "requests of two users")
+        # A websocket cannot be asked with a POST.
+        if api != "realtime" and now - lesson.probed >= _PROBE_PAUSE:
+            lesson.probed = now
+            self.unproven[place] = channel, key
+
+    def proven(self, place: tuple[int, str], proof: str) -> None:
+        """It is proven that an upstream lacks an API."""
+        lesson = self._lessons.get(place)
+        if lesson is not None:
+            lesson.at = time.time()
+            lesson.until, lesson.proof = lesson.at + BELIEVED_SECONDS, proof
+            self.changed.add(place)
+
+    def refuted(self, place: tuple[int, str]) -> None:
+        """A probe of ours found the API: answers to requests about it are about the requests."""
+        lesson = self._lessons.get(place)
+        if lesson is not None:
+            if lesson.until:
+                self.changed.add(place)
+            lesson.until, lesson.refuted = 0.0, True
+
+    def take_unproven(self) -> dict[tuple[int, str], tuple[ChannelView, KeyView]]:
+        """What is to be probed, once."""
+        found, self.unproven = self.unproven, {}
+        return found
+
+    async def probe(self, transport: httpx.AsyncBaseTransport, channel: ChannelView, key: KeyView, api: str) -> None:
+        """Ask an upstream whether it has an API, and learn from its answer."""
+        status, lacks = await _ask(transport, channel, key, api)
+        if lacks:
+            self.proven((channel.id, api), f"asked by the portal itself: HTTP {status}")
+        elif status and status not in _TELLS_NOTHING:
+            self.refuted((channel.id, api))
+
+    def take_over(self, place: tuple[int, str], until: float, detail: str) -> None:
+        """Another worker has proof."""
+        self._lessons[place] = Lesson("", 0, time.time(), detail, until)
+
+    def drop(self, place: tuple[int, str]) -> None:
+        """A person has ended it."""
+        self._lessons.pop(place, None)
+        self.changed.discard(place)
+
+    def forget(self, now: float) -> None:
+        """Drop what is no longer believed or suspected."""
+        for place, lesson in list(self._lessons.items()):
+            if now >= max(lesson.until, lesson.at + _SUSPECTED_SECONDS):
+                del self._lessons[place]
+                if lesson.until:
+                    self.changed.add(place)
+
+
+async def _ask(transport: httpx.AsyncBaseTransport, channel: ChannelView, key: KeyView, api: str) -> tuple[int, bool]:
+    """Send an empty object in place of a request: who has the API refuses it, free of charge.
+
+    Returns the status of the answer, 0 without one, and whether it says that there is no such API.
+    """
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            request = post(channel.urls[api], key.headers, b"{}", channel.timeouts.connect)
+            response = await transport.handle_async_request(request)
+            body = b""
+            try:
+                async for piece in response.stream:  # type: ignore[union-attr]  # asynchronous: of this transport
+                    body += piece
+                    if len(body) >= _PROBE_BYTES:
+                        break
+            finally:
+                await response.aclose()
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ConnectRefused, ValueError):
+        return 0, False
+    return response.status_code, says_missing(response.status_code, body)
