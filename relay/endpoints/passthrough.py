@@ -15,7 +15,6 @@ from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import encode
-from relay.billing.estimate import estimate_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
@@ -36,8 +35,7 @@ from relay.protocols.passthrough import answers, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
-from relay.protocols.token_estimate import text_units
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.transport.body import Pieces
@@ -262,9 +260,9 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
         codec = _codec(request, channel, upstream)
         if codec is None:
             return await _plain(request, attempt, upstream)
-        if isinstance(codec, ByteStream):
+        if request.spec.endpoint == "audio.speech":
             record.estimate = _speech_usage(request.parsed)
-        return await stream_answer(attempt, upstream, codec, request.parsed.output_limit)
+        return await stream_answer(attempt, upstream, codec)
     except BaseException:
         upstream.close()
         raise
@@ -325,10 +323,11 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
     if answer.is_error or spec.endpoint == "audio.speech":  # speech that is JSON
         raise attempt.error_in_body(text)
     attempt.answered()
-    units = 0.0
-    if answer.usage is None and spec.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
-        units = text_units(text) if text.lstrip().startswith(b"{") else len(text) / 4
-    await attempt.finish(answer.body, answer.usage, float(estimate_text(units)))
+    delivered: Delivered | None = None
+    if spec.endpoint in {"completions", "audio.transcriptions", "audio.translations"}:
+        is_json = text.lstrip().startswith(b"{")
+        delivered = Delivered.by(text) if is_json else Delivered(len(text), lambda: len(text) / 4)
+    await attempt.finish(answer.body, answer.usage, delivered)
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
         return Answer(answer.body)
     return HttpResponse(answer.body, content_type=upstream.content_type or "text/plain; charset=utf-8")

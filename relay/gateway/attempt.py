@@ -32,7 +32,7 @@ from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.upstream import BROKEN, GARBAGE, UpstreamAnswer
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
 from relay.transport.body import Pieces, post
@@ -192,14 +192,14 @@ class Attempt:
     # -- the client --------------------------------------------------------------------------------------------------
 
     async def finish(
-        self, answer: bytes, usage: Usage | None, text_units: float = 0.0, rows: Sequence[RowWrite] = ()
+        self, answer: bytes, usage: Usage | None, delivered: Delivered | None = None, rows: Sequence[RowWrite] = ()
     ) -> None:
         """Write the record of a complete answer, and wait until it is on disk. Raises RelayUnavailable.
 
-        `text_units`: estimated tokens of its text, where the upstream reports no usage.
+        `delivered`: None for an answer that is neither text nor audio.
         """
         rows = (*rows, *self.exchange.stored_rows(200, answer))
-        await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage, text_units=text_units), rows))
+        await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage, delivered=delivered), rows))
         self.add_headers(cost=True)
 
     def add_headers(self, cost: bool = False) -> None:

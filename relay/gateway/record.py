@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from portal.lib.json import encode
+from portal.lib.redact import redact
 from relay.billing.estimate import estimate_text
 from relay.billing.ledger.pending import UsageRow
 from relay.billing.ledger.rows import RowWrite
@@ -27,7 +28,7 @@ from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.routing.selection import Candidate
-from relay.protocols.usage import NO_USAGE, Usage
+from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
@@ -60,7 +61,7 @@ class Outcome:
     usage: Usage | None = None  # as the upstream reported it
     error: RelayError | None = None  # its public message is in the record, which the user sees
     detail: str = ""  # may name an upstream: is in the list of attempts, which only staff see
-    text_units: float = 0.0  # estimated tokens of what reached the client, where no usage is reported
+    delivered: Delivered | None = None  # None: nothing, or neither text nor audio
 
 
 class Record:
@@ -79,6 +80,7 @@ class Record:
         "first_token_ms",
         "model",
         "prompt_tokens",
+        "request",
         "sent",
         "streamed",
         "submitted",
@@ -97,6 +99,7 @@ class Record:
             request.stream,
             request.prompt_tokens,
         )
+        self.request = request
         self.units = request.units  # used if the upstream reports none
         self.candidate: Candidate | None = None
         self.upstream_model = ""
@@ -171,19 +174,46 @@ class Record:
 
     def _usage(self, outcome: Outcome) -> tuple[Usage, str]:
         """The usage of the request and its source: reported, estimated or none."""
+        delivered = outcome.delivered
         if outcome.usage is not None:
-            return outcome.usage, "reported"
-        if self.sent and (outcome.error is None or outcome.text_units):
-            units, output = self.units, estimate_text(outcome.text_units)
+            usage, true = believed(outcome.usage, delivered, self._expected())
+            if not true or usage.report.beside:
+                self._keep_report(usage.report)
+            return usage, "reported" if true else "estimated"
+        tokens = delivered.units() if delivered is not None else 0.0
+        if self.sent and (outcome.error is None or tokens):
+            units, output = self.units, estimate_text(tokens)
             counted = Usage(
                 self.prompt_tokens,
                 output=output,
+                audio_output=min(output, estimate_text(delivered.audio())) if delivered is not None else 0,
                 images=units.images,
                 milliseconds=units.milliseconds,
                 characters=units.characters,
             )
             return self.estimate or counted, "estimated"
         return NO_USAGE, "none"
+
+    def _expected(self) -> Expected:
+        """What is known of the usage without the upstream."""
+        request, charge, model = self.request, self.charge, self.charge.model
+        limit = None if request.exact else request.output_limit  # of others it is an estimate, and not sent
+        if charge.clamp is not None:
+            limit = charge.clamp if limit is None else min(limit, charge.clamp)
+        longest = model.max_output_tokens
+        return Expected(
+            prompt=self.prompt_tokens,
+            output_limit=limit * request.choices if limit is not None else None,
+            longest=longest * request.choices if longest is not None else None,
+            window=model.context_window,
+            reasoning=self.candidate.route.channel.reasoning if self.candidate is not None else "inside",
+        )
+
+    def _keep_report(self, report: Report) -> None:
+        """Keep a usage object that was not taken at its word with the attempt that it came from, for staff."""
+        if self.attempts and report.raw:
+            text = "".join(filter(str.isprintable, report.raw.decode(errors="replace")))
+            self.attempts[-1] = {**self.attempts[-1], "usage": redact(text)}
 
     def _row(self, outcome: Outcome, usage: Usage, source: str) -> UsageRow:
         error = outcome.error

@@ -14,32 +14,29 @@ from relay.gateway.exchange import Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
-from relay.protocols.codec import Codec
+from relay.protocols.codec import EVENT_STREAM, Codec
+from relay.protocols.sse import BOUNDARY
+from relay.protocols.usage import Delivered
 from relay.providers.classify import Failure, stream_error
 from relay.providers.failures import FailureClass
 
 logger: Final = logging.getLogger(__name__)
 # Seconds to wait for the upstream to end its response after the end marker, so that the connection can be reused.
 _DRAIN: Final = 0.5
+# Bytes that are passed on between two checks of the meter, of an event that is larger.
+_PIECE: Final = 4096
 Rows = Callable[[], Sequence[RowWrite]]
 
 
 async def stream_answer(
-    attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, output_limit: int | None, rows: Rows | None = None
+    attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, rows: Rows | None = None
 ) -> EventStream:
     """Wait for the first event, which decides about the status, and return a response whose pump sends the rest.
 
-    `output_limit`: tokens of each answer; None: no limit. `rows`: written in the same commit as the record of a
-    complete answer. Raises Failure, Ended, CancelledError.
+    `rows`: written in the same commit as the record of a complete answer. Raises Failure, Ended, CancelledError.
     """
-    primed: list[bytes] = []
-    while not codec.started and codec.error is None and not codec.done:
-        data = await upstream.read()
-        out = codec.feed(data) if data else codec.finish()
-        if out:
-            primed.append(out)
-        if not data:
-            break
+    pump = Pump(attempt, upstream, codec, rows)
+    await pump.prime()
     if codec.error is not None and not codec.started:
         raise attempt.error_in_body(codec.error)
     if not codec.started:
@@ -47,7 +44,6 @@ async def stream_answer(
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
     attempt.answered()
     attempt.record.delivered = codec.delivered_units
-    pump = Pump(attempt, upstream, codec, output_limit, primed, rows)
     attempt.add_headers()
     return EventStream(pump.run, codec.content_type)
 
@@ -55,20 +51,44 @@ async def stream_answer(
 class Pump:
     """Sends one stream. `run` raises nothing but CancelledError, and always submits a record."""
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        upstream: UpstreamAnswer,
-        codec: Codec,
-        output_limit: int | None,
-        primed: list[bytes],
-        rows: Rows | None,
-    ) -> None:
-        """`primed`: the bytes that the codec has returned already."""
+    def __init__(self, attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, rows: Rows | None) -> None:
         self._attempt, self._upstream, self._codec = attempt, upstream, codec
         self._exchange, self._record = attempt.exchange, attempt.record
-        self._meter = attempt.record.charge.meter(attempt.exchange, output_limit)
-        self._primed, self._rows = primed, rows
+        # Audio has no events and is charged by the text that was to be spoken.
+        counted = codec.content_type == EVENT_STREAM
+        self._meter = attempt.record.charge.meter(attempt.exchange) if counted else None
+        self._rows = rows
+        self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
+        self._rest = b""  # bytes of the upstream that the codec has not been fed
+        self._size = 0  # bytes of the upstream that it has
+
+    async def prime(self) -> None:
+        """Read until the codec has returned the first event, or there is none. Raises as `UpstreamAnswer.read`."""
+        codec = self._codec
+        while not codec.started and codec.error is None and not codec.done:
+            data = await self._read()
+            out = codec.feed(data) if data else codec.finish()
+            if out:
+                self._primed.append(out)
+            if not data:
+                break
+
+    async def _read(self) -> bytes:
+        """The next bytes for the codec. Near the end of what is paid for, that is one event at a time."""
+        data = self._rest or await self._upstream.read()
+        self._rest = b""
+        if self._meter is not None and len(data) > self._meter.room:
+            most = max(0, self._meter.room)
+            end = BOUNDARY.search(data, most)
+            most = min(end.end() if end is not None else len(data), most + _PIECE)
+            data, self._rest = data[:most], data[most:]
+        self._size += len(data)
+        return data
+
+    def _outcome(self, reason: str, error: RelayError | None = None, detail: str = "") -> Outcome:
+        codec = self._codec
+        delivered = Delivered(self._size, codec.delivered_units, codec.audio_units, codec.complete)
+        return Outcome(reason, 200, codec.usage, error, detail, delivered)
 
     async def run(self) -> None:
         """Send the stream. Called when the response's headers have been sent."""
@@ -80,7 +100,7 @@ class Pump:
                 self._attempt.broke_off(detail)
             rows = self._rows() if self._rows is not None and codec.done else ()
             reason = COMPLETED if error is None else end_reason(error)
-            future = record.submit(Outcome(reason, 200, codec.usage, error, detail, codec.text_units), rows)
+            future = record.submit(self._outcome(reason, error, detail), rows)
             try:
                 await exchange.committed(future)
             except RelayError as unavailable:
@@ -97,7 +117,7 @@ class Pump:
             logger.exception("a stream failed", extra={"request_id": exchange.request_id})
             self._upstream.close()
             fault = InternalError()
-            record.submit(Outcome(INTERNAL, 200, codec.usage, fault, "", codec.text_units), wait=False)
+            record.submit(self._outcome(INTERNAL, fault), wait=False)
             await self._write_failure(fault)
 
     async def _run_to_end(self) -> tuple[RelayError | None, str, bool]:
@@ -137,13 +157,15 @@ class Pump:
 
     async def _forward(self) -> None:
         """Send bytes until the upstream's end, its end marker or its error."""
-        codec, upstream, exchange = self._codec, self._upstream, self._exchange
+        codec = self._codec
         last = len(self._primed) - 1
         for index, piece in enumerate(self._primed):
             await self._write(piece, index == last and codec.mid_event)
-        self._primed = []
+        if self._primed:
+            self._primed = []
+            await self._check_meter(self._size)
         while not codec.done and codec.error is None:
-            data = await upstream.read()
+            data = await self._read()
             if not data:
                 tail = codec.finish()
                 if tail:
@@ -152,9 +174,13 @@ class Pump:
             out = codec.feed(data)
             if out:
                 await self._write(out, codec.mid_event)
-                if self._meter is not None:
-                    await self._meter.check(codec.delivered_units())
-        exchange.quiet_since = 0.0
+            await self._check_meter(len(data))
+        self._exchange.quiet_since = 0.0
+
+    async def _check_meter(self, size: int) -> None:
+        """Count bytes that have been passed on. Raises Ended when what they contain uses up what can be paid."""
+        if self._meter is not None and self._meter.count(size) and not self._codec.done:
+            await self._meter.check(self._codec.delivered_units())
 
     async def _write(self, data: bytes, mid_event: bool = False) -> None:
         try:
@@ -177,5 +203,4 @@ class Pump:
     def _record_interruption(self) -> None:
         """The client disconnected, or the portal is stopping: record what was delivered."""
         gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._attempt.run.is_cutting_off()
-        outcome = Outcome(CLIENT_GONE if gone else SHUTDOWN, 200, self._codec.usage, None, "", self._codec.text_units)
-        self._record.submit(outcome, wait=False)
+        self._record.submit(self._outcome(CLIENT_GONE if gone else SHUTDOWN), wait=False)

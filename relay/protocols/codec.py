@@ -29,7 +29,8 @@ class EventCodec:
     ending: bytes = b""
     content_type: str = EVENT_STREAM
     _reader: EventReader = field(default_factory=EventReader)
-    _units: float = 0.0  # estimated tokens of the text returned so far
+    _units: float = 0.0  # estimated tokens returned so far
+    _audio: float = 0.0  # of them, of audio
     _terminal: bytes = b""
 
     def handle_event(self, event: bytes) -> bytes:
@@ -71,14 +72,13 @@ class EventCodec:
         """Always False: only complete events are returned."""
         return False
 
-    @property
-    def text_units(self) -> float:
-        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""
-        return 0.0 if self.usage is not None else self._units
-
     def delivered_units(self) -> float:
-        """The estimated tokens of the text that has been returned so far."""
+        """The estimated tokens of the text and audio that have been returned so far."""
         return self._units
+
+    def audio_units(self) -> float:
+        """Of them, those of audio."""
+        return self._audio
 
 
 @dataclass(slots=True)
@@ -115,10 +115,6 @@ class Conversion(EventCodec):
         self.done = self.started = True
         return out
 
-    @property
-    def text_units(self) -> float:
-        return 0.0 if self.usage is not None else self.encoder.units
-
     def delivered_units(self) -> float:
         return self.encoder.units
 
@@ -146,7 +142,10 @@ class Codec(Protocol):
         """The upstream closed the connection: returns the last bytes to send."""
 
     def delivered_units(self) -> float:
-        """The estimated tokens of the text that has been returned so far."""
+        """The estimated tokens of the text and audio that have been returned so far."""
+
+    def audio_units(self) -> float:
+        """Of them, those of audio."""
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue; empty where the format has none."""
@@ -162,7 +161,3 @@ class Codec(Protocol):
     @property
     def mid_event(self) -> bool:
         """Whether the bytes returned so far end inside an event, so that nothing may be inserted."""
-
-    @property
-    def text_units(self) -> float:
-        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""

@@ -1,4 +1,4 @@
-"""The usage of a request, counted as OpenAI does. Pure.
+"""The usage of a request, counted as OpenAI does, and whether what an upstream reports can be true. Pure.
 
 Cached and cache-write tokens are part of the input, reasoning tokens part of the output. Vendors count differently, and
 `Usage` is the one form that is priced: OpenAI's prompt includes cached tokens, Anthropic's excludes them, and Gemini's
@@ -7,12 +7,35 @@ output excludes thinking tokens. A count that is not a plausible number is 0, so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Literal
 
 import msgspec
 
+from portal.lib.json import decode_object, object_of
+from relay.protocols.token_estimate import audio_units, text_units
+
 CEILING = 2**53  # a larger count is an upstream's mistake
+RAW_LIMIT: Final = 2048  # bytes of a usage object that are kept
+
+# How an upstream counts reasoning tokens: as part of the completion; listed, but not part of it (xAI); or not listed,
+# so that only the total includes them (Gemini's API in OpenAI's form).
+ReasoningCount = Literal["inside", "beside", "unlisted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an upstream reported, beyond the counts that it was read as."""
+
+    raw: bytes = b""  # the usage object, at most RAW_LIMIT bytes
+    beside: int = 0  # tokens that only its total includes, and nothing in it explains
+    contradictory: bool = False  # a part exceeds its whole, or a counter of a stream went back
+
+
+NO_REPORT: Final = Report()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +53,94 @@ class Usage:
     images: int = 0
     milliseconds: int = 0
     characters: int = 0
+    report: Report = field(default=NO_REPORT, compare=False, repr=False)
 
 
 NO_USAGE: Final = Usage()
 
+# -- reading -----------------------------------------------------------------------------------------------------------
+
 
 class InputDetails(msgspec.Struct):
+    """The parts of the input, in the words of all vendors."""
+
     cached_tokens: object = None
     cache_write_tokens: object = None
+    cache_creation_input_tokens: object = None  # DashScope, as Anthropic
+    cached_creation_tokens: object = None  # new-api
+    cache_creation: object = None  # DashScope: an object with a member for each lifetime
+    cache_write_tokens_details: object = None  # OpenAI: the same
     audio_tokens: object = None
     image_tokens: object = None
+
+    def written(self) -> int:
+        """The tokens that were written to the cache. Vendors that say it twice say the same twice."""
+        return max(
+            count(self.cache_write_tokens),
+            count(self.cache_creation_input_tokens),
+            count(self.cached_creation_tokens),
+            sum_of(self.cache_creation),
+            sum_of(self.cache_write_tokens_details),
+        )
 
 
 class OutputDetails(msgspec.Struct):
     reasoning_tokens: object = None
     audio_tokens: object = None
+
+
+# What vendors send in place of an object of details: an empty list, null, a text.
+SomeInputDetails = InputDetails | list[object] | str | float | bool | None
+SomeOutputDetails = OutputDetails | list[object] | str | float | bool | None
+NO_INPUT_DETAILS: Final = InputDetails()
+NO_OUTPUT_DETAILS: Final = OutputDetails()
+
+
+@dataclass(slots=True)
+class Counts:
+    """The counts of a usage object, as the upstream wrote them."""
+
+    input: int
+    output: int
+    total: int
+    cached: int
+    written: int
+    reasoning: int
+    audio_input: int = 0
+    audio_output: int = 0
+    image_input: int = 0
+    milliseconds: int = 0
+
+    def usage(self, raw: bytes | msgspec.Raw) -> Usage:
+        """The usage that these counts mean, with no part larger than its whole.
+
+        Tokens that only the total includes are told apart where the counts prove what they are.
+        """
+        beside = max(0, self.total - self.input - self.output)
+        cached = self.cached + self.written
+        if beside and beside == self.reasoning:
+            if self.reasoning > self.output:  # they cannot be inside
+                self.output, beside = self.output + beside, 0
+        elif beside and cached and beside in {cached, self.cached, self.written}:
+            self.input, beside = self.input + beside, 0  # as Bedrock counts: the input excludes the cache
+        return Usage(
+            input=self.input,
+            cached_input=min(self.cached, self.input),
+            cache_write=min(self.written, self.input - min(self.cached, self.input)),
+            output=self.output,
+            reasoning=min(self.reasoning, self.output),
+            audio_input=min(self.audio_input, self.input),
+            audio_output=min(self.audio_output, self.output),
+            image_input=min(self.image_input, self.input),
+            milliseconds=self.milliseconds,
+            report=Report(
+                bytes(memoryview(raw)[:RAW_LIMIT]),
+                beside,
+                cached > self.input
+                or max(self.reasoning, self.audio_output) > self.output
+                or max(self.audio_input, self.image_input) > self.input,
+            ),
+        )
 
 
 def count(value: object) -> int:
@@ -54,6 +150,154 @@ def count(value: object) -> int:
     return int(value) if 0 <= value < CEILING else 0
 
 
+def sum_of(value: object) -> int:
+    """The sum of the counts in an object; 0 for anything else."""
+    return sum(map(count, value.values())) if isinstance(value, dict) else 0
+
+
 def present(raw: msgspec.Raw) -> bool:
     """Whether an optional member is present and not null."""
     return bytes(raw) not in (b"", b"null")
+
+
+_COUNTERS: Final = tuple(name for name in Usage.__dataclass_fields__ if name != "report")
+
+
+def newer(before: Usage | None, now: Usage | None) -> Usage | None:
+    """The usage of a stream that reported `before`, and now `now`.
+
+    Its counters only grow: of each the largest counts. 0 means that this event does not say it.
+    """
+    if before is None or now is None:
+        return now or before
+    shrunk = False
+    largest = {}
+    for name in _COUNTERS:
+        old, new = getattr(before, name), getattr(now, name)
+        largest[name] = max(old, new)
+        shrunk = shrunk or (name in {"input", "output"} and 0 < new < old)
+    if not shrunk and all(value == getattr(now, name) for name, value in largest.items()):
+        return now
+    contradictory = shrunk or before.report.contradictory or now.report.contradictory
+    found = Usage(**largest, report=replace(now.report, contradictory=contradictory))
+    return replace(found, cache_write=min(found.cache_write, found.input - found.cached_input))
+
+
+# Where vendors say what a request costs: OpenRouter, Perplexity, xAI. Nano-USD in one unit of it.
+CostMember = Literal["cost", "cost.total_cost", "cost_in_usd_ticks"]
+_COST_UNITS: Final[dict[str, float]] = {"cost": 1e9, "cost.total_cost": 1e9, "cost_in_usd_ticks": 0.1}
+_LARGEST_COST: Final = 10**13  # nano-USD: 10,000 USD for one request
+
+
+def reported_cost(raw: bytes, member: str) -> int | None:
+    """What a usage object says that the request costs, in nano-USD; None when it does not.
+
+    Source: the pages of xAI on cost tracking (10^10 ticks are a USD) and of OpenRouter on usage accounting (`cost` is
+    what the account is charged; with the customer's own key at a vendor, that vendor charges the rest), November 2026.
+    """
+    usage = decode_object(raw)
+    if usage is None or member not in _COST_UNITS:
+        return None
+    outer, _, inner = member.partition(".")
+    stated = _number(object_of(usage, outer).get(inner) if inner else usage.get(outer))
+    if stated is None:
+        return None
+    if member == "cost" and usage.get("is_byok") is True:
+        stated += _number(object_of(usage, "cost_details").get("upstream_inference_cost")) or 0
+    cost = stated * _COST_UNITS[member]
+    return math.ceil(round(cost, 3)) if 0 <= cost <= _LARGEST_COST else None
+
+
+def _number(value: object) -> int | float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+# -- believing ---------------------------------------------------------------------------------------------------------
+
+# Tokens of one answer that no model exceeds, where the model's own limit is not known. The longest known is 384k.
+LONGEST_ANSWER: Final = 524_288
+# Tokens of input. The largest context window is 10M; hosted tools read it again and again.
+LARGEST_INPUT: Final = 2**25
+_WINDOWS: Final = 16  # times that one request may read the model's context window
+_SLACK: Final = 64  # tokens; small counts prove nothing
+_OVER_LIMIT: Final = 1.1  # a limit is exceeded by as much in good faith
+_DENSEST: Final = 16  # estimated tokens of text (64 characters) in one real token, on average over a whole answer
+_DENSEST_SO_FAR: Final = 2  # the same of an answer that broke off, whose last report may be older than its text
+_THINNEST: Final = 4  # real tokens in one estimated: every character its own
+# Bytes of an answer for one reported token, from which it is worth counting its text. A chunk has about 300.
+_BYTES_PER_TOKEN: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What an upstream delivered of an answer. The counts are functions, since counting is rarely necessary."""
+
+    size: int  # bytes
+    units: Callable[[], float]  # estimated tokens, of text and audio
+    audio: Callable[[], float] = float  # of them, of audio
+    finished: bool = True
+
+    @classmethod
+    def by(cls, answer: bytes) -> Delivered:
+        """What a complete answer in JSON delivers."""
+        return cls(len(answer), lambda: text_units(answer) + audio_units(answer), partial(audio_units, answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of a request's usage without the upstream, in tokens."""
+
+    prompt: int = 0  # estimate of the input; 0: unknown
+    output_limit: int | None = None  # of all answers together, which the upstream was told; None: none
+    longest: int | None = None  # of all answers together, which the model cannot exceed; None: unknown
+    window: int | None = None  # the model's context window; None: unknown
+    reasoning: ReasoningCount = "inside"
+
+
+def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> tuple[Usage, bool]:
+    """The usage to charge, and whether the upstream's report can be true.
+
+    A direction (input, output) that cannot be true is replaced by the estimate. Where the report only contradicts
+    itself, its wholes are kept. `delivered`: None where the answer is neither text nor audio.
+    """
+    report = usage.report
+    usage = _with_reasoning(usage, expected.reasoning)
+    true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
+    most = max(expected.window * _WINDOWS if expected.window else LARGEST_INPUT, _THINNEST * expected.prompt)
+    by_units = bool(usage.images or usage.milliseconds or usage.characters)  # such an answer may have no tokens
+    if (not usage.input and expected.prompt and not by_units) or usage.input > most:
+        usage = replace(usage, input=expected.prompt, cached_input=0, cache_write=0, audio_input=0, image_input=0)
+        true = False
+    if (usage.output or not by_units) and _output_is_false(usage, delivered, expected):
+        output = math.ceil(delivered.units()) if delivered is not None else 0
+        audio = min(math.ceil(delivered.audio()), output) if delivered is not None else 0
+        usage = replace(usage, output=output, reasoning=0, audio_output=audio)
+        true = False
+    return usage, true
+
+
+def _with_reasoning(usage: Usage, counted: ReasoningCount) -> Usage:
+    """The usage with reasoning tokens as part of the output, whatever the upstream does."""
+    report, beside = usage.report, usage.report.beside
+    if not beside or counted == "inside":
+        return usage
+    if beside != usage.reasoning and (usage.reasoning or counted == "beside"):
+        return usage
+    return replace(usage, output=usage.output + beside, reasoning=beside, report=replace(report, beside=0))
+
+
+def _output_is_false(usage: Usage, delivered: Delivered | None, expected: Expected) -> bool:
+    output = usage.output
+    longest = expected.longest or LONGEST_ANSWER
+    if delivered is None:
+        return output > longest
+    limit = expected.output_limit
+    most = longest if limit is None else limit * _OVER_LIMIT + _SLACK
+    if output - usage.reasoning > most or output > max(longest, most):
+        return output > _THINNEST * delivered.units() + _SLACK
+    if not output:
+        return delivered.units() > 0
+    densest = _DENSEST if delivered.finished else _DENSEST_SO_FAR
+    if delivered.finished and delivered.size <= _BYTES_PER_TOKEN * output:
+        return False
+    return delivered.units() > densest * output + _SLACK

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relay.protocols.usage import CostMember, ReasoningCount
 from relay.providers.apis import CHAT, OPENAI_COMPATIBLE, PATHS, RESPONSES
 from relay.providers.balances import BalanceSource
 from relay.providers.credentials.static import BEARER, StaticKey
@@ -55,6 +56,11 @@ class Vendor:
     stream_usage: bool = True
     # What a chat request calls the most tokens that the answer may have.
     output_field: str = "max_tokens"
+    # How it counts reasoning tokens in the usage of chat completions and responses.
+    reasoning: ReasoningCount = "inside"
+    # The member of its usage that says what it charges for the request, empty: it says nothing. Only it may use the
+    # name in this sense, since what it says becomes the request's upstream cost.
+    cost_member: CostMember | Literal[""] = ""
     # The fewest tokens that a limit of /responses may name.
     least_output: int = 1
     # Takes system messages behind others, at its own address: templates of open models demand that one is the first.

@@ -13,7 +13,7 @@ from relay.billing.prices import ONE, Price, PriceList, affordable_output, ceili
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.usage import parse_gemini_usage
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Expected, ReasoningCount, Usage, believed
 
 M = 1_000_000_000  # nano-USD in a USD: a price of 1 USD per 1M tokens
 
@@ -28,6 +28,16 @@ GEMINI = Price(input=3 * M // 10, cached_input=3 * M // 100, audio_input=M, outp
 
 
 AUDIO = Price(input=5 * M // 2, audio_input=40 * M, output=10 * M, audio_output=80 * M)
+
+
+def _of_vendor(reasoning: ReasoningCount) -> Any:
+    """Reads the usage of a vendor whose reasoning tokens are not part of the completion."""
+
+    def read(raw: bytes) -> Usage | None:
+        found = parse_chat_usage(raw)
+        return believed(found, None, Expected(reasoning=reasoning))[0] if found is not None else None
+
+    return read
 
 
 # (vendor's parser, usage object as the vendor documents or sends it, price, cost by hand)
@@ -115,7 +125,7 @@ REAL: list[tuple[str, Any, dict[str, Any], Price, int]] = [
     # Gemini's OpenAI dialect: thoughts only show in the total
     (
         "gemini, openai dialect",
-        parse_chat_usage,
+        _of_vendor("unlisted"),
         {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 730},
         GEMINI,
         10 * 300 + 720 * 2500,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from relay.errors import (
@@ -18,11 +21,13 @@ from relay.errors import (
     UpstreamTruncated,
 )
 from relay.gateway.record import COMPLETED, Outcome, end_reason
-from relay.protocols.usage import Usage
+from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.usage import Delivered, Usage
 from tests.gateway.attempts import Run, candidate, new_exchange, record
+from tests.support.money import books_balance, settled
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import Call
+from tests.support.upstream import Call, chunk, completion
 
 pytestmark = pytest.mark.shared
 
@@ -96,7 +101,7 @@ async def test_what_reached_the_client_is_counted_where_no_usage_is_reported() -
         found = record(run, exchange, prompt_tokens=30, units=Usage(images=2, milliseconds=500, characters=12))
         found.begin_attempt(candidate())
         found.sent, found.estimate = True, estimate
-        found.submit(Outcome(COMPLETED, 200, text_units=2.5))
+        found.submit(Outcome(COMPLETED, 200, delivered=Delivered(99, lambda: 2.5)))
         row = run.reservations.row
         assert row["usage_source"] == "estimated" and {name: row[name] for name in expected} == expected
         assert exchange.tokens_used == row["input_tokens"] + row["output_tokens"], "limits count what was used"
@@ -119,3 +124,102 @@ async def test_a_record_is_written_once() -> None:
     found.submit(Outcome(COMPLETED, 200, Usage(1)))
     assert found.submit(Outcome("shutdown", 503)) is None
     assert run.reservations.row["end_reason"] == COMPLETED
+
+
+# -- usage that cannot be true -----------------------------------------------------------------------------------------
+
+ZERO = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_that_cannot_be_true_is_estimated_and_counts_against_limits(
+    server: Server, live: Portal, stream: bool
+) -> None:
+    """All zero beside a text, as servers send it that do not count (new-api #1630, one-api #1391)."""
+
+    async def script(call: Call) -> None:
+        text = "some words " * 200  # 550 tokens
+        if not stream:
+            await call.reply(200, completion(text, usage=ZERO))
+            return
+        await call.open_stream()
+        await call.event(chunk(text))
+        await call.event({**chunk(), "choices": [], "usage": ZERO})
+        await call.event("[DONE]")
+        await call.end()
+
+    user = live.user(max_tpm=1000, balance=10**12)
+    model, token = live.model(script, price={"input": 10, "output": 20}), live.token(user)
+    first = server.post(token, ask(model, stream=stream))
+    record = live.record(first)
+    assert (record.usage_source, record.billing) == ("estimated", "estimate") and 5 <= record.input_tokens <= 30
+    assert record.output_tokens == 550 and record.cost == record.input_tokens * 10_000 + 550 * 20_000
+    (tried,) = record.attempt_log
+    assert json.loads(tried["usage"]) == ZERO, "staff can see what was reported"
+    assert [server.post(token, ask(model, stream=stream)).status_code for _ in range(2)] == [200, 429]
+    settled(user)
+    books_balance()
+
+
+def test_embeddings_without_a_token_are_estimated(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+        await call.reply(200, {"object": "list", "data": data, "usage": {"prompt_tokens": 0, "total_tokens": 0}})
+
+    body = {"model": live.model(script), "input": "forty characters of text, for ten tokens"}
+    record = live.record(server.post(live.token(), body, path="/v1/embeddings"))
+    assert record.usage_source == "estimated" and 8 <= record.input_tokens <= 12 and record.output_tokens == 0
+
+
+async def test_what_is_believed_is_not_kept_twice() -> None:
+    for text, doubted in (
+        ('{"prompt_tokens": 9, "completion_tokens": 7}', False),
+        ('{"prompt_tokens": 9, "completion_tokens": 700000001, "key": "sk-0123456789abc", "x": "\\u0000\x00"}', True),
+        ('{"prompt_tokens": 64, "completion_tokens": 135, "total_tokens": 277, "completion_tokens_details": '
+         '{"reasoning_tokens": 78}}', True),
+    ):  # fmt: skip
+        run = Run()
+        found = record(run, prompt_tokens=9)
+        found.begin_attempt(candidate())
+        before: dict[str, object] = {"channel": 1}
+        found.attempts = [before]
+        usage = parse_chat_usage(text.replace("\x00", "").encode())
+        assert usage is not None
+        found.submit(Outcome(COMPLETED, 200, replace(usage, report=replace(usage.report, raw=text.encode()))))
+        (tried,) = json.loads(run.reservations.row["attempt_log"])
+        assert ("usage" in tried) is doubted and before == {"channel": 1}
+        assert "sk-" not in str(tried) and "\x00" not in str(tried)
+
+
+# -- what upstreams say that a request costs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("provider", "usage", "upstream_cost"),
+    [
+        ("openrouter", {"cost": 0.0001}, 100_000),
+        ("openrouter", {"cost": 0}, 0),
+        ("xai", {"cost_in_usd_ticks": 1_500_000}, 150_000),
+        ("openrouter", {"cost": 5}, 230_000),  # not believed: the prices known here make it 0.00023
+        ("openai", {"cost": 0.0001}, 230_000),  # anybody may call a member so
+        ("relay", {"cost_in_usd_ticks": 1_500_000}, 230_000),
+    ],
+)
+def test_the_upstream_cost_is_what_the_vendor_says_it_is(
+    server: Server, live: Portal, provider: str, usage: dict[str, object], upstream_cost: int, stream: bool
+) -> None:
+    async def script(call: Call) -> None:
+        reported = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16, **usage}
+        if not stream:
+            await call.reply(200, completion(usage=reported))
+            return
+        await call.open_stream()
+        await call.event(chunk("Hello there."))
+        await call.event({**chunk(), "choices": [], "usage": reported})
+        await call.event("[DONE]")
+        await call.end()
+
+    model = live.model(script, provider=provider, price={"input": 10, "output": 20})
+    record = live.record(server.post(live.token(), ask(model, stream=stream)))
+    assert (record.upstream_cost, record.cost, record.usage_source) == (upstream_cost, 230_000, "reported")

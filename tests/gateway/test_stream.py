@@ -152,7 +152,7 @@ def test_event_of_five_megabytes_passes_and_its_usage_is_read(server: Server, li
     big = (
         b'data: {"choices":[{"index":0,"delta":{"content":"'
         + b"x" * 5_000_000
-        + b'"}}],"usage":{"prompt_tokens":11,"completion_tokens":22}}\n\n'
+        + b'"}}],"usage":{"prompt_tokens":11,"completion_tokens":1250022}}\n\n'
     )
 
     async def script(call: Call) -> None:
@@ -164,7 +164,7 @@ def test_event_of_five_megabytes_passes_and_its_usage_is_read(server: Server, li
 
     response = server.post(live.token(), ask(live.model(script), stream=True))
     assert response.content == big + b"data: [DONE]\n\n"
-    assert live.record(response).output_tokens == 22
+    assert live.record(response).output_tokens == 1_250_022
 
 
 def test_event_that_breaks_off_in_its_middle_is_closed_before_the_error(server: Server, live: Portal) -> None:
@@ -300,7 +300,7 @@ async def pumped(run: Run, codec: Any, *pieces: bytes | BaseException) -> tuple[
     one, answer = attempt(run, new_exchange(sent)), Answer(*pieces)
     one.answered()
     try:
-        await Pump(one, cast(UpstreamAnswer, answer), codec, None, [], None).run()
+        await Pump(one, cast(UpstreamAnswer, answer), codec, None).run()
     finally:
         assert answer.closed
     return b"".join(sent), one
@@ -391,7 +391,7 @@ async def test_what_was_reported_before_the_client_left_is_what_it_used(stopping
     one = attempt(run)
     answer = Leaving(line(chunk("Hello")), line({**chunk(), "choices": [], "usage": USAGE}), b"")
     with pytest.raises(asyncio.CancelledError):
-        await Pump(one, cast(UpstreamAnswer, answer), ChatStream(), None, [], None).run()
+        await Pump(one, cast(UpstreamAnswer, answer), ChatStream(), None).run()
     row = run.reservations.row
     assert (row["end_reason"], row["usage_source"], row["output_tokens"]) == (reason, "reported", 7) and answer.closed
 

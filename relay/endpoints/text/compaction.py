@@ -41,8 +41,7 @@ from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import ResponsesRequest, user_item, without_upstream_ids
 from relay.protocols.responses.usage import parse_responses_usage
-from relay.protocols.token_estimate import text_units
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure
 from relay.storage import responses as stored_responses
 
@@ -183,7 +182,7 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
             raise attempt.unreadable_answer(text, "a summary")
         attempt.answered()
         body = answer(response)
-        await attempt.finish(body, usage, 0.0 if usage else text_units(text))
+        await attempt.finish(body, usage, Delivered.by(text))
         return body
 
     return await ask_amended(summary, attempt, ask)

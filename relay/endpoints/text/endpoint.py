@@ -27,8 +27,7 @@ from relay.protocols.codec import Codec, Conversion
 from relay.protocols.contract import Dialect
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.upstream import ResponsesUpstream
-from relay.protocols.token_estimate import text_units
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
@@ -119,10 +118,10 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
     async def ask() -> HttpResponseBase:
         opened = await open_text(request, attempt)
         if request.stream:
-            return await stream_answer(attempt, opened.upstream, opened.codec(), request.output_limit, opened.rows)
+            return await stream_answer(attempt, opened.upstream, opened.codec(), opened.rows)
         answer, usage = await opened.read_whole()
         attempt.answered()
-        await attempt.finish(answer, usage, 0.0 if usage else text_units(answer), opened.rows())
+        await attempt.finish(answer, usage, Delivered.by(answer), opened.rows())
         return Answer(answer)
 
     return await ask_amended(request, attempt, ask)

@@ -13,11 +13,18 @@ from relay.gateway.exchange import Ended, Exchange, GatewayRequest, Interrupt
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Usage, reported_cost
 
 STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
+_LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows that exceeds its output limit
+_EXTEND_AT: Final = 0.8  # share of its reservation from which a stream without a limit reserves more
+_BYTES_PER_TOKEN: Final = 3  # at least, by the estimate of `relay.protocols.token_estimate`
 ASSUMED_OUTPUT: Final = 32_768  # tokens of a non-streaming answer, for models whose output limit is unknown
 _MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
+# What an upstream says a request costs is not believed beyond this factor of what its prices make it, and this much
+# more (a cent, in nano-USD: hosted tools are charged by the call).
+_COST_FACTOR: Final = 20
+_COST_SLACK: Final = 10_000_000
 _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse only below this share of its cost
 _FREE: Final = Price()
 
@@ -39,15 +46,16 @@ class RequestCharge:
         "_caller",
         "_fallback",
         "_highest_price",
-        "_model",
         "_need",
         "_now",
+        "_promised",
         "_prompt_cost",
         "_reservations",
         "billing",
         "clamp",
         "cost",
         "grant",
+        "model",
         "multiplier",
         "price_id",
         "upstream_cost",
@@ -69,13 +77,8 @@ class RequestCharge:
                 "set one.",
                 param="model",
             )
-        self._reservations, self._caller, self._model, self._fallback, self._now = (
-            reservations,
-            caller,
-            model,
-            fallback,
-            now,
-        )
+        self._reservations, self._caller, self._fallback, self._now = reservations, caller, fallback, now
+        self.model = model
         self.multiplier = multiplier  # of the price, in parts per million
         self.grant: Grant | None = None  # what the request may spend, None before `reserve`
         self.clamp: int | None = None  # tokens of the answer that can be paid for, None: no limit
@@ -84,6 +87,7 @@ class RequestCharge:
         self.billing = "nothing"  # a value of relay.models.usage.Billing
         self._need = self._prompt_cost = 0  # the highest possible cost, of the request and of its prompt
         self._highest_price = _FREE  # of the routes that may serve
+        self._promised = 0  # tokens that all answers together may have; 0: no limit
 
     @property
     def reserved(self) -> int:
@@ -101,7 +105,7 @@ class RequestCharge:
             and (found := route.price.at(self._now, prompt_tokens)) is not None
         ):
             return found
-        listed = self._model.price
+        listed = self.model.price
         return (listed.at(self._now, prompt_tokens) if listed is not None else None) or self._fallback
 
     def _at(self, prices: PriceList | None, prompt_tokens: int) -> Price | None:
@@ -121,10 +125,10 @@ class RequestCharge:
         caller, multiplier = self._caller, self.multiplier
         # The route that will serve is not known yet.
         own: list[Price] = []
-        if self._model.varied:
+        if self.model.varied:
             own = [
                 found
-                for route in caller.routes(self._model)
+                for route in caller.routes(self.model)
                 if route.price is not None and (found := self.price(route, prompt_tokens)) is not None
             ]
         listed = self.price(None, prompt_tokens)
@@ -132,7 +136,7 @@ class RequestCharge:
             own.append(listed)
         if not own:
             raise ModelNotPriced(
-                f"The model “{self._model.name}” has no price yet, so it cannot be used. Ask the portal's "
+                f"The model “{self.model.name}” has no price yet, so it cannot be used. Ask the portal's "
                 "administrator to set one.",
                 param="model",
             )
@@ -140,7 +144,7 @@ class RequestCharge:
             self._highest_price = own[0]
             self.grant = await self._reservations.reserve(exchange, caller, 0, 0)
             return
-        longest = self._model.max_output_tokens
+        longest = self.model.max_output_tokens
         limit = min(limit, longest) if limit is not None and longest is not None else limit
         unlimited = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
         assumed = unlimited if limit is None else limit
@@ -162,10 +166,15 @@ class RequestCharge:
             )
             self.clamp = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
             self._need = grant.amount
+        if limit is not None or self.clamp is not None:
+            self._promised = (assumed if self.clamp is None else self.clamp) * choices
 
-    def meter(self, exchange: Exchange, limit: int | None) -> Meter | None:
-        """A meter for a stream without an output limit, which stops it when its reservation is used up."""
-        if limit is not None or self.clamp is not None or self.grant is None or self.grant.reservation is None:
+    def meter(self, exchange: Exchange) -> Meter | None:
+        """A meter for a stream, which stops it when what pays for it is used up; None where nothing limits that.
+
+        Also for streams with an output limit: not every upstream keeps to it.
+        """
+        if self.grant is None or self.grant.reservation is None:
             return None
         return Meter(self, exchange)
 
@@ -194,49 +203,83 @@ class RequestCharge:
                 self.cost = max(self.cost, self._need)
 
     def _upstream_cost(self, route: Route, usage: Usage, sold: Price) -> int:
+        """What the upstream charges: what it says itself if that can be true, otherwise by the prices known here."""
+        computed = self._computed_cost(route, usage, sold)
+        if not route.channel.cost_member or not usage.report.raw:
+            return computed
+        stated = reported_cost(usage.report.raw, route.channel.cost_member)
+        if stated is None or (computed and stated > _COST_FACTOR * computed + _COST_SLACK):
+            return computed
+        return stated
+
+    def _computed_cost(self, route: Route, usage: Usage, sold: Price) -> int:
         own = self._at(route.cost, usage.input)
         if own is not None:
             return cost(own, usage)
-        listed = self._at(self._model.price, usage.input)
+        listed = self._at(self.model.price, usage.input)
         if listed is sold and route.channel.cost_multiplier == self.multiplier:
             return self.cost
         return cost(listed, usage, route.channel.cost_multiplier) if listed is not None else 0
 
 
 class Meter:
-    """Compares what a stream has delivered with its reservation, and extends that as the stream grows."""
+    """Compares what a stream has delivered with its reservation, and extends that as the stream grows.
+
+    Counting the delivered tokens costs about a microsecond for each event, so it is not done before so many bytes have
+    been passed on (`count`) that they could be too many tokens.
+    """
+
+    __slots__ = ("_charge", "_covered", "_exchange", "_spent", "_step", "room")
 
     def __init__(self, charge: RequestCharge, exchange: Exchange) -> None:
         self._charge, self._exchange = charge, exchange
+        self._step = STREAM_STEP
+        if charge._promised:
+            self._step = min(STREAM_STEP, max(_LEAST_STEP, charge._promised // 4))
         self._covered = self._tokens()
         self._spent = False
+        self.room = 0  # bytes of the upstream that may pass before the next check
+        self._set_room(0.0)
 
     def _tokens(self) -> int:
-        grant = self._charge.grant
-        return affordable_output(
-            self._charge._highest_price,
-            (grant.amount if grant else 0) - self._charge._prompt_cost,
-            self._charge.multiplier,
-        )
+        """The tokens that are paid for, but at least those that the upstream was told it may send.
+
+        The estimate of a prompt may be too high: what it leaves for the answer may then be less.
+        """
+        charge = self._charge
+        free = (charge.grant.amount if charge.grant else 0) - charge._prompt_cost
+        return max(affordable_output(charge._highest_price, free, charge.multiplier), charge._promised)
+
+    @property
+    def _threshold(self) -> float:
+        """The delivered tokens from which more is reserved."""
+        return self._covered if self._charge._promised or self._spent else _EXTEND_AT * self._covered
+
+    def _set_room(self, delivered: float) -> None:
+        self.room = max(0, int((self._threshold - delivered) * _BYTES_PER_TOKEN))
+
+    def count(self, size: int) -> bool:
+        """Count bytes of the upstream that are passed on; returns whether `check` must be called."""
+        self.room -= size
+        return self.room < 0
 
     async def check(self, delivered: float) -> None:
         """Extend the reservation if necessary.
 
         Raises Ended when the `delivered` tokens use up all that can be reserved.
         """
-        if delivered < 0.8 * self._covered:
-            return
         grant = self._charge.grant
-        if not self._spent and grant is not None:
-            tokens = STREAM_STEP + max(0, round(delivered) - self._covered)
+        if delivered > self._threshold and not self._spent and grant is not None:
+            tokens = self._step + max(0, round(delivered) - self._covered)
             more = ceiling(self._charge._highest_price, 0, tokens, self._charge.multiplier)
             self._spent = not await self._charge._reservations.extend(
                 self._exchange, grant, self._charge._caller.budgets, more
             )
             self._covered = self._tokens()
             self._charge._need = grant.amount
-        if delivered >= self._covered:
+        if delivered > self._covered:
             raise Ended(Interrupt.SPENT)
+        self._set_room(delivered)
 
 
 def spent_error() -> InsufficientQuota:

@@ -254,6 +254,8 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         least_output=vendor.least_output,
         # Behind another address there is a server of another kind.
         late_system=vendor.late_system and vendor.base_url in {"", channel.effective_base_url},
+        reasoning=vendor.reasoning,
+        cost_member=vendor.cost_member,
     )
 
 

@@ -10,6 +10,7 @@ import httpx
 
 from relay.billing.prices import ONE, PriceList
 from relay.gateway.limits.windows import Check, Limits
+from relay.protocols.usage import ReasoningCount
 from relay.providers.parameters import Policy
 
 NO_LIMITS: Final = Limits()
@@ -89,6 +90,8 @@ class ChannelView:
     stores: bool = False  # it can store responses
     least_output: int = 1  # the smallest output limit it accepts, in tokens
     late_system: bool = False  # it accepts system messages behind others
+    reasoning: ReasoningCount = "inside"  # how it counts reasoning tokens
+    cost_member: str = ""  # the member of its usage that says what a request costs, empty: none
 
     def policy(self, api: str) -> Policy:
         return self.policies.get(api.partition(".")[0], _NO_POLICY)

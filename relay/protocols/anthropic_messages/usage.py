@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.protocols.usage import Usage, count
+from relay.protocols.usage import Counts, Usage, count, sum_of
 
 
 class _MessagesUsage(msgspec.Struct):
@@ -12,6 +12,8 @@ class _MessagesUsage(msgspec.Struct):
     output_tokens: object = None
     cache_read_input_tokens: object = None
     cache_creation_input_tokens: object = None
+    cache_creation: object = None  # the same by lifetime: ephemeral_5m_input_tokens, ephemeral_1h_input_tokens
+    output_tokens_details: object = None
 
 
 _messages_decoder = msgspec.json.Decoder(_MessagesUsage)
@@ -28,10 +30,14 @@ def parse_messages_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         return None
     if found.input_tokens is None and found.output_tokens is None:
         return None
-    cached, written = count(found.cache_read_input_tokens), count(found.cache_creation_input_tokens)
-    return Usage(
+    cached = count(found.cache_read_input_tokens)
+    written = count(found.cache_creation_input_tokens) or sum_of(found.cache_creation)
+    details = found.output_tokens_details
+    return Counts(
         input=count(found.input_tokens) + cached + written,
-        cached_input=cached,
-        cache_write=written,
         output=count(found.output_tokens),
-    )
+        total=0,
+        cached=cached,
+        written=written,
+        reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
+    ).usage(raw)

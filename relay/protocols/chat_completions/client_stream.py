@@ -8,7 +8,7 @@ from typing import Final
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING, made_call_id, strip_extensions
 from relay.protocols.codec import DONE
-from relay.protocols.token_estimate import token_units
+from relay.protocols.token_estimate import text_units
 
 _HEAD: Final = ("id", "object", "created", "model")
 
@@ -54,11 +54,6 @@ class ChatEncoder:
         delta = object_of(choice, "delta")
         if THINKING in delta:
             delta = strip_extensions(delta)
-        for name, value in delta.items():
-            if isinstance(value, str):
-                self.units += token_units(value.encode())
-            elif isinstance(value, list) and name != "images":
-                self.units += token_units(encode(value)) / 2
         finish = text_of(choice, "finish_reason")
         if finish:
             self._finish = self._written(
@@ -74,6 +69,7 @@ class ChatEncoder:
         for call in calls:
             if call.get("type") and not call.get("id"):
                 call["id"] = made_call_id(self.fallback_id, int_of(call, "index"))
+        self.units += text_units(encode(delta))
         return out + self._written(delta, None, choice.get("logprobs"))
 
     def _written(self, delta: Json, finish: str | None, logprobs: object) -> bytes:

@@ -17,8 +17,8 @@ from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM
 from relay.protocols.sse import BOUNDARY, DATA_LINE, event_data, last_boundary, split_events
-from relay.protocols.token_estimate import text_units
-from relay.protocols.usage import Usage, present
+from relay.protocols.token_estimate import audio_units, open_member, rest_units, text_units
+from relay.protocols.usage import Usage, newer, present
 
 _INTEREST: Final = re.compile(rb'"usage"\s*:\s*\{|"error"\s*:\s*["{]|\[DONE\]')
 _INTEREST_WITH_FINISH: Final = re.compile(_INTEREST.pattern + rb'|"finish_reason"\s*:\s*"')
@@ -34,8 +34,8 @@ UNCOUNTED_LIMIT: Final = 32 * 1024
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
-    finish_reason: str | None = None
+    index: object = 0
+    finish_reason: object = None
     usage: msgspec.Raw = msgspec.Raw()  # Moonshot puts it here
 
 
@@ -62,12 +62,14 @@ class ChatStream:
     started: bool = False  # an event with data has been returned
     ending: bytes = DONE
     content_type: str = EVENT_STREAM
-    _units: float = 0.0  # estimated tokens of the text counted so far
+    _units: float = 0.0  # estimated tokens counted so far
+    _audio: float = 0.0  # of them, of audio
     _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
     _held: bytes = b""  # an event whose end has not arrived
     _oversized: bool = False  # inside an event that is larger than HOLD_LIMIT
     _tail: bytes = b""  # the last bytes of that event
+    _open: str = ""  # the kind of string that the bytes so far of that event end in
     _finished: set[int] = field(default_factory=set)  # indexes of the choices with a finish_reason
     _terminal: bytes = b""
 
@@ -116,18 +118,15 @@ class ChatStream:
         """Whether the stream reached its end: `[DONE]`, or with `watch_finish` every choice's finish_reason."""
         return self.done or (self.watch_finish and len(self._finished) >= self.choices)
 
-    @property
-    def text_units(self) -> float:
-        """The estimated tokens of the text that was returned; 0 when the upstream reports usage."""
-        if self.usage is not None:
-            return 0.0
+    def delivered_units(self) -> float:
+        """The estimated tokens of the text and audio that have been returned so far."""
         self._count_now()
         return self._units
 
-    def delivered_units(self) -> float:
-        """The estimated tokens of the text that has been returned so far."""
+    def audio_units(self) -> float:
+        """Of them, those of audio."""
         self._count_now()
-        return self._units
+        return self._audio
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue."""
@@ -142,6 +141,7 @@ class ChatStream:
         self._held, self._oversized, self._tail = b"", True, buffer[-TAIL_LIMIT:]
         self.started = True
         self._count_text(buffer)
+        self._open = open_member(buffer)
         return buffer
 
     def _feed_oversized(self, data: bytes) -> bytes:
@@ -149,14 +149,15 @@ class ChatStream:
         match = BOUNDARY.search(joined)
         if match is None:
             self._tail = (self._tail + data)[-TAIL_LIMIT:]
-            self._count_text(data)
+            self._count_rest(data)
             return data
         end = max(match.end() - len(self._tail[-3:]), 0)
         tail = (self._tail + data[:end])[-TAIL_LIMIT:]
-        self._oversized, self._tail = False, b""
+        self._count_rest(data[:end])
+        self._oversized, self._tail, self._open = False, b"", ""
         hits = list(_USAGE_AT.finditer(tail))
         if hits:
-            self.usage = _object_at(tail, hits[-1].end()) or self.usage
+            self.usage = newer(self.usage, _object_at(tail, hits[-1].end()))
         return data[:end] + self.feed(data[end:])
 
     def _events(self, events: bytes) -> bytes:
@@ -216,11 +217,11 @@ class ChatStream:
         usage = chunk.usage
         for choice in chunk.choices or ():
             if choice.finish_reason:
-                self._finished.add(choice.index)
+                self._finished.add(choice.index if isinstance(choice.index, int) else 0)
             if not present(usage):
                 usage = choice.usage
         if present(usage):
-            self.usage = parse_chat_usage(usage) or self.usage
+            self.usage = newer(self.usage, parse_chat_usage(usage))
             if self.drop_usage and chunk.choices == []:
                 return False
         return True
@@ -234,7 +235,20 @@ class ChatStream:
     def _count_now(self) -> None:
         for data in self._uncounted:
             self._units += text_units(data)
+            if b'"audio"' in data:
+                audio = audio_units(data)
+                self._units += audio
+                self._audio += audio
         self._uncounted, self._uncounted_size = [], 0
+
+    def _count_rest(self, data: bytes) -> None:
+        """Count bytes that continue an oversized event."""
+        text, audio, end = rest_units(self._open, data)
+        self._units += text + audio
+        self._audio += audio
+        if end < len(data):  # that string is over
+            self._count_text(data[end:])
+            self._open = open_member(data[end:])
 
 
 def _has_value(events: bytes, name: bytes) -> bool:

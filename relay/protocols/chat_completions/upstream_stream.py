@@ -22,7 +22,7 @@ from relay.protocols.chat_completions.dialects import (
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.events import UNREADABLE, Unreadable, payload
-from relay.protocols.usage import Usage
+from relay.protocols.usage import Usage, newer
 
 _NO_CONTENT = 64  # bytes; shorter data without an object is a keep-alive, such as `data: ping`
 
@@ -92,7 +92,7 @@ class ChatDecoder:
         if found is None:
             chunk.pop("usage", None)
         else:
-            self.usage, chunk["usage"] = found, usage
+            self.usage, chunk["usage"] = newer(self.usage, found), usage
         chunk["choices"] = [self._choice(chunk, choice) for choice in choices]
         if self.error is not None:
             return []

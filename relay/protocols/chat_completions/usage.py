@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.protocols.usage import InputDetails, OutputDetails, Usage, count
+from relay.protocols.usage import (
+    NO_INPUT_DETAILS,
+    NO_OUTPUT_DETAILS,
+    Counts,
+    InputDetails,
+    OutputDetails,
+    SomeInputDetails,
+    SomeOutputDetails,
+    Usage,
+    count,
+    sum_of,
+)
 
 
 class _ChatUsage(msgspec.Struct):
@@ -13,8 +24,12 @@ class _ChatUsage(msgspec.Struct):
     total_tokens: object = None
     cached_tokens: object = None  # Moonshot: at the top
     prompt_cache_hit_tokens: object = None  # DeepSeek
-    prompt_tokens_details: InputDetails | None = None
-    completion_tokens_details: OutputDetails | None = None
+    cache_creation_input_tokens: object = None  # relays in front of Anthropic
+    cache_creation: object = None  # the same, by lifetime
+    reasoning_tokens: object = None  # Perplexity: at the top
+    num_search_queries: object = None  # Perplexity alone
+    prompt_tokens_details: SomeInputDetails = None
+    completion_tokens_details: SomeOutputDetails = None
 
 
 _decoder = msgspec.json.Decoder(_ChatUsage)
@@ -28,23 +43,24 @@ def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         return None
     if found.prompt_tokens is None and found.completion_tokens is None:
         return None
-    into, out = found.prompt_tokens_details or InputDetails(), found.completion_tokens_details or OutputDetails()
-    total_in, total_out = count(found.prompt_tokens), count(found.completion_tokens)
-    reasoning = count(out.reasoning_tokens)
-    beside = count(found.total_tokens) - total_in - total_out
-    if beside > 0 and reasoning in (0, beside):
-        # Only the total includes them: xAI counts reasoning tokens outside the completion, and Gemini's
-        # OpenAI-compatible
-        # API does not list its thinking tokens at all.
-        total_out, reasoning = total_out + beside, beside
-    cached = count(into.cached_tokens) or count(found.cached_tokens) or count(found.prompt_cache_hit_tokens)
-    return Usage(
-        input=total_in,
-        cached_input=min(cached, total_in),
-        cache_write=min(count(into.cache_write_tokens), total_in - min(cached, total_in)),
-        output=total_out,
-        reasoning=min(reasoning, total_out),
-        audio_input=min(count(into.audio_tokens), total_in),
-        audio_output=min(count(out.audio_tokens), total_out),
-        image_input=min(count(into.image_tokens), total_in),
-    )
+    into, out = found.prompt_tokens_details, found.completion_tokens_details
+    if not isinstance(into, InputDetails):
+        into = NO_INPUT_DETAILS
+    if not isinstance(out, OutputDetails):
+        out = NO_OUTPUT_DETAILS
+    completion, reasoning = count(found.completion_tokens), count(out.reasoning_tokens)
+    if not reasoning and found.reasoning_tokens is not None:
+        reasoning = count(found.reasoning_tokens)
+        if found.num_search_queries is not None:  # Perplexity bills them beside the completion, and in no total
+            completion += reasoning
+    return Counts(
+        input=count(found.prompt_tokens),
+        output=completion,
+        total=count(found.total_tokens),
+        cached=count(into.cached_tokens) or count(found.cached_tokens) or count(found.prompt_cache_hit_tokens),
+        written=into.written() or count(found.cache_creation_input_tokens) or sum_of(found.cache_creation),
+        reasoning=reasoning,
+        audio_input=count(into.audio_tokens),
+        audio_output=count(out.audio_tokens),
+        image_input=count(into.image_tokens),
+    ).usage(raw)

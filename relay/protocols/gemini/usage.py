@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.protocols.usage import Usage, count
-
-
-class _Modality(msgspec.Struct):
-    modality: object = None
-    tokenCount: object = None
+from relay.protocols.usage import Counts, Usage, count
 
 
 class _GeminiUsage(msgspec.Struct):
@@ -18,8 +13,9 @@ class _GeminiUsage(msgspec.Struct):
     thoughtsTokenCount: object = None
     cachedContentTokenCount: object = None
     toolUsePromptTokenCount: object = None
-    promptTokensDetails: list[_Modality] | None = None
-    candidatesTokensDetails: list[_Modality] | None = None
+    totalTokenCount: object = None
+    promptTokensDetails: object = None
+    candidatesTokensDetails: object = None
 
 
 _gemini_decoder = msgspec.json.Decoder(_GeminiUsage)
@@ -34,21 +30,32 @@ def parse_gemini_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         found = _gemini_decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    if found.promptTokenCount is None and found.candidatesTokenCount is None:
+    if found.promptTokenCount is None and found.candidatesTokenCount is None and found.totalTokenCount is None:
         return None
+    total, thoughts = count(found.totalTokenCount), count(found.thoughtsTokenCount)
     total_in = count(found.promptTokenCount) + count(found.toolUsePromptTokenCount)
-    thoughts = count(found.thoughtsTokenCount)
     answer = count(found.candidatesTokenCount)
-    return Usage(
+    if found.promptTokenCount is None:  # an answer that was thought about and then blocked has only these two
+        total_in = max(total_in, total - thoughts - answer)
+    return Counts(
         input=total_in,
-        cached_input=min(count(found.cachedContentTokenCount), total_in),
         output=answer + thoughts,
+        total=0,
+        cached=count(found.cachedContentTokenCount),
+        written=0,
         reasoning=thoughts,
-        audio_input=min(_of_modality(found.promptTokensDetails, "AUDIO"), total_in),
+        audio_input=_of_modality(found.promptTokensDetails, "AUDIO"),
         audio_output=min(_of_modality(found.candidatesTokensDetails, "AUDIO"), answer),
-        image_input=min(_of_modality(found.promptTokensDetails, "IMAGE"), total_in),
+        image_input=_of_modality(found.promptTokensDetails, "IMAGE"),
+    ).usage(raw)
+
+
+def _of_modality(details: object, wanted: str) -> int:
+    """The tokens of one modality; 0 where the list is none."""
+    if not isinstance(details, list):
+        return 0
+    return sum(
+        count(entry.get("tokenCount"))
+        for entry in details
+        if isinstance(entry, dict) and entry.get("modality") == wanted
     )
-
-
-def _of_modality(details: list[_Modality] | None, wanted: str) -> int:
-    return sum(count(entry.tokenCount) for entry in details or () if entry.modality == wanted)

@@ -9,7 +9,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -135,9 +135,7 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         return None
     usage = parse_responses_usage(found.usage) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
-    return PassthroughAnswer(
-        body, Usage(usage.input, usage.cached_input, output=usage.output, image_input=usage.image_input, images=made)
-    )
+    return PassthroughAnswer(body, replace(usage, images=made))
 
 
 def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -152,13 +150,7 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
     if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
         usage = Usage(milliseconds=math.ceil(found.duration * 1000))
     elif usage is not None and not usage.milliseconds:
-        usage = Usage(
-            usage.input,
-            usage.cached_input,
-            output=usage.output,
-            audio_input=usage.audio_input,
-            milliseconds=asked.units.milliseconds,
-        )
+        usage = replace(usage, milliseconds=asked.units.milliseconds)
     return PassthroughAnswer(body, usage, present(found.error))
 
 

@@ -90,14 +90,15 @@ class TypedStream(EventCodec):
         if usage is not None or images:
             now = usage or Usage()
             self.usage = Usage(
-                before.input + now.input,
-                before.cached_input + now.cached_input,
+                input=before.input + now.input,
+                cached_input=before.cached_input + now.cached_input,
                 output=before.output + now.output,
                 image_input=before.image_input + now.image_input,
                 audio_input=before.audio_input + now.audio_input,
                 images=images,
                 milliseconds=now.milliseconds or self.units.milliseconds,
                 characters=self.units.characters,
+                report=now.report,
             )
 
 
@@ -112,7 +113,6 @@ class ByteStream:
     started: bool = False
     terminal: bytes = b""
     mid_event: bool = True
-    text_units: float = 0.0
     ending: bytes = b""
     content_type: str = "audio/mpeg"
     _size: int = 0
@@ -131,6 +131,9 @@ class ByteStream:
         return self.done
 
     def delivered_units(self) -> float:
+        return 0.0
+
+    def audio_units(self) -> float:
         return 0.0
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:

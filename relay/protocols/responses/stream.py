@@ -19,7 +19,7 @@ from relay.protocols.codec import EventCodec
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.usage import parse_responses_usage
-from relay.protocols.token_estimate import token_units
+from relay.protocols.token_estimate import sample_units, text_units, token_units
 from relay.protocols.usage import present
 
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
@@ -89,6 +89,10 @@ class ResponsesStream(EventCodec):
     _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
     _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
     _number: int = 0  # the next sequence number
+    _whole_units: float = 0.0  # estimated tokens of the text in complete items, which not every upstream also streams
+
+    def delivered_units(self) -> float:
+        return max(self._units, self._whole_units)
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return responses_error_event(self._number, message, code, param)
@@ -137,7 +141,12 @@ class ResponsesStream(EventCodec):
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
         for match in _DELTA.finditer(data):
-            self._units += token_units(match[1])
+            if kind.endswith("audio.delta"):
+                audio = sample_units(match[1])
+                self._audio += audio
+                self._units += audio
+            else:
+                self._units += token_units(match[1])
         self.started = True
         if self._opening:
             out = b"".join((*self._opening, out))
@@ -179,6 +188,7 @@ class ResponsesStream(EventCodec):
             self.error = UNREADABLE
             return
         if present(found.item):
+            self._whole_units += text_units(bytes(found.item))
             # A copy: a view would keep the whole buffer alive.
             self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(
                 bytes(found.item)
@@ -254,6 +264,8 @@ class ResponsesStream(EventCodec):
             self.error = _UNREADABLE_END
             return b""
         self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
+        if not self._items and present(whole.output):
+            self._whole_units = text_units(bytes(whole.output))
         if kind == "response.failed" and not self.started:
             self.error = (
                 b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"

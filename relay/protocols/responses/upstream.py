@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
-from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer
@@ -21,7 +19,6 @@ from relay.protocols.responses.request import PROTOCOL
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
-from relay.protocols.usage import Usage
 
 # Members with the same meaning in both APIs.
 _SAME: Final = (
@@ -91,7 +88,7 @@ class ResponsesUpstream:
         if broken:
             whole = clean(completion)
             completion = whole if isinstance(whole, dict) else {}
-        return Completion(completion, _counted(answer.usage, object_of(completion, "usage")))
+        return Completion(completion, answer.usage)
 
     def decoder(self, dialect: Dialect) -> ResponsesDecoder:
         return ResponsesDecoder()
@@ -114,20 +111,6 @@ def _is_readable(response: Json) -> bool:
         if text_of(item, "type") in {"function_call", "custom_tool_call"} and not text_of(item, "name"):
             return False
     return True
-
-
-def _counted(native: Usage | None, usage: Json) -> Usage | None:
-    """The usage of a whole answer; None: it reports none.
-
-    `native`: as the Responses API counts. `usage`: the same in chat's form, whose reading knows vendors that count
-    reasoning beside the output, and forms that are not OpenAI's.
-    """
-    chat = parse_chat_usage(encode(usage)) if usage else None
-    if native is None:
-        return chat if chat is not None and (chat.input or chat.output) else None
-    if chat is not None and chat.output > native.output:
-        return replace(native, output=chat.output, reasoning=chat.reasoning)
-    return native
 
 
 def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[str]]:

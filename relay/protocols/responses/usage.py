@@ -5,7 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from portal.lib.json import Json, int_of, object_of
-from relay.protocols.usage import CEILING, InputDetails, OutputDetails, Usage, count
+from relay.protocols.usage import (
+    CEILING,
+    NO_INPUT_DETAILS,
+    NO_OUTPUT_DETAILS,
+    Counts,
+    InputDetails,
+    OutputDetails,
+    SomeInputDetails,
+    SomeOutputDetails,
+    Usage,
+    count,
+)
 
 
 class _ResponsesUsage(msgspec.Struct):
@@ -15,10 +26,10 @@ class _ResponsesUsage(msgspec.Struct):
     output_tokens: object = None
     total_tokens: object = None
     seconds: object = None  # whisper is billed by time
-    input_tokens_details: InputDetails | None = None
-    input_token_details: InputDetails | None = None
-    output_tokens_details: OutputDetails | None = None
-    output_token_details: OutputDetails | None = None
+    input_tokens_details: SomeInputDetails = None
+    input_token_details: SomeInputDetails = None
+    output_tokens_details: SomeOutputDetails = None
+    output_token_details: SomeOutputDetails = None
 
 
 _responses_decoder = msgspec.json.Decoder(_ResponsesUsage)
@@ -37,24 +48,27 @@ def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         and found.total_tokens is None
     ):
         return None
-    into = found.input_tokens_details or found.input_token_details or InputDetails()
-    out = found.output_tokens_details or found.output_token_details or OutputDetails()
-    total_in, total_out = count(found.input_tokens), count(found.output_tokens)
+    into, out = found.input_tokens_details, found.output_tokens_details
+    if not isinstance(into, InputDetails):
+        into = found.input_token_details if isinstance(found.input_token_details, InputDetails) else NO_INPUT_DETAILS
+    if not isinstance(out, OutputDetails):
+        out = found.output_token_details if isinstance(found.output_token_details, OutputDetails) else NO_OUTPUT_DETAILS
+    total_in, total_out, total = count(found.input_tokens), count(found.output_tokens), count(found.total_tokens)
     if found.input_tokens is None and found.output_tokens is None:
-        total_in = count(found.total_tokens)
-    cached = min(count(into.cached_tokens), total_in)
+        total_in = total
     seconds = found.seconds if isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool) else 0
-    return Usage(
+    return Counts(
         input=total_in,
-        cached_input=cached,
-        cache_write=min(count(into.cache_write_tokens), total_in - cached),
         output=total_out,
-        reasoning=min(count(out.reasoning_tokens), total_out),
-        audio_input=min(count(into.audio_tokens), total_in),
-        audio_output=min(count(out.audio_tokens), total_out),
-        image_input=min(count(into.image_tokens), total_in),
+        total=total,
+        cached=count(into.cached_tokens),
+        written=into.written(),
+        reasoning=count(out.reasoning_tokens),
+        audio_input=count(into.audio_tokens),
+        audio_output=count(out.audio_tokens),
+        image_input=count(into.image_tokens),
         milliseconds=count(seconds * 1000) if 0 <= seconds < CEILING else 0,
-    )
+    ).usage(raw)
 
 
 def responses_usage(chat: Json) -> Json:

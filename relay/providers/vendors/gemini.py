@@ -15,6 +15,7 @@ VENDOR: Final = Vendor(
     label="Google Gemini",
     position=50,
     protocol="",
+    reasoning="unlisted",  # of its API in OpenAI's form
     failures=(
         rule(FailureClass.KEY_DEAD, "400 403", "api_key_invalid"),
         rule(FailureClass.KEY_DEAD, "400", text=r"^api key (not valid|expired)"),

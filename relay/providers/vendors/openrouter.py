@@ -26,6 +26,7 @@ VENDOR: Final = Vendor(
     position=100,
     base_url="https://openrouter.ai/api/v1",
     apis=CHAT | {"completions", "embeddings"},
+    cost_member="cost",
     parameters={
         "store": "drop",
     },

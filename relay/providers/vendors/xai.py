@@ -18,6 +18,8 @@ VENDOR: Final = Vendor(
     base_url="https://api.x.ai/v1",
     apis=CHAT | {"completions", "images.generations", "responses", "realtime"},
     stores=True,
+    reasoning="beside",
+    cost_member="cost_in_usd_ticks",
     parameters={
         "messages[].name": "drop",
         "tools[].function.strict": "drop",

@@ -154,19 +154,18 @@ def test_a_burst_does_not_leave_much_held_back(live: Portal, server: Server) -> 
 
 
 def test_an_answer_longer_than_foreseen_is_never_paid_below_zero(live: Portal, server: Server) -> None:
-    """The upstream ignores the limit and reports a million tokens: the wallet ends at zero, the rest is on the portal's
-    account.
+    """The upstream ignores the limit and makes twenty thousand tokens: the wallet ends at zero, the rest is on the
+    portal's account.
     """
 
     async def greedy(call: Call) -> None:
-        await call.reply(
-            200, completion(usage={"prompt_tokens": 9, "completion_tokens": 1_000_000, "total_tokens": 1_000_009})
-        )
+        usage = {"prompt_tokens": 9, "completion_tokens": 20_000, "total_tokens": 20_009}
+        await call.reply(200, completion("word " * 20_000, usage=usage))
 
     user = live.user(balance=5_000_000)
     model = live.model(greedy, price=PRICE)
     record = live.record(server.post(live.token(user), ask(model, max_tokens=100)))
-    assert record.cost == 9 * 2500 + 1_000_000 * 10_000 and record.shortfall == record.cost - 5_000_000
+    assert record.cost == 9 * 2500 + 20_000 * 10_000 and record.shortfall == record.cost - 5_000_000
     assert settled(user).balance == 0
     books_balance()
 
