@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from relay.protocols.fields import BadRequest
 from relay.protocols.responses.client import response_of
 from relay.protocols.responses.tools import ToolNames
 from tests.protocols.chat_rules import refusal
-from tests.protocols.codecs import chat_form, chunk, codec, events, fed, fresh, sse
+from tests.protocols.codecs import chat_form, chunk, codec, events, fed, fresh, responses_form, sse
 
 USER: dict[str, Any] = {"role": "user", "content": "x"}
 
@@ -234,6 +235,9 @@ def test_both_thoughts_between_two_calls_are_kept() -> None:
     crossed = [USER, thought("A"), call("a"), thought("B"), output("a"), {"role": "assistant", "content": "done"}]
     body = chat_form({"model": "m"}, crossed).body
     assert [message.get("reasoning_content") for message in body["messages"]] == [None, "A", None, "B"]
+    summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "S"}], "encrypted_content": "E"}
+    body = chat_form({"model": "m"}, [USER, summary, thought("A"), call(), output()]).body
+    assert body["messages"][1]["reasoning_content"] == "S\n\nA"
     interrupted = [USER, thought("A"), USER, {"role": "assistant", "content": "done"}]
     assert "reasoning_content" not in chat_form({"model": "m"}, interrupted).body["messages"][2]
 
@@ -243,6 +247,46 @@ def test_images_in_results_follow_all_results_of_the_message() -> None:
     items = [USER, call("a"), call("b"), output("a", [image]), {"role": "user", "content": "y"}, output("b")]
     body = chat_form({"model": "m"}, items).body
     assert not refusal(body) and body["messages"][4]["content"][1]["type"] == "image_url"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "encrypted_content", "encrypted_content": "gAAA"},
+        {"type": "input_image", "file_id": "file-gone"},
+        {"type": "input_file", "file_url": "https://x.example/a.pdf"},
+        {"type": "a_part_of_next_year", "x": 1},
+    ],
+    ids=lambda part: part["type"],
+)
+def test_a_part_of_a_result_that_chat_lacks_does_not_end_the_conversation(part: dict[str, Any]) -> None:
+    body = chat_form({"model": "m"}, [USER, call(), output(text=[{"type": "input_text", "text": "r"}, part])]).body
+    assert not refusal(body) and body["messages"][2]["content"].startswith("r\n[An earlier step")
+
+
+def test_images_in_results_reach_an_upstream_of_responses() -> None:
+    content = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:x"}}]
+    made = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "tool_calls": [made]},
+        {"role": "tool", "tool_call_id": "c", "content": content},
+    ]
+    told = responses_form({"model": "m", "messages": messages}).body["input"][2]["output"]
+    assert told == [
+        {"type": "input_text", "text": "see"},
+        {"type": "input_image", "image_url": "data:x", "detail": "auto"},
+    ]
+
+
+def test_long_histories_take_no_longer_than_their_length() -> None:
+    """10,000 of everything that could be compared with everything else; quadratic work takes minutes."""
+    thought = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "A"}]}
+    added = {"type": "additional_tools", "tools": [function("f")]}
+    items = [USER, *(item for _ in range(10_000) for item in (thought, call(""), added)), *[output("")] * 20_000]
+    began = time.process_time()
+    body = chat_form({"model": "m"}, items).body
+    assert time.process_time() - began < 10 and not refusal(body)
 
 
 def test_a_signature_comes_back_to_the_vendor_that_signed() -> None:

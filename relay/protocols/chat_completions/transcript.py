@@ -12,7 +12,7 @@ What they demand, and other APIs do not:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
@@ -95,11 +95,24 @@ def _as_user(message: Json) -> Json:
 
 @dataclass(slots=True)
 class _Slot:
-    """A call, and its result once that is found."""
+    """A call, and its results once they are found."""
 
     id: str  # of the call, as it is sent
     given: str  # the same as the client wrote it
-    result: Json | None = None
+    results: list[Json] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The calls of one id, in their order."""
+
+    slots: list[_Slot] = field(default_factory=list)
+    answered: int = 0  # how many have a result
+
+    def take(self, result: Json) -> None:
+        """Give a result to the first call without one, or to the last, which then has several (Codex' `notify`)."""
+        self.slots[min(self.answered, len(self.slots) - 1)].results.append(result)
+        self.answered += 1
 
 
 def _with_results(messages: Sequence[Json]) -> list[Json]:
@@ -109,18 +122,26 @@ def _with_results(messages: Sequence[Json]) -> list[Json]:
     result get one that says so; results without a call become messages of the user.
     """
     slots: dict[int, list[_Slot]] = {}  # by the position of the assistant's message
-    newest: dict[str, list[_Slot]] = {}  # of the newest message with calls of an id
+    newest: dict[str, _Waiting] = {}  # of the newest message with calls of an id
     early: list[int] = []  # positions of results that no call precedes
     for position, message in enumerate(messages):
         calls = objects_of(message, "tool_calls") if _role(message) == "assistant" else []
         if calls:
             slots[position] = _slots(calls, position, newest)
-        elif _role(message) == "tool" and not _fill(newest, message):
-            early.append(position)
-    waiting: dict[str, list[_Slot]] = {}
-    for slot in (slot for own in slots.values() for slot in own if slot.result is None):
-        waiting.setdefault(slot.given, []).append(slot)
-    lost = {position for position in early if not _fill(waiting, messages[position])}
+        elif _role(message) == "tool":
+            if (waiting := newest.get(text_of(message, "tool_call_id"))) is not None:
+                waiting.take(message)
+            else:
+                early.append(position)
+    later: dict[str, _Waiting] = {}
+    for slot in (slot for own in slots.values() for slot in own if not slot.results):
+        later.setdefault(slot.given, _Waiting()).slots.append(slot)
+    lost: set[int] = set()
+    for position in early:
+        if (waiting := later.get(text_of(messages[position], "tool_call_id"))) is not None:
+            waiting.take(messages[position])
+        else:
+            lost.add(position)
     found: list[Json] = []
     for position, message in enumerate(messages):
         if position in slots:
@@ -132,28 +153,14 @@ def _with_results(messages: Sequence[Json]) -> list[Json]:
     return found
 
 
-def _fill(known: dict[str, list[_Slot]], message: Json) -> bool:
-    """Give a result to its call: the first that waits, or the last, which then has more than one (Codex' `notify`).
-
-    Returns whether there is one.
-    """
-    slots = known.get(text_of(message, "tool_call_id"))
-    if not slots:
-        return False
-    slot = next((slot for slot in slots if slot.result is None), slots[-1])
-    before = f"{_text(slot.result)}\n" if slot.result is not None else ""
-    slot.result = {**message, "tool_call_id": slot.id, **({"content": before + _text(message)} if before else {})}
-    return True
-
-
-def _slots(calls: Sequence[Json], position: int, newest: dict[str, list[_Slot]]) -> list[_Slot]:
+def _slots(calls: Sequence[Json], position: int, newest: dict[str, _Waiting]) -> list[_Slot]:
     """The slots of one message's calls, each with an id that no other of them has."""
     found: list[_Slot] = []
-    own: dict[str, list[_Slot]] = {}
+    own: dict[str, _Waiting] = {}
     for number, call in enumerate(calls):
         given = text_of(call, "id")
         slot = _Slot(given if given and given not in own else f"{given or 'call'}_{position}_{number}", given)
-        own.setdefault(given, []).append(slot)
+        own.setdefault(given, _Waiting()).slots.append(slot)
         found.append(slot)
     newest.update(own)
     return found
@@ -165,5 +172,11 @@ def _answered(message: Json, slots: Sequence[_Slot]) -> list[Json]:
     if any(text_of(call, "id") != slot.id for call, slot in zip(calls, slots, strict=True)):
         named = [{**call, "id": slot.id} for call, slot in zip(calls, slots, strict=True)]
         message = {**message, "tool_calls": named}
-    missing: Json = {"role": "tool", "content": _INTERRUPTED}
-    return [message, *(slot.result or {**missing, "tool_call_id": slot.id} for slot in slots)]
+    return [message, *map(_result, slots)]
+
+
+def _result(slot: _Slot) -> Json:
+    if not slot.results:
+        return {"role": "tool", "tool_call_id": slot.id, "content": _INTERRUPTED}
+    content = "\n".join(map(_text, slot.results)) if len(slot.results) > 1 else slot.results[0].get("content")
+    return {**slot.results[0], "tool_call_id": slot.id, "content": content}

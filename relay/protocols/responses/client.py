@@ -69,6 +69,7 @@ _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "
 _CALLS: Final = {"function_call": FUNCTION, "custom_tool_call": CUSTOM, "tool_search_call": SEARCH}
 _OUTPUTS: Final = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
 _CONTROLS: Final = frozenset(("additional_tools", "compaction_trigger"))
+_PARTS: Final = frozenset(("input_text", "output_text", "text", "input_image", "input_file", "input_audio"))
 _LOGPROBS: Final = "message.output_text.logprobs"
 _SAID: Final = frozenset(("reasoning", *_CALLS))  # items of an answer, beside messages
 # Values that mean the same as a missing member.
@@ -214,6 +215,7 @@ def messages_of(items: Sequence[Json], instructions: str, names: ToolNames) -> l
         else:
             messages.append(_other(item, kind, index))
     messages += later
+    _show_thoughts(messages)
     if not messages:
         raise BadRequest("The field “input” is empty: send a text or a list with at least one item.", "input")
     return messages
@@ -249,14 +251,26 @@ def _signatures_first(items: Sequence[Json]) -> list[Json]:
 def _add_thoughts(message: Json, thinking: Sequence[Json]) -> None:
     """Add the model's reasoning to its message."""
     if thinking:
-        message[THINKING] = [*objects_of(message, THINKING), *thinking]
-        shown = "\n\n".join(text for thought in objects_of(message, THINKING) if (text := "\n".join(_texts(thought))))
+        known = message.setdefault(THINKING, [])
+        assert isinstance(known, list)  # noqa: S101  # made here
+        known += thinking
+
+
+def _show_thoughts(messages: Sequence[Json]) -> None:
+    """Write the readable reasoning of messages as vendors of chat completions do."""
+    for message in messages:
+        shown = "\n\n".join(text for thought in objects_of(message, THINKING) if (text := _readable(thought)))
         if shown:
             message["reasoning_content"] = shown
 
 
-def _texts(thought: Json) -> list[str]:
-    found = thought.get("text")
+def _readable(thought: Json) -> str:
+    """The text of a thought; its summary from models that do not reveal it."""
+    return "\n".join(_strings(thought, "text")) or "\n\n".join(_strings(thought, "summary"))
+
+
+def _strings(thought: Json, name: str) -> list[str]:
+    found = thought.get(name)
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
@@ -340,12 +354,20 @@ def _output(item: Json, index: int, names: ToolNames) -> tuple[str, list[Json]]:
         return output, []
     if not isinstance(output, list):
         return json_text(output) if output is not None else "", []
-    parts = [
-        _part(part, f"input[{index}].output[{number}]") for number, part in enumerate(output) if isinstance(part, dict)
-    ]
+    parts = [_output_part(part, f"input[{index}].output") for part in output if isinstance(part, dict)]
     others = [part for part in parts if part["type"] != "text"]
     text = "\n".join(text_of(part, "text") for part in parts if part["type"] == "text")
     return text or ("See the next message." if others else ""), others
+
+
+def _output_part(part: Json, where: str) -> Json:
+    """A part of a tool's result; in words what no other API has, since results stay in the conversation for good."""
+    kind = text_of(part, "type")
+    if kind not in _PARTS or (kind == "input_image" and not text_of(part, "image_url")):
+        return {"type": "text", "text": item_as_text(part)}
+    if kind == "input_file" and not text_of(part, "file_data"):
+        return {"type": "text", "text": item_as_text(part)}
+    return _part(part, where)
 
 
 # -- the answer ------------------------------------------------------------------------------------------------------

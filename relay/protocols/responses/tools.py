@@ -129,7 +129,7 @@ def tools_of(request: Json, items: Iterable[Json]) -> list[Json]:
     found = objects_of(request, "tools")
     for item in items:
         if text_of(item, "type") in {"additional_tools", "tool_search_output"}:
-            found = [*found, *objects_of(item, "tools")]
+            found += objects_of(item, "tools")
     return found
 
 

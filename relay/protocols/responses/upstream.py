@@ -198,7 +198,7 @@ def input_items_of(messages: Sequence[Json]) -> tuple[str, list[Json]]:
                 {
                     "type": "function_call_output",
                     "call_id": text_of(message, "tool_call_id") or f"call_{text_of(message, 'name')}",
-                    "output": _plain(content, where),
+                    "output": _output(content, where),
                 }
             )
         elif RAW in message:
@@ -244,6 +244,12 @@ def _plain(content: object, where: str) -> str:
     if any(text_of(part, "type") not in {"text", "refusal", ""} for part in parts) or not isinstance(content, list):
         raise BadRequest(f"The content of {where} must be text.", f"{where}.content")
     return "\n".join(text_of(part, "text") or text_of(part, "refusal") for part in parts)
+
+
+def _output(content: object, where: str) -> object:
+    """A tool's result: text, or parts where it has images or files, as some clients of chat completions send it."""
+    kinds = {text_of(part, "type") for part in content if isinstance(part, dict)} if isinstance(content, list) else ()
+    return _user_parts(content, where) if {"image_url", "file"}.intersection(kinds) else _plain(content, where)
 
 
 def _user_parts(content: object, where: str) -> list[Json]:
