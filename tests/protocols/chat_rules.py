@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -35,12 +36,16 @@ def refusal(body: dict[str, Any]) -> str:
             if position:
                 return "System message must be at the beginning."
         elif role == "assistant":
+            if not message.get("content") and not message.get("refusal") and not message.get("tool_calls"):
+                return f"Invalid value for 'content' in messages[{position}]: expected a string, got null."
             waiting = [call["id"] for call in message.get("tool_calls") or []]
             if len(set(waiting)) < len(waiting):
                 return f"Duplicate tool call id in messages[{position}]"
             for call in message.get("tool_calls") or []:
                 if not _NAME.fullmatch(call["function"]["name"]):
                     return f"Invalid 'messages[{position}].tool_calls[].function.name'"
+                if not isinstance(json.loads(call["function"]["arguments"]), dict):
+                    return "Can only get item pairs from a mapping."
         elif role != "user":
             return f"Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', and 'tool'."
     return f"tool_call_ids did not have response messages: {waiting[0]}" if waiting else ""

@@ -222,6 +222,22 @@ def test_a_call_may_have_more_than_one_result() -> None:
     assert not refusal(body) and body["messages"][2]["content"] == "half\ndone"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [('{"a":', {"arguments": '{"a":'}), ("[1]", {"arguments": "[1]"}), ("", {}), (" ", {}), ('{"a":1}', {"a": 1})],
+)
+def test_arguments_that_are_no_object_do_not_end_the_conversation(arguments: str, told: Any) -> None:
+    body = chat_form({"model": "m"}, [USER, call(arguments=arguments), output()]).body
+    assert json.loads(body["messages"][1]["tool_calls"][0]["function"]["arguments"]) == told
+
+
+def test_an_answer_without_content_is_left_out() -> None:
+    empty = {"type": "message", "role": "assistant", "content": []}
+    assert chat_form({"model": "m"}, [USER, empty, USER]).body["messages"] == [USER, USER]
+    called = chat_form({"model": "m"}, [USER, empty, call(), output()]).body["messages"]
+    assert [message["role"] for message in called] == ["user", "assistant", "tool"]
+
+
 def test_both_thoughts_between_two_calls_are_kept() -> None:
     def thought(text: str) -> dict[str, Any]:
         return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}

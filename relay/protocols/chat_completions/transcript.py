@@ -6,6 +6,7 @@ What they demand, and other APIs do not:
   Moonshot, DeepSeek: "an assistant message with 'tool_calls' must be followed by tool messages"), and no other results
 - one system message, which is the first (templates of Qwen and others on vLLM: "System message must be at the
   beginning")
+- arguments of calls that are JSON objects, and an assistant that says or calls something
 - no items of other kinds
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from portal.lib.json import Json, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import CACHE_CONTROL, RAW, unsupported_block_error
 
 _INTERRUPTED: Final = "There is no result: the call was interrupted, or its result was not recorded."
@@ -30,7 +31,7 @@ def strict_messages(messages: Sequence[Json], late_system: bool) -> tuple[list[J
     Raises BadRequest for an item that cannot be told.
     """
     dropped: list[str] = []
-    told = [_told(message, dropped) for message in messages]
+    told = [_told(message, dropped) for message in messages if not _is_empty(message)]
     leading = next((number for number, message in enumerate(told) if _role(message) not in _SYSTEM), len(told))
     found = _first_system(told[:leading])
     for message in _with_results(told[leading:]):
@@ -42,6 +43,11 @@ def strict_messages(messages: Sequence[Json], late_system: bool) -> tuple[list[J
 
 def _role(message: Json) -> str:
     return text_of(message, "role")
+
+
+def _is_empty(message: Json) -> bool:
+    """Whether the assistant said nothing, as in an answer that was interrupted: strict upstreams demand content."""
+    return _role(message) == "assistant" and not any(map(message.get, ("content", "refusal", "tool_calls")))
 
 
 def _told(message: Json, dropped: list[str]) -> Json:
@@ -168,11 +174,17 @@ def _slots(calls: Sequence[Json], position: int, newest: dict[str, _Waiting]) ->
 
 def _answered(message: Json, slots: Sequence[_Slot]) -> list[Json]:
     """A message with calls, and their results."""
-    calls = objects_of(message, "tool_calls")
-    if any(text_of(call, "id") != slot.id for call, slot in zip(calls, slots, strict=True)):
-        named = [{**call, "id": slot.id} for call, slot in zip(calls, slots, strict=True)]
-        message = {**message, "tool_calls": named}
-    return [message, *map(_result, slots)]
+    calls = [_readable(call, slot.id) for call, slot in zip(objects_of(message, "tool_calls"), slots, strict=True)]
+    return [{**message, "tool_calls": calls}, *map(_result, slots)]
+
+
+def _readable(call: Json, call_id: str) -> Json:
+    """A call whose arguments are an object: vLLM and others decode those of earlier calls for the model's template."""
+    function = object_of(call, "function")
+    arguments = text_of(function, "arguments")
+    if decode_object(arguments) is None:
+        function = {**function, "arguments": encode({"arguments": arguments} if arguments.strip() else {}).decode()}
+    return {**call, "id": call_id, "function": function}
 
 
 def _result(slot: _Slot) -> Json:

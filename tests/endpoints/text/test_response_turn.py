@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
@@ -9,9 +10,11 @@ import pytest
 from openai import OpenAI
 
 from tests.endpoints.text.responses_upstream import Upstream, response
+from tests.protocols.chat_rules import refusal
 from tests.support.portal import Portal
 from tests.support.server import Server
-from tests.support.upstream import Call
+from tests.support.upstream import Call, hello
+from tests.support.upstream import Upstream as SecondUpstream
 
 pytestmark = pytest.mark.shared
 
@@ -216,3 +219,39 @@ def test_items_of_a_conversation_have_their_own_ids(sdk: OpenAI, live: Portal, s
         sdk.responses.create(model=model, input=f"in {number}", conversation=talk.id)
     items = list(sdk.conversations.items.list(talk.id, order="asc"))
     assert len(items) == 6 and len({item.id for item in items}) == 6
+
+
+def test_a_conversation_with_hosted_tools_goes_on_at_a_channel_that_has_none(
+    live: Portal, server: Server, second: SecondUpstream
+) -> None:
+    """The items were never the client's: the portal put them together."""
+    from relay.models import Channel
+
+    searched = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"query": "tea"}}
+    sealed = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "gAAA"}
+
+    async def native(call: Call) -> None:
+        assert call.path == "/v1/responses"
+        made = response(7, "Tea it is.")
+        await call.reply(200, {**made, "output": [sealed, searched, *made["output"]]})
+
+    async def chat(call: Call) -> None:
+        assert call.path == "/v1/chat/completions" and not refusal(call.json)
+        await hello(call)
+
+    first, spare = live.channel(priority=5), live.channel(second.base_url, text_api="chat")
+    model, token = live.model(native, channels=[first, spare]), live.token()
+    second.script(model, chat)
+    body = {"model": model, "input": "What shall I drink?", "tools": [{"type": "web_search"}]}
+    one = server.post(token, body, path="/v1/responses")
+    assert one.status_code == 200
+    row = Channel.objects.get(pk=first.pk)
+    row.enabled = False
+    row.save()
+    two = server.post(
+        token, {**body, "input": "And now?", "previous_response_id": one.json()["id"]}, path="/v1/responses"
+    )
+    assert two.status_code == 200, two.text
+    assert "input[web_search_call]" in two.headers["x-airelays-ignored-parameters"]
+    sent = json.dumps(second.last(model).json["messages"])
+    assert "tea" in sent and "Tea it is." in sent and "gAAA" not in sent
