@@ -29,6 +29,9 @@ _FORGOTTEN: Final = re.compile(
 _UNREADABLE: Final = re.compile(
     r"encrypted[ _]content|compaction blob|thought[ _]?signature|signature\W{1,3}in\W{1,3}thinking", re.I
 )
+# OpenAI and Azure: “Invalid 'input[2].content': array too long. Expected an array with maximum length 0, but got an
+# array with length 1 instead.” (querymt #976, copilot-cli #652)
+_READABLE: Final = re.compile(r"input\[\d+\]\.content\W{1,3}array too long", re.I)
 
 
 def has_forgotten(failure: Failure, upstream_id: str) -> bool:
@@ -42,6 +45,11 @@ def has_forgotten(failure: Failure, upstream_id: str) -> bool:
 def cannot_read_reasoning(failure: Failure) -> bool:
     """Whether an upstream may have refused a request because another account's encrypted reasoning is in it."""
     return failure.status not in _UNRELATED and _UNREADABLE.search(_text(failure)) is not None
+
+
+def refuses_readable_reasoning(failure: Failure) -> bool:
+    """Whether an upstream may have refused a request because reasoning in it can be read."""
+    return failure.status not in _UNRELATED and _READABLE.search(_text(failure)) is not None
 
 
 def _text(failure: Failure) -> str:

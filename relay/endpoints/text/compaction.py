@@ -36,6 +36,7 @@ from relay.protocols.responses.compaction import (
     conversation_to_compact,
     summary_in,
     upstream_compaction,
+    wants_compaction,
 )
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
@@ -53,8 +54,9 @@ _OMITTED: Final = frozenset(("previous_response_id", "conversation", "store", "s
 _COMPACT_FIELDS: Final = frozenset(
     ("instructions", "tools", "parallel_tool_calls", "reasoning", "text", "service_tier", "prompt_cache_key")
 )
-# Statuses with which an upstream says that it has no such endpoint, or does not take this conversation.
-_NOT_COMPACTED: Final = frozenset((400, 404, 405, 422, 501))
+# Statuses with which an upstream says that it has no such endpoint, or does not take this conversation; and of answers
+# without a compaction.
+_NOT_COMPACTED: Final = frozenset((200, 400, 404, 405, 422, 501))
 
 
 async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -229,7 +231,7 @@ async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpR
 
 async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, bytes]:
     """The answer of the upstream's own endpoint, decoded and as it came. Raises Failure, Ended."""
-    sent = _COMPACT_FIELDS if turn.compacts else turn.fields.keys() - _OMITTED
+    sent = _COMPACT_FIELDS if wants_compaction(turn.raw_input) else turn.fields.keys() - _OMITTED
     fields = {name: raw for name, raw in turn.fields.items() if name in sent}
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
     attempt.record.sent = api == _COMPACT

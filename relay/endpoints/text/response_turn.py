@@ -35,7 +35,7 @@ from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.client import ResponsesClient
-from relay.protocols.responses.compaction import expand_summaries, resolve_references, wants_compaction
+from relay.protocols.responses.compaction import expand_summaries, resolve_references
 from relay.protocols.responses.request import (
     ResponsesRequest,
     is_reasoning,
@@ -47,7 +47,7 @@ from relay.protocols.responses.request import (
     without_upstream_ids,
 )
 from relay.providers.classify import Failure
-from relay.providers.continuations import cannot_read_reasoning, has_forgotten
+from relay.providers.continuations import cannot_read_reasoning, has_forgotten, refuses_readable_reasoning
 from relay.storage import conversations, response_history
 from relay.storage import responses as stored_responses
 from relay.storage.responses import StoredTurn
@@ -94,6 +94,7 @@ class ResponseTurn:
     _earlier_missing: bool = False  # a part of `history` has been deleted or has expired
     _forgotten: bool = False  # the upstream that stored the previous response does not have it
     _unreadable: bool = False  # an upstream could not read encrypted content: none is sent
+    _only_sealed: bool = False  # an upstream refused reasoning that can be read: none is sent to it natively
     _members: Json | None = None
     _client: ResponsesClient | None = None
 
@@ -108,11 +109,6 @@ class ResponseTurn:
     @property
     def output_limit(self) -> int | None:
         return self.parsed.output_limit
-
-    @property
-    def compacts(self) -> bool:
-        """Whether a compaction is asked for instead of an answer."""
-        return wants_compaction(self.raw_input)
 
     @property
     def members(self) -> Json:
@@ -190,9 +186,9 @@ class ResponseTurn:
             await self.read_history()
         history = [] if self.named else without_upstream_ids(self.history) if native else self.history
         foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
-        told, names = without_sealed([*history, *self.expanded_input], foreign)
-        if native:
-            told = without_packed_reasoning(told)
+        items = [*history, *self.expanded_input]
+        told, names = without_sealed(items, foreign, readable=not (native and self._only_sealed))
+        told = without_packed_reasoning(told) if native else told
         if told != (self.items if self.told is None else self.told):
             self._client = None
         self.told = told
@@ -209,6 +205,9 @@ class ResponseTurn:
             return True
         if not self._unreadable and cannot_read_reasoning(failure) and any(map(is_reasoning, self.told or ())):
             self._unreadable = True
+            return True
+        if not self._only_sealed and refuses_readable_reasoning(failure) and any(map(is_reasoning, self.told or ())):
+            self._only_sealed = True
             return True
         return False
 

@@ -25,6 +25,7 @@ from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.protocols.responses.compaction import wants_compaction
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
 from relay.storage import responses as stored_responses
@@ -37,7 +38,7 @@ _POLL_SECONDS: Final = 0.5
 async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
     """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     turn = await read_turn(exchange, caller, run)
-    if turn.compacts:
+    if wants_compaction(turn.raw_input):
         return await answer_trigger(exchange, run, turn)
     if turn.parsed.background:
         return await _start_background(exchange, run, turn)

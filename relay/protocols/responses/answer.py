@@ -84,6 +84,17 @@ def thinking_of(item: Json) -> Json:
     return thinking_entry(text_of(item, "id"), texts, summary, item.get("encrypted_content"))
 
 
+def readable_thought(thought: Json) -> str:
+    """The text of an entry of `hub_thinking`; its summary from models that do not reveal it."""
+    return "\n".join(strings_of(thought, "text")) or "\n\n".join(strings_of(thought, "summary"))
+
+
+def strings_of(holder: Json, name: str) -> list[str]:
+    """The texts in a list member; empty if it is missing or of another type."""
+    found = holder.get(name)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
 def reasoning_summary(item: Json) -> str:
     """The readable text of a reasoning item: its summary, or the reasoning itself from models that reveal it."""
     summary = "\n\n".join(text_of(part, "text") for part in objects_of(item, "summary"))

@@ -15,7 +15,7 @@ from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, THINKING, document_part, raw_message, raw_part
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.fields import BadRequest, unsupported
-from relay.protocols.responses.answer import thinking_of
+from relay.protocols.responses.answer import readable_thought, thinking_of
 from relay.protocols.responses.client_stream import ResponsesEncoder
 from relay.protocols.responses.objects import (
     ending,
@@ -32,12 +32,9 @@ from relay.protocols.responses.tools import (
     CUSTOM,
     FUNCTION,
     SEARCH,
-    SIGNED,
-    Tool,
     ToolNames,
     chat_tool_choice,
     chat_tools,
-    custom_arguments,
     function_names,
     tools_of,
 )
@@ -201,7 +198,7 @@ def messages_of(items: Sequence[Json], instructions: str, names: ToolNames) -> l
             thinking = []
             calls = holder.setdefault("tool_calls", [])
             assert isinstance(calls, list)  # noqa: S101  # made here
-            calls.append(_call(item, called, names))
+            calls.append(names.call(item, called))
         elif kind in _OUTPUTS and (kind != "tool_search_output" or text_of(item, "call_id")):
             text, images = _output(item, index, names)
             messages.append({"role": "tool", "tool_call_id": text_of(item, "call_id"), "content": text})
@@ -259,19 +256,9 @@ def _add_thoughts(message: Json, thinking: Sequence[Json]) -> None:
 def _show_thoughts(messages: Sequence[Json]) -> None:
     """Write the readable reasoning of messages as vendors of chat completions do."""
     for message in messages:
-        shown = "\n\n".join(text for thought in objects_of(message, THINKING) if (text := _readable(thought)))
+        shown = "\n\n".join(text for thought in objects_of(message, THINKING) if (text := readable_thought(thought)))
         if shown:
             message["reasoning_content"] = shown
-
-
-def _readable(thought: Json) -> str:
-    """The text of a thought; its summary from models that do not reveal it."""
-    return "\n".join(_strings(thought, "text")) or "\n\n".join(_strings(thought, "summary"))
-
-
-def _strings(thought: Json, name: str) -> list[str]:
-    found = thought.get(name)
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _message(item: Json, index: int) -> Json:
@@ -330,18 +317,6 @@ def _part(part: Json, where: str) -> Json:
     if kind == "input_audio":
         return {"type": "input_audio", "input_audio": object_of(part, "input_audio")}
     return raw_part(PROTOCOL, part, f"a content part of the type “{kind[:60]}”", f"{where}.type")
-
-
-def _call(item: Json, kind: str, names: ToolNames) -> Json:
-    name = text_of(item, "name") or (SEARCH if kind == SEARCH else "")
-    function = names.function(Tool(kind, name, text_of(item, "namespace")))
-    if kind == CUSTOM:
-        arguments = custom_arguments(text_of(item, "input"))
-    else:
-        arguments = json_text(item["arguments"]) if item.get("arguments") else "{}"
-    extra: Json = {SIGNED: item[SIGNED]} if isinstance(item.get(SIGNED), dict) else {}
-    called = {"name": function, "arguments": arguments}
-    return {"id": text_of(item, "call_id"), "type": "function", "function": called, **extra}
 
 
 def _output(item: Json, index: int, names: ToolNames) -> tuple[str, list[Json]]:

@@ -222,16 +222,35 @@ def is_reasoning(item: Json) -> bool:
     return text_of(item, "type") == "reasoning" or bool(sealed_content(item))
 
 
-def without_sealed(items: Sequence[Json], foreign: Collection[str] | None) -> tuple[list[Json], list[str]]:
+def _without_readable_reasoning(items: Sequence[Json]) -> tuple[list[Json], list[str]]:
+    """Items without reasoning that can be read, which OpenAI refuses in its input; and the names of what is left out.
+
+    OpenAI: "Invalid 'input[2].content': array too long. Expected an array with maximum length 0" (querymt #976).
+    """
+    found: list[Json] = []
+    for item in items:
+        if text_of(item, "type") != "reasoning" or not item.get("content"):
+            found.append(item)
+        elif sealed_content(item):
+            found.append({name: value for name, value in item.items() if name != "content"})
+    return found, ["input[reasoning]"] if len(found) < len(items) else []
+
+
+def without_sealed(
+    items: Sequence[Json], foreign: Collection[str] | None, readable: bool = True
+) -> tuple[list[Json], list[str]]:
     """Items without the encrypted content of other accounts, and the names of what is left out.
 
     `foreign`: the content that is left out; None: all, and reasoning that says nothing without it. Ids of the other
     items are left out as well: an upstream that looks them up would miss the reasoning that belongs to them.
+    `readable`: the upstream takes reasoning that can be read.
     """
-    if foreign is not None and not foreign:
-        return list(items), []
-    found: list[Json] = []
     names: list[str] = []
+    if not readable:
+        items, names = _without_readable_reasoning(items)
+    if foreign is not None and not foreign:
+        return list(items), names
+    found: list[Json] = []
     for item in items:
         kind, sealed = text_of(item, "type"), sealed_content(item)
         if sealed and (foreign is None or sealed in foreign):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.fields import unsupported
 
 FUNCTION: Final = "function"
@@ -71,6 +71,17 @@ class ToolNames:
     def tool(self, name: str) -> Tool:
         """The client's tool behind a function that the upstream called."""
         return self.tools.get(name) or Tool(FUNCTION, name)
+
+    def call(self, item: Json, kind: str) -> Json:
+        """An item that is a call of a tool of this kind, as chat completions have it."""
+        function = self.function(Tool(kind, _name(item, kind), text_of(item, "namespace")))
+        if kind == CUSTOM:
+            arguments = custom_arguments(text_of(item, "input"))
+        else:
+            arguments = json_text(item["arguments"]) if item.get("arguments") else "{}"
+        extra: Json = {SIGNED: item[SIGNED]} if isinstance(item.get(SIGNED), dict) else {}
+        called = {"name": function, "arguments": arguments}
+        return {"id": text_of(item, "call_id"), "type": "function", "function": called, **extra}
 
     def is_function(self, name: str) -> bool:
         """Whether calls of a function are function calls to the client, whose arguments it is sent as they arrive."""

@@ -14,7 +14,7 @@ from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.fields import BadRequest, unsupported
-from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer
+from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
 from relay.protocols.responses.request import PROTOCOL
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
@@ -221,20 +221,15 @@ def _reasoning(thought: Json) -> Json:
     """An entry of `hub_thinking` as a reasoning item."""
     item: Json = {
         "type": "reasoning",
-        "summary": [{"type": "summary_text", "text": text} for text in _strings(thought, "summary")],
+        "summary": [{"type": "summary_text", "text": text} for text in strings_of(thought, "summary")],
     }
     if text_of(thought, "id"):
         item["id"] = thought["id"]
-    if texts := _strings(thought, "text"):
+    if texts := strings_of(thought, "text"):
         item["content"] = [{"type": "reasoning_text", "text": text} for text in texts]
     if thought.get("signature"):
         item["encrypted_content"] = thought["signature"]
     return item
-
-
-def _strings(holder: Json, name: str) -> list[str]:
-    found = holder.get(name)
-    return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []
 
 
 def _plain(content: object, where: str) -> str:

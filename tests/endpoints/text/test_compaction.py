@@ -155,6 +155,12 @@ async def _without_compaction(call: Call) -> None:
         await call.reply(200, response(1, "They like tea."))
 
 
+async def _welcoming(call: Call) -> None:
+    """A gateway that answers unknown paths with 200."""
+    made = {"message": "Welcome to the API."} if call.path.endswith("/compact") else response(1, "They like tea.")
+    await call.reply(200, made)
+
+
 async def _chat(call: Call) -> None:
     assert call.path == "/v1/chat/completions" and not refusal(call.json)
     await call.reply(200, completion("They like tea."))
@@ -167,9 +173,10 @@ async def _chat(call: Call) -> None:
         (_own_compaction, {}),
         (_without_compaction, {"provider": "vllm"}),
         (_without_compaction, {}),
+        (_welcoming, {}),
         (_chat, {"text_api": "chat"}),
     ],
-    ids=["own", "responses", "lacking", "chat"],
+    ids=["own", "responses", "lacking", "welcoming", "chat"],
 )
 def test_a_trigger_is_answered_with_one_compaction_that_the_conversation_goes_on_from(
     live: Portal, server: Server, script: Script, options: dict[str, Any], stream: bool

@@ -13,7 +13,7 @@ from tests.endpoints.text.responses_upstream import Upstream, response
 from tests.protocols.chat_rules import refusal
 from tests.support.portal import Portal
 from tests.support.server import Server
-from tests.support.upstream import Call, hello
+from tests.support.upstream import Call, completion, hello
 from tests.support.upstream import Upstream as SecondUpstream
 
 pytestmark = pytest.mark.shared
@@ -255,3 +255,43 @@ def test_a_conversation_with_hosted_tools_goes_on_at_a_channel_that_has_none(
     assert "input[web_search_call]" in two.headers["x-airelays-ignored-parameters"]
     sent = json.dumps(second.last(model).json["messages"])
     assert "tea" in sent and "Tea it is." in sent and "gAAA" not in sent
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_conversation_with_readable_thoughts_goes_on_at_an_upstream_that_takes_none(
+    live: Portal, server: Server, second: SecondUpstream, kept: bool
+) -> None:
+    """OpenAI takes no reasoning with content, as channels of chat completions make it (querymt #976)."""
+    from relay.models import Channel
+
+    async def chat(call: Call) -> None:
+        message = {"role": "assistant", "content": "Tea.", "reasoning_content": "They are thirsty."}
+        await call.reply(200, completion("") | {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    async def native(call: Call) -> None:
+        for number, item in enumerate(call.json["input"]):
+            if item["type"] == "reasoning" and item.get("content"):
+                text = f"Invalid 'input[{number}].content': array too long. Expected an array with maximum length 0, "
+                await call.error(400, text + "but got an array with length 1 instead.", "array_above_max_length")
+                return
+        await call.reply(200, response(7, "Tea it is."))
+
+    first, spare = live.channel(priority=5, text_api="chat"), live.channel(second.base_url)
+    model, token = live.model(chat, channels=[first, spare]), live.token()
+    second.script(model, native)
+    one = server.post(token, {"model": model, "input": "What shall I drink?", "store": kept}, path="/v1/responses")
+    assert [item["type"] for item in one.json()["output"]] == ["reasoning", "message"]
+    row = Channel.objects.get(pk=first.pk)
+    row.enabled = False
+    row.save()
+    asked = {"role": "user", "content": "And now?", "type": "message"}
+    body = (
+        {"input": "And now?", "previous_response_id": one.json()["id"]}
+        if kept
+        else {"input": [asked, *one.json()["output"], asked], "store": False}
+    )
+    two = server.post(token, {"model": model, **body}, path="/v1/responses")
+    assert two.status_code == 200, two.text
+    assert two.headers["x-airelays-ignored-parameters"] == "input[reasoning]"
+    sent = second.last(model).json["input"]
+    assert "Tea." in json.dumps(sent) and "thirsty" not in json.dumps(sent)
