@@ -186,8 +186,7 @@ class ResponseTurn:
             await self.read_history()
         history = [] if self.named else without_upstream_ids(self.history) if native else self.history
         foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
-        items = [*history, *self.expanded_input]
-        told, names = without_sealed(items, foreign, readable=not (native and self._only_sealed))
+        told, names = without_sealed([*history, *self.expanded_input], foreign, not (native and self._only_sealed))
         told = without_packed_reasoning(told) if native else told
         if told != (self.items if self.told is None else self.told):
             self._client = None
@@ -203,12 +202,11 @@ class ResponseTurn:
             if now - previous.created < _YOUNG_SECONDS:
                 attempt.run.continuity.remember_forgetful(self.caller.user_id, attempt.channel.id, now)
             return True
-        if not self._unreadable and cannot_read_reasoning(failure) and any(map(is_reasoning, self.told or ())):
-            self._unreadable = True
-            return True
-        if not self._only_sealed and refuses_readable_reasoning(failure) and any(map(is_reasoning, self.told or ())):
-            self._only_sealed = True
-            return True
+        if any(map(is_reasoning, self.told or ())):
+            before = self._unreadable, self._only_sealed
+            self._unreadable |= cannot_read_reasoning(failure)
+            self._only_sealed |= refuses_readable_reasoning(failure)
+            return before != (self._unreadable, self._only_sealed)
         return False
 
     async def read_whole(self) -> None:
