@@ -96,6 +96,10 @@ class OutputItems:
 
     def find(self, event: Json, kind: str, item: Json, begins: bool = False) -> OutputItem:
         """The item of an event. `item`: as the event has it, empty when it has none. `begins`: it is a new one."""
+        if not item:  # a delta: nearly all events
+            known = self._by_id.get(text_of(event, "item_id"))
+            if known is not None and known.kind == kind:
+                return known
         item_id, call_id = text_of(item, "id") or text_of(event, "item_id"), text_of(item, "call_id")
         index = event.get("output_index")
         known = self._by_id.get(item_id) or self._by_call.get(call_id)

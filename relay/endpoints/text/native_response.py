@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
 
-from portal.lib.json import Json, decode_object, encode, object_of
+from portal.lib.json import Json, encode, object_of
 from relay.billing.ledger.rows import RowWrite
 from relay.gateway.attempt import Attempt
 from relay.gateway.snapshot.callers import Caller
@@ -105,9 +105,7 @@ class OpenedResponse:
         if answer.is_error or answer.failed:
             raise self._attempt.error_in_body(text)
         self._upstream_id = answer.id
-        response = decode_object(text)
-        if response is None and (response := read_whole_object(text)) is not None:
-            text = encode(response)  # half a character in it was no JSON
+        response = read_whole_object(text)
         # None: part of it cannot be decoded, such as a number beyond all; the bytes can still be passed on.
         if response is not None and (self._lacks or _is_incomplete(response)):
             response = _complete_response(self._turn, response)

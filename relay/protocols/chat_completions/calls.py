@@ -70,6 +70,8 @@ class ToolCalls:
             call.begun = True
             arguments = "" if value == {} else json_text(value)
             call.whole = call.whole or isinstance(value, dict)
+            if name and call.is_complete() and arguments == "".join(call.pieces):
+                continue  # the whole call after its pieces
             if arguments:
                 call.pieces.append(arguments)
                 call.held += arguments
@@ -101,6 +103,8 @@ class ToolCalls:
                 candidate.id = call_id
             self._by_id[call_id] = candidate
             return candidate
+        if index is not None and at is None and not name and self.calls:
+            return self.calls[-1]  # the index counts pieces
         if index is not None:
             return self._new("", index) if at is None or (name and at.name and at.is_complete()) else at
         candidate = self._newest()

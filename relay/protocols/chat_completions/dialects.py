@@ -189,6 +189,9 @@ class Returned:
     extra: object = None  # `extra_content` of the message
     calls: list[Json] = field(default_factory=list)  # {"id", "position", "extra_content"} of its tool calls
 
+    def __bool__(self) -> bool:
+        return bool(self.details or self.blocks or self.part or self.extra or self.calls)
+
     def add(self, message: Json, content: Content) -> None:
         """Collect from a whole message, or from a delta."""
         for name, kept in ((DETAILS, self.details), ("thinking_blocks", self.blocks)):

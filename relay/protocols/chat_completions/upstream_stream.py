@@ -115,6 +115,11 @@ class ChatDecoder:
             return {}
         state.finished = state.finished or bool(finish)
         self._finished = self._finished or (index == 0 and bool(finish))
+        if not (finish or state.finished or state.halves or state.returned) and (text := _text_alone(choice, chunk)):
+            state.said = True
+            choice["delta"] = {"content": text if text.isascii() else state.halves.join("content", text)}
+            choice["finish_reason"] = None
+            return choice
         delta = self._delta(state, _delta_of(choice, state), chunk)
         return {
             "index": index,
@@ -172,6 +177,17 @@ class ChatDecoder:
             if out:
                 found.append({"choices": [{"index": index, "delta": out, "finish_reason": None}]})
         return found
+
+
+def _text_alone(choice: Json, chunk: Json) -> str:
+    """The text of a delta that has nothing else: nearly all chunks."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or "citations" in chunk or "search_results" in chunk:
+        return ""
+    for name, value in delta.items():
+        if value is not None and name != "content" and name != "role":
+            return ""
+    return text_of(delta, "content")
 
 
 def _delta_of(choice: Json, state: _Choice) -> Json:

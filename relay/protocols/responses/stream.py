@@ -86,6 +86,7 @@ class ResponsesStream(EventCodec):
     _repair: bool | None = None  # whether events are repaired; None before the first event
     _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
     _items: dict[int, msgspec.Raw] = field(default_factory=dict)  # completed items by output index
+    _lost_item: bool = False  # one could not be decoded
     _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
     _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
     _number: int = 0  # the next sequence number
@@ -127,7 +128,7 @@ class ResponsesStream(EventCodec):
             self._repair = self._is_incomplete(kind, data)
         if kind in _TERMINAL:
             return self._end(kind, data)
-        if kind == "response.output_item.done":
+        if kind == "response.output_item.done" and not self._repair:
             self._store_item(data)
         if self._repair or (self.always and kind in _OPENING):
             out = self._repaired(kind, data)
@@ -185,7 +186,7 @@ class ResponsesStream(EventCodec):
         try:
             found = read_typed(_done, data)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            self.error = UNREADABLE
+            self._lost_item = True
             return
         if present(found.item):
             self._whole_units += text_units(bytes(found.item))
@@ -208,6 +209,8 @@ class ResponsesStream(EventCodec):
         if kind.startswith("response.output_text.") and kind.endswith((".delta", ".done")):
             event.setdefault("logprobs", [])
         out = self._join_halves(kind, event) if broken or self._halves else b""
+        if kind == "response.output_item.done" and isinstance(event.get("item"), dict):
+            self._items[int_of(event, "output_index")] = msgspec.Raw(encode(event["item"]))
         return out + self._written(kind, event)
 
     def _join_halves(self, kind: str, event: Json) -> bytes:
@@ -282,6 +285,9 @@ class ResponsesStream(EventCodec):
         self.upstream_id = text_of(response, "id")
         response.update(self.own_ids)
         empty = not objects_of(response, "output")
+        if empty and self._lost_item:  # the answer would be stored, and continued, without it
+            self.error = _UNREADABLE_END
+            return b""
         if empty and self._items:
             response["output"] = [self._items[index] for index in sorted(self._items)]
         if self._repair or self.always or (empty and self._items):
@@ -302,7 +308,14 @@ class ResponsesStream(EventCodec):
 
 def with_ids(response: bytes, ids: Json) -> bytes:
     """A response with some of its ids replaced. All else stays as it is, byte for byte."""
-    return _with_ids(response, response, ids) if ids else response
+    if not ids:
+        return response
+    try:
+        _members.decode(response)
+    except (msgspec.DecodeError, ValueError, RecursionError):  # half a character in it is no JSON
+        whole = read_whole_object(response)
+        response = encode(whole) if whole is not None else response
+    return _with_ids(response, response, ids)
 
 
 def _with_ids(text: bytes, response: bytes | msgspec.Raw, ids: Json) -> bytes:

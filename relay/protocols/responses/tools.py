@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from portal.lib.json import Json, decode_object, encode, json_text, object_of, objects_of, text_of
+from relay.protocols.characters import read_whole_object
 from relay.protocols.fields import unsupported
 
 FUNCTION: Final = "function"
@@ -124,7 +125,7 @@ def _fitting(tool: Tool, salt: int | None = None) -> str:
 
 def custom_input(arguments: str) -> str:
     """The input of a custom tool call: the function's one string, or all arguments when it has none."""
-    found = decode_object(arguments)
+    found = read_whole_object(arguments.encode())
     value = found.get("input") if found is not None else None
     if value is None and found is not None and len(found) == 1:
         value = next(iter(found.values()))  # models call the one parameter as the tool's description does

@@ -33,6 +33,13 @@ _TEXTS: Final[dict[str, tuple[str, str, str]]] = {
     ARGUMENTS: ("function_call", "arguments", "arguments"),
     INPUT: ("custom_tool_call", "input", "input"),
 }
+# The texts that the types of content parts have.
+_PARTS: Final = {
+    "output_text": "response.output_text",
+    "refusal": "response.refusal",
+    "summary_text": "response.reasoning_summary_text",
+    "reasoning_text": "response.reasoning_text",
+}
 
 
 @dataclass(slots=True)
@@ -80,6 +87,9 @@ class ResponsesDecoder:
         """Does nothing: a response without its final event is truncated."""
 
     def _event(self, kind: str, found: Json) -> list[Json]:
+        base, _, change = kind.rpartition(".")
+        if base in _TEXTS and change in {"delta", "done"}:
+            return self._text(base, change, found)
         if not kind and found:
             raise Unreadable  # an event of another API
         if kind in _TERMINAL:
@@ -93,9 +103,10 @@ class ResponsesDecoder:
                 raise Unreadable
             record = self._items.find(found, text_of(item, "type"), item, begins=kind.endswith("added"))
             return self._open_call(record, item) if kind.endswith("added") else self._complete(record, item)
-        base, _, change = kind.rpartition(".")
-        if base in _TEXTS and change in {"delta", "done"}:
-            return self._text(base, change, found)
+        if kind in {"response.content_part.done", "response.reasoning_summary_part.done"}:
+            part = _object(found, "part")
+            base = _PARTS.get(text_of(part, "type"), "")
+            return self._text(base, "done", {**found, **part}) if base else []
         if kind == "response.reasoning_summary_part.added" and int_of(found, "summary_index"):
             begun = self._items.find(found, "reasoning", {}).begun
             return [self._chunk({"reasoning_content": "\n\n"})] if begun else []
@@ -119,7 +130,8 @@ class ResponsesDecoder:
 
     def _say(self, item: OutputItem, base: str, member: str, part: int, text: str, found: Json) -> list[Json]:
         """The chunks of a piece of text."""
-        whole, logprobs = item.join((base, part), text), objects_of(found, "logprobs")
+        whole = item.join((base, part), text)
+        logprobs = objects_of(found, "logprobs") if found.get("logprobs") else []
         if not whole:  # logprobs may come with half a character
             return [self._chunk({"content": ""}, logprobs=logprobs)] if logprobs and member == "content" else []
         if item.is_said_otherwise(base, member):
@@ -189,7 +201,8 @@ class ResponsesDecoder:
         whole = item.get(member)
         if whole is not None and not isinstance(whole, str):
             whole = encode(whole).decode()
-        return out + self._fill(record, _call_base(record), member, 0, whole or "", {}) + self._empty_call(record)
+        out += self._fill(record, _call_base(record), member, 0, whole or "", {})
+        return out if text_of(item, "status") == "incomplete" else out + self._empty_call(record)
 
     def _empty_call(self, record: OutputItem) -> list[Json]:
         """The arguments of a call that was made with nothing at all: an empty object."""
@@ -244,11 +257,13 @@ class ResponsesDecoder:
         found: list[Json] = []
         for record, item in self._items.match(objects_of(response, "output")):
             found += self._complete(record, item)
+        incomplete = kind == "response.incomplete" or status == "incomplete"
         for record in self._items.open():
             if record.kind in CALLS and not record.said_call:
                 raise Unreadable
-            found += self._halves(record) + (self._empty_call(record) if record.kind in CALLS else [])
-        incomplete = kind == "response.incomplete" or status == "incomplete"
+            found += self._halves(record)
+            if record.kind in CALLS and not incomplete:
+                found += self._empty_call(record)
         found.append(self._chunk({}, finish_of(response, self._calls > 0, incomplete)))
         if isinstance(usage, dict):
             found.append({**self._head, "choices": [], "usage": chat_usage(usage)})

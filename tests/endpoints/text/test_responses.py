@@ -355,8 +355,12 @@ def test_what_cannot_be_decoded_is_passed_on_all_the_same(live: Portal, server: 
         await call.end()
 
     model, token = live.model(script), live.token()
+    unkept = server.post(token, {"model": model, "input": "x", "store": False}, path="/v1/responses")
+    assert unkept.content == broken and live.record(unkept).output_tokens == 7
     plain = server.post(token, {"model": model, "input": "x"}, path="/v1/responses")
-    assert plain.content == broken and live.record(plain).output_tokens == 7
+    assert b"a stray \xe9 of" in plain.content
+    kept = server.get(token, f"/v1/responses/{json.loads(plain.content.decode('latin-1'))['id']}").json()
+    assert kept["output"][0]["content"][0]["text"] == "a stray \ufffd of Latin-1"
     streamed = server.post(token, {"model": model, "input": "x", "stream": True}, path="/v1/responses")
     assert b"a stray \xe9 of" in streamed.content and live.record(streamed).end_reason == "completed"
 

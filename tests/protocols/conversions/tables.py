@@ -169,6 +169,22 @@ CHAT_STREAMS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
         [("b", "g", "{}"), ("a", "f", "{}")],
     ),
+    "the whole call after its pieces": (
+        [
+            calls(f'{{"index":0,"id":"a",{FN}{{"name":"f","arguments":"{{\\"n\\""}}}}'),
+            calls('{"index":0,"function":{"arguments":":1}"}}'),
+            calls(f'{{"index":0,"id":"a",{FN}{{"name":"f","arguments":"{{\\"n\\":1}}"}}}}'),
+        ],
+        [("a", "f", '{"n":1}')],
+    ),
+    "an index that counts the pieces": (
+        [
+            calls(f'{{"index":0,"id":"a",{FN}{{"name":"f","arguments":""}}}}'),
+            calls('{"index":1,"function":{"arguments":"{\\"n\\""}}'),
+            calls('{"index":2,"function":{"arguments":":1}"}}'),
+        ],
+        [("a", "f", '{"n":1}')],
+    ),
     "ids and indexes of other types": (
         [calls(f'{{"index":"0","id":7,{FN}{{"name":"f","arguments":"{{}}"}}}}')],
         [("7", "f", "{}")],
@@ -455,6 +471,31 @@ RESPONSE_STREAMS: dict[str, tuple[list[str], Shown]] = {
     "a final output alone": ([end(msg("msg_1", "Hi"))], {"text": "Hi"}),
     "only the last of the deltas was lost": ([text_delta("H"), end(msg("msg_1", "Hi"))], {"text": "Hi"}),
     "a text that is known when it is done": ([event("output_text.done", '"text":"Hi"'), end()], {"text": "Hi"}),
+    "a text that is known when its part is done": (
+        [event("content_part.done", '"part":{"type":"output_text","text":"Hi"}'), end()],
+        {"text": "Hi"},
+    ),
+    "everything said again as it is done": (
+        [
+            text_delta("Hi", '"item_id":"m"'),
+            event("output_text.done", '"item_id":"m","text":"Hi"'),
+            event("content_part.done", '"item_id":"m","part":{"type":"output_text","text":"Hi"}'),
+            event("output_item.done", msg("m", "Hi")),
+            event("output_item.done", msg("m", "Hi")),
+            end(msg("m", "Hi"), msg("m", "Hi")),
+        ],
+        {"text": "Hi"},
+    ),
+    "one item id for two calls": (
+        [
+            event("output_item.added", fc("fc", "c1", "f")),
+            event("output_item.done", fc("fc", "c1", "f", '{"n":1}')),
+            event("output_item.added", fc("fc", "c2", "f")),
+            event("output_item.done", fc("fc", "c2", "f", '{"n":2}')),
+            end(),
+        ],
+        {"calls": [("c1", "f", '{"n":1}'), ("c2", "f", '{"n":2}')]},
+    ),
     "a call that is known from its arguments": (
         [
             arguments_delta('{"n"', '"item_id":"fc_1"'),

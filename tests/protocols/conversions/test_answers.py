@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.protocols.chat_completions.client import ChatClient
+from relay.protocols.responses.tools import CUSTOM, Tool, ToolNames
 from relay.protocols.responses.upstream import ResponsesUpstream
 from tests.protocols.codecs import chat_codec, chunk, codec, events, fed, sse
 from tests.protocols.conversions.tables import (
@@ -203,3 +204,26 @@ def test_no_stream_of_the_tables_depends_on_where_it_is_cut(data: st.DataObject)
         make, raw = chat_codec, lines(*RESPONSE_STREAMS[data.draw(st.sampled_from(sorted(RESPONSE_STREAMS)))][0])
     cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=12))
     assert fed(make(), raw, cuts) == fed(make(), raw)
+
+
+def test_a_call_that_was_cut_off_before_its_arguments_is_not_made_with_none() -> None:
+    final = events(fed(codec(), lines(*CHAT_STREAMS["empty arguments"][0], delta("{}", '"length"')) + DONE))[-1][
+        "response"
+    ]
+    assert [(item["arguments"], item["status"]) for item in final["output"]] == [("", "incomplete")]
+    item = fc("fc_1", "c1", "f").replace('"call_id"', '"status":"incomplete","call_id"')
+    for raw in (
+        [end(item, kind="incomplete")],
+        [event("output_item.added", fc("fc_1", "c1", "f")), end(kind="incomplete")],
+    ):
+        found = events(fed(chat_codec(), lines(*raw)))
+        assert shown_chat(found) == {"calls": [("c1", "f", "")]}
+        assert found[-1]["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_custom_tool_is_called_with_its_input_although_it_ends_in_half_a_character() -> None:
+    names = ToolNames()
+    assert names.offer(Tool(CUSTOM, "apply", "")) == "apply"
+    call = calls(f'{{"index":0,"id":"a",{FN}{{"name":"apply","arguments":"{{\\"input\\":\\"a\\\\ud83d\\"}}"}}}}')
+    final = events(fed(codec(names=names), lines(call) + DONE))[-1]["response"]
+    assert final["output"][0]["input"] == "a\ufffd"

@@ -95,6 +95,16 @@ def test_an_event_that_cannot_be_mended_ends_the_answer_with_an_error(broken: st
     assert early.error is not None and not early.started  # another channel may be asked
 
 
+def test_an_item_that_cannot_be_read_is_an_error_only_where_the_end_needs_it() -> None:
+    whole = '"id":"r","created_at":1,"tools":[],"metadata":{}'
+    begun = event("created", f'"sequence_number":0,"response":{{{whole},"output":[]}}')
+    item = event("output_item.done", '"item":{"id":"m","score":NaN}')
+    for output, passes in ((msg("m", "Hi").removeprefix('"item":'), True), ("", False)):
+        raw = lines(begun, item, event("completed", f'"response":{{{whole},"output":[{output}]}}'))
+        stream = ResponsesStream(lambda response: response)
+        assert (fed(stream, raw).count(b"data:") == 3) is passes and (stream.error is None) is passes
+
+
 def test_characters_are_joined_from_surrogates_and_from_bytes() -> None:
     joiner = TextJoiner()
     assert [joiner.join(1, text) for text in ("a\ud83d", "\ude00b\udbff", "\udffd", "c")] == [
