@@ -44,7 +44,8 @@ class ApiKeyInline(TabularInline):
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if key.auto_disabled:
-            return str(_("out of service: %(why)s") % {"why": key.auto_disabled_reason})
+            why = f"{key.get_auto_disabled_display()} ({key.auto_disabled_reason})"
+            return str(_("out of service: %(why)s") % {"why": why})
         if key.enabled and key.next_test_at:
             return str(_("in service, under test"))
         return str(_("in service") if key.enabled else _("disabled"))
