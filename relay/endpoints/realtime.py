@@ -165,8 +165,7 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
             FailureClass.TRANSIENT,
             UpstreamTimeout("The upstream could not be reached in time. Try again."),
             0,
-            "connect timeout",
-            unreachable=True,
+            "no connection or no handshake in time",
         ) from None
     except (aiohttp.ClientError, OSError) as reason:
         refused_here = isinstance(getattr(reason, "os_error", None), NotPermitted)
@@ -176,7 +175,8 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
             UpstreamFailed("The upstream could not be reached. Try again."),
             0,
             f"cannot connect: {reason}"[:300],
-            unreachable=True,
+            # Later, the upstream has read the handshake, of which parts are the client's.
+            unreachable=isinstance(reason, aiohttp.ClientConnectorError),
         ) from None
     finally:
         exchange.waiting = None

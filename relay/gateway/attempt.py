@@ -19,6 +19,7 @@ from relay.errors import (
     Stopping,
     UnsupportedEndpoint,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
     UpstreamTruncated,
 )
@@ -169,9 +170,7 @@ class Attempt:
                 param="model",
             )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
-        advice = response.headers.get("x-should-retry", "")
-        if failure.error.retry is None and advice in {"true", "false"}:
-            failure.error.retry = advice == "true"
+        _pass_on_hints(failure, response.headers)
         return failure
 
     def close(self) -> None:
@@ -246,6 +245,15 @@ def _connection_failure(reason: Exception) -> Failure:
     return Failure(
         FailureClass.UNANSWERED, UpstreamFailed(BROKEN), 0, f"connection broke: {reason or type(reason).__name__}"[:300]
     )
+
+
+def _pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
+    """Let the client know what the upstream says of a retry, unless the error is about the portal's own credentials."""
+    error, advice = failure.error, headers.get("x-should-retry", "")
+    if error.retry is None and advice in {"true", "false"}:
+        error.retry = advice == "true"
+    if isinstance(error, UpstreamRefused) and ("retry-after" in headers or "retry-after-ms" in headers):
+        error.retry_after = failure.wait
 
 
 async def _error_body(upstream: UpstreamAnswer) -> bytes:

@@ -89,8 +89,9 @@ def test_an_upstreams_advice_about_retrying_reaches_the_client(
     server: Server, live: Portal, status: int, advice: str
 ) -> None:
     """OpenAI's and Anthropic's SDKs obey the header whatever the status is."""
-    model = live.model(failing(status, None, {"x-should-retry": advice}))
-    assert server.post(live.token(), ask(model)).headers["x-should-retry"] == advice
+    model = live.model(failing(status, None, {"x-should-retry": advice, "retry-after-ms": "250"}))
+    headers = server.post(live.token(), ask(model)).headers
+    assert (headers["x-should-retry"], headers["retry-after"], headers["retry-after-ms"]) == (advice, "1", "250")
 
 
 @pytest.mark.parametrize("stream", [False, True])

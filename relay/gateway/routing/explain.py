@@ -308,11 +308,12 @@ def _cooling(cooling: OpenCircuit) -> str:
         if model
         else _("The channel")
     )
-    said = (
-        _("%(what)s is being tried again now: %(why)s (%(detail)s).")
-        if cooling.half_open
-        else _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
-    )
+    if cooling.half_open:
+        said = _("%(what)s is being tried again now: %(why)s (%(detail)s).")
+    elif cooling.own:
+        said = _("%(what)s is left alone for this user's requests until %(until)s: %(why)s (%(detail)s).")
+    else:
+        said = _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
     return said % {
         "what": what,
         "until": _moment(datetime.fromtimestamp(cooling.until, UTC)),

@@ -14,6 +14,7 @@ from relay.errors import CredentialsExhausted, NoAvailableChannel, RelayError, R
 from relay.gateway.routing import health as module
 from relay.gateway.routing.health import Health, Requester
 from relay.gateway.routing.selection import Candidate
+from relay.gateway.routing.suspicions import MAX_PLACES, MAX_USERS, Suspicions
 from relay.gateway.snapshot.views import DisabledKey, Route
 from relay.providers.failures import FailureClass as C
 from tests.gateway.routing.routes import PREFERENCE, channel, failure
@@ -201,3 +202,28 @@ def test_without_anything_to_wait_for_a_retry_does_not_help() -> None:
     assert isinstance(nothing, NoAvailableChannel) and nothing.retry is False and nothing.retry_after is None
     out = channel(1, keys=0, disabled_keys=(DisabledKey(10, "k", "key_dead", "x", 0.0, 0.0),))
     assert isinstance(Health("w").no_channel_error("m", [out], PREFERENCE), CredentialsExhausted)
+
+
+# -- suspicions --------------------------------------------------------------------------------------------------------
+
+
+def test_suspicions_are_bounded_and_forgotten() -> None:
+    suspicions, now = Suspicions(), time.time()
+    for user in range(1, MAX_USERS + 10):
+        suspicions.failed(PLACE, user, failure(C.RATE), now, now)
+    assert suspicions.of(1) is None and suspicions.of(MAX_USERS + 9) is not None
+    for model in range(MAX_PLACES + 10):
+        suspicions.failed((1, 10, model), 5_000, failure(C.RATE), now, now + model)
+    mine = suspicions.of(5_000)
+    assert mine is not None and len(mine.circuits) == MAX_PLACES and (1, 10, 0) not in mine.circuits
+    suspicions.succeeded(PLACE, MAX_USERS, now + 1)
+    suspicions.drop(PLACE)
+    assert suspicions.of(MAX_USERS) is None and suspicions.of(5_000) is not None
+    suspicions.forget(now + 2_000)
+    assert not suspicions
+
+
+def test_a_failure_that_concerns_no_place_is_no_suspicion() -> None:
+    suspicions = Suspicions()
+    suspicions.failed(PLACE, 1, failure(C.CLIENT), time.time(), time.time())
+    assert not suspicions
