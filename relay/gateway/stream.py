@@ -61,6 +61,10 @@ class Pump:
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
         self._rest = b""  # bytes of the upstream that the codec has not been fed
         self._size = 0  # bytes of the upstream that it has
+        # What follows once the estimate says that nothing more is paid for. An upstream that keeps to the limit is then
+        # about to end, and its usage tells whether this is paid for as well. None: nothing is held back.
+        self._held: list[bytes] | None = None
+        self._sent_units = (0.0, 0.0)  # estimated tokens, and of them of audio, before that
 
     async def prime(self) -> None:
         """Read until the codec has returned the first event, or there is none. Raises as `UpstreamAnswer.read`."""
@@ -86,8 +90,10 @@ class Pump:
         return data
 
     def _outcome(self, reason: str, error: RelayError | None = None, detail: str = "") -> Outcome:
-        codec = self._codec
+        codec, (units, audio) = self._codec, self._sent_units
         delivered = Delivered(self._size, codec.delivered_units, codec.audio_units, codec.complete)
+        if self._held is not None:
+            delivered = Delivered(self._size, lambda: units, lambda: audio, finished=False)
         return Outcome(reason, 200, codec.usage, error, detail, delivered)
 
     async def run(self) -> None:
@@ -168,19 +174,42 @@ class Pump:
             data = await self._read()
             if not data:
                 tail = codec.finish()
-                if tail:
+                if tail and self._held is not None:
+                    self._held.append(tail)
+                elif tail:
                     await self._write(tail if tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")) else tail + b"\n\n")
                 break
             out = codec.feed(data)
-            if out:
+            if out and self._held is not None:
+                self._held.append(out)
+            elif out:
                 await self._write(out, codec.mid_event)
             await self._check_meter(len(data))
+        if self._held is not None and codec.error is None and codec.complete:
+            await self._release()
         self._exchange.quiet_since = 0.0
 
     async def _check_meter(self, size: int) -> None:
         """Count bytes that have been passed on. Raises Ended when what they contain uses up what can be paid."""
-        if self._meter is not None and self._meter.count(size) and not self._codec.done:
-            await self._meter.check(self._codec.delivered_units())
+        meter, codec = self._meter, self._codec
+        if meter is None or not meter.count(size) or codec.done:
+            return
+        units = codec.delivered_units()
+        if await meter.check(units):
+            return
+        if not meter.may_be_covered(units) or codec.mid_event:
+            raise Ended(Interrupt.SPENT)
+        if self._held is None:
+            self._held, self._sent_units = [], (units, codec.audio_units())
+
+    async def _release(self) -> None:
+        """Send what was held back, if the reported usage shows that it is paid for. Raises Ended if it does not."""
+        held = b"".join(self._held or ())
+        if self._meter is None or not self._meter.covers(self._codec.usage):
+            raise Ended(Interrupt.SPENT)
+        self._held = None
+        if held:
+            await self._write(held)
 
     async def _write(self, data: bytes, mid_event: bool = False) -> None:
         try:

@@ -9,7 +9,7 @@ from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.reservations import Grant, Reservations
-from relay.gateway.exchange import Ended, Exchange, GatewayRequest, Interrupt
+from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
@@ -18,6 +18,7 @@ from relay.protocols.usage import Usage, reported_cost
 STREAM_STEP: Final = 4096  # tokens that are reserved ahead, for streams without an output limit
 _LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows that exceeds its output limit
 _EXTEND_AT: Final = 0.8  # share of its reservation from which a stream without a limit reserves more
+_ESTIMATE_ERROR: Final = 1.5  # by which an estimate of text may exceed its tokens: English has nearly five characters
 _BYTES_PER_TOKEN: Final = 3  # at least, by the estimate of `relay.protocols.token_estimate`
 ASSUMED_OUTPUT: Final = 32_768  # tokens of a non-streaming answer, for models whose output limit is unknown
 _MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
@@ -263,11 +264,8 @@ class Meter:
         self.room -= size
         return self.room < 0
 
-    async def check(self, delivered: float) -> None:
-        """Extend the reservation if necessary.
-
-        Raises Ended when the `delivered` tokens use up all that can be reserved.
-        """
+    async def check(self, delivered: float) -> bool:
+        """Extend the reservation if necessary; returns whether it covers the `delivered` tokens."""
         grant = self._charge.grant
         if delivered > self._threshold and not self._spent and grant is not None:
             tokens = self._step + max(0, round(delivered) - self._covered)
@@ -277,9 +275,16 @@ class Meter:
             )
             self._covered = self._tokens()
             self._charge._need = grant.amount
-        if delivered > self._covered:
-            raise Ended(Interrupt.SPENT)
         self._set_room(delivered)
+        return delivered <= self._covered
+
+    def may_be_covered(self, delivered: float) -> bool:
+        """Whether a stream whose limit is covered may be, though by the estimate it exceeds that."""
+        return bool(self._charge._promised) and delivered <= _ESTIMATE_ERROR * self._covered + _MIN_OUTPUT
+
+    def covers(self, usage: Usage | None) -> bool:
+        """Whether the reservation covers the answer of a reported usage."""
+        return usage is not None and usage.output <= self._covered
 
 
 def spent_error() -> InsufficientQuota:

@@ -168,6 +168,33 @@ def test_what_arrives_in_one_piece_is_not_delivered_in_one_piece(live: Portal, s
     books_balance()
 
 
+@pytest.mark.parametrize("tokens", [50, 51, None])
+def test_an_answer_that_keeps_to_its_limit_is_not_cut_by_an_estimate(
+    live: Portal, server: Server, tokens: int | None
+) -> None:
+    """Its text is estimated at 75 tokens. What is beyond the 50 that are paid for waits for the usage."""
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens} if tokens else None
+
+    def six_letters(text: str, number: int) -> dict[str, Any]:
+        return chunk("lettrs")
+
+    token = live.token(live.user(balance=NANO))
+    short = live.record(server.post(token, ask(live.model(price=PRICE), stream=True, max_tokens=50)))
+    exact = live.user(balance=short.reserved)
+    model = live.model(ignores_limits(six_letters, 50, usage), price=PRICE)
+    (response,) = streams(server, live.token(exact), "/chat/completions", ask(model, stream=True, max_tokens=50), 1)
+    record = live.record(response)
+    if tokens == 50:
+        assert response.text.endswith("data: [DONE]\n\n") and response.text.count("lettrs") == 50
+        assert (record.end_reason, record.usage_source, record.output_tokens) == ("completed", "reported", 50)
+    else:
+        assert "insufficient_quota" in response.text and response.text.count("lettrs") in {33, 34}
+        assert record.end_reason == "ended"
+    assert record.shortfall <= 2 * TOKEN
+    settled(exact)
+    books_balance()
+
+
 def test_a_stream_past_its_limit_goes_on_while_there_is_money(live: Portal, server: Server) -> None:
     """As one without a limit does: its reservation grows, and it costs what it used."""
     usage = {"prompt_tokens": 13, "completion_tokens": 2000, "total_tokens": 2013}
