@@ -319,9 +319,8 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
             turn.expanded_input = await inline_item_files(turn.expanded_input, "input", caller)
     except BadRequest as bad:
         raise invalid(bad) from None
-    if b'"encrypted_content"' in body:
-        sealed = filter(None, map(sealed_content, turn.expanded_input))
-        turn.makers.update(run.continuity.makers(caller.user_id, sealed))
+    if b'"encrypted_content"' in body or turn.conversation_pk:
+        turn.makers.update(run.continuity.makers(caller.user_id, filter(None, map(sealed_content, turn.items))))
     return turn
 
 
