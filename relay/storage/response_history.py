@@ -50,7 +50,7 @@ class History:
     makers: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     previous_id: str
     conversation_id: str

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from relay.protocols.passthrough.stream import TypedStream
 from relay.protocols.responses.answer import completion_of
 from relay.protocols.responses.client import response_of
 from relay.protocols.responses.replay import events_of
-from relay.protocols.responses.stream import ResponsesStream
+from relay.protocols.responses.stream import ResponsesStream, with_ids
 from relay.protocols.responses.tools import ToolNames
 from relay.protocols.usage import Usage
 from tests.protocols.codecs import (
@@ -336,3 +337,33 @@ def test_a_kept_response_is_told_again_event_by_event() -> None:
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert found[-1]["type"] == "response.completed" and found[-1]["response"]["output"][0] == ITEM
     assert [event["delta"] for event in found if event["type"].endswith("delta")] == ["Hi", "{}"]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b'{"id": "resp_0",  "output":[],"previous_response_id" : null, "n": 1.50}',
+        b'{"output":[{"id":"resp_0"}],"id":"resp_0","previous_response_id":"resp_0"}',
+        b'{"output":[],"text":"\\"id\\":\\"resp_0\\"","id":"resp_0"}',
+        b'{"output":[],"id":null}',
+        b'{"output":[]}',
+        b'{"output":[],"id":""}',
+        b'{"output":[],"metadata":{"previous_response_id":null},"id":"resp_0","previous_response_id":null}',
+    ],
+)
+def test_ids_are_replaced_where_they_are_and_nowhere_else(response: bytes) -> None:
+    ids: dict[str, object] = {"id": "resp_own", "previous_response_id": "resp_before"}
+    assert json.loads(with_ids(response, ids)) == {**json.loads(response), **ids}
+    event = b'{"type":"response.created","response":%s}' % response
+    stream = ResponsesStream(lambda found: {**found, **ids}, own_ids=ids)
+    ended = b'{"type":"response.completed","response":%s}' % response
+    shown = events(fed(stream, b"data: " + event + b"\n\ndata: " + ended + b"\n\n"))
+    assert [one["response"]["id"] for one in shown] == ["resp_own"] * 2
+    assert stream.upstream_id == (json.loads(response).get("id") or "")
+
+
+def test_ids_are_replaced_in_the_bytes() -> None:
+    assert with_ids(b'{"n": 1.50,  "id" : "resp_0"}', {"id": "resp_own"}) == b'{"n": 1.50,  "id" : "resp_own"}'
+    assert (
+        with_ids(b'{"id":"resp_0","text":"\xe9\\ud83d"', {"id": "resp_own"}) == b'{"id":"resp_0","text":"\xe9\\ud83d"'
+    )

@@ -27,9 +27,7 @@ _OPENING: Final = frozenset(("response.created", "response.in_progress", "respon
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
-_IDS: Final = {
-    name: re.compile(rb'"%s"\s*:\s*(null|"[^"\\]*")' % name.encode()) for name in ("id", "previous_response_id")
-}
+_NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
 _INDEXED: Final = (
     "response.output_item.",
     "response.content_part.",
@@ -65,6 +63,17 @@ class _Whole(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
+class _Ids(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
+
+
+class _EventIds(msgspec.Struct):
+    response: _Ids
+
+
+_ids: Final = msgspec.json.Decoder(_Ids)
+_event_ids: Final = msgspec.json.Decoder(_EventIds)
 _done: Final = msgspec.json.Decoder(_Done)
 _final: Final = msgspec.json.Decoder(_Final)
 _whole: Final = msgspec.json.Decoder(_Whole)
@@ -135,7 +144,7 @@ class ResponsesStream(EventCodec):
         else:
             out = self._numbered(event)
             if kind in _OPENING and self.own_ids:
-                out = event.replace(data, self._with_own_ids(data), 1)
+                out = event.replace(data, _event_with_ids(data, self.own_ids), 1)
         if self.error is not None:
             return b""
         if kind in _OPENING and not self.started:
@@ -159,19 +168,6 @@ class ResponsesStream(EventCodec):
         if match is not None:
             self._number = int(match[1]) + 1
         return event
-
-    def _with_own_ids(self, data: bytes) -> bytes:
-        if not self.own_ids:
-            return data
-        try:
-            response = _final.decode(data).response
-        except (msgspec.DecodeError, ValueError, RecursionError):  # half a character in it is no JSON
-            whole = read_whole_object(data)
-            if whole is None:
-                return data
-            data = encode(whole)
-            response = _final.decode(data).response
-        return _with_ids(data, response, self.own_ids)
 
     def _is_incomplete(self, kind: str, data: bytes) -> bool:
         """Whether the first event lacks members that OpenAI's have."""
@@ -295,7 +291,7 @@ class ResponsesStream(EventCodec):
             number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
-            self._terminal = typed_event(kind, self._with_own_ids(data))
+            self._terminal = typed_event(kind, _event_with_ids(data, self.own_ids))
         self.final = decode_object(encode(response)) if empty and self._items else response
         self.done = True
         if kind == "response.failed":
@@ -308,32 +304,51 @@ class ResponsesStream(EventCodec):
 
 def with_ids(response: bytes, ids: Json) -> bytes:
     """A response with some of its ids replaced. All else stays as it is, byte for byte."""
+    return _readably(response, ids, _response_with_ids)
+
+
+def _event_with_ids(event: bytes, ids: Json) -> bytes:
+    """The data of an event with some of the ids of its response replaced."""
+    return _readably(event, ids, _whole_event_with_ids)
+
+
+def _readably(text: bytes, ids: Json, replace: Callable[[bytes, Json], bytes]) -> bytes:
+    """`replace`, also where half a character in the text is no JSON; the text itself where it cannot be read."""
     if not ids:
-        return response
+        return text
     try:
-        _members.decode(response)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # half a character in it is no JSON
-        whole = read_whole_object(response)
-        response = encode(whole) if whole is not None else response
-    return _with_ids(response, response, ids)
-
-
-def _with_ids(text: bytes, response: bytes | msgspec.Raw, ids: Json) -> bytes:
-    """A text that contains a response, with some of the response's ids replaced."""
+        return replace(text, ids)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        whole = read_whole_object(text)
     try:
-        members = _members.decode(response)
+        return replace(encode(whole), ids) if whole is not None else text
     except (msgspec.DecodeError, ValueError, RecursionError):
         return text  # it is not stored either
-    places: list[tuple[int, int, bytes]] = []
+
+
+def _response_with_ids(response: bytes, ids: Json) -> bytes:
+    return _replaced(response, _ids.decode(response), ids) or encode({**_members.decode(response), **ids})
+
+
+def _whole_event_with_ids(event: bytes, ids: Json) -> bytes:
+    return _replaced(event, _event_ids.decode(event).response, ids) or encode(
+        {**_members.decode(event), "response": {**_members.decode(_final.decode(event).response), **ids}}
+    )
+
+
+def _replaced(text: bytes, was: _Ids, ids: Json) -> bytes:
+    """A text with ids replaced in place; empty when it is not certain where they are."""
     for name, value in ids.items():
-        was, pattern = bytes(members.get(name, b"")), _IDS[name]
-        found = [match.span(1) for match in pattern.finditer(text) if match[1] == was]
-        if len(found) != 1:  # it is missing, or an item has the same
-            whole = encode({**members, **ids})
-            return whole if text is response else encode({**_members.decode(text), "response": msgspec.Raw(whole)})
-        places.append((*found[0], encode(value)))
-    for begin, end, new in sorted(places, reverse=True):
-        text = text[:begin] + new + text[end:]
+        old = bytes(was.id if name == "id" else was.previous_response_id)
+        if old == b"null":
+            found = _NO_PREVIOUS.findall(text) if name == "previous_response_id" else []
+            if len(found) != 1:
+                return b""
+            text = text.replace(found[0], b'"previous_response_id":' + encode(value), 1)
+        elif len(old) < 3 or text.count(old) != 1:  # it is missing, or an item has the same
+            return b""
+        else:
+            text = text.replace(old, encode(value), 1)
     return text
 
 
