@@ -13,6 +13,10 @@ Json = dict[str, object]
 _decoder: Final = msgspec.json.Decoder()
 encode: Final = msgspec.json.Encoder().encode
 NOTHING: Final = object()
+_LARGE: Final = 256 * 1024  # bytes of a text that is worth looking for long strings in
+_SPARSE: Final = 512  # bytes of a string that is long
+_DENSITY: Final = 512  # bytes for each quote of a text that has long strings
+_BETWEEN: Final = b" \t\r\n:,]}[{"
 BOM: Final = b"\xef\xbb\xbf"  # the byte order mark that Windows tools put before UTF-8
 
 
@@ -75,8 +79,8 @@ def strict_decode(text: bytes) -> object:
 
     The decoder keeps the last of repeated members without a word, so the value is encoded again and compared. What is
     dropped takes a colon with it, and the encoder writes colons in strings as they are: as many colons mean that
-    nothing was dropped, unless the text has escaped ones. Costs 4 µs for 1 KB and 0.2 ms for 100 KB; the standard
-    library's pairs, which say where the member is, cost twice as much and are asked only then.
+    nothing was dropped, unless the text has escaped ones. Costs 4 µs for 1 KB and 0.2 ms for 100 KB as SDKs write them;
+    the standard library's pairs, which say where the member is, cost twice as much and are asked only then.
     """
     found = _decoder.decode(text)
     again = encode(found)
@@ -90,7 +94,23 @@ def strict_decode(text: bytes) -> object:
 
 
 def _has_escaped_colon(text: bytes) -> bool:
-    return b"\\u003a" in text or b"\\u003A" in text
+    return b"\\u003" in text and (b"\\u003a" in text or b"\\u003A" in text)
+
+
+def without_long_strings(text: bytes) -> bytes:
+    """JSON with its long strings emptied, such as images in Base64, of which `strict_decode` would make copies.
+
+    The text must be valid but for the numbers and UTF-8. 10 MB of images cost 13 ms then, not 35.
+    """
+    if len(text) < _LARGE or text.count(b'"') > len(text) // _DENSITY:
+        return text
+    pieces = text.split(b'"')
+    for index, piece in enumerate(pieces):
+        # What stands between strings begins with a blank or a mark, so this stands in one. Without a backslash it has
+        # no escapes, and the quote behind it is the string's end.
+        if len(piece) > _SPARSE and piece[0] not in _BETWEEN and b"\\" not in piece and piece.isascii():
+            pieces[index] = b""
+    return b'"'.join(pieces)
 
 
 def _seen_members(pairs: list[tuple[str, object]]) -> Repeated | None:

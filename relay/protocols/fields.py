@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from portal.lib.json import BOM, Json, Repeated, encode, strict_decode
+from portal.lib.json import BOM, Json, Repeated, encode, strict_decode, without_long_strings
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -66,7 +66,7 @@ def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
         raise BadRequest(_NO_OBJECT, None, "invalid_json") from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadRequest(_NOT_JSON, None, "invalid_json") from None
-    _strict_object(body)
+    _strict_object(without_long_strings(body))
     check_names(fields)
     if model and (raw := encode(model)) != bytes(fields.get("model", b"")):
         fields["model"] = msgspec.Raw(raw)
