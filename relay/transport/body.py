@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
 
 import aiohttp
 import httpx
 from multidict import CIMultiDict
+
+from relay.transport.encoding import BadEncoding, BodyDecoder, codings, supported
 
 USER_AGENT: Final = "airelays-portal"
 
@@ -45,25 +48,61 @@ class UpstreamStream(httpx.AsyncByteStream):
         self.close()
 
 
+class DecodedStream(UpstreamStream):
+    """The body of a response that the upstream compressed, decoded."""
+
+    def __init__(self, response: aiohttp.ClientResponse, coding: str) -> None:
+        super().__init__(response)
+        self._decoder = BodyDecoder(coding)
+        self._pieces: Iterator[bytes] = iter(())
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0)  # other requests go on while a large body is decoded
+        try:
+            while True:
+                if piece := next(self._pieces, b""):
+                    return piece
+                data = await super().read()
+                if not data:
+                    return self._decoder.finish()
+                self._pieces = self._decoder.feed(data)
+        except BadEncoding as error:
+            raise httpx.ReadError(str(error)) from error
+
+
 class UpstreamResponse(httpx.Response):
     """An httpx response that decodes its headers on first use: most responses never need them."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._raw_headers = response.raw_headers
         self._headers: httpx.Headers | None = None
-        super().__init__(response.status, stream=UpstreamStream(response), extensions={"http_version": b"HTTP/1.1"})
-        self.content_type = response.headers.get("content-type", "").lower()
-        self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+        headers = response.headers
+        encoding = headers.get("content-encoding", "")
+        names = codings(encoding) if encoding else ()
+        # The coding of a body that cannot be decoded; empty for all others.
+        self.undecodable = "" if supported(names) else encoding
+        self._decoded = bool(names) and not self.undecodable
+        stream = DecodedStream(response, names[0]) if self._decoded else UpstreamStream(response)
+        super().__init__(response.status, stream=stream, extensions={"http_version": b"HTTP/1.1"})
+        self.content_type = headers.get("content-type", "").lower()
+        self._fields = headers
 
     @property
     def headers(self) -> httpx.Headers:
         if self._headers is None:
             self._headers = httpx.Headers(list(self._raw_headers))
+            if self._decoded:  # so that httpx does not decode the body once more
+                del self._headers["content-encoding"]
         return self._headers
 
     @headers.setter
     def headers(self, value: httpx.Headers) -> None:
         """Ignored: httpx sets empty headers once."""
+
+    @property
+    def framed(self) -> bool:
+        """Whether more than the end of the connection tells where the body ends."""
+        return "content-length" in self._fields or "chunked" in self._fields.get("transfer-encoding", "").lower()
 
 
 Pieces = Sequence[bytes | memoryview]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import httpx
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+
+
+# Bytes of one header or status line. aiohttp's default of 8,190 is less than large policies and cookies have.
+_HEADER_SIZE: Final = 128 * 1024
 
 
 class Connector(aiohttp.TCPConnector):
@@ -60,7 +64,9 @@ class Upstreams:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
+            auto_decompress=False,  # `relay.transport.encoding` does it, with a limit
+            max_line_size=_HEADER_SIZE,
+            max_field_size=_HEADER_SIZE,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
         )
 
