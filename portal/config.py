@@ -229,6 +229,15 @@ class Config(BaseSettings):
     keepalive_seconds: Seconds = Field(
         15.0, description="Silence in a stream after which the client is sent a comment, in seconds."
     )
+    stream_head_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description=(
+            "Seconds without an answer after which a stream's status and comments are sent, for proxies that cut "
+            "silent connections; a failure after that is an event. 0: the status waits for the answer."
+        ),
+    )
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
     retry_seconds: Seconds = Field(
         60.0, description="Seconds after a request's begin until which another upstream key may still be tried."

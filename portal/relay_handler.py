@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Set
+from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
@@ -30,6 +31,13 @@ from relay.gateway.replies import SSE_HEADERS, Answer, EventStream
 from relay.gateway.runtime import runtime
 
 logger: Final = logging.getLogger(__name__)
+
+
+async def _nothing() -> None:
+    return
+
+
+_EARLY: Final = EventStream(_nothing)  # the head of a stream whose answer has not begun
 _JSON: Final = (b"content-type", b"application/json")
 _CORS_REQUEST_HEADERS: Final = b", ".join((
     b"authorization", b"content-type", b"x-api-key", b"api-key", b"x-client-request-id", b"x-stainless-*",
@@ -72,6 +80,8 @@ class RelayHandler(ASGIHandler):
         try:
             run = await runtime()
             run.watchdog.add(exchange)
+            if run.config.stream_head_seconds:
+                exchange.early_head = partial(self._head, exchange, _EARLY)
             response = await self._respond(exchange, scope)
             await self._send(exchange, response, send, scope["method"] == "HEAD")
         except RelayError as error:
@@ -122,6 +132,29 @@ class RelayHandler(ASGIHandler):
         return match
 
     async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send, head_only: bool = False) -> None:
+        exchange.early_at = 0.0
+        if exchange.early_start is not None:
+            await exchange.early_start
+            if isinstance(response, EventStream):
+                await response.pump()
+            else:
+                await exchange.write_last(exchange.error_event(_body(response)))
+            return
+        start = self._head(exchange, response)
+        if isinstance(response, EventStream):
+            await send(start)
+            if head_only:
+                response.discard()
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await response.pump()
+            return
+        body = _body(response)
+        start["headers"].append((b"content-length", b"%d" % len(body)))
+        await send(start)
+        await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+
+    def _head(self, exchange: Exchange, response: HttpResponseBase) -> dict[str, Any]:
         headers = [
             (b"x-request-id", exchange.request_id.encode()),
             (b"openai-processing-ms", b"%d" % ((time.monotonic() - exchange.started) * 1000)),
@@ -135,22 +168,15 @@ class RelayHandler(ASGIHandler):
             )
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
-        start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-        if isinstance(response, EventStream):
-            if response.is_events:
-                headers.extend(SSE_HEADERS)
-            await send(start)
-            if head_only:
-                response.discard()
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                await response.pump()
-            return
-        # Every response but Answer and EventStream is an HttpResponse, which has content.
-        body: bytes = response.body if isinstance(response, Answer) else response.content  # type: ignore[attr-defined]
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send(start)
-        await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+        if isinstance(response, EventStream) and response.is_events:
+            headers.extend(SSE_HEADERS)
+        return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+def _body(response: HttpResponseBase) -> bytes:
+    # Every response but Answer and EventStream is an HttpResponse, which has content.
+    body: bytes = response.body if isinstance(response, Answer) else response.content  # type: ignore[attr-defined]
+    return body
 
 
 def _cors(exchange: Exchange, allowed: Set[str]) -> list[tuple[bytes, bytes]]:

@@ -195,7 +195,7 @@ async def _probe(
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         return ProbeResult(False, _unreachable(error))
     latency = _since(began)
-    good = response.status_code == 200
+    good = 200 <= response.status_code < 300
     if good and streamed and scanner.error is None and scanner.started:
         return ProbeResult(
             True,

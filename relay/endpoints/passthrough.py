@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,21 +15,22 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
-from portal.lib.json import encode
+from portal.lib.json import decode_object, encode
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import check_end, serve
-from relay.gateway.replies import Answer
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
+from relay.protocols.chat_completions.assembly import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
-from relay.protocols.chat_completions.stream import ChatStream
-from relay.protocols.codec import DONE, Codec
+from relay.protocols.chat_completions.stream import ChatStream, error_event
+from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, requests
@@ -43,6 +45,7 @@ from relay.transport.body import Pieces
 # Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
 _BYTES_PER_SECOND: Final = 4000
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
+_NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _MAX_SECONDS: Final = 24 * 3600
 
 
@@ -175,6 +178,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         conversation="" if request.form is not None else conversation_key(request.fields),
         units=parsed.units,
         exact=parsed.exact,
+        error_event=error_event if endpoint == "completions" else None,
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 
@@ -257,7 +261,7 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
         upstream = await _open(request, attempt, floats=True)
         record.dropped.remove("encoding_format")  # the client gets what it asked for
     try:
-        codec = _codec(request, channel, upstream)
+        codec = await _codec(request, channel, upstream)
         if codec is None:
             return await _plain(request, attempt, upstream)
         if request.spec.endpoint == "audio.speech":
@@ -286,19 +290,20 @@ def _refuses_base64(request: _Request, failure: Failure) -> bool:
     return "encoding_format" in text or "base64" in text
 
 
-def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
+async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnswer) -> Codec | None:
     """The codec for a streamed answer; None when the answer is read as a whole."""
     parsed, endpoint = request.parsed, request.spec.endpoint
+    if (parsed.stream or "event-stream" in upstream.content_type) and await upstream.is_json():
+        return None
     if endpoint == "completions" and parsed.stream:
         return ChatStream(
             drop_usage=channel.stream_usage and not parsed.include_usage,
             watch_finish=not channel.sends_done,
             choices=parsed.choices,
         )
-    if "text/event-stream" in upstream.content_type:
-        ending = DONE if endpoint == "completions" else b""  # only the text APIs end with a marker
-        return TypedStream(max(1, parsed.units.images), parsed.units, ending=ending)
-    if endpoint == "audio.speech" and "json" not in upstream.content_type:
+    if "event-stream" in upstream.content_type and endpoint != "completions":
+        return TypedStream(max(1, parsed.units.images), parsed.units)
+    if endpoint == "audio.speech" and not _NO_AUDIO.search(upstream.content_type):
         return ByteStream(content_type=upstream.content_type or "audio/mpeg")
     return None
 
@@ -317,6 +322,10 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
     spec, parsed = request.spec, request.parsed
     text = await upstream.read_all()
     upstream.close()
+    if spec.endpoint == "completions":
+        text, error = whole_completion(text)
+        if error is not None:
+            raise attempt.error_in_body(error)
     answer = spec.read(text, parsed)
     if answer is None:
         raise attempt.unreadable_answer(text, f"an answer of {spec.endpoint}")
@@ -328,6 +337,9 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
         is_json = text.lstrip().startswith(b"{")
         delivered = Delivered.by(text) if is_json else Delivered(len(text), lambda: len(text) / 4)
     await attempt.finish(answer.body, answer.usage, delivered)
+    if spec.endpoint == "completions" and parsed.stream and (whole := decode_object(answer.body)) is not None:
+        whole = {**whole, "object": "text_completion"}
+        return EventStream(partial(attempt.exchange.write_last, chunks_of(whole, parsed.include_usage)))
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
         return Answer(answer.body)
     return HttpResponse(answer.body, content_type=upstream.content_type or "text/plain; charset=utf-8")

@@ -124,7 +124,7 @@ class Attempt:
     async def open(self, api: str, body: bytes | Pieces, content_type: str = "") -> UpstreamAnswer:
         """Send the request to one of the channel's APIs and wait for the response's headers.
 
-        `content_type`: of the body, when it is not JSON. Raises Failure for any status but 200, Ended, CancelledError.
+        `content_type`: of the body, when it is not JSON. Raises Failure for any status but 2xx, Ended, CancelledError.
         """
         exchange, channel = self.exchange, self.channel
         exchange.check_end()
@@ -145,19 +145,19 @@ class Attempt:
             exchange.upstream_seconds += time.monotonic() - began
         stream = response.stream  # a BodyStream: both transports return one
         upstream = UpstreamAnswer(exchange, response, stream, channel.timeouts.idle)  # type: ignore[arg-type]
-        if response.status_code != 200 or upstream.encoded:
+        if not 200 <= response.status_code < 300 or upstream.undecodable:
             raise await self._refusal(upstream, response, api)
         self.upstream = upstream
         return upstream
 
     async def _refusal(self, upstream: UpstreamAnswer, response: httpx.Response, api: str) -> Failure:
-        """The failure behind a response whose status is not 200, or whose body has an unsupported encoding."""
+        """The failure behind a response whose status is not 2xx, or whose body has an unsupported encoding."""
         try:
-            text = b"" if response.status_code == 200 else await _error_body(upstream)
+            text = b"" if upstream.undecodable else await _error_body(upstream)
         finally:
             upstream.close()
         if 200 <= response.status_code < 300:
-            encoding = response.headers.get("content-encoding", "")
+            encoding = upstream.undecodable[:60]
             detail = f"HTTP {response.status_code} with content-encoding “{encoding}”, which was not asked for"
             return Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
         failure = classify(
@@ -263,7 +263,7 @@ async def _error_body(upstream: UpstreamAnswer) -> bytes:
             text += piece
     except Failure:  # the status is known; a partial body is enough
         pass
-    return text[:_ERROR_LIMIT]
+    return text[:_ERROR_LIMIT].removeprefix(b"\xef\xbb\xbf")  # a byte order mark
 
 
 def interrupt_failure(ended: Ended) -> Failure:

@@ -69,6 +69,10 @@ class Exchange:
         "body_read",
         "caller",
         "client_id",
+        "early_at",
+        "early_head",
+        "early_start",
+        "error_event",
         "headers",
         "interrupted",
         "ip",
@@ -119,6 +123,11 @@ class Exchange:
         self.progress: Callable[[], dict[str, Any]] | None = None  # its current state, for the admin
         self.wait_since = self.wait_limit = 0.0
         self.total_at = 0.0  # when the total timeout ends, 0: none yet
+        # A stream's head may be sent before its answer begins, so that proxies keep the connection.
+        self.early_at = 0.0  # when it is due, 0: never
+        self.early_head: Callable[[], Message] | None = None  # makes it; None where the setting is off
+        self.early_start: asyncio.Future[None] | None = None  # its sending, once that has begun
+        self.error_event: Callable[[bytes], bytes] = _no_event  # the event in place of an error's body after that
         self.quiet_since = 0.0  # when the client got its last piece, 0 while no comment may be sent
         self.reply_headers: list[tuple[bytes, bytes]] = []  # that the gateway adds to the answer
         self.upstream_seconds = 0.0  # spent waiting for upstreams
@@ -224,6 +233,17 @@ class Exchange:
             if not isinstance(self.explain(cancelled), Ended):
                 raise
 
+    def start_early(self) -> None:
+        """Send the head of the stream and a comment, before the answer has begun."""
+        self.early_at = 0.0
+        if self.early_head is not None and self.early_start is None:
+            self.early_start = asyncio.ensure_future(self._start_early(self.early_head()))
+
+    async def _start_early(self, head: Message) -> None:
+        await self._send(head)
+        await self.keep_alive()
+        self.quiet_since = time.monotonic()
+
     async def keep_alive(self) -> None:
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
@@ -299,6 +319,10 @@ class Exchange:
             self.waiting = None
 
 
+def _no_event(body: bytes) -> bytes:
+    return b""
+
+
 def timeout_error(reason: Interrupt) -> UpstreamTimeout:
     return UpstreamTimeout(_TIMEOUTS[reason])
 
@@ -324,4 +348,6 @@ class GatewayRequest:
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
     units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
     exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
+    # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.
+    error_event: Callable[[bytes], bytes] | None = None
     prefer: Pair | None = None  # the channel and key that store the previous response

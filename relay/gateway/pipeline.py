@@ -49,6 +49,9 @@ async def serve(
     check_end(exchange)  # it may have been ended while it waited for its reservation
     record = Record(exchange, run.reservations, request, model.name, charge)
     exchange.progress = record.progress
+    if request.stream and request.error_event is not None and exchange.early_head is not None:
+        exchange.error_event = request.error_event
+        exchange.early_at = exchange.started + run.config.stream_head_seconds
     try:
         return await try_routes(caller, run, model, record, request, try_channel)
     except RelayError as error:
@@ -63,7 +66,8 @@ async def serve(
         failed, reason = InternalError(), INTERNAL
     if record.attempts and run.shows_relay_headers(exchange):
         exchange.reply_headers.append((b"x-relay-attempts", b"%d" % len(record.attempts)))
-    await exchange.committed(record.submit(Outcome(reason, failed.http_status, error=failed)))
+    status = failed.http_status if exchange.early_start is None else 200  # as the client was told
+    await exchange.committed(record.submit(Outcome(reason, status, error=failed)))
     try:
         raise failed
     finally:

@@ -25,21 +25,25 @@ logger: Final = logging.getLogger(__name__)
 _DRAIN: Final = 0.5
 # Bytes that are passed on between two checks of the meter, of an event that is larger.
 _PIECE: Final = 4096
+_MAX_HELD: Final = 64 * 1024  # bytes that say nothing and are held
 Rows = Callable[[], Sequence[RowWrite]]
 
 
 async def stream_answer(
     attempt: Attempt, upstream: UpstreamAnswer, codec: Codec, rows: Rows | None = None
 ) -> EventStream:
-    """Wait for the first event, which decides about the status, and return a response whose pump sends the rest.
+    """Wait until the answer says something, and return a response whose pump sends the rest.
+
+    What comes first, such as a chunk with nothing but the role, is held for as long as a client may go without a sign
+    of life: an answer that fails meanwhile can be tried elsewhere.
 
     `rows`: written in the same commit as the record of a complete answer. Raises Failure, Ended, CancelledError.
     """
     pump = Pump(attempt, upstream, codec, rows)
-    await pump.prime()
+    begun = await pump.prime()
     if codec.error is not None and not codec.started:
         raise attempt.error_in_body(codec.error)
-    if not codec.started:
+    if not begun:
         detail = f"the answer ({upstream.content_type or 'no content type'}) ended without a single event"
         raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 200, detail)
     attempt.answered()
@@ -66,16 +70,30 @@ class Pump:
         self._held: list[bytes] | None = None
         self._sent_units = (0.0, 0.0)  # estimated tokens, and of them of audio, before that
 
-    async def prime(self) -> None:
-        """Read until the codec has returned the first event, or there is none. Raises as `UpstreamAnswer.read`."""
+    async def prime(self) -> bool:
+        """Read until the answer says something, or until what comes before that has been held for long enough.
+
+        Returns whether the answer has begun. Raises as `UpstreamAnswer.read`.
+        """
+        try:
+            async with asyncio.timeout(None) as hold:
+                return await self._prime(hold)
+        except TimeoutError:
+            return True
+
+    async def _prime(self, hold: asyncio.Timeout) -> bool:
         codec = self._codec
         while not codec.started and codec.error is None and not codec.done:
             data = await self._read()
-            out = codec.feed(data) if data else codec.finish()
+            out = codec.feed(data) if data else codec.finish(self._upstream.framed)
             if out:
+                if hold.when() is None and not codec.started and b"data:" in out:
+                    seconds = self._attempt.run.watchdog.keepalive
+                    hold.reschedule(asyncio.get_running_loop().time() + seconds)
                 self._primed.append(out)
-            if not data:
-                break
+            if not data or sum(map(len, self._primed)) > _MAX_HELD:
+                return codec.started or bool(data)
+        return codec.started
 
     async def _read(self) -> bytes:
         """The next bytes for the codec. Near the end of what is paid for, that is one event at a time."""
@@ -101,7 +119,8 @@ class Pump:
         exchange, record, codec = self._exchange, self._record, self._codec
         try:
             error, detail, broke = await self._run_to_end()
-            self._upstream.close()
+            if not codec.done:
+                self._upstream.close()
             if broke:
                 self._attempt.broke_off(detail)
             rows = self._rows() if self._rows is not None and codec.done else ()
@@ -115,6 +134,7 @@ class Pump:
                 await self._write_failure(error)
             else:
                 await exchange.write_last(codec.terminal or codec.ending)
+            self._release_connection()
         except asyncio.CancelledError:
             self._upstream.close()
             self._record_interruption()
@@ -151,7 +171,6 @@ class Pump:
         if not codec.done:
             return None, "", False
         failed = (None, "") if codec.failed is None else stream_error(codec.failed)
-        await self._drain()
         return *failed, False
 
     async def _write_failure(self, error: RelayError) -> None:
@@ -173,7 +192,7 @@ class Pump:
         while not codec.done and codec.error is None:
             data = await self._read()
             if not data:
-                tail = codec.finish()
+                tail = codec.finish(self._upstream.framed)
                 if tail and self._held is not None:
                     self._held.append(tail)
                 elif tail:
@@ -186,7 +205,7 @@ class Pump:
                 await self._write(out, codec.mid_event)
             await self._check_meter(len(data))
         if self._held is not None and codec.error is None and codec.complete:
-            await self._release()
+            await self._send_held()
         self._exchange.quiet_since = 0.0
 
     async def _check_meter(self, size: int) -> None:
@@ -202,7 +221,7 @@ class Pump:
         if self._held is None:
             self._held, self._sent_units = [], (units, codec.audio_units())
 
-    async def _release(self) -> None:
+    async def _send_held(self) -> None:
         """Send what was held back, if the reported usage shows that it is paid for. Raises Ended if it does not."""
         held = b"".join(self._held or ())
         if self._meter is None or not self._meter.covers(self._codec.usage):
@@ -218,16 +237,12 @@ class Pump:
             # Interrupted in a send: the client does not read, or its token was revoked.
             raise self._exchange.explain(cancelled) from None
 
-    async def _drain(self) -> None:
-        """Read to the end of the body after the end marker, so that the connection can be reused."""
-        if self._upstream.at_end():
-            return
-        try:
-            async with asyncio.timeout(_DRAIN):
-                while await self._upstream.read():
-                    continue
-        except (TimeoutError, Failure, Ended):
-            pass  # the answer is complete; only the connection is lost
+    def _release_connection(self) -> None:
+        """Give the connection back, once the upstream has ended the body after its end marker."""
+        if self._codec.done and not self._upstream.at_end():
+            self._attempt.run.watchdog.spawn(self._upstream.drain(_DRAIN))
+        else:
+            self._upstream.close()
 
     def _record_interruption(self) -> None:
         """The client disconnected, or the portal is stopping: record what was delivered."""

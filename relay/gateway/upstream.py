@@ -14,6 +14,7 @@ from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.transport.body import UpstreamResponse
 
+_BOM: Final = b"\xef\xbb\xbf"  # servers on Windows write it before JSON
 _ANSWER_LIMIT: Final = 256 * 1024 * 1024
 BROKEN: Final = "The connection to the upstream broke. Try again."
 GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
@@ -28,20 +29,50 @@ class BodyStream(Protocol):
 
 
 class UpstreamAnswer:
-    """An answer with the status 200 whose body is being read. Must be closed."""
+    """An answer with a status of success whose body is being read. Must be closed."""
 
-    __slots__ = ("_exchange", "_idle", "_stream", "content_type", "encoded")
+    __slots__ = ("_exchange", "_idle", "_peeked", "_response", "_stream", "content_type")
 
     def __init__(self, exchange: Exchange, response: httpx.Response, stream: BodyStream, idle: float) -> None:
-        self._exchange, self._stream, self._idle = exchange, stream, idle
-        if isinstance(response, UpstreamResponse):
-            self.content_type, self.encoded = response.content_type, response.encoded
-        else:
-            self.content_type, self.encoded = response.headers.get("content-type", ""), False
+        self._exchange, self._stream, self._idle, self._response = exchange, stream, idle, response
+        self._peeked = b""  # read, and not yet returned
+        self.content_type: str = (
+            response.content_type
+            if isinstance(response, UpstreamResponse)
+            else response.headers.get("content-type", "").lower()
+        )
+
+    @property
+    def undecodable(self) -> str:
+        """The coding of a compressed body that cannot be read; empty for all others."""
+        return self._response.undecodable if isinstance(self._response, UpstreamResponse) else ""
+
+    @property
+    def framed(self) -> bool:
+        """Whether more than the end of the connection tells where the body ends."""
+        return self._response.framed if isinstance(self._response, UpstreamResponse) else True
+
+    async def is_json(self) -> bool:
+        """Whether the body is JSON rather than a stream of events, by its first character that is no white
+        space. Raises as `read` does.
+
+        The content type does not decide: relays send either with that of the other.
+        """
+        first = await self.read()
+        while first.isspace() or (len(first) < len(_BOM) and _BOM.startswith(first) and first):
+            piece = await self.read()
+            if not piece:
+                break
+            first = first.lstrip() + piece
+        self._peeked = first.removeprefix(_BOM)
+        return self._peeked.lstrip().startswith((b"{", b"["))
 
     async def read(self) -> bytes:
         """The next piece of the body, empty at its end. Raises Failure, Ended or CancelledError."""
         exchange = self._exchange
+        if self._peeked:
+            peeked, self._peeked = self._peeked, b""
+            return peeked
         if exchange.must_end is not None:
             raise Ended(exchange.must_end)
         exchange.wait_since = began = time.monotonic()
@@ -70,7 +101,18 @@ class UpstreamAnswer:
             size += len(pieces[-1])
             if size > limit:
                 raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 0, f"answer larger than {limit} bytes")
-        return b"".join(pieces) if len(pieces) > 2 else first
+        return (b"".join(pieces) if len(pieces) > 2 else first).removeprefix(_BOM)
+
+    async def drain(self, seconds: float) -> None:
+        """Read to the end of the body within a time, so that the connection can be reused, and close the answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self._stream.read():
+                    continue
+        except (TimeoutError, httpx.TransportError):
+            pass  # only the connection is lost
+        finally:
+            self.close()
 
     def at_end(self) -> bool:
         return self._stream.at_end()

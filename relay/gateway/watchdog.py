@@ -35,7 +35,7 @@ class Watchdog:
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # the callbacks refer to the exchange: breaks the cycle
-        exchange.progress = exchange.rows_for = None
+        exchange.progress = exchange.rows_for = exchange.early_head = None
         if exchange.listener is not None:
             exchange.listener.cancel()
         exchange.listener = exchange.task = None
@@ -46,6 +46,8 @@ class Watchdog:
         for exchange in list(self.running):
             if exchange.listener is None and now - exchange.started > _QUICK:
                 exchange.listen()
+            if exchange.early_at and now >= exchange.early_at:
+                exchange.start_early()
             if exchange.waiting is not None:
                 if now - exchange.wait_since >= exchange.wait_limit:
                     exchange.interrupt(exchange.waiting)

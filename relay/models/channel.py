@@ -108,7 +108,8 @@ class Channel(ChangeTracked, Limited):
         "ends streams with [DONE]",
         default=True,
         help_text=(
-            "Turn off for upstreams that close a complete stream without it. On: a stream without it counts as cut off."
+            "Turn off for upstreams that end a complete stream only by closing the connection. On: a stream without it "
+            "is complete if every choice is finished and HTTP's framing marks the end of the body."
         ),
     )
     stream_usage = models.BooleanField(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from portal.lib.json import Json, decode_object, object_of, objects_of
 from relay.protocols.contract import Decoder, Encoder
-from relay.protocols.events import EventReader, TooLarge
+from relay.protocols.error_objects import states
+from relay.protocols.events import EventReader, TooLarge, payload
 from relay.protocols.usage import Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -15,6 +17,21 @@ OVERSIZED: Final = (
     b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error",'
     b'"param":null,"code":"upstream_error"}}'
 )
+
+
+def says_something(delta: Json) -> bool:
+    """Whether a delta or a message has more than its role."""
+    return any(states(value) for name, value in delta.items() if name != "role")
+
+
+def chunk_says_something(chunk: Json) -> bool:
+    """Whether a chunk has content or a finish_reason: upstreams send the role before they know whether they can."""
+    return any(
+        bool(choice.get("finish_reason"))
+        or says_something(object_of(choice, "delta"))
+        or says_something(object_of(choice, "message"))
+        for choice in objects_of(chunk, "choices")
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +49,7 @@ class EventCodec:
     _units: float = 0.0  # estimated tokens returned so far
     _audio: float = 0.0  # of them, of audio
     _terminal: bytes = b""
+    _cut: bool = False  # the body ended inside an event
 
     def handle_event(self, event: bytes) -> bytes:
         """Process one complete event; returns the bytes to send for it."""
@@ -47,9 +65,15 @@ class EventCodec:
             return b""
         return self._handle_events(events)
 
-    def finish(self) -> bytes:
-        """The upstream closed the connection."""
-        return b"" if self.done or self.error is not None else self._handle_events(self._reader.finish())
+    def finish(self, clean: bool = True) -> bytes:
+        """The upstream closed the connection. `clean`: the body's framing says that it ends here."""
+        return b"" if self.done or self.error is not None else self._handle_events(self._last_events())
+
+    def _last_events(self) -> list[bytes]:
+        """What the end of the body leaves: an event without its empty line. Half an event says that it was cut."""
+        events = self._reader.finish()
+        self._cut = any(data not in (b"", b"[DONE]") and decode_object(data) is None for data in map(payload, events))
+        return [] if self._cut else events
 
     def _handle_events(self, events: list[bytes]) -> bytes:
         out = []
@@ -87,6 +111,7 @@ class Conversion(EventCodec):
 
     decoder: Decoder
     encoder: Encoder
+    _chunked: bool = False  # a chunk with choices has arrived
 
     def handle_event(self, event: bytes) -> bytes:
         chunks = self.decoder.chunks(event)
@@ -94,18 +119,21 @@ class Conversion(EventCodec):
         if self.decoder.error is not None:
             self.error = self.decoder.error
             return b""
+        self.started = self.started or any(map(chunk_says_something, chunks))
+        self._chunked = self._chunked or any(chunk.get("choices") for chunk in chunks)
         out = b"".join(map(self.encoder.chunk, chunks))
-        if self.decoder.done:
+        if self.decoder.done and not self._chunked:
+            self.done = True  # an end marker alone is no answer
+        elif self.decoder.done:
             out += self._end()
-        self.started = self.started or bool(out)
         return out
 
-    def finish(self) -> bytes:
+    def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
             return b""
-        out = self._handle_events(self._reader.finish())
-        if not self.done and self.error is None:
-            self.decoder.finish()
+        out = self._handle_events(self._last_events())
+        if not (self.done or self._cut) and self.error is None:
+            self.decoder.finish(clean)
             if self.decoder.done:
                 out += self._end()
         return out
@@ -131,15 +159,18 @@ class Codec(Protocol):
     error: bytes | None  # the upstream's error object, which is not sent on
     failed: bytes | None  # the error object inside an end marker that says the answer failed
     done: bool  # the end marker has arrived
-    started: bool  # an event with data has been returned
+    started: bool  # an event that says something has been returned: from then on, the answer counts as begun
     ending: bytes  # sent at the end of a complete answer whose upstream sent no end marker
     content_type: str  # of the answer to the client
 
     def feed(self, data: bytes) -> bytes:
         """Process bytes from the upstream; returns the bytes to send to the client."""
 
-    def finish(self) -> bytes:
-        """The upstream closed the connection: returns the last bytes to send."""
+    def finish(self, clean: bool = True) -> bytes:
+        """The upstream closed the connection: returns the last bytes to send.
+
+        `clean`: the body's framing says that it ends here. A body that ends with the connection gives no such proof.
+        """
 
     def delivered_units(self) -> float:
         """The estimated tokens of the text and audio that have been returned so far."""

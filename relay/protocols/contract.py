@@ -64,8 +64,8 @@ class Decoder(Protocol):
     def chunks(self, event: bytes) -> list[Json]:
         """The hub chunks of one complete event."""
 
-    def finish(self) -> None:
-        """The connection was closed: sets `done` when the answer is complete."""
+    def finish(self, clean: bool) -> None:
+        """The connection was closed; `clean`: where the framing says. Sets `done` when the answer is complete."""
 
 
 class Client(Protocol):

@@ -13,6 +13,14 @@ _LINE: Final = re.compile(_EOL)
 DATA_LINE: Final = re.compile(rb"(?:^|[\r\n])data:")
 
 
+_STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?::|(?:data|event|id|retry)[ ]?:)")
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a body begins as a stream of events does."""
+    return _STREAM.match(body) is not None
+
+
 def event_data(event: bytes) -> bytes:
     """The payload of one event: its `data` lines joined."""
     lines = []

@@ -84,7 +84,7 @@ def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, li
     bad = live.channel(keys=("sk-bad-0123456789-bad0",), priority=9)
     good = live.channel(keys=("sk-sib-0123456789-good",), priority=1)
     response = server.post(live.token(), ask(live.model(script, channels=[bad]), stream=True))
-    assert response.status_code == 502
+    assert response.status_code == 503
     response = server.post(live.token(), ask(live.model(script, channels=[bad, good]), stream=True))
     assert (
         response.status_code == 200
@@ -93,18 +93,143 @@ def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, li
     )
 
 
-def test_upstream_known_to_send_no_done_gets_one_added(server: Server, live: Portal) -> None:
+@pytest.mark.parametrize("sends_done", [True, False])
+def test_a_whole_stream_without_its_marker_gets_one_added(server: Server, live: Portal, sends_done: bool) -> None:
     async def script(call: Call) -> None:
         await two_words(call)
         await call.event({**chunk(None, "stop"), "usage": USAGE})
         await call.end()
 
-    response = server.post(live.token(), ask(live.model(script, sends_done=False), stream=True))
+    response = server.post(live.token(), ask(live.model(script, sends_done=sends_done), stream=True))
     assert response.text.endswith("data: [DONE]\n\n")
     record = live.record(response)
     assert record.end_reason == "completed" and record.output_tokens == 7, "usage beside choices counts"
-    response = server.post(live.token(), ask(live.model(script, sends_done=True), stream=True))
-    assert "[DONE]" not in response.text and last_event(response.text)["error"]["code"] == "upstream_truncated"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+@pytest.mark.parametrize("cut", ["framing", "event", "finish"])
+def test_a_cut_stream_is_never_whole(server: Server, live: Portal, path: str, framing: str, cut: str) -> None:
+    """Even when every choice has its finish_reason: usage may be missing."""
+
+    async def script(call: Call) -> None:
+        data = line(chunk("Hello")) + (b"" if cut == "finish" else line(chunk(None, "stop")))
+        data += b'data: {"choices":[],"usage":{"prompt_tok' if cut == "event" else b""
+        length = f"content-length: {len(data) + 9 * (cut == 'framing')}" if framing == "length" else ""
+        head = length or "transfer-encoding: chunked"
+        await call.raw(f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{head}\r\n\r\n".encode())
+        await (call.raw(data) if length else call.send(data))
+        if not length and cut != "framing":
+            await call.end()
+        call.writer.close()
+
+    body = ask(live.model(script, text_api="chat"), stream=True, input="Say hello.")
+    response = server.post(live.token(), body, path=path)
+    assert "Hello" in response.text and "[DONE]" not in response.text and "response.completed" not in response.text
+    assert "upstream_truncated" in response.text and live.record(response).end_reason == "truncated"
+
+
+@pytest.mark.parametrize("sends_done", [True, False])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_the_end_of_a_connection_is_no_proof_of_a_whole_stream(
+    server: Server, live: Portal, version: str, sends_done: bool
+) -> None:
+    async def script(call: Call) -> None:
+        await call.raw(
+            f"HTTP/{version} 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".encode()
+        )
+        await call.raw(line(chunk("Hello")) + line(chunk(None, "stop")))
+        call.writer.close()
+
+    response = server.post(live.token(), ask(live.model(script, sends_done=sends_done), stream=True))
+    assert response.text.endswith("data: [DONE]\n\n") is not sends_done
+    assert ("upstream_truncated" in response.text) is sends_done
+
+
+ROLE = {**chunk(), "choices": [{"index": 0, "delta": {"role": "assistant", "content": "", "refusal": None}}]}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("then", ["error", "end", "cut"])
+def test_an_upstream_that_fails_after_the_role_has_said_nothing_yet(
+    server: Server, live: Portal, path: str, then: str
+) -> None:
+    async def script(call: Call) -> None:
+        if call.headers["authorization"].endswith("good"):
+            await hello(call)
+            return
+        await call.open_stream()
+        await call.event({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]})  # Azure
+        await call.event(ROLE)
+        if then == "error":
+            await call.event({"error": {"message": "overloaded", "type": "overloaded_error"}})
+        if then == "cut":
+            call.cut()
+        else:
+            await call.end()
+
+    channels = [
+        live.channel(keys=("sk-bad-0123456789-bad0",), priority=9, text_api="chat"),
+        live.channel(keys=("sk-sib-0123456789-good",), priority=1, text_api="chat"),
+    ]
+    body = ask(live.model(script, channels=channels), stream=True, input="Say hello.")
+    response = server.post(live.token(), body, path=path)
+    assert response.status_code == 200 and response.headers["x-relay-attempts"] == "2"
+    assert "Hello" in response.text and "error" not in response.text.replace('"error":null', "")
+
+
+def test_the_role_is_not_held_longer_than_a_client_may_go_without_a_sign_of_life(server: Server, live: Portal) -> None:
+    more = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event(ROLE)
+        await more.wait()
+        await call.event(chunk("Hello", "stop"))
+        await call.event("[DONE]")
+        await call.end()
+
+    model, token = live.model(script), live.token()
+    with raw_stream(server, token, ask(model, stream=True)) as connection:
+        seen = read_until(connection, b"assistant")  # after KEEPALIVE_SECONDS
+        assert b"Hello" not in seen
+        live.upstream.set(more)
+        read_until(connection, b"[DONE]")
+
+
+def test_an_answer_of_no_words_is_one(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event(ROLE)
+        if call.json.get("n") == 1:
+            await call.event(chunk(None, "stop"))
+        await call.event("[DONE]")
+        await call.end()
+
+    model, token = live.model(script), live.token()
+    for body in (ask(model, stream=True, n=1), ask(model, stream=True)):
+        response = server.post(token, body)
+        assert response.status_code == 200 and response.text.endswith("data: [DONE]\n\n")
+
+
+def test_the_end_marker_does_not_wait_for_the_end_of_the_upstreams_body(server: Server, live: Portal) -> None:
+    over = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.open_stream()
+        await call.event(chunk("Hello", "stop"))
+        await call.event("[DONE]")
+        await over.wait()
+        await call.end()
+
+    model, token = live.model(script), live.token()
+    server.post(token, ask(live.model()))  # everything that the first request sets up
+    began = time.monotonic()
+    with raw_stream(server, token, ask(model, stream=True)) as connection:
+        read_until(connection, b"[DONE]")
+        took = time.monotonic() - began
+    live.upstream.set(over)
+    assert took < 0.5, "the time that the body gets to end"
 
 
 def test_upstream_without_done_that_stops_before_every_choice_is_finished_is_truncated(
@@ -241,7 +366,7 @@ def test_unasked_comments_before_the_first_event_do_not_commit_the_status(server
         await call.event({"error": {"message": "no capacity", "code": "overloaded"}})
         await call.end()
 
-    assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 502
+    assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 503
 
 
 async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:
@@ -276,6 +401,7 @@ class Answer:
     def __init__(self, *pieces: bytes | BaseException) -> None:
         self.pieces = list(pieces)
         self.closed = False
+        self.framed = True
 
     async def read(self) -> bytes:
         piece = self.pieces.pop(0)

@@ -154,12 +154,20 @@ def test_nothing_comes_out_after_the_end_or_an_error_though_it_came_in_one_piece
 
 
 @pytest.mark.parametrize(
-    ("finish", "watch", "complete"),
-    [("stop", True, True), (None, True, False), ("stop", False, False)],
+    ("finish", "watch", "clean", "complete"),
+    [
+        ("stop", True, False, True),
+        (None, True, True, False),
+        ("stop", False, True, True),
+        ("stop", False, False, False),
+    ],
 )
-def test_a_closed_connection_is_an_end_where_no_marker_is_sent(finish: str | None, watch: bool, complete: bool) -> None:
+def test_a_closed_connection_is_an_end_where_the_body_ended_cleanly_or_no_marker_is_sent(
+    finish: str | None, watch: bool, clean: bool, complete: bool
+) -> None:
     stream = codec(watch_finish=watch)
-    found = events(fed(stream, sse(chunk({"content": "Hi"}), chunk({}, finish), done=False)))
+    said = stream.feed(sse(chunk({"content": "Hi"}), chunk({}, finish), done=False))
+    found = events(said + stream.finish(clean) + stream.terminal)
     assert stream.complete is complete and stream.error is None
     assert (found[-1]["type"] == "response.completed") is complete
 

@@ -49,14 +49,13 @@ def running(server: Server, token: str, model: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def raw_stream(server: Server, token: str, body: dict[str, object]) -> Iterator[socket.socket]:
+def raw_stream(
+    server: Server, token: str, body: dict[str, object], path: str = "/v1/chat/completions"
+) -> Iterator[socket.socket]:
     """A client that reads the answer's bytes itself, when it likes."""
     server.catch_up()
     data = json.dumps(body).encode()
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: "
-        f"{len(data)}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(data)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=100) as connection:
         connection.sendall(head.encode() + data)
         yield connection

@@ -22,9 +22,10 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.chat_completions.answer import complete_answer, parse_chat_answer
+from relay.protocols.chat_completions.assembly import chunks_of, whole_completion
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
-from relay.protocols.chat_completions.stream import ChatStream
+from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.fields import BadRequest
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -62,6 +63,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation=conversation_key(parsed.fields),
+        error_event=error_event,
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -101,6 +103,9 @@ class ChatTextRequest:
         body = parsed.upstream_body(name, channel.stream_usage, clamp, channel.output_field, fields)
         return _OpenedChat(self, attempt, await attempt.open(_ENDPOINT, body))
 
+    def events_of(self, answer: Json) -> bytes:
+        return chunks_of(answer, self.parsed.include_usage)
+
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
         return ()
 
@@ -119,6 +124,9 @@ class _OpenedChat:
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
+        text, error = whole_completion(text)
+        if error is not None:
+            raise self._attempt.error_in_body(error)
         answer = parse_chat_answer(text)
         if answer is None:
             raise self._attempt.unreadable_answer(text, "a chat completion")

@@ -27,6 +27,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation_key
+from relay.protocols.error_objects import is_error_object
 from relay.protocols.responses.compaction import (
     ASK,
     INSTRUCTIONS,
@@ -246,7 +247,12 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     attempt.close()
     attempt.record.dropped = turn.left_out
     found = decode_object(text)
-    if found is None or ("input_tokens" not in found if api == _INPUT_TOKENS else upstream_compaction(found) is None):
+    answered = found is not None and (
+        "input_tokens" in found if api == _INPUT_TOKENS else upstream_compaction(found) is not None
+    )
+    if found is not None and is_error_object(found, answered):
+        raise attempt.error_in_body(text)
+    if found is None or not answered:
         raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()
     return found, text

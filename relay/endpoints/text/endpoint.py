@@ -7,16 +7,17 @@ answer are converted through the hub (`relay.protocols.contract`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from django.http.response import HttpResponseBase
 
-from portal.lib.json import Json, encode
+from portal.lib.json import Json, decode_object, encode
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
-from relay.gateway.replies import Answer
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
@@ -84,6 +85,9 @@ class TextRequest(Protocol):
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
         """Whether to ask the same channel once more, with a request that has been changed."""
 
+    def events_of(self, answer: Json) -> bytes:
+        """The stream of a complete answer in this API, for upstreams that answer plain where a stream was asked for."""
+
     def converted_rows(self, attempt: Attempt, answer: Json) -> Sequence[RowWrite]:
         """The rows that are written in the same commit as the record of a converted answer."""
 
@@ -117,12 +121,17 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
 
     async def ask() -> HttpResponseBase:
         opened = await open_text(request, attempt)
-        if request.stream:
+        if request.stream and not await opened.upstream.is_json():
             return await stream_answer(attempt, opened.upstream, opened.codec(), opened.rows)
         answer, usage = await opened.read_whole()
+        decoded = decode_object(answer) if request.stream else None
+        if request.stream and decoded is None:
+            raise attempt.unreadable_answer(answer, "a stream")
         attempt.answered()
         await attempt.finish(answer, usage, Delivered.by(answer), opened.rows())
-        return Answer(answer)
+        if decoded is None:
+            return Answer(answer)
+        return EventStream(partial(attempt.exchange.write_last, request.events_of(decoded)))
 
     return await ask_amended(request, attempt, ask)
 

@@ -20,7 +20,7 @@ from relay.protocols.characters import read_whole_object
 from relay.protocols.responses.answer import parse_responses_answer
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget
-from relay.protocols.responses.stream import ResponsesStream, response_of_stream, whole_response, with_ids
+from relay.protocols.responses.stream import ResponsesStream, whole_response, with_ids
 from relay.protocols.responses.usage import whole_usage
 from relay.protocols.usage import Usage
 from relay.providers import parameters
@@ -94,9 +94,7 @@ class OpenedResponse:
     async def read_whole(self) -> tuple[bytes, Usage | None]:
         text = await self.upstream.read_all()
         self.upstream.close()
-        text, error = (
-            whole_response(text) if "text/event-stream" not in self.upstream.content_type else response_of_stream(text)
-        )
+        text, error = whole_response(text)
         if error is not None:
             raise self._attempt.error_in_body(error)
         answer = parse_responses_answer(text)

@@ -35,7 +35,9 @@ from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.client import ResponsesClient
+from relay.protocols.responses.client_stream import first_error_event
 from relay.protocols.responses.compaction import expand_summaries, resolve_references
+from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import (
     ResponsesRequest,
     is_reasoning,
@@ -192,6 +194,9 @@ class ResponseTurn:
             self._client = None
         self.told = told
         self.left_out = [_EARLIER_TURNS, *names] if self._earlier_missing and not self.named else names
+
+    def events_of(self, answer: Json) -> bytes:
+        return b"".join(events_of(answer))
 
     def amend(self, attempt: Attempt, failure: Failure) -> bool:
         """Whether to ask the same channel once more, because it needs more than it was sent, or less."""
@@ -396,4 +401,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,
+        error_event=first_error_event,
     )

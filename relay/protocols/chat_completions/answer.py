@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from portal.lib.json import Json, encode, objects_of
+from portal.lib.json import Json, decode, encode, object_of, objects_of
 from relay.protocols.characters import read_typed, read_whole_object
 from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.codec import says_something
+from relay.protocols.error_objects import Envelope, states
 from relay.protocols.usage import Usage, present
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Envelope):
     usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
     model: object = None
 
@@ -37,11 +38,21 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
         answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    is_error = present(answer.error)
+    is_error = answer.is_error(present(answer.choices)) or _all_choices_failed(answer.choices)
     if not is_error and not present(answer.choices):
         return None
     usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
     return ChatAnswer(usage, is_error, answer.model if isinstance(answer.model, str) else "")
+
+
+def _all_choices_failed(choices: msgspec.Raw) -> bool:
+    """Whether every choice has an error in place of a message, as OpenRouter's have."""
+    if b'"error"' not in bytes(choices):
+        return False
+    found = objects_of({"choices": decode(choices)}, "choices")
+    return bool(found) and all(
+        states(choice.get("error")) and not says_something(object_of(choice, "message")) for choice in found
+    )
 
 
 def complete_answer(body: bytes, created: int) -> bytes:

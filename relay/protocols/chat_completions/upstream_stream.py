@@ -21,6 +21,7 @@ from relay.protocols.chat_completions.dialects import (
 )
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.error_objects import is_error_object, named_error, states
 from relay.protocols.events import UNREADABLE, Unreadable, payload
 from relay.protocols.usage import Usage, newer
 
@@ -44,7 +45,7 @@ class _Choice:
 class ChatDecoder:
     """The decoder of one stream. Usage inside a choice (Moonshot) moves to the chunk, where the hub form has it."""
 
-    watch_finish: bool = False  # for upstreams without an end marker: the first choice's finish_reason is the end
+    watch_finish: bool = False  # the upstream sends no `[DONE]`, and its body may end without proof that it is whole
     vendor: str = ""  # which gets back what it wants to have back
     usage: Usage | None = None  # as the upstream reports it
     error: bytes | None = None  # the upstream's error object
@@ -61,9 +62,14 @@ class ChatDecoder:
             return self._rest()
         chunk, broken = read_object(data)
         if chunk is None:
-            return self._no_chunk(data)
-        if chunk.get("error"):
-            self.error = data
+            return self._no_chunk(event, data)
+        answered = isinstance(chunk.get("choices"), list) or isinstance(chunk.get("usage"), dict)
+        failed = next((choice["error"] for choice in objects_of(chunk, "choices") if states(choice.get("error"))), None)
+        if failed is not None:  # OpenRouter
+            self.error = encode({"error": clean(failed)})
+        else:
+            self.error = data if is_error_object(chunk, answered) else named_error(event)
+        if self.error is not None:
             return []
         try:
             return self._chunks(chunk, broken)
@@ -71,11 +77,13 @@ class ChatDecoder:
             self.error = UNREADABLE
             return []
 
-    def finish(self) -> None:
-        if self.watch_finish and self._finished:
-            self.done = True
+    def finish(self, clean: bool) -> None:
+        self.done = self.done or (self._finished and (clean or self.watch_finish))
 
-    def _no_chunk(self, data: bytes) -> list[Json]:
+    def _no_chunk(self, event: bytes, data: bytes) -> list[Json]:
+        self.error = named_error(event)
+        if self.error is not None:
+            return []
         if data.startswith(b"[") and b'"error"' in data:  # Gemini's compatible API
             self.error = data
         elif b"{" in data or len(data) > _NO_CONTENT:

@@ -16,14 +16,15 @@ import msgspec
 
 from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.error_objects import Envelope, is_error_object
 from relay.protocols.passthrough.requests import PassthroughRequest
+from relay.protocols.passthrough.stream import is_page
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
 
-class _Shape(msgspec.Struct):
+class _Shape(Envelope):
     usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
     data: msgspec.Raw = msgspec.Raw()
     results: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
@@ -58,19 +59,23 @@ def _decoded(body: bytes) -> _Shape | None:
 def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a legacy completion."""
     found = _decoded(body)
-    if found is None or not (present(found.choices) or present(found.error)):
+    if found is None:
         return None
-    return PassthroughAnswer(
-        body, parse_chat_usage(found.usage) if present(found.usage) else None, present(found.error)
-    )
+    if found.is_error(present(found.choices)):
+        return PassthroughAnswer(body, None, True)
+    if not present(found.choices):
+        return None
+    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None)
 
 
 def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
-    if found is None or not (present(found.data) or present(found.error)):
+    if found is None:
         return None
-    if present(found.error):
+    if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
+    if not present(found.data):
+        return None
     usage = parse_chat_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
 
@@ -117,18 +122,23 @@ def unpack(text: str) -> list[float]:
 
 def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
-    if found is None or not (present(found.results) or present(found.error)):
+    if found is None:
         return None
-    usage = parse_chat_usage(found.usage) if present(found.usage) else None
-    return PassthroughAnswer(body, usage, present(found.error))
+    if found.is_error(present(found.results)):
+        return PassthroughAnswer(body, None, True)
+    if not present(found.results):
+        return None
+    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None)
 
 
 def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     found = _decoded(body)
-    if found is None or not (present(found.data) or present(found.error)):
+    if found is None:
         return None
-    if present(found.error):
+    if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
+    if not present(found.data):
+        return None
     try:
         made = len(_raws.decode(found.data))
     except (msgspec.DecodeError, ValueError):
@@ -141,17 +151,23 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
 def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a transcription: JSON, or plain text when the client asked for it."""
     if asked.encoding in {"text", "srt", "vtt"}:
+        if is_page(body):
+            return None
         found = _decoded(body) if body.lstrip().startswith(b"{") else None
-        return PassthroughAnswer(body, None, found is not None and present(found.error))
+        return PassthroughAnswer(body, None, found is not None and found.is_error(present(found.text)))
     found = _decoded(body)
-    if found is None or not (present(found.text) or present(found.error)):
+    if found is None:
+        return None
+    if found.is_error(present(found.text)):
+        return PassthroughAnswer(body, None, True)
+    if not present(found.text):
         return None
     usage = parse_responses_usage(found.usage) if present(found.usage) else None
     if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
         usage = Usage(milliseconds=math.ceil(found.duration * 1000))
     elif usage is not None and not usage.milliseconds:
         usage = replace(usage, milliseconds=asked.units.milliseconds)
-    return PassthroughAnswer(body, usage, present(found.error))
+    return PassthroughAnswer(body, usage)
 
 
 def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -161,11 +177,11 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         whole = {"results": whole}
     if not isinstance(whole, dict):
         return None
-    if whole.get("error"):
-        return PassthroughAnswer(body, None, True)
     results = (
         objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
     )
+    if is_error_object(whole, bool(results) or "results" in whole):
+        return PassthroughAnswer(body, None, True)
     if not results and "results" not in whole:
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")

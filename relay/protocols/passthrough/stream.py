@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import encode
+from portal.lib.json import decode_object, encode
 from relay.protocols.codec import EventCodec
-from relay.protocols.events import payload
+from relay.protocols.error_objects import event_name, is_error_object, named_error
+from relay.protocols.events import payload, typed_event
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import Usage, present
@@ -20,6 +21,21 @@ _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 TERMINAL: Final = frozenset(
     (b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done")
 )
+
+
+_TEXT_LIMIT: Final = 64 * 1024  # bytes of an error that are read
+_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|!--)", re.I)
+_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*\{)[^\x00-\x08\x0e-\x1f]*")
+
+
+def is_page(head: bytes) -> bool:
+    """Whether bytes begin as HTML or XML do."""
+    return _PAGE.match(head[:64]) is not None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether bytes begin as JSON, HTML or XML do. No audio format does; raw samples are not all printable."""
+    return is_page(head) or _JSON.fullmatch(head[:64]) is not None
 
 
 class _Event(msgspec.Struct):
@@ -38,10 +54,10 @@ class TypedStream(EventCodec):
     units: Usage = field(default_factory=Usage)  # units that the request implies, where the upstream reports none
     _ended: int = 0  # terminal events so far
 
-    def finish(self) -> bytes:
+    def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
             return b""
-        out = self._handle_events(self._reader.finish())
+        out = self._handle_events(self._last_events())
         if self._ended and not self.done:  # fewer images than requested
             self.done = True
         return out
@@ -62,8 +78,12 @@ class TypedStream(EventCodec):
             return b""
         match = _KIND.search(data, max(0, len(data) - 400)) or _KIND.search(data)
         kinds = {found[1] for found in _KIND.finditer(data[:400])} | ({match[1]} if match else set())
-        if b"error" in kinds or data.startswith(b'{"error"'):
+        if b"error" in kinds:
             self.error = data if b'"error"' in data[:10] else b'{"error":' + data + b"}"
+            return b""
+        if data.startswith(b'{"error"') or not any(b"." in kind for kind in kinds):
+            event, kinds = self._named(event, data, kinds)
+        if self.error is not None:
             return b""
         self.started = True
         delta = _DELTA.search(data)
@@ -77,6 +97,14 @@ class TypedStream(EventCodec):
             return event
         self._terminal, self.done = event, True
         return b""
+
+    def _named(self, event: bytes, data: bytes, kinds: set[bytes]) -> tuple[bytes, set[bytes]]:
+        """An event whose data has no known `type`: an error, or one whose name is its type."""
+        found, name = decode_object(data), event_name(event)
+        self.error = data if found is not None and is_error_object(found, False) else named_error(event)
+        if self.error is not None or found is None or not name or "type" in found:
+            return event, kinds
+        return typed_event(name, encode({"type": name, **found})), {name.encode()}
 
     def _read_usage(self, data: bytes) -> None:
         """Add the usage of a terminal event: each image reports its own, the other kinds end once."""
@@ -115,14 +143,24 @@ class ByteStream:
     mid_event: bool = True
     ending: bytes = b""
     content_type: str = "audio/mpeg"
-    _size: int = 0
+    _head: bytes = b""  # the first bytes, until it is clear that they are audio
+    _is_text: bool = False
 
     def feed(self, data: bytes) -> bytes:
+        if self.started:
+            return data
+        self._head += data
+        if self._is_text or _is_text(self._head):
+            self._is_text = True
+            self._head = self._head[:_TEXT_LIMIT]
+            return b""
         self.started = True
-        self._size += len(data)
-        return data
+        return self._head
 
-    def finish(self) -> bytes:
+    def finish(self, clean: bool = True) -> bytes:
+        """An upstream that sends text in place of audio reports an error in it, or answered with a page."""
+        if self._is_text and decode_object(self._head) is not None:
+            self.error = self._head
         self.done = self.started
         return b""
 

@@ -10,15 +10,15 @@ import msgspec
 from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
+from relay.protocols.error_objects import Envelope
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Envelope):
     id: str = ""
     status: str = ""
     usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
     output: msgspec.Raw = msgspec.Raw()
 
 
@@ -43,7 +43,7 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     failed = answer.status == "failed"
-    is_error = present(answer.error) and not answer.id
+    is_error = answer.is_error(present(answer.output)) and not (answer.id and present(answer.output))
     if not is_error and not present(answer.output):
         return None
     usage = parse_responses_usage(answer.usage) if present(answer.usage) else None

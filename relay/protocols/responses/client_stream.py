@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.chat_completions.hub import THINKING
 from relay.protocols.events import typed_event
 from relay.protocols.responses.objects import (
@@ -337,6 +337,15 @@ class ResponsesEncoder:
         data = encode({"type": kind, "sequence_number": self._number, **members})
         self._number += 1
         return typed_event(kind, data)
+
+
+def first_error_event(body: bytes) -> bytes:
+    """The only event of a stream that fails before its answer, from the error's body."""
+    error = object_of(decode_object(body) or {}, "error")
+    code, param = error.get("code"), error.get("param")
+    return responses_error_event(
+        0, text_of(error, "message"), code if isinstance(code, str) else None, param if isinstance(param, str) else None
+    )
 
 
 def responses_error_event(number: int, message: str, code: str | None, param: str | None) -> bytes:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from portal.lib.json import Json, object_of, objects_of, text_of
 
+TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
+DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
 
 
@@ -72,6 +76,12 @@ def ending(finish: str) -> Ending:
     if finish in {"content_filter", "sensitive"}:
         return "incomplete", "content_filter"
     return "completed", ""
+
+
+def terminal_kind(response: Json) -> str:
+    """The type of the last event of a response, by its status."""
+    kind = f"response.{text_of(response, 'status')}"
+    return kind if kind in TERMINAL else "response.completed"
 
 
 def message_item(

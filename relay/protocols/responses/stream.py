@@ -16,13 +16,15 @@ import msgspec
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import TextJoiner, clean, read_object, read_typed, read_whole_object
 from relay.protocols.codec import EventCodec
+from relay.protocols.error_objects import event_name, is_error_object, named_error
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
+from relay.protocols.responses.objects import DONE_ALIAS, TERMINAL, terminal_kind
 from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.sse import is_stream
 from relay.protocols.token_estimate import sample_units, text_units, token_units
 from relay.protocols.usage import present
 
-_TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
@@ -111,17 +113,18 @@ class ResponsesStream(EventCodec):
 
     def handle_event(self, event: bytes) -> bytes:
         match = _KIND.search(event)
+        data = payload(event)
         if match is None:
-            data = payload(event)
             if not data:
                 return event if self.started else b""  # a comment
-            if data.startswith(b"{") and b'"error"' in data:
-                found = decode_object(data)
-                if found is not None and found.get("error"):
-                    self.error = data
-            return b""  # [DONE], or an event of another API
-        kind = match[1].decode()
-        data = payload(event)
+            found, _ = read_object(data)
+            kind = event_name(event) if found is not None and not text_of(found, "type") else ""
+            if not kind.startswith("response."):  # [DONE], an error, or an event of another API
+                self.error = data if found is not None and is_error_object(found, False) else named_error(event)
+                return b""
+            self._repair = True  # only the event's name says its type
+        else:
+            kind = match[1].decode()
         if kind == "error":
             found = read_whole_object(data) or {}
             inner = object_of(found, "error") or found
@@ -135,7 +138,9 @@ class ResponsesStream(EventCodec):
             return b""
         if self._repair is None:
             self._repair = self._is_incomplete(kind, data)
-        if kind in _TERMINAL:
+        if kind == DONE_ALIAS:
+            kind, self._repair = terminal_kind(object_of(read_whole_object(data) or {}, "response")), True
+        if kind in TERMINAL:
             return self._end(kind, data)
         if kind == "response.output_item.done" and not self._repair:
             self._store_item(data)
@@ -354,7 +359,7 @@ def _replaced(text: bytes, was: _Ids, ids: Json) -> bytes:
 
 def whole_response(body: bytes) -> tuple[bytes, bytes | None]:
     """The response in a body, even if the upstream streamed it unasked, and the error object of such a stream."""
-    return response_of_stream(body) if body.lstrip()[:6] in (b"event:", b"data: ") else (body, None)
+    return response_of_stream(body) if is_stream(body) else (body, None)
 
 
 def response_of_stream(body: bytes) -> tuple[bytes, bytes | None]:

@@ -8,6 +8,7 @@ from typing import Final
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.hub import THINKING
+from relay.protocols.error_objects import event_name, is_error_object, named_error
 from relay.protocols.events import UNREADABLE, Unreadable, payload
 from relay.protocols.output_items import ARGUMENTS, CALLS, INPUT, OutputItem, OutputItems
 from relay.protocols.responses.answer import (
@@ -19,10 +20,10 @@ from relay.protocols.responses.answer import (
     reasoning_summary,
     thinking_of,
 )
+from relay.protocols.responses.objects import DONE_ALIAS, TERMINAL, terminal_kind
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
-_TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 # Events with text: the type of their item, the member of the hub's delta, and where a `done` event has the whole.
 _TEXTS: Final[dict[str, tuple[str, str, str]]] = {
@@ -57,11 +58,12 @@ class ResponsesDecoder:
         data = payload(event)
         found, broken = read_object(data)
         if found is None:
-            if b"{" in data:
-                self.error = UNREADABLE
+            self.error = named_error(event) or (UNREADABLE if b"{" in data else None)
             return []
-        kind = text_of(found, "type")
-        if kind == "error" or (not kind and found.get("error")):
+        kind = text_of(found, "type") or event_name(event)
+        if kind == DONE_ALIAS:
+            kind = terminal_kind(object_of(found, "response"))
+        if kind == "error" or (not kind.startswith("response.") and is_error_object(found, False)):
             flat = {
                 "error": {
                     "message": text_of(found, "message"),
@@ -70,7 +72,7 @@ class ResponsesDecoder:
                     "param": None,
                 }
             }
-            shown = found if found.get("error") else flat
+            shown = flat if kind == "error" and not found.get("error") else found
             self.error = encode(clean(shown) if broken else shown)
             return []
         try:
@@ -83,7 +85,7 @@ class ResponsesDecoder:
             return whole if isinstance(whole, list) else []
         return out
 
-    def finish(self) -> None:
+    def finish(self, clean: bool) -> None:
         """Does nothing: a response without its final event is truncated."""
 
     def _event(self, kind: str, found: Json) -> list[Json]:
@@ -92,7 +94,7 @@ class ResponsesDecoder:
             return self._text(base, change, found)
         if not kind and found:
             raise Unreadable  # an event of another API
-        if kind in _TERMINAL:
+        if kind in TERMINAL:
             return self._end(kind, _object(found, "response"))
         if kind in _OPENING:
             self._set_head(object_of(found, "response"))

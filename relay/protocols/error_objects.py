@@ -1,0 +1,92 @@
+"""Tells error objects from answers where both come with the status 200, in the forms that vendors use. Pure.
+
+`{"error": …}` (OpenAI, OpenRouter), `{"object": "error"}` (vLLM, SGLang), `{"type": "error"}` (Anthropic),
+`{"detail": …}` (FastAPI), `{"code", "message"}` (DashScope, SiliconFlow), `{"code", "msg"}` (Zhipu), `{"error_code",
+"error_msg"}` (Baidu), `{"errors": […]}` (Cloudflare), `{"Response": {"Error": {…}}}` (Tencent), `base_resp`
+with a `status_code` (MiniMax), and events named `error`.
+`relay.protocols.errors` reads what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from portal.lib.json import decode, decode_object, encode, object_of
+from relay.protocols.events import payload
+
+_EVENT_NAME: Final = re.compile(rb"(?:^|[\r\n])event:[ ]?([^\r\n]*)")
+_SUCCESS: Final = frozenset(("0", "200", "ok", "success"))  # values of `code` that mean no error
+_NO_ANSWER: Final = ("detail", "errors", "error_code", "error_msg")
+
+
+class Envelope(msgspec.Struct):
+    """The members of an answer that tell whether it is an error; base class of the answers that are decoded."""
+
+    error: msgspec.Raw = msgspec.Raw()
+    kind: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="object")
+    type: msgspec.Raw = msgspec.Raw()
+    detail: msgspec.Raw = msgspec.Raw()
+    errors: msgspec.Raw = msgspec.Raw()
+    error_code: msgspec.Raw = msgspec.Raw()
+    error_msg: msgspec.Raw = msgspec.Raw()
+    code: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw()
+    msg: msgspec.Raw = msgspec.Raw()
+    base_resp: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="Response")
+
+    def is_error(self, answered: bool) -> bool:
+        """`answered`: the member that holds the answer is there."""
+        found = {"error": self.error, "object": self.kind, "type": self.type, "base_resp": self.base_resp}
+        if not answered:
+            found |= {name: getattr(self, name) for name in _MEMBERS} | {"Response": self.response}
+        return is_error_object({name: decode(raw) for name, raw in found.items() if raw}, answered)
+
+
+_MEMBERS: Final = tuple(name for name in Envelope.__struct_fields__ if name not in {"kind", "response"})
+
+
+def is_error_object(found: Mapping[str, object], answered: bool) -> bool:
+    """Whether a JSON object is an error. `answered`: the member that holds the answer is there.
+
+    Healthy answers may have an empty `error`, and `code` and `message` beside what they answer.
+    """
+    if states(found.get("error")) or found.get("object") == "error" or found.get("type") == "error":
+        return True
+    if str(object_of(found, "base_resp").get("status_code") or 0) != "0":
+        return True
+    if answered:
+        return False
+    code = found.get("code")
+    if (
+        states(code)
+        and str(code).lower() not in _SUCCESS
+        and (states(found.get("message")) or states(found.get("msg")))
+    ):
+        return True
+    return any(states(found.get(name)) for name in _NO_ANSWER) or "Error" in object_of(found, "Response")
+
+
+def states(value: object) -> bool:
+    """Whether a member says something: not null, false, 0 or empty, nor an object of such members."""
+    return any(map(states, value.values())) if isinstance(value, dict) else bool(value)
+
+
+def event_name(event: bytes) -> str:
+    """The name in an event's `event` line; empty when it has none."""
+    names = _EVENT_NAME.findall(event)
+    return names[-1].strip().decode("latin-1") if names else ""
+
+
+def named_error(event: bytes) -> bytes | None:
+    """The error object of an event that is named `error`; None for other events."""
+    if event_name(event) != "error":
+        return None
+    data = payload(event)
+    if decode_object(data) is not None:
+        return data
+    return encode({"error": {"message": data.decode("utf-8", "replace"), "type": "server_error", "code": None}})
