@@ -27,7 +27,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.gateway.stream import stream_answer
 from relay.gateway.upstream import UpstreamAnswer
-from relay.protocols.chat_completions.assembly import chunks_of, whole_completion
+from relay.protocols.chat_completions.answer import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import Codec

@@ -84,7 +84,7 @@ def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, li
     bad = live.channel(keys=("sk-bad-0123456789-bad0",), priority=9)
     good = live.channel(keys=("sk-sib-0123456789-good",), priority=1)
     response = server.post(live.token(), ask(live.model(script, channels=[bad]), stream=True))
-    assert response.status_code == 503
+    assert response.status_code == 502
     response = server.post(live.token(), ask(live.model(script, channels=[bad, good]), stream=True))
     assert (
         response.status_code == 200
@@ -366,7 +366,7 @@ def test_unasked_comments_before_the_first_event_do_not_commit_the_status(server
         await call.event({"error": {"message": "no capacity", "code": "overloaded"}})
         await call.end()
 
-    assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 503
+    assert server.post(live.token(), ask(live.model(script), stream=True)).status_code == 502
 
 
 async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:

@@ -21,8 +21,7 @@ from relay.gateway.pipeline import check_end, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
-from relay.protocols.chat_completions.answer import complete_answer, parse_chat_answer
-from relay.protocols.chat_completions.assembly import chunks_of, whole_completion
+from relay.protocols.chat_completions.answer import chunks_of, complete_answer, parse_chat_answer, whole_completion
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event

@@ -6,8 +6,7 @@ from typing import Final
 
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
-from relay.protocols.chat_completions.answer import parse_chat_answer
-from relay.protocols.chat_completions.assembly import whole_completion
+from relay.protocols.chat_completions.answer import parse_chat_answer, whole_completion
 from relay.protocols.chat_completions.calls import pieces_of, whole_calls
 from relay.protocols.chat_completions.dialects import (
     FAILED,
