@@ -157,10 +157,7 @@ class ResponseTurn:
         return self.stored_at or next(reversed(self.makers.values()), None)
 
     def overridden_members(self, native: bool) -> Json:
-        """Members of the response that the portal sets, because the upstream was not sent their parameters.
-
-        `native`: the upstream speaks the Responses API.
-        """
+        """Members that the portal sets in the upstream's place. `native`: it speaks the Responses API."""
         found = self.own_ids
         if self.in_background:
             found.update(created_at=self.created, background=True)
