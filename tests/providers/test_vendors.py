@@ -125,6 +125,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "portal/settings.py": ({"relay"}, "the Django application"),
     "portal/translations.py": ({"relay"}, "the Django application"),
     "relay/apps.py": ({"relay"}, "the Django application"),
+    "relay/api/paths.py": ({"openai", "anthropic"}, "first parts of paths that clients ask for"),
     "relay/api/urls.py": ({"relay"}, "the namespace of URLs"),
     "relay/models/channel.py": (
         {"openai", "With the version path, such as https://api.openai.com/v1. Empty: the vendor's own address."},

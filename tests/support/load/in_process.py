@@ -69,10 +69,13 @@ class World:
     ) -> tuple[int, bytes]:
         from portal.asgi import relay
         from relay.gateway.exchange import Interrupt
+        from relay.gateway.routing.suspicions import Suspicions
         from relay.gateway.runtime import runtime
 
         run = await runtime()
-        run.health.live.breaker.circuits.clear()  # this is about money: every channel is asked, whatever it did before
+        # This is about money: every channel is asked, whatever it did before.
+        run.health.live.breaker.circuits.clear()
+        run.health.live.suspicions = Suspicions()
         body = json.dumps(ask(self.models[model], stream=stream, **({"max_tokens": limit} if limit else {}))).encode()
         scope = {
             "type": "http",
