@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.endpoints.text.responses_upstream import response
 from tests.support.portal import Portal, ask
-from tests.support.server import Server
+from tests.support.server import NO_CERTIFICATES, Server
 from tests.support.upstream import USAGE, Call, chunk, completion, hello, two_words
 
 pytestmark = pytest.mark.shared
@@ -279,3 +280,57 @@ def test_a_usage_chunk_without_choices_is_taken_out_or_gets_an_empty_list(
     events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: {")]
     assert [len(event["choices"]) for event in events] == ([1, 0] if asked else [1])
     assert live.record(answer).output_tokens == 7
+
+
+PAGE = b"<!DOCTYPE html><html><title>Sign in</title>\xe7\x99\xbb\xe5\xbd\x95</html>"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html; charset=utf-8", PAGE),
+        ("application/octet-stream", PAGE),
+        ("audio/mpeg", b'{"error":{"message":"The voice is away."}}'),
+        ("text/plain", b"upstream connect error"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "body_of_client"),
+    [
+        ("/v1/audio/speech", {"input": "Hello", "voice": "alloy"}),
+        ("/v1/embeddings", {"input": "Hello"}),
+        ("/v1/images/generations", {"prompt": "A cat"}),
+        ("/v1/moderations", {"input": "Hello"}),
+    ],
+)
+def test_what_cannot_be_the_answer_is_refused_and_not_charged(
+    server: Server, live: Portal, path: str, body_of_client: dict[str, str], content_type: str, body: bytes
+) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, body, {"content-type": content_type})
+
+    model = live.model(script, price={**PRICE, "per_character": "0.001", "per_image": "0.5"})
+    answer = server.post(live.token(), {"model": model, **body_of_client}, path=path)
+    assert answer.status_code == 502 and answer.json()["error"]["code"] == "upstream_error"
+    assert live.record(answer).cost == 0
+
+
+def test_a_page_is_no_transcript(server: Server, live: Portal) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, PAGE, {"content-type": "text/html"})
+
+    model = live.model(script, price=PRICE)
+    form: dict[str, Any] = {
+        "model": (None, model),
+        "response_format": (None, "text"),
+        "file": ("a.mp3", b"\xff\xf3" * 400),
+    }
+    server.catch_up()
+    answer = httpx.post(
+        server.url + "/v1/audio/transcriptions",
+        files=form,
+        headers={"authorization": f"Bearer {live.token()}"},
+        trust_env=False,
+        verify=NO_CERTIFICATES,
+    )
+    assert answer.status_code == 502 and live.record(answer).cost == 0
