@@ -63,7 +63,8 @@ def test_every_vendors_form_is_an_error_in_every_api(found: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("found", HEALTHY)
 def test_empty_members_are_no_errors(found: dict[str, Any]) -> None:
-    answer = {**found, "choices": [chunk({"content": "Hi"})["choices"][0]], "output": [], "data": []}
+    choices, vectors = [chunk({"content": "Hi"})["choices"][0]], [{"embedding": [0.5]}]
+    answer = {**found, "choices": choices, "output": [], "data": vectors}
     body = json.dumps(answer).encode()
     chat, response = parse_chat_answer(body), parse_responses_answer(body)
     assert chat is not None and not chat.is_error and response is not None and not response.is_error

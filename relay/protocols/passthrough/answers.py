@@ -56,6 +56,11 @@ def _decoded(body: bytes) -> _Shape | None:
         return None
 
 
+def _has_entries(raw: msgspec.Raw) -> bool:
+    """Whether a list has entries: without vectors, verdicts or images a 200 is no answer."""
+    return present(raw) and bytes(memoryview(raw)[:64]).translate(None, b" \t\r\n") != b"[]"
+
+
 def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a legacy completion."""
     found = _decoded(body)
@@ -74,7 +79,7 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
-    if not present(found.data):
+    if not _has_entries(found.data):
         return None
     usage = parse_chat_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
@@ -126,7 +131,7 @@ def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.results)):
         return PassthroughAnswer(body, None, True)
-    if not present(found.results):
+    if not _has_entries(found.results):
         return None
     return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None)
 
@@ -137,7 +142,7 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         return None
     if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
-    if not present(found.data):
+    if not _has_entries(found.data):
         return None
     try:
         made = len(_raws.decode(found.data))
