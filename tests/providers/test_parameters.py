@@ -69,7 +69,7 @@ def test_the_channels_own_rules_stand_before_the_vendors() -> None:
         VENDORS["mistral"].parameters, {"seed": "forward", "chat/user": "refuse", "responses/top_p": "drop"}, "chat"
     )
     assert own["user"] == "refuse"
-    assert "seed" not in own and "top_p" not in own and own["logprobs"] == "refuse:false"
+    assert "seed" not in own and "top_p" not in own and own["logit_bias"] == "drop"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ VENDOR: Final = Vendor(
     label="Alibaba DashScope (Qwen)",
     position=80,
     base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-    apis=CHAT | {"completions", "embeddings", "rerank"},
+    apis=CHAT | {"responses", "completions", "embeddings", "rerank"},
     paths={"rerank": "/../../compatible-api/v1/reranks"},
     failures=(
         rule(FailureClass.BILLING, "400 403", "arrearage allocationquota.freetieronly"),

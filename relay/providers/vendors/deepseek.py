@@ -28,7 +28,7 @@ VENDOR: Final = Vendor(
     label="DeepSeek",
     position=60,
     base_url="https://api.deepseek.com/v1",
-    apis=CHAT | {"completions"},
+    apis=CHAT | {"responses", "completions"},
     paths={"completions": "/../beta/completions"},
     parameters={
         "n": "refuse:1",

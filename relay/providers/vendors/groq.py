@@ -16,7 +16,7 @@ VENDOR: Final = Vendor(
     label="Groq",
     position=110,
     base_url="https://api.groq.com/openai/v1",
-    apis=CHAT | AUDIO,
+    apis=CHAT | AUDIO | {"responses", "embeddings"},
     parameters={
         "chat/logprobs": "refuse:false",
         "chat/top_logprobs": "refuse",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.providers.apis import CHAT
+from relay.providers.apis import AUDIO, CHAT
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
 
@@ -16,20 +16,16 @@ VENDOR: Final = Vendor(
     label="Mistral",
     position=120,
     base_url="https://api.mistral.ai/v1",
-    apis=CHAT | {"embeddings", "moderations", "audio.transcriptions"},
+    apis=CHAT | {"responses", "responses.input_tokens", "embeddings", "moderations"} | (AUDIO - {"audio.translations"}),
     stream_usage=False,
     parameters={
         "seed": "rename:random_seed",
         "max_completion_tokens": "rename:max_tokens",
         "logit_bias": "drop",
-        "logprobs": "refuse:false",
-        "top_logprobs": "refuse",
         "user": "drop",
         "store": "drop",
-        "metadata": "drop",
         "stream_options": "drop",
         "messages[].name": "drop",
-        "service_tier": "drop",
     },
     strips_nulls=True,
     failures=(

@@ -24,7 +24,7 @@ VENDOR: Final = Vendor(
     label="Moonshot (Kimi)",
     position=70,
     base_url="https://api.moonshot.ai/v1",
-    apis=CHAT,
+    apis=CHAT | {"responses"},
     parameters={
         "logit_bias": "drop",
         "logprobs": "refuse:false",

@@ -16,7 +16,8 @@ VENDOR: Final = Vendor(
     position=910,
     base_url="http://127.0.0.1:11434/v1",
     needs_key=False,
-    apis=CHAT | {"completions", "embeddings", "images.generations"},
+    apis=CHAT
+    | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
     parameters={
         "logit_bias": "drop",
         "n": "refuse:1",

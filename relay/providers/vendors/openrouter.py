@@ -16,8 +16,8 @@ from relay.providers.vendor import Vendor
 
 
 def _balance(answers: Sequence[Any]) -> Balance:
-    data = answers[0]["data"]
-    return Balance(Decimal(str(data["total_credits"])) - Decimal(str(data["total_usage"])), "USD")
+    """What the key may still spend; a key without a limit does not say what its account has."""
+    return Balance(Decimal(str(answers[0]["data"]["limit_remaining"])), "USD")
 
 
 VENDOR: Final = Vendor(
@@ -25,7 +25,8 @@ VENDOR: Final = Vendor(
     label="OpenRouter",
     position=100,
     base_url="https://openrouter.ai/api/v1",
-    apis=CHAT | {"completions", "embeddings"},
+    apis=CHAT
+    | {"responses", "completions", "embeddings", "images.generations", "audio.speech", "audio.transcriptions"},
     cost_member="cost",
     parameters={
         "store": "drop",
@@ -69,7 +70,7 @@ VENDOR: Final = Vendor(
         rule(FailureClass.RATE, "429", "rate_limit_exceeded"),
         rule(FailureClass.OVERLOAD, "503"),
     ),
-    balance=BalanceSource(("/credits",), _balance),
+    balance=BalanceSource(("/key",), _balance),
     price_list="openrouter",
     price_search={"openrouter": 140},
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from relay.providers.apis import OPENAI_COMPATIBLE
 from relay.providers.balances import Balance, BalanceSource
 from relay.providers.failures import FailureClass, rule
 from relay.providers.vendor import Vendor
@@ -23,6 +24,7 @@ VENDOR: Final = Vendor(
     key="relay",
     label="Another relay (one-api, new-api, AIRelays …)",
     position=990,
+    apis=OPENAI_COMPATIBLE | {"responses"},
     failures=(
         # The account there, or that of its own upstream; or this request alone is too dear for what is left.
         rule(FailureClass.BILLING, "403 429", "insufficient_quota", doubtful=True),

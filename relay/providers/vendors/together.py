@@ -15,7 +15,7 @@ VENDOR: Final = Vendor(
     key="together",
     label="Together",
     position=140,
-    base_url="https://api.together.xyz/v1",
+    base_url="https://api.together.ai/v1",
     apis=OPENAI_COMPATIBLE - {"moderations", "realtime", "images.variations"},
     failures=(
         # It answers 403 to a request that is too long for the model.
