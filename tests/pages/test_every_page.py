@@ -34,6 +34,7 @@ The user's page has the most: two lists in tabs, their choices, the wallet, what
 """
 
 
+@pytest.mark.timeout(1500)  # every page four times: minutes on a machine that is busy with something else
 def test_pages_ask_a_bounded_number_of_questions(db: None, settings: Any) -> None:
     settings.CONFIG = settings.CONFIG.model_copy(update={"status_page": "public", "signup": "open"})
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
