@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from portal.lib.json import encode
 from portal.lib.redact import redact
@@ -52,8 +53,7 @@ def end_reason(error: RelayError) -> str:
     return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a request ended, for its record."""
 
     reason: str  # a value of relay.models.usage.EndReason

@@ -10,6 +10,7 @@ from typing import Final
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_failure
+from relay.gateway.charging.charge import weight
 from relay.gateway.exchange import Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
@@ -65,6 +66,7 @@ class Pump:
         self._primed: list[bytes] = []  # bytes that the codec has returned and that have not been sent
         self._rest = b""  # bytes of the upstream that the codec has not been fed
         self._size = 0  # bytes of the upstream that it has
+        self._uncounted = 0  # of them, by their weight, those that the meter has not been told of
         # What follows once the estimate says that nothing more is paid for. An upstream that keeps to the limit is then
         # about to end, and its usage tells whether this is paid for as well. None: nothing is held back.
         self._held: list[bytes] | None = None
@@ -99,12 +101,13 @@ class Pump:
         """The next bytes for the codec. Near the end of what is paid for, that is one event at a time."""
         data = self._rest or await self._upstream.read()
         self._rest = b""
-        if self._meter is not None and len(data) > self._meter.room:
-            most = max(0, self._meter.room)
+        if self._meter is not None and weight(data) > self._meter.room - self._uncounted:
+            most = max(0, self._meter.room - self._uncounted)
             end = BOUNDARY.search(data, most)
             most = min(end.end() if end is not None else len(data), most + _PIECE)
             data, self._rest = data[:most], data[most:]
         self._size += len(data)
+        self._uncounted += weight(data)
         return data
 
     def _outcome(self, reason: str, error: RelayError | None = None, detail: str = "") -> Outcome:
@@ -188,7 +191,7 @@ class Pump:
             await self._write(piece, index == last and codec.mid_event)
         if self._primed:
             self._primed = []
-            await self._check_meter(self._size)
+            await self._check_meter()
         while not codec.done and codec.error is None:
             data = await self._read()
             if not data:
@@ -203,15 +206,16 @@ class Pump:
                 self._held.append(out)
             elif out:
                 await self._write(out, codec.mid_event)
-            await self._check_meter(len(data))
+            await self._check_meter()
         if self._held is not None and codec.error is None and codec.complete:
             await self._send_held()
         self._exchange.quiet_since = 0.0
 
-    async def _check_meter(self, size: int) -> None:
-        """Count bytes that have been passed on. Raises Ended when what they contain uses up what can be paid."""
+    async def _check_meter(self) -> None:
+        """Count what has been passed on. Raises Ended when what it contains uses up what can be paid."""
         meter, codec = self._meter, self._codec
-        if meter is None or not meter.count(size) or codec.done:
+        passed, self._uncounted = self._uncounted, 0
+        if meter is None or not meter.count(passed) or codec.done:
             return
         units = codec.delivered_units()
         if await meter.check(units):

@@ -41,6 +41,8 @@ class Envelope(msgspec.Struct):
 
     def is_error(self, answered: bool) -> bool:
         """`answered`: the member that holds the answer is there."""
+        if answered and not (self.error or self.type or self.base_resp):
+            return bool(self.kind) and decode(self.kind) == "error"
         found = {"error": self.error, "object": self.kind, "type": self.type, "base_resp": self.base_resp}
         if not answered:
             found |= {name: getattr(self, name) for name in _MEMBERS} | {"Response": self.response}
@@ -84,7 +86,7 @@ def event_name(event: bytes) -> str:
 
 def named_error(event: bytes) -> bytes | None:
     """The error object of an event that is named `error`; None for other events."""
-    if event_name(event) != "error":
+    if b"event:" not in event or event_name(event) != "error":
         return None
     data = payload(event)
     if decode_object(data) is not None:

@@ -23,6 +23,8 @@ def is_stream(body: bytes) -> bool:
 
 def event_data(event: bytes) -> bytes:
     """The payload of one event: its `data` lines joined."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event.find(b"\r") < 0:  # nearly all
+        return event[6:-2]
     lines = []
     for line in _LINE.split(event):
         if line.startswith(b"data:"):
@@ -44,6 +46,15 @@ def split_events(events: bytes) -> list[bytes]:
     if position < len(events):
         found.append(events[position:])
     return found
+
+
+def next_boundary(events: bytes, start: int) -> int:
+    """The position after the event that begins at `start`; the end of the bytes when they contain no boundary."""
+    if b"\r" not in events:
+        found = events.find(b"\n\n", start)
+        return found + 2 if found >= 0 else len(events)
+    match = BOUNDARY.search(events, start)
+    return match.end() if match is not None else len(events)
 
 
 def last_boundary(buffer: bytes) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import decode_object, object_of
 from relay.protocols.token_estimate import audio_units, text_units
@@ -26,8 +26,7 @@ RAW_LIMIT: Final = 2048  # bytes of a usage object that are kept
 ReasoningCount = Literal["inside", "beside", "unlisted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """What an upstream reported, beyond the counts that it was read as."""
 
     raw: bytes = b""  # the usage object, at most RAW_LIMIT bytes
@@ -38,9 +37,11 @@ class Report:
 NO_REPORT: Final = Report()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens by class, and the units that are not tokens. All are at least 0."""
+class Usage(msgspec.Struct, frozen=True, eq=False):
+    """Tokens by class, and the units that are not tokens. All are at least 0.
+
+    A struct is made three times as fast as a frozen dataclass.
+    """
 
     input: int = 0
     cached_input: int = 0
@@ -53,9 +54,17 @@ class Usage:
     images: int = 0
     milliseconds: int = 0
     characters: int = 0
-    report: Report = field(default=NO_REPORT, compare=False, repr=False)
+    report: Report = NO_REPORT
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the counts are the same, however they were reported."""
+        return isinstance(other, Usage) and all(getattr(self, name) == getattr(other, name) for name in COUNTERS)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in COUNTERS))
 
 
+COUNTERS: Final = tuple(name for name in Usage.__struct_fields__ if name != "report")
 NO_USAGE: Final = Usage()
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -75,6 +84,8 @@ class InputDetails(msgspec.Struct):
 
     def written(self) -> int:
         """The tokens that were written to the cache. Vendors that say it twice say the same twice."""
+        if self is NO_INPUT_DETAILS:
+            return 0
         return max(
             count(self.cache_write_tokens),
             count(self.cache_creation_input_tokens),
@@ -96,8 +107,7 @@ NO_INPUT_DETAILS: Final = InputDetails()
 NO_OUTPUT_DETAILS: Final = OutputDetails()
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """The counts of a usage object, as the upstream wrote them."""
 
     input: int
@@ -145,6 +155,8 @@ class Counts:
 
 def count(value: object) -> int:
     """A count from an upstream's answer; 0 for anything but a plausible non-negative number."""
+    if value is None:
+        return 0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0
     return int(value) if 0 <= value < CEILING else 0
@@ -160,9 +172,6 @@ def present(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in (b"", b"null")
 
 
-_COUNTERS: Final = tuple(name for name in Usage.__dataclass_fields__ if name != "report")
-
-
 def newer(before: Usage | None, now: Usage | None) -> Usage | None:
     """The usage of a stream that reported `before`, and now `now`.
 
@@ -172,7 +181,7 @@ def newer(before: Usage | None, now: Usage | None) -> Usage | None:
         return now or before
     shrunk = False
     largest = {}
-    for name in _COUNTERS:
+    for name in COUNTERS:
         old, new = getattr(before, name), getattr(now, name)
         largest[name] = max(old, new)
         shrunk = shrunk or (name in {"input", "output"} and 0 < new < old)
@@ -228,8 +237,7 @@ _THINNEST: Final = 4  # real tokens in one estimated: every character its own
 _BYTES_PER_TOKEN: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """What an upstream delivered of an answer. The counts are functions, since counting is rarely necessary."""
 
     size: int  # bytes
@@ -243,8 +251,7 @@ class Delivered:
         return cls(len(answer), lambda: text_units(answer) + audio_units(answer), partial(audio_units, answer))
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What is known of a request's usage without the upstream, in tokens."""
 
     prompt: int = 0  # estimate of the input; 0: unknown

@@ -223,6 +223,11 @@ class RequestCharge:
         return cost(listed, usage, route.channel.cost_multiplier) if listed is not None else 0
 
 
+def weight(data: bytes) -> int:
+    """The bytes of a stream as a meter counts them: four of ASCII make a token at most, three of other scripts."""
+    return len(data) * 3 // 4 if data.isascii() else len(data)
+
+
 class Meter:
     """Compares what a stream has delivered with its reservation, and extends that as the stream grows.
 
@@ -239,7 +244,7 @@ class Meter:
             self._step = min(STREAM_STEP, max(_LEAST_STEP, charge._promised // 4))
         self._covered = self._tokens()
         self._spent = False
-        self.room = 0  # bytes of the upstream that may pass before the next check
+        self.room = 0  # bytes of the upstream, by their `weight`, that may pass before the next check
         self._set_room(0.0)
 
     def _tokens(self) -> int:
@@ -260,7 +265,7 @@ class Meter:
         self.room = max(0, int((self._threshold - delivered) * _BYTES_PER_TOKEN))
 
     def count(self, size: int) -> bool:
-        """Count bytes of the upstream that are passed on; returns whether `check` must be called."""
+        """Count bytes of the upstream that are passed on, by their weight; returns whether to call `check`."""
         self.room -= size
         return self.room < 0
 

@@ -34,8 +34,7 @@ class _Answer(Envelope):
 _answer = msgspec.json.Decoder(_Answer)
 
 
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
+class ChatAnswer(msgspec.Struct, frozen=True):
     """The parts of a non-streaming answer that the portal needs."""
 
     usage: Usage | None  # None: the upstream reports none
@@ -95,7 +94,7 @@ def whole_completion(body: bytes) -> tuple[bytes, bytes | None]:
 
     The completion is empty when the stream is incomplete.
     """
-    if not is_stream(body):
+    if body.startswith(b"{") or not is_stream(body):
         return body, None
     found, done = _Assembly(), False
     for event in split_events(body):

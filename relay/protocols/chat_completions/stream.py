@@ -19,7 +19,7 @@ from relay.protocols.characters import read_object, read_typed
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM, says_something
 from relay.protocols.error_objects import Envelope, named_error, states
-from relay.protocols.sse import BOUNDARY, event_data, last_boundary, split_events
+from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
 from relay.protocols.token_estimate import audio_units, open_member, rest_units, text_units
 from relay.protocols.usage import Usage, newer, present
 
@@ -33,6 +33,12 @@ HOLD_LIMIT: Final = 64 * 1024
 TAIL_LIMIT: Final = 4096
 # Bytes of text that are counted at once. A short stream whose upstream reports usage is never counted.
 UNCOUNTED_LIMIT: Final = 32 * 1024
+_LAST_EVENTS: Final = 4  # looked at one by one at the end of a buffer: finish_reason, usage, end marker
+# Members of chunks that need not be read, as servers write JSON with spaces and without. The first bytes of a buffer
+# tell which; a wrong guess costs time only.
+_SPACED: Final = (b'"usage": null', b'"error": null', b'"finish_reason": null')
+_COMPACT: Final = (b'"usage":null', b'"error":null', b'"finish_reason":null')
+_SNIFF: Final = 32
 
 
 def error_event(body: bytes) -> bytes:
@@ -188,12 +194,23 @@ class ChatStream:
         self._count_text(events)
         if self.started and _is_plain(events):
             return events
-        passed = []
-        for event in split_events(events):
-            passed.append(event if self.started and _is_plain(event) else self._inspect(event))
-            if self.done or self.error is not None:
-                break
+        passed: list[bytes] = []
+        position = 0
+        while not (self.started or self._ended()) and position < len(events):
+            end = next_boundary(events, position)
+            passed.append(self._inspect(events[position:end]))
+            position = end
+        if position < len(events) and not self._ended():
+            plain, rest = _plain_head(events[position:])
+            passed.append(plain)
+            for event in rest:
+                passed.append(event if _is_plain(event) else self._inspect(event))
+                if self._ended():
+                    break
         return b"".join(passed)
+
+    def _ended(self) -> bool:
+        return self.done or self.error is not None
 
     def _inspect(self, event: bytes) -> bytes:
         """Parse one event; returns the bytes to send on now for it."""
@@ -260,34 +277,53 @@ class ChatStream:
             self._open = open_member(data[end:])
 
 
+def _plain_head(events: bytes) -> tuple[bytes, list[bytes]]:
+    """Separate the events that need not be read from the rest, which is usually the last events of a stream."""
+    if b"\r" in events:
+        return b"", split_events(events)
+    rest: list[bytes] = []
+    end = len(events)
+    while end and len(rest) < _LAST_EVENTS:
+        start = events.rfind(b"\n\n", 0, end - 2) + 2 if end > 2 else 0
+        event = events[start if start > 1 else 0 : end]
+        if _is_plain(event):
+            break
+        rest.insert(0, event)
+        end -= len(event)
+    if _is_plain(events[:end]):
+        return events[:end], rest
+    return b"", split_events(events)
+
+
 def _is_plain(events: bytes) -> bool:
     """Whether each event is a chunk with choices that are not finished, and has nothing that must be read.
 
-    Plain searches are ten times as fast as one regular expression.
+    Plain searches are ten times as fast as one regular expression, and `find` twice as fast as `in`.
     """
-    if events.count(b'"usage"') and _has_value(events, b'"usage"'):
-        return False
-    if events.count(b'"error"') and _has_value(events, b'"error"'):
-        return False
-    data: int = events.startswith(b"data:")
+    usage, error, running = _SPACED if events.find(b'": ', 0, _SNIFF) >= 0 else _COMPACT
     if events.find(b"\n") + 2 == len(events) and events.find(b"\r") < 0:  # one line
-        if data and events.rfind(b'"finish_reason":null') >= 0:
+        data: int = events.startswith(b"data:")
+        at = events.rfind(b'"usage"')
+        if at >= 0 and not (events.startswith(usage, at) and events.find(b'"usage"', 0, at) < 0):
+            return False
+        if events.find(b'"error"') >= 0 and events.count(b'"error"') != events.count(error):
+            return False
+        if data and events.rfind(running) >= 0:
             return True
     else:
-        data += events.count(b"\ndata:") + events.count(b"\rdata:")
-    running = events.count(b'"finish_reason":null')
-    if running == data or running + events.count(b'"finish_reason": null') == data:
+        if events.count(b'"usage"') != events.count(usage):
+            return False
+        if events.find(b'"error"') >= 0 and events.count(b'"error"') != events.count(error):
+            return False
+        data = events.startswith(b"data:") + events.count(b"\ndata:")
+        if events.find(b"\r") >= 0:
+            data += events.count(b"\rdata:")
+    if events.count(running) == data:
         return True
     if b'"finish_reason":"' in events or b'"finish_reason": "' in events or b'"base_resp"' in events:
         return False
     chunks = events.count(b'"choices":[')
     return chunks == data or chunks + events.count(b'"choices": [') == data
-
-
-def _has_value(events: bytes, name: bytes) -> bool:
-    """Whether a member of this name is present with a value other than null."""
-    count = events.count(name)
-    return count > 0 and count != events.count(name + b":null") + events.count(name + b": null")
 
 
 def _says_something(choice: _Choice) -> bool:

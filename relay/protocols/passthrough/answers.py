@@ -9,10 +9,11 @@ import base64
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
