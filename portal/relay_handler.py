@@ -27,7 +27,7 @@ from relay.api.paths import deployment_of, relay_path
 from relay.api.request import RelayRequest
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import AsgiScope, Exchange, Receive, Send
-from relay.gateway.replies import SSE_HEADERS, Answer, EventStream
+from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import runtime
 
 logger: Final = logging.getLogger(__name__)
@@ -162,14 +162,14 @@ class RelayHandler(ASGIHandler):
         ]
         if isinstance(response, Answer):
             headers.append(_JSON)
+        elif isinstance(response, EventStream):
+            headers += response.head
         else:
             headers.extend(
                 (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()
             )
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
-        if isinstance(response, EventStream) and response.is_events:
-            headers.extend(SSE_HEADERS)
         return {"type": "http.response.start", "status": response.status_code, "headers": headers}
 
 

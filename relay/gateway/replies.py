@@ -11,7 +11,7 @@ from django.utils.http import content_disposition_header
 
 from relay.gateway.exchange import Exchange
 
-SSE_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_EVENT_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _BLOCK: Final = 256 * 1024  # bytes of a file that are read at a time
 
 
@@ -33,13 +33,16 @@ class EventStream(HttpResponseBase):
     """A response whose body is written by `pump`. Only the relay handler can send it."""
 
     streaming = True
+    status_code = 200
 
     def __init__(
         self, pump: Callable[[], Awaitable[None]], content_type: str = "text/event-stream; charset=utf-8"
     ) -> None:
-        super().__init__(content_type=content_type)
+        # The base class's __init__ is skipped here as well.
         self.pump = pump
-        self.is_events = content_type.startswith("text/event-stream")
+        self.head: list[tuple[bytes, bytes]] = [(b"content-type", content_type.encode("latin-1"))]
+        if content_type.startswith("text/event-stream"):
+            self.head += _EVENT_HEADERS
 
     def discard(self) -> None:
         """Called instead of `pump` when the client wants the headers only."""
@@ -57,12 +60,15 @@ class Download(EventStream):
         content_type: str,
         close: Callable[[], None],
     ) -> None:
-        super().__init__(self._run, content_type)
-        self.is_events = False
+        super().__init__(self._run)
         self._exchange, self._read, self._close = exchange, read, close
-        self.headers["Content-Disposition"] = content_disposition_header(True, filename) or "attachment"
-        self.headers["X-Content-Type-Options"] = "nosniff"
-        self.headers["Content-Length"] = str(size)
+        disposition = content_disposition_header(True, filename) or "attachment"
+        self.head = [
+            (b"content-type", content_type.encode("latin-1")),
+            (b"content-disposition", disposition.encode("latin-1")),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-length", b"%d" % size),
+        ]
 
     def discard(self) -> None:
         self._close()
