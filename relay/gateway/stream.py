@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from relay.billing.ledger.rows import RowWrite
@@ -27,6 +28,7 @@ _DRAIN: Final = 0.5
 # Bytes that are passed on between two checks of the meter, of an event that is larger.
 _PIECE: Final = 4096
 _MAX_HELD: Final = 64 * 1024  # bytes that say nothing and are held
+_NO_TIMEOUT: Final = nullcontext()
 Rows = Callable[[], Sequence[RowWrite]]
 
 
@@ -77,24 +79,21 @@ class Pump:
 
         Returns whether the answer has begun. Raises as `UpstreamAnswer.read`.
         """
-        try:
-            async with asyncio.timeout(None) as hold:
-                return await self._prime(hold)
-        except TimeoutError:
-            return True
-
-    async def _prime(self, hold: asyncio.Timeout) -> bool:
-        codec = self._codec
+        codec, held, until = self._codec, 0, None
         while not codec.started and codec.error is None and not codec.done:
-            data = await self._read()
+            try:
+                async with asyncio.timeout_at(until) if until is not None else _NO_TIMEOUT:
+                    data = await self._read()
+            except TimeoutError:
+                return True
             out = codec.feed(data) if data else codec.finish(self._upstream.framed)
             if out:
-                if hold.when() is None and not codec.started and b"data:" in out:
-                    seconds = self._attempt.run.watchdog.keepalive
-                    hold.reschedule(asyncio.get_running_loop().time() + seconds)
                 self._primed.append(out)
-            if not data or sum(map(len, self._primed)) > _MAX_HELD:
+                held += len(out)
+            if not data or held > _MAX_HELD:
                 return codec.started or bool(data)
+            if until is None and b"data:" in out:
+                until = asyncio.get_running_loop().time() + self._attempt.run.watchdog.keepalive
         return codec.started
 
     async def _read(self) -> bytes:

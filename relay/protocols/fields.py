@@ -103,7 +103,7 @@ def check_names(fields: Collection[str]) -> None:
 
     Go's encoding/json takes “Model” for “model”, and of both the last; parsers in C end a name at a NUL.
     """
-    for name in fields:
+    for name in set(fields) - _PARAMETERS:
         plain = name.casefold().partition("\0")[0].strip()
         if plain != name and plain in _PARAMETERS:
             shown = encode(name[:64]).decode()

@@ -84,7 +84,9 @@ class InputDetails(msgspec.Struct):
 
     def written(self) -> int:
         """The tokens that were written to the cache. Vendors that say it twice say the same twice."""
-        if self is NO_INPUT_DETAILS:
+        if self.cache_write_tokens is self.cache_creation_input_tokens is self.cached_creation_tokens is None and (
+            self.cache_creation is self.cache_write_tokens_details is None
+        ):
             return 0
         return max(
             count(self.cache_write_tokens),

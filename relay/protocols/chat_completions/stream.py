@@ -201,10 +201,10 @@ class ChatStream:
             passed.append(self._inspect(events[position:end]))
             position = end
         if position < len(events) and not self._ended():
-            plain, rest = _plain_head(events[position:])
+            plain, rest = _plain_head(events[position:] if position else events)
             passed.append(plain)
             for event in rest:
-                passed.append(event if _is_plain(event) else self._inspect(event))
+                passed.append(self._inspect(event))
                 if self._ended():
                     break
         return b"".join(passed)
@@ -278,21 +278,26 @@ class ChatStream:
 
 
 def _plain_head(events: bytes) -> tuple[bytes, list[bytes]]:
-    """Separate the events that need not be read from the rest, which is usually the last events of a stream."""
-    if b"\r" in events:
-        return b"", split_events(events)
-    rest: list[bytes] = []
+    """Separate the events at the beginning that need not be read from the others.
+
+    Usually the last events of a stream alone must be.
+    """
+    last: list[bytes] = []
     end = len(events)
-    while end and len(rest) < _LAST_EVENTS:
-        start = events.rfind(b"\n\n", 0, end - 2) + 2 if end > 2 else 0
-        event = events[start if start > 1 else 0 : end]
-        if _is_plain(event):
-            break
-        rest.insert(0, event)
-        end -= len(event)
-    if _is_plain(events[:end]):
-        return events[:end], rest
-    return b"", split_events(events)
+    if events.find(b"\r") < 0:
+        while end and len(last) < _LAST_EVENTS:
+            start = events.rfind(b"\n\n", 0, end - 2)
+            event = events[start + 2 if start >= 0 else 0 : end]
+            if _is_plain(event):
+                break
+            last.append(event)
+            end -= len(event)
+        if not end or _is_plain(events[:end]):
+            return events[:end], last[::-1]
+    plain, rest = 0, split_events(events)
+    while plain < len(rest) and _is_plain(rest[plain]):
+        plain += 1
+    return b"".join(rest[:plain]), rest[plain:]
 
 
 def _is_plain(events: bytes) -> bool:
