@@ -61,7 +61,7 @@ INSTALLED_APPS = [
     # `serve` 25 MB.
     *(["daphne"] if "runserver" in sys.argv else []),
     "unfold",  # before the admin: its templates replace the stock ones
-    "django.contrib.admin",
+    "portal.admin.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
