@@ -3,7 +3,8 @@
 `{"error": …}` (OpenAI, OpenRouter), `{"object": "error"}` (vLLM, SGLang), `{"type": "error"}` (Anthropic),
 `{"detail": …}` (FastAPI), `{"code", "message"}` (DashScope, SiliconFlow), `{"code", "msg"}` (Zhipu), `{"error_code",
 "error_msg"}` (Baidu), `{"errors": […]}` (Cloudflare), `{"Response": {"Error": {…}}}` (Tencent), `base_resp`
-with a `status_code` (MiniMax), and events named `error`.
+with a `status_code` (MiniMax), and events named `error`. In streams also a line `error: {…}` (llama.cpp), a list with
+an error in it (Google), and a sentence (proxies and frameworks).
 `relay.protocols.errors` reads what they say.
 """
 
@@ -16,9 +17,13 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import decode, decode_object, encode, object_of
-from relay.protocols.events import payload
+from relay.protocols.events import UNREADABLE, payload
 
 _EVENT_NAME: Final = re.compile(rb"(?:^|[\r\n])event:[ ]?([^\r\n]*)")
+_ERROR_LINE: Final = re.compile(rb"(?:^|[\r\n])error:[ ]?([^\r\n]+)")
+_SAYS_ERROR: Final = re.compile(r"error|fail|exception|timed? ?out|refused|denied", re.I)
+_BARE: Final = (b"{", b"[")  # with which no line of an event begins
+_KEEP_ALIVE: Final = 64  # bytes; shorter data without an object is a sign of life, such as `data: ping`
 _SUCCESS: Final = frozenset(("0", "200", "ok", "success"))  # values of `code` that mean no error
 _NO_ANSWER: Final = ("detail", "errors", "error_code", "error_msg")
 
@@ -85,10 +90,39 @@ def event_name(event: bytes) -> str:
 
 
 def named_error(event: bytes) -> bytes | None:
-    """The error object of an event that is named `error`; None for other events."""
-    if b"event:" not in event or event_name(event) != "error":
-        return None
-    data = payload(event)
+    """The error object of an event that is named `error`, has a line of this name, or is a bare object without a field
+    name; None for other events.
+    """
+    if b"error" in event:
+        line = _ERROR_LINE.search(event)
+        if line is not None:
+            return _error_of(line[1])
+        if b"event:" in event and event_name(event) == "error":
+            return _error_of(payload(event))
+    if event[:1] in _BARE:
+        found = decode_object(event)
+        return event.strip() if found is not None and is_error_object(found, False) else None
+    return None
+
+
+def unreadable_error(event: bytes, data: bytes) -> bytes | None:
+    """The error object behind an event whose data is no JSON object; None for data without content (`data: ping`)."""
+    named = named_error(event)
+    if named is not None:
+        return named
+    found = decode(data)
+    if isinstance(found, list):
+        errors = [entry for entry in found if isinstance(entry, dict) and is_error_object(entry, False)]
+        if errors:
+            return encode(errors[0])
+    if b"{" in data:
+        return UNREADABLE
+    text = found if isinstance(found, str) else data.decode("utf-8", "replace")
+    return _error_of(text.encode()) if len(data) > _KEEP_ALIVE or _SAYS_ERROR.search(text) else None
+
+
+def _error_of(data: bytes) -> bytes:
+    """An error object as it is, or one with a text as its message."""
     if decode_object(data) is not None:
         return data
     return encode({"error": {"message": data.decode("utf-8", "replace"), "type": "server_error", "code": None}})

@@ -15,8 +15,8 @@ from portal.lib.json import Json, decode, encode, int_of, json_text, object_of, 
 from relay.protocols.characters import clean, read_object, read_typed, read_whole_object
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, says_something
-from relay.protocols.error_objects import Envelope, is_error_object, named_error, states
-from relay.protocols.events import UNREADABLE, payload
+from relay.protocols.error_objects import Envelope, is_error_object, named_error, states, unreadable_error
+from relay.protocols.events import payload
 from relay.protocols.sse import is_stream, split_events
 from relay.protocols.usage import Usage, present
 
@@ -102,7 +102,7 @@ def whole_completion(body: bytes) -> tuple[bytes, bytes | None]:
         done = data == b"[DONE]"
         if done:
             break
-        error = found.feed(event, data) if data else None
+        error = found.feed(event, data) if data else named_error(event)
         if error is not None:
             return b"", error
     whole = found.choices and (done or all(choice.finished for choice in found.choices.values()))
@@ -180,7 +180,7 @@ class _Assembly:
         """Add a chunk; returns the error object of an event that is one, or that cannot be read."""
         chunk, _ = read_object(data)
         if chunk is None:
-            return named_error(event) or (UNREADABLE if b"{" in data else None)
+            return unreadable_error(event, data)
         failed = next((choice["error"] for choice in objects_of(chunk, "choices") if states(choice.get("error"))), None)
         if failed is not None:  # OpenRouter
             return encode({"error": clean(failed)})

@@ -18,13 +18,14 @@ from portal.lib.json import decode, decode_object, encode
 from relay.protocols.characters import read_object, read_typed
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM, says_something
-from relay.protocols.error_objects import Envelope, named_error, states
+from relay.protocols.error_objects import Envelope, named_error, states, unreadable_error
 from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
 from relay.protocols.token_estimate import audio_units, open_member, rest_units, text_units
 from relay.protocols.usage import Usage, newer, present
 
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_STRAY_LINE: Final = re.compile(rb"(?:^|[\r\n])(?:error:|[{\[<])")  # no field of an event: an error, by all experience
 
 
 # Bytes of an incomplete event that are buffered until its end arrives, since it may turn out to be the usage chunk.
@@ -192,7 +193,7 @@ class ChatStream:
     def _events(self, events: bytes) -> bytes:
         """Scan complete events; returns those that may be sent on."""
         self._count_text(events)
-        if self.started and _is_plain(events):
+        if self.started and self.choices == 1 and events.find(b"\n") + 2 == len(events) and _is_plain_line(events):
             return events
         passed: list[bytes] = []
         position = 0
@@ -201,7 +202,10 @@ class ChatStream:
             passed.append(self._inspect(events[position:end]))
             position = end
         if position < len(events) and not self._ended():
-            plain, rest = _plain_head(events[position:] if position else events)
+            left = events[position:] if position else events
+            plain, rest = _plain_head(left) if self.choices == 1 else (b"", split_events(left))
+            if not (rest or position):
+                return plain
             passed.append(plain)
             for event in rest:
                 passed.append(self._inspect(event))
@@ -216,15 +220,15 @@ class ChatStream:
         """Parse one event; returns the bytes to send on now for it."""
         data = event_data(event).strip()
         if not data:
-            return event
+            self.error = named_error(event)
+            return event if self.error is None else b""
         if data == b"[DONE]":
             self.done, self._terminal, self.started = True, event, self.started or self._chunked
             return b""
         try:
             chunk = read_typed(_chunk, data)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            self.error = named_error(event)
-            self.started = self.started or self.error is None
+            self.error = unreadable_error(event, data)
             return event if self.error is None else b""
         choices = chunk.choices or ()
         answered = chunk.choices is not None or present(chunk.usage)
@@ -289,46 +293,70 @@ def _plain_head(events: bytes) -> tuple[bytes, list[bytes]]:
             start = events.rfind(b"\n\n", 0, end - 2)
             event = events[start + 2 if start >= 0 else 0 : end]
             if _is_plain(event):
+                head = events[:end]
+                if len(event) == end or _are_like(head, event) or _is_plain(head):
+                    return head, last[::-1]
                 break
             last.append(event)
             end -= len(event)
-        if not end or _is_plain(events[:end]):
-            return events[:end], last[::-1]
     plain, rest = 0, split_events(events)
     while plain < len(rest) and _is_plain(rest[plain]):
         plain += 1
     return b"".join(rest[:plain]), rest[plain:]
 
 
+def _are_like(events: bytes, last: bytes) -> bool:
+    """Whether each event is one line that ends as the last one does, from its finish_reason on, and says no more.
+
+    The last one is plain; servers write all chunks alike. Costs less than `_is_plain` of many events.
+    """
+    ending = last[max(0, last.rfind(b'"finish_reason"')) :]
+    number = events.count(ending + b"data:") + 1
+    return (
+        events.count(b"\n") == 2 * number
+        and events.count(b'"usage"') == number * ending.count(b'"usage"')
+        and events.count(b'"error"') == number * ending.count(b'"error"')
+        and events.startswith(b"data:")
+    )
+
+
 def _is_plain(events: bytes) -> bool:
     """Whether each event is a chunk with choices that are not finished, and has nothing that must be read.
 
-    Plain searches are ten times as fast as one regular expression, and `find` twice as fast as `in`.
+    For streams of one choice. Plain searches are ten times as fast as one regular expression, and `find` twice as fast
+    as `in`.
     """
+    if events.find(b"\n") + 2 == len(events):
+        return _is_plain_line(events)
     usage, error, running = _SPACED if events.find(b'": ', 0, _SNIFF) >= 0 else _COMPACT
-    if events.find(b"\n") + 2 == len(events) and events.find(b"\r") < 0:  # one line
-        data: int = events.startswith(b"data:")
-        at = events.rfind(b'"usage"')
-        if at >= 0 and not (events.startswith(usage, at) and events.find(b'"usage"', 0, at) < 0):
-            return False
-        if events.find(b'"error"') >= 0 and events.count(b'"error"') != events.count(error):
-            return False
-        if data and events.rfind(running) >= 0:
-            return True
-    else:
-        if events.count(b'"usage"') != events.count(usage):
-            return False
-        if events.find(b'"error"') >= 0 and events.count(b'"error"') != events.count(error):
-            return False
-        data = events.startswith(b"data:") + events.count(b"\ndata:")
-        if events.find(b"\r") >= 0:
-            data += events.count(b"\rdata:")
-    if events.count(running) == data:
-        return True
+    if events.count(b'"usage"') != events.count(usage) or events.count(b'"error"') != events.count(error):
+        return False
+    data = events.startswith(b"data:") + events.count(b"\ndata:")
+    if events.find(b"\r") >= 0:
+        data += events.count(b"\rdata:")
+    if events.count(b"\n") != 2 * data and _STRAY_LINE.search(events) is not None:
+        return False
+    return events.count(running) == data or _are_unfinished(events, data)
+
+
+def _is_plain_line(event: bytes) -> bool:
+    """The same of an event of one line."""
+    usage, error, running = _SPACED if event.find(b'": ', 0, _SNIFF) >= 0 else _COMPACT
+    at = event.rfind(b'"usage"')
+    if at >= 0 and not (event.startswith(usage, at) and event.find(b'"usage"', 0, at) < 0):
+        return False
+    if event.find(b'"error"') >= 0 and event.count(b'"error"') != event.count(error):
+        return False
+    if not event.startswith(b"data:") or event.find(b"\r") >= 0:
+        return event.startswith(b":")  # a comment
+    return event.rfind(running) >= 0 or _are_unfinished(event, 1)
+
+
+def _are_unfinished(events: bytes, number: int) -> bool:
+    """Whether this number of chunks have choices, and none of them ends."""
     if b'"finish_reason":"' in events or b'"finish_reason": "' in events or b'"base_resp"' in events:
         return False
-    chunks = events.count(b'"choices":[')
-    return chunks == data or chunks + events.count(b'"choices": [') == data
+    return events.count(b'"choices":[') + events.count(b'"choices": [') == number
 
 
 def _says_something(choice: _Choice) -> bool:

@@ -21,11 +21,9 @@ from relay.protocols.chat_completions.dialects import (
 )
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.error_objects import is_error_object, named_error, states
+from relay.protocols.error_objects import is_error_object, named_error, states, unreadable_error
 from relay.protocols.events import UNREADABLE, Unreadable, payload
 from relay.protocols.usage import Usage, newer
-
-_NO_CONTENT = 64  # bytes; shorter data without an object is a keep-alive, such as `data: ping`
 
 
 @dataclass(slots=True)
@@ -56,13 +54,15 @@ class ChatDecoder:
     def chunks(self, event: bytes) -> list[Json]:
         data = payload(event)
         if not data:
+            self.error = named_error(event)
             return []
         if data == b"[DONE]":
             self.done = True
             return self._rest()
         chunk, broken = read_object(data)
         if chunk is None:
-            return self._no_chunk(event, data)
+            self.error = unreadable_error(event, data)
+            return []
         answered = isinstance(chunk.get("choices"), list) or isinstance(chunk.get("usage"), dict)
         failed = next((choice["error"] for choice in objects_of(chunk, "choices") if states(choice.get("error"))), None)
         if failed is not None:  # OpenRouter
@@ -79,16 +79,6 @@ class ChatDecoder:
 
     def finish(self, clean: bool) -> None:
         self.done = self.done or (self._finished and (clean or self.watch_finish))
-
-    def _no_chunk(self, event: bytes, data: bytes) -> list[Json]:
-        self.error = named_error(event)
-        if self.error is not None:
-            return []
-        if data.startswith(b"[") and b'"error"' in data:  # Gemini's compatible API
-            self.error = data
-        elif b"{" in data or len(data) > _NO_CONTENT:
-            self.error = UNREADABLE
-        return []
 
     def _chunks(self, chunk: Json, broken: bool) -> list[Json]:
         listed = chunk.get("choices")

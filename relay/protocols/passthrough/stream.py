@@ -10,7 +10,7 @@ import msgspec
 
 from portal.lib.json import decode_object, encode
 from relay.protocols.codec import EventCodec
-from relay.protocols.error_objects import event_name, is_error_object, named_error
+from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import payload, typed_event
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.token_estimate import token_units
@@ -72,14 +72,16 @@ class TypedStream(EventCodec):
     def handle_event(self, event: bytes) -> bytes:
         data = payload(event)
         if not data:
-            return event if self.started else b""
+            self.error = named_error(event)
+            return event if self.started and self.error is None else b""
         if data == b"[DONE]":
             self.done, self._terminal = True, self._terminal + event
             return b""
         match = _KIND.search(data, max(0, len(data) - 400)) or _KIND.search(data)
         kinds = {found[1] for found in _KIND.finditer(data[:400])} | ({match[1]} if match else set())
         if b"error" in kinds:
-            self.error = data if b'"error"' in data[:10] else b'{"error":' + data + b"}"
+            found = decode_object(data) or {}
+            self.error = data if isinstance(found.get("error"), dict) else b'{"error":' + data + b"}"
             return b""
         if data.startswith(b'{"error"') or not any(b"." in kind for kind in kinds):
             event, kinds = self._named(event, data, kinds)
@@ -101,7 +103,10 @@ class TypedStream(EventCodec):
     def _named(self, event: bytes, data: bytes, kinds: set[bytes]) -> tuple[bytes, set[bytes]]:
         """An event whose data has no known `type`: an error, or one whose name is its type."""
         found, name = decode_object(data), event_name(event)
-        self.error = data if found is not None and is_error_object(found, False) else named_error(event)
+        if found is None:
+            self.error = unreadable_error(event, data)
+        else:
+            self.error = data if is_error_object(found, False) else named_error(event)
         if self.error is not None or found is None or not name or "type" in found:
             return event, kinds
         return typed_event(name, encode({"type": name, **found})), {name.encode()}

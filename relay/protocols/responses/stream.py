@@ -16,7 +16,7 @@ import msgspec
 from portal.lib.json import Json, decode_object, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import TextJoiner, clean, read_object, read_typed, read_whole_object
 from relay.protocols.codec import EventCodec
-from relay.protocols.error_objects import event_name, is_error_object, named_error
+from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import DONE_ALIAS, TERMINAL, terminal_kind
@@ -116,11 +116,15 @@ class ResponsesStream(EventCodec):
         data = payload(event)
         if match is None:
             if not data:
-                return event if self.started else b""  # a comment
+                self.error = named_error(event)
+                return event if self.started and self.error is None else b""  # a comment
             found, _ = read_object(data)
             kind = event_name(event) if found is not None and not text_of(found, "type") else ""
             if not kind.startswith("response."):  # [DONE], an error, or an event of another API
-                self.error = data if found is not None and is_error_object(found, False) else named_error(event)
+                if found is None:
+                    self.error = unreadable_error(event, data)
+                else:
+                    self.error = data if is_error_object(found, False) else named_error(event)
                 return b""
             self._repair = True  # only the event's name says its type
         else:

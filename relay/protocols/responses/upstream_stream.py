@@ -8,7 +8,7 @@ from typing import Final
 from portal.lib.json import Json, encode, int_of, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.hub import THINKING
-from relay.protocols.error_objects import event_name, is_error_object, named_error
+from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import UNREADABLE, Unreadable, payload
 from relay.protocols.output_items import ARGUMENTS, CALLS, INPUT, OutputItem, OutputItems
 from relay.protocols.responses.answer import (
@@ -58,7 +58,7 @@ class ResponsesDecoder:
         data = payload(event)
         found, broken = read_object(data)
         if found is None:
-            self.error = named_error(event) or (UNREADABLE if b"{" in data else None)
+            self.error = unreadable_error(event, data) if data else named_error(event)
             return []
         kind = text_of(found, "type") or event_name(event)
         if kind == DONE_ALIAS:
