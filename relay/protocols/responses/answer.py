@@ -11,6 +11,8 @@ from portal.lib.json import Json, encode, json_text, object_of, objects_of, text
 from relay.protocols.characters import read_typed
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.error_objects import Envelope
+from relay.protocols.events import Unreadable
+from relay.protocols.output_items import distinct
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -23,6 +25,10 @@ class _Answer(Envelope):
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
+# Calls that the client carries out itself (OpenAI's reference of the Responses API, November 2026).
+_CLIENT_CALLS: Final = frozenset(
+    ("computer_call", "local_shell_call", "shell_call", "apply_patch_call", "mcp_approval_request")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,28 @@ def call_of(item: Json) -> Json | None:
     return None
 
 
+def is_unknown_call(item: Json) -> bool:
+    """Whether an item is a call that the client must carry out, and that chat completions have no form for.
+
+    Calls of tools that the upstream itself runs (`web_search_call` and others) are not for the client.
+    """
+    kind = text_of(item, "type")
+    return kind in _CLIENT_CALLS or (kind == "tool_search_call" and text_of(item, "execution") == "client")
+
+
+def after_message(said: str, text: str) -> str:
+    """The texts of two messages of a response as one content, with an empty line between them.
+
+    OpenAI's SDKs join them without one (`Response.output_text`), but have the items as well.
+    """
+    return f"{said}{message_break(said, text)}{text}"
+
+
+def message_break(said: str, text: str) -> str:
+    """What stands between what is said of one message and a text of the next."""
+    return "\n\n" if said and text and not (said[-1].isspace() or text[0].isspace()) else ""
+
+
 def thinking_of(item: Json) -> Json:
     """A reasoning item as an entry of `hub_thinking`."""
     texts, summary = ([text_of(part, "text") for part in objects_of(item, name)] for name in ("content", "summary"))
@@ -130,7 +158,7 @@ def cancelled_error() -> bytes:
 
 
 def completion_of(response: Json) -> Json:
-    """A complete response as a hub completion."""
+    """A complete response as a hub completion. Raises Unreadable."""
     text, refusal = "", ""
     shown: list[str] = []
     thinking: list[Json] = []
@@ -138,19 +166,21 @@ def completion_of(response: Json) -> Json:
     annotations: list[Json] = []
     logprobs: list[Json] = []
     images: list[Json] = []
-    known: set[str] = set()
-    for item in objects_of(response, "output"):
+    call_ids: set[object] = {""}
+    for item in distinct(objects_of(response, "output")):
         kind, call = text_of(item, "type"), call_of(item)
-        if text_of(item, "id") in known:
-            continue
-        known.update(filter(None, (text_of(item, "id"),)))
         if call is not None:
-            if call not in calls or not call["id"]:
-                calls.append(call)
+            if call["id"] in call_ids:  # of another call: the client's own code gives this one an id
+                call["id"] = ""
+            call_ids.add(call["id"])
+            calls.append(call)
+        elif is_unknown_call(item):
+            raise Unreadable
         elif kind == "message":
-            for part in objects_of(item, "content"):
-                text += text_of(part, "text")
-                refusal += text_of(part, "refusal")
+            parts = objects_of(item, "content")
+            text = after_message(text, "".join(text_of(part, "text") for part in parts))
+            refusal = after_message(refusal, "".join(text_of(part, "refusal") for part in parts))
+            for part in parts:
                 annotations += nested_annotations(part)
                 logprobs += objects_of(part, "logprobs")
         elif kind == "reasoning":

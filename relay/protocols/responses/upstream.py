@@ -13,6 +13,7 @@ from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
+from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
 from relay.protocols.responses.request import PROTOCOL
@@ -84,7 +85,10 @@ class ResponsesUpstream:
         response, broken = read_object(text)
         if response is None or not _is_readable(response):
             return None
-        completion = completion_of(response)
+        try:
+            completion = completion_of(response)
+        except Unreadable:
+            return None
         if broken:
             whole = clean(completion)
             completion = whole if isinstance(whole, dict) else {}

@@ -16,6 +16,8 @@ from relay.protocols.responses.answer import (
     cancelled_error,
     finish_of,
     generated_image,
+    is_unknown_call,
+    message_break,
     nested_annotation,
     reasoning_summary,
     thinking_of,
@@ -53,6 +55,8 @@ class ResponsesDecoder:
     _head: Json = field(default_factory=dict)  # members that every chunk has
     _items: OutputItems = field(default_factory=OutputItems)
     _calls: int = 0  # calls that are in a chunk
+    _call_ids: set[str] = field(default_factory=set)  # of them
+    _said: dict[str, tuple[OutputItem, str]] = field(default_factory=dict)  # by member: whose text was last, its end
 
     def chunks(self, event: bytes) -> list[Json]:
         data = payload(event)
@@ -141,8 +145,14 @@ class ResponsesDecoder:
         if member in {"arguments", "input"}:
             return [self._arguments(item, whole)] if item.said_call else []
         out: list[Json] = []
-        if member == "reasoning_content" and not item.begun and self._items.any_reasoning():
-            out.append(self._chunk({member: "\n\n"}))
+        if member == "reasoning_content":
+            if not item.begun and self._items.any_reasoning():
+                out.append(self._chunk({member: "\n\n"}))
+        else:
+            last, end = self._said.get(member, (item, ""))
+            if last is not item and (between := message_break(end, whole)):
+                out.append(self._chunk({member: between}))
+            self._said[member] = item, whole[-1]
         item.begun = True
         out.append(self._chunk({member: whole}, logprobs=logprobs))
         return out
@@ -162,12 +172,15 @@ class ResponsesDecoder:
         if call is None or record.said_call:
             return []
         kind, member = ("custom", "input") if text_of(call, "type") == "custom" else ("function", "arguments")
-        name = text_of(object_of(call, kind), "name")
-        if not name:
+        record.name = text_of(object_of(call, kind), "name") or record.name
+        name = record.name
+        if not name or record.shares_id:
             return []
-        record.said_call, record.number, record.custom, record.name = True, self._calls, kind == "custom", name
+        record.said_call, record.number, record.custom = True, self._calls, kind == "custom"
         self._calls += 1
-        call_id: Json = {"id": call["id"]} if call["id"] else {}
+        made = text_of(call, "id")
+        call_id: Json = {"id": made} if made and made not in self._call_ids else {}  # the client's code makes another
+        self._call_ids.add(made)
         inner: Json = {"name": name, member: ""}
         out = [self._chunk({"tool_calls": [{"index": record.number, **call_id, "type": kind, kind: inner}]})]
         early = record.said_of(_call_base(record))
@@ -179,8 +192,11 @@ class ResponsesDecoder:
 
     def _complete(self, record: OutputItem, item: Json) -> list[Json]:
         """The chunks of a complete item, for the content that did not arrive before."""
-        kind = text_of(item, "type")
-        first, record.done = not record.done, True
+        kind, first = text_of(item, "type"), not record.done
+        if self._items.repeats(record, item) and not (record.said_call or record.begun):
+            return []
+        if is_unknown_call(item):
+            raise Unreadable
         if kind in CALLS:
             return self._complete_call(record, item)
         if kind == "message":
@@ -261,6 +277,11 @@ class ResponsesDecoder:
             found += self._complete(record, item)
         incomplete = kind == "response.incomplete" or status == "incomplete"
         for record in self._items.open():
+            if record.kind in CALLS and record.shares_id:
+                call = record.as_call()
+                if self._items.repeats(record, call):
+                    continue
+                found += self._open_call(record, call)
             if record.kind in CALLS and not record.said_call:
                 raise Unreadable
             found += self._halves(record)
