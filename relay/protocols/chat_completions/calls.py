@@ -7,9 +7,17 @@ A call is known by its id, otherwise by its index, otherwise by its position. Ve
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-from portal.lib.json import Json, decode_object, json_text, object_of, objects_of, text_of
+from portal.lib.json import Json, decode_object, json_text, objects_of, text_of
 from relay.protocols.events import Unreadable
+
+# What vendors call the arguments of a call: OpenAI and nearly all; Cohere and Llama's own format; Anthropic's.
+_ARGUMENTS: Final = ("arguments", "parameters", "input")
+# Members of a piece that say neither what is called nor with what; some come before or after the call itself.
+_BESIDE: Final = frozenset(
+    ("id", "index", "type", "status", "extra_content", "signature", "thought_signature", "provider_specific_fields")
+)
 
 
 @dataclass(slots=True)
@@ -81,7 +89,9 @@ class ToolCalls:
 
     def finish(self) -> list[Json]:
         """The entries for calls of which nothing but the name arrived. Raises Unreadable for one without a name."""
-        if any(call.held and not call.name for call in self.calls):
+        unnamed = [call for call in self.calls if not call.name]
+        # A piece may announce a call that the next one makes under another id, but not all of them.
+        if any(call.held for call in unnamed) or (len(unnamed) == len(self.calls) and any(call.id for call in unnamed)):
             raise Unreadable
         return [call.chunk_form() for call in self.calls if not call.said and call.name]
 
@@ -141,21 +151,38 @@ def pieces_of(message: Json) -> list[Json]:
     found = message.get("tool_calls")
     if not found:
         called = message.get("function_call")
-        return [{"index": 0, "function": called}] if isinstance(called, dict) and called else []
+        if called and not isinstance(called, dict):
+            raise Unreadable
+        return [{"index": 0, "function": called}] if called else []
     if not isinstance(found, list) or not all(isinstance(piece, dict) for piece in found):
         raise Unreadable
     return objects_of(message, "tool_calls")
 
 
 def called_function(piece: Json) -> Json:
-    """The function of a call; a custom tool counts as one whose arguments are its input. Raises Unreadable."""
-    custom = object_of(piece, "custom")
-    if custom:
+    """The function of a call; a custom tool counts as one whose arguments are its input.
+
+    Some vendors leave the object around name and arguments out, or half of it (Workers AI's own API). Raises Unreadable
+    for a piece that says something in another form.
+    """
+    custom, function = piece.get("custom"), piece.get("function")
+    if custom and isinstance(custom, dict):
         return {"name": custom.get("name"), "arguments": custom.get("input")}
-    function = piece.get("function")
     if function is not None and not isinstance(function, dict):
         raise Unreadable
-    return function or {}
+    found: Json = {}
+    for holder in (piece, function or {}):
+        if holder.get("name") is not None:
+            found["name"] = holder["name"]
+        if (given := next((holder[name] for name in _ARGUMENTS if holder.get(name) is not None), None)) is not None:
+            found["arguments"] = given
+    if not found and any(value and isinstance(value, (str, dict, list)) for value in _unread(piece)):
+        raise Unreadable
+    return found
+
+
+def _unread(piece: Json) -> list[object]:
+    return [value for name, value in piece.items() if name not in _BESIDE]
 
 
 def call_id_of(piece: Json) -> str:

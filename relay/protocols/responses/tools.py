@@ -124,11 +124,16 @@ def _fitting(tool: Tool, salt: int | None = None) -> str:
 
 
 def custom_input(arguments: str) -> str:
-    """The input of a custom tool call: the function's one string, or all arguments when it has none."""
+    """The input of a custom tool call: the function's one string, or all arguments when it has none.
+
+    Empty when it was called with nothing, in any of the forms in which models write that.
+    """
     found = read_whole_object(arguments.encode())
     value = found.get("input") if found is not None else None
     if value is None and found is not None and len(found) == 1:
         value = next(iter(found.values()))  # models call the one parameter as the tool's description does
+    if value is None and ((found is not None and len(found) < 2) or arguments.strip() in {"", "null"}):
+        return ""
     return value if isinstance(value, str) else arguments
 
 
