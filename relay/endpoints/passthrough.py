@@ -204,7 +204,7 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
         parsed = spec.parse(values)
         if spec.endpoint.startswith("audio."):
             parsed = requests.parse_transcription(values, await _length(form, files[0]))
-        return _Request(spec, model, parsed, body, fields, form, content_type)
+        return _Request(spec, model, parsed, form.body, fields, form, content_type)
     if spec.form and spec.endpoint.startswith("audio."):
         raise BadRequest(
             "Send the audio as multipart/form-data, in the field “file”; SDKs do so when they are given a file.",
@@ -286,7 +286,7 @@ def _refuses_base64(request: _Request, failure: Failure) -> bool:
     """
     if request.parsed.encoding != "base64" or request.spec.endpoint != "embeddings" or failure.status not in _REFUSED:
         return False
-    text = f"{failure.error.param} {failure.error.message} {failure.detail}".lower()
+    text = f"{failure.error.param} {failure.error.message} {failure.detail} {failure.whole}".lower()
     return "encoding_format" in text or "base64" in text
 
 

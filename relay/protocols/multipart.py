@@ -1,6 +1,7 @@
 """Locates the parts of a multipart form in memory, so that it can be sent on without copying its files. Pure.
 
-A form is refused unless every parser reads its fields alike: each once, unless it is a list, and under one name.
+A form is refused unless every parser reads its fields alike: each once, unless it is a list, under one name, and
+between boundaries that stand nowhere else.
 """
 
 from __future__ import annotations
@@ -210,7 +211,20 @@ def parse_form(body: bytes, content_type: str) -> MultipartForm:
         raise _broken() from None
     if not ended:
         raise _broken()
-    return MultipartForm(body, tuple(_located(body, boundary, found)), boundary)
+    parts = _located(body, boundary, found)
+    return MultipartForm(_without_rest(body, boundary, parts), tuple(parts), boundary)
+
+
+def _without_rest(body: bytes, boundary: bytes, parts: Sequence[Part]) -> bytes:
+    """The form without what follows its closing boundary, which some parsers read as more parts.
+
+    Raises BadRequest for a boundary anywhere else, such as in the middle of a line: Django's parser takes it for one.
+    """
+    mark = b"--" + boundary
+    end = (parts[-1].end + 2 if parts else body.find(mark)) + len(mark) + 2
+    if body.count(mark) != len(parts) + 1 or body[end - 2 : end] != b"--":
+        raise _broken()
+    return body if body[end:] in {b"", b"\r\n"} else body[:end] + b"\r\n"
 
 
 def _broken() -> BadRequest:
