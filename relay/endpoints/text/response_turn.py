@@ -185,7 +185,8 @@ class ResponseTurn:
             await self.read_history()
         history = [] if self.named else without_upstream_ids(self.history) if native else self.history
         foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
-        told, names = without_sealed([*history, *self.expanded_input], foreign, not (native and self._only_sealed))
+        readable = not (native and self._only_sealed)
+        told, names = without_sealed([*history, *self.expanded_input], foreign, readable, converted=not native)
         told = without_packed_reasoning(told) if native else told
         if told != (self.items if self.told is None else self.told):
             self._client = None

@@ -237,29 +237,31 @@ def _without_readable_reasoning(items: Sequence[Json]) -> tuple[list[Json], list
 
 
 def without_sealed(
-    items: Sequence[Json], foreign: Collection[str] | None, readable: bool = True
+    items: Sequence[Json], foreign: Collection[str] | None, readable: bool = True, converted: bool = False
 ) -> tuple[list[Json], list[str]]:
     """Items without the encrypted content of other accounts, and the names of what is left out.
 
     `foreign`: the content that is left out; None: all, and reasoning that says nothing without it. Ids of the other
     items are left out as well: an upstream that looks them up would miss the reasoning that belongs to them.
-    `readable`: the upstream takes reasoning that can be read.
+    `readable`: the upstream takes reasoning that can be read. `converted`: for another API, which has no place for any
+    encrypted reasoning, and is told the summaries.
     """
     names: list[str] = []
     if not readable:
         items, names = _without_readable_reasoning(items)
-    if foreign is not None and not foreign:
+    if foreign is not None and not foreign and not converted:
         return list(items), names
     found: list[Json] = []
     for item in items:
         kind, sealed = text_of(item, "type"), sealed_content(item)
-        if sealed and (foreign is None or sealed in foreign):
+        can_be_told = item.get("content") or (converted and item.get("summary"))
+        if sealed and (foreign is None or sealed in foreign or (converted and kind == "reasoning")):
             names.append("input[reasoning.encrypted_content]" if kind == "reasoning" else f"input[{kind}]")
             if kind in COMPACTIONS:
                 found.append(_developer_item(item_as_text(item)))
-            elif item.get("content"):
+            elif can_be_told:
                 found.append({name: value for name, value in item.items() if name != "encrypted_content"})
-        elif kind != "reasoning" or sealed or foreign is not None or item.get("content"):
+        elif kind != "reasoning" or sealed or foreign is not None or can_be_told:
             found.append(item)
     if not names:
         return (list(items), names) if len(found) == len(items) else (found, ["input[reasoning]"])
