@@ -16,6 +16,8 @@ _MAX_OWN: Final = 900  # characters of a message that failure rules look at
 # A code and not a sentence.
 _CODE: Final = re.compile(r"[\w.:-]{1,64}")
 _MAX_TEXT: Final = 4096  # bytes of a body that may be a sentence
+_MAX_WHOLE: Final = 64 * 1024  # bytes of a body that is searched
+_DEEPEST: Final = 4  # errors inside errors
 _DATA: Final = re.compile(rb"^data:(.*)$", re.M)
 # Everything that opens or closes a quotation or an echo of JSON; not the apostrophe inside a word.
 _MARK: Final = re.compile(r"[\"`“”„«»‹›「」『』《》{}\[\]]|(?<!\w)['’‘]|['’‘](?!\w)")
@@ -33,6 +35,9 @@ class UpstreamError:
     resets: tuple[str, ...] = field(default=())  # when the error ends, as the upstream wrote it
     # The message without all that it quotes. Not cleaned: for failure rules only.
     own: str = field(default="", repr=False)
+    # All that the body says, with what a relay quotes of its own upstream. Not cleaned, and full of the client's words:
+    # for decisions that concern nothing but the request that was refused.
+    whole: str = field(default="", repr=False)
 
 
 def read_error(body: bytes) -> UpstreamError | None:
@@ -60,6 +65,9 @@ def read_error(body: bytes) -> UpstreamError | None:
         message, own = said, own_words(said)
     else:  # a list of faults, each with the part of the request that is at fault
         message, own = msgspec.json.encode(said).decode() if said else "", ""
+    quoted = _quoted_error(inner)
+    if quoted and quoted not in message:
+        message = f"{message.rstrip(' .:')}: {quoted}" if message else quoted
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
         clean_upstream_message(message) or "The upstream gave no reason.",
@@ -69,6 +77,7 @@ def read_error(body: bytes) -> UpstreamError | None:
         _words(inner, envelope),
         _resets(inner, envelope),
         own,
+        quoted_text(text),
     )
 
 
@@ -81,7 +90,37 @@ def read_text(body: bytes) -> UpstreamError | None:
         message = text.decode()
     except UnicodeDecodeError:
         return None
-    return UpstreamError(clean_upstream_message(message), "", None, None, own=own_words(message))
+    return UpstreamError(
+        clean_upstream_message(message), "", None, None, own=own_words(message), whole=quoted_text(text)
+    )
+
+
+def quoted_text(body: bytes) -> str:
+    """A body as text in which quoted JSON reads as it did where it was written, however often it has been quoted."""
+    return body[:_MAX_WHOLE].decode("utf-8", "replace").replace("\\n", " ").replace("\\", "")
+
+
+def _quoted_error(inner: dict[str, object], depth: int = 0) -> str:
+    """What the vendor behind a relay said, where the relay's own message says only that something failed.
+
+    OpenRouter has the vendor's body in `metadata.raw`, other relays in `upstream_error`.
+    """
+    metadata = inner.get("metadata")
+    holders = [metadata if isinstance(metadata, dict) else {}, inner]
+    for value in (holder.get(name) for holder in holders for name in ("raw", "upstream_error")):
+        found = value
+        if isinstance(value, str):
+            try:
+                found = _object.decode(value)
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                if value.strip() and not value.lstrip().startswith("<"):
+                    return value
+                continue
+        nested = _inner(found) if isinstance(found, dict) else None
+        if nested is not None and depth < _DEEPEST:
+            said = nested.get("message")
+            return _quoted_error(nested, depth + 1) or (said if isinstance(said, str) else "")
+    return ""
 
 
 def own_words(message: str) -> str:

@@ -97,6 +97,8 @@ class Failure(Exception):
         self.code = ""
         # The rule goes by a code that the vendor reserves for this, not by the status or the text alone.
         self.reserved = False
+        # All that the upstream said, for decisions that concern nothing but the request (`continuations`).
+        self.whole = ""
 
 
 def _stated_wait(
@@ -174,6 +176,7 @@ def classify(
     )
     failure.wait_named = stated is not None
     failure.code = (error.code or "") if error is not None else ""
+    failure.whole = error.whole if error is not None else ""
     failure.reserved = reserved
     return failure
 

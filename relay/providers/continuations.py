@@ -1,7 +1,8 @@
 """What upstreams say when they cannot continue a conversation: a response is gone, or reasoning not readable. Pure.
 
 A client's words may be among theirs, so these decide about nothing but the client's own request: it is sent once more,
-with all that is needed.
+with all that is needed. For the same reason they may read what relays quote of their own upstreams: OpenRouter in
+`metadata.raw`, LiteLLM and one-api as JSON inside the message.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ _FORGOTTEN: Final = re.compile(
 # OpenAI: code `invalid_encrypted_content`, “The encrypted content … could not be verified.” xAI: “Could not decrypt the
 # provided encrypted_content.”, “Could not decode the compaction blob.” (sub2api #4535, grok2api #688). Anthropic:
 # “Invalid `signature` in `thinking` block”. Google: “Thought signature is not valid”, “Invalid thought signature.”,
-# “Corrupted thought signature.”
+# “Corrupted thought signature.” Others: “Failed to decrypt reasoning item”, “Reasoning could not be decoded.”
 _UNREADABLE: Final = re.compile(
-    r"encrypted[ _]content|compaction blob|thought[ _]?signature|signature\W{1,3}in\W{1,3}thinking", re.I
+    r"\b(?:de|en)crypt|encrypted_|compaction[ _]blob|thought[ _]?signature"
+    r"|signature\W{1,3}(?:\w+\W{1,3}){0,2}(?:thinking|reasoning)|(?:thinking|reasoning)\W{1,3}(?:\w+\W{1,3}){0,3}signature"
+    r"|reasoning\W{1,3}(?:\w+\W{1,3}){0,6}(?:verif|decod|unreadable)|(?:verify|decode)\W{1,3}(?:\w+\W{1,3}){0,4}reasoning",
+    re.I,
 )
 # OpenAI and Azure: “Invalid 'input[2].content': array too long. Expected an array with maximum length 0, but got an
 # array with length 1 instead.” (querymt #976, copilot-cli #652)
@@ -54,4 +58,4 @@ def refuses_readable_reasoning(failure: Failure) -> bool:
 
 def _text(failure: Failure) -> str:
     error = failure.error
-    return f"{error.public_code} {error.param} {error.message} {failure.detail}"
+    return f"{error.public_code} {error.param} {error.message} {failure.detail} {failure.whole}"
