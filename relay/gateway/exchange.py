@@ -348,6 +348,7 @@ class GatewayRequest:
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
     units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
     exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
+    whole: bool = False  # an answer that is cut off is of no use: it is not limited to fewer tokens than `output_limit`
     # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.
     error_event: Callable[[bytes], bytes] | None = None
     prefer: Pair | None = None  # the channel and key that store the previous response

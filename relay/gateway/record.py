@@ -34,6 +34,7 @@ from relay.providers.classify import Failure
 
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
+TRUNCATED = "truncated"
 
 
 def end_reason(error: RelayError) -> str:
@@ -50,7 +51,7 @@ def end_reason(error: RelayError) -> str:
         return SHUTDOWN
     if isinstance(error, RelayUnavailable):
         return INTERNAL
-    return "truncated" if isinstance(error, UpstreamTruncated) else "upstream_error"
+    return TRUNCATED if isinstance(error, UpstreamTruncated) else "upstream_error"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -62,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RelayError | None = None  # its public message is in the record, which the user sees
     detail: str = ""  # may name an upstream: is in the list of attempts, which only staff see
     delivered: Delivered | None = None  # None: nothing, or neither text nor audio
+    answered: bool = False  # the upstream's answer is complete, whatever became of it: it is charged as used
 
 
 class Record:
@@ -167,7 +169,8 @@ class Record:
         usage, source = self._usage(outcome)
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
-        charge.finish(self.candidate, usage, source, outcome.reason != COMPLETED, outcome.reason == INTERNAL)
+        unfinished = outcome.reason != COMPLETED and not outcome.answered
+        charge.finish(self.candidate, usage, source, unfinished, outcome.reason == INTERNAL)
         return self._reservations.submit(
             self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows
         )

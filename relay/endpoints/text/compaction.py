@@ -15,12 +15,12 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.endpoint import ask_amended, open_text
 from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, read_turn
-from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter
+from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, UpstreamRefused
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
 from relay.gateway.pipeline import serve
-from relay.gateway.record import COMPLETED, Outcome
+from relay.gateway.record import COMPLETED, TRUNCATED, Outcome
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -38,6 +38,7 @@ from relay.protocols.responses.compaction import (
     summary_in,
     upstream_compaction,
     wants_compaction,
+    why_incomplete,
 )
 from relay.protocols.responses.objects import response_object
 from relay.protocols.responses.replay import events_of
@@ -146,7 +147,7 @@ async def answer_trigger(exchange: Exchange, run: Runtime, turn: ResponseTurn) -
 def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn) -> GatewayRequest:
     """The gateway request of a summary, which is routed as the turn would be."""
     request = gateway_request(run, summary)
-    request.prefer = turn.preferred
+    request.prefer, request.whole = turn.preferred, True
     request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
     return request
 
@@ -174,13 +175,15 @@ async def _compacted_upstream(
 async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callable[[Json], bytes]) -> bytes:
     """Let the model write the summary; `answer` makes the client's answer of its response.
 
-    Raises Failure, Ended, RelayUnavailable.
+    Raises Failure, Ended, RelayError.
     """
 
     async def ask() -> bytes:
         opened = await open_text(summary, attempt)
         text, usage = await opened.read_whole()
         response = decode_object(text) or {}
+        if cut := why_incomplete(response):
+            raise await _cut_off(attempt, cut, usage, Delivered.by(text))
         if not summary_in(response):  # the conversation would be lost
             raise attempt.unreadable_answer(text, "a summary")
         attempt.answered()
@@ -189,6 +192,29 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
         return body
 
     return await ask_amended(summary, attempt, ask)
+
+
+async def _cut_off(attempt: Attempt, why: str, usage: Usage | None, delivered: Delivered) -> RelayError:
+    """The error for a summary that was cut off, which would replace the conversation by half of it.
+
+    What the upstream has done is charged; the record is on disk. Another attempt would be charged again, so the error
+    is none that clients repeat on their own. Raises RelayUnavailable.
+    """
+    attempt.answered()
+    filtered = why == "content_filter"
+    where = "by a content filter" if filtered else "before its end"
+    error = UpstreamRefused(
+        400,
+        f"The summary was cut off {where}, so the conversation was not compacted. Compact it with "
+        "another model, or go on without a part of it.",
+        "invalid_request_error",
+        why if filtered else "compaction_incomplete",
+        None,
+    )
+    outcome = Outcome(TRUNCATED, error.http_status, usage, error, f"the summary is incomplete: {why}", delivered, True)
+    await attempt.exchange.committed(attempt.record.submit(outcome))
+    attempt.add_headers(cost=True)
+    return error
 
 
 def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
@@ -252,6 +278,9 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
     )
     if found is not None and is_error_object(found, answered):
         raise attempt.error_in_body(text)
+    if found is not None and api == _COMPACT and (cut := why_incomplete(found)):
+        usage = parse_responses_usage(encode(found["usage"])) if found.get("usage") else None
+        raise await _cut_off(attempt, cut, usage, Delivered.by(text))
     if found is None or not answered:
         raise attempt.unreadable_answer(text, f"an answer of {api}")
     attempt.answered()

@@ -115,7 +115,7 @@ class RequestCharge:
     async def reserve(self, exchange: Exchange, request: GatewayRequest) -> None:
         """Reserve the highest possible cost of the request. Raises ModelNotPriced, InsufficientQuota, RelayUnavailable.
 
-        If the balance covers only part of it, the answer is clamped, unless the request is `exact`.
+        If the balance covers only part of it, the answer is clamped, unless the request is `exact` or `whole`.
         """
         prompt_tokens, limit, choices, units = (
             request.prompt_tokens,
@@ -158,7 +158,7 @@ class RequestCharge:
         self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
         self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _MIN_OUTPUT) * choices, multiplier, units)
-        minimum = self._need if request.exact else min(self._need, least)
+        minimum = self._need if request.exact or request.whole else min(self._need, least)
         self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum)
         exchange.at_end.append(grant.drop)  # no grant outlives its request
         if grant.reservation is not None and grant.amount < self._need:

@@ -70,6 +70,13 @@ def summary_in(response: Json) -> str:
     return "".join(text_of(part, "text") for part in parts).strip()
 
 
+def why_incomplete(response: Json) -> str:
+    """Why a response was cut off: `max_output_tokens` or `content_filter`; empty when it is complete."""
+    if text_of(response, "status") != "incomplete":
+        return ""
+    return text_of(object_of(response, "incomplete_details"), "reason") or "max_output_tokens"
+
+
 def upstream_compaction(answer: Json) -> Json | None:
     """The compaction item in an upstream's answer of /responses/compact, under the name that clients know today."""
     for item in reversed(objects_of(answer, "output")):
