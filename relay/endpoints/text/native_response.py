@@ -6,6 +6,7 @@ ids need not be unique. They are in the opening events and in the last one of a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -18,7 +19,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.characters import read_whole_object
 from relay.protocols.responses.answer import parse_responses_answer
-from relay.protocols.responses.objects import response_object
+from relay.protocols.responses.objects import IGNORED, ignores_previous, response_object
 from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget
 from relay.protocols.responses.stream import ResponsesStream, whole_response, with_ids
 from relay.protocols.responses.usage import whole_usage
@@ -88,7 +89,7 @@ class OpenedResponse:
 
     def codec(self) -> ResponsesStream:
         complete = partial(_complete_response, self._turn)
-        self._codec = ResponsesStream(complete, self._lacks, own_ids=self._turn.own_ids)
+        self._codec = ResponsesStream(complete, self._lacks, self._turn.named, self._turn.own_ids)
         return self._codec
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
@@ -104,6 +105,8 @@ class OpenedResponse:
             raise self._attempt.error_in_body(text)
         self._upstream_id = answer.id
         response = read_whole_object(text)
+        if self._turn.named and response is not None and ignores_previous(response):
+            raise self._attempt.error_in_body(IGNORED)  # and it is told everything
         # None: part of it cannot be decoded, such as a number beyond all; the bytes can still be passed on.
         if response is not None and (self._lacks or _is_incomplete(response)):
             response = _complete_response(self._turn, response)
@@ -120,6 +123,10 @@ class OpenedResponse:
         if response is None:
             return ()
         upstream_id = self._upstream_id if codec is None else codec.upstream_id
+        if codec is not None and codec.ignored:
+            attempt = self._attempt
+            attempt.run.continuity.remember_forgetful(self._turn.caller.user_id, attempt.channel.id, time.time())
+            return self._turn.rows(attempt, response)
         if not self._stored or not is_upstream_id(upstream_id):
             return self._turn.rows(self._attempt, response)
         continuity, channel = self._attempt.run.continuity, self._attempt.channel.id

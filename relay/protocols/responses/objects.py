@@ -8,6 +8,11 @@ from portal.lib.json import Json, object_of, objects_of, text_of
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
+# The error of an answer that begins a conversation of its own, in place of the one that the request goes on from.
+IGNORED: Final = (
+    b'{"error":{"message":"The upstream ignored previous_response_id: it does not keep responses.",'
+    b'"type":"invalid_request_error","param":"previous_response_id","code":"previous_response_not_found"}}'
+)
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
 
 
@@ -82,6 +87,14 @@ def terminal_kind(response: Json) -> str:
     """The type of the last event of a response, by its status."""
     kind = f"response.{text_of(response, 'status')}"
     return kind if kind in TERMINAL else "response.completed"
+
+
+def ignores_previous(response: Json) -> bool:
+    """Whether a response says that it goes on from none, though its request named one (mlx-vlm #1046).
+
+    Not one without the member, nor one with another id: relays have ids of their own (LiteLLM).
+    """
+    return "previous_response_id" in response and not response["previous_response_id"]
 
 
 def message_item(

@@ -19,17 +19,19 @@ from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
-from relay.protocols.responses.objects import DONE_ALIAS, TERMINAL, terminal_kind
+from relay.protocols.responses.objects import DONE_ALIAS, IGNORED, TERMINAL, ignores_previous, terminal_kind
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.sse import is_stream
 from relay.protocols.token_estimate import sample_units, text_units, token_units
 from relay.protocols.usage import present
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
+_WITH_RESPONSE: Final = _OPENING | TERMINAL
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
 _DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 _NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
+_IGNORED: Final = re.compile(rb'"previous_response_id"\s*:\s*(?:null|"")')
 _INDEXED: Final = (
     "response.output_item.",
     "response.content_part.",
@@ -91,9 +93,11 @@ class ResponsesStream(EventCodec):
 
     complete_object: Callable[[Json], Json]  # adds missing members to a response object
     always: bool = False  # also to complete ones, because the portal overrides some members
+    continues: bool = False  # the request names a response that the upstream should know
     own_ids: Json = field(default_factory=dict)  # members in which the upstream writes its ids, and the portal its own
     upstream_id: str = ""  # the upstream's id of the response, after the end
     final: Json | None = None  # the complete response, after the end
+    ignored: bool = False  # the upstream did not go on from the response, and said so only at the end
     _repair: bool | None = None  # whether events are repaired; None before the first event
     _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
     _items: dict[int, msgspec.Raw] = field(default_factory=dict)  # completed items by output index
@@ -132,11 +136,13 @@ class ResponsesStream(EventCodec):
         if kind == "error":
             found = read_whole_object(data) or {}
             inner = object_of(found, "error") or found
+            quoted: Json = {name: inner[name] for name in ("metadata", "upstream_error") if name in inner}
             error = {
                 "message": text_of(inner, "message"),
                 "type": "server_error",
                 "code": inner.get("code"),
                 "param": inner.get("param"),
+                **quoted,
             }
             self.error = encode({"error": error})
             return b""
@@ -144,6 +150,9 @@ class ResponsesStream(EventCodec):
             self._repair = self._is_incomplete(kind, data)
         if kind == DONE_ALIAS:
             kind, self._repair = terminal_kind(object_of(read_whole_object(data) or {}, "response")), True
+        if self.continues and not self.started and kind in _WITH_RESPONSE and _ignores_previous(data):
+            self.error = IGNORED
+            return b""
         if kind in TERMINAL:
             return self._end(kind, data)
         if kind == "response.output_item.done" and not self._repair:
@@ -287,8 +296,11 @@ class ResponsesStream(EventCodec):
             self._terminal, self.done, self.started = typed_event(kind, data), True, True
             out, self._opening = b"".join(self._opening), []
             return out
-        self.upstream_id = text_of(response, "id")
-        response.update(self.own_ids)
+        self.upstream_id, ids = text_of(response, "id"), self.own_ids
+        if self.continues and ignores_previous(response):
+            self.ignored = True
+            ids = {name: value for name, value in ids.items() if name != "previous_response_id"}
+        response.update(ids)
         empty = not objects_of(response, "output")
         if empty and self._lost_item:  # the answer would be stored, and continued, without it
             self.error = _UNREADABLE_END
@@ -297,10 +309,12 @@ class ResponsesStream(EventCodec):
             response["output"] = [self._items[index] for index in sorted(self._items)]
         if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
+            if self.ignored:
+                response["previous_response_id"] = None
             number = int_of(read_whole_object(data) or {}, "sequence_number") if not self._repair else self._number
             self._terminal = typed_event(kind, encode({"type": kind, "sequence_number": number, "response": response}))
         else:
-            self._terminal = typed_event(kind, _event_with_ids(data, self.own_ids))
+            self._terminal = typed_event(kind, _event_with_ids(data, ids))
         self.final = decode_object(encode(response)) if empty and self._items else response
         self.done = True
         if kind == "response.failed":
@@ -309,6 +323,12 @@ class ResponsesStream(EventCodec):
         out, self._opening = b"".join(self._opening), []
         self.started = True
         return out
+
+
+def _ignores_previous(event: bytes) -> bool:
+    if _IGNORED.search(event) is None:
+        return False
+    return ignores_previous(object_of(read_whole_object(event) or {}, "response"))
 
 
 def with_ids(response: bytes, ids: Json) -> bytes:

@@ -50,14 +50,14 @@ def response(number: int, text: str, **more: Any) -> dict[str, Any]:
 class Upstream:
     """Speaks responses natively, and remembers what it was asked and the ids it gave.
 
-    `forgets`: it does not know earlier responses.
+    `forgets`: it does not know earlier responses. `continues`: it does not ignore what it goes on from.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.made: list[str] = []
         self.deleted: list[str] = []
-        self.forgets = False
+        self.forgets, self.continues = False, True
 
     async def __call__(self, call: Call) -> None:
         if call.method == "DELETE":
@@ -82,6 +82,7 @@ class Upstream:
             return
         number = int(time.time_ns()) % 10**12
         answer = response(number, f"answer {len(self.asked)}", metadata=body.get("metadata") or {})
+        answer["previous_response_id"] = body.get("previous_response_id") if self.continues else None
         self.made.append(answer["id"])
         if not body.get("stream"):
             await call.reply(200, answer)
