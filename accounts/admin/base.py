@@ -77,6 +77,20 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         }
         return render(request, "admin/confirm.html", context)
 
+    def may_go_along(self, request: HttpRequest) -> bool:
+        """Whether rows of this page may be deleted with what they belong to, even if not by themselves."""
+        return False
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Do not ask for permission to delete rows that go along, such as those that the portal writes itself."""
+        found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        along = {
+            str(model._meta.verbose_name)
+            for model, page in self.admin_site._registry.items()
+            if isinstance(page, BaseAdmin) and page.may_go_along(request)
+        }
+        return found, counts, {name for name in needed if str(name) not in along}, protected
+
     def switch(self, request: HttpRequest, rows: QuerySet[Any], field: str, value: bool, action: str) -> list[Any]:
         """Set a flag on the rows that have another value, one by one, so that each is announced and audited.
 
@@ -102,6 +116,9 @@ class ReadOnlyAdmin(BaseAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def may_go_along(self, request: HttpRequest) -> bool:
+        return True
 
 
 class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time

@@ -6,7 +6,7 @@ Works offline: the prices are data in the package.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -39,6 +39,7 @@ class ListedPrice:
 
     above_tokens: int  # applies to prompts of more tokens than this
     classes: dict[str, Decimal]  # USD per 1M tokens or per unit, by price class
+    unlisted: frozenset[str] = field(default=frozenset(), compare=False)  # which of them the list does not name: zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Proposal:
             for name in CLASSES:
                 was, now = before.get(name), row.classes.get(name)
                 if was != now:
-                    found.append(f"{name.replace('_', ' ')}{tier}: {_show_usd(was)} → {_show_usd(now)}")
+                    note = " (the list has no price for it)" if name in row.unlisted else ""
+                    found.append(f"{name.replace('_', ' ')}{tier}: {_show_usd(was)} → {_show_usd(now)}{note}")
         found += [
             f"above {tokens:,} tokens: no longer priced apart"
             for tokens in old
@@ -133,9 +135,13 @@ def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = 
 
 
 def add_list_prices(models: Iterable[Model], *, actor: Any = None) -> int:
-    """Give models without any price their list price, where it is known. Returns the number of models."""
+    """Give models without any price their list price, where it is known. Returns the number of models.
+
+    A list price for input or output alone is left to a person, who sees that the other one would be free.
+    """
     unpriced = [model for model in models if not model.prices.exists()]
-    return apply_proposals(propose_changes(unpriced)[0], actor=actor) if unpriced else 0
+    found = propose_changes(unpriced)[0] if unpriced else []
+    return apply_proposals([one for one in found if not any(row.unlisted for row in one.new)], actor=actor)
 
 
 def search_order() -> list[str]:
@@ -182,10 +188,12 @@ def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
         base["per_call"] = (Decimal(getattr(calls, "base", calls)) / 1000).normalize()
     if not base:
         return ()
+    sides = {"input", "output"}
+    unlisted = frozenset(sides - base.keys()) if sides & base.keys() else frozenset()  # neither: priced by unit
     for classes in (base, *tiers.values()):
         classes.setdefault("input", base.get("input", _ZERO))
         classes.setdefault("output", base.get("output", _ZERO))
     return (
-        ListedPrice(0, base),
-        *(ListedPrice(start, {**base, **classes}) for start, classes in sorted(tiers.items())),
+        ListedPrice(0, base, unlisted),
+        *(ListedPrice(start, {**base, **classes}, unlisted) for start, classes in sorted(tiers.items())),
     )

@@ -23,12 +23,13 @@ from relay.models.notice import NoticeKind
 
 logger: Final = logging.getLogger(__name__)
 _MAX_NAMES: Final = 30  # of models in a notice
+_MAX_RESULTS: Final = 20  # of keys in the message of a test
 
 
 def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeResult:
     """Test every enabled key of a channel with one model, then store and audit the outcome.
 
-    The first failure is the outcome.
+    The test passes if every key does. Its message has the result of each key, failures first.
 
     A key that passes is put back into service; one that is dead or without money is taken out.
     """
@@ -40,14 +41,10 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         result = ProbeResult(False, _("The channel has no enabled key. Add one."))
     else:
         results = [(key, test_key(channel, key, model, actor, ip)) for key in keys or [None]]
-        key, result = next(((key, result) for key, result in results if not result.ok), results[-1])
-        if not result.ok and key is not None and len(keys) > 1:
-            result = ProbeResult(
-                False, _("Key %(key)s: %(message)s") % {"key": key, "message": result.message}, result.latency_ms
-            )
-        elif result.ok and (
-            firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]
-        ):
+        result = next((result for _key, result in results if not result.ok), results[-1][1])
+        if len(keys) > 1:
+            result = ProbeResult(result.ok, _each_result(results), result.latency_ms)
+        if result.ok and (firsts := [one.first_token_ms for _model, one in results if one.first_token_ms is not None]):
             channel.test_first_token_ms = min(firsts)
     changed = channel.test_ok is not None and channel.test_ok != result.ok
     channel.tested_at, channel.test_ok = clock.now(), result.ok
@@ -59,6 +56,16 @@ def test_channel(channel: Channel, actor: Any, ip: str | None = None) -> ProbeRe
         if actor is not None:
             AuditEvent.write("channel.test", actor, channel, ip, ok=result.ok, message=result.message)
     return result
+
+
+def _each_result(results: Sequence[tuple[ApiKey | None, ProbeResult]]) -> str:
+    """Say how each key did, failures first, so that one key's failure hides neither another's nor a success."""
+    failed = sum(not result.ok for _key, result in results)
+    counts = {"passed": len(results) - failed, "keys": len(results)}
+    said = [_("%(passed)d of %(keys)d keys passed.") % counts]
+    for key, result in sorted(results, key=lambda one: one[1].ok)[:_MAX_RESULTS]:
+        said.append(_("Key %(key)s: %(message)s") % {"key": key, "message": result.message})
+    return " ".join(said) + (" …" if len(results) > _MAX_RESULTS else "")
 
 
 def model_for_tests(channel: Channel) -> str | None:

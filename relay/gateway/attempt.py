@@ -25,7 +25,7 @@ from relay.errors import (
 )
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange import Ended, Interrupt, timeout_error
-from relay.gateway.record import COMPLETED, Outcome, Record
+from relay.gateway.record import COMPLETED, MAX_NAMES, Outcome, Record
 from relay.gateway.routing.circuit_breaker import leave
 from relay.gateway.routing.health import Requester
 from relay.gateway.routing.missing_apis import says_missing
@@ -40,7 +40,6 @@ from relay.transport.body import Pieces, post
 from relay.transport.resolver import ConnectRefused
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error response that are read
-_MAX_NAMES: Final = 2048  # characters of a header that lists parameters
 _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
 
 
@@ -225,7 +224,7 @@ TryChannel = Callable[[Attempt], Awaitable[HttpResponseBase]]
 def names_header(names: list[str]) -> bytes:
     """The names of parameters as a header: percent-encoded, truncated when there are too many."""
     text = ",".join(quote(name, safe="[].") for name in dict.fromkeys(names))
-    return (text if len(text) <= _MAX_NAMES else text[:_MAX_NAMES].rpartition(",")[0] + ",...").encode()
+    return (text if len(text) <= MAX_NAMES else text[:MAX_NAMES].rpartition(",")[0] + ",...").encode()
 
 
 def _connection_failure(reason: Exception) -> Failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -32,6 +33,7 @@ from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure
 
+MAX_NAMES: Final = 2048  # characters of a list of parameters
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
 TRUNCATED = "truncated"
@@ -52,6 +54,18 @@ def end_reason(error: RelayError) -> str:
     if isinstance(error, RelayUnavailable):
         return INTERNAL
     return TRUNCATED if isinstance(error, UpstreamTruncated) else "upstream_error"
+
+
+def bounded_names(names: list[str]) -> list[str]:
+    """Return the names of parameters, which may be a client's, each once and printable, as many as a record keeps."""
+    found: list[str] = []
+    room = MAX_NAMES
+    for name in dict.fromkeys("".join(filter(str.isprintable, name)) for name in names):
+        room -= len(name) + 1
+        if room < 0:
+            return [*found, "..."]
+        found.append(name)
+    return found
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -139,6 +153,7 @@ class Record:
         self.candidate = candidate
         self.upstream_model = candidate.route.upstream_name
         self.sent, self.estimate = False, None
+        self.dropped = []
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
         entry: dict[str, object] = {
@@ -166,6 +181,8 @@ class Record:
         self.submitted = True
         if outcome.detail and self.attempts:
             self.attempts[-1]["detail"] = outcome.detail
+        if self.dropped and self.attempts:
+            self.attempts[-1]["ignored"] = bounded_names(self.dropped)
         usage, source = self._usage(outcome)
         exchange, charge = self.exchange, self.charge
         exchange.tokens_used = usage.input + usage.output
@@ -181,7 +198,7 @@ class Record:
         if outcome.usage is not None:
             usage, true = believed(outcome.usage, delivered, self._expected())
             if not true or usage.report.beside:
-                self._keep_report(usage.report)
+                self._keep_report(usage.report, true)
             return usage, "reported" if true else "estimated"
         tokens = delivered.units() if delivered is not None else 0.0
         if self.sent and (outcome.error is None or tokens):
@@ -212,11 +229,17 @@ class Record:
             reasoning=self.candidate.route.channel.reasoning if self.candidate is not None else "inside",
         )
 
-    def _keep_report(self, report: Report) -> None:
+    def _keep_report(self, report: Report, true: bool) -> None:
         """Keep a usage object that was not taken at its word with the attempt that it came from, for staff."""
-        if self.attempts and report.raw:
+        if not self.attempts:
+            return
+        last = dict(self.attempts[-1])
+        if not true:
+            last["believed"] = False
+        if report.raw:
             text = "".join(filter(str.isprintable, report.raw.decode(errors="replace")))
-            self.attempts[-1] = {**self.attempts[-1], "usage": redact(text)}
+            last["usage"] = redact(text)
+        self.attempts[-1] = last
 
     def _row(self, outcome: Outcome, usage: Usage, source: str) -> UsageRow:
         error = outcome.error

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from relay.models.channel import ApiKey, Channel
@@ -134,6 +135,19 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+    @property
+    def billing_reason(self) -> str:
+        """What the charge is based on, in the reader's language."""
+        if self.billing == Billing.ESTIMATE and any(one.get("believed") is False for one in self.attempt_log[-1:]):
+            return gettext("usage counted here, since what the upstream reported cannot be true")
+        return str(self.get_billing_display())
+
+    @property
+    def ignored_parameters(self) -> list[str]:
+        """Parts of the request that were not sent to the upstream, as the client was told."""
+        names: list[str] = self.attempt_log[-1].get("ignored", []) if self.attempt_log else []
+        return names
 
     @property
     def charged(self) -> int:

@@ -56,6 +56,7 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
         "latency_ms": record.latency_ms,
         "first_token_ms": record.first_token_ms,
         "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS} | {"source": record.usage_source},
+        "ignored_parameters": record.ignored_parameters,
         "attempts": record.attempts,
         "price": price_object(price) if price is not None else None,
         "price_multiplier": money.plain(record.price_multiplier * 1000),
@@ -64,7 +65,7 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
         "charged_usd": money.plain(record.cost - record.shortfall),
         "shortfall_usd": money.plain(record.shortfall),
         "paid_by": record.payer or None,
-        "billing": {"basis": record.billing or None, "explanation": record.get_billing_display() or None},
+        "billing": {"basis": record.billing or None, "explanation": record.billing_reason or None},
         "ledger": [
             {
                 "id": entry.pk,

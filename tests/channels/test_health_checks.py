@@ -35,6 +35,32 @@ def test_a_test_knows_the_administrators_rules(live: Portal) -> None:
     rule.delete()
 
 
+def test_a_test_of_several_keys_names_each_result(live: Portal) -> None:
+    from relay.channels.health_checks import test_channel as run_test
+
+    async def picky(call: Call) -> None:
+        secret = call.headers["authorization"]
+        if "dead" in secret:
+            await call.error(401, "Incorrect API key provided", "invalid_api_key")
+        elif "lost" in secret:
+            await call.error(404, "Not Found")
+        else:
+            await hello(call)
+
+    channel = live.channel(keys=("sk-good-0123456789abcdef", "sk-dead-0123456789abcdef", "sk-lost-0123456789abcdef"))
+    live.model(picky, channels=[channel])
+    good, dead, lost = channel.keys.order_by("pk")
+    channel.keys.filter(pk=good.pk).update(label="good one")
+    result = run_test(channel, None)
+    assert not result.ok and result.message.startswith("1 of 3 keys passed.")
+    said = [result.message.index(f"Key {name}: ") for name in ("good one", dead, lost)]
+    assert said[0] > said[1] and said[0] > said[2], "failures come first"
+    channel.refresh_from_db()
+    assert channel.test_message == result.message[:500] and channel.test_ok is False
+    live.upstream.scripts[channel.served.get().model.name] = hello
+    assert run_test(channel, None).message.startswith("3 of 3 keys passed.")
+
+
 def test_a_key_that_breaks_the_test_keeps_no_other_key_from_being_looked_after(
     live: Portal,
     caplog: pytest.LogCaptureFixture,

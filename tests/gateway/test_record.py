@@ -156,6 +156,7 @@ def test_usage_that_cannot_be_true_is_estimated_and_counts_against_limits(
     assert record.output_tokens == 550 and record.cost == record.input_tokens * 10_000 + 550 * 20_000
     (tried,) = record.attempt_log
     assert json.loads(tried["usage"]) == ZERO, "staff can see what was reported"
+    assert record.billing_reason == "usage counted here, since what the upstream reported cannot be true"
     assert [server.post(token, ask(model, stream=stream)).status_code for _ in range(2)] == [200, 429]
     settled(user)
     books_balance()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from django import forms
@@ -24,13 +23,13 @@ from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
+from relay.admin.channels.guide_prices import save_prices
 from relay.admin.forms import clean_base_url, parse_keys
-from relay.billing import price_import
 from relay.billing.ledger import movements
 from relay.channels.health_checks import test_channel
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
-from relay.models import ApiKey, Channel, ChannelEvent, Model, ModelPrice, Token
+from relay.models import ApiKey, Channel, ChannelEvent, Model, Token
 from relay.providers.demo import MODEL
 from relay.providers.vendors import BUILT_IN, offered
 from relay.tokens import lifecycle
@@ -318,39 +317,8 @@ def _open_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _prices_step(request: HttpRequest, channel: Channel) -> Any:
-    models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
-    wrong: dict[int, str] = {}
-    if request.method == "POST":
-        for model in models:
-            typed = [request.POST.get(f"{side}-{model.pk}", "").strip() for side in ("input", "output")]
-            if not any(typed):
-                continue
-            try:
-                into, out = (Decimal(value or "0") for value in typed)
-                price = ModelPrice(model=model, input=into, output=out, source="typed in the guide")
-                price.full_clean()
-            except (InvalidOperation, forms.ValidationError):
-                wrong[model.pk] = _("Type amounts such as 2.50.")
-                continue
-            with transaction.atomic():
-                price.save()
-                AuditEvent.write(
-                    "modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out)
-                )
-        if not wrong:
-            return _next_step("prices", channel)
-    found, _unknown = price_import.propose_changes(models)
-    listed = {proposal.model.pk: proposal.new[0].classes for proposal in found if proposal.new}
-    rows = []
-    for model in models:
-        now = (
-            model.prices.filter(purpose="sale", channel=None, valid_from__lte=clock.now(), above_tokens=0)
-            .order_by("-valid_from")
-            .first()
-        )
-        classes = listed.get(model.pk, {}) if now is None else {}
-        rows.append((model, now, classes.get("input", ""), classes.get("output", ""), wrong.get(model.pk, "")))
-    return {"rows": rows}
+    rows = save_prices(request, list(Model.objects.filter(served_by__channel=channel).order_by("name")))
+    return _next_step("prices", channel) if rows is None else {"rows": rows}
 
 
 def _user_step(request: HttpRequest, channel: Channel | None) -> Any:

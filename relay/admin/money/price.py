@@ -62,6 +62,16 @@ class ModelPriceAdmin(BaseAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(super().has_delete_permission(request, obj)) and not (obj is not None and obj.in_force)
 
+    def may_go_along(self, request: HttpRequest) -> bool:
+        """A price in force goes with its model or channel: receipts keep what they charged."""
+        return bool(super().has_delete_permission(request))
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Leave the prices of input and output empty at first: a price of zero must be typed."""
+        if db_field.name in {"input", "output"}:
+            kwargs["initial"] = None
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     def has_version_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
 

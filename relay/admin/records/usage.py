@@ -16,8 +16,9 @@ from accounts.admin.base import ReadOnlyAdmin, action, request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import money
 from relay.error_texts import explained
-from relay.models import Channel, Model, UsageRecord
+from relay.models import ApiKey, Channel, Model, UsageRecord
 from relay.models.usage import EndReason
+from relay.providers.failures import BY_WORD
 from relay.usage import rollup
 from relay.usage.paging import usage_page
 from relay.usage.receipts import ledger_entries_of, receipt
@@ -100,6 +101,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "object": record,
             "record": record,
             "receipt": receipt(record, staff=True),
+            "attempts": _attempts(record),
             "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)]
             if sees_money(request)
             else [],
@@ -249,3 +251,29 @@ def _line_money(sums: Any) -> dict[str, str]:
         "upstream": money.show(sums.upstream_cost),
         "margin": money.show(sums.margin),
     }
+
+
+def _attempts(record: UsageRecord) -> list[dict[str, Any]]:
+    """Return the attempts with the names of channels and keys, as far as they still exist, and outcomes in words."""
+    log = record.attempt_log
+    channels = dict(Channel.objects.filter(pk__in={one["channel"] for one in log}).values_list("pk", "name"))
+    keys = {key.pk: str(key) for key in ApiKey.objects.filter(pk__in={one["key"] for one in log})}
+    found = []
+    for number, one in enumerate(log, 1):
+        if one["outcome"] in BY_WORD:
+            outcome = _(BY_WORD[one["outcome"]].text)
+        elif number == len(log) and record.end_reason != EndReason.COMPLETED:
+            outcome = _("answer begun")
+        else:
+            outcome = _("answered")
+        name, key = channels.get(one["channel"], f"#{one['channel']}"), one["key"]
+        found.append(
+            {
+                **one,
+                "channel_id": one["channel"],
+                "channel": name,
+                "key": keys.get(key, f"#{key}") if key else "",
+                "outcome": outcome,
+            }
+        )
+    return found

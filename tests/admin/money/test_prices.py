@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
 from django.test import Client
 
-from relay.models import Channel, Model, ModelPrice
+from relay.billing.price_import import add_list_prices
+from relay.models import Channel, ChannelModel, Model, ModelPrice
 
 pytestmark = pytest.mark.shared
 
@@ -45,6 +47,65 @@ def test_prices_in_force_cannot_be_changed_but_followed(staff: Client) -> None:
         ).status_code
         == 200
     ), "a tier needs its base"
+
+
+def test_an_empty_price_is_not_zero(staff: Client) -> None:
+    model = Model.objects.create(name="priced")
+    page = staff.get("/admin/relay/modelprice/add/").content.decode()
+    assert page.count('name="input"') == 1 and not re.search(r'name="(in|out)put"[^>]*value="0', page)
+    form = {
+        "model": model.pk,
+        "purpose": "sale",
+        "channel": "",
+        "valid_from_0": "2020-01-01",
+        "valid_from_1": "00:00",
+        "above_tokens": 0,
+        "input": 3,
+        "source": "",
+    }
+    for wrong in (form, {**form, "output": ""}):
+        assert staff.post("/admin/relay/modelprice/add/", wrong).status_code == 200 and not model.prices.exists()
+    assert staff.post("/admin/relay/modelprice/add/", {**form, "output": 0}).status_code == 302
+    assert model.prices.get().output == 0, "a typed zero is a price"
+
+
+def test_the_guide_takes_no_empty_price_for_zero(staff: Client) -> None:
+    channel = Channel.objects.create(name="Mine", provider="openai")
+    model, other = Model.objects.create(name="my-own"), Model.objects.create(name="another")
+    for one in (model, other):
+        ChannelModel.objects.create(channel=channel, model=one)
+    url = f"/admin/setup/prices/?channel={channel.pk}"
+    typed = {
+        "channel": channel.pk,
+        f"input-{model.pk}": "1.25",
+        f"output-{model.pk}": "",
+        f"input-{other.pk}": "x",
+        f"output-{other.pk}": "2",
+    }
+    page = staff.post(url, typed)
+    text = page.content.decode()
+    assert page.status_code == 200 and not ModelPrice.objects.filter(model__in=[model, other]).exists()
+    assert 'value="1.25"' in text and 'value="x"' in text and 'value="2"' in text, "what was typed stays"
+    assert f'id="output-{model.pk}-error">Type a price, too; 0 if it is free.<' in text
+    assert f'id="input-{other.pk}-error">Type amounts such as 2.50.<' in text and text.count('-error">') == 2
+    assert (
+        staff.post(url, {"channel": channel.pk, f"input-{model.pk}": "1", f"output-{model.pk}": "0"}).status_code == 302
+    )
+    assert (model.prices.get().input, model.prices.get().output, other.prices.exists()) == (1, 0, False)
+
+
+def test_a_list_without_an_output_price_makes_none_by_itself(staff: Client) -> None:
+    embedding = Model.objects.create(name="text-embedding-3-small")  # genai-prices lists its input alone
+    assert add_list_prices([embedding]) == 0
+    channel = Channel.objects.create(name="Mine", provider="openai")
+    ChannelModel.objects.create(channel=channel, model=embedding)
+    guide = staff.get(f"/admin/setup/prices/?channel={channel.pk}").content.decode()
+    assert f'name="input-{embedding.pk}" value="0.02"' in guide and f'name="output-{embedding.pk}" value=""' in guide
+    chosen = {"action": "take_list_prices", "_selected_action": [embedding.pk]}
+    page = staff.post("/admin/relay/model/", chosen).content.decode()
+    assert "output: — → $0 (the list has no price for it)" in page
+    staff.post("/admin/relay/model/", {**chosen, "confirmed": "1", "model": [embedding.pk]})
+    assert embedding.prices.get().output == 0
 
 
 def test_list_prices_are_taken_after_being_shown(staff: Client) -> None:

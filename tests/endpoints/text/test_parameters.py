@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from relay.gateway.record import bounded_names
+from tests.endpoints.text.responses_upstream import Upstream
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
+from tests.support.sessions import signed_in
+from tests.support.upstream import hello
 
 
 def test_what_was_dropped_is_said_and_what_cannot_be_honoured_refused(live: Portal, server: Server) -> None:
@@ -55,3 +61,36 @@ def test_rules_hold_for_converted_requests_in_the_clients_words(live: Portal, se
     assert (
         answer.headers["x-airelays-ignored-parameters"] == "top_p" and live.upstream.last(other).json["end_user"] == "u"
     )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("text_api", ["chat", "responses"])
+def test_what_was_dropped_is_on_the_record_and_its_receipts(
+    live: Portal, server: Server, stream: bool, path: str, text_api: str
+) -> None:
+    channel = live.channel(text_api=text_api, parameters={"temperature": "drop"})
+    script = Upstream() if text_api == "responses" else hello
+    user, model = live.user(), live.model(script, channels=[channel])
+    body = ask(model, stream=stream, temperature=1)
+    if path == "/v1/responses":
+        body = {"model": model, "input": "hi", "stream": stream, "temperature": 1, "store": False}
+    answer = server.post(live.token(user), body, path=path)
+    told = answer.headers["x-airelays-ignored-parameters"].split(",")
+    record = live.record(answer)
+    assert "temperature" in told and record.ignored_parameters == told
+    url = f"/v1/usage/{answer.headers['x-request-id']}"
+    assert server.get(live.token(user), url).json()["ignored_parameters"] == told
+    staff = live.user(is_staff=True, is_superuser=True)
+    for reader, page, status in (
+        (user, f"/usage/{record.request_id}/", 200),
+        (live.user(), f"/usage/{record.request_id}/", 404),
+        (staff, f"/admin/relay/usagerecord/{record.pk}/change/", 200),
+    ):
+        found = signed_in(reader).get(page)
+        assert found.status_code == status and ("<code>temperature</code>" in found.content.decode()) is (status == 200)
+
+
+def test_a_record_keeps_a_bounded_list_of_what_was_dropped() -> None:
+    names = bounded_names(["a\x00b", "ab", *(f"name-{number}" for number in range(10_000))])
+    assert names[:2] == ["ab", "name-0"] and names[-1] == "..." and len(",".join(names)) < 2100
