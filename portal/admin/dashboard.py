@@ -215,17 +215,20 @@ def _ledger_todos() -> list[Todo]:
 
 def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     found = []
+    tested = Channel.objects.filter(test_ok=False, pk__in=[one.id for one in channels if one.serves])
+    failed = dict(tested.values_list("pk", "test_message"))
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])
         if one.state == channel_status.DOWN:
             found.append(
                 Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True)
             )
-        elif one.state == channel_status.UP and one.word == _("up, last test failed"):
+        elif one.id in failed:
+            why = channel_status.shorten(failed[one.id])
             found.append(
-                Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": one.text}, url)
+                Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": why}, url)
             )
-    down = {one.id for one in channels if one.state != channel_status.UP}
+    down = {one.id for one in channels if not one.serves}
     for key in (
         ApiKey.objects.filter(enabled=True, channel__enabled=True)
         .exclude(auto_disabled="")
@@ -234,11 +237,11 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     ):
         url = reverse("admin:relay_channel_change", args=[key.channel_id]) + "#keys"
         text = (
-            _("The account behind a key of “%(name)s” is empty: top it up at the vendor.")
+            _("The account behind the key %(key)s of “%(name)s” is empty: top it up at the vendor.")
             if key.auto_disabled == "billing"
-            else _("A key of “%(name)s” is dead: replace it.")
+            else _("The key %(key)s of “%(name)s” is dead: replace it.")
         )
-        found.append(Todo(text % {"name": key.channel.name}, url))
+        found.append(Todo(text % {"name": key.channel.name, "key": key}, url))
     if not Channel.objects.exclude(provider__in=BUILT_IN).exists():
         found.append(
             Todo(_("Only the demo answers so far: the guide leads to a channel of your own."), reverse("admin-setup"))

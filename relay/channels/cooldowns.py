@@ -16,7 +16,7 @@ from accounts.models import AuditEvent, Change
 from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, Cooldown, Model
-from relay.providers.failures import FailureClass
+from relay.providers.failures import BY_WORD, FailureClass
 
 CooldownPlace = tuple[int, int, int]  # ids of channel, key and model, 0: all of them
 ApiPlace = tuple[int, str]  # the id of a channel and the name of one of its APIs
@@ -62,14 +62,16 @@ def save_circuits(changes: Iterable[tuple[CooldownPlace, StoredCircuit | None]],
     changes = list(changes)
     with transaction.atomic():
         channels = set(Channel.objects.filter(pk__in={place[0] for place, _ in changes}).values_list("pk", flat=True))
-        keys = set(ApiKey.objects.filter(pk__in={place[1] for place, _ in changes}).values_list("pk", flat=True))
-        models = set(Model.objects.filter(pk__in={place[2] for place, _ in changes}).values_list("pk", flat=True))
+        keys = {key.pk: str(key) for key in ApiKey.objects.filter(pk__in={place[1] for place, _ in changes})}
+        found = Model.objects.filter(pk__in={place[2] for place, _ in changes})
+        models = dict(found.values_list("pk", "name"))
         for place, state in changes:
             channel, key, model = place
+            where = _describe(keys.get(key, ""), models.get(model, ""))
             if state is None:
                 gone, _ = Cooldown.objects.filter(place=name_of(place)).delete()
                 if gone and channel in channels:
-                    ChannelEvent.write(channel, "serves again", describe_place(place))
+                    ChannelEvent.write(channel, "serves again", where)
             elif channel in channels and (not key or key in keys) and (not model or model in models):
                 values = {
                     "channel_id": channel,
@@ -85,13 +87,14 @@ def save_circuits(changes: Iterable[tuple[CooldownPlace, StoredCircuit | None]],
                 }
                 _, opened = Cooldown.objects.update_or_create(place=name_of(place), defaults=values)
                 if opened:
-                    ChannelEvent.write(channel, "left alone", f"{describe_place(place)}: {state.kind}, {state.detail}")
+                    kind = BY_WORD[state.kind].text if state.kind in BY_WORD else state.kind
+                    why = f"{kind} ({state.detail})" if state.detail else kind
+                    ChannelEvent.write(channel, "left alone", f"{where}: {why}")
         announce(Change.COOLDOWN, [name_of(place) for place, _ in changes])
 
 
-def describe_place(place: CooldownPlace) -> str:
-    """Describe a place in words, by ids."""
-    _, key, model = place
+def _describe(key: str, model: str) -> str:
+    """Describe a place in words, by the names of its key and model, which may be empty."""
     parts = [f"key {key}" if key else "", f"model {model}" if model else ""]
     return " for ".join(part for part in parts if part) or "the channel"
 

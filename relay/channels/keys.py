@@ -95,9 +95,8 @@ def take_out(key_id: int, kind: str, reason: str, evidence: Evidence | None = No
             )
             out %= {"key": shown, "channel": name, "why": _(_WHY[kind_]), "reason": reason}
             again = _("It is tested by itself from time to time, too, and put back when a test passes.")
-            return _("A key of “%(channel)s” is out of service") % {
-                "channel": name
-            }, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
+            subject = _("The key %(key)s of “%(channel)s” is out of service") % {"key": shown, "channel": name}
+            return subject, f"{out} {rest} {_(_REMEDY[kind_])} {again}"
 
         notify_staff(
             NoticeKind.KEY_DISABLED,
@@ -148,7 +147,8 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
             NoticeKind.KEY_ENABLED,
             f"key-back:{fresh.pk}:{int(since.timestamp()) if since else 0}",
             lambda: (
-                _("A key of “%(channel)s” is back in service") % {"channel": fresh.channel.name},
+                _("The key %(key)s of “%(channel)s” is back in service")
+                % {"key": fresh, "channel": fresh.channel.name},
                 _("The key “%(key)s” of the channel “%(channel)s” works again and was put back into service.")
                 % {"key": fresh, "channel": fresh.channel.name},
             ),

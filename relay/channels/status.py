@@ -20,7 +20,8 @@ from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldow
 from relay.providers.failures import BY_WORD
 from relay.providers.vendors import BUILT_IN
 
-UP, COOLING, DOWN, OFF = "up", "cooling", "down", "off"
+UP, PARTLY, COOLING, DOWN, OFF = "up", "partly", "cooling", "down", "off"
+_MOST_COOLDOWNS = 10  # that are described
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +30,56 @@ class ChannelStatus:
 
     id: int
     name: str
-    state: str  # UP, COOLING (recovers without help), DOWN (needs a person) or OFF (disabled by a person)
+    # UP, PARTLY (serves, but something is wrong), COOLING (recovers without help), DOWN (needs a person) or OFF
+    # (disabled by a person)
+    state: str
     word: str  # for the state, in the reader's language
     text: str  # the reason in one sentence, empty when there is none
     until: str | None = None  # when it is tried again, in ISO 8601
+    details: tuple[str, ...] = ()  # everything that is wrong but keys out of service, a sentence each
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can serve requests now."""
+        return self.state in {UP, PARTLY}
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object."""
-        return asdict(self)
+        """Return the fields as a JSON object, without the details."""
+        found = asdict(self)
+        del found["details"]
+        return found
 
 
-def channel_statuses() -> list[ChannelStatus]:
-    """Return the status of every channel, in the order in which they are used. Takes 5 queries."""
+def channel_status(channel_id: int) -> ChannelStatus | None:
+    """Return the status of one channel, None when there is no such channel."""
+    return next(iter(channel_statuses(channel_id)), None)
+
+
+def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
+    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 5 queries."""
     now = clock.now()
     allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
-    for row in Cooldown.objects.filter(until__gt=now).exclude(kind=NO_API).select_related("model", "api_key"):
+    chosen = {} if only is None else {"channel": only}
+    open_circuits = Cooldown.objects.filter(until__gt=now, **chosen).exclude(kind=NO_API)
+    for row in open_circuits.select_related("model", "api_key"):
         cooling.setdefault(row.channel_id, []).append(row)
     out: dict[int, list[ApiKey]] = {}
-    for key in ApiKey.objects.filter(enabled=True).exclude(auto_disabled=""):
+    for key in ApiKey.objects.filter(enabled=True, **chosen).exclude(auto_disabled=""):
         out.setdefault(key.channel_id, []).append(key)
     rows = Channel.objects.annotate(
         keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True),
         models_on=Count("served", filter=Q(served__enabled=True), distinct=True),
     )
+    if only is not None:
+        rows = rows.filter(pk=only)
     return [_status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), allowed) for row in rows]
 
 
 def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: Any) -> ChannelStatus:
     def status(state: str, word: str, text: str, until: str | None = None) -> ChannelStatus:
-        return ChannelStatus(channel.pk, channel.name, state, word, text, until)
+        details = (*_test_details(channel), *_cooldown_details(cooling))
+        return ChannelStatus(channel.pk, channel.name, state, word, text, until, details)
 
     if not channel.enabled:
         return status(OFF, _("disabled"), _("Disabled by a person."))
@@ -88,13 +109,53 @@ def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed
             f"{because}: {row.detail}",
             row.until.isoformat(),
         )
+    failed = _("last test failed: %(why)s") % {"why": shorten(channel.test_message)} if channel.test_ok is False else ""
     if cooling or out:
-        parts = [_("%(n)d place(s) left alone") % {"n": len(cooling)}] if cooling else []
+        parts = [_("%(n)d key(s) or model(s) left alone") % {"n": len(cooling)}] if cooling else []
         parts += [_("%(n)d key(s) out of service") % {"n": len(out)}] if out else []
-        return status(UP, _("up, in part"), ", ".join(parts) + ".")
-    if channel.test_ok is False:
-        return status(UP, _("up, last test failed"), channel.test_message[:200])
+        parts += [failed] if failed else []
+        return status(PARTLY, _("up, in part"), " · ".join(parts))
+    if failed:
+        return status(PARTLY, _("up, last test failed"), shorten(channel.test_message))
     return status(UP, _("up"), "")
+
+
+def _test_details(channel: Channel) -> list[str]:
+    if channel.test_ok is not False or channel.tested_at is None:
+        return []
+    said = _("The last test, %(at)s, failed: %(why)s")
+    return [said % {"at": _moment(channel.tested_at), "why": channel.test_message}]
+
+
+def _cooldown_details(rows: list[Cooldown]) -> list[str]:
+    """Describe what is cooling down, what comes back last first."""
+    rows = sorted(rows, key=lambda one: one.until, reverse=True)
+    more = len(rows) - _MOST_COOLDOWNS
+    found = [describe_cooldown(row) for row in rows[:_MOST_COOLDOWNS]]
+    return [*found, _("%(n)d more are left alone, see “Cooldowns”.") % {"n": more}] if more > 0 else found
+
+
+def describe_cooldown(row: Cooldown) -> str:
+    """Say what is cooling down until when, and why, in one sentence."""
+    names = {"key": row.api_key, "model": row.model}
+    if row.api_key and row.model:
+        what = _("The key %(key)s for the model %(model)s") % names
+    elif row.api_key:
+        what = _("The key %(key)s") % names
+    else:
+        what = _("The model %(model)s") % names if row.model else _("The channel")
+    because = _(BY_WORD[row.kind].text) if row.kind in BY_WORD else row.kind
+    said = _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
+    return said % {"what": what, "until": _moment(row.until), "why": because, "detail": row.detail or "—"}
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """Cut a text that is too long for a list, with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _moment(at: Any) -> str:
+    return formats.date_format(timezone.localtime(at), "MOMENT_FORMAT")
 
 
 def _clock(at: Any) -> str:
@@ -107,7 +168,7 @@ def model_states(wanted: Iterable[Model]) -> dict[int, str]:
     Takes 7 queries.
     """
     wanted = list(wanted)
-    up = {status.id for status in channel_statuses() if status.state == UP}
+    up = {status.id for status in channel_statuses() if status.serves}
     cooling = set(
         Cooldown.objects.filter(until__gt=clock.now(), model__isnull=False, api_key=None).values_list(
             "channel_id", "model_id"

@@ -53,6 +53,70 @@ RULE: dict[str, Any] = {
 }
 
 
+def test_the_top_of_a_channels_page_says_all_that_is_wrong(staff: Client, channel: Channel) -> None:
+    url, history = (f"/admin/relay/channel/{channel.pk}/{page}/" for page in ("change", "events"))
+    assert 'class="ar-state up">up<' in staff.get(url).content.decode()
+    in_use, dead = channel.keys.all()
+    now = clock.now()
+    model = channel.models.get()
+    Channel.objects.filter(pk=channel.pk).update(test_ok=False, test_message="no such host", tested_at=now)
+    page = staff.get(url).content.decode()
+    assert 'class="ar-state partly">up, last test failed<' in page and "failed: no such host" in page
+    assert "Channel “main” failed its last test: no such host" in staff.get("/admin/").content.decode()
+    for place, of_key, of_model in (("1", in_use, None), ("2", in_use, model), ("3", None, model)):
+        Cooldown.objects.create(
+            place=f"{channel.pk}:{place}:0",
+            channel=channel,
+            api_key=of_key,
+            model=of_model,
+            kind="rate",
+            detail="HTTP 429: slow down",
+            since=now,
+            until=now + timedelta(minutes=5),
+        )
+    Cooldown.objects.create(
+        place=f"{channel.pk}:api:responses",
+        channel=channel,
+        kind="no_api",
+        detail="/v1/responses: HTTP 404",
+        since=now,
+        until=now + timedelta(hours=5),
+    )
+    take_out(dead.pk, "key_dead", "HTTP 401: no such key")
+    for path in (url, history):
+        page = staff.get(path).content.decode()
+        assert "failed: no such host" in page
+        for what in ("The key account 0", "The key account 0 for the model m", "The model m"):
+            assert f"{what} is left alone until" in page
+        assert "rate limit (HTTP 429: slow down)" in page and "The upstream lacks /v1/responses: HTTP 404" in page
+        assert "The key account 1 is out of service since" in page and "next test:" in page
+        assert f'href="/admin/relay/channel/{channel.pk}/put-back/"' in page
+        assert f'href="/admin/relay/channel/{channel.pk}/test/"' in page
+    listed, front = (staff.get(path).content.decode() for path in ("/admin/relay/channel/", "/admin/"))
+    for page in (listed, front):
+        assert 'class="ar-state cooling"' in page, "the only key in service is left alone"
+    cooldown(channel)
+    assert "The channel is left alone until" in staff.get(url).content.decode()
+
+
+def test_thousands_of_cooldowns_are_not_all_described(staff: Client, channel: Channel) -> None:
+    now = clock.now()
+    models = Model.objects.bulk_create(Model(name=f"many-{number}") for number in range(50))
+    Cooldown.objects.bulk_create(
+        Cooldown(
+            place=f"{channel.pk}:0:{model.pk}",
+            channel=channel,
+            model=model,
+            kind="overload",
+            since=now,
+            until=now + timedelta(minutes=5),
+        )
+        for model in models
+    )
+    page = staff.get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
+    assert page.count("is left alone until") == 10 and "40 more are left alone" in page
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
@@ -126,7 +190,7 @@ def test_a_key_out_of_service_is_explained_and_put_back(staff: Client, channel: 
     page = staff.get(f"/admin/relay/channel/{channel.pk}/change/").content.decode()
     assert "HTTP 402: Insufficient Balance" in page and "out of service: account without money" in page
     assert "1, 1 out of service" in staff.get("/admin/relay/channel/").content.decode()
-    assert "The account behind a key of “main” is empty" in staff.get("/admin/").content.decode()
+    assert "The account behind the key account 0 of “main” is empty" in staff.get("/admin/").content.decode()
     cooldown_row = Cooldown.objects.create(
         place=f"{channel.pk}:{key.pk}:0",
         channel=channel,

@@ -57,8 +57,6 @@ class ChannelAdmin(ChannelHealthAdmin):
     search_fields = ("name", "base_url", "notes", "tags")
     autocomplete_fields = ("groups",)
     readonly_fields = (
-        "out_of_service",
-        "missing_apis",
         "tested_at",
         "test_ok",
         "test_latency_ms",
@@ -204,7 +202,7 @@ class ChannelAdmin(ChannelHealthAdmin):
     def last_test(self, channel: Channel) -> str:
         if channel.tested_at is None:
             return str(_("never"))
-        return f"{channel.test_latency_ms} ms" if channel.test_ok else channel.test_message[:80]
+        return f"{channel.test_latency_ms} ms" if channel.test_ok else channel_status.shorten(channel.test_message, 80)
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -7,40 +7,32 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
-from portal.lib import clock
+from accounts.admin.base import BaseAdmin, action, format_time, request_ip
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.keys import evidence_of, put_back
-from relay.models import ApiKey, Channel, ChannelEvent, Cooldown
+from relay.models import ApiKey, Channel, ChannelEvent, UsageRecord
+
+_MOST_KEYS = 20  # out of service that are described
 
 
 class ChannelHealthAdmin(BaseAdmin):
     """The parts of a channel's page about its health."""
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Show keys that are out of service and APIs that the upstream lacks at the top, while there are any."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is None:
-            return fieldsets
-        fields = ["out_of_service"] if obj.keys.exclude(auto_disabled="").exists() else []
-        fields += ["missing_apis"] if cooldowns.missing_apis_of(obj) else []
-        return ((None, {"fields": fields}), *fieldsets) if fields else fieldsets
+    change_form_outer_before_template = "admin/relay/channel/state.html"
 
-    @display(description=_("out of service"))
-    def out_of_service(self, channel: Channel) -> str:
-        return "\n".join(map(_why_out, channel.keys.exclude(auto_disabled="")))
-
-    @display(description=_("APIs that the upstream lacks"))
-    def missing_apis(self, channel: Channel) -> str:
-        """Each with what taught it."""
-        said = _("%(what)s, since %(since)s · asked again from %(until)s")
-        return "\n".join(
-            said % {"what": row.detail, "since": format_time(row.since), "until": format_time(row.until)}
-            for row in cooldowns.missing_apis_of(channel)
-        )
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the state of the channel above its form."""
+        channel = self.get_object(request, object_id)
+        context = _state_of(channel, request) if isinstance(channel, Channel) else {}
+        response: HttpResponse = super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+        return response
 
     @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -104,29 +96,54 @@ class ChannelHealthAdmin(BaseAdmin):
             "title": _("History of “%(name)s”") % {"name": channel},
             "opts": self.model._meta,
             "object": channel,
-            "status": next((one for one in channel_status.channel_statuses() if one.id == channel.pk), None),
+            "original": channel,
             "events": ChannelEvent.objects.filter(channel=channel)[:200],
-            "cooling": Cooldown.objects.filter(channel=channel, until__gt=clock.now()).select_related(
-                "model", "api_key"
-            ),
+            **_state_of(channel, request),
         }
         return render(request, "admin/relay/channel/history.html", context)
 
 
-def _why_out(key: ApiKey) -> str:
+def _state_of(channel: Channel, request: HttpRequest) -> dict[str, Any]:
+    """Return the context of the template that shows the state of a channel, with all that is wrong with it."""
+    out = list(channel.keys.filter(enabled=True).exclude(auto_disabled=""))
+    lacking = _("The upstream lacks %(what)s, since %(since)s · asked again from %(until)s")
+    return {
+        "status": channel_status.channel_status(channel.pk),
+        "keys_out": [_why_out(key, request) for key in out[:_MOST_KEYS]],
+        "more_keys_out": max(0, len(out) - _MOST_KEYS),
+        "missing_apis": [
+            lacking % {"what": row.detail, "since": format_time(row.since), "until": format_time(row.until)}
+            for row in cooldowns.missing_apis_of(channel)
+        ],
+        "may_repair": request.user.has_perm("relay.change_channel"),
+    }
+
+
+def _request_link(request_id: str, request: HttpRequest) -> str:
+    """Return the id of a request, as a link to its receipt for those who may see it."""
+    if request.user.has_perm("relay.view_usagerecord"):
+        found = UsageRecord.objects.filter(request_id=request_id).values_list("pk", flat=True).first()
+        if found is not None:
+            url = reverse("admin:relay_usagerecord_change", args=[found])
+            return format_html('<a class="ar-link" href="{}">{}</a>', url, request_id)
+    return request_id
+
+
+def _why_out(key: ApiKey, request: HttpRequest) -> str:
     """Since when a key is out of service, what the upstream said to whom, and when the key is tested again."""
     since = format_time(key.auto_disabled_at) if key.auto_disabled_at else "—"
-    parts: list[object] = [
-        _("%(key)s, since %(since)s: %(why)s") % {"key": key, "since": since, "why": key.auto_disabled_reason}
-    ]
+    said = _("The key %(key)s is out of service since %(since)s, %(kind)s: %(why)s")
+    kind = _(str(key.get_auto_disabled_display()))
+    parts: list[object] = [said % {"key": key, "since": since, "kind": kind, "why": key.auto_disabled_reason}]
     evidence = evidence_of(key)
     if evidence.get("code"):
         parts.append(_("code %(code)s") % {"code": evidence["code"]})
     if evidence.get("request"):
-        said = _("answer to the request %(request)s of %(user)s")
-        parts.append(said % {"request": evidence["request"], "user": evidence.get("user") or "—"})
+        said = _("answer to the request {request} of {user}")
+        link = _request_link(evidence["request"], request)
+        parts.append(format_html(str(said), request=link, user=evidence.get("user") or "—"))
     elif evidence.get("status"):
         parts.append(_("answer to a test"))
     if key.next_test_at:
-        parts.append(_("tested again %(when)s") % {"when": format_time(key.next_test_at)})
-    return " · ".join(map(str, parts))
+        parts.append(_("next test: %(when)s") % {"when": format_time(key.next_test_at)})
+    return format_html_join(" · ", "{}", ((part,) for part in parts))

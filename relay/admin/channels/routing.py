@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -93,13 +92,11 @@ class CooldownAdmin(ReadOnlyAdmin):
     def since_label(self, row: Cooldown) -> str:
         return format_time(row.since)
 
-    @display(description=_("tried again"), ordering="until")
+    @display(description=_("next try"), ordering="until")
     def returns(self, row: Cooldown) -> str:
-        return (
-            str(_("with the next request"))
-            if row.until <= clock.now()
-            else f"{format_time(row.until)} {timezone.localtime(row.until):%Z}"
-        )
+        if row.api_key is not None and row.api_key.auto_disabled:
+            return str(_("after a passing test of the key"))
+        return str(_("with the next request")) if row.until <= clock.now() else format_time(row.until)
 
     @admin.action(description=_("Try again now"), permissions=["end"])
     def try_again_now(self, request: HttpRequest, rows: QuerySet[Cooldown]) -> None:

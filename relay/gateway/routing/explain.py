@@ -324,10 +324,11 @@ def _cooling(cooling: OpenCircuit) -> str:
 
 def _disabled_key_line(route: Route, key: Any) -> RouteLine:
     when = _moment(datetime.fromtimestamp(key.at, UTC))
-    why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % {
-        "when": when,
-        "why": key.reason,
-    }
+    said = {"when": when, "why": key.reason}
+    why = _("Taken out of service on %(when)s (%(why)s). It comes back after a passing test.") % said
+    if key.next_test:
+        at = _moment(datetime.fromtimestamp(key.next_test, UTC))
+        why += " " + _("The next one is at %(when)s; the channel's page can put it back at once.") % {"when": at}
     returns = datetime.fromtimestamp(key.next_test, UTC).isoformat(timespec="seconds") if key.next_test else None
     return RouteLine(
         route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns
