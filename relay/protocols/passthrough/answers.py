@@ -15,12 +15,12 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from portal.lib.json import Json, decode, decode_object, encode, int_of, object_of, objects_of
+from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.error_objects import Envelope, is_error_object
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
-from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.passthrough.usage import parse_image_usage, parse_transcript_usage, parse_usage
 from relay.protocols.usage import Usage, present
 
 
@@ -82,7 +82,7 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return PassthroughAnswer(body, None, True)
     if not _has_entries(found.data):
         return None
-    usage = parse_chat_usage(found.usage) if present(found.usage) else None
+    usage = parse_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
 
 
@@ -134,7 +134,7 @@ def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return PassthroughAnswer(body, None, True)
     if not _has_entries(found.results):
         return None
-    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None)
+    return PassthroughAnswer(body, parse_usage(found.usage) if present(found.usage) else None)
 
 
 def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -149,7 +149,7 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         made = len(_raws.decode(found.data))
     except (msgspec.DecodeError, ValueError):
         return None
-    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
     return PassthroughAnswer(body, replace(usage, images=made))
 
@@ -168,7 +168,7 @@ def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAns
         return PassthroughAnswer(body, None, True)
     if not present(found.text):
         return None
-    usage = parse_responses_usage(found.usage) if present(found.usage) else None
+    usage = parse_transcript_usage(found.usage) if present(found.usage) else None
     if usage is None and isinstance(found.duration, (int, float)) and 0 < found.duration < 1e6:
         usage = Usage(milliseconds=math.ceil(found.duration * 1000))
     elif usage is not None and not usage.milliseconds:
@@ -191,7 +191,8 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if not results and "results" not in whole:
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
-    tokens = int_of(usage, "total_tokens") or int_of(object_of(meta, "tokens"), "input_tokens")
+    billed = parse_usage(encode(usage)) or parse_usage(encode(object_of(meta, "tokens")))
+    tokens = billed.input + billed.output if billed is not None else 0
     ranked = [{**entry, "relevance_score": entry.get("relevance_score", entry.get("score", 0.0))} for entry in results]
     ranked.sort(key=_score, reverse=True)
     for entry in ranked:
@@ -202,7 +203,7 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         canonical["usage"] = {"total_tokens": tokens}
     if not meta:
         canonical["meta"] = {"billed_units": {"search_units": 1}}
-    return PassthroughAnswer(encode(canonical), Usage(input=tokens) if tokens else None)
+    return PassthroughAnswer(encode(canonical), replace(billed, input=tokens, output=0) if billed and tokens else None)
 
 
 def _score(entry: Json) -> float:
