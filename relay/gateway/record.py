@@ -227,6 +227,10 @@ class Record:
             longest=longest * request.choices if longest is not None else None,
             window=model.context_window,
             reasoning=self.candidate.route.channel.reasoning if self.candidate is not None else "inside",
+            most_input=request.most_input,
+            output=request.output_limit * request.choices
+            if request.exact and request.output_limit is not None
+            else None,
         )
 
     def _keep_report(self, report: Report, true: bool) -> None:

@@ -111,9 +111,10 @@ class Pump:
 
     def _outcome(self, reason: str, error: RelayError | None = None, detail: str = "") -> Outcome:
         codec, (units, audio) = self._codec, self._sent_units
-        delivered = Delivered(self._size, codec.delivered_units, codec.audio_units, codec.complete)
-        if self._held is not None:
-            delivered = Delivered(self._size, lambda: units, lambda: audio, finished=False)
+        if self._held is None:
+            delivered = Delivered(self._size, codec.delivered_units, codec.audio_units, codec.complete, codec.is_opaque)
+        else:
+            delivered = Delivered(self._size, lambda: units, lambda: audio, False, codec.is_opaque)
         return Outcome(reason, 200, codec.usage, error, detail, delivered)
 
     async def run(self) -> None:

@@ -9,6 +9,7 @@ from portal.lib.json import Json, decode_object, object_of, objects_of
 from relay.protocols.contract import Decoder, Encoder
 from relay.protocols.error_objects import states
 from relay.protocols.events import EventReader, TooLarge, payload
+from relay.protocols.token_estimate import is_opaque
 from relay.protocols.usage import Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
@@ -48,6 +49,7 @@ class EventCodec:
     _reader: EventReader = field(default_factory=EventReader)
     _units: float = 0.0  # estimated tokens returned so far
     _audio: float = 0.0  # of them, of audio
+    _opaque: bool = False  # there is content whose tokens cannot be estimated
     _terminal: bytes = b""
     _cut: bool = False  # the body ended inside an event
 
@@ -104,6 +106,10 @@ class EventCodec:
         """Of them, those of audio."""
         return self._audio
 
+    def is_opaque(self) -> bool:
+        """Whether there is content whose tokens cannot be estimated."""
+        return self._opaque
+
 
 @dataclass(slots=True)
 class Conversion(EventCodec):
@@ -114,6 +120,7 @@ class Conversion(EventCodec):
     _chunked: bool = False  # a chunk with choices has arrived
 
     def handle_event(self, event: bytes) -> bytes:
+        self._opaque = self._opaque or is_opaque(event)
         chunks = self.decoder.chunks(event)
         self.usage = self.decoder.usage
         if self.decoder.error is not None:
@@ -177,6 +184,9 @@ class Codec(Protocol):
 
     def audio_units(self) -> float:
         """Of them, those of audio."""
+
+    def is_opaque(self) -> bool:
+        """Whether there is content whose tokens cannot be estimated, such as images."""
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue; empty where the format has none."""

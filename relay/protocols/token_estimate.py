@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
+from portal.lib.json import Json, decode_object, encode
+
 # Members with text that the model wrote: also arguments and input of tools, reasoning, and what an audio answer says.
 _PLAIN: Final = rb"content|text|refusal|arguments|input|transcript"
 _REASONING: Final = (b"reasoning_content", b"reasoning", b"thinking")
@@ -27,6 +31,59 @@ _BY_NAME: Final = tuple(map(_members, _REASONING))
 _AUDIO: Final = _members(b"data")
 _STRING: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.S)
 _NOT_ASCII: Final = bytes(range(128, 256))
+
+# What shows that a model did more than its text tells: images and other media, reasoning that is encrypted or left out,
+# audio, calls of hosted tools, and what these have found. Searched for by the shorter marks first, which is faster.
+_OPAQUE_MARKS: Final = (
+    b'"image',
+    b'"video',
+    b'"audio"',
+    b"encrypted",
+    b"redacted",
+    b"b64",
+    b"_call",
+    b"search",
+    b"cita",
+    b"executed",
+)
+_OPAQUE: Final = re.compile(
+    rb'"(?:images|videos)"\s*:\s*\[\s*[{"]|"(?:image_url|video_url|b64_json|partial_image_b64)"\s*:\s*[{"]'
+    rb'|"type"\s*:\s*"(?:reasoning\.encrypted|redacted_thinking|url_citation'
+    rb'|(?!function_|tool_|custom_tool_)[a-z_]+_call)"'
+    rb'|"audio"\s*:\s*\{|"encrypted_content"\s*:\s*"[^"]|"(?:citations|search_results|web_search)"\s*:\s*\[\s*[{"]'
+    rb'|"executed_tools"\s*:\s*\[\s*\{'
+)
+# Items of responses whose texts all have the names above. Of others, whatever a model says is counted.
+_TEXT_ITEMS: Final = frozenset(("message", "reasoning", "function_call", "custom_tool_call"))
+# Members of items that a model did not write: names, states, and what its tools returned.
+_NOT_SAID: Final = frozenset(
+    (
+        "id",
+        "type",
+        "status",
+        "call_id",
+        "item_id",
+        "role",
+        "output",
+        "outputs",
+        "result",
+        "results",
+        "sources",
+        "tools",
+        "error",
+        "server_label",
+        "container_id",
+        "created_by",
+        "encrypted_content",
+        "pending_safety_checks",
+        "annotations",
+        "logprobs",
+        "execution",
+        "name",
+        "namespace",
+        "approval_request_id",
+    )
+)
 
 _AUDIO_TOKENS_PER_SECOND: Final = 20  # one for 50 ms of speech, as OpenAI counts audio that its models make
 # Bytes per second of audio, by how its Base64 begins. Streams are 16-bit samples at 24 kHz without a header.
@@ -50,6 +107,76 @@ def _told_apart(answer: bytes) -> float:
         return thoughts + sum(map(token_units, _TEXT_ALONE.findall(answer)))
     details = sum(map(token_units, _DETAILS.findall(answer)))
     return max(thoughts, details) + sum(map(token_units, _TEXT_BUT_PARTS.findall(answer)))
+
+
+class _Answer(msgspec.Struct):
+    output: list[msgspec.Raw] | None = None
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+
+
+def answer_units(answer: bytes) -> float:
+    """The estimated tokens of the text in a complete answer of any API."""
+    items = _items(answer)
+    return text_units(answer) if items is None else sum(map(item_units, items))
+
+
+def is_opaque_answer(answer: bytes) -> bool:
+    """Whether a complete answer of any API has content whose tokens its text does not tell."""
+    items = _items(answer)
+    return is_opaque(answer) if items is None else any(map(is_opaque_item, items))
+
+
+def _items(answer: bytes) -> list[bytes] | None:
+    """The items of a response; None where an answer has none that can be read."""
+    if b'"output"' not in answer:
+        return None
+    try:
+        found = _answer.decode(answer).output
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return None if found is None else list(map(bytes, found))
+
+
+def item_units(item: bytes) -> float:
+    """The estimated tokens of what a model wrote in an item of a response, such as the command for a shell."""
+    found = decode_object(item)
+    kind = found.get("type", "message") if found is not None else ""
+    if found is None or not isinstance(kind, str) or (kind in _TEXT_ITEMS and not _has_object(found)):
+        return text_units(item)
+    if kind.endswith("_output"):
+        return 0.0
+    try:
+        return _said(found)
+    except RecursionError:
+        return token_units(item)
+
+
+def _has_object(item: Json) -> bool:
+    """Whether the arguments of a call are an object in place of its text."""
+    return isinstance(item.get("arguments"), (dict, list)) or isinstance(item.get("input"), (dict, list))
+
+
+def _said(value: object) -> float:
+    if isinstance(value, dict):
+        return sum(_said(member) for name, member in value.items() if name not in _NOT_SAID)
+    if isinstance(value, list):
+        return sum(map(_said, value))
+    return token_units(encode(value).strip(b'"')) if value is not None else 0.0
+
+
+def is_opaque_item(item: bytes) -> bool:
+    """Whether an item of a response stands for more tokens than its text tells."""
+    if is_opaque(item):
+        return True
+    found = decode_object(item)
+    return found is not None and found.get("type") == "reasoning" and not found.get("content")
+
+
+def is_opaque(answer: bytes) -> bool:
+    """Whether chunks or answers have content whose tokens their text does not tell."""
+    return any(mark in answer for mark in _OPAQUE_MARKS) and _OPAQUE.search(answer) is not None
 
 
 def audio_units(answer: bytes) -> float:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from portal.lib.json import decode_object, object_of
-from relay.protocols.token_estimate import audio_units, text_units
+from relay.protocols.token_estimate import answer_units, audio_units, is_opaque_answer
 
 CEILING = 2**53  # a larger count is an upstream's mistake
 RAW_LIMIT: Final = 2048  # bytes of a usage object that are kept
@@ -32,6 +32,7 @@ class Report(msgspec.Struct, frozen=True):
     raw: bytes = b""  # the usage object, at most RAW_LIMIT bytes
     beside: int = 0  # tokens that only its total includes, and nothing in it explains
     contradictory: bool = False  # a part exceeds its whole, or a counter of a stream went back
+    rejected: int = 0  # tokens of the output that are no part of the answer, and no reasoning: predictions that failed
 
 
 NO_REPORT: Final = Report()
@@ -100,6 +101,7 @@ class InputDetails(msgspec.Struct):
 class OutputDetails(msgspec.Struct):
     reasoning_tokens: object = None
     audio_tokens: object = None
+    rejected_prediction_tokens: object = None
 
 
 # What vendors send in place of an object of details: an empty list, null, a text.
@@ -122,6 +124,7 @@ class Counts(msgspec.Struct):
     audio_output: int = 0
     image_input: int = 0
     milliseconds: int = 0
+    rejected: int = 0
 
     def usage(self, raw: bytes | msgspec.Raw) -> Usage:
         """The usage that these counts mean, with no part larger than its whole.
@@ -150,7 +153,9 @@ class Counts(msgspec.Struct):
                 beside,
                 cached > self.input
                 or max(self.reasoning, self.audio_output) > self.output
-                or max(self.audio_input, self.image_input) > self.input,
+                or max(self.audio_input, self.image_input) > self.input
+                or self.reasoning + self.rejected > max(self.output, self.reasoning),
+                min(self.rejected, self.output - min(self.reasoning, self.output)),
             ),
         )
 
@@ -231,6 +236,10 @@ LONGEST_ANSWER: Final = 524_288
 LARGEST_INPUT: Final = 2**25
 _WINDOWS: Final = 16  # times that one request may read the model's context window
 _SLACK: Final = 64  # tokens; small counts prove nothing
+# Tokens of input that an upstream may add to any request; and to a chat, with its template and a system prompt of its
+# own (that of Claude Code, which relays add, has about 20,000 with its tools).
+LEAST_ADDED: Final = 1024
+ADDED_TO_CHAT: Final = 32_768
 _OVER_LIMIT: Final = 1.1  # a limit is exceeded by as much in good faith
 _DENSEST: Final = 16  # estimated tokens of text (64 characters) in one real token, on average over a whole answer
 _DENSEST_SO_FAR: Final = 2  # the same of an answer that broke off, whose last report may be older than its text
@@ -246,11 +255,17 @@ class Delivered(msgspec.Struct, frozen=True):
     units: Callable[[], float]  # estimated tokens, of text and audio
     audio: Callable[[], float] = float  # of them, of audio
     finished: bool = True
+    opaque: Callable[[], bool] = bool  # whether it has content whose tokens cannot be estimated, such as images
 
     @classmethod
-    def by(cls, answer: bytes) -> Delivered:
-        """What a complete answer in JSON delivers."""
-        return cls(len(answer), lambda: text_units(answer) + audio_units(answer), partial(audio_units, answer))
+    def by(cls, answer: bytes, received: bytes = b"") -> Delivered:
+        """What a complete answer in JSON delivers. `received`: what the upstream sent, if that is another text."""
+        return cls(
+            len(answer),
+            lambda: answer_units(answer) + audio_units(answer),
+            partial(audio_units, answer),
+            opaque=lambda: is_opaque_answer(received or answer),
+        )
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -261,28 +276,62 @@ class Expected(msgspec.Struct, frozen=True):
     longest: int | None = None  # of all answers together, which the model cannot exceed; None: unknown
     window: int | None = None  # the model's context window; None: unknown
     reasoning: ReasoningCount = "inside"
+    # Input that the request cannot exceed; None: something may add to it, such as a file or a search. Rarely called.
+    most_input: Callable[[], int | None] | None = None
+    output: int | None = None  # estimate of an output that is neither text nor limited, such as images; None: unknown
 
 
 def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> tuple[Usage, bool]:
     """The usage to charge, and whether the upstream's report can be true.
 
-    A direction (input, output) that cannot be true is replaced by the estimate. Where the report only contradicts
+    A direction (input, output) that cannot be true is replaced by what is possible. Where the report only contradicts
     itself, its wholes are kept. `delivered`: None where the answer is neither text nor audio.
     """
     report = usage.report
     usage = _with_reasoning(usage, expected.reasoning)
     true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
-    most = max(expected.window * _WINDOWS if expected.window else LARGEST_INPUT, _THINNEST * expected.prompt)
     by_units = bool(usage.images or usage.milliseconds or usage.characters)  # such an answer may have no tokens
-    if (not usage.input and expected.prompt and not by_units) or usage.input > most:
+    if (not usage.input and expected.prompt and not by_units) or _input_is_false(usage.input, delivered, expected):
         usage = replace(usage, input=expected.prompt, cached_input=0, cache_write=0, audio_input=0, image_input=0)
         true = False
     if (usage.output or not by_units) and _output_is_false(usage, delivered, expected):
-        output = math.ceil(delivered.units()) if delivered is not None else 0
-        audio = min(math.ceil(delivered.audio()), output) if delivered is not None else 0
-        usage = replace(usage, output=output, reasoning=0, audio_output=audio)
+        output = _possible_output(usage, delivered, expected)
+        if output != usage.output:
+            audio = min(math.ceil(delivered.audio()), output) if delivered is not None else 0
+            usage = replace(usage, output=output, reasoning=0, audio_output=audio)
         true = False
     return usage, true
+
+
+def _input_is_false(tokens: int, delivered: Delivered | None, expected: Expected) -> bool:
+    most = max(expected.window * _WINDOWS if expected.window else LARGEST_INPUT, _THINNEST * expected.prompt)
+    if tokens > most:
+        return True
+    if expected.most_input is None or tokens <= _THINNEST * expected.prompt + LEAST_ADDED:
+        return False
+    bound = expected.most_input()
+    return bound is not None and tokens > bound and not (delivered is not None and delivered.opaque())
+
+
+def _possible_output(usage: Usage, delivered: Delivered | None, expected: Expected) -> int:
+    """The output to charge where the report of it is false.
+
+    An answer that was delivered whole in text is worth what was counted, though a report above the limit proves at
+    least as much as one that names the limit: tokens may have been spent on what is not shown. Where there is content
+    that cannot be counted, such as images, the report stands as long as the model can have made as much.
+    """
+    limit = expected.output_limit
+    if delivered is None:
+        known = expected.output if limit is None else limit
+        return min(usage.output, known or 0)
+    units = math.ceil(delivered.units())
+    if usage.output <= units:
+        return units
+    if not delivered.opaque():
+        return max(units, limit or 0)
+    if usage.output <= max(expected.longest or LONGEST_ANSWER, limit or 0):
+        return usage.output
+    return max(units, (expected.longest or expected.output or 0) if limit is None else limit)
 
 
 def _with_reasoning(usage: Usage, counted: ReasoningCount) -> Usage:
@@ -299,10 +348,11 @@ def _output_is_false(usage: Usage, delivered: Delivered | None, expected: Expect
     output = usage.output
     longest = expected.longest or LONGEST_ANSWER
     if delivered is None:
-        return output > longest
+        known = expected.output
+        return output > longest or (known is not None and output > _THINNEST * known + _SLACK)
     limit = expected.output_limit
     most = longest if limit is None else limit * _OVER_LIMIT + _SLACK
-    if output - usage.reasoning > most or output > max(longest, most):
+    if output - usage.reasoning - usage.report.rejected > most or output > max(longest, most):
         return output > _THINNEST * delivered.units() + _SLACK
     if not output:
         return delivered.units() > 0

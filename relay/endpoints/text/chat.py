@@ -63,6 +63,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         choices=parsed.choices,
         conversation=conversation_key(parsed.fields),
         error_event=error_event,
+        most_input=parsed.most_input,
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -113,7 +114,8 @@ class _OpenedChat:
     """An answer in chat completions, for a client of the same API: its bytes pass through."""
 
     def __init__(self, request: ChatTextRequest, attempt: Attempt, upstream: UpstreamAnswer) -> None:
-        self.upstream, self._request, self._attempt = upstream, request, attempt
+        self.upstream, self.received = upstream, b""
+        self._request, self._attempt = request, attempt
 
     def codec(self) -> ChatStream:
         channel, parsed = self._attempt.channel, self._request.parsed

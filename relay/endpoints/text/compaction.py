@@ -148,6 +148,7 @@ def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn)
     """The gateway request of a summary, which is routed as the turn would be."""
     request = gateway_request(run, summary)
     request.prefer, request.whole = turn.preferred, True
+    request.most_input = None  # the summary is of more than the request contains
     request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
     return request
 
@@ -188,7 +189,7 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
             raise attempt.unreadable_answer(text, "a summary")
         attempt.answered()
         body = answer(response)
-        await attempt.finish(body, usage, Delivered.by(text))
+        await attempt.finish(body, usage, Delivered.by(text, opened.received))
         return body
 
     return await ask_amended(summary, attempt, ask)

@@ -42,6 +42,7 @@ class OpenedAnswer(Protocol):
     """An upstream's answer whose status is 200 and whose body has not been read."""
 
     upstream: UpstreamAnswer
+    received: bytes  # the body of an answer that was converted, once it is read; otherwise empty
 
     def codec(self) -> Codec:
         """The codec for a stream."""
@@ -128,7 +129,7 @@ async def try_text(request: TextRequest, attempt: Attempt) -> HttpResponseBase:
         if request.stream and decoded is None:
             raise attempt.unreadable_answer(answer, "a stream")
         attempt.answered()
-        await attempt.finish(answer, usage, Delivered.by(answer), opened.rows())
+        await attempt.finish(answer, usage, Delivered.by(answer, opened.received), opened.rows())
         if decoded is None:
             return Answer(answer)
         return EventStream(partial(attempt.exchange.write_last, request.events_of(decoded)))
@@ -208,7 +209,7 @@ class _Converted:
     def __init__(
         self, request: TextRequest, attempt: Attempt, protocol: contract.Upstream, upstream: UpstreamAnswer
     ) -> None:
-        self.upstream = upstream
+        self.upstream, self.received = upstream, b""
         self._request, self._attempt, self._protocol = request, attempt, protocol
         self._encoder: contract.Encoder | None = None
         self._answer: Json | None = None
@@ -220,7 +221,7 @@ class _Converted:
         )
 
     async def read_whole(self) -> tuple[bytes, Usage | None]:
-        text = await self.upstream.read_all()
+        self.received = text = await self.upstream.read_all()
         self.upstream.close()
         found = self._protocol.completion(text, dialect_of(self._attempt.channel))
         if found is None:

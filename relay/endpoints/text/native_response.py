@@ -81,7 +81,7 @@ class OpenedResponse:
 
         `lacks`: it was not sent every parameter, so members are missing.
         """
-        self.upstream = upstream
+        self.upstream, self.received = upstream, b""
         self._turn, self._attempt, self._stored, self._lacks = turn, attempt, stored, lacks
         self._codec: ResponsesStream | None = None
         self._response: Json | None = None

@@ -400,4 +400,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,
         error_event=first_error_event,
+        most_input=request.most_input,
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
-from portal.lib.json import encode
+from portal.lib.json import Json, decode, encode, objects_of
 from relay.protocols.fields import (
     BadRequest,
     Fields,
@@ -19,8 +20,54 @@ from relay.protocols.fields import (
     short_string,
     token_limit,
 )
+from relay.protocols.usage import ADDED_TO_CHAT
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
+
+# Members that add nothing to the input. Of any other it is not known: vendors have several for searches and plugins.
+_INERT: Final = frozenset(
+    [
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "n",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "reasoning_effort",
+        "reasoning",
+        "thinking",
+        "verbosity",
+        "prediction",
+        "modalities",
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+    ]
+)
+_TEXT_PARTS: Final = frozenset(("text", "refusal", "thinking"))
+_OWN_TOOLS: Final = frozenset(("function", "custom"))
 
 
 class _StreamOptions(msgspec.Struct):
@@ -41,6 +88,25 @@ class ChatRequest:
     include_usage: bool  # the client wants a usage chunk at the end of a stream
     choices: int  # how many answers are requested (`n`)
     output_limit: int | None = None  # tokens of each answer; None: no limit
+
+    def most_input(self) -> int | None:
+        """The tokens of input that a request cannot exceed; None where something can add to what it contains.
+
+        That is a file, an image, audio or a URL of them, a search, or a member that is not known. A token is a byte at
+        least. This decodes the messages, so it is for reports that are in doubt.
+        """
+        fields = self.fields
+        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in fields.items()):
+            return None
+        values: Json = {name: decode(fields[name]) for name in ("messages", "tools") if name in fields}
+        if any(tool.get("type") not in _OWN_TOOLS for tool in objects_of(values, "tools")):
+            return None
+        for message in objects_of(values, "messages"):
+            if message.get("audio") or any(
+                part.get("type") not in _TEXT_PARTS for part in objects_of(message, "content")
+            ):
+                return None
+        return self.choices * len(self.body) + ADDED_TO_CHAT
 
     def upstream_body(
         self,

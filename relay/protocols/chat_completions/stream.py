@@ -20,7 +20,7 @@ from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM, says_something
 from relay.protocols.error_objects import Envelope, named_error, states, unreadable_error
 from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
-from relay.protocols.token_estimate import audio_units, open_member, rest_units, text_units
+from relay.protocols.token_estimate import audio_units, is_opaque, open_member, rest_units, text_units
 from relay.protocols.usage import Usage, newer, present
 
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -81,6 +81,7 @@ class ChatStream:
     content_type: str = EVENT_STREAM
     _units: float = 0.0  # estimated tokens counted so far
     _audio: float = 0.0  # of them, of audio
+    _opaque: bool = False  # there is content whose tokens cannot be estimated
     _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
     _held: bytes = b""  # an event whose end has not arrived
@@ -155,6 +156,11 @@ class ChatStream:
         """Of them, those of audio."""
         self._count_now()
         return self._audio
+
+    def is_opaque(self) -> bool:
+        """Whether there is content whose tokens cannot be estimated, such as images."""
+        self._count_now()
+        return self._opaque
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """The error event that ends a stream which cannot continue."""
@@ -265,6 +271,7 @@ class ChatStream:
     def _count_now(self) -> None:
         for data in self._uncounted:
             self._units += text_units(data)
+            self._opaque = self._opaque or is_opaque(data)
             if b'"audio"' in data:
                 audio = audio_units(data)
                 self._units += audio

@@ -60,6 +60,7 @@ def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         cached=count(into.cached_tokens) or count(found.cached_tokens) or count(found.prompt_cache_hit_tokens),
         written=into.written() or count(found.cache_creation_input_tokens) or sum_of(found.cache_creation),
         reasoning=reasoning,
+        rejected=count(out.rejected_prediction_tokens),
         audio_input=count(into.audio_tokens),
         audio_output=count(out.audio_tokens),
         image_input=count(into.image_tokens),

@@ -14,7 +14,7 @@ from typing import Final
 from portal.lib.json import Json, decode, text_of
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.token_estimate import token_units
-from relay.protocols.usage import NO_USAGE, Usage
+from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
 Values = Mapping[str, object]
 _PER_INPUT: Final = 1
@@ -24,6 +24,9 @@ _BEST_IMAGE: Final = 8000
 _AUDIO_TOKENS_PER_SECOND: Final = 17  # input: a minute is about 1,000
 _TEXT_TOKENS_PER_SECOND: Final = 5  # of the transcript
 _SPOKEN_PER_CHARACTER: Final = 1.5
+
+_ADDED_FACTOR: Final = 16  # tokens for each estimated one: an instruction before each of many short texts
+_ADDED_FILES: Final = 131_072  # tokens: sixteen images have about 100,000 however small their files are
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +176,20 @@ def parse_rerank(values: Values) -> PassthroughRequest:
     if not isinstance(documents, list):
         raise BadRequest("The field “documents” must be a list.", "documents")
     return PassthroughRequest(_text_tokens(documents, "documents") + query * len(documents))
+
+
+def most_input(endpoint: str, parsed: PassthroughRequest, body: bytes, is_form: bool) -> int | None:
+    """The tokens of input that a request cannot exceed; None where it names images or the like by their address.
+
+    A token is a byte at least.
+    """
+    if is_form or endpoint.startswith("images.edits"):
+        return len(body) + _ADDED_FILES
+    if endpoint == "completions":
+        return parsed.choices * len(body) + ADDED_TO_CHAT
+    found = decode(body)
+    texts = found.get("input") or found.get("documents") if isinstance(found, dict) else None
+    parts = texts if isinstance(texts, list) else []
+    if any(isinstance(part, dict) and not isinstance(part.get("text"), str) for part in parts):
+        return None
+    return len(body) + _ADDED_FACTOR * parsed.prompt_tokens + LEAST_ADDED

@@ -12,7 +12,7 @@ from portal.lib.json import decode_object, encode
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import payload, typed_event
-from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.passthrough.usage import parse_transcript_usage
 from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import Usage, present
 
@@ -53,6 +53,9 @@ class TypedStream(EventCodec):
     endings: int = 1  # terminal events that complete the stream: one for each image
     units: Usage = field(default_factory=Usage)  # units that the request implies, where the upstream reports none
     _ended: int = 0  # terminal events so far
+
+    def is_opaque(self) -> bool:
+        return bool(self.units.images or self.units.characters)
 
     def finish(self, clean: bool = True) -> bytes:
         if self.done or self.error is not None:
@@ -117,7 +120,7 @@ class TypedStream(EventCodec):
             found = _event.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
-        usage = parse_responses_usage(found.usage) if present(found.usage) else None
+        usage = parse_transcript_usage(found.usage) if present(found.usage) else None
         before = self.usage or Usage()
         images = self._ended if self.units.images else 0
         if usage is not None or images:
@@ -178,6 +181,9 @@ class ByteStream:
 
     def audio_units(self) -> float:
         return 0.0
+
+    def is_opaque(self) -> bool:
+        return True
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         """Empty: audio has no error events, so the connection is cut instead."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, decode, encode, text_of
+from portal.lib.json import Json, decode, encode, objects_of, text_of
 from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.fields import (
     BadRequest,
@@ -22,6 +22,7 @@ from relay.protocols.fields import (
     string,
     token_limit,
 )
+from relay.protocols.usage import ADDED_TO_CHAT
 
 PROTOCOL: Final = "responses"  # the name of this API in the hub's raw blocks
 # The portal may do these in the upstream's place.
@@ -34,6 +35,54 @@ COMPACTIONS: Final = frozenset(("compaction", "compaction_summary", "context_com
 _DATA: Final = re.compile(r"data:[^,\s]{0,200},\S*|[A-Za-z0-9+/_=-]{1024,}")
 _DEEPEST: Final = 20  # levels of an item
 _MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
+# Members, tools, items and parts of items that add nothing to the input beyond what a request contains.
+_INERT: Final = frozenset(
+    [
+        "model",
+        "input",
+        "instructions",
+        "stream",
+        "stream_options",
+        "max_output_tokens",
+        "temperature",
+        "top_p",
+        "top_logprobs",
+        "text",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "max_tool_calls",
+        "reasoning",
+        "include",
+        "store",
+        "background",
+        "truncation",
+        "user",
+        "metadata",
+        "client_metadata",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+    ]
+)
+_OWN_TOOLS: Final = frozenset(("function", "custom", "namespace", "local_shell", "apply_patch"))
+_OWN_ITEMS: Final = frozenset(
+    [
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "local_shell_call",
+        "local_shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+        "additional_tools",
+    ]
+)
+_TEXT_PARTS: Final = frozenset(("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +112,28 @@ class ResponsesRequest:
     def items(self) -> list[Json]:
         """The request's own input as a list of items. Raises BadRequest."""
         return input_items(self.fields.get("input"))
+
+    def most_input(self) -> int | None:
+        """The tokens of input that a request cannot exceed; None where something can add to what it contains.
+
+        That is an earlier response, a conversation, a stored prompt, a file, an image, audio, a hosted tool, or what
+        is not known. A token is a byte at least. This decodes the input, so it is for reports that are in doubt.
+        """
+        fields = self.fields
+        if any(name not in _INERT and not absent(raw) for name, raw in fields.items()):
+            return None
+        values: Json = {name: decode(fields[name]) for name in ("input", "tools") if name in fields}
+        items = objects_of(values, "input")
+        tools = objects_of(values, "tools") + [tool for item in items for tool in objects_of(item, "tools")]
+        if any(tool.get("type") not in _OWN_TOOLS for tool in tools):
+            return None
+        for item in items:
+            if item.get("type", "message") not in _OWN_ITEMS:
+                return None
+            parts = [part for name in ("content", "output", "summary") for part in objects_of(item, name)]
+            if any(part.get("type") not in _TEXT_PARTS for part in parts):
+                return None
+        return len(self.body) + ADDED_TO_CHAT
 
     def upstream_body(self, target: UpstreamTarget, fields: Fields, items: Sequence[Json] | None) -> bytes:
         """The body for an upstream that speaks the Responses API; the client's own bytes when nothing has to change.

@@ -20,15 +20,13 @@ from relay.protocols.error_objects import event_name, is_error_object, named_err
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import DONE_ALIAS, IGNORED, TERMINAL, ignores_previous, terminal_kind
-from relay.protocols.responses.usage import parse_responses_usage
+from relay.protocols.responses.usage import ItemCount, parse_responses_usage
 from relay.protocols.sse import is_stream
-from relay.protocols.token_estimate import sample_units, text_units, token_units
 from relay.protocols.usage import present
 
 _OPENING: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _WITH_RESPONSE: Final = _OPENING | TERMINAL
 _KIND: Final = re.compile(rb'"type"\s*:\s*"((?:response\.[a-z_.]+)|error)"')
-_DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 _NO_PREVIOUS: Final = re.compile(rb'"previous_response_id"\s*:\s*null')
 _IGNORED: Final = re.compile(rb'"previous_response_id"\s*:\s*(?:null|"")')
@@ -105,10 +103,17 @@ class ResponsesStream(EventCodec):
     _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
     _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
     _number: int = 0  # the next sequence number
-    _whole_units: float = 0.0  # estimated tokens of the text in complete items, which not every upstream also streams
+    _count: ItemCount = field(default_factory=ItemCount)  # of what has been returned
 
     def delivered_units(self) -> float:
-        return max(self._units, self._whole_units)
+        return self._count.units()
+
+    def audio_units(self) -> float:
+        self._count.units()
+        return self._count.audio
+
+    def is_opaque(self) -> bool:
+        return self._count.is_opaque()
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return responses_error_event(self._number, message, code, param)
@@ -168,13 +173,7 @@ class ResponsesStream(EventCodec):
         if kind in _OPENING and not self.started:
             self._opening.append(out)  # an answer that fails before its first content can be retried elsewhere
             return b""
-        for match in _DELTA.finditer(data):
-            if kind.endswith("audio.delta"):
-                audio = sample_units(match[1])
-                self._audio += audio
-                self._units += audio
-            else:
-                self._units += token_units(match[1])
+        self._count.add(kind, out)
         self.started = True
         if self._opening:
             out = b"".join((*self._opening, out))
@@ -203,7 +202,6 @@ class ResponsesStream(EventCodec):
             self._lost_item = True
             return
         if present(found.item):
-            self._whole_units += text_units(bytes(found.item))
             # A copy: a view would keep the whole buffer alive.
             self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(
                 bytes(found.item)
@@ -281,8 +279,8 @@ class ResponsesStream(EventCodec):
             self.error = _UNREADABLE_END
             return b""
         self.usage = parse_responses_usage(whole.usage) if present(whole.usage) else None
-        if not self._items and present(whole.output):
-            self._whole_units = text_units(bytes(whole.output))
+        if present(whole.output):
+            self._count.end(bytes(whole.output))
         if kind == "response.failed" and not self.started:
             self.error = (
                 b'{"error":' + (bytes(whole.error) if present(whole.error) else b'"The upstream failed."') + b"}"

@@ -1,10 +1,26 @@
-"""The `usage` object of the Responses API, which images, transcriptions and realtime share. Pure."""
+"""The `usage` object of the Responses API, which images, transcriptions and realtime share, and what its streams have
+delivered where none is reported. Pure.
+"""
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
 from portal.lib.json import Json, int_of, object_of
+from relay.protocols.characters import read_typed
+from relay.protocols.events import payload
+from relay.protocols.token_estimate import (
+    answer_units,
+    is_opaque_answer,
+    is_opaque_item,
+    item_units,
+    sample_units,
+    token_units,
+)
 from relay.protocols.usage import (
     CEILING,
     NO_INPUT_DETAILS,
@@ -16,6 +32,7 @@ from relay.protocols.usage import (
     SomeOutputDetails,
     Usage,
     count,
+    present,
 )
 
 
@@ -64,6 +81,7 @@ def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         cached=count(into.cached_tokens),
         written=into.written(),
         reasoning=count(out.reasoning_tokens),
+        rejected=count(out.rejected_prediction_tokens),
         audio_input=count(into.audio_tokens),
         audio_output=count(out.audio_tokens),
         image_input=count(into.image_tokens),
@@ -118,3 +136,129 @@ def whole_usage(usage: Json) -> Json:
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **into},
         "output_tokens_details": {"reasoning_tokens": 0, **out},
     }
+
+
+# -- what a stream has delivered --------------------------------------------------------------------------------------
+
+# Bytes of events that are counted at once. A short stream whose upstream reports usage is never counted.
+_UNCOUNTED_LIMIT: Final = 32 * 1024
+_DELTA: Final = re.compile(rb'"delta"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+# The texts that a part ends with, by the names that they have.
+_TEXT: Final = re.compile(rb'"(?:text|refusal|arguments|input|code|transcript)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_INDEX: Final = re.compile(rb'"output_index"\s*:\s*(\d+)')
+_ITEM_ID: Final = re.compile(rb'"item_id"\s*:\s*"([^"\\]+)"')
+_ID: Final = re.compile(rb'"id"\s*:\s*"([^"\\]+)"')
+_PLACE: Final = re.compile(rb'"(?:content|summary)_index"\s*:\s*(\d+)')  # of a part in its item
+
+_ITEMS: Final = ("response.output_item.added", "response.output_item.done")
+
+
+class _Event(msgspec.Struct):
+    item: msgspec.Raw = msgspec.Raw()
+
+
+_event: Final = msgspec.json.Decoder(_Event)
+
+
+@dataclass(slots=True)
+class ItemCount:
+    """The estimated tokens of one stream, counted once for each item, however its upstream tells it.
+
+    OpenAI sends the text of a message in deltas, and again in the events at the end of the text, of the part and of the
+    item. Items such as `local_shell_call` have no deltas, and other servers leave those of function calls out, or the
+    repetitions. Of each item, the telling that says most counts. Events are counted when somebody asks, or when they
+    are many.
+    """
+
+    audio: float = 0.0  # of the tokens, those of audio
+    opaque: bool = False  # there is content whose tokens its text does not tell
+    _uncounted: list[tuple[str, bytes]] = field(default_factory=list)  # events and their kinds
+    _size: int = 0
+    _output: bytes = b""  # of the response at the end
+    _keys: dict[bytes, bytes] = field(default_factory=dict)  # of items, by their id
+    # By the key of an item: the tokens of each telling. Deltas add up; a whole that is repeated counts once.
+    _told: dict[bytes, dict[str, dict[bytes, float]]] = field(default_factory=dict)
+
+    def add(self, kind: str, event: bytes) -> None:
+        """Take an event that is passed on."""
+        if kind.endswith((".delta", ".done", ".added", "partial_image")):
+            self._uncounted.append((kind, event))
+            self._size += len(event)
+            if self._size > _UNCOUNTED_LIMIT:
+                self._count()
+
+    def end(self, output: bytes) -> None:
+        """Take the output of the complete response, which repeats the items or has them alone."""
+        self._output = output
+
+    def units(self) -> float:
+        """The estimated tokens of text and audio so far."""
+        self._count()
+        total = sum(max(sum(texts.values()) for texts in told.values()) for told in self._told.values())
+        return max(total, answer_units(self._whole())) if self._output else total
+
+    def is_opaque(self) -> bool:
+        self._count()
+        if not self.opaque and self._output:
+            self.opaque = is_opaque_answer(self._whole())
+        return self.opaque
+
+    def _whole(self) -> bytes:
+        return b'{"output":' + self._output + b"}"
+
+    def _count(self) -> None:
+        for kind, event in self._uncounted:
+            self._count_event(kind, event)
+        self._uncounted, self._size = [], 0
+
+    def _count_event(self, kind: str, data: bytes) -> None:
+        if kind.endswith(".delta"):
+            match = _DELTA.search(data)
+            if match is None:
+                return
+            if kind.endswith("audio.delta"):
+                units = sample_units(match[1])
+                self.audio += units
+                self.opaque = True  # the rate of the samples is assumed
+            else:
+                units = token_units(match[1])
+            told = self._of(data).setdefault("delta", {})
+            told[b""] = told.get(b"", 0.0) + units
+        elif kind in _ITEMS:
+            self._count_item(kind, data)
+        elif kind.endswith("partial_image"):
+            self.opaque = True
+        else:
+            level = "part" if "_part." in kind else "text"
+            place = _PLACE.search(data)
+            name = kind.rpartition(".")[0].encode() + (place[1] if place is not None else b"")
+            self._tell(self._of(data), level, name, sum(map(token_units, _TEXT.findall(data))))
+
+    def _count_item(self, kind: str, data: bytes) -> None:
+        try:
+            raw = read_typed(_event, payload(data)).item
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return
+        if not present(raw):
+            return
+        item = bytes(raw)
+        self.opaque = self.opaque or (kind.endswith(".done") and is_opaque_item(item))
+        found = _ID.search(item)
+        # Ids need not be unique: another content is another item.
+        told = self._of(data, found[1] if found is not None else b"")
+        self._tell(told, kind, b"%d" % hash(item), item_units(item))
+
+    def _of(self, data: bytes, item_id: bytes = b"") -> dict[str, dict[bytes, float]]:
+        """What was told of an event's item. An id is known by the index with which it came first."""
+        if not item_id and (found := _ITEM_ID.search(data)) is not None:
+            item_id = found[1]
+        index = _INDEX.search(data)
+        key = index[1] if index is not None else item_id
+        if item_id:
+            key = self._keys.setdefault(item_id, key)
+        return self._told.setdefault(key, {})
+
+    @staticmethod
+    def _tell(told: dict[str, dict[bytes, float]], level: str, name: bytes, units: float) -> None:
+        texts = told.setdefault(level, {})
+        texts[name] = max(texts.get(name, 0.0), units)
