@@ -8,19 +8,21 @@ sent twice. `distinct` is the same rule for a response that arrives as a whole.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from portal.lib.json import Json, decode_object, encode, json_text, objects_of, text_of
-from relay.protocols.characters import TextJoiner, clean, whole_text
+from relay.protocols.characters import TextJoiner, clean, read_whole_object, whole_text
 
 CALLS: Final = frozenset(("function_call", "custom_tool_call"))
 # The events of a call's arguments, without their last word.
 ARGUMENTS: Final = "response.function_call_arguments"
 INPUT: Final = "response.custom_tool_call_input"
-_Key = tuple[str, str, str, bytes]  # of an item: its type, which id, the id, and what it says
+_Key = tuple[str, str, str, bytes]  # of an item: its type, which id, the id, what it says
 _Text = tuple[str, int]  # one text of an item: its events, and the index of its part
 _NAMES: Final = frozenset(("id", "status"))  # members of an item that are no content
 _LOOKED_AT: Final = (
@@ -34,20 +36,35 @@ def distinct(output: list[Json]) -> list[Json]:
     Ids need not be unique: an item with an id that was there, and with other content, is another item.
     """
     known: set[_Key] = set()
-    found: list[Json] = []
-    for item in output:
-        keys = _keys(item)
-        if known.isdisjoint(keys):
-            known.update(keys)
-            found.append(item)
-    return found
+    return [item for item in output if _is_new(item, known)]
 
 
-def _keys(item: Json) -> list[_Key]:
-    """What an item shares with those that repeat it. Calls with different call ids are different calls."""
+def distinct_raw(items: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The same for items that stay as their upstream wrote them."""
+    known: set[_Key] = set()
+    return [raw for raw in items if _is_new(read_whole_object(raw) or {}, known)]
+
+
+def _is_new(item: Json, known: set[_Key]) -> bool:
+    wanted, given = _keys(item)
+    new = known.isdisjoint(wanted)
+    known.update(given)
+    return new
+
+
+def _keys(item: Json) -> tuple[list[_Key], list[_Key]]:
+    """By what an item is recognized as a repetition of another, and by what those that repeat it are.
+
+    Calls with different call ids are different calls, whatever the ids of their items.
+    """
     kind, item_id, call_id = text_of(item, "type"), text_of(item, "id"), text_of(item, "call_id")
-    name = call_id or item_id
-    return [(kind, "call_id" if call_id else "id", name, said_by(item))] if name else []
+    if not (item_id or call_id):
+        return [], []
+    said = said_by(item)
+    call, own, any_id = ((kind, name, value, said) for name, value in (("c", call_id), ("i", item_id), ("*", item_id)))
+    if not call_id:
+        return [any_id], [own, any_id]
+    return ([call, own], [call, any_id]) if item_id else ([call], [call])
 
 
 def said_by(item: Json) -> bytes:
@@ -184,8 +201,11 @@ class OutputItems:
     def repeats(self, record: OutputItem, item: Json) -> bool:
         """Whether an item that is complete now says what an earlier one with its id said."""
         record.done, record.whole, record.shares_id = True, item, False
-        known = [self._complete.setdefault(key, record) for key in _keys(item)]
-        return any(other is not record for other in known)
+        wanted, given = _keys(item)
+        repeated = any(self._complete.get(key, record) is not record for key in wanted)
+        for key in given:
+            self._complete.setdefault(key, record)
+        return repeated
 
     def open(self) -> list[OutputItem]:
         return [item for item in self._all if not item.done]
@@ -214,8 +234,8 @@ class OutputItems:
             self._share(self._named.setdefault((item.kind, item_id), []), item)
 
     def _share(self, others: list[OutputItem], item: OutputItem) -> None:
-        if others and not (item.said_call or item.begun) and item.call_id in {"", others[-1].call_id}:
-            item.shares_id = True
+        if others and not (item.said_call or item.begun):
+            item.shares_id = item.shares_id or len({item.call_id, others[-1].call_id} - {""}) < 2
         others.append(item)
 
 

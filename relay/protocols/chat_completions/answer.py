@@ -159,11 +159,16 @@ class _Choice:
         self.finished = self.finished or bool(choice.get("finish_reason"))
 
     def _call(self, call: Json) -> Json:
-        """The call that a delta belongs to: by its id, then by its index, otherwise the newest."""
+        """The call that a delta belongs to: by its id, then by its index, otherwise the newest.
+
+        One id under two indexes that both have a name is two calls: a relay made it of the function's name.
+        """
         call_id, index = text_of(call, "id"), call.get("index")
+        named = bool(text_of(object_of(call, "function"), "name"))
         for known in reversed(self.calls):
             if call_id and text_of(known, "id"):
-                if text_of(known, "id") == call_id:
+                moved = named and index is not None and known.get("index") not in {None, index}
+                if text_of(known, "id") == call_id and not moved:
                     return known
             elif index is None or known.get("index") == index:
                 return known

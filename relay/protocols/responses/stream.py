@@ -18,6 +18,7 @@ from relay.protocols.characters import TextJoiner, clean, read_object, read_type
 from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import UNREADABLE, payload, typed_event
+from relay.protocols.output_items import distinct_raw
 from relay.protocols.responses.client_stream import responses_error_event
 from relay.protocols.responses.objects import DONE_ALIAS, IGNORED, TERMINAL, ignores_previous, terminal_kind
 from relay.protocols.responses.usage import ItemCount, parse_responses_usage
@@ -99,6 +100,7 @@ class ResponsesStream(EventCodec):
     _repair: bool | None = None  # whether events are repaired; None before the first event
     _opening: list[bytes] = field(default_factory=list)  # events held until the answer's first content
     _items: dict[int, msgspec.Raw] = field(default_factory=dict)  # completed items by output index
+    _next_place: int = 0  # after all of them
     _lost_item: bool = False  # one could not be decoded
     _places: dict[str, int] = field(default_factory=dict)  # output index by the id of an item
     _halves: TextJoiner = field(default_factory=TextJoiner)  # of the deltas of repaired events
@@ -203,9 +205,15 @@ class ResponsesStream(EventCodec):
             return
         if present(found.item):
             # A copy: a view would keep the whole buffer alive.
-            self._items[found.output_index if found.output_index >= 0 else len(self._items)] = msgspec.Raw(
-                bytes(found.item)
-            )
+            self._keep(found.output_index, bytes(found.item))
+
+    def _keep(self, index: int, item: bytes) -> None:
+        """Keep a complete item for the whole response. Some upstreams number all items 0, or none."""
+        known = self._items.get(index)
+        if index < 0 or (known is not None and bytes(known) != item):
+            index = self._next_place
+        self._next_place = max(self._next_place, index + 1)
+        self._items[index] = msgspec.Raw(item)
 
     def _repaired(self, kind: str, data: bytes) -> bytes:
         """An event with every member that its type requires."""
@@ -222,7 +230,7 @@ class ResponsesStream(EventCodec):
             event.setdefault("logprobs", [])
         out = self._join_halves(kind, event) if broken or self._halves else b""
         if kind == "response.output_item.done" and isinstance(event.get("item"), dict):
-            self._items[int_of(event, "output_index")] = msgspec.Raw(encode(event["item"]))
+            self._keep(int_of(event, "output_index"), encode(event["item"]))
         return out + self._written(kind, event)
 
     def _join_halves(self, kind: str, event: Json) -> bytes:
@@ -304,7 +312,7 @@ class ResponsesStream(EventCodec):
             self.error = _UNREADABLE_END
             return b""
         if empty and self._items:
-            response["output"] = [self._items[index] for index in sorted(self._items)]
+            response["output"] = distinct_raw(self._items[index] for index in sorted(self._items))
         if self._repair or self.always or (empty and self._items):
             response = self.complete_object(response)
             if self.ignored:

@@ -277,13 +277,13 @@ class ResponsesDecoder:
             found += self._complete(record, item)
         incomplete = kind == "response.incomplete" or status == "incomplete"
         for record in self._items.open():
-            if record.kind in CALLS and record.shares_id:
+            if record.kind in CALLS:
                 call = record.as_call()
-                if self._items.repeats(record, call):
+                if self._items.repeats(record, call) and not record.said_call:
                     continue
                 found += self._open_call(record, call)
-            if record.kind in CALLS and not record.said_call:
-                raise Unreadable
+                if not record.said_call:
+                    raise Unreadable
             found += self._halves(record)
             if record.kind in CALLS and not incomplete:
                 found += self._empty_call(record)

@@ -138,6 +138,13 @@ def test_only_the_final_response_lists_the_second_of_two_items_with_one_id() -> 
         assert decoded(events_of(output[:1], output))[:2] == plain(output)[:2], name
 
 
+@pytest.mark.parametrize("name", [*OUTPUTS, *REPEATED])
+def test_a_stream_without_done_events_says_the_same(name: str) -> None:
+    output = OUTPUTS.get(name) or REPEATED[name]
+    events = [event for event in events_of(output, []) if not event["type"].endswith("item.done")]
+    assert decoded(events)[:2] == plain(output)[:2]
+
+
 @pytest.mark.parametrize("deltas", [True, False])
 def test_the_cost_of_an_item_does_not_grow_with_their_number(deltas: bool) -> None:
     def seconds(count: int) -> float:
