@@ -38,6 +38,9 @@ class UpstreamError:
     # All that the body says, with what a relay quotes of its own upstream. Not cleaned, and full of the client's words:
     # for decisions that concern nothing but the request that was refused.
     whole: str = field(default="", repr=False)
+    quoted: bytes = field(
+        default=b"", repr=False
+    )  # the error of the vendor behind a relay, which quotes it; empty: none
 
 
 def read_error(body: bytes) -> UpstreamError | None:
@@ -66,8 +69,6 @@ def read_error(body: bytes) -> UpstreamError | None:
     else:  # a list of faults, each with the part of the request that is at fault
         message, own = msgspec.json.encode(said).decode() if said else "", ""
     quoted = _quoted_error(inner)
-    if quoted and quoted not in message:
-        message = f"{message.rstrip(' .:')}: {quoted}" if message else quoted
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
         clean_upstream_message(message) or "The upstream gave no reason.",
@@ -78,6 +79,7 @@ def read_error(body: bytes) -> UpstreamError | None:
         _resets(inner, envelope),
         own,
         quoted_text(text),
+        quoted if quoted and _said(quoted) not in message else b"",
     )
 
 
@@ -100,27 +102,27 @@ def quoted_text(body: bytes) -> str:
     return body[:_MAX_WHOLE].decode("utf-8", "replace").replace("\\n", " ").replace("\\", "")
 
 
-def _quoted_error(inner: dict[str, object], depth: int = 0) -> str:
-    """What the vendor behind a relay said, where the relay's own message says only that something failed.
+def _quoted_error(inner: dict[str, object], depth: int = 0) -> bytes:
+    """The error of the vendor behind a relay, where the relay's own message says only that something failed.
 
     OpenRouter has the vendor's body in `metadata.raw`, other relays in `upstream_error`.
     """
     metadata = inner.get("metadata")
-    holders = [metadata if isinstance(metadata, dict) else {}, inner]
-    for value in (holder.get(name) for holder in holders for name in ("raw", "upstream_error")):
-        found = value
-        if isinstance(value, str):
+    for holder in (metadata if isinstance(metadata, dict) else {}, inner):
+        for value in (holder.get("raw"), holder.get("upstream_error")):
+            body = value.encode("utf-8", "replace") if isinstance(value, str) else msgspec.json.encode(value)
             try:
-                found = _object.decode(value)
+                nested = _inner(_object.decode(body))
             except (msgspec.DecodeError, ValueError, RecursionError):
-                if value.strip() and not value.lstrip().startswith("<"):
-                    return value
                 continue
-        nested = _inner(found) if isinstance(found, dict) else None
-        if nested is not None and depth < _DEEPEST:
-            said = nested.get("message")
-            return _quoted_error(nested, depth + 1) or (said if isinstance(said, str) else "")
-    return ""
+            if nested is not None:
+                return (depth < _DEEPEST and _quoted_error(nested, depth + 1)) or body
+    return b""
+
+
+def _said(body: bytes) -> str:
+    said = (_inner(_object.decode(body)) or {}).get("message")
+    return said if isinstance(said, str) else ""
 
 
 def own_words(message: str) -> str:

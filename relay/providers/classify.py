@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from relay.errors import (
@@ -47,6 +49,10 @@ _ABOUT_PARAMETERS: Final = frozenset((400, 403, 404, 405, 409, 410, 413, 415, 42
 # the request, or the key; LiteLLM says “None” of none.
 _OUR_PARAMS: Final = frozenset(
     ("model", "body.model", "deployment", "engine", "none", "null", "key", "api_key", "authorization")
+)
+# What is told to nobody but staff.
+_ABOUT_ACCOUNTS: Final = frozenset(
+    (FailureClass.KEY_DEAD, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.BILLING, FailureClass.QUOTA_WINDOW)
 )
 # With these, a body that is a sentence and no JSON speaks of the request.
 _TEXT_STATUSES: Final = frozenset((400, 413, 415, 422))
@@ -144,11 +150,12 @@ def classify(
     error = read_error(body)
     if error is None and status in _TEXT_STATUSES:
         error = read_text(body)
+    quoted = read_error(error.quoted) if error is not None and error.quoted else None
     coded = _status_in(error) if inside_200 else status
     status = coded or 502
     detail = (
         f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: "
-        f"{error.message if error else 'no error object in the answer'}"
+        f"{error.message if error else 'no error object in the answer'}{f': {quoted.message}' if quoted else ''}"
     )[:_DETAIL]
     rule = find_rule(provider, coded, error, extra)
     ordered = rule is not None and rule in extra
@@ -171,14 +178,30 @@ def classify(
             wait = retry_after.from_rule(rule.resets, now)
         if wait is not None and not (reserved or ordered):
             wait = min(wait, _UNPROVEN_WAIT)
+    shown = _with_quoted(error, quoted) if error is not None else None
     failure = Failure(
-        kind, public_error(kind, status, error, wait), status, detail, wait, cooldown, certain, ordered=ordered
+        kind, public_error(kind, status, shown, wait), status, detail, wait, cooldown, certain, ordered=ordered
     )
     failure.wait_named = stated is not None
     failure.code = (error.code or "") if error is not None else ""
     failure.whole = error.whole if error is not None else ""
     failure.reserved = reserved
     return failure
+
+
+def _with_quoted(error: UpstreamError, quoted: UpstreamError | None) -> UpstreamError:
+    """An error with what the vendor behind a relay said, for the client, unless that may be about an account.
+
+    It is shown only: what is quoted may be a client's own words, and decides nothing.
+    """
+    if quoted is None:
+        return error
+    vendors = (rule for vendor in VENDORS.values() for rule in vendor.failures)
+    for rule in chain(GENERIC, vendors):
+        told = rule.kind in _ABOUT_ACCOUNTS and (rule.words or rule.text is not None)
+        if told and rule.fits(rule.provider, min(rule.status, default=400), quoted.words, quoted.own):
+            return error
+    return replace(error, message=f"{error.message.rstrip(' .:')}: {quoted.message}")
 
 
 def _lacks_path(status: int, error: UpstreamError) -> bool:
@@ -277,7 +300,8 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     failure = classify(200, {}, data, inside_200=True)
     if failure.kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:  # the portal's account is not the client's
         return UpstreamFailed(KEYS_MESSAGE, code=CredentialsExhausted.code), detail
-    out = UpstreamFailed(error.message, code=error.code or "upstream_error", param=error.param)
+    shown = _with_quoted(error, read_error(error.quoted) if error.quoted else None)
+    out = UpstreamFailed(shown.message, code=error.code or "upstream_error", param=error.param)
     if error.type:
         out.public_type = error.type
     return out, detail
