@@ -293,7 +293,8 @@ class ResponsesEncoder:
             out += self._add_arguments(call, filled if filled != call.arguments else "")
             item = self.names.item(call.call_id, call.item_id, call.name, call.arguments, status)
             if "input" in item:
-                out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
+                if item["input"]:
+                    out += self._event("response.custom_tool_call_input.delta", **where, delta=item["input"])
                 out += self._event("response.custom_tool_call_input.done", **where, input=item["input"])
             elif self.names.is_function(call.name):
                 out += self._event(

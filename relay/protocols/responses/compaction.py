@@ -71,10 +71,14 @@ def summary_in(response: Json) -> str:
 
 
 def why_incomplete(response: Json) -> str:
-    """Why a response was cut off: `max_output_tokens` or `content_filter`; empty when it is complete."""
-    if text_of(response, "status") != "incomplete":
+    """Why a response is not complete: `content_filter`, `max_output_tokens` or its status; empty when it is.
+
+    Some servers send no status.
+    """
+    status = text_of(response, "status")
+    if status in {"", "completed"}:
         return ""
-    return text_of(object_of(response, "incomplete_details"), "reason") or "max_output_tokens"
+    return text_of(object_of(response, "incomplete_details"), "reason") or status
 
 
 def upstream_compaction(answer: Json) -> Json | None:
