@@ -26,20 +26,24 @@ from relay.errors import (
 from relay.gateway.charging.charge import spent_error
 from relay.gateway.exchange import Ended, Interrupt, timeout_error
 from relay.gateway.record import COMPLETED, MAX_NAMES, Outcome, Record
-from relay.gateway.routing.circuit_breaker import leave
+from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester
-from relay.gateway.routing.missing_apis import says_missing
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.upstream import BROKEN, GARBAGE, UpstreamAnswer
 from relay.protocols.usage import Delivered, Usage
-from relay.providers.classify import Failure, classify
+from relay.providers.classify import Failure, blame_request, classify
 from relay.providers.failures import FailureClass
+from relay.providers.subject import about_chosen_model, other_models, says_missing
 from relay.transport.body import Pieces, post
 from relay.transport.resolver import ConnectRefused
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error response that are read
+# Failures of one model of a key.
+_ABOUT_MODELS: Final = frozenset(
+    (FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.RATE, FailureClass.QUOTA_WINDOW, FailureClass.OVERLOAD)
+)
 _UNREACHABLE: Final = "The upstream could not be reached. Try again; if it keeps failing, try another model."
 
 
@@ -54,6 +58,7 @@ class Attempt:
         "_model",
         "_over",
         "_probed",
+        "_sent",
         "_user",
         "began",
         "candidate",
@@ -71,6 +76,7 @@ class Attempt:
         self.upstream: UpstreamAnswer | None = None
         self.began = time.monotonic()
         self._model, self._began_at, self._over = model, now, False
+        self._sent: bytes | Pieces = b""  # the request's body, until the answer begins
         caller = self.exchange.caller
         self._user = caller.user_id if caller is not None else 0
         channel, key = candidate.pair
@@ -85,6 +91,7 @@ class Attempt:
 
     def answered(self) -> None:
         """The answer has begun."""
+        self._sent = b""
         seconds = time.monotonic() - self.began
         self.run.health.answered(self.candidate, self._model, self._began_at, seconds, self._user)
         self._release()
@@ -97,10 +104,28 @@ class Attempt:
         self.over()
         self.record.end_attempt(self.candidate, self.began, failure)
 
-    def broke_off(self, detail: str) -> None:
-        """The answer broke off after it had begun."""
-        failure = Failure(FailureClass.STREAM_BROKEN, UpstreamTruncated("The answer broke off."), 200, detail)
+    def broke_off(self, detail: str, error: bytes | None = None) -> None:
+        """The answer broke off after it had begun, perhaps with an error object.
+
+        What proves something about the key or a limit counts as it does before an answer.
+        """
+        broken = Failure(FailureClass.STREAM_BROKEN, UpstreamTruncated("The answer broke off."), 200, detail)
+        failure = (self._proof_in(error) if error is not None else None) or broken
         self.run.health.failed(self.candidate, self._model, failure, time.time(), self._requester)
+
+    def told_failure(self, error: bytes) -> None:
+        """The answer ended as it should, with an error object of the upstream: it may prove something about the key."""
+        failure = self._proof_in(error)
+        if failure is not None:
+            self.run.health.failed(self.candidate, self._model, failure, time.time(), self._requester)
+
+    def _proof_in(self, error: bytes) -> Failure | None:
+        """The failure behind an error in the middle of an answer, None: it may be about the model of a tool, or proves
+        nothing.
+        """
+        failure = classify(200, {}, error, self.channel.provider, inside_200=True)
+        named = other_models(failure.said, self.candidate.route.upstream_name) if failure.said is not None else ()
+        return failure if is_proof(failure) and not named else None
 
     def over(self) -> None:
         """The attempt has ended, in any way. Also called at the end of every exchange; later calls do nothing."""
@@ -131,6 +156,7 @@ class Attempt:
         if content_type:
             headers = {**headers, "content-type": content_type}
         request = post(channel.urls[api], headers, body, channel.timeouts.connect)
+        self._sent = body
         began = time.monotonic()
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
         try:
@@ -159,8 +185,8 @@ class Attempt:
             encoding = upstream.undecodable[:60]
             detail = f"HTTP {response.status_code} with content-encoding “{encoding}”, which was not asked for"
             return Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), response.status_code, detail)
-        failure = classify(
-            response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules
+        failure = self._blame(
+            classify(response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules)
         )
         if api != "chat.completions" and not failure.ordered and says_missing(response.status_code, text):
             path = api.replace(".", "/")
@@ -179,7 +205,19 @@ class Attempt:
 
     def error_in_body(self, text: bytes) -> Failure:
         """The failure behind an error object that came with the status 200."""
-        return classify(200, {}, text, self.channel.provider, snapshot_cache.snapshot.rules, inside_200=True)
+        rules = snapshot_cache.snapshot.rules
+        return self._blame(classify(200, {}, text, self.channel.provider, rules, inside_200=True))
+
+    def _blame(self, failure: Failure) -> Failure:
+        """The failure, as one of the request when it is about a model that a part of the request names."""
+        said = failure.said
+        if said is None or failure.ordered or failure.kind not in _ABOUT_MODELS:
+            return failure
+        asked = self.candidate.route.upstream_name
+        if not other_models(said, asked):
+            return failure
+        sent = self._sent if isinstance(self._sent, bytes) else b"".join(self._sent)
+        return blame_request(failure) if about_chosen_model(said, asked, sent) else failure
 
     def unreadable_answer(self, text: bytes, wanted: str) -> Failure:
         """The failure for a body that is not the `wanted` answer."""

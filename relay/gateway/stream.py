@@ -125,7 +125,9 @@ class Pump:
             if not codec.done:
                 self._upstream.close()
             if broke:
-                self._attempt.broke_off(detail)
+                self._attempt.broke_off(detail, codec.error)
+            elif codec.failed is not None:
+                self._attempt.told_failure(codec.failed)
             rows = self._rows() if self._rows is not None and codec.done else ()
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(self._outcome(reason, error, detail), rows)

@@ -10,6 +10,8 @@ import msgspec
 
 from portal.lib.redact import clean_upstream_message
 
+# The message of an error object without one.
+NO_REASON: Final = "The upstream gave no reason."
 _object: Final = msgspec.json.Decoder(dict[str, object])
 _MAX_WORDS: Final = 40
 _MAX_OWN: Final = 900  # characters of a message that failure rules look at
@@ -71,7 +73,7 @@ def read_error(body: bytes) -> UpstreamError | None:
     quoted = _quoted_error(inner)
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
-        clean_upstream_message(message) or "The upstream gave no reason.",
+        clean_upstream_message(message) or NO_REASON,
         kind if isinstance(kind, str) and kind else "",
         clean_upstream_message(code, 64) if code else None,
         param if isinstance(param, str) else None,

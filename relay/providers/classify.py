@@ -24,12 +24,17 @@ from relay.errors import (
 )
 from relay.protocols.errors import UpstreamError, read_error, read_text
 from relay.providers import retry_after
-from relay.providers.failures import GENERIC, CooldownScope, FailureClass, Rule
+from relay.providers.failures import GENERIC, SIZES, CooldownScope, FailureClass, Rule
+from relay.providers.subject import lacks_path, names_a_parameter
 from relay.providers.vendors import VENDORS
 
 KEYS_MESSAGE: Final = (
     "The upstream did not accept the portal's credentials for this model. Tell the portal's administrator; a retry "
     "will not help."
+)
+MONEY_MESSAGE: Final = (
+    "The portal's account at the upstream of this model has no money left. Tell the portal's administrator, or use "
+    "another model; a retry will not help."
 )
 _DETAIL: Final = 300
 # Statuses whose message may say how long to wait, and the classes that have an end: with the longest wait, in seconds,
@@ -42,18 +47,61 @@ _LONGEST_TOLD: Final = {
     FailureClass.BILLING: retry_after.LONGEST,
 }
 _PAGES: Final = {404: FailureClass.CONFIG, 405: FailureClass.CONFIG, 413: FailureClass.TOO_LARGE}
+_UNNAMED: Final = 502  # the status of an error inside a 200 that says nothing of one
 _UNPROVEN_WAIT: Final = 60.0  # seconds that a text is believed at most when no code stands beside it
 # Statuses of refusals that are about a parameter if they name one.
 _ABOUT_PARAMETERS: Final = frozenset((400, 403, 404, 405, 409, 410, 413, 415, 422, 424))
-# What the parameter at fault is called when it is none of the client's: the model, which the relay itself wrote into
-# the request, or the key; LiteLLM says “None” of none.
-_OUR_PARAMS: Final = frozenset(
-    ("model", "body.model", "deployment", "engine", "none", "null", "key", "api_key", "authorization")
-)
 # What is told to nobody but staff.
 _ABOUT_ACCOUNTS: Final = frozenset(
     (FailureClass.KEY_DEAD, FailureClass.KEY_FORBIDDEN_MODEL, FailureClass.BILLING, FailureClass.QUOTA_WINDOW)
 )
+# The statuses that codes and types of errors stand for, where they come inside a 200 that names none.
+_STATUS_OF_WORD: Final = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "authentication_error": 401,
+    "authenticationerror": 401,
+    "unauthenticated": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "permissiondeniederror": 403,
+    "not_found_error": 404,
+    "not_found": 404,
+    "notfounderror": 404,
+    "request_too_large": 413,
+    "unprocessableentityerror": 422,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "ratelimiterror": 429,
+    "resource_exhausted": 429,
+    "server_error": 500,
+    "api_error": 500,
+    "internal": 500,
+    "internalservererror": 500,
+    "internal_server_error": 500,
+    "notimplementederror": 501,
+    "unavailable": 503,
+    "deadline_exceeded": 504,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+# The status of a failure inside a 200 that its rule's words alone tell, where the rule has this status.
+_STATUS_OF_CLASS: Final = {
+    FailureClass.CLIENT: 400,
+    FailureClass.CONTENT: 400,
+    FailureClass.TOO_LARGE: 400,
+    FailureClass.KEY_DEAD: 401,
+    FailureClass.BILLING: 402,
+    FailureClass.KEY_FORBIDDEN_MODEL: 404,
+    FailureClass.RATE: 429,
+    FailureClass.QUOTA_WINDOW: 429,
+    FailureClass.OVERLOAD: 503,
+}
+# What the account pays for is too little for the prompt, not for the answer.
+_LONG_PROMPT: Final = re.compile(r"^prompt tokens|long context", re.I)
 # With these, a body that is a sentence and no JSON speaks of the request.
 _TEXT_STATUSES: Final = frozenset((400, 413, 415, 422))
 # What servers say of a path that they do not have.
@@ -105,6 +153,12 @@ class Failure(Exception):
         self.reserved = False
         # All that the upstream said, for decisions that concern nothing but the request (`continuations`).
         self.whole = ""
+        # It came inside a 200 that names no status; this one is what its words stand for.
+        self.implied = False
+        # It is about a part of the request, such as a tool's model, so that nothing cools down.
+        self.about_part = False
+        # What the upstream said, None: nothing that is known to be an error.
+        self.said: UpstreamError | None = None
 
 
 def _stated_wait(
@@ -151,13 +205,14 @@ def classify(
     if error is None and status in _TEXT_STATUSES:
         error = read_text(body)
     quoted = read_error(error.quoted) if error is not None and error.quoted else None
-    coded = _status_in(error) if inside_200 else status
-    status = coded or 502
+    if inside_200:
+        status, rule, implied = _read_inside_200(provider, error, extra)
+    else:
+        rule, implied = find_rule(provider, status, error, extra), False
     detail = (
         f"HTTP {'200 with an error: ' if inside_200 else ''}{status}: "
         f"{error.message if error else 'no error object in the answer'}{f': {quoted.message}' if quoted else ''}"
     )[:_DETAIL]
-    rule = find_rule(provider, coded, error, extra)
     ordered = rule is not None and rule in extra
     kind, cooldown, certain, reserved = FailureClass.TRANSIENT, None, True, False
     if rule is not None:
@@ -169,7 +224,13 @@ def classify(
     elif error is not None and not ordered:
         if kind is FailureClass.CLIENT and _lacks_path(status, error):
             kind = FailureClass.CONFIG
-        elif kind.scope is not CooldownScope.NOTHING and _names_a_parameter(error) and status in _ABOUT_PARAMETERS:
+        elif status == 501 and kind is FailureClass.TRANSIENT and not lacks_path(status, error):
+            kind = FailureClass.CLIENT  # vLLM, to a value of a parameter that a model does not take
+        elif (
+            kind.scope is not CooldownScope.NOTHING
+            and names_a_parameter(error)
+            and (status in _ABOUT_PARAMETERS or (implied and status == _UNNAMED))
+        ):
             kind, cooldown, reserved = FailureClass.CLIENT, None, False
     stated = wait = _stated_wait(headers, error, now, kind)
     if wait is None:
@@ -185,7 +246,7 @@ def classify(
     failure.wait_named = stated is not None
     failure.code = (error.code or "") if error is not None else ""
     failure.whole = error.whole if error is not None else ""
-    failure.reserved = reserved
+    failure.reserved, failure.implied, failure.said = reserved, implied, error
     return failure
 
 
@@ -204,20 +265,45 @@ def _with_quoted(error: UpstreamError, quoted: UpstreamError | None) -> Upstream
     return replace(error, message=f"{error.message.rstrip(' .:')}: {quoted.message}")
 
 
+def blame_request(failure: Failure) -> Failure:
+    """The failure when it turned out to be about a part of the request: a model that a tool of it names.
+
+    A refusal is told to the client; a limit stays one, for this request.
+    """
+    if failure.kind is FailureClass.KEY_FORBIDDEN_MODEL and failure.said is not None:
+        error = public_error(FailureClass.CLIENT, failure.status, failure.said, None)
+        failure = Failure(FailureClass.CLIENT, error, failure.status, failure.detail)
+    failure.about_part = True
+    return failure
+
+
+def _read_inside_200(
+    provider: str, error: UpstreamError | None, extra: Sequence[Rule]
+) -> tuple[int, Rule | None, bool]:
+    """The status of an error inside a 200, the rule that fits, and whether the status is implied by the words alone."""
+    status = _status_in(error)
+    if status:
+        return status, find_rule(provider, status, error, extra), False
+    rule = find_rule(provider, 0, error, extra)
+    if error is not None and (rule is None or (rule.kind is FailureClass.CLIENT and rule not in extra)):
+        status = max((_STATUS_OF_WORD[word] for word in error.words if word in _STATUS_OF_WORD), default=0)
+        if status and (rule is None or status < 500):
+            return status, find_rule(provider, status, error, extra), True
+    usual = _STATUS_OF_CLASS.get(rule.kind, _UNNAMED) if rule is not None else _UNNAMED
+    if rule is not None and rule.status and usual not in rule.status:
+        usual = min(rule.status)
+    return usual, rule, True
+
+
 def _lacks_path(status: int, error: UpstreamError) -> bool:
     """Whether an error without any code is what frameworks say of a path that they do not have (FastAPI)."""
     return status in {404, 405} and not error.words and not error.param and bool(_NO_PATH.fullmatch(error.own))
 
 
-def _names_a_parameter(error: UpstreamError) -> bool:
-    """Whether an error names the parameter at fault, and it is one that the client chooses."""
-    return bool(error.param) and str(error.param).lower() not in _OUR_PARAMS
-
-
 def rules_of(provider: str) -> tuple[Rule, ...]:
-    """The built-in rules for channels of a vendor, in order: its own, then those for every vendor."""
+    """The built-in rules for channels of a vendor, in order: about sizes, its own, then those for every vendor."""
     vendor = VENDORS.get(provider)
-    return vendor.failures + GENERIC if vendor is not None else GENERIC
+    return SIZES + (vendor.failures if vendor is not None else ()) + GENERIC
 
 
 def find_rule(provider: str, status: int, error: UpstreamError | None, extra: Sequence[Rule] = ()) -> Rule | None:
@@ -240,6 +326,12 @@ def _status_in(error: UpstreamError | None) -> int:
 
 def public_error(kind: FailureClass, status: int, error: UpstreamError | None, wait: float | None) -> RelayError:
     """What the client is told when this was the last try."""
+    if kind is FailureClass.TOO_LARGE and error is not None and _LONG_PROMPT.search(error.own):
+        message = (
+            "The upstream's account does not pay for a prompt as long as this request's. Make it shorter, or use "
+            "another model."
+        )
+        return UpstreamRefused(400, message, "invalid_request_error", "context_length_exceeded", None)
     if kind is FailureClass.TOO_LARGE and status in {402, 403}:
         message = (
             "The upstream's account cannot pay for an answer as long as this request asks for. Lower max_tokens, or "
@@ -255,9 +347,9 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
         said = status if kept else 400
         code = error.code or ("content_filter" if kind is FailureClass.CONTENT else None)
         return UpstreamRefused(said, error.message, error.type or "invalid_request_error", code, error.param)
-    if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING} or (
-        kind is FailureClass.KEY_FORBIDDEN_MODEL and status in {401, 403, 429}
-    ):
+    if kind is FailureClass.BILLING:
+        return CredentialsExhausted(MONEY_MESSAGE)
+    if kind is FailureClass.KEY_DEAD or (kind is FailureClass.KEY_FORBIDDEN_MODEL and status in {401, 403, 429}):
         return CredentialsExhausted(KEYS_MESSAGE)
     if kind is FailureClass.KEY_FORBIDDEN_MODEL:
         message = (
@@ -299,7 +391,7 @@ def stream_error(data: bytes) -> tuple[UpstreamFailed, str]:
     detail = f"error event: {error.message}"[:_DETAIL]
     failure = classify(200, {}, data, inside_200=True)
     if failure.kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:  # the portal's account is not the client's
-        return UpstreamFailed(KEYS_MESSAGE, code=CredentialsExhausted.code), detail
+        return UpstreamFailed(failure.error.message, code=CredentialsExhausted.code), detail
     shown = _with_quoted(error, read_error(error.quoted) if error.quoted else None)
     out = UpstreamFailed(shown.message, code=error.code or "upstream_error", param=error.param)
     if error.type:

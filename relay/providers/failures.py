@@ -1,8 +1,9 @@
 """Classes of upstream failures with their consequences, and rules that tell which failure is of which class. Pure data.
 
-The first rule that fits counts: the administrator's own come first, then the vendor's (`relay.providers.vendors`), then
-the generic ones below, which end with one for every status. Source of these: the errors that vendors and their SDKs
-have in common, and those of vendors that have no file of their own, read in November 2026.
+The first rule that fits counts: the administrator's own come first, then those about sizes, then the vendor's
+(`relay.providers.vendors`), then the generic ones below, which end with one for every status. Source of these: the
+errors that vendors and their SDKs have in common, and those of vendors that have no file of their own, read in November
+2026.
 
 Most refusals quote the request, so that words in their messages may be the client's. Texts are therefore matched
 without what is quoted, and from the beginning; and only rules that go by a code (`Rule.reserved`) prove that the
@@ -177,6 +178,36 @@ _NO_MODEL: Final = (
     r"not (found|exist)|^(该|当前|此)?模型.{0,100}不存在"
 )
 
+# An account without money, in the vendors' own words and without a code: `insufficient quota`, `Your credit balance is
+# too low to access the Anthropic API`, `You're out of extra usage`, `用户额度不足`.
+_NO_MONEY: Final = (
+    r"^(error: )?((you|you're|you've|your|the|this|user|current|api|upstream|account|token|key|team|organi[sz]ation"
+    r"|project|has|have|is|run) ){0,6}(insufficient|not enough|no|out of)( (remaining|available|account|user|api|token"
+    r"|more|your|extra)){0,3} (quota|balance|credits?|funds?|usage)( (left|remaining|available))?( (to|in|on)\b|\W|$)"
+    r"|^your (credit|account) balance is (too low|insufficient|negative)"
+    r"|^you have reached your specified (workspace )?api usage limits"
+    r"|^(您的|你的|该|当前)?(账户|账号|用户|令牌)?(余额|额度|配额)(已)?(不足|用尽|耗尽|用完)"
+)
+
+# Refusals of requests that are too large for what the account pays for; it pays for smaller ones. They come before the
+# vendors' rules for the same statuses.
+SIZES: Final = (
+    rule(
+        FailureClass.TOO_LARGE,
+        "402 403 429",
+        text=r"\bcan only afford\b|\bor fewer max_tokens|\bneed quota\b|需要预扣费额度",
+    ),
+    # OpenRouter: “Prompt tokens limit exceeded: 41250 > 3180.”, “max_tokens limit exceeded: 100000 > 9577.”
+    rule(FailureClass.TOO_LARGE, "402", text=r"\d ?> ?-?\d|^(prompt tokens|max_tokens) limit exceeded"),
+    # Anthropic, of the context of a million tokens.
+    rule(
+        FailureClass.TOO_LARGE,
+        "400 403 429",
+        text=r"^(extra usage is|usage credits are) required for long context"
+        r"|^the long context beta is not yet available",
+    ),
+)
+
 # Other relays pass on whatever their upstreams say. These words are unmistakable enough to be read wherever they come
 # from.
 GENERIC: Final = (
@@ -193,12 +224,6 @@ GENERIC: Final = (
         "inputtextriskdetection inputimageriskdetection outputtextriskdetection outputimageriskdetection "
         "content_filter_error 451001 "  # Tencent TokenHub
         "unsafe_request",  # Qianfan
-    ),
-    # The account can pay for smaller requests.
-    rule(
-        FailureClass.TOO_LARGE,
-        "402 403 429",
-        text=r"\bcan only afford\b|\bor fewer max_tokens|\bneed quota\b|需要预扣费额度",
     ),
     rule(FailureClass.TOO_LARGE, "402 403", "weight_exceeds_budget pre_consume_token_quota_failed"),
     # one-api says so as well when only this request is too dear.
@@ -242,6 +267,7 @@ GENERIC: Final = (
     rule(FailureClass.CONFIG, "404", text=r"^(invalid|unknown request) url\b|^no route\b"),
     rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404 422", text=_NO_MODEL),
     rule(FailureClass.KEY_DEAD, "400 401 403", text=r"^(incorrect|invalid) api key\b"),
+    rule(FailureClass.BILLING, "400 401 403 404 422 429 500 503", text=_NO_MONEY),
     _by_status(FailureClass.KEY_DEAD, "401"),
     _by_status(FailureClass.KEY_FORBIDDEN_MODEL, "403", cooldown=300.0),
     rule(FailureClass.OVERLOAD, "429 503", "serveroverloaded"),  # Ark

@@ -16,7 +16,7 @@ from tests.support.server import Server
 from tests.support.upstream import Call, Script, Upstream, chunk, completion, failing, hello
 
 pytestmark = pytest.mark.shared
-STATUSES = (400, 403, 404, 409, 413, 422, 429)
+STATUSES = (200, 400, 402, 403, 404, 409, 413, 422, 429, 501)
 
 
 def openai(message: str, **more: Any) -> bytes:

@@ -84,7 +84,7 @@ def test_error_as_first_event_is_a_real_status_and_fails_over(server: Server, li
     bad = live.channel(keys=("sk-bad-0123456789-bad0",), priority=9)
     good = live.channel(keys=("sk-sib-0123456789-good",), priority=1)
     response = server.post(live.token(), ask(live.model(script, channels=[bad]), stream=True))
-    assert response.status_code == 502
+    assert response.status_code == 503
     response = server.post(live.token(), ask(live.model(script, channels=[bad, good]), stream=True))
     assert (
         response.status_code == 200

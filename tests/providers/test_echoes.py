@@ -19,9 +19,10 @@ from tests.support.upstream import Call, Script, hello
 
 NOW: Final = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC).timestamp()
 # Statuses with which vendors quote requests.
-QUOTING: Final = (400, 403, 404, 409, 413, 422)
+QUOTING: Final = (400, 403, 404, 409, 413, 422, 501)
 KEYS: Final = {FailureClass.KEY_DEAD, FailureClass.BILLING}
-STATUSES: Final = (*QUOTING, 429)
+STATUSES: Final = (*QUOTING, 402, 429)
+TIMED: Final = {402, 403, 429}  # of them, those whose text may say when to come back
 # Codes that vendors use for faults of requests as well, so that they prove nothing.
 COMMON: Final = {
     "invalid_request_error",
@@ -140,19 +141,22 @@ def test_a_quoted_request_proves_nothing(vendor: str) -> None:
     for echoed in written_by_a_client(vendor):
         for form in MESSAGES:
             bodies = list(shapes(form.format(x=echoed), echoed))
-            for _ in range(2):  # numbers of statuses and bodies have no common divisor, so that each meets each
+            for _ in range(2):
                 turn += 1
-                status, body = STATUSES[turn % len(STATUSES)], bodies[turn % len(bodies)].encode()
-                failure = classify(status, {}, body, vendor, now=NOW)
-                said = (status, body, failure.kind)
-                assert not failure.reserved or failure.kind.scope is CooldownScope.NOTHING, said
-                assert failure.wait is None or (status in {403, 429} and failure.wait <= 60), said
+                # Shifted with each round, so that each status meets each body.
+                status = STATUSES[(turn + turn // len(bodies)) % len(STATUSES)]
+                body = bodies[turn % len(bodies)].encode()
+                for inside_200 in (False, True):
+                    failure = classify(status, {}, body, vendor, now=NOW, inside_200=inside_200)
+                    said = (status, body, inside_200, failure.kind)
+                    assert not failure.reserved or failure.kind.scope is CooldownScope.NOTHING, said
+                    assert failure.wait is None or (failure.status in TIMED and failure.wait <= 60), said
 
 
 @pytest.mark.parametrize("vendor", [*VENDORS, ""])
 def test_only_a_code_of_the_vendors_own_moves_what_all_share_beside_a_status_that_quotes_requests(vendor: str) -> None:
     for rule in rules_of(vendor):
-        if rule.kind.scope is CooldownScope.NOTHING or rule.status.isdisjoint(STATUSES):
+        if rule.kind.scope is CooldownScope.NOTHING or rule.status.isdisjoint({*QUOTING, 429}):
             continue
         if rule.reserved:
             assert rule.words.isdisjoint(COMMON), f"{rule.words & COMMON} are no codes for {rule.kind.word} alone"
@@ -181,7 +185,7 @@ def test_a_quoted_request_keeps_nothing_from_others(live: Portal, server: Server
     """Of one key and one channel: whatever one user's requests bring about, the next user is served."""
     texts = written_by_a_client(vendor)
     hostile, other = live.token(), live.token()
-    for turn, status in enumerate(QUOTING):
+    for turn, status in enumerate((*QUOTING, 402, 200)):
         text, form = texts[turn % len(texts)], MESSAGES[(turn * 5) % len(MESSAGES)]
         body = list(shapes(form.format(x=text), text))[turn % 5].encode()
         refused = refusing(status, body)

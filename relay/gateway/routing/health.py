@@ -73,6 +73,8 @@ class Health:
         if kind is FailureClass.NO_API:
             self.missing_apis.suspected(candidate.route.channel, candidate.key, failure.api, by.user, failure.detail)
             return
+        if failure.about_part:
+            return
         now = time.time()
         opened = self.live.failed((channel, key, model), by.user, failure, began, now)
         if kind in _KEY_KINDS and key:
@@ -94,7 +96,11 @@ class Health:
         first = self._strikes.get(key)
         if first is None or now - first.at > _STRIKES_LAST:
             self._strikes[key] = _Strike(by.user, now)
-        elif failure.status == 401 and began > first.at + (STRIKE_SECONDS if by.user == first.user else 0.0):
+        elif (
+            failure.status == 401
+            and not failure.implied
+            and began > first.at + (STRIKE_SECONDS if by.user == first.user else 0.0)
+        ):
             return True
         if now - self._tests_ordered.get(key, 0.0) > _TEST_PAUSE:
             self._tests_ordered[key] = now
@@ -216,7 +222,7 @@ def _cooling_error(name: str, cooling: Sequence[OpenCircuit], now: float) -> Rel
             limited.retry = False
         return limited
     if kinds <= _KEY_KINDS:
-        return CredentialsExhausted(KEYS_MESSAGE)
+        return public_error(FailureClass.KEY_DEAD if len(kinds) > 1 else kinds.pop(), 401, None, None)
     if kinds == {FailureClass.KEY_FORBIDDEN_MODEL}:
         return public_error(FailureClass.KEY_FORBIDDEN_MODEL, 404, None, None)
     return NoAvailableChannel(

@@ -1,4 +1,4 @@
-"""Which APIs upstreams lack. A 404 suggests it; a second user's request or a probe of our own proves it.
+"""Which APIs upstreams lack. A 404 or 501 suggests it; a second user's request or a probe of our own proves it.
 
 A request that met such an answer goes to another API or channel, and so does nobody else's. What is proven holds for
 minutes and for everybody; the table of cooldowns shares it with the other workers, and shows it to staff, who may end
@@ -8,7 +8,6 @@ it.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 import httpx
 
 from relay.gateway.snapshot.views import ChannelView, KeyView
-from relay.protocols.errors import read_error
+from relay.providers.subject import says_missing
 from relay.transport.body import post
 from relay.transport.resolver import ConnectRefused
 
@@ -27,28 +26,6 @@ _PROBE_SECONDS: Final = 15.0  # that a probe may take
 _PROBE_BYTES: Final = 64 * 1024  # of its answer that are read
 # Answers to a probe that leave open what is there: to the key, limits, faults.
 _TELLS_NOTHING: Final = frozenset((401, 402, 403, 407, 429, *range(500, 600)))
-_PATH_STATUSES: Final = frozenset((404, 405, 501))
-# What servers say of a path that they do not know, as the whole message or its beginning: OpenAI ("Invalid URL (POST
-# /v1/x)"), Groq ("Unknown request URL: POST /x"), FastAPI, Spring and vLLM ("Not Found"), llama.cpp ("File Not Found"),
-# Azure ("Resource not found"), Kong ("no Route matched with those values"), Express ("Cannot POST /v1/x"), LM Studio
-# ("Unexpected endpoint or method"), Moonshot ("url.not_found").
-_UNKNOWN_PATH: Final = re.compile(
-    r"(?:unknown request url\b|invalid url \(|no route matched\b|cannot post /|unexpected endpoint or method\b"
-    r"|(?:(?:file|resource|path|route|page|404 page|endpoint) )?not found\.?$|url\.not_found)",
-    re.I,
-)
-
-
-def says_missing(status: int, body: bytes) -> bool:
-    """Whether an answer suggests that the upstream has no such path.
-
-    Path and method are ours, so 405 and 501 suggest it whatever the body says. A 404 with an error object is about
-    something that the request named (an item, a file, a voice), unless its message is known to be about the path.
-    """
-    if status not in _PATH_STATUSES:
-        return False
-    error = read_error(body)
-    return status != 404 or error is None or _UNKNOWN_PATH.match(error.message) is not None
 
 
 @dataclass(slots=True)

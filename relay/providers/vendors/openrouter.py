@@ -34,7 +34,6 @@ VENDOR: Final = Vendor(
     failures=(
         # Larger than what the account can pay now; smaller ones are served.
         rule(FailureClass.TOO_LARGE, "402", "weight_exceeds_budget"),
-        rule(FailureClass.TOO_LARGE, "402", text=r"or fewer max_tokens|can only afford"),
         rule(FailureClass.RATE, "402", "openrouter_in_flight_budget in_flight_budget_exhausted"),
         rule(FailureClass.BILLING, "402"),
         rule(

@@ -8,8 +8,9 @@ import time
 import httpx
 import pytest
 
-from relay.gateway.routing.missing_apis import MissingApis, says_missing
+from relay.gateway.routing.missing_apis import MissingApis
 from relay.gateway.snapshot.views import Route
+from relay.providers.subject import says_missing
 from tests.gateway.routing.routes import channel
 
 API = "chat.completions"
