@@ -14,6 +14,7 @@ from relay.protocols.usage import Usage
 
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"  # the end marker of chat completions and legacy completions
+_UNREAD_LIMIT: Final = 32 * 1024  # bytes of events
 OVERSIZED: Final = (
     b'{"error":{"message":"The upstream sent an event that is larger than anything sensible.","type":"server_error",'
     b'"param":null,"code":"upstream_error"}}'
@@ -118,9 +119,14 @@ class Conversion(EventCodec):
     decoder: Decoder
     encoder: Encoder
     _chunked: bool = False  # a chunk with choices has arrived
+    _unread: list[bytes] = field(default_factory=list)  # events in which nothing opaque has been looked for
+    _unread_size: int = 0
 
     def handle_event(self, event: bytes) -> bytes:
-        self._opaque = self._opaque or is_opaque(event)
+        self._unread.append(event)
+        self._unread_size += len(event)
+        if self._unread_size > _UNREAD_LIMIT:
+            self.is_opaque()
         chunks = self.decoder.chunks(event)
         self.usage = self.decoder.usage
         if self.decoder.error is not None:
@@ -152,6 +158,11 @@ class Conversion(EventCodec):
 
     def delivered_units(self) -> float:
         return self.encoder.units
+
+    def is_opaque(self) -> bool:
+        self._opaque = self._opaque or is_opaque(b"".join(self._unread))
+        self._unread, self._unread_size = [], 0
+        return self._opaque
 
     def failure(self, message: str, kind: str, code: str | None, param: str | None) -> bytes:
         return self.encoder.failure(message, kind, code, param)

@@ -174,6 +174,13 @@ def is_opaque_item(item: bytes) -> bool:
     return found is not None and found.get("type") == "reasoning" and not found.get("content")
 
 
+def are_opaque(chunks: bytes) -> bool:
+    """The same of many chunks of a chat completion. Most have no list but their choices, which is quickly seen."""
+    if chunks.count(b'":[') == chunks.count(b'"choices":[') and chunks.count(b'": [') == chunks.count(b'"choices": ['):
+        return False
+    return is_opaque(chunks)
+
+
 def is_opaque(answer: bytes) -> bool:
     """Whether chunks or answers have content whose tokens their text does not tell."""
     return any(mark in answer for mark in _OPAQUE_MARKS) and _OPAQUE.search(answer) is not None

@@ -278,7 +278,7 @@ class Expected(msgspec.Struct, frozen=True):
     reasoning: ReasoningCount = "inside"
     # Input that the request cannot exceed; None: something may add to it, such as a file or a search. Rarely called.
     most_input: Callable[[], int | None] | None = None
-    output: int | None = None  # estimate of an output that is neither text nor limited, such as images; None: unknown
+    output: int | None = None  # estimate of an output that no limit can be named for, such as images; None: unknown
 
 
 def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> tuple[Usage, bool]:
@@ -316,22 +316,21 @@ def _input_is_false(tokens: int, delivered: Delivered | None, expected: Expected
 def _possible_output(usage: Usage, delivered: Delivered | None, expected: Expected) -> int:
     """The output to charge where the report of it is false.
 
-    An answer that was delivered whole in text is worth what was counted, though a report above the limit proves at
-    least as much as one that names the limit: tokens may have been spent on what is not shown. Where there is content
-    that cannot be counted, such as images, the report stands as long as the model can have made as much.
+    What was counted is charged at least. A report above the limit proves no less than one that names the limit, since
+    tokens may have been spent on what is not shown. Where there is content that cannot be counted, such as images, the
+    report stands as long as the model can have made as much.
     """
     limit = expected.output_limit
-    if delivered is None:
-        known = expected.output if limit is None else limit
-        return min(usage.output, known or 0)
-    units = math.ceil(delivered.units())
+    units = math.ceil(delivered.units()) if delivered is not None else 0
     if usage.output <= units:
         return units
+    if expected.output is not None or delivered is None:
+        return max(units, min(usage.output, limit or expected.output or 0))
     if not delivered.opaque():
         return max(units, limit or 0)
     if usage.output <= max(expected.longest or LONGEST_ANSWER, limit or 0):
         return usage.output
-    return max(units, (expected.longest or expected.output or 0) if limit is None else limit)
+    return max(units, (expected.longest or 0) if limit is None else limit)
 
 
 def _with_reasoning(usage: Usage, counted: ReasoningCount) -> Usage:
@@ -345,13 +344,15 @@ def _with_reasoning(usage: Usage, counted: ReasoningCount) -> Usage:
 
 
 def _output_is_false(usage: Usage, delivered: Delivered | None, expected: Expected) -> bool:
-    output = usage.output
+    output, limit, known = usage.output, expected.output_limit, expected.output
     longest = expected.longest or LONGEST_ANSWER
     if delivered is None:
-        known = expected.output
         return output > longest or (known is not None and output > _THINNEST * known + _SLACK)
-    limit = expected.output_limit
-    most = longest if limit is None else limit * _OVER_LIMIT + _SLACK
+    most: float = longest
+    if limit is not None:
+        most = limit * _OVER_LIMIT + _SLACK
+    elif known is not None:
+        most = _THINNEST * known + _SLACK
     if output - usage.reasoning - usage.report.rejected > most or output > max(longest, most):
         return output > _THINNEST * delivered.units() + _SLACK
     if not output:

@@ -16,17 +16,16 @@ import msgspec
 
 from portal.lib.json import decode, decode_object, encode
 from relay.protocols.characters import read_object, read_typed
-from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.chat_completions.usage import delta_units, parse_chat_usage
 from relay.protocols.codec import DONE, EVENT_STREAM, says_something
 from relay.protocols.error_objects import Envelope, named_error, states, unreadable_error
 from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
-from relay.protocols.token_estimate import audio_units, is_opaque, open_member, rest_units, text_units
+from relay.protocols.token_estimate import are_opaque, audio_units, open_member, rest_units, text_units
 from relay.protocols.usage import Usage, newer, present
 
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _USAGE_AT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _STRAY_LINE: Final = re.compile(rb"(?:^|[\r\n])(?:error:|[{\[<])")  # no field of an event: an error, by all experience
-
 
 # Bytes of an incomplete event that are buffered until its end arrives, since it may turn out to be the usage chunk.
 # Larger events pass through as they arrive.
@@ -82,6 +81,7 @@ class ChatStream:
     _units: float = 0.0  # estimated tokens counted so far
     _audio: float = 0.0  # of them, of audio
     _opaque: bool = False  # there is content whose tokens cannot be estimated
+    _messages: dict[int, float] = field(default_factory=dict)  # the same of whole messages beside deltas, by choice
     _uncounted: list[bytes] = field(default_factory=list)  # returned, and not yet counted
     _uncounted_size: int = 0
     _held: bytes = b""  # an event whose end has not arrived
@@ -150,7 +150,7 @@ class ChatStream:
     def delivered_units(self) -> float:
         """The estimated tokens of the text and audio that have been returned so far."""
         self._count_now()
-        return self._units
+        return max(self._units, sum(self._messages.values()) + self._audio)
 
     def audio_units(self) -> float:
         """Of them, those of audio."""
@@ -269,14 +269,14 @@ class ChatStream:
             self._count_now()
 
     def _count_now(self) -> None:
-        for data in self._uncounted:
-            self._units += text_units(data)
-            self._opaque = self._opaque or is_opaque(data)
-            if b'"audio"' in data:
-                audio = audio_units(data)
-                self._units += audio
-                self._audio += audio
-        self._uncounted, self._uncounted_size = [], 0
+        pieces, self._uncounted, self._uncounted_size = self._uncounted, [], 0
+        data = pieces[0] if len(pieces) == 1 else b"\n".join(pieces)
+        self._opaque = self._opaque or are_opaque(data)
+        self._units += delta_units(data, self._messages) if b'"message"' in data else text_units(data)
+        if b'"audio"' in data:
+            audio = sum(map(audio_units, pieces))
+            self._units, self._audio = self._units + audio, self._audio + audio
+            self._opaque = self._opaque or audio > 0  # its length in bytes tells its tokens only roughly
 
     def _count_rest(self, data: bytes) -> None:
         """Count bytes that continue an oversized event."""

@@ -1,9 +1,14 @@
-"""The `usage` object of chat completions, including the deviations of compatible vendors. Pure."""
+"""The `usage` object of chat completions, including the deviations of compatible vendors, and what is counted of their
+streams where none is reported. Pure.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
+from portal.lib.json import decode_object, encode, objects_of
+from relay.protocols.sse import event_data, split_events
+from relay.protocols.token_estimate import text_units
 from relay.protocols.usage import (
     NO_INPUT_DETAILS,
     NO_OUTPUT_DETAILS,
@@ -65,3 +70,24 @@ def parse_chat_usage(raw: bytes | msgspec.Raw) -> Usage | None:
         audio_output=count(out.audio_tokens),
         image_input=count(into.image_tokens),
     ).usage(raw)
+
+
+def delta_units(events: bytes, messages: dict[int, float]) -> float:
+    """The estimated tokens of the deltas in events that have whole messages, too.
+
+    Perplexity repeats the message so far beside each delta, and other servers the whole one at the end. `messages`: the
+    tokens of the longest by the position of its choice, which is brought up to date.
+    """
+    units = 0.0
+    for event in split_events(events):
+        chunk = decode_object(event_data(event).strip())
+        if chunk is None:
+            units += text_units(event)
+            continue
+        for position, choice in enumerate(objects_of(chunk, "choices")):
+            message, index = choice.pop("message", None), choice.get("index")
+            units += text_units(encode(choice))
+            if isinstance(message, dict):
+                index = index if isinstance(index, int) else position
+                messages[index] = max(messages.get(index, 0.0), text_units(encode(message)))
+    return units

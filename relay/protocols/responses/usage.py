@@ -161,6 +161,22 @@ _event: Final = msgspec.json.Decoder(_Event)
 
 
 @dataclass(slots=True)
+class _Item:
+    """What was told of one item, or of those that cannot be told apart."""
+
+    deltas: float = 0.0  # estimated tokens
+    # The same of what came whole, by kind of event and place. What is repeated counts once.
+    wholes: dict[str, dict[bytes, float]] = field(default_factory=dict)
+
+    def tell(self, level: str, name: bytes, units: float) -> None:
+        texts = self.wholes.setdefault(level, {})
+        texts[name] = max(texts.get(name, 0.0), units)
+
+    def units(self) -> float:
+        return max(self.deltas, *(sum(texts.values()) for texts in self.wholes.values()), 0.0)
+
+
+@dataclass(slots=True)
 class ItemCount:
     """The estimated tokens of one stream, counted once for each item, however its upstream tells it.
 
@@ -175,9 +191,8 @@ class ItemCount:
     _uncounted: list[tuple[str, bytes]] = field(default_factory=list)  # events and their kinds
     _size: int = 0
     _output: bytes = b""  # of the response at the end
-    _keys: dict[bytes, bytes] = field(default_factory=dict)  # of items, by their id
-    # By the key of an item: the tokens of each telling. Deltas add up; a whole that is repeated counts once.
-    _told: dict[bytes, dict[str, dict[bytes, float]]] = field(default_factory=dict)
+    _by_id: dict[bytes, _Item] = field(default_factory=dict)
+    _items: dict[bytes, _Item] = field(default_factory=dict)  # by index, or by id where an item has none
 
     def add(self, kind: str, event: bytes) -> None:
         """Take an event that is passed on."""
@@ -194,7 +209,7 @@ class ItemCount:
     def units(self) -> float:
         """The estimated tokens of text and audio so far."""
         self._count()
-        total = sum(max(sum(texts.values()) for texts in told.values()) for told in self._told.values())
+        total = sum(item.units() for item in self._items.values())
         return max(total, answer_units(self._whole())) if self._output else total
 
     def is_opaque(self) -> bool:
@@ -222,8 +237,7 @@ class ItemCount:
                 self.opaque = True  # the rate of the samples is assumed
             else:
                 units = token_units(match[1])
-            told = self._of(data).setdefault("delta", {})
-            told[b""] = told.get(b"", 0.0) + units
+            self._item(data).deltas += units
         elif kind in _ITEMS:
             self._count_item(kind, data)
         elif kind.endswith("partial_image"):
@@ -232,7 +246,7 @@ class ItemCount:
             level = "part" if "_part." in kind else "text"
             place = _PLACE.search(data)
             name = kind.rpartition(".")[0].encode() + (place[1] if place is not None else b"")
-            self._tell(self._of(data), level, name, sum(map(token_units, _TEXT.findall(data))))
+            self._item(data).tell(level, name, sum(map(token_units, _TEXT.findall(data))))
 
     def _count_item(self, kind: str, data: bytes) -> None:
         try:
@@ -245,20 +259,17 @@ class ItemCount:
         self.opaque = self.opaque or (kind.endswith(".done") and is_opaque_item(item))
         found = _ID.search(item)
         # Ids need not be unique: another content is another item.
-        told = self._of(data, found[1] if found is not None else b"")
-        self._tell(told, kind, b"%d" % hash(item), item_units(item))
+        told = self._item(data, found[1] if found is not None else b"")
+        told.tell(kind, b"%d" % hash(item), item_units(item))
 
-    def _of(self, data: bytes, item_id: bytes = b"") -> dict[str, dict[bytes, float]]:
-        """What was told of an event's item. An id is known by the index with which it came first."""
+    def _item(self, data: bytes, item_id: bytes = b"") -> _Item:
+        """The item of an event. An id is known by the index with which it came first."""
         if not item_id and (found := _ITEM_ID.search(data)) is not None:
             item_id = found[1]
-        index = _INDEX.search(data)
-        key = index[1] if index is not None else item_id
-        if item_id:
-            key = self._keys.setdefault(item_id, key)
-        return self._told.setdefault(key, {})
-
-    @staticmethod
-    def _tell(told: dict[str, dict[bytes, float]], level: str, name: bytes, units: float) -> None:
-        texts = told.setdefault(level, {})
-        texts[name] = max(texts.get(name, 0.0), units)
+        item = self._by_id.get(item_id)
+        if item is None:
+            index = _INDEX.search(data)
+            item = self._items.setdefault(index[1] if index is not None else item_id, _Item())
+            if item_id:
+                self._by_id[item_id] = item
+        return item

@@ -45,6 +45,9 @@ class Case:
     longest: int | None = None
     reasoning: ReasoningCount = "inside"
     finished: bool = True
+    opaque: bool = False  # something was delivered that cannot be counted
+    most_input: int | None = None  # what the request can hold; None: something may add to it
+    known: int | None = None  # estimate of an output without a limit
 
 
 def chat(into: int, out: int, total: int | None = None, **more: Any) -> dict[str, Any]:
@@ -160,6 +163,52 @@ CASES: Final = [
         Usage(100, output=50, audio_output=50),
         False,
     ),
+    Case(
+        "a limit that hidden reasoning may have used", chat(13, 5000), Usage(13, output=100), False, text=1, limit=100
+    ),
+    Case("images above the limit", chat(13, 5160), Usage(13, output=5160), False, text=1, limit=1000, opaque=True),
+    Case("images within the limit", chat(13, 900), Usage(13, output=900), text=1, limit=1000, opaque=True),
+    Case(
+        "images beyond what the model makes",
+        chat(13, 9000),
+        Usage(13, output=1000),
+        False,
+        text=1,
+        limit=1000,
+        longest=8192,
+        opaque=True,
+    ),
+    Case("the same without a limit", chat(13, 9000), Usage(13, output=8192), False, text=1, longest=8192, opaque=True),
+    Case("images beyond all models", chat(13, 10**9), Usage(13, output=1), False, text=1, opaque=True),
+    Case("images and more text than reported", chat(13, 1), Usage(13, output=125), False, opaque=True),
+    Case(
+        "a limit above what the model makes", chat(13, 9000), Usage(13, output=9000), text=1, limit=16_000, longest=8192
+    ),
+    Case(
+        "rejected tokens of a prediction",
+        chat(13, 5000) | {"completion_tokens_details": {"rejected_prediction_tokens": 4990}},
+        Usage(13, output=5000),
+        text=2,
+        limit=100,
+    ),
+    Case(
+        "more rejected tokens than output",
+        chat(13, 100) | {"completion_tokens_details": {"rejected_prediction_tokens": 101}},
+        Usage(13, output=100),
+        False,
+    ),
+    Case("input beyond the request", chat(5_000_000, 100), Usage(_PROMPT, output=100), False, most_input=33_000),
+    Case("input that a template explains", chat(20_000, 100), Usage(20_000, output=100), most_input=33_000),
+    Case("input that a file may explain", chat(5_000_000, 100), Usage(5_000_000, output=100)),
+    Case("that a search has found", chat(50_000, 100), Usage(50_000, output=100), most_input=33_000, opaque=True),
+    Case("embeddings of a word", chat(30_000_000, 0), Usage(_PROMPT), False, text=None, most_input=1100, known=0),
+    Case("embeddings with an output", chat(13, 5000), Usage(13), False, text=None, known=0),
+    Case("images far above their estimate", chat(13, 10**6), Usage(13, output=8000), False, text=None, known=8000),
+    Case("images within it", chat(13, 6208), Usage(13, output=6208), text=None, known=8000),
+    Case("a transcript far above its length", chat(13, 9000), Usage(13, output=300), False, known=300),
+    Case(
+        "speech in events far above its text", chat(13, 9000), Usage(13, output=9), False, text=0, known=9, opaque=True
+    ),
     *(
         Case(
             f"details that are {nothing}",
@@ -177,8 +226,19 @@ def test_what_is_charged(case: Case) -> None:
     usage = parse_chat_usage(raw)
     assert usage is not None
     text = case.text
-    delivered = None if text is None else Delivered(int(text * 80), lambda: text, finished=case.finished)
-    expected = Expected(_PROMPT, case.limit, case.longest, reasoning=case.reasoning)
+    delivered = (
+        None
+        if text is None
+        else Delivered(int(text * 80), lambda: text, finished=case.finished, opaque=lambda: case.opaque)
+    )
+    expected = Expected(
+        _PROMPT,
+        case.limit,
+        case.longest,
+        reasoning=case.reasoning,
+        most_input=lambda: case.most_input,
+        output=case.known,
+    )
     assert believed(usage, delivered, expected) == (case.charged, case.true)
     assert usage.report.raw == raw
 
