@@ -63,6 +63,8 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     chosen = {} if only is None else {"channel": only}
     open_circuits = Cooldown.objects.filter(until__gt=now, **chosen).exclude(kind=NO_API)
     for row in open_circuits.select_related("model", "api_key"):
+        if row.api_key is not None and (row.api_key.auto_disabled or not row.api_key.enabled):
+            continue  # not used anyway
         cooling.setdefault(row.channel_id, []).append(row)
     out: dict[int, list[ApiKey]] = {}
     for key in ApiKey.objects.filter(enabled=True, **chosen).exclude(auto_disabled=""):
@@ -146,7 +148,7 @@ def describe_cooldown(row: Cooldown) -> str:
         what = _("The model %(model)s") % names if row.model else _("The channel")
     because = _(BY_WORD[row.kind].text) if row.kind in BY_WORD else row.kind
     said = _("%(what)s is left alone until %(until)s: %(why)s (%(detail)s).")
-    return said % {"what": what, "until": _moment(row.until), "why": because, "detail": row.detail or "—"}
+    return said % {"what": what, "until": _moment(row.until), "why": because, "detail": row.detail.rstrip(".") or "—"}
 
 
 def shorten(text: str, most: int = 200) -> str:
