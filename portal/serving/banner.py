@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Callable
 
 from django.conf import settings
 
+from portal.config import default_data_dir
 from portal.pages.shared.snippets import curl
 from portal.serving.first_run import FirstRun
 from relay.models import Token
@@ -35,7 +39,8 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     if first:
         write("")
         write(f"  Sign in as {first.username} with the password {first.password}")
-        write("  It is shown this once. To set another: python manage.py changepassword admin")
+        write("  It is shown this once. To set another:")
+        write(f"  {_command('changepassword', first.username)}")
     if token:
         write(f"  Token     {token}")
         write("")
@@ -47,6 +52,14 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
     write("")
     write("Stop with Ctrl-C.")
     write("")
+
+
+def _command(*words: str) -> str:
+    """A command of `manage.py` for this installation, as it can be pasted into a shell in the current folder."""
+    script = os.path.relpath(settings.BASE_DIR / "manage.py")
+    line = shlex.join((sys.executable, script, *words))
+    folder = settings.CONFIG.data_dir
+    return line if folder == default_data_dir() else f"AIRELAYS_DATA_DIR={shlex.quote(str(folder))} {line}"
 
 
 def _first_token(to_terminal: bool) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -10,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from accounts.models import LIMIT_FIELDS
-from portal.lib import money, net
+from portal.lib import clock, money, net
 from relay.channels.urls import base_url_of, check_typed_url
 from relay.models import ApiKey, Channel, Model, Token
 from relay.models.catalog import Ability
@@ -24,11 +26,36 @@ def unique_lines(text: str) -> list[str]:
 
 
 def parse_keys(text: str) -> list[str]:
-    """Return the upstream keys in a text with one key a line. Raises ValidationError."""
-    keys = unique_lines(text)
-    if any(any(character.isspace() for character in key) or not key.isascii() for key in keys):
-        raise forms.ValidationError(_("A key contains no spaces and only plain characters. Write one key a line."))
-    return keys
+    """Return the upstream keys in a text with one key a line. Raises ValidationError, which names lines, not keys."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if not _may_be_key(line.strip()):
+            raise forms.ValidationError(
+                gettext(
+                    "Line %(n)d is no key: a key has no spaces, quotes around it or comma behind it, only plain "
+                    "characters, and is no address. Paste the keys again, one a line."
+                )
+                % {"n": number}
+            )
+    return unique_lines(text)
+
+
+def _may_be_key(text: str) -> bool:
+    """Whether a text may be an upstream key, and not something that was pasted with or instead of one."""
+    return (
+        text.isascii()
+        and not any(character.isspace() for character in text)
+        and not text.startswith(('"', "'", "`", "http://", "https://"))
+        and not text.endswith(('"', "'", "`", ","))
+    )
+
+
+def parse_model_names(lines: Iterable[str]) -> list[str]:
+    """Return model names, each once, without empty ones. Raises ValidationError, which names the first wrong one."""
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    for name in names:
+        if len(name) > 120 or any(character.isspace() for character in name):
+            raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": name})
+    return names
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -147,8 +174,10 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         secret = (data.get("secret") or "").strip()
         if not self.instance.pk and not secret:
             raise forms.ValidationError({"secret": _("Paste the key.")})
-        if any(character.isspace() for character in secret) or not secret.isascii():
-            raise forms.ValidationError({"secret": _("A key contains no spaces and only plain characters.")})
+        if not _may_be_key(secret):
+            raise forms.ValidationError(
+                {"secret": _("A key has no spaces, quotes or comma around it, and only plain characters.")}
+            )
         return data
 
     def save(self, commit: bool = True) -> ApiKey:
@@ -216,6 +245,12 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
             account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
             if account is not None:
                 self.initial["quota"] = money.plain(account.granted)
+
+    def clean_expires_at(self) -> datetime | None:
+        expires: datetime | None = self.cleaned_data["expires_at"]
+        if expires is not None and "expires_at" in self.changed_data and expires <= clock.now():
+            raise forms.ValidationError(_("This time is past. To end a token, disable or revoke it."))
+        return expires
 
     def clean_allowed_ips(self) -> list[str]:
         try:

@@ -6,6 +6,7 @@
   const at = (id) => document.getElementById("pg-" + id);
   const log = at("log");
   const history = [];
+  let asked = [];  // the messages of the last request
   const LARGEST = 10 * 1024 * 1024;
   let key = null;
   let running = null;
@@ -61,7 +62,7 @@
 
   const code = () => {
     const text = at("text").value.trim();
-    const messages = running || !text ? history : [...history, { role: "user", content: text }];
+    const messages = running || !text ? asked : [...history, { role: "user", content: text }];
     const sent = shortened(body(messages.length ? messages : [{ role: "user", content: "Hello!" }]));
     const base = root.dataset.base;
     if (language === "curl") {
@@ -200,6 +201,7 @@
       picture(mine, url);
     }
     history.push({ role: "user", content });
+    asked = [...history];
     at("text").value = "";
     at("image").value = "";
     const place = turn(at("model").value, "answer");
@@ -252,7 +254,8 @@
         place.meta.textContent = words.stopped;
       } else {
         place.article.classList.add("failed");
-        place.text.textContent = words.failed + (error instanceof TypeError ? words.offline : error.message);
+        const why = words.failed + (error instanceof TypeError ? words.offline : error.message);
+        place.text.textContent = said ? said + "\n\n" + why : why;  // what was delivered is charged
       }
     }
     running = null;
@@ -276,6 +279,7 @@
   at("clear").addEventListener("click", () => {
     running?.abort();
     history.length = 0;
+    asked = [];
     log.replaceChildren();
     code();
     at("text").focus();

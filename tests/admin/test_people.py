@@ -160,3 +160,18 @@ def test_quota_limits_and_budgets_of_a_token(staff: Client, people: People) -> N
     assert staff.post(f"/admin/relay/token/{token.pk}/change/", {**form, "quota": "", **NO_BUDGETS}).status_code == 302
     assert not LedgerAccount.objects.get(token=token, kind="quota").limited
     assert AuditEvent.objects.filter(action="token.quota").count() == 2
+
+
+def test_a_token_is_given_no_end_that_is_past(staff: Client, people: People) -> None:
+    form = {"user": people.owner.pk, "name": "late", "purpose": "", "enabled": "on", "allowed_ips": "", "notes": ""}
+    form |= {
+        "expires_at_0": "2020-01-01",
+        "expires_at_1": "00:00",
+        "budgets-TOTAL_FORMS": 0,
+        "budgets-INITIAL_FORMS": 0,
+    }
+    page = staff.post("/admin/relay/token/add/", form)
+    assert page.status_code == 200 and "This time is past." in page.content.decode()
+    assert not people.owner.tokens.exists()
+    staff.post("/admin/relay/token/add/", {**form, "expires_at_0": "2099-01-01"})
+    assert people.owner.tokens.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import sqlite3
 import stat
@@ -12,10 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from portal.serving.banner import banner
+from portal.serving.first_run import FirstRun
 from tests.support.server import ROOT, Server, free_port, serving
 
 
@@ -158,3 +162,17 @@ def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode != 0 and "python manage.py migrate" in done.stderr
+
+
+def test_the_printed_command_for_another_password_works_as_printed(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    folder = tmp_path / "my data"
+    settings.CONFIG = settings.CONFIG.model_copy(update={"data_dir": folder})
+    monkeypatch.chdir(tmp_path)
+    banner("127.0.0.1", 8080, FirstRun("admin", "a password", "sk-token"), False, said.append)
+    (line,) = (str(line) for line in said if "changepassword" in str(line))
+    folder_word, python, script, *words = shlex.split(line)
+    assert folder_word == f"AIRELAYS_DATA_DIR={folder}" and python == sys.executable
+    assert (tmp_path / script).resolve() == ROOT / "manage.py" and words == ["changepassword", "admin"]

@@ -24,7 +24,7 @@ from accounts.models import AuditEvent, User
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.guide_prices import save_prices
-from relay.admin.forms import clean_base_url, parse_keys
+from relay.admin.forms import clean_base_url, parse_keys, parse_model_names
 from relay.billing.ledger import movements
 from relay.channels.health_checks import test_channel
 from relay.channels.models import add_models
@@ -261,24 +261,21 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _models_step(request: HttpRequest, channel: Channel) -> Any:
+    wrong = ""
     if request.method == "POST":
-        names = [*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()]
-        clean = list(
-            dict.fromkeys(
-                name.strip()
-                for name in names
-                if name.strip()
-                and len(name.strip()) <= 120
-                and not any(character.isspace() for character in name.strip())
-            )
-        )
-        if clean or channel.served.exists():
+        clean: list[str] = []
+        try:
+            clean = parse_model_names([*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()])
+            if not clean and not channel.served.exists():
+                wrong = _("Tick or type at least one model.")
+        except forms.ValidationError as invalid:
+            wrong = " ".join(invalid.messages)
+        if not wrong:
             with transaction.atomic():
                 added = add_models(channel, [(name, "") for name in clean])
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
             return _next_step("models", channel)
-        messages.error(request, _("Tick or type at least one model."))
     offered: list[str] = []
     try:
         listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
@@ -286,7 +283,14 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
     except Undecryptable:
         error = _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
     have = set(channel.served.values_list("model__name", flat=True))
-    return {"error": error, "names": [(name, name in have) for name in offered[:2000]], "have": sorted(have)}
+    ticked = set(request.POST.getlist("name"))
+    return {
+        "error": error,
+        "wrong": wrong,
+        "typed": request.POST.get("typed", ""),
+        "names": [(name, name in have, name in ticked) for name in offered[:2000]],
+        "have": sorted(have),
+    }
 
 
 def _test_step(request: HttpRequest, channel: Channel) -> Any:

@@ -40,6 +40,7 @@ class ApiKeyInline(TabularInline):
     readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
     extra = 0
     tab = True
+    hide_title = True
 
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:

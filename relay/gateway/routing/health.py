@@ -143,7 +143,7 @@ class Health:
             kind = failure.kind.word
             evidence = Evidence(failure.status, failure.code, by.user, by.request_id)
             if await snapshot_cache.in_thread(take_out, key, kind, failure.detail, evidence):
-                logger.warning("an upstream key was taken out of service: %s", kind, extra={"api_key": key})
+                logger.warning("the upstream key %d was taken out of service: %s", key, kind, extra={"api_key": key})
             self._keys_to_disable.pop(key, None)
         while self._keys_to_test:
             key = next(iter(self._keys_to_test))
