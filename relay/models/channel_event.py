@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext, gettext_noop, pgettext
 
 from relay.models.channel import Channel
 
@@ -39,7 +39,7 @@ class ChannelEvent(models.Model):
     @property
     def word(self) -> str:
         """What happened, in the reader's language."""
-        return gettext(self.what)
+        return pgettext("event", "created") if self.what == "created" else gettext(self.what)
 
     @classmethod
     def write(cls, channel_id: int, what: str, detail: str = "", actor: object = None) -> None:
