@@ -184,7 +184,7 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
         text, usage = await opened.read_whole()
         response = decode_object(text) or {}
         if cut := why_incomplete(response):
-            raise await _cut_off(attempt, cut, usage, Delivered.by(text))
+            raise await _cut_off(attempt, cut, usage, Delivered.by(text, opened.received))
         if not summary_in(response):  # the conversation would be lost
             raise attempt.unreadable_answer(text, "a summary")
         attempt.answered()
