@@ -36,7 +36,7 @@ from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify
 from relay.providers.failures import FailureClass
 from relay.providers.subject import about_chosen_model, other_models, says_missing
-from relay.transport.body import Pieces, post
+from relay.transport.body import RESENT, Pieces, post
 from relay.transport.resolver import ConnectRefused
 
 _ERROR_LIMIT: Final = 64 * 1024  # bytes of an error response that are read
@@ -155,7 +155,8 @@ class Attempt:
         headers = self.candidate.key.headers
         if content_type:
             headers = {**headers, "content-type": content_type}
-        request = post(channel.urls[api], headers, body, channel.timeouts.connect)
+        resend = channel.retry_unanswered != "never"
+        request = post(channel.urls[api], headers, body, channel.timeouts.connect, resend)
         self._sent = body
         began = time.monotonic()
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
@@ -168,6 +169,7 @@ class Attempt:
         finally:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
+            self.record.resent = self.record.resent or RESENT in request.extensions
         stream = response.stream  # a BodyStream: both transports return one
         upstream = UpstreamAnswer(exchange, response, stream, channel.timeouts.idle)  # type: ignore[arg-type]
         if not 200 <= response.status_code < 300 or upstream.undecodable:
@@ -289,6 +291,8 @@ def _pass_on_hints(failure: Failure, headers: httpx.Headers) -> None:
     error, advice = failure.error, headers.get("x-should-retry", "")
     if error.retry is None and advice in {"true", "false"}:
         error.retry = advice == "true"
+    if failure.kind is FailureClass.TOO_LARGE:  # it stays as large
+        return
     if isinstance(error, UpstreamRefused) and ("retry-after" in headers or "retry-after-ms" in headers):
         error.retry_after = failure.wait
 

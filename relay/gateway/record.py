@@ -33,6 +33,7 @@ from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure
 
+_RESENT: Final = "sent twice, since the kept connection broke before an answer"
 MAX_NAMES: Final = 2048  # characters of a list of parameters
 # Values of relay.models.usage.EndReason, as plain strings: an enum member would be converted for every row.
 COMPLETED, CLIENT_GONE, ENDED, SHUTDOWN, INTERNAL = "completed", "client_gone", "ended", "shutdown", "internal_error"
@@ -97,6 +98,7 @@ class Record:
         "model",
         "prompt_tokens",
         "request",
+        "resent",
         "sent",
         "streamed",
         "submitted",
@@ -122,6 +124,7 @@ class Record:
         self.attempts: list[dict[str, object]] = []
         self.first_token_ms: int | None = None
         self.sent = False  # the upstream may bill what it was sent
+        self.resent = False  # it was sent twice in one attempt, since a kept connection broke
         self.submitted = False
         self.delivered: Callable[[], float] | None = None  # estimated tokens that a running stream has delivered
         self.dropped: list[str] = []  # parameters that were not sent
@@ -152,7 +155,7 @@ class Record:
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
         self.upstream_model = candidate.route.upstream_name
-        self.sent, self.estimate = False, None
+        self.sent, self.resent, self.estimate = False, False, None
         self.dropped = []
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
@@ -166,7 +169,12 @@ class Record:
             entry["status"], entry["detail"] = failure.status, failure.detail
             if failure.wait is not None:
                 entry["wait"] = round(failure.wait, 1)
+        if self.resent:
+            entry["detail"] = self._with_resent(failure.detail if failure else "")
         self.attempts.append(entry)
+
+    def _with_resent(self, detail: str) -> str:
+        return "; ".join(filter(None, (_RESENT if self.resent else "", detail)))
 
     def mark_first_token(self) -> None:
         self.first_token_ms = round((time.monotonic() - self.exchange.started) * 1000)
@@ -180,7 +188,7 @@ class Record:
             return None
         self.submitted = True
         if outcome.detail and self.attempts:
-            self.attempts[-1]["detail"] = outcome.detail
+            self.attempts[-1]["detail"] = self._with_resent(outcome.detail)
         if self.dropped and self.attempts:
             self.attempts[-1]["ignored"] = bounded_names(self.dropped)
         usage, source = self._usage(outcome)

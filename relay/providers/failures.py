@@ -183,7 +183,8 @@ _NO_MODEL: Final = (
 _NO_MONEY: Final = (
     r"^(error: )?((you|you're|you've|your|the|this|user|current|api|upstream|account|token|key|team|organi[sz]ation"
     r"|project|has|have|is|run) ){0,6}(insufficient|not enough|no|out of)( (remaining|available|account|user|api|token"
-    r"|more|your|extra)){0,3} (quota|balance|credits?|funds?|usage)( (left|remaining|available))?( (to|in|on)\b|\W|$)"
+    r"|more|your|extra)){0,3} (quota|balance|credits?|funds?|usage)( (left|remaining|available))?"
+    r"( (to|in|on)\b|[^\w\s]|$)"
     r"|^your (credit|account) balance is (too low|insufficient|negative)"
     r"|^you have reached your specified (workspace )?api usage limits"
     r"|^(您的|你的|该|当前)?(账户|账号|用户|令牌)?(余额|额度|配额)(已)?(不足|用尽|耗尽|用完)"

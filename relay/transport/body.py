@@ -105,6 +105,8 @@ class UpstreamResponse(httpx.Response):
         return "content-length" in self._fields or "chunked" in self._fields.get("transfer-encoding", "").lower()
 
 
+RESEND: Final = "resend"  # extension of a request: it may be sent again on a new connection
+RESENT: Final = "resent"  # extension of a request: it was
 Pieces = Sequence[bytes | memoryview]
 _SLICE: Final = 256 * 1024  # bytes of a large body that are given to the connection at once
 
@@ -136,10 +138,15 @@ def request_headers(auth: Mapping[str, str]) -> CIMultiDict[str]:
     )
 
 
-def post(url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float) -> httpx.Request:
-    """A POST request for `UpstreamTransport` or the demo's transport, without httpx's costly request building."""
+def post(
+    url: httpx.URL, headers: Mapping[str, str], body: bytes | Pieces, connect_timeout: float, resend: bool = True
+) -> httpx.Request:
+    """A POST request for `UpstreamTransport` or the demo's transport, without httpx's costly request building.
+
+    `resend`: whether it may be sent again when a kept connection ends without an answer.
+    """
     stream = Body(body)
     if not isinstance(body, bytes) or stream.size > _SLICE:
         headers = {**headers, "content-length": str(stream.size)}
-    extensions = {"timeout": {"connect": connect_timeout}, "headers": headers}
+    extensions = {"timeout": {"connect": connect_timeout}, "headers": headers, RESEND: resend}
     return httpx.Request("POST", url, stream=stream, extensions=extensions)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Bytes of one header or status line. aiohttp's default of 8,190 is less than large policies and cookies have.
 _HEADER_SIZE: Final = 128 * 1024
+# Header fields of an answer. aiohttp's default of 128 is less than proxies in a row add up to.
+_HEADER_FIELDS: Final = 1024
 
 
 class Connector(aiohttp.TCPConnector):
@@ -67,6 +69,7 @@ class Upstreams:
             auto_decompress=False,  # `relay.transport.encoding` does it, with a limit
             max_line_size=_HEADER_SIZE,
             max_field_size=_HEADER_SIZE,
+            max_headers=_HEADER_FIELDS,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
         )
 

@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from relay.transport.body import Body, UpstreamResponse
+from relay.transport.body import RESEND, RESENT, Body, UpstreamResponse
 from relay.transport.resolver import ConnectRefused, NotPermitted
 
 _reused: Final[ContextVar[bool]] = ContextVar("reused", default=False)  # the request got a pooled connection
@@ -31,7 +31,8 @@ class UpstreamTransport(AiohttpTransport):
 
     An upstream may close a pooled connection at the moment when a request is sent on it. When such a connection ends
     immediately and without a byte of an answer, the request is sent again on a new connection: the other pooled ones
-    may have been closed as well.
+    may have been closed as well. The upstream may have read it all the same, and POST is not idempotent (RFC 9110,
+    9.2.2), so the request says whether that may be (`RESEND`), and is told that it was (`RESENT`).
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -43,8 +44,10 @@ class UpstreamTransport(AiohttpTransport):
             stale = isinstance(
                 error.__cause__, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)
             )
-            if not (stale and _reused.get()) or time.monotonic() - began > _STALE_SECONDS:
+            late = time.monotonic() - began > _STALE_SECONDS
+            if late or not (stale and _reused.get() and request.extensions.get(RESEND, True)):
                 raise
+        request.extensions[RESENT] = True
         token = _fresh.set(True)
         try:
             return await self._send(request)

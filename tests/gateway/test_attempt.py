@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from relay.gateway import attempt as module
 from relay.providers.failures import FailureClass as C
 from tests.gateway.attempts import Run, attempt, end, new_exchange
 from tests.gateway.routing.routes import NOW, failure
@@ -218,3 +220,44 @@ def test_an_unknown_model_is_no_missing_api(server: Server, live: Portal) -> Non
     assert [call.path for call in live.upstream.calls if call.body and call.json.get("model") == model] == [
         "/v1/responses"
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "proves"),
+    [
+        ("insufficient_quota", "You exceeded your current quota.", True),
+        ("rate_limit_exceeded", "Rate limit reached for m on tokens per min. Please try again in 11.054s.", True),
+        ("rate_limit_exceeded", "Rate limit reached for gpt-image-2 in org-x. Please try again in 11.054s.", False),
+        ("server_error", "The server had an error.", False),
+        ("", "insufficient quota", False),
+    ],
+)
+async def test_an_error_after_the_answer_began_proves_what_it_proves_before(
+    code: str, message: str, proves: bool
+) -> None:
+    """But for what may be about the model of a tool; the rest is an answer that broke off."""
+    run = Run()
+    one, place = attempt(run), (1, 10, 7)
+    said = json.dumps({"error": {"code": code, "message": message}}).encode()
+    one.told_failure(said)
+    breaker = run.health.live.breaker
+    assert bool(breaker.changed) == proves
+    if proves and code == "rate_limit_exceeded":
+        assert breaker.circuits[place].named and breaker.circuits[place].kind == "rate"
+    other = attempt(Run())
+    other.broke_off("error event", said)
+    kinds = {outcome.failed for c in other.run.health.live.breaker.circuits.values() for outcome in c.recent}
+    assert kinds == ({"rate" if code == "rate_limit_exceeded" else "billing"} if proves else {"down"})
+
+
+async def test_a_limit_of_a_tools_model_is_told_and_cools_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run()
+    one = attempt(run)
+    monkeypatch.setattr(module, "snapshot_cache", SimpleNamespace(snapshot=SimpleNamespace(rules=())))
+    one._sent = b'{"model":"m","tools":[{"type":"image_generation","model":"gpt-image-2"}]}'
+    message = "Rate limit reached for gpt-image-2 in organization org-x. Please try again in 11.054s."
+    said = json.dumps({"error": {"code": "rate_limit_exceeded", "message": message}}).encode()
+    failure = one.error_in_body(said)
+    assert (failure.kind.word, failure.error.retry_after) == ("rate", 11.054)
+    one.failed(failure)
+    assert not run.health.live.breaker.circuits and not run.health.live.suspicions

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
-from tests.support.upstream import Call, hello
+from tests.support.upstream import Call, completion, hello
 
 pytestmark = pytest.mark.shared
 
@@ -32,6 +32,38 @@ def test_kept_connection_that_the_upstream_closes_in_that_moment_is_replaced(
     for _ in range(6):
         response = server.post(token, ask(model, stream=stream))
         assert response.status_code == 200 and response.headers["x-relay-attempts"] == "1"
+
+
+@pytest.mark.parametrize(("setting", "status", "sent"), [("never", 502, 2), ("broken", 200, 3), ("always", 200, 3)])
+def test_a_request_is_sent_twice_only_where_the_channel_allows_it_and_the_record_says_so(
+    server: Server, live: Portal, setting: str, status: int, sent: int
+) -> None:
+    """POST is not idempotent (RFC 9110, 9.2.2): the upstream may have read what it did not answer."""
+    seen: set[object] = set()
+
+    async def script(call: Call) -> None:
+        if call.writer in seen:
+            call.cut()
+            return
+        seen.add(call.writer)
+        await hello(call)
+
+    model, token = live.model(script, channels=[live.channel(retry_unanswered=setting)]), live.token()
+    server.post(token, ask(model))
+    response = server.post(token, ask(model))
+    assert (response.status_code, live.upstream.count(model)) == (status, sent)
+    (attempt,) = live.record(response).attempt_log
+    assert ("sent twice" in attempt.get("detail", "")) == (sent == 3)
+
+
+def test_an_answer_with_hundreds_of_header_fields_is_read(server: Server, live: Portal) -> None:
+    """As of an upstream behind gateways that each add theirs; aiohttp reads 128 unless it is told otherwise."""
+    fields = {f"x-gateway-{number}": "x" for number in range(600)}
+
+    async def script(call: Call) -> None:
+        await call.reply(200, completion(), fields)
+
+    assert server.post(live.token(), ask(live.model(script))).status_code == 200
 
 
 def test_all_kept_connections_that_close_in_that_moment_are_replaced(server: Server, live: Portal) -> None:

@@ -36,6 +36,10 @@ class _Shape(Envelope):
 
 _shape: Final = msgspec.json.Decoder(_Shape)
 _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_EMPTY: Final = (b"null", b'""', b"[]", b"{}")
+_NO_VECTORS: Final = (b"null", b'""', b"[]")
+_SPACE: Final = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,36 @@ def _decoded(body: bytes) -> _Shape | None:
 
 def _has_entries(raw: msgspec.Raw) -> bool:
     """Whether a list has entries: without vectors, verdicts or images a 200 is no answer."""
-    return present(raw) and bytes(memoryview(raw)[:64]).translate(None, b" \t\r\n") != b"[]"
+    return present(raw) and bytes(memoryview(raw)[:64]).translate(None, _SPACE) != b"[]"
+
+
+def _has_vectors(raw: msgspec.Raw) -> bool:
+    """Whether no entry of an embeddings answer has null or nothing as its vector. Vectors are not parsed."""
+    data, name = bytes(raw), b'"embedding"'
+    if data[:64].translate(None, _SPACE).startswith((b"[null", b"[{}")):
+        return False
+    at = data.find(name)
+    while at >= 0:
+        head = data[at + len(name) : at + len(name) + 32].translate(None, _SPACE)
+        if head.startswith(b":") and head[1:].startswith(_NO_VECTORS):
+            return False
+        at = data.find(name, at + len(name))
+    return True
+
+
+def _is_image(raw: msgspec.Raw) -> bool:
+    """Whether an entry of an images answer holds an image: in `url` or `b64_json`, or under a name of the vendor's."""
+    try:
+        entry = _members.decode(raw)
+    except (msgspec.DecodeError, ValueError):
+        return bytes(raw) not in _EMPTY  # an address or a string of Base64
+    values = [entry[name] for name in ("url", "b64_json") if name in entry] or list(entry.values())
+    return any(bytes(value) not in _EMPTY for value in values)
+
+
+def _is_verdict(entry: object) -> bool:
+    """Whether an entry of a moderation says anything: `flagged`, `categories`, `category_scores`, or a vendor's own."""
+    return isinstance(entry, dict) and any(value is not None for value in entry.values())
 
 
 def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
@@ -80,7 +113,7 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
-    if not _has_entries(found.data):
+    if not (_has_entries(found.data) and _has_vectors(found.data)):
         return None
     usage = parse_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
@@ -132,7 +165,8 @@ def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.results)):
         return PassthroughAnswer(body, None, True)
-    if not _has_entries(found.results):
+    results = decode(found.results) if _has_entries(found.results) else None
+    if not (isinstance(results, list) and all(map(_is_verdict, results))):
         return None
     return PassthroughAnswer(body, parse_usage(found.usage) if present(found.usage) else None)
 
@@ -146,8 +180,10 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if not _has_entries(found.data):
         return None
     try:
-        made = len(_raws.decode(found.data))
+        made = sum(map(_is_image, _raws.decode(found.data)))
     except (msgspec.DecodeError, ValueError):
+        return None
+    if not made:
         return None
     usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
@@ -189,6 +225,8 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     if is_error_object(whole, bool(results) or "results" in whole):
         return PassthroughAnswer(body, None, True)
     if not results and "results" not in whole:
+        return None
+    if any(entry.get("relevance_score", entry.get("score", 0.0)) is None for entry in results):
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")
     billed = parse_usage(encode(usage)) or parse_usage(encode(object_of(meta, "tokens")))
