@@ -239,6 +239,7 @@ class Record:
             output=request.output_limit * request.choices
             if request.exact and request.output_limit is not None
             else None,
+            by_units=charge.counts_units,
         )
 
     def _keep_report(self, report: Report, true: bool) -> None:

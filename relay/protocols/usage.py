@@ -138,6 +138,8 @@ class Counts(msgspec.Struct):
                 self.output, beside = self.output + beside, 0
         elif beside and cached and beside in {cached, self.cached, self.written}:
             self.input, beside = self.input + beside, 0  # as Bedrock counts: the input excludes the cache
+        elif beside and beside == self.audio_input and beside > self.input:
+            self.input, beside = self.input + beside, 0  # Mistral's prompt is the text alone
         return Usage(
             input=self.input,
             cached_input=min(self.cached, self.input),
@@ -279,6 +281,7 @@ class Expected(msgspec.Struct, frozen=True):
     # Input that the request cannot exceed; None: something may add to it, such as a file or a search. Rarely called.
     most_input: Callable[[], int | None] | None = None
     output: int | None = None  # estimate of an output that no limit can be named for, such as images; None: unknown
+    by_units: bool = True  # whether images, seconds or characters have a price; if not, they say nothing of the cost
 
 
 def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> tuple[Usage, bool]:
@@ -290,7 +293,8 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
     report = usage.report
     usage = _with_reasoning(usage, expected.reasoning)
     true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
-    by_units = bool(usage.images or usage.milliseconds or usage.characters)  # such an answer may have no tokens
+    # Such an answer may have no tokens.
+    by_units = expected.by_units and bool(usage.images or usage.milliseconds or usage.characters)
     if (not usage.input and expected.prompt and not by_units) or _input_is_false(usage.input, delivered, expected):
         usage = replace(usage, input=expected.prompt, cached_input=0, cache_write=0, audio_input=0, image_input=0)
         true = False

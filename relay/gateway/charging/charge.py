@@ -170,6 +170,11 @@ class RequestCharge:
         if limit is not None or self.clamp is not None:
             self._promised = (assumed if self.clamp is None else self.clamp) * choices
 
+    @property
+    def counts_units(self) -> bool:
+        """Whether something but tokens has a price."""
+        return self._highest_price.has_units
+
     def meter(self, exchange: Exchange) -> Meter | None:
         """A meter for a stream, which stops it when what pays for it is used up; None where nothing limits that.
 

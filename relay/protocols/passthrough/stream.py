@@ -13,7 +13,7 @@ from relay.protocols.codec import EventCodec
 from relay.protocols.error_objects import event_name, is_error_object, named_error, unreadable_error
 from relay.protocols.events import payload, typed_event
 from relay.protocols.passthrough.usage import parse_transcript_usage
-from relay.protocols.token_estimate import token_units
+from relay.protocols.token_estimate import text_units, token_units
 from relay.protocols.usage import Usage, present
 
 _KIND: Final = re.compile(rb'"type"\s*:\s*"([a-z_.]+)"')
@@ -94,6 +94,8 @@ class TypedStream(EventCodec):
         delta = _DELTA.search(data)
         if delta is not None:
             self._units += token_units(delta[1])
+        elif b'"choices"' in data:  # vLLM's transcripts
+            self._units += text_units(data)
         if not kinds & TERMINAL:
             return event
         self._ended += 1

@@ -243,6 +243,13 @@ def test_what_is_charged(case: Case) -> None:
     assert usage.report.raw == raw
 
 
+def test_seconds_say_nothing_where_only_tokens_have_a_price() -> None:
+    usage, delivered = Usage(milliseconds=9000), Delivered(600, lambda: 125.0)
+    assert believed(usage, delivered, Expected(_PROMPT)) == (usage, True)
+    estimate = Usage(_PROMPT, output=125, milliseconds=9000)
+    assert believed(usage, delivered, Expected(_PROMPT, by_units=False)) == (estimate, False)
+
+
 def test_what_a_model_may_read_bounds_its_input() -> None:
     usage = Usage(3_000_000, output=1)
     assert believed(usage, None, Expected(_PROMPT, window=200_000))[1]
