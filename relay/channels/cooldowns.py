@@ -62,7 +62,7 @@ def save_circuits(changes: Iterable[tuple[CooldownPlace, StoredCircuit | None]],
     changes = list(changes)
     with transaction.atomic():
         channels = set(Channel.objects.filter(pk__in={place[0] for place, _ in changes}).values_list("pk", flat=True))
-        keys = {key.pk: str(key) for key in ApiKey.objects.filter(pk__in={place[1] for place, _ in changes})}
+        keys = {key.pk: key.public_name for key in ApiKey.objects.filter(pk__in={place[1] for place, _ in changes})}
         found = Model.objects.filter(pk__in={place[2] for place, _ in changes})
         models = dict(found.values_list("pk", "name"))
         for place, state in changes:

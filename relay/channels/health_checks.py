@@ -64,7 +64,7 @@ def _each_result(results: Sequence[tuple[ApiKey | None, ProbeResult]]) -> str:
     counts = {"passed": len(results) - failed, "keys": len(results)}
     said = [_("%(passed)d of %(keys)d keys passed.") % counts]
     for key, result in sorted(results, key=lambda one: one[1].ok)[:_MAX_RESULTS]:
-        said.append(_("Key %(key)s: %(message)s") % {"key": key, "message": result.message})
+        said.append(_("Key %(key)s: %(message)s") % {"key": key.public_name if key else "", "message": result.message})
     return " ".join(said) + (" …" if len(results) > _MAX_RESULTS else "")
 
 

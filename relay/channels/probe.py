@@ -205,8 +205,10 @@ async def _probe(
             first,
         )
     answer = (parse_chat_answer(content) if api == "chat.completions" else _as_chat(content)) if good else None
-    if answer is None or answer.is_error:
-        failed = scanner.error if good and scanner.error is not None else content
+    if answer is None or answer.error is not None:
+        failed = content if answer is None else answer.error or content
+        if good and scanner.error is not None:
+            failed = scanner.error
         failure = classify(
             response.status_code,
             response.headers,
@@ -232,9 +234,9 @@ async def _probe(
 def _as_chat(content: bytes) -> ChatAnswer | None:
     """Convert what a test needs of an answer of /v1/responses. None when it is no such answer."""
     found, whole = parse_responses_answer(content), decode_object(content) or {}
-    return (
-        ChatAnswer(found.usage, found.is_error or found.failed, text_of(whole, "model")) if found is not None else None
-    )
+    if found is None:
+        return None
+    return ChatAnswer(found.usage, content if found.is_error or found.failed else None, text_of(whole, "model"))
 
 
 def _since(began: float) -> int:

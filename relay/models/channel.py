@@ -253,6 +253,11 @@ class ApiKey(ChangeTracked, Limited):
     def __str__(self) -> str:
         return self.label or self.hint
 
+    @property
+    def public_name(self) -> str:
+        """How texts call it that people without a right to keys may read: without a part of the secret."""
+        return self.label or f"#{self.pk}"
+
     def set_secret(self, secret: str) -> None:
         """Encrypt and set the secret. Does not save."""
         self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)

@@ -53,7 +53,7 @@ def test_every_vendors_form_is_an_error_in_every_api(found: dict[str, Any]) -> N
     body, stream = json.dumps(found).encode(), sse(found, done=False)
     assert is_error_object(found, False)
     chat, response = parse_chat_answer(body), parse_responses_answer(body)
-    assert chat is not None and chat.is_error and response is not None and response.is_error
+    assert chat is not None and chat.error and response is not None and response.is_error
     for read in (read_embeddings, read_transcription):
         answer = read(body, PassthroughRequest())
         assert answer is not None and answer.is_error
@@ -67,7 +67,7 @@ def test_empty_members_are_no_errors(found: dict[str, Any]) -> None:
     answer = {**found, "choices": choices, "output": [], "data": vectors}
     body = json.dumps(answer).encode()
     chat, response = parse_chat_answer(body), parse_responses_answer(body)
-    assert chat is not None and not chat.is_error and response is not None and not response.is_error
+    assert chat is not None and not chat.error and response is not None and not response.is_error
     embeddings = read_embeddings(body, PassthroughRequest())
     assert embeddings is not None and not embeddings.is_error
     for scanner in (ChatStream(), codec()):
@@ -97,7 +97,7 @@ def test_an_error_in_a_choice_is_one() -> None:
     answer = parse_chat_answer(
         json.dumps({"choices": [{"message": message, "error": {"code": 502, "message": "no"}}]}).encode()
     )
-    assert answer is not None and answer.is_error
+    assert answer is not None and answer.error
 
 
 @pytest.mark.parametrize(

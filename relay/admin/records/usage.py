@@ -257,7 +257,7 @@ def _attempts(record: UsageRecord) -> list[dict[str, Any]]:
     """Return the attempts with the names of channels and keys, as far as they still exist, and outcomes in words."""
     log = record.attempt_log
     channels = dict(Channel.objects.filter(pk__in={one["channel"] for one in log}).values_list("pk", "name"))
-    keys = {key.pk: str(key) for key in ApiKey.objects.filter(pk__in={one["key"] for one in log})}
+    keys = {key.pk: key.public_name for key in ApiKey.objects.filter(pk__in={one["key"] for one in log})}
     found = []
     for number, one in enumerate(log, 1):
         if one["outcome"] in BY_WORD:

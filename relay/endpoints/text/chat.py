@@ -131,8 +131,8 @@ class _OpenedChat:
         answer = parse_chat_answer(text)
         if answer is None:
             raise self._attempt.unreadable_answer(text, "a chat completion")
-        if answer.is_error:
-            raise self._attempt.error_in_body(text)
+        if answer.error is not None:
+            raise self._attempt.error_in_body(answer.error)
         return complete_answer(text, self._request.created), answer.usage
 
     def rows(self) -> Sequence[RowWrite]:

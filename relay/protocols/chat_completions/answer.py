@@ -13,6 +13,7 @@ import msgspec
 
 from portal.lib.json import Json, decode, encode, int_of, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object, read_typed, read_whole_object
+from relay.protocols.chat_completions.dialects import FAILED, error_of_choices, finish_reason
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.codec import DONE, says_something
 from relay.protocols.error_objects import Envelope, is_error_object, named_error, states, unreadable_error
@@ -25,9 +26,14 @@ _REPEATED: Final = frozenset(("role", "id", "type", "name", "index", "format", "
 _LEGACY: Final = "text_completion"
 
 
+class _Ending(msgspec.Struct):
+    finish_reason: object = None
+    error: msgspec.Raw = msgspec.Raw()  # OpenRouter
+
+
 class _Answer(Envelope):
     usage: msgspec.Raw = msgspec.Raw()
-    choices: msgspec.Raw = msgspec.Raw()
+    choices: list[_Ending] | None = None
     model: object = None
 
 
@@ -38,31 +44,32 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     """The parts of a non-streaming answer that the portal needs."""
 
     usage: Usage | None  # None: the upstream reports none
-    is_error: bool  # a 200 whose body is an error object
+    error: bytes | None  # the error object of a 200 that is none
     model: str  # empty when the answer does not name it
 
 
 def parse_chat_answer(body: bytes) -> ChatAnswer | None:
-    """Parse the body of a chat completion; None when it is not one (empty, HTML, truncated)."""
+    """Parse the body of a chat completion, also of a legacy one; None when it is not one (empty, HTML, truncated,
+    without a choice).
+    """
     try:
         answer = read_typed(_answer, body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    is_error = answer.is_error(present(answer.choices)) or _all_choices_failed(answer.choices)
-    if not is_error and not present(answer.choices):
-        return None
+    error = body if answer.is_error(answer.choices is not None) else None
+    if error is None:
+        if not answer.choices:
+            return None
+        if all(map(_has_failed, answer.choices)):
+            error = error_of_choices(body)
     usage = parse_chat_usage(answer.usage) if present(answer.usage) else None
-    return ChatAnswer(usage, is_error, answer.model if isinstance(answer.model, str) else "")
+    return ChatAnswer(usage, error, answer.model if isinstance(answer.model, str) else "")
 
 
-def _all_choices_failed(choices: msgspec.Raw) -> bool:
-    """Whether every choice has an error in place of a message, as OpenRouter's have."""
-    if b'"error"' not in bytes(choices):
-        return False
-    found = objects_of({"choices": decode(choices)}, "choices")
-    return bool(found) and all(
-        states(choice.get("error")) and not says_something(object_of(choice, "message")) for choice in found
-    )
+def _has_failed(choice: _Ending) -> bool:
+    if choice.finish_reason is not None and finish_reason(choice.finish_reason) == FAILED:
+        return True
+    return present(choice.error) and states(decode(choice.error))
 
 
 def complete_answer(body: bytes, created: int) -> bytes:

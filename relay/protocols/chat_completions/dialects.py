@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portal.lib.json import Json, decode_object, encode, object_of, objects_of, text_of
-from relay.protocols.characters import clean
+from relay.protocols.characters import clean, read_whole_object
+from relay.protocols.error_objects import states
 from relay.protocols.events import Unreadable
 
 REASONING_NAMES: Final = ("reasoning_content", "reasoning", "thinking")
@@ -59,6 +60,16 @@ def finish_reason(found: object) -> str:
     if not isinstance(found, str) or not found:
         return ""
     return _FINISH.get(found.partition(":")[0].strip().lower(), "stop")
+
+
+def error_of_choices(body: bytes) -> bytes:
+    """The error object of a completion or chunk with a choice that has failed."""
+    choices = objects_of(read_whole_object(body) or {}, "choices")
+    errors = [choice["error"] for choice in choices if states(choice.get("error"))]  # OpenRouter
+    if errors:
+        return encode({"error": errors[0]})
+    failed = (choice for choice in choices if finish_reason(choice.get("finish_reason")) == FAILED)
+    return failure_of(next(failed, {}))
 
 
 def failure_of(choice: Json) -> bytes:

@@ -16,7 +16,9 @@ import msgspec
 
 from portal.lib.json import decode, decode_object, encode
 from relay.protocols.characters import read_object, read_typed
-from relay.protocols.chat_completions.usage import delta_units, parse_chat_usage
+from relay.protocols.chat_completions.answer import chunks_of
+from relay.protocols.chat_completions.dialects import FAILED, error_of_choices, finish_reason
+from relay.protocols.chat_completions.usage import delta_units, parse_chat_usage, usage_at
 from relay.protocols.codec import DONE, EVENT_STREAM, says_something
 from relay.protocols.error_objects import Envelope, named_error, states, unreadable_error
 from relay.protocols.sse import BOUNDARY, event_data, last_boundary, next_boundary, split_events
@@ -193,7 +195,7 @@ class ChatStream:
             self._finished.add(0)
         hits = list(_USAGE_AT.finditer(tail))
         if hits:
-            self.usage = newer(self.usage, _object_at(tail, hits[-1].end()))
+            self.usage = newer(self.usage, usage_at(tail, hits[-1].end()))
         return data[:end] + self.feed(data[end:])
 
     def _events(self, events: bytes) -> bytes:
@@ -238,15 +240,18 @@ class ChatStream:
             return event if self.error is None else b""
         choices = chunk.choices or ()
         answered = chunk.choices is not None or present(chunk.usage)
-        if chunk.is_error(answered) or any(states(choice.error) for choice in choices):
-            self.error = _error_of(data, choices)
+        if chunk.is_error(answered):
+            self.error = data
+        elif any(map(_has_failed, choices)):
+            self.error = error_of_choices(data)
         else:
             self.error = named_error(event)
         if self.error is not None:
             return b""
         self._read_choices(choices, chunk.usage)
         if choices:
-            return event
+            whole = all(present(choice.message) and not present(choice.delta) for choice in choices)
+            return _in_chunks(data) if whole else event
         if present(chunk.usage) and self.drop_usage:
             return b""
         return event if chunk.choices is not None else _with_choices(event, data)
@@ -374,27 +379,16 @@ def _says_something(choice: _Choice) -> bool:
     return any(says_something(delta) if isinstance(delta, dict) else True for delta in deltas)
 
 
-def _error_of(data: bytes, choices: Sequence[_Choice]) -> bytes:
-    """The error object in a chunk, which may be in a choice."""
-    found = next((choice.error for choice in choices if states(choice.error)), None)
-    return data if found is None else encode({"error": found})
+def _has_failed(choice: _Choice) -> bool:
+    return states(choice.error) or finish_reason(choice.finish_reason) == FAILED
+
+
+def _in_chunks(data: bytes) -> bytes:
+    """A whole completion that came as an event, in chunks."""
+    return chunks_of(decode_object(data) or {}, False).removesuffix(DONE)
 
 
 def _with_choices(event: bytes, data: bytes) -> bytes:
     """A chunk whose choices are missing or null, with an empty list of them: SDKs iterate over it."""
     chunk = decode_object(data)
     return event if chunk is None else b"data: " + encode({**chunk, "choices": []}) + b"\n\n"
-
-
-def _object_at(text: bytes, start: int) -> Usage | None:
-    """Parse the usage object that begins at `start`; the text after it is ignored."""
-    depth = 0
-    for position in range(start, len(text)):
-        byte = text[position]
-        if byte == 0x7B:
-            depth += 1
-        elif byte == 0x7D:
-            depth -= 1
-            if depth == 0:
-                return parse_chat_usage(text[start : position + 1])
-    return None

@@ -61,8 +61,8 @@ class ChatUpstream:
         answer = parse_chat_answer(body)
         if answer is None:
             return None
-        if answer.is_error:
-            return Completion(None, error=body)
+        if answer.error is not None:
+            return Completion(None, error=answer.error)
         decoded, broken = read_object(body)
         choices = decoded.get("choices") if decoded is not None else None
         if decoded is None or not isinstance(choices, list):

@@ -91,3 +91,17 @@ def delta_units(events: bytes, messages: dict[int, float]) -> float:
                 index = index if isinstance(index, int) else position
                 messages[index] = max(messages.get(index, 0.0), text_units(encode(message)))
     return units
+
+
+def usage_at(text: bytes, start: int) -> Usage | None:
+    """Parse the usage object that begins at `start`; the text after it is ignored."""
+    depth = 0
+    for position in range(start, len(text)):
+        byte = text[position]
+        if byte == 0x7B:
+            depth += 1
+        elif byte == 0x7D:
+            depth -= 1
+            if depth == 0:
+                return parse_chat_usage(text[start : position + 1])
+    return None

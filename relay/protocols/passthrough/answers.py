@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from portal.lib.json import Json, decode, decode_object, encode, object_of, objects_of
-from relay.protocols.chat_completions.usage import parse_chat_usage
+from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.error_objects import Envelope, is_error_object
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import is_page
@@ -97,14 +97,12 @@ def _is_verdict(entry: object) -> bool:
 
 def read_completion(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
     """Read a legacy completion."""
-    found = _decoded(body)
+    found = parse_chat_answer(body)
     if found is None:
         return None
-    if found.is_error(present(found.choices)):
-        return PassthroughAnswer(body, None, True)
-    if not present(found.choices):
-        return None
-    return PassthroughAnswer(body, parse_chat_usage(found.usage) if present(found.usage) else None)
+    if found.error is not None:
+        return PassthroughAnswer(found.error, None, True)
+    return PassthroughAnswer(body, found.usage)
 
 
 def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:
