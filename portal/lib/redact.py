@@ -16,7 +16,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 [redacted]"),
     # Keys by their form: OpenAI and relays (sk-), Anthropic, Groq, xAI, Hugging Face, Replicate; Google; AWS; our own
     # encrypted secrets.
-    (re.compile(r"\b(?:sk|rk|pk|gsk|xai|hf|r8|key|tok)[-_][A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"), "[redacted key]"),
+    (re.compile(r"\b(?:sk|gsk|xai)[-_][A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"), "[redacted key]"),
+    # With these, names begin as well, such as `key_findings` or `hf-inference`: a key has a digit or is masked.
+    (
+        re.compile(r"\b(?:rk|pk|hf|r8|key|tok)[-_](?=[A-Za-z_.-]*[0-9*…])[A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"),
+        "[redacted key]",
+    ),
     (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
     (re.compile(r"\bv1:gAAAA[A-Za-z0-9_=-]+"), "[redacted secret]"),

@@ -176,6 +176,9 @@ def _by_status(kind: FailureClass, status: str, cooldown: float | None = None) -
 _NO_MODEL: Final = (
     r"^(error: )?(the )?(requested |specified )?models?(/\S+)?( id| name)?:? ?(\S{1,150} )?(was |is |does |do )?"
     r"not (found|exist)|^(该|当前|此)?模型.{0,100}不存在"
+    r"|^(/\S+: )?invalid model name passed in model\b"  # LiteLLM
+    r"|^(the )?model (\S{1,150} )?(has |was |is )(reached |been )?(its |now )?"  # NVIDIA, Hugging Face
+    r"(end of life|deprecated|retired|decommissioned|discontinued|no longer)\b"
 )
 
 # An account without money, in the vendors' own words and without a code: `insufficient quota`, `Your credit balance is
@@ -266,7 +269,7 @@ GENERIC: Final = (
     rule(FailureClass.TRANSIENT, words="base_resp:1000 base_resp:1001 base_resp:1013 base_resp:1024 base_resp:1033"),
     rule(FailureClass.CONFIG, "301 302 303 307 308"),
     rule(FailureClass.CONFIG, "404", text=r"^(invalid|unknown request) url\b|^no route\b"),
-    rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404 422", text=_NO_MODEL),
+    rule(FailureClass.KEY_FORBIDDEN_MODEL, "400 404 410 422", text=_NO_MODEL),
     rule(FailureClass.KEY_DEAD, "400 401 403", text=r"^(incorrect|invalid) api key\b"),
     rule(FailureClass.BILLING, "400 401 403 404 422 429 500 503", text=_NO_MONEY),
     _by_status(FailureClass.KEY_DEAD, "401"),

@@ -69,3 +69,8 @@ def test_upstream_messages_lose_hosts_accounts_and_length() -> None:
         and len(cleaned) <= 900
     )
     assert clean_upstream_message("a\x00b\x1b[31mc\u202e") == "a b [31mc"
+
+
+@pytest.mark.parametrize("name", ["key_findings", "key_value_store_get", "tok_per_second_limit", "hf-inference"])
+def test_names_that_begin_as_keys_do_are_none(name: str) -> None:
+    assert redact(f"Missing '{name}'.") == f"Missing '{name}'."

@@ -21,7 +21,7 @@ from relay.gateway.routing.selection import Candidate, Live, RoutePreference, Ro
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ChannelView, Route
 from relay.models.notice import NoticeKind
-from relay.providers.classify import KEYS_MESSAGE, Failure, public_error
+from relay.providers.classify import KEYS_MESSAGE, MONEY_MESSAGE, Failure, public_error
 from relay.providers.failures import FailureClass
 from relay.providers.retry_after import SHORTEST
 
@@ -200,8 +200,9 @@ class Health:
         cooling = [line.cooling for line in lines if line.status is RouteStatus.COOLING and line.cooling is not None]
         if cooling:
             return _cooling_error(name, cooling, now)
-        if any(route.channel.disabled_keys for route in routes):
-            return CredentialsExhausted(KEYS_MESSAGE)
+        out = {key.reason for route in routes for key in route.channel.disabled_keys}
+        if out:
+            return CredentialsExhausted(MONEY_MESSAGE if out == {FailureClass.BILLING.word} else KEYS_MESSAGE)
         nothing = NoAvailableChannel(
             f"No channel can serve the model “{name}” at the moment. Tell the portal's administrator; a retry will "
             "not help until a channel is enabled."

@@ -155,9 +155,16 @@ def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
         _stream_options, fields.get("stream_options"), "stream_options", "an object such as {“include_usage”: true}"
     )
     choices = read_choices(fields)
-    limits = [token_limit(fields[name]) for name in _OUTPUT_FIELDS if name in fields]
-    limit = min((found for found in limits if found is not None), default=None)
-    return ChatRequest(body, fields, model, stream, bool(options and options.include_usage), choices, limit)
+    include_usage = bool(options and options.include_usage)
+    return ChatRequest(body, fields, model, stream, include_usage, choices, _output_limit(fields))
+
+
+def _output_limit(fields: Fields) -> int | None:
+    """The tokens of each answer that the upstream may send. Of two limits, upstreams keep to either."""
+    named = [fields[name] for name in _OUTPUT_FIELDS if name in fields and bytes(fields[name]) != b"null"]
+    limits = [token_limit(value) for value in named]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if known and len(known) == len(limits) else None
 
 
 def read_choices(fields: Fields) -> int:
