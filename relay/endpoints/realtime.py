@@ -45,6 +45,7 @@ from relay.protocols.realtime.events import (
 from relay.protocols.usage import NO_USAGE, Usage
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
+from relay.providers.subject import REDIRECTS
 from relay.providers.vendors import BUILT_IN
 from relay.transport.resolver import NotPermitted
 from relay.transport.transport import UpstreamTransport
@@ -154,7 +155,7 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
             channel.provider,
             snapshot_cache.snapshot.rules,
         )
-        if refused.status in {404, 405, 426, 501}:
+        if refused.status in {404, 405, 426, 501, *REDIRECTS}:
             error = UnsupportedEndpoint(
                 "The upstream of this model has no realtime API. Use another model.", param="model"
             )

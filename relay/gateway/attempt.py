@@ -35,7 +35,7 @@ from relay.gateway.upstream import BROKEN, GARBAGE, UpstreamAnswer
 from relay.protocols.usage import Delivered, Usage
 from relay.providers.classify import Failure, blame_request, classify
 from relay.providers.failures import FailureClass
-from relay.providers.subject import about_chosen_model, other_models, says_missing
+from relay.providers.subject import REDIRECTS, about_chosen_model, other_models, says_missing
 from relay.transport.body import RESENT, Pieces, post
 from relay.transport.resolver import ConnectRefused
 
@@ -191,11 +191,12 @@ class Attempt:
             classify(response.status_code, response.headers, text, self.channel.provider, snapshot_cache.snapshot.rules)
         )
         if api != "chat.completions" and not failure.ordered and says_missing(response.status_code, text):
-            path = api.replace(".", "/")
-            error = UnsupportedEndpoint(
-                f"The upstream of this model does not serve /v1/{path}. Use another endpoint or another model.",
-                param="model",
-            )
+            path, error = api.replace(".", "/"), failure.error
+            if response.status_code not in {401, *REDIRECTS}:  # it may be there
+                error = UnsupportedEndpoint(
+                    f"The upstream of this model does not serve /v1/{path}. Use another endpoint or another model.",
+                    param="model",
+                )
             return Failure(FailureClass.NO_API, error, response.status_code, failure.detail, api=api)
         _pass_on_hints(failure, response.headers)
         return failure

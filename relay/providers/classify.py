@@ -25,7 +25,7 @@ from relay.errors import (
 from relay.protocols.errors import UpstreamError, read_error, read_text
 from relay.providers import retry_after
 from relay.providers.failures import GENERIC, SIZES, CooldownScope, FailureClass, Rule
-from relay.providers.subject import lacks_path, names_a_parameter
+from relay.providers.subject import lacks_path, lacks_scope, names_a_parameter
 from relay.providers.vendors import VENDORS
 
 KEYS_MESSAGE: Final = (
@@ -247,6 +247,7 @@ def classify(
     failure.code = (error.code or "") if error is not None else ""
     failure.whole = error.whole if error is not None else ""
     failure.reserved, failure.implied, failure.said = reserved, implied, error
+    failure.about_part = kind is FailureClass.KEY_FORBIDDEN_MODEL and error is not None and lacks_scope(error)
     return failure
 
 

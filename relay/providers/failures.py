@@ -181,6 +181,18 @@ _NO_MODEL: Final = (
     r"(end of life|deprecated|retired|decommissioned|discontinued|no longer)\b"
 )
 
+# What relays say when a server behind them refused their key: OpenRouter (`Provider returned error`), new-api (`bad
+# response status code 401`), LiteLLM (`litellm.AuthenticationError: OpenAIException - …`).
+_BEHIND: Final = (
+    r"^provider returned error\b|^bad response status code \d|^(error code: \d+ - )?(litellm\.)?"
+    r"(authentication|permissiondenied)error: (litellm\.|\w+exception\b|\w+error:)|^litellm\.\w+error:"
+)
+# A thing that the request names and that belongs to somebody else, as Gemini says it.
+_NOT_YOURS: Final = (
+    r"^you do(n't| not) have (permission|access) to (access |use )?(the |this )?"
+    r"(file|cached ?content|conversation|response|vector store|assistant|batch|container)\b|^cached ?content not found"
+)
+
 # An account without money, in the vendors' own words and without a code: `insufficient quota`, `Your credit balance is
 # too low to access the Anthropic API`, `You're out of extra usage`, `用户额度不足`.
 _NO_MONEY: Final = (
@@ -229,6 +241,17 @@ GENERIC: Final = (
         "content_filter_error 451001 "  # Tencent TokenHub
         "unsafe_request",  # Qianfan
     ),
+    # What an upstream of the upstream refused says nothing of our key: new-api, OpenRouter (of its own key, or of the
+    # account's for one provider), LiteLLM.
+    rule(FailureClass.TRANSIENT, "401 402 403 404 405", "bad_response_status_code"),
+    rule(FailureClass.TRANSIENT, "401 402 403", "channel:*"),
+    rule(FailureClass.TRANSIENT, "401 402 403", text=_BEHIND),
+    rule(FailureClass.CLIENT, "401 403 404", text=_NOT_YOURS),
+    rule(
+        FailureClass.CLIENT,
+        "401 403",
+        "key_vector_store_access_denied team_vector_store_access_denied org_vector_store_access_denied",  # LiteLLM
+    ),
     rule(FailureClass.TOO_LARGE, "402 403", "weight_exceeds_budget pre_consume_token_quota_failed"),
     # one-api says so as well when only this request is too dear.
     rule(FailureClass.BILLING, "402 403 429", "insufficient_user_quota", doubtful=True),
@@ -256,7 +279,14 @@ GENERIC: Final = (
         "400 401 403 404",
         "model_not_found model_not_allowed unknown_model model_not_supported model_decommissioned modelnotfound "
         "modelnotopen invalidendpoint.notfound invalidendpoint.closedendpoint invalidendpointormodel.* "  # Ark
-        "model.accessdenied accessdenied.unpurchased deploymentnotfound",
+        "model.accessdenied accessdenied.unpurchased deploymentnotfound "
+        "key_model_access_denied team_model_access_denied user_model_access_denied org_model_access_denied "
+        "project_model_access_denied",  # LiteLLM
+    ),
+    rule(
+        FailureClass.KEY_FORBIDDEN_MODEL,
+        "401 403",
+        text=r"^(authentication error, )?(key|team|user|org(anization)?|project) not allowed to access model\b",
     ),
     rule(FailureClass.KEY_FORBIDDEN_MODEL, "503", "model_not_found", cooldown=300.0),  # new-api: no channel has it now
     # MiniMax puts its errors into a 200, in a form that nobody else uses.

@@ -16,6 +16,9 @@ _OUR_PARAMS: Final = frozenset(
     ("", "model", "body.model", "deployment", "engine", "none", "null", "key", "api_key", "authorization")
 )
 _PATH_STATUSES: Final = frozenset((404, 405, 501))
+# Path and method are ours, so that a redirect is about them: a framework's that wants a slash at the end (FastAPI), a
+# sign-in proxy's that does not let the path through.
+REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 # What servers say of a path that they do not know, as the whole message or its beginning: OpenAI ("Invalid URL (POST
 # /v1/x)"), Groq ("Unknown request URL: POST /x"), FastAPI, Spring and vLLM ("Not Found"), llama.cpp ("File Not Found"),
 # Azure ("Resource not found"), Kong ("no Route matched with those values"), Express ("Cannot POST /v1/x"), LM Studio
@@ -38,6 +41,9 @@ _LACKED: Final = re.compile(
     rf"(?:\S+ ){{0,2}}?(?:{_ROUTE}|embeddings?|completions|responses|rerank(?:ing)?|moderations?)(?:[.,;]|$)",
     re.I,
 )
+# The rights that a restricted key lacks; the one that every request for a model needs.
+_SCOPES: Final = re.compile(r"\bmissing scopes?: ((?:[a-z_]+\.[a-z_.]+[, ]*)+)", re.I)
+_EVERY_REQUEST: Final = frozenset(("model.request", "api.model.request"))
 # A name behind the word “model”, or that of a limit (“Rate limit reached for gpt-image-1 in organization …”).
 _NAMED: Final = re.compile(r"\b(?:models?|limit reached for)\b:? ?[`'\"“‘«]?([\w./:@-]{2,150})", re.I)
 # Models of OpenAI's image tool, which has one of its own when the request names none.
@@ -49,14 +55,22 @@ def names_a_parameter(error: UpstreamError) -> bool:
     return str(error.param or "").lower() not in _OUR_PARAMS
 
 
+def lacks_scope(error: UpstreamError) -> bool:
+    """Whether an error is about a right that one API or tool needs, not every request (OpenAI's restricted keys)."""
+    found = _SCOPES.search(error.message)
+    return found is not None and _EVERY_REQUEST.isdisjoint(re.split(r"[, ]+", found[1].strip(" .,").lower()))
+
+
 def says_missing(status: int, body: bytes) -> bool:
     """Whether an answer suggests that the upstream has no such path.
 
-    What comes without an error object is a framework's or a proxy's. An error object is about something that the
-    request named (an item, a voice, a tool), unless its words are about the path.
+    What comes without an error object is a framework's or a proxy's, also a 401. An error object is about something
+    that the request named (an item, a voice, a tool), unless its words are about the path.
     """
+    if status in REDIRECTS:
+        return True
     error = read_error(body)
-    return status in _PATH_STATUSES and (error is None or lacks_path(status, error))
+    return error is None if status == 401 else status in _PATH_STATUSES and (error is None or lacks_path(status, error))
 
 
 def lacks_path(status: int, error: UpstreamError) -> bool:

@@ -107,9 +107,9 @@ def is_proof(failure: Failure) -> bool:
     """Whether a single failure says something about the upstream, whoever asked and whatever they asked for.
 
     So do a connection that could not be made, since not a byte of the request had been sent; a code that the vendor
-    reserves for our key, account or quota; a pause that a header or member names, with a status that promises one; a
-    redirect, since path and method are ours; and rules of the administrator. Everything else a request may have caused:
-    also a 5xx, with or without a body (a request that crashes a server behind a proxy gets one), a timeout, and a text
+    reserves for our key, account or quota; a pause that a header or member names, with a status that promises one;
+    and rules of the administrator. Everything else a request may have caused, or is about one API: also a redirect, a
+    5xx, with or without a body (a request that crashes a server behind a proxy gets one), a timeout, and a text
     of any kind. Whether a key may use a model is no proof either, since a model can be one that the client chose: a
     member of a family, a tool's, a transcription's.
     """
@@ -117,7 +117,7 @@ def is_proof(failure: Failure) -> bool:
     if failure.ordered or failure.unreachable:
         return True
     if kind is FailureClass.CONFIG:
-        return failure.status == 0 or 300 <= failure.status < 400
+        return failure.status == 0
     if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:
         return failure.reserved
     if kind in _LIMITS and failure.wait is not None:

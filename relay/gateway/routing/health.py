@@ -71,7 +71,9 @@ class Health:
         channel, key = candidate.pair
         kind = failure.kind
         if kind is FailureClass.NO_API:
-            self.missing_apis.suspected(candidate.route.channel, candidate.key, failure.api, by.user, failure.detail)
+            self.missing_apis.suspected(candidate.route.channel, candidate.key, by.user, failure)
+            if failure.status == 401 and key:
+                self._order_test(key, time.time())
             return
         if failure.about_part:
             return
@@ -89,7 +91,8 @@ class Health:
 
         A code that the vendor reserves for it does. So does a second 401 without one, of another user's request or of
         one some time later: nothing but the key is signed in with. Any other refusal may be the doing of the request,
-        whatever its text says; it orders a test of ours, and that takes the key out if it fails.
+        whatever its text says, and one without an error object that of whatever stands before the upstream; it orders
+        a test of ours, and that takes the key out if it fails.
         """
         if is_proof(failure):
             return True
@@ -98,14 +101,18 @@ class Health:
             self._strikes[key] = _Strike(by.user, now)
         elif (
             failure.status == 401
+            and failure.said is not None
             and not failure.implied
             and began > first.at + (STRIKE_SECONDS if by.user == first.user else 0.0)
         ):
             return True
+        self._order_test(key, now)
+        return False
+
+    def _order_test(self, key: int, now: float) -> None:
         if now - self._tests_ordered.get(key, 0.0) > _TEST_PAUSE:
             self._tests_ordered[key] = now
             self._keys_to_test.add(key)
-        return False
 
     def serves_api(self, channel: ChannelView, api: str) -> bool:
         """Whether a channel serves an API: by its vendor and settings, unless its upstream is known to lack it."""

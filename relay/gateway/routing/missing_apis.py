@@ -1,4 +1,5 @@
-"""Which APIs upstreams lack. A 404 or 501 suggests it; a second user's request or a probe of our own proves it.
+"""Which APIs upstreams lack, or keep from us. A 404 or 501, a redirect, or a 401 without an error object suggests it; a
+second user's request or a probe of our own proves it.
 
 A request that met such an answer goes to another API or channel, and so does nobody else's. What is proven holds for
 minutes and for everybody; the table of cooldowns shares it with the other workers, and shows it to staff, who may end
@@ -15,11 +16,13 @@ from typing import Final
 import httpx
 
 from relay.gateway.snapshot.views import ChannelView, KeyView
-from relay.providers.subject import says_missing
+from relay.providers.classify import Failure
+from relay.providers.subject import REDIRECTS, says_missing
 from relay.transport.body import post
 from relay.transport.resolver import ConnectRefused
 
 BELIEVED_SECONDS: Final = 600.0
+_KEPT_SECONDS: Final = 60.0  # for which a redirect or a 401 is believed: the API is there, and may be let through soon
 _SUSPECTED_SECONDS: Final = 600.0  # in which a second user's request counts
 _PROBE_PAUSE: Final = 60.0  # seconds between two probes of an API
 _PROBE_SECONDS: Final = 15.0  # that a probe may take
@@ -39,6 +42,7 @@ class Lesson:
     until: float = 0.0  # for which it is believed; 0: only suspected
     probed: float = 0.0  # when a probe was last begun
     proof: str = ""  # what proves it
+    seconds: float = BELIEVED_SECONDS  # for which proof is believed
     refuted: bool = False  # a probe of ours found the API
 
 
@@ -66,18 +70,21 @@ class MissingApis:
         lesson = self._lessons.get(place)
         return lesson if lesson is not None and lesson.until else None
 
-    def suspected(self, channel: ChannelView, key: KeyView, api: str, user: int, detail: str) -> None:
-        """An answer to a user's request suggested that the upstream lacks an API."""
+    def suspected(self, channel: ChannelView, key: KeyView, user: int, failure: Failure) -> None:
+        """An answer to a user's request suggested that the upstream lacks the failure's API."""
+        api = failure.api
         now, place, url = time.time(), (channel.id, api), str(channel.urls[api])
+        seconds = _KEPT_SECONDS if failure.status in {401, *REDIRECTS} else BELIEVED_SECONDS
         lesson = self._lessons.get(place)
         if lesson is None or lesson.url != url or now - lesson.at > _SUSPECTED_SECONDS:
             if lesson is not None and lesson.until:
                 self.changed.add(place)
             probed = lesson.probed if lesson is not None else 0.0
-            lesson = self._lessons[place] = Lesson(url, user, now, detail, probed=probed)
+            lesson = self._lessons[place] = Lesson(url, user, now, failure.detail, probed=probed, seconds=seconds)
         elif lesson.until > now or lesson.refuted:
             return
         elif lesson.user != user:
+            lesson.seconds = seconds
             self.proven(place, "requests of two users")
         # A websocket cannot be asked with a POST.
         if api != "realtime" and now - lesson.probed >= _PROBE_PAUSE:
@@ -89,7 +96,7 @@ class MissingApis:
         lesson = self._lessons.get(place)
         if lesson is not None:
             lesson.at = time.time()
-            lesson.until, lesson.proof = lesson.at + BELIEVED_SECONDS, proof
+            lesson.until, lesson.proof = lesson.at + lesson.seconds, proof
             self.changed.add(place)
 
     def refuted(self, place: tuple[int, str]) -> None:
@@ -108,7 +115,7 @@ class MissingApis:
     async def probe(self, transport: httpx.AsyncBaseTransport, channel: ChannelView, key: KeyView, api: str) -> None:
         """Ask an upstream whether it has an API, and learn from its answer."""
         status, lacks = await _ask(transport, channel, key, api)
-        if lacks:
+        if lacks and status not in _TELLS_NOTHING:
             self.proven((channel.id, api), f"asked by the portal itself: HTTP {status}")
         elif status and status not in _TELLS_NOTHING:
             self.refuted((channel.id, api))

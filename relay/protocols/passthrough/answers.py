@@ -66,9 +66,12 @@ def _has_entries(raw: msgspec.Raw) -> bool:
     return present(raw) and bytes(memoryview(raw)[:64]).translate(None, _SPACE) != b"[]"
 
 
-def _has_vectors(raw: msgspec.Raw) -> bool:
-    """Whether no entry of an embeddings answer has null or nothing as its vector. Vectors are not parsed."""
-    data, name = bytes(raw), b'"embedding"'
+def _has_vectors(raw: msgspec.Raw, least: int) -> bool:
+    """Whether an embeddings answer has enough entries, and none with null or nothing as its vector.
+
+    Vectors are not parsed.
+    """
+    data, name, count = bytes(raw), b'"embedding"', 0
     if data[:64].translate(None, _SPACE).startswith((b"[null", b"[{}")):
         return False
     at = data.find(name)
@@ -76,8 +79,9 @@ def _has_vectors(raw: msgspec.Raw) -> bool:
         head = data[at + len(name) : at + len(name) + 32].translate(None, _SPACE)
         if head.startswith(b":") and head[1:].startswith(_NO_VECTORS):
             return False
+        count += head.startswith(b":")
         at = data.find(name, at + len(name))
-    return True
+    return not 0 < count < least  # none: they have another name
 
 
 def _is_image(raw: msgspec.Raw) -> bool:
@@ -111,7 +115,7 @@ def read_embeddings(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
         return None
     if found.is_error(present(found.data)):
         return PassthroughAnswer(body, None, True)
-    if not (_has_entries(found.data) and _has_vectors(found.data)):
+    if not (_has_entries(found.data) and _has_vectors(found.data, asked.inputs)):
         return None
     usage = parse_usage(found.usage) if present(found.usage) else None
     return PassthroughAnswer(in_encoding(body, found.data, asked.encoding), usage)
@@ -164,7 +168,7 @@ def read_moderation(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer
     if found.is_error(present(found.results)):
         return PassthroughAnswer(body, None, True)
     results = decode(found.results) if _has_entries(found.results) else None
-    if not (isinstance(results, list) and all(map(_is_verdict, results))):
+    if not (isinstance(results, list) and len(results) >= asked.inputs and all(map(_is_verdict, results))):
         return None
     return PassthroughAnswer(body, parse_usage(found.usage) if present(found.usage) else None)
 
@@ -217,13 +221,13 @@ def read_rerank(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
         whole = {"results": whole}
     if not isinstance(whole, dict):
         return None
-    results = (
-        objects_of(whole, "results") or objects_of(object_of(whole, "output"), "results") or objects_of(whole, "data")
-    )
-    if is_error_object(whole, bool(results) or "results" in whole):
+    lists = [whole.get("results"), object_of(whole, "output").get("results"), whole.get("data")]
+    found = next((one for one in lists if isinstance(one, list) and one), lists[0])
+    if is_error_object(whole, isinstance(found, list)):
         return PassthroughAnswer(body, None, True)
-    if not results and "results" not in whole:
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         return None
+    results: list[Json] = found
     if any(entry.get("relevance_score", entry.get("score", 0.0)) is None for entry in results):
         return None
     usage, meta = object_of(whole, "usage"), object_of(whole, "meta")

@@ -41,6 +41,7 @@ class PassthroughRequest:
     units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
     exact: bool = True  # the answer cannot be limited to fewer tokens
     encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
+    inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
 
 
 def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
@@ -89,6 +90,11 @@ def _text_tokens(value: object, name: str) -> int:
     raise BadRequest(f"The field “{name}” must be a text, or a list of texts.", name)
 
 
+def _inputs(value: object) -> int:
+    """How many texts, or lists of token numbers, an input has. Parts of another kind can be one input together."""
+    return len(value) if isinstance(value, list) and all(isinstance(one, (str, list)) for one in value) else 1
+
+
 def _part_tokens(part: Json) -> int:
     text = text_of(part, "text")
     return math.ceil(token_units(text.encode("utf-8", "replace"))) if text else 800
@@ -118,15 +124,13 @@ def parse_embeddings(values: Values) -> PassthroughRequest:
     wanted = values.get("encoding_format")
     if wanted not in (None, "float", "base64"):
         raise BadRequest("The field “encoding_format” must be float or base64.", "encoding_format")
-    return PassthroughRequest(
-        _text_tokens(_need(values, "input", "a text, or a list of texts"), "input"), encoding=str(wanted or "float")
-    )
+    texts = _need(values, "input", "a text, or a list of texts")
+    return PassthroughRequest(_text_tokens(texts, "input"), encoding=str(wanted or "float"), inputs=_inputs(texts))
 
 
 def parse_moderations(values: Values) -> PassthroughRequest:
-    return PassthroughRequest(
-        _text_tokens(_need(values, "input", "a text, a list of texts, or a list of parts"), "input")
-    )
+    texts = _need(values, "input", "a text, a list of texts, or a list of parts")
+    return PassthroughRequest(_text_tokens(texts, "input"), inputs=_inputs(texts))
 
 
 def parse_images(values: Values) -> PassthroughRequest:

@@ -8,6 +8,7 @@ from portal.lib.json import Json, object_of, objects_of, text_of
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
+ERRORS: Final = frozenset(("error", "response.error"))  # types of events that are errors, OpenAI's and relays'
 # The error of an answer that begins a conversation of its own, in place of the one that the request goes on from.
 IGNORED: Final = (
     b'{"error":{"message":"The upstream ignored previous_response_id: it does not keep responses.",'
@@ -95,6 +96,18 @@ def ignores_previous(response: Json) -> bool:
     Not one without the member, nor one with another id: relays have ids of their own (LiteLLM).
     """
     return "previous_response_id" in response and not response["previous_response_id"]
+
+
+def event_error(event: Json) -> Json:
+    """The error object of an error event: its members stand in it, in `error` or in the error of its `response`."""
+    inner = object_of(event, "error") or object_of(object_of(event, "response"), "error") or event
+    return {
+        "message": text_of(inner, "message") or text_of(event, "error"),
+        "type": "server_error",
+        "code": inner.get("code"),
+        "param": inner.get("param"),
+        **{name: inner[name] for name in ("metadata", "upstream_error") if name in inner},
+    }
 
 
 def message_item(

@@ -20,7 +20,15 @@ from relay.protocols.error_objects import event_name, is_error_object, named_err
 from relay.protocols.events import UNREADABLE, payload, typed_event
 from relay.protocols.output_items import distinct_raw
 from relay.protocols.responses.client_stream import responses_error_event
-from relay.protocols.responses.objects import DONE_ALIAS, IGNORED, TERMINAL, ignores_previous, terminal_kind
+from relay.protocols.responses.objects import (
+    DONE_ALIAS,
+    ERRORS,
+    IGNORED,
+    TERMINAL,
+    event_error,
+    ignores_previous,
+    terminal_kind,
+)
 from relay.protocols.responses.usage import ItemCount, parse_responses_usage
 from relay.protocols.sse import is_stream
 from relay.protocols.usage import present
@@ -140,18 +148,8 @@ class ResponsesStream(EventCodec):
             self._repair = True  # only the event's name says its type
         else:
             kind = match[1].decode()
-        if kind == "error":
-            found = read_whole_object(data) or {}
-            inner = object_of(found, "error") or found
-            quoted: Json = {name: inner[name] for name in ("metadata", "upstream_error") if name in inner}
-            error = {
-                "message": text_of(inner, "message"),
-                "type": "server_error",
-                "code": inner.get("code"),
-                "param": inner.get("param"),
-                **quoted,
-            }
-            self.error = encode({"error": error})
+        if kind in ERRORS:
+            self.error = encode({"error": event_error(read_whole_object(data) or {})})
             return b""
         if self._repair is None:
             self._repair = self._is_incomplete(kind, data)

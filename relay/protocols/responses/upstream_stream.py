@@ -22,7 +22,7 @@ from relay.protocols.responses.answer import (
     reasoning_summary,
     thinking_of,
 )
-from relay.protocols.responses.objects import DONE_ALIAS, TERMINAL, terminal_kind
+from relay.protocols.responses.objects import DONE_ALIAS, ERRORS, TERMINAL, event_error, terminal_kind
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
@@ -67,16 +67,8 @@ class ResponsesDecoder:
         kind = text_of(found, "type") or event_name(event)
         if kind == DONE_ALIAS:
             kind = terminal_kind(object_of(found, "response"))
-        if kind == "error" or (not kind.startswith("response.") and is_error_object(found, False)):
-            flat = {
-                "error": {
-                    "message": text_of(found, "message"),
-                    "type": "server_error",
-                    "code": found.get("code"),
-                    "param": None,
-                }
-            }
-            shown = flat if kind == "error" and not found.get("error") else found
+        if kind in ERRORS or (not kind.startswith("response.") and is_error_object(found, False)):
+            shown = {"error": event_error(found)} if kind in ERRORS and not found.get("error") else found
             self.error = encode(clean(shown) if broken else shown)
             return []
         try:

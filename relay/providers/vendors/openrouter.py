@@ -32,6 +32,8 @@ VENDOR: Final = Vendor(
         "store": "drop",
     },
     failures=(
+        # What a provider behind it said, of a key of OpenRouter's or of the account's own for that provider.
+        rule(FailureClass.TRANSIENT, "401 402", text=r"^provider returned error"),
         # Larger than what the account can pay now; smaller ones are served.
         rule(FailureClass.TOO_LARGE, "402", "weight_exceeds_budget"),
         rule(FailureClass.RATE, "402", "openrouter_in_flight_budget in_flight_budget_exhausted"),

@@ -9,6 +9,7 @@ import httpx
 from relay.errors import UpstreamFailed
 from relay.gateway.routing.selection import Live, RoutePreference, pick
 from relay.gateway.snapshot.views import ChannelView, KeyView, Route, Timeouts
+from relay.protocols.errors import UpstreamError
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 
@@ -59,5 +60,5 @@ _STATUS = {C.RATE: 429, C.QUOTA_WINDOW: 429, C.OVERLOAD: 503, C.KEY_DEAD: 401, C
 def failure(kind: C, wait: float | None = None, reserved: bool = False, status: int = 0, **more: Any) -> Failure:
     """`reserved`: by a code of the vendor's."""
     found = Failure(kind, UpstreamFailed("x"), status or _STATUS.get(kind, 500), "because", wait, **more)
-    found.reserved = reserved
+    found.reserved, found.said = reserved, UpstreamError("x", "", None, None)
     return found

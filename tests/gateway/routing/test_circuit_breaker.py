@@ -97,7 +97,7 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         failure(C.BILLING, reserved=True),
         failure(C.KEY_DEAD, reserved=True),
         failure(C.QUOTA_WINDOW, wait=60.0),
-        failure(C.CONFIG, status=302),
+        failure(C.CONFIG, ordered=True),
         failure(C.RATE, ordered=True),
         failure(C.TRANSIENT, unreachable=True),
     ):
@@ -109,6 +109,7 @@ def test_what_fails_now_and_then_is_used_when_nothing_else_is_left_and_what_alwa
         failure(C.KEY_DEAD),
         failure(C.QUOTA_WINDOW),
         failure(C.CONFIG),
+        failure(C.CONFIG, status=302),
         failure(C.KEY_FORBIDDEN_MODEL, reserved=True),
     ):
         live = Live()

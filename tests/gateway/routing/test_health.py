@@ -78,6 +78,17 @@ async def test_a_bare_401_takes_a_key_out_when_it_comes_again_later_or_to_anothe
     assert len(threads.of("take_out")) == 1, "both were under way"
 
 
+async def test_pages_of_a_proxy_only_order_a_test_of_the_key(threads: Threads) -> None:
+    health, page = Health("w"), failure(C.KEY_DEAD, certain=False)
+    page.said = None
+    lacks = failure(C.NO_API, status=401, api="chat.completions")
+    for number in range(100):
+        for one in (page, lacks):
+            health.failed(candidate(), 7, one, time.time() + number, (ANNA, BERT)[number % 2])
+    await health.flush()
+    assert not threads.of("take_out") and threads.of("order_test") == [(10,)]
+
+
 @pytest.mark.parametrize("status", [400, 402, 403, 404, 409, 413, 422, 429])
 @pytest.mark.parametrize("kind", [C.KEY_DEAD, C.BILLING])
 async def test_what_an_answer_says_of_a_key_without_a_code_only_orders_a_test(
@@ -111,8 +122,9 @@ async def test_an_answer_between_two_bare_refusals_clears_the_key(threads: Threa
 
 async def test_staff_are_told_of_a_wrong_address_when_its_circuit_opens(threads: Threads) -> None:
     health = Health("w")
-    for _ in range(3):
-        health.failed(candidate(), 7, failure(C.CONFIG, status=301), time.time(), ANNA)
+    for by in (ANNA, ANNA, BERT):
+        assert not threads.of("_notify_channel_fault"), "one user's requests prove nothing"
+        health.failed(candidate(), 7, failure(C.CONFIG, status=301), time.time(), by)
     await health.flush()
     health.failed(candidate(), 7, failure(C.CONFIG, status=301), time.time(), ANNA)
     await health.flush()

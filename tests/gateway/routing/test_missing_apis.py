@@ -8,8 +8,11 @@ import time
 import httpx
 import pytest
 
+from relay.errors import UpstreamFailed
 from relay.gateway.routing.missing_apis import MissingApis
 from relay.gateway.snapshot.views import Route
+from relay.providers.classify import Failure
+from relay.providers.failures import FailureClass
 from relay.providers.subject import says_missing
 from tests.gateway.routing.routes import channel
 
@@ -35,6 +38,9 @@ def error(message: str, **more: object) -> bytes:
         (404, error("Resource not found", code="404")),  # Azure
         (405, b'{"detail":"Method Not Allowed"}'),
         (501, error("not implemented", type="server_error")),
+        (307, b""),  # FastAPI, which wants a slash at the end
+        (302, error("Sign in")),  # of a proxy
+        (401, b"<html>Sign in</html>"),
     ],
 )
 def test_what_servers_say_of_paths_that_they_do_not_know(status: int, body: bytes) -> None:
@@ -53,6 +59,8 @@ def test_what_servers_say_of_paths_that_they_do_not_know(status: int, body: byte
         (404, error("", type="not_found_error")),
         (400, error("Invalid URL (POST /v1/x)")),
         (403, b""),
+        (401, error("Incorrect API key provided: sk-x.", code="invalid_api_key")),
+        (304, b""),
         (500, b""),
     ],
 )
@@ -74,8 +82,14 @@ class Upstream(httpx.AsyncBaseTransport):
         return httpx.Response(self.status, content=self.body)
 
 
-def suspect(apis: MissingApis, route: Route, user: int = 1) -> None:
-    apis.suspected(route.channel, route.channel.keys[0], API, user, "HTTP 404: Not Found")
+def suspect(apis: MissingApis, route: Route, user: int = 1, status: int = 404) -> None:
+    error = UpstreamFailed("failed")
+    apis.suspected(
+        route.channel,
+        route.channel.keys[0],
+        user,
+        Failure(FailureClass.NO_API, error, status, "HTTP 404: Not Found", api=API),
+    )
 
 
 async def probe(apis: MissingApis, route: Route, upstream: Upstream) -> None:
@@ -98,6 +112,24 @@ def test_the_requests_of_one_user_prove_nothing_and_those_of_a_second_do() -> No
     moved = channel(1)
     moved.channel.urls[API] = httpx.URL("https://other.example.com")  # type: ignore[index]  # a dict
     assert serves(apis, moved), "it was about another address"
+
+
+@pytest.mark.parametrize("status", [307, 302, 401])
+def test_an_api_that_is_kept_from_us_is_asked_for_again_within_a_minute(status: int) -> None:
+    apis, route = MissingApis(), channel(1)
+    for _ in range(20):
+        suspect(apis, route, status=status)
+    assert serves(apis, route)
+    suspect(apis, route, user=2, status=status)
+    assert not serves(apis, route) and serves(apis, route, later=61)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_of_a_probe_proves_it(status: int) -> None:
+    apis, route = MissingApis(), channel(1)
+    suspect(apis, route, status=status)
+    await probe(apis, route, Upstream(status))
+    assert not serves(apis, route)
 
 
 async def test_a_probe_of_our_own_proves_it() -> None:
