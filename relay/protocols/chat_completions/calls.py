@@ -18,6 +18,7 @@ _ARGUMENTS: Final = ("arguments", "parameters", "input")
 _BESIDE: Final = frozenset(
     ("id", "index", "type", "status", "extra_content", "signature", "thought_signature", "provider_specific_fields")
 )
+_DEEPEST: Final = 8  # levels of a piece in an unknown form that are looked through for content
 
 
 @dataclass(slots=True)
@@ -163,26 +164,29 @@ def called_function(piece: Json) -> Json:
     """The function of a call; a custom tool counts as one whose arguments are its input.
 
     Some vendors leave the object around name and arguments out, or half of it (Workers AI's own API). Raises Unreadable
-    for a piece that says something in another form.
+    for a piece that says something in another form; nulls and empty strings say nothing (DashScope ends each call so).
     """
     custom, function = piece.get("custom"), piece.get("function")
     if custom and isinstance(custom, dict):
         return {"name": custom.get("name"), "arguments": custom.get("input")}
-    if function is not None and not isinstance(function, dict):
+    if function and not isinstance(function, dict):
         raise Unreadable
     found: Json = {}
-    for holder in (piece, function or {}):
+    for holder in (piece, function if isinstance(function, dict) else {}):
         if holder.get("name") is not None:
             found["name"] = holder["name"]
         if (given := next((holder[name] for name in _ARGUMENTS if holder.get(name) is not None), None)) is not None:
             found["arguments"] = given
-    if not found and any(value and isinstance(value, (str, dict, list)) for value in _unread(piece)):
+    if not found and any(_has_content(value) for name, value in piece.items() if name not in _BESIDE):
         raise Unreadable
     return found
 
 
-def _unread(piece: Json) -> list[object]:
-    return [value for name, value in piece.items() if name not in _BESIDE]
+def _has_content(value: object, depth: int = 0) -> bool:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(inner, list) and depth < _DEEPEST:
+        return any(_has_content(entry, depth + 1) for entry in inner)
+    return bool(value) and isinstance(value, (str, dict, list))
 
 
 def call_id_of(piece: Json) -> str:
@@ -205,6 +209,8 @@ def whole_calls(message: Json) -> list[Json]:
     for piece in pieces_of(message):
         function, call_id = called_function(piece), call_id_of(piece)
         name, value = function.get("name"), function.get("arguments")
+        if not (name or call_id or _has_content(value)):
+            continue  # a place that nothing is in
         if not isinstance(name, str) or not name:
             raise Unreadable
         arguments = "" if value is None else json_text(value)
