@@ -150,6 +150,10 @@ class OutputItem:
         whole = "".join(text_of(part, "text") for part in objects_of(item, "content"))
         return whole.startswith(said) or said.startswith(whole)
 
+    def repeats_call(self, item: Json) -> bool:
+        """Whether a complete call says what this one says, whatever their ids."""
+        return said_by(item) == said_by(self.whole if self.whole is not None else self.as_call())
+
     def said_input(self) -> str:
         """What has arrived of a call's arguments."""
         return self.said_of(INPUT if self.kind == "custom_tool_call" else ARGUMENTS)
@@ -261,6 +265,7 @@ class _Matching:
             for fitting in (True, False):  # of several with one id, first the one that says the same
                 self._match(name, fitting)
         self._match("type", True)
+        self._match_calls()
         unknown = Counter(
             text_of(item, "type") for item, known in zip(self._output, self._found, strict=True) if known is None
         )
@@ -285,6 +290,18 @@ class _Matching:
                     may = (known for known in left if _may_be_call(known, item) and (not fitting or known.fits(item)))
                     if (record := next(may, None)) is not None:
                         self._take(place, record)
+
+    def _match_calls(self) -> None:
+        """Take calls under other ids for those that arrived with the same name and arguments; only more are others.
+
+        vLLM makes new call ids for its final event (vllm-project/vllm#23218).
+        """
+        for place, item in enumerate(self._output):
+            kind = text_of(item, "type")
+            if self._found[place] is None and kind in CALLS:
+                left = self._first(kind, "type", "")
+                if (record := next((known for known in left if known.repeats_call(item)), None)) is not None:
+                    self._take(place, record)
 
     def _first(self, kind: str, name: str, value: str) -> list[OutputItem]:
         """The first records of a name that nothing was found for."""
