@@ -201,11 +201,12 @@ def test_pieces_of_calls_without_an_index_go_to_the_call_with_their_id_or_to_the
     assert called == [("a", "f", '{"n":1} '), ("b", "g", '{"n":2}')]
 
 
-def test_a_response_has_the_first_choice_and_no_other() -> None:
-    other: dict[str, Any] = chunk({"content": "other"}, "length")
+def test_a_response_has_all_choices_one_after_another() -> None:
+    other: dict[str, Any] = chunk({"content": "other"}, "stop")
     other["choices"][0]["index"] = 1
-    final = events(fed(codec(), sse(chunk({"content": "Hi"}), other, chunk({}, "stop"))))[-1]["response"]
-    assert final["output"][0]["content"][0]["text"] == "Hi" and final["status"] == "completed"
+    final = events(fed(codec(), sse(chunk({"content": "H"}), other, chunk({"content": "i"}, "stop"))))[-1]["response"]
+    assert [item["content"][0]["text"] for item in final["output"]] == ["Hi", "other"]
+    assert final["status"] == "completed"
 
 
 def test_usage_of_a_response_that_fails_in_its_stream_is_kept_for_a_chat_client() -> None:

@@ -49,7 +49,7 @@ class ChatDecoder:
     error: bytes | None = None  # the upstream's error object
     done: bool = False  # the stream reached its end
     _choices: dict[int, _Choice] = field(default_factory=dict)
-    _finished: bool = False  # the first choice has a finish_reason
+    _finished: bool = False  # the first choice, or another where there is no first, has a finish_reason
 
     def chunks(self, event: bytes) -> list[Json]:
         data = payload(event)
@@ -112,7 +112,7 @@ class ChatDecoder:
             self.error = failure_of(choice)
             return {}
         state.finished = state.finished or bool(finish)
-        self._finished = self._finished or (index == 0 and bool(finish))
+        self._finished = self._finished or (bool(finish) and (index == 0 or 0 not in self._choices))
         if not (finish or state.finished or state.halves or state.returned) and (text := _text_alone(choice, chunk)):
             state.said = True
             choice["delta"] = {"content": text if text.isascii() else state.halves.join("content", text)}

@@ -349,17 +349,35 @@ def _output_part(part: Json, where: str) -> Json:
 
 
 def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, new_suffix: Callable[[], str]) -> Json:
-    """A hub completion as a response. `new_suffix` makes suffixes for the ids of items."""
-    choice = next(iter(objects_of(completion, "choices")), {})
+    """A hub completion as a response. `new_suffix` makes suffixes for the ids of items.
+
+    The API has no choices: all that are there are one answer. GitHub Copilot sends text and calls in different ones.
+    """
+    choices = objects_of(completion, "choices")
+    ends = [ending(text_of(choice, "finish_reason")) for choice in choices]
+    status, incomplete = next((end for end in ends if end[1]), ending(""))
+    output: list[Json] = []
+    for choice in choices:
+        output += _items_of(choice, status, names, new_suffix, output)
+    if not any(text_of(item, "type") != "reasoning" for item in output):
+        output.append(message_item(f"msg_{new_suffix()}", "", "", [], [], status))
+    usage = responses_usage(object_of(completion, "usage")) if completion.get("usage") else None
+    return response_object(
+        request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, (status, incomplete)
+    )
+
+
+def _items_of(
+    choice: Json, status: str, names: ToolNames, new_suffix: Callable[[], str], before: Sequence[Json]
+) -> list[Json]:
+    """The items of one choice. `before`: those of the choices before it."""
     message = object_of(choice, "message")
-    status, incomplete = ending(text_of(choice, "finish_reason"))
     output: list[Json] = []
     thoughts = text_of(message, "reasoning_content")
     signed = objects_of(message, THINKING)
     if thoughts or signed:
         output.append(reasoning_item(f"rs_{new_suffix()}", thoughts, signed[0] if signed else None))
         output += [reasoning_item(f"rs_{new_suffix()}", "", thought) for thought in signed[1:]]
-    calls = objects_of(message, "tool_calls")
     text, refusal = text_of(message, "content"), text_of(message, "refusal")
     images: list[Json] = []
     for image in objects_of(message, "images"):
@@ -368,24 +386,15 @@ def response_of(completion: Json, request: Json, ids: Json, names: ToolNames, ne
             images.append(item)
         else:
             text = "\n\n".join(filter(None, (text, image_link(url))))
-    if text or refusal or not (calls or images):
+    if text or refusal:
         logprobs = objects_of(object_of(choice, "logprobs"), "content")
         output.append(message_item(f"msg_{new_suffix()}", text, refusal, flat_annotations(message), logprobs, status))
     output += images
-    for call in calls:
+    taken = {text_of(item, "call_id") for item in before}
+    for call in objects_of(message, "tool_calls"):
         function = object_of(call, "function")
-        suffix = new_suffix()
+        suffix, name, call_id = new_suffix(), text_of(function, "name"), text_of(call, "id")
         arguments = filled_arguments(json_text(function.get("arguments") or ""), status)
-        output.append(
-            names.item(
-                text_of(call, "id") or f"call_{suffix}",
-                f"{names.item_prefix(text_of(function, 'name'))}_{suffix}",
-                text_of(function, "name"),
-                arguments,
-                status,
-            )
-        )
-    usage = responses_usage(object_of(completion, "usage")) if completion.get("usage") else None
-    return response_object(
-        request, ids, text_of(completion, "model") or text_of(request, "model"), output, usage, (status, incomplete)
-    )
+        made = f"call_{suffix}" if not call_id or call_id in taken else call_id
+        output.append(names.item(made, f"{names.item_prefix(name)}_{suffix}", name, arguments, status))
+    return output

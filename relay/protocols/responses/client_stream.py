@@ -55,8 +55,10 @@ class ResponsesEncoder:
     _started: bool = False  # `response.created` has been written
     _shown_usage: Json | None = None
     _finish: str = ""  # the finish_reason
+    _speaker: int | None = None  # the choice that is being written
+    _waiting: dict[int, list[Json]] = field(default_factory=dict)  # what arrived of other choices, for the end
     _items: list[Json | None] = field(default_factory=list)  # by output index; None while an item is open
-    _calls: dict[int, _Call] = field(default_factory=dict)
+    _calls: dict[tuple[int, int], _Call] = field(default_factory=dict)  # by their choice and index
     _reasoning: tuple[int, str, list[str]] | None = None  # output index, id and text of the open reasoning item
     _signed: list[Json] = field(default_factory=list)  # reasoning with its vendor's signature, not written yet
     _message: tuple[int, str] | None = None  # output index and id of the open message
@@ -81,8 +83,28 @@ class ResponsesEncoder:
         if isinstance(usage, dict):
             self._shown_usage = responses_usage(usage)
         for choice in objects_of(chunk, "choices"):
-            if int_of(choice, "index") == 0:
+            index, delta = int_of(choice, "index"), object_of(choice, "delta")
+            says = any(value for name, value in delta.items() if name != "role")
+            if says and self._speaker is None:
+                self._speaker = index
+            if index == self._speaker or not says:
                 out += self._choice(choice)
+            else:
+                self._waiting.setdefault(index, []).append(choice)
+        return out
+
+    def _other_choices(self) -> bytes:
+        """What arrived of further choices, one after another.
+
+        The API has no choices: all that is there is the answer. GitHub Copilot sends text and calls in different ones.
+        """
+        out = b""
+        for index, waiting in self._waiting.items():
+            out += self._close_reasoning() + self._close_message()
+            self._speaker = index
+            for choice in waiting:
+                out += self._choice(choice)
+        self._waiting = {}
         return out
 
     def _choice(self, choice: Json) -> bytes:
@@ -106,7 +128,9 @@ class ResponsesEncoder:
             out += self._add_image(text_of(object_of(image, "image_url"), "url") or text_of(image, "image_url"))
         for call in objects_of(delta, "tool_calls"):
             out += self._add_call_delta(call)
-        self._finish = text_of(choice, "finish_reason") or self._finish
+        finish = text_of(choice, "finish_reason")
+        if finish and not ending(self._finish)[1]:
+            self._finish = finish
         return out
 
     def _start(self, chunk: Json) -> bytes:
@@ -263,12 +287,14 @@ class ResponsesEncoder:
     def _add_call_delta(self, call: Json) -> bytes:
         out = self._close_reasoning() + self._close_message() + self._write_signed()
         function = object_of(call, "function")
-        key = int_of(call, "index")
+        key = (self._speaker or 0, int_of(call, "index"))
         found = self._calls.get(key)
         if found is None:
             name, suffix = text_of(function, "name"), self.new_suffix()
             index, item_id = self._open(f"{self.names.item_prefix(name)}_{suffix}")
-            found = self._calls[key] = _Call(index, item_id, text_of(call, "id") or f"call_{suffix}", name)
+            call_id = text_of(call, "id")
+            taken = not call_id or any(known.call_id == call_id for known in self._calls.values())
+            found = self._calls[key] = _Call(index, item_id, f"call_{suffix}" if taken else call_id, name)
             out += self._event("response.output_item.added", output_index=index, item=self._opened_item(found))
         return out + self._add_arguments(found, text_of(function, "arguments"))
 
@@ -307,7 +333,7 @@ class ResponsesEncoder:
 
     def end(self) -> tuple[bytes, bytes]:
         """Complete the open items; returns the bytes to send now, and the final event."""
-        out = self._start({}) if not self._started else b""
+        out = (self._start({}) if not self._started else b"") + self._other_choices()
         status, incomplete = ending(self._finish)
         if not any(self._items) and self._message is None and not self._calls and self._reasoning is None:
             out += self._add_text("output_text", "", [])
