@@ -32,6 +32,7 @@ from relay.protocols.responses.compaction import (
     ASK,
     INSTRUCTIONS,
     TRIGGER,
+    calls_tools,
     compaction_item,
     compaction_object,
     conversation_to_compact,
@@ -187,6 +188,8 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
             raise await _cut_off(attempt, cut, usage, Delivered.by(text, opened.received))
         if not summary_in(response):  # the conversation would be lost
             raise attempt.unreadable_answer(text, "a summary")
+        if calls_tools(response):
+            raise await _cut_off(attempt, "tool_calls", usage, Delivered.by(text, opened.received))
         attempt.answered()
         body = answer(response)
         await attempt.finish(body, usage, Delivered.by(text, opened.received))
@@ -196,18 +199,18 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
 
 
 async def _cut_off(attempt: Attempt, why: str, usage: Usage | None, delivered: Delivered) -> RelayError:
-    """The error for a summary that was cut off, which would replace the conversation by half of it.
+    """The error for half a summary, cut off or followed by tool calls, which would replace the conversation.
 
     What the upstream has done is charged; the record is on disk. Another attempt would be charged again, so the error
     is none that clients repeat on their own. Raises RelayUnavailable.
     """
     attempt.answered()
     filtered = why == "content_filter"
-    where = "by a content filter" if filtered else "before its end"
+    what = {"content_filter": "was cut off by a content filter", "tool_calls": "ended in tool calls"}
     error = UpstreamRefused(
         400,
-        f"The summary was cut off {where}, so the conversation was not compacted. Compact it with "
-        "another model, or go on without a part of it.",
+        f"The summary {what.get(why, 'was cut off before its end')}, so the conversation was not compacted. Compact it "
+        "with another model, or go on without a part of it.",
         "invalid_request_error",
         why if filtered else "compaction_incomplete",
         None,

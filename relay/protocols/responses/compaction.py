@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.output_items import CALLS
+from relay.protocols.responses.answer import is_unknown_call
 from relay.protocols.responses.request import COMPACTIONS, user_item
 
 _MARK: Final = "airelays-summary."  # begins our own summaries; any other content is an upstream's, and opaque
@@ -68,6 +70,14 @@ def summary_in(response: Json) -> str:
     items = (item for item in objects_of(response, "output") if text_of(item, "type") == "message")
     parts = [part for item in items for part in objects_of(item, "content")]
     return "".join(text_of(part, "text") for part in parts).strip()
+
+
+def calls_tools(response: Json) -> bool:
+    """Whether a response asks the client for something, so that its text is none of a summary but what announces that.
+
+    Models call tools that are only in the history.
+    """
+    return any(text_of(item, "type") in CALLS or is_unknown_call(item) for item in objects_of(response, "output"))
 
 
 def why_incomplete(response: Json) -> str:
