@@ -33,10 +33,11 @@ from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import Codec
 from relay.protocols.fields import BadRequest, Fields, as_object, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
-from relay.protocols.passthrough import answers, requests
+from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
+from relay.protocols.sse import is_stream
 from relay.protocols.usage import Delivered, Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -46,6 +47,7 @@ from relay.transport.body import Pieces
 _BYTES_PER_SECOND: Final = 4000
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
+_MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _MAX_SECONDS: Final = 24 * 3600
 
 
@@ -302,9 +304,9 @@ async def _codec(request: _Request, channel: ChannelView, upstream: UpstreamAnsw
             watch_finish=not channel.sends_done,
             choices=parsed.choices,
         )
-    if "event-stream" in upstream.content_type and endpoint != "completions":
+    if parsed.stream and "event-stream" in upstream.content_type and endpoint != "completions":
         return TypedStream(max(1, parsed.units.images), parsed.units)
-    if endpoint == "audio.speech" and not _NO_AUDIO.search(upstream.content_type):
+    if endpoint == "audio.speech" and not parsed.stream and not _NO_AUDIO.search(upstream.content_type):
         return ByteStream(content_type=upstream.content_type or "audio/mpeg")
     return None
 
@@ -327,6 +329,17 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
         text, error = whole_completion(text)
         if error is not None:
             raise attempt.error_in_body(error)
+    elif spec.endpoint.startswith(_MEDIA) and is_stream(text):
+        whole, error = conversion.whole_answer(spec.endpoint, text, parsed)
+        if error is not None:
+            raise attempt.error_in_body(error)
+        if not whole:
+            raise attempt.unreadable_answer(text, f"a whole answer of {spec.endpoint}")
+        text = whole
+        if spec.endpoint == "audio.speech":
+            return await _speech(attempt, parsed, text, conversion.audio_type(text))
+    elif spec.endpoint == "audio.speech" and text and not _NO_AUDIO.search(upstream.content_type):
+        return await _speech(attempt, parsed, text, upstream.content_type)
     answer = spec.read(text, parsed)
     if answer is None:
         raise attempt.unreadable_answer(text, f"an answer of {spec.endpoint}")
@@ -338,9 +351,24 @@ async def _plain(request: _Request, attempt: Attempt, upstream: UpstreamAnswer) 
         is_json = text.lstrip().startswith(b"{")
         delivered = Delivered.by(text) if is_json else Delivered(len(text), lambda: len(text) / 4)
     await attempt.finish(answer.body, answer.usage, delivered)
-    if spec.endpoint == "completions" and parsed.stream and (whole := decode_object(answer.body)) is not None:
-        whole = {**whole, "object": "text_completion"}
-        return EventStream(partial(attempt.exchange.write_last, chunks_of(whole, parsed.include_usage)))
+    if spec.endpoint == "completions" and parsed.stream and (found := decode_object(answer.body)) is not None:
+        found = {**found, "object": "text_completion"}
+        return EventStream(partial(attempt.exchange.write_last, chunks_of(found, parsed.include_usage)))
+    if spec.endpoint.startswith(_MEDIA) and parsed.stream:
+        return EventStream(partial(attempt.exchange.write_last, conversion.stream_of(spec.endpoint, answer.body)))
     if "json" in upstream.content_type or answer.body.lstrip()[:1] == b"{":
         return Answer(answer.body)
+    if "event-stream" in upstream.content_type:
+        return HttpResponse(answer.body, content_type="text/plain; charset=utf-8")
     return HttpResponse(answer.body, content_type=upstream.content_type or "text/plain; charset=utf-8")
+
+
+async def _speech(attempt: Attempt, parsed: PassthroughRequest, audio: bytes, content_type: str) -> HttpResponseBase:
+    """Answer with speech that came in the other form: as events where audio was asked for, or as audio."""
+    attempt.answered()
+    usage = _speech_usage(parsed)
+    await attempt.finish(audio, usage)
+    if parsed.stream:
+        events = conversion.stream_of_audio(audio, usage.input, usage.output)
+        return EventStream(partial(attempt.exchange.write_last, events))
+    return HttpResponse(audio, content_type=content_type)
