@@ -98,7 +98,7 @@ def test_other_endpoints(sdk: OpenAI, live: Portal, server: Server, endpoint: st
                 "output": [],
                 "data": [{"embedding": [0.5]}],
                 "results": [{"flagged": False}],
-                "choices": [],
+                "choices": [{"index": 0, "text": "b", "finish_reason": "stop"}],
                 "tools": [],
                 "metadata": {},
                 "parallel_tool_calls": True,
