@@ -44,12 +44,18 @@ from relay.protocols.responses.request import (
     parse_responses_request,
     sealed_content,
     user_item,
+    with_short_call_ids,
     without_packed_reasoning,
     without_sealed,
     without_upstream_ids,
 )
 from relay.providers.classify import Failure
-from relay.providers.continuations import cannot_read_reasoning, has_forgotten, refuses_readable_reasoning
+from relay.providers.continuations import (
+    cannot_read_reasoning,
+    has_forgotten,
+    refuses_long_call_ids,
+    refuses_readable_reasoning,
+)
 from relay.storage import conversations, response_history
 from relay.storage import responses as stored_responses
 from relay.storage.responses import StoredTurn
@@ -97,6 +103,7 @@ class ResponseTurn:
     _forgotten: bool = False  # the upstream that stored the previous response does not have it
     _unreadable: bool = False  # an upstream could not read encrypted content: none is sent
     _only_sealed: bool = False  # an upstream refused reasoning that can be read: none is sent to it natively
+    _short_ids: bool = False  # an upstream refused long ids of calls
     _members: Json | None = None
     _client: ResponsesClient | None = None
 
@@ -188,6 +195,7 @@ class ResponseTurn:
         readable = not (native and self._only_sealed)
         told, names = without_sealed([*history, *self.expanded_input], foreign, readable, converted=not native)
         told = without_packed_reasoning(told) if native else told
+        told = with_short_call_ids(told) if native and self._short_ids else told
         if told != (self.items if self.told is None else self.told):
             self._client = None
         self.told = told
@@ -204,6 +212,9 @@ class ResponseTurn:
             now = time.time()
             if now - previous.created < _YOUNG_SECONDS:
                 attempt.run.continuity.remember_forgetful(self.caller.user_id, attempt.channel.id, now)
+            return True
+        if not self._short_ids and refuses_long_call_ids(failure):
+            self._short_ids = True
             return True
         if any(map(is_reasoning, self.told or ())):
             before = self._unreadable, self._only_sealed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _UNTOLD: Final = frozenset(("type", "id", "execution", "encrypted_content"))
 COMPACTIONS: Final = frozenset(("compaction", "compaction_summary", "context_compaction"))
 # Encoded data, such as an image: a text without a space, longer than any name or address.
 _DATA: Final = re.compile(r"data:[^,\s]{0,200},\S*|[A-Za-z0-9+/_=-]{1024,}")
+_SEALED_PART: Final = "encrypted_content"  # the type of a part of a tool's result
+_LONGEST_CALL_ID: Final = 64
 _DEEPEST: Final = 20  # levels of an item
 _MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
 # Members, tools, items and parts of items that add nothing to the input beyond what a request contains.
@@ -290,7 +293,39 @@ def sealed_content(item: Json) -> str:
 
 def is_reasoning(item: Json) -> bool:
     """Whether an item holds what a model has thought, or what only its account can read."""
-    return text_of(item, "type") == "reasoning" or bool(sealed_content(item))
+    return text_of(item, "type") == "reasoning" or bool(sealed_content(item)) or bool(_sealed_parts(item))
+
+
+def _sealed_parts(item: Json) -> list[str]:
+    """The encrypted parts of a tool's result (Codex: FunctionCallOutputContentItem::EncryptedContent)."""
+    parts = objects_of(item, "output") if isinstance(item.get("output"), list) else []
+    return [text_of(part, "encrypted_content") for part in parts if text_of(part, "type") == _SEALED_PART]
+
+
+def _without_sealed_parts(item: Json, foreign: Collection[str] | None) -> Json:
+    """An item without encrypted parts. `foreign`: those that are left out; None: all."""
+    if not any(foreign is None or sealed in foreign for sealed in _sealed_parts(item)):
+        return item
+    parts = [
+        part
+        for part in objects_of(item, "output")
+        if text_of(part, "type") != _SEALED_PART
+        or not (foreign is None or text_of(part, "encrypted_content") in foreign)
+    ]
+    return {**item, "output": parts or "(The result is encrypted, and cannot be read here.)"}
+
+
+def with_short_call_ids(items: Sequence[Json]) -> list[Json]:
+    """Items with call ids of at most 64 characters, the same for a call and its output.
+
+    OpenAI takes no longer ones; LiteLLM writes Gemini's signatures into them.
+    """
+    return [
+        {**item, "call_id": f"call_{hashlib.sha256(encode(call_id)).hexdigest()[:32]}"}
+        if len(call_id := text_of(item, "call_id")) > _LONGEST_CALL_ID
+        else item
+        for item in items
+    ]
 
 
 def _without_readable_reasoning(items: Sequence[Json]) -> tuple[list[Json], list[str]]:
@@ -322,6 +357,10 @@ def without_sealed(
         items, names = _without_readable_reasoning(items)
     if foreign is not None and not foreign and not converted:
         return list(items), names
+    opened = [_without_sealed_parts(item, None if converted else foreign) for item in items]
+    if any(new is not item for new, item in zip(opened, items, strict=True)):
+        items = opened
+        names.append(f"input[{_SEALED_PART}]")
     found: list[Json] = []
     for item in items:
         kind, sealed = text_of(item, "type"), sealed_content(item)

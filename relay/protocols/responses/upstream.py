@@ -16,7 +16,7 @@ from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
-from relay.protocols.responses.request import PROTOCOL
+from relay.protocols.responses.request import PROTOCOL, with_short_call_ids
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
@@ -130,7 +130,12 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
             )
             raise unsupported(message, name)
     instructions, items = input_items_of(objects_of(request, "messages"))
-    body: Json = {"model": request.get("model"), "instructions": instructions, "input": items, "store": False}
+    body: Json = {
+        "model": request.get("model"),
+        "instructions": instructions,
+        "input": with_short_call_ids(items),
+        "store": False,
+    }
     body.update({name: request[name] for name in _SAME if request.get(name) is not None})
     names = ("max_completion_tokens", "max_tokens")
     limits = [limit for name in names if isinstance(limit := request.get(name), int) and limit > 0]
