@@ -214,6 +214,9 @@ class OutputItems:
     def open(self) -> list[OutputItem]:
         return [item for item in self._all if not item.done]
 
+    def only(self, kinds: Sequence[str]) -> bool:
+        return all(item.kind in kinds for item in self._all)
+
     def any_reasoning(self) -> bool:
         return any(item.begun and item.kind == "reasoning" for item in self._all)
 

@@ -121,6 +121,16 @@ def message_item(
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
+def in_full_form(item: Json) -> Json:
+    """An item of an output; a message in the short form that inputs may have (no type, a text for content) in full."""
+    content = item.get("content")
+    kind = text_of(item, "type") or ("message" if item.get("role") and content else "")
+    if kind != "message" or (isinstance(content, list) and item.get("type")):
+        return item
+    parts = [{"type": "output_text", "text": content}] if isinstance(content, str) else content
+    return {**item, "type": kind, "content": parts}
+
+
 def reasoning_item(item_id: str, text: str, signed: Json | None = None) -> Json:
     """A reasoning item. `signed`: the reasoning with its vendor's signature, for vendors that sign it."""
     content = [{"type": "reasoning_text", "text": text}] if text else []

@@ -16,6 +16,7 @@ from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, unsupported
 from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
+from relay.protocols.responses.objects import in_full_form
 from relay.protocols.responses.request import PROTOCOL, with_short_call_ids
 from relay.protocols.responses.stream import whole_response
 from relay.protocols.responses.tools import response_tool_choice, response_tools
@@ -83,6 +84,8 @@ class ResponsesUpstream:
         if answer.cancelled:
             return Completion(None, answer.usage, cancelled_error())
         response, broken = read_object(text)
+        if response is not None and isinstance(output := response.get("output"), list):
+            response["output"] = [in_full_form(item) if isinstance(item, dict) else item for item in output]
         if response is None or not _is_readable(response):
             return None
         try:

@@ -22,7 +22,7 @@ from relay.protocols.responses.answer import (
     reasoning_summary,
     thinking_of,
 )
-from relay.protocols.responses.objects import DONE_ALIAS, ERRORS, TERMINAL, event_error, terminal_kind
+from relay.protocols.responses.objects import DONE_ALIAS, ERRORS, TERMINAL, event_error, in_full_form, terminal_kind
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage
 
@@ -54,6 +54,8 @@ class ResponsesDecoder:
     done: bool = False  # the final event has arrived
     _head: Json = field(default_factory=dict)  # members that every chunk has
     _items: OutputItems = field(default_factory=OutputItems)
+    _says: bool = False  # something of it is in a chunk
+    _unread: bool = False  # a delta of an unknown kind had text
     _calls: int = 0  # calls that are in a chunk
     _call_ids: set[str] = field(default_factory=set)  # of them
     _said: dict[str, tuple[OutputItem, str]] = field(default_factory=dict)  # by member: whose text was last, its end
@@ -99,6 +101,7 @@ class ResponsesDecoder:
             item = _object(found, "item")
             if not item:
                 raise Unreadable
+            item = in_full_form(item)
             record = self._items.find(found, text_of(item, "type"), item, begins=kind.endswith("added"))
             return self._open_call(record, item) if kind.endswith("added") else self._complete(record, item)
         if kind in {"response.content_part.done", "response.reasoning_summary_part.done"}:
@@ -110,6 +113,7 @@ class ResponsesDecoder:
             return [self._chunk({"reasoning_content": "\n\n"})] if begun else []
         if kind == "response.output_text.annotation.added":
             return self._cite(self._items.find(found, "message", {}), [object_of(found, "annotation")])
+        self._unread = self._unread or (change == "delta" and bool(text_of(found, "delta")))
         return []
 
     # -- texts -------------------------------------------------------------------------------------------------------
@@ -222,6 +226,8 @@ class ResponsesDecoder:
         return [self._arguments(record, "{}")]
 
     def _complete_message(self, record: OutputItem, item: Json) -> list[Json]:
+        if item.get("content") and not isinstance(item["content"], list):
+            raise Unreadable
         out: list[Json] = []
         for base, name in (("response.output_text", "text"), ("response.refusal", "refusal")):
             member = _TEXTS[base][1]
@@ -265,7 +271,7 @@ class ResponsesDecoder:
         if output and (not isinstance(output, list) or not all(isinstance(item, dict) for item in output)):
             raise Unreadable
         found: list[Json] = []
-        for record, item in self._items.match(objects_of(response, "output")):
+        for record, item in self._items.match(list(map(in_full_form, objects_of(response, "output")))):
             found += self._complete(record, item)
         incomplete = kind == "response.incomplete" or status == "incomplete"
         for record in self._items.open():
@@ -279,6 +285,8 @@ class ResponsesDecoder:
             found += self._halves(record)
             if record.kind in CALLS and not incomplete:
                 found += self._empty_call(record)
+        if self._unread and not self._says and self._items.only(("message", "reasoning")):
+            raise Unreadable  # all of its text is under a name that is not known
         found.append(self._chunk({}, finish_of(response, self._calls > 0, incomplete)))
         if isinstance(usage, dict):
             found.append({**self._head, "choices": [], "usage": chat_usage(usage)})
@@ -301,6 +309,7 @@ class ResponsesDecoder:
 
     def _chunk(self, delta: Json, finish: str | None = None, logprobs: list[Json] | None = None) -> Json:
         self._set_head({})
+        self._says = self._says or bool(delta)
         shown: Json | None = {"content": logprobs, "refusal": None} if logprobs else None
         return {**self._head, "choices": [{"index": 0, "delta": delta, "logprobs": shown, "finish_reason": finish}]}
 

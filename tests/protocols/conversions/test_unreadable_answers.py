@@ -99,7 +99,7 @@ def test_an_event_that_cannot_be_read_ends_the_answer_with_an_error(name: str) -
 
 @pytest.mark.parametrize(
     "output",
-    ['"b"', '["b"]', '[{"type":"message","content":"b"}]', '[{"type":"message","content":[{"text":7}]}]',
+    ['"b"', '["b"]', '[{"type":"message","content":7}]', '[{"type":"message","content":[{"text":7}]}]',
      '[{"type":"function_call","call_id":"c"}]', '[{"type":"message","content":[{"text":"b","logprobs":[NaN]}]}]'],
 )  # fmt: skip
 def test_a_response_that_cannot_be_read_is_none(output: str) -> None:
