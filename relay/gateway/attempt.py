@@ -130,7 +130,7 @@ class Attempt:
     def over(self) -> None:
         """The attempt has ended, in any way. Also called at the end of every exchange; later calls do nothing."""
         if not self._over:
-            self._over = True
+            self._over, self._sent = True, b""
             self.run.health.live.end(self.channel.id)
             self._release()
 

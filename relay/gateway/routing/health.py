@@ -207,7 +207,7 @@ class Health:
         cooling = [line.cooling for line in lines if line.status is RouteStatus.COOLING and line.cooling is not None]
         if cooling:
             return _cooling_error(name, cooling, now)
-        out = {key.reason for route in routes for key in route.channel.disabled_keys}
+        out = {key.kind for route in routes for key in route.channel.disabled_keys}
         if out:
             return CredentialsExhausted(MONEY_MESSAGE if out == {FailureClass.BILLING.word} else KEYS_MESSAGE)
         nothing = NoAvailableChannel(

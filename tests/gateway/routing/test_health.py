@@ -216,6 +216,13 @@ def test_without_anything_to_wait_for_a_retry_does_not_help() -> None:
     assert isinstance(Health("w").no_channel_error("m", [out], PREFERENCE), CredentialsExhausted)
 
 
+@pytest.mark.parametrize(("kinds", "money"), [(("billing",), True), (("billing", "key_dead"), False)])
+def test_a_client_is_told_when_only_money_is_missing(kinds: tuple[str, ...], money: bool) -> None:
+    keys = tuple(DisabledKey(10 + n, "k", kind, "HTTP 402", 0.0, 0.0) for n, kind in enumerate(kinds))
+    error = Health("w").no_channel_error("m", [channel(1, keys=0, disabled_keys=keys)], PREFERENCE)
+    assert isinstance(error, CredentialsExhausted) and ("no money left" in error.message) == money
+
+
 # -- suspicions --------------------------------------------------------------------------------------------------------
 
 
