@@ -13,8 +13,9 @@ from django.http.response import HttpResponseBase
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
+from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.endpoint import ask_amended, open_text
-from relay.endpoints.text.response_turn import ResponseTurn, gateway_request, read_turn
+from relay.endpoints.text.response_turn import ResponseTurn, gateway_request
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, UpstreamRefused
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Final
 
 from portal.lib.json import Json, text_of
-from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME, response_lifetime
+from relay.endpoints.text.conversation_lookup import response_lifetime
+from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME
 from relay.errors import InvalidRequest, ObjectNotFound
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -1,4 +1,4 @@
-"""One turn of /v1/responses: loads the conversation so far, and stores the answer if the client wants it stored.
+"""One turn of /v1/responses: what each channel is told of the conversation, and the rows that store the answer.
 
 Both are independent of the channel that answers. A stored response has an id of the portal's own. Where its upstream
 stores it as well, the next turn names it there by the upstream's id, and the earlier turns are not even read.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -26,7 +26,7 @@ from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
-from relay.gateway.pipeline import check_end, serve
+from relay.gateway.pipeline import serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -36,12 +36,11 @@ from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.client_stream import first_error_event
-from relay.protocols.responses.compaction import expand_summaries, resolve_references
+from relay.protocols.responses.compaction import expand_summaries
 from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import (
     ResponsesRequest,
     is_reasoning,
-    parse_responses_request,
     sealed_content,
     user_item,
     with_short_call_ids,
@@ -56,7 +55,7 @@ from relay.providers.continuations import (
     refuses_long_call_ids,
     refuses_readable_reasoning,
 )
-from relay.storage import conversations, response_history
+from relay.storage import response_history
 from relay.storage import responses as stored_responses
 from relay.storage.responses import StoredTurn
 
@@ -237,7 +236,7 @@ class ResponseTurn:
             found = await snapshot_cache.in_thread(response_history.read_history, self.caller.user_id, name)
         except response_history.HistoryTooLong:
             raise InvalidRequest(_TOO_LONG, code="context_length_exceeded", param="previous_response_id") from None
-        self.history = await _expanded(found.items, "previous_response_id", self.caller)
+        self.history = await expanded(found.items, "previous_response_id", self.caller)
         self.makers = {**found.makers, **self.makers}
         self._earlier_missing, self.unread, self._client = not found.whole, False, None
 
@@ -308,74 +307,7 @@ class ResponseTurn:
         return found
 
 
-async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> ResponseTurn:
-    """Read and parse a request, and find the conversation that it continues. Raises RelayError."""
-    body = await exchange.read_body(run.config.max_body_bytes)
-    check_end(exchange)
-    try:
-        request = parse_responses_request(body, exchange.model_in_path)
-        raw_input = request.items()
-        turn = ResponseTurn(
-            request,
-            caller,
-            raw_input,
-            raw_input,
-            id=f"resp_{time_ordered_hex()}",
-            created=int(exchange.wall),
-            lifetime=response_lifetime(run),
-        )
-        refers = any(text_of(item, "type") == "item_reference" for item in raw_input)
-        await _find_conversation(turn, run)
-        if refers or turn.stored_at is None or (turn.previous is not None and not turn.previous.tokens):
-            await turn.read_history()
-        turn.expanded_input = resolve_references(raw_input, turn.history) if refers else expand_summaries(raw_input)
-        if b'"file_' in body:
-            turn.expanded_input = await inline_item_files(turn.expanded_input, "input", caller)
-    except BadRequest as bad:
-        raise invalid(bad) from None
-    if b'"encrypted_content"' in body or turn.conversation_pk:
-        turn.makers.update(run.continuity.makers(caller.user_id, filter(None, map(sealed_content, turn.items))))
-    return turn
-
-
-def response_lifetime(run: Runtime) -> timedelta | None:
-    """How long responses are stored; None: not at all."""
-    return timedelta(days=run.config.response_keep_days) if run.config.response_keep_days else None
-
-
-async def _find_conversation(turn: ResponseTurn, run: Runtime) -> None:
-    """Find the previous response, or read the conversation. Raises RelayError, BadRequest."""
-    request, user = turn.parsed, turn.caller.user_id
-    if request.previous_id:
-        found = await snapshot_cache.in_thread(stored_responses.find_turn, user, request.previous_id)
-        if found is None:
-            message = (
-                f"There is no response “{request.previous_id[:80]}” of your account, or it is no longer kept. Send "
-                "the whole conversation as “input”."
-            )
-            raise InvalidRequest(message, code="previous_response_not_found", param="previous_response_id")
-        if found.running:
-            raise InvalidRequest(
-                "That response is still being made. Wait until its status is completed.",
-                code="previous_response_not_ready",
-                param="previous_response_id",
-            )
-        if not run.continuity.can_name(user, found.channel_id or 0, found.upstream_id, time.time()):
-            found = replace(found, upstream_id="")
-        turn.previous, turn.unread = found, True
-    elif request.conversation_id:
-        found_items = await snapshot_cache.in_thread(conversations.conversation_items, user, request.conversation_id)
-        if found_items is None:
-            message = (
-                f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST "
-                "/v1/conversations."
-            )
-            raise InvalidRequest(message, code="conversation_not_found", param="conversation")
-        turn.conversation_pk, items = found_items
-        turn.history = await _expanded(items, "conversation", turn.caller)
-
-
-async def _expanded(items: list[Json], field: str, caller: Caller) -> list[Json]:
+async def expanded(items: list[Json], field: str, caller: Caller) -> list[Json]:
     """Earlier items with summaries and stored files put in. `field`: where the client named them. Raises RelayError."""
     items = expand_summaries(items)
     if b'"file_id"' not in encode(items):
