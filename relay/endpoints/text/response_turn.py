@@ -1,7 +1,7 @@
 """One turn of /v1/responses: what each channel is told of the conversation, and the rows that store the answer.
 
-Both are independent of the channel that answers. A stored response has an id of the portal's own. Where its upstream
-stores it as well, the next turn names it there by the upstream's id, and the earlier turns are not even read.
+Whichever channel answers, a stored response has an id of the portal's own. Where its upstream stores it as well, the
+next turn names it there by the upstream's id, and the earlier turns are not even read.
 """
 
 from __future__ import annotations
