@@ -78,7 +78,7 @@ def take_out(key_id: int, kind: str, reason: str, evidence: Evidence | None = No
                 "updated_at",
             ]
         )
-        ChannelEvent.write(key.channel_id, "key out", f"{key}: {reason}")
+        ChannelEvent.write(key.channel_id, "key out", f"{key.public_name}: {reason}")
         said = {"kind": kind, "reason": reason[:300], **(evidence.as_json() if evidence is not None else {})}
         AuditEvent.write("key.auto-disable", None, key, channel=key.channel.name, **said)
         left = key.channel.keys.filter(enabled=True, auto_disabled="").count()
@@ -134,7 +134,7 @@ def put_back(key: ApiKey, actor: Any, ip: str | None = None) -> bool:
                 "updated_at",
             ]
         )
-        ChannelEvent.write(fresh.channel_id, "key back", str(fresh), actor)
+        ChannelEvent.write(fresh.channel_id, "key back", fresh.public_name, actor)
         AuditEvent.write(
             "key.auto-enable" if actor is None else "key.put-back",
             actor,

@@ -139,7 +139,7 @@ def _cooldown_details(rows: list[Cooldown]) -> list[str]:
 
 def describe_cooldown(row: Cooldown) -> str:
     """Say what is cooling down until when, and why, in one sentence."""
-    names = {"key": row.api_key, "model": row.model}
+    names = {"key": row.api_key.public_name if row.api_key else "", "model": row.model}
     if row.api_key and row.model:
         what = _("The key %(key)s for the model %(model)s") % names
     elif row.api_key:

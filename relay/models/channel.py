@@ -251,7 +251,7 @@ class ApiKey(ChangeTracked, Limited):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return self.label or self.hint
+        return self.label or f"#{self.pk} {self.hint}"
 
     @property
     def public_name(self) -> str:

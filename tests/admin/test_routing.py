@@ -92,6 +92,9 @@ def test_the_top_of_a_channels_page_says_all_that_is_wrong(staff: Client, channe
         assert "The key account 1 is out of service since" in page and "next test:" in page
         assert f'href="/admin/relay/channel/{channel.pk}/put-back/"' in page
         assert f'href="/admin/relay/channel/{channel.pk}/test/"' in page
+    channel.keys.update(label="")
+    page = staff.get(url).content.decode()
+    assert f"The key #{in_use.pk} is left alone" in page and f"The key #{dead.pk} is out of service" in page
     listed, front = (staff.get(path).content.decode() for path in ("/admin/relay/channel/", "/admin/"))
     for page in (listed, front):
         assert 'class="ar-state cooling"' in page, "the only key in service is left alone"

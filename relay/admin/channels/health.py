@@ -134,7 +134,9 @@ def _why_out(key: ApiKey, request: HttpRequest) -> str:
     since = format_time(key.auto_disabled_at) if key.auto_disabled_at else "—"
     said = _("The key %(key)s is out of service since %(since)s, %(kind)s: %(why)s")
     kind = _(str(key.get_auto_disabled_display()))
-    parts: list[object] = [said % {"key": key, "since": since, "kind": kind, "why": key.auto_disabled_reason}]
+    parts: list[object] = [
+        said % {"key": key.public_name, "since": since, "kind": kind, "why": key.auto_disabled_reason}
+    ]
     evidence = evidence_of(key)
     if evidence.get("code"):
         parts.append(_("code %(code)s") % {"code": evidence["code"]})

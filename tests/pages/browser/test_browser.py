@@ -640,8 +640,9 @@ def test_roles_cannot_do_what_they_must_not(ready: Token, role: str) -> None:
         page.goto(f"{site.base}/admin/")
         assert "Margin" not in page.locator(".ar-figures").inner_text()
     if role == "Support":
-        page.goto(f"{site.base}/admin/relay/channel/{ids['channel']}/change/")
-        assert "sk-upst" not in page.content(), "not even a masked key"
+        for view in ("change", "events"):
+            page.goto(f"{site.base}/admin/relay/channel/{ids['channel']}/{view}/")
+            assert "sk-upst" not in page.content(), "not even a masked key"
 
 
 def test_pages_speak_chinese_and_keep_the_users_zone(ready: Token) -> None:
