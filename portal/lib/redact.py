@@ -17,9 +17,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Keys by their form: OpenAI and relays (sk-), Anthropic, Groq, xAI, Hugging Face, Replicate; Google; AWS; our own
     # encrypted secrets.
     (re.compile(r"\b(?:sk|gsk|xai)[-_][A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"), "[redacted key]"),
-    # With these, names begin as well, such as `key_findings` or `hf-inference`: a key has a digit or is masked.
+    # With these, names begin as well, such as `key_findings` or `hf-inference`: a few words in lower case.
     (
-        re.compile(r"\b(?:rk|pk|hf|r8|key|tok)[-_](?=[A-Za-z_.-]*[0-9*…])[A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"),
+        re.compile(
+            r"\b(?:rk|pk|hf|r8|key|tok)[-_](?![a-z]{1,16}(?:[-_][a-z]{1,16})*(?![\w*…-]|\.[\w*…]))"
+            r"[A-Za-z0-9_*.…-]{7,}[A-Za-z0-9*…]"
+        ),
         "[redacted key]",
     ),
     (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),

@@ -74,3 +74,10 @@ def test_upstream_messages_lose_hosts_accounts_and_length() -> None:
 @pytest.mark.parametrize("name", ["key_findings", "key_value_store_get", "tok_per_second_limit", "hf-inference"])
 def test_names_that_begin_as_keys_do_are_none(name: str) -> None:
     assert redact(f"Missing '{name}'.") == f"Missing '{name}'."
+
+
+@pytest.mark.parametrize(
+    "secret", ["key_AbcdefGhijkl", "hf_abcdefghijklmnopqrstuvwxyz", "pk-live.abcd1234", "tok_****wxyz", "key_ab.cdefgh"]
+)
+def test_keys_without_digits_are_redacted(secret: str) -> None:
+    assert secret not in redact(f"The key {secret} is wrong.")
