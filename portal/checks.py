@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import stat
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.translation import gettext as _
 
-from portal.lib.crypto import readable_by_others
-
 
 @register()
 def key_files(app_configs: Any, **_options: Any) -> list[CheckMessage]:
-    folder = settings.DATA_DIR / "keys"
-    return [
-        Error(
-            _("The key file %(path)s can be read by other users of this machine.") % {"path": path},
-            hint=_("Run: %(command)s") % {"command": f"chmod 600 {path}"},
-            id="portal.E001",
-        )
-        for path in (sorted(folder.glob("*")) if folder.is_dir() else [])
-        if path.is_file() and readable_by_others(path)
-    ]
+    """Key files that others can read are an error. That the group can is a warning: Kubernetes (`fsGroup`) gives its
+    volumes to a group at each mount, whatever their modes were.
+    """
+    folder, found = settings.DATA_DIR / "keys", list[CheckMessage]()
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if not path.is_file():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o007:
+            found.append(
+                Error(
+                    _("The key file %(path)s can be read by other users of this machine.") % {"path": path},
+                    hint=_("Run: %(command)s") % {"command": f"chmod 600 {path}"},
+                    id="portal.E001",
+                )
+            )
+        elif mode & 0o070:
+            found.append(
+                Warning(
+                    _("The key file %(path)s can be read by its group.") % {"path": path},
+                    hint=_(
+                        "Run: %(command)s. Where a volume is given to a group at each mount (fsGroup), see that nobody "
+                        "else is in it."
+                    )
+                    % {"command": f"chmod 600 {path}"},
+                    id="portal.W008",
+                )
+            )
+    return found
+
+
+@register(deploy=True)
+def settings_without_effect(app_configs: Any, **_options: Any) -> list[CheckMessage]:
+    """Settings of AIRelays 0.x that the portal does not have, and variables that nothing reads."""
+    return [Warning(notice.translated(_), id="portal.W007") for notice in settings.CONFIG.notices]
 
 
 @register(deploy=True)

@@ -1,23 +1,25 @@
 """The settings of an installation, each with its type, default and description.
 
 Sources, in order of precedence: command-line flag, `AIRELAYS_*` environment variable (then the legacy
-prefixes `AIRELAY_*` and, for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default.
+prefixes `AIRELAY_*` and, for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default. Those of AIRelays 0.x
+are in `portal.installation.legacy`.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, PrivateAttr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from portal.lib import databases, net
+from portal.installation import legacy, values
 from portal.lib.strategy import Strategy
+from portal.lib.texts import Message, gettext_noop
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -25,104 +27,45 @@ if TYPE_CHECKING:
 PREFIXES = ("AIRELAYS_", "AIRELAY_")
 OLDEST_PREFIX = "OPENAI_ENDPOINT_"
 _OLDEST = {"host", "port", "data_dir", "config"}
-# Sections and keys of a config.toml of AIRelays 0.x that are ignored, so that the old file still loads.
-_FOREIGN_SECTIONS = {"auth", "upstream", "providers", "logging"}
-_FOREIGN_KEYS = {
-    "logs_dir",
-    "bearer_token_file",
-    "auto_generate_bearer_token",
-    "rate_limit_per_minute",
-    "rate_limit_burst",
-}
+# Variables with our prefix that are no settings: of `portal.serving.bootstrap`, of clients on the same machine, and
+# those that Kubernetes and Docker set in containers beside a service named "airelays".
+_NO_SETTINGS: Final = re.compile(r"config|bootstrapped|api_key|token|name|env_.+|service_(host|port.*)|port_\d+_.+")
 
 
 class ConfigError(Exception):
     """A setting has an invalid value. The message is one line and names the setting."""
 
 
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _networks(value: list[str]) -> list[str]:
-    net.parse_networks(value)
-    return value
-
-
-def _allowances(value: list[str]) -> list[str]:
-    for line in value:
-        net.Allowance.parse(line)
-    return value
-
-
-def _usd(value: str) -> str:
+def home() -> Path | None:
+    """The home folder. None in containers that have neither HOME nor an entry in the list of users."""
     try:
-        amount = Decimal(value)
-    except InvalidOperation:
-        raise ValueError("write an amount in USD, such as 2.50") from None
-    if not amount.is_finite() or amount < 0:
-        raise ValueError("write an amount in USD that is not negative")
-    return value
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
-def _share(value: str) -> str:
-    if Decimal(_usd(value)) > 10:
-        raise ValueError("write a share of the price between 0 and 10, such as 0.5")
-    return value
+def default_data_dir() -> Path | None:
+    """`~/.airelays`, or the legacy `~/.airelay` when only that exists. None without a home folder."""
+    own = home()
+    if own is None:
+        return None
+    current, legacy_folder = own / ".airelays", own / ".airelay"
+    return legacy_folder if legacy_folder.is_dir() and not current.exists() else current
 
 
-def _zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("write a time zone such as Europe/Berlin") from None
-    return value
+def _data_dir() -> Path:
+    found = default_data_dir()
+    if found is None:
+        raise ConfigError("there is no home folder here: set AIRELAYS_DATA_DIR to the folder of the portal's data")
+    return found
 
 
-def _redis(value: str) -> str:
-    if value and not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("write it as redis://host:6379/0")
-    return value
-
-
-def _strip_trailing_slash(value: str) -> str:
-    return value.rstrip("/")
-
-
-def _balance(value: str) -> str:
-    return value if value == "unlimited" else _usd(value)
-
-
-def _unpriced(value: str) -> str:
-    if value not in {"refuse", "free"}:
-        parts = value.split("/")
-        if len(parts) != 2:
-            raise ValueError("write refuse, free, or two prices such as 5/15")
-        for part in parts:
-            _usd(part)
-    return value
-
-
-def _expand(value: Path) -> Path:
-    return value.expanduser().absolute()
-
-
-Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-Networks = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_networks)]
-Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_allowances)]
-Folder = Annotated[Path, AfterValidator(_expand)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-def default_data_dir() -> Path:
-    """`~/.airelays`, or the legacy `~/.airelay` when only that exists."""
-    current, legacy = Path.home() / ".airelays", Path.home() / ".airelay"
-    return legacy if legacy.is_dir() and not current.exists() else current
-
-
-def default_config_file() -> Path:
-    current, legacy = (Path.home() / ".config" / name / "config.toml" for name in ("airelays", "airelay"))
-    return legacy if legacy.is_file() and not current.exists() else current
+def default_config_file() -> Path | None:
+    own = home()
+    if own is None:
+        return None
+    current, legacy_file = (own / ".config" / name / "config.toml" for name in ("airelays", "airelay"))
+    return legacy_file if legacy_file.is_file() and not current.exists() else current
 
 
 class Config(BaseSettings):
@@ -133,21 +76,21 @@ class Config(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
-    data_dir: Folder = Field(
-        default_factory=default_data_dir, description="Folder of the database, the keys and the uploads."
+    data_dir: values.Folder = Field(
+        default_factory=_data_dir, description="Folder of the database, the keys and the uploads."
     )
-    public_url: Annotated[str, AfterValidator(_strip_trailing_slash)] = Field(
+    public_url: values.PublicUrl = Field(
         "",
         description=(
             "Address under which users reach the portal, such as https://ai.example.org. Empty: taken from each "
             "request."
         ),
     )
-    allowed_hosts: Words = Field(
+    allowed_hosts: values.Hosts = Field(
         ["localhost", "127.0.0.1", "[::1]"],
         description="Host names the portal pages answer to. The host of `public_url` is added.",
     )
-    trusted_proxies: Networks = Field(
+    trusted_proxies: values.Networks = Field(
         [], description="Networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
@@ -155,11 +98,11 @@ class Config(BaseSettings):
         "INFO", description="Least severe messages that are logged."
     )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
-    time_zone: Annotated[str, AfterValidator(_zone)] = Field(
+    time_zone: values.Zone = Field(
         "UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets."
     )
     secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
-    encryption_keys: Words = Field(
+    encryption_keys: values.Words = Field(
         [],
         description=(
             "Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`."
@@ -192,7 +135,7 @@ class Config(BaseSettings):
         ),
     )
     batch_concurrency: int = Field(4, ge=1, le=100, description="Requests of batches that one worker makes at once.")
-    batch_price: Annotated[str, AfterValidator(_share)] = Field(
+    batch_price: values.Share = Field(
         "1",
         description=(
             "What requests of batches cost, as a share of the price: 0.5 for half. They are made at the upstreams' "
@@ -208,7 +151,7 @@ class Config(BaseSettings):
     signup: Literal["off", "invitation", "open"] = Field(
         "off", description="Who may make an account: nobody, those with an invitation, or everybody."
     )
-    signup_domains: Words = Field(
+    signup_domains: values.Domains = Field(
         [],
         description=(
             "Domains of e-mail addresses that may sign up when sign-up is open, such as example.org. Empty: all."
@@ -220,13 +163,15 @@ class Config(BaseSettings):
     status_page: Literal["off", "users", "public"] = Field(
         "users", description="Who may see /status/: nobody, those signed in, or everybody."
     )
-    connect_timeout: Seconds = Field(
+    connect_timeout: values.Seconds = Field(
         10.0, description="Seconds to reach an upstream, unless its channel says otherwise."
     )
-    first_byte_timeout: Seconds = Field(180.0, description="Seconds until the first byte of an upstream's answer.")
-    idle_timeout: Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")
-    total_timeout: Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
-    keepalive_seconds: Seconds = Field(
+    first_byte_timeout: values.Seconds = Field(
+        180.0, description="Seconds until the first byte of an upstream's answer."
+    )
+    idle_timeout: values.Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")
+    total_timeout: values.Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
+    keepalive_seconds: values.Seconds = Field(
         15.0, description="Silence in a stream after which the client is sent a comment, in seconds."
     )
     stream_head_seconds: float = Field(
@@ -239,7 +184,7 @@ class Config(BaseSettings):
         ),
     )
     max_attempts: int = Field(3, ge=1, le=10, description="Upstream keys tried for one request before it fails.")
-    retry_seconds: Seconds = Field(
+    retry_seconds: values.Seconds = Field(
         60.0, description="Seconds after a request's begin until which another upstream key may still be tried."
     )
     routing_strategy: Strategy = Field(
@@ -250,19 +195,23 @@ class Config(BaseSettings):
         ),
     )
     upstream_connections: int = Field(2000, ge=1, description="Connections to upstreams that one worker may hold open.")
-    upstream_allow: Allowances = Field(
+    upstream_allow: values.Allowances = Field(
         [],
         description=(
             "Addresses, networks or host names outside the public Internet that channels may use, such as "
             "127.0.0.1:11434. Administrators can add more in the admin."
         ),
     )
-    upstream_ca_file: str = Field("", description="PEM file with extra certificate authorities for upstreams.")
+    upstream_ca_file: values.Certificates = Field(
+        "", description="PEM file with extra certificate authorities for upstreams."
+    )
     failed_auth_max_attempts: int = Field(8, ge=1, description="Bad tokens from one address before it is blocked.")
-    failed_auth_window_seconds: Seconds = Field(
+    failed_auth_window_seconds: values.Seconds = Field(
         300.0, description="Window in which bad tokens are counted, in seconds."
     )
-    failed_auth_block_seconds: Seconds = Field(900.0, description="How long an address stays blocked, in seconds.")
+    failed_auth_block_seconds: values.Seconds = Field(
+        900.0, description="How long an address stays blocked, in seconds."
+    )
     relay_headers: bool = Field(
         True,
         description=(
@@ -270,32 +219,34 @@ class Config(BaseSettings):
             "tokens always get them."
         ),
     )
-    cors_origins: Words = Field([], description="Origins of browser apps that may call /v1, or `*`. Empty: none.")
+    cors_origins: values.Origins = Field(
+        [], description="Origins of browser apps that may call /v1, or `*`. Empty: none."
+    )
     tokens_revealable: bool = Field(True, description="Keep an encrypted copy of each token that its owner can reveal.")
-    database_url: Annotated[str, AfterValidator(databases.check_database_url)] = Field(
+    database_url: values.DatabaseUrl = Field(
         "", description="Database to use instead of SQLite, such as postgresql://user:password@host:5432/airelays."
     )
     database_connections: int = Field(
         10, ge=2, le=500, description="Connections that one worker may hold to a PostgreSQL database."
     )
-    redis_url: Annotated[str, AfterValidator(_redis)] = Field(
+    redis_url: values.RedisUrl = Field(
         "",
         description=(
             "Redis or Valkey that workers share limits over, such as redis://127.0.0.1:6379/0. Empty: each worker "
             "counts alone."
         ),
     )
-    new_user_balance: Annotated[str, AfterValidator(_balance)] = Field(
+    new_user_balance: values.Balance = Field(
         "0", description="USD in the wallet of a new user, or `unlimited`. Superusers are unlimited."
     )
-    unpriced: Annotated[str, AfterValidator(_unpriced)] = Field(
+    unpriced: values.Unpriced = Field(
         "refuse",
         description=(
             "Models without a price: `refuse`, `free`, or a fallback price in USD per 1M tokens, input/output, such "
             "as `5/15`."
         ),
     )
-    low_balance: Annotated[str, AfterValidator(_usd)] = Field(
+    low_balance: values.Usd = Field(
         "1", description="USD; a user whose balance falls below is told, unless the user chose another threshold."
     )
     email_host: str = Field("", description="Mail server for notices. Empty: none are mailed.")
@@ -305,7 +256,7 @@ class Config(BaseSettings):
     )
     email_user: str = Field("", description="User name at the mail server.")
     email_password: str = Field("", description="Password at the mail server.")
-    email_from: str = Field("airelays@localhost", description="Sender of the portal's e-mails.")
+    email_from: values.Sender = Field("airelays@localhost", description="Sender of the portal's e-mails.")
     feed_poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(
         0.4, description="How often a worker looks for changes made elsewhere, in seconds."
     )
@@ -319,6 +270,7 @@ class Config(BaseSettings):
     probe_minutes: int = Field(
         0,
         ge=0,
+        le=525_600,
         description=(
             "Minutes between tests of a channel, each a small real request. 0: only keys that were taken out of "
             "service are tested."
@@ -327,11 +279,13 @@ class Config(BaseSettings):
     refresh_hours: float = Field(
         6.0,
         ge=0,
+        le=8760,
         description="Hours between looks at the upstreams' model lists and balances, which cost nothing. 0: never.",
     )
     prove_hours: float = Field(
         24.0,
         ge=0,
+        le=8760,
         description=(
             "Hours between proofs of the books, each by a process of its own that reads the whole ledger. 0: only "
             "when somebody asks."
@@ -345,9 +299,22 @@ class Config(BaseSettings):
             "How long connections are still taken after a stop signal, while /readyz already says no, in seconds."
         ),
     )
-    shutdown_seconds: Seconds = Field(
+    shutdown_seconds: values.Seconds = Field(
         20.0, description="How long running requests may go on after a stop signal, in seconds."
     )
+
+    # What is to be said of the settings when the portal starts, and on the page of the installation.
+    _notices: list[Message] = PrivateAttr(default_factory=list)
+    _old: dict[str, object] = PrivateAttr(default_factory=dict)  # settings of AIRelays 0.x
+
+    @property
+    def notices(self) -> list[Message]:
+        """What is to be said of settings that are known but have no effect, or are not known."""
+        return self._notices
+
+    def relay_token(self) -> str:
+        """The token of AIRelays 0.x in the data folder or its settings, empty without one. Raises ValueError."""
+        return legacy.relay_token(self._old, self.data_dir)
 
     def origin(self, request: HttpRequest) -> str:
         """The URL of this portal without a trailing slash: as configured, otherwise that of the request."""
@@ -375,48 +342,104 @@ def names_of(field: str) -> list[str]:
 def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Config:
     """Read the settings from flags, environment and configuration file. Raises ConfigError."""
     env = dict(os.environ) if environ is None else environ
-    values: dict[str, object] = {}
+    given: dict[str, object] = {}
     origin: dict[str, str] = {}
-    for key, value in _read_toml(env).items():
-        values[key], origin[key] = value, f"{key} in the configuration file"
+    old: dict[str, object] = {}
+    of_file, sections = _read_toml(env)
+    for key, value in of_file.items():
+        if key in legacy.NAMES:
+            old[key] = value
+        else:
+            given[key], origin[key] = value, f"{key} in the configuration file"
     for field in Config.model_fields:
         for name in names_of(field):
-            if env.get(name, "").strip():
-                values[field], origin[field] = env[name].strip(), name
+            if env.get(name, "").strip() and not _of_kubernetes(field, env[name]):
+                given[field], origin[field] = env[name].strip(), name
                 break
+    said = _unknown_variables(env, old)
     for key, value in (flags or {}).items():
         if value is not None:
-            values[key], origin[key] = value, f"--{key.replace('_', '-')}"
+            given[key], origin[key] = value, f"--{key.replace('_', '-')}"
     try:
-        return Config(**values)  # type: ignore[arg-type]  # validated by pydantic
+        said += legacy.apply(given, old, sections)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        config = Config(**given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "?"
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(
-                f"{origin.get(field, field)} is not a setting; docs/configure.md lists them all"
-            ) from error
-        shown = (
-            "" if any(word in field for word in ("key", "url", "password")) else f" ({str(first.get('input'))[:60]!r})"
-        )
-        raise ConfigError(f"{origin.get(field, field)}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigError(_in_one_line(error, origin)) from error
+    config._notices.extend(said)
+    config._old.update(old)
+    return config
 
 
-def _read_toml(env: dict[str, str]) -> dict[str, object]:
-    named = next((env[name] for name in names_of("config") if env.get(name)), "")
-    path = Path(named).expanduser() if named else default_config_file()
+def _in_one_line(error: ValidationError, origin: dict[str, str]) -> str:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "?"
+    name = origin.get(field, field)
+    if first["type"] == "extra_forbidden":
+        return f"{name} is not a setting{_nearest(field)}; docs/configure.md lists them all"
+    secret = any(word in field for word in ("key", "url", "password")) and field != "public_url"
+    shown = "" if secret else f" ({str(first.get('input'))[:60]!r})"
+    return f"{name}{shown}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _nearest(name: str) -> str:
+    """Says which setting may have been meant."""
+    found = difflib.get_close_matches(name, list(Config.model_fields), 1, 0.75)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def _of_kubernetes(field: str, value: str) -> bool:
+    """Whether Kubernetes has set AIRELAYS_PORT, as it does in containers beside a service named "airelays"."""
+    return field == "port" and value.strip().startswith("tcp://")
+
+
+def _unknown_variables(env: dict[str, str], old: dict[str, object]) -> list[Message]:
+    """Adds variables of AIRelays 0.x to `old`, and returns what is to be said of those that nothing reads."""
+    said = []
+    for variable in sorted(env):
+        prefix = next((prefix for prefix in (*PREFIXES, OLDEST_PREFIX) if variable.startswith(prefix)), None)
+        name = variable.removeprefix(prefix or "").lower()
+        if prefix is None or not env[variable].strip() or name in Config.model_fields:
+            continue
+        if name in legacy.NAMES:
+            if prefix == PREFIXES[0] or name not in old:
+                old[name] = env[variable].strip()
+        elif prefix != OLDEST_PREFIX and not _NO_SETTINGS.fullmatch(name):
+            near = difflib.get_close_matches(name, list(Config.model_fields), 1, 0.7)
+            text = (
+                gettext_noop("%(name)s is not a setting and has no effect. Did you mean %(near)s?")
+                if near
+                else gettext_noop("%(name)s is not a setting and has no effect. docs/configure.md lists them all.")
+            )
+            said.append(Message(text, name=variable, **({"near": f"AIRELAYS_{near[0].upper()}"} if near else {})))
+    return said
+
+
+def _read_toml(env: dict[str, str]) -> tuple[dict[str, object], list[str]]:
+    """The settings in the configuration file, and its sections of which nothing counts."""
+    named = next((env[name].strip() for name in names_of("config") if env.get(name, "").strip()), "")
+    path = _expand_named(named) if named else default_config_file()
+    if path is None:
+        return {}, []
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if named:
             raise ConfigError(f"there is no configuration file {path}") from None
-        return {}
+        return {}, []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
     flat: dict[str, object] = {}
     for key, value in document.items():
-        if key in _FOREIGN_SECTIONS:
-            continue
-        entries: dict[str, Any] = value if isinstance(value, dict) else {key: value}
-        flat.update({name: entry for name, entry in entries.items() if name not in _FOREIGN_KEYS})
-    return flat
+        if key not in legacy.SECTIONS:
+            flat.update(value if isinstance(value, dict) else {key: value})
+    return flat, [f"[{key}]" for key in document if key in legacy.SECTIONS]
+
+
+def _expand_named(named: str) -> Path:
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"there is no home folder here: write the whole path of the file {named}") from None

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import os
 import secrets
-import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,11 +57,6 @@ def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
     finally:
         Path(name).unlink()
     return path.read_text(encoding="utf-8").strip()
-
-
-def readable_by_others(path: Path) -> bool:
-    """Whether the group or others may access the file."""
-    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 class SecretBox:

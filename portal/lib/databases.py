@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import dj_database_url
@@ -22,11 +23,24 @@ def check_database_url(url: str) -> str:
         raise ValueError("write it as postgresql://user:password@host:5432/name") from error
     if parsed.get("ENGINE") not in _ENGINES:
         raise ValueError("only postgresql:// and mysql:// databases are served; leave it empty for SQLite")
+    if "mysql" in str(parsed["ENGINE"]):
+        _load_mysql()
     if not parsed.get("NAME"):
         raise ValueError(
             "the name of the database is missing at the end, as in postgresql://user:password@host:5432/airelays"
         )
     return url
+
+
+def _load_mysql() -> None:
+    """Raise ValueError unless MySQL's driver can be loaded: it is no requirement, since it has to be compiled."""
+    try:
+        importlib.import_module("MySQLdb")
+    except ImportError as error:
+        raise ValueError(
+            f"mysql:// needs the package mysqlclient ({error}): apt install gcc pkg-config python3-dev "
+            "default-libmysqlclient-dev, then .venv/bin/pip install mysqlclient"
+        ) from None
 
 
 def from_url(url: str, connections: int) -> dict[str, Any]:

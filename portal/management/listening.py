@@ -6,10 +6,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
+from portal.management.command_line import database_is_away
 from portal.serving.uvicorn import CannotListen, check_port
 
 
@@ -31,11 +33,19 @@ class ListeningCommand(BaseCommand):
         try:
             connection.ensure_connection()
         except (DatabaseError, ImproperlyConfigured) as error:
-            raise CommandError(
-                f"the database cannot be used: {str(error).strip().splitlines()[0]}. Check that it runs, and "
-                "AIRELAYS_DATABASE_URL."
-            ) from None
+            raise CommandError(database_is_away(error)) from None
+        for line in _warnings():
+            self.stderr.write(f"airelays: {line}")
         self.listen(options["host"], options["port"], options["workers"])
 
     def listen(self, host: str, port: int, workers: int) -> None:
         raise NotImplementedError
+
+
+def _warnings() -> list[str]:
+    """What `check --deploy` says of the portal's own settings, a line each."""
+    return [
+        f"{message.msg} {message.hint or ''}".strip()
+        for message in checks.run_checks(include_deployment_checks=True)
+        if str(message.id).startswith("portal.W")
+    ]

@@ -77,7 +77,10 @@ def data_dir():
     named = os.environ.get("AIRELAYS_DATA_DIR") or os.environ.get("AIRELAY_DATA_DIR")
     if named:
         return os.path.abspath(os.path.expanduser(named))
-    current, legacy = os.path.expanduser("~/.airelays"), os.path.expanduser("~/.airelay")
+    home = os.path.expanduser("~")
+    if home == "~":  # neither HOME nor an entry in the list of users, as in some containers
+        fail("there is no home folder here. Set AIRELAYS_DATA_DIR to the folder of the portal's data.")
+    current, legacy = os.path.join(home, ".airelays"), os.path.join(home, ".airelay")
     return legacy if os.path.isdir(legacy) and not os.path.exists(current) else current
 
 

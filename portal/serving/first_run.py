@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
@@ -14,6 +16,7 @@ from relay.providers.demo import MODEL
 from relay.providers.vendors import demo
 from relay.tokens.lifecycle import create_token
 
+logger = logging.getLogger(__name__)
 ADMIN_NAME = "admin"
 
 
@@ -54,6 +57,15 @@ def first_run() -> FirstRun | None:
         )
         ChannelModel.objects.create(channel=channel, model=model)
         ModelPrice.objects.create(model=model, input=0, output=0, source=demo.VENDOR.key)
-        _, secret = create_token(admin, "First token", actor=None)
+        _, secret = create_token(admin, "First token", actor=None, secret=_former_token())
         AuditEvent.write("setup", None, admin)
     return FirstRun(ADMIN_NAME, password, secret)
+
+
+def _former_token() -> str:
+    """The token of AIRelays 0.x if this was its data folder, so that its clients go on; else empty."""
+    try:
+        return settings.CONFIG.relay_token()
+    except ValueError as error:
+        logger.warning("%s", error)
+        return ""

@@ -25,9 +25,13 @@ def create_token(
     models_allowed: Iterable[Model] = (),
     allowed_ips: Iterable[str] = (),
     purpose: str = "",
+    secret: str = "",
 ) -> tuple[Token, str]:
-    """Create a token. Returns it and its secret, which is not stored in clear."""
-    secret = make_token_secret()
+    """Create a token. Returns it and its secret, which is not stored in clear.
+
+    `secret` is one that clients have already, of at least 160 random bits; otherwise it is made.
+    """
+    secret = secret or make_token_secret()
     token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips), purpose=purpose)
     token.set_secret(secret)
     with transaction.atomic():

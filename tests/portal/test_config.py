@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,27 @@ def test_toml_file_sections_and_precedence(tmp_path: Path) -> None:
         ({"AIRELAYS_TRUSTED_PROXIES": "10.0.0.0/99"}, "AIRELAYS_TRUSTED_PROXIES"),
         ({"AIRELAYS_UPSTREAM_ALLOW": "not a host"}, "AIRELAYS_UPSTREAM_ALLOW"),
         ({"AIRELAYS_CONFIG": "/nonexistent.toml"}, "/nonexistent.toml"),
+        ({"AIRELAYS_PUBLIC_URL": "ai.example.org"}, "https://ai.example.org"),
+        ({"AIRELAYS_PUBLIC_URL": "https://"}, "https://ai.example.org"),
+        ({"AIRELAYS_PUBLIC_URL": "ftp://ai.example.org"}, "https://"),
+        ({"AIRELAYS_PUBLIC_URL": "https://ai.example.org:99999"}, "https://ai.example.org"),
+        ({"AIRELAYS_PUBLIC_URL": "https://me:pw@ai.example.org"}, "https://ai.example.org"),
+        ({"AIRELAYS_PUBLIC_URL": "https://ai example.org"}, "https://ai.example.org"),
+        ({"AIRELAYS_PUBLIC_URL": "https://example.org/ai"}, "below a path"),
+        ({"AIRELAYS_PUBLIC_URL": "https://example.org/?a=b"}, "below a path"),
+        ({"AIRELAYS_ALLOWED_HOSTS": "https://ai.example.org"}, "leave out the scheme"),
+        ({"AIRELAYS_ALLOWED_HOSTS": "localhost,ai.example.org:8443"}, "leave out the scheme, the port"),
+        ({"AIRELAYS_CORS_ORIGINS": "app.example.org"}, "https://app.example.org"),
+        ({"AIRELAYS_CORS_ORIGINS": "https://app.example.org/path"}, "https://app.example.org"),
+        ({"AIRELAYS_SIGNUP_DOMAINS": "somebody@example.org"}, "example.org"),
+        ({"AIRELAYS_EMAIL_FROM": "airelays"}, "AIRELAYS_EMAIL_FROM"),
+        ({"AIRELAYS_UPSTREAM_CA_FILE": "/nonexistent.pem"}, "AIRELAYS_UPSTREAM_CA_FILE"),
+        ({"AIRELAYS_NEW_USER_BALANCE": "99999999999"}, "1,000,000,000"),
+        ({"AIRELAYS_NEW_USER_BALANCE": "1e999999"}, "1,000,000,000"),
+        ({"AIRELAYS_UNPRICED": "5/1000000001"}, "1,000,000,000"),
+        ({"AIRELAYS_REFRESH_HOURS": "inf"}, "AIRELAYS_REFRESH_HOURS"),
+        ({"AIRELAYS_PORT": "9" * 5000}, "AIRELAYS_PORT"),
+        ({"AIRELAYS_DATA_DIR": "~nobody-of-this-name/data"}, "the whole path"),
     ],
 )
 def test_bad_value_is_one_line_that_names_the_setting(settings: dict[str, str], words: str) -> None:
@@ -88,3 +110,43 @@ def test_everyone_is_given_the_same_base_url(people: People, settings: Any, type
         in signed_in(people.staff).post(f"/admin/accounts/user/{people.owner.pk}/geekai/").content.decode()
     )
     assert banner.address("127.0.0.1", 80) == (address if typed else "http://127.0.0.1:80")
+
+
+def test_what_is_nearly_right_is_put_right() -> None:
+    found = config.load(
+        {},
+        {
+            "AIRELAYS_CONFIG": "",
+            "AIRELAYS_PUBLIC_URL": "https://AI.example.org:8443/",
+            "AIRELAYS_CORS_ORIGINS": "https://app.example.org/,*",
+            "AIRELAYS_SIGNUP_DOMAINS": "@Example.org",
+            "AIRELAYS_ALLOWED_HOSTS": "*,.example.org,[::1],10.0.0.1,a_b",
+        },
+    )
+    assert found.public_url == "https://ai.example.org:8443"
+    assert found.cors_origins == ["https://app.example.org", "*"] and found.signup_domains == ["example.org"]
+
+
+def test_a_misspelt_setting_in_the_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[server]\ntrusted_proxy = []\n")
+    with pytest.raises(config.ConfigError, match="did you mean trusted_proxies"):
+        config.load({}, {"AIRELAYS_CONFIG": str(tmp_path / "config.toml")})
+
+
+def test_without_a_home_folder_the_data_folder_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container whose user has neither HOME nor an entry in the list of users."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert config.load({}, {"AIRELAYS_DATA_DIR": str(tmp_path)}).data_dir == tmp_path
+    with pytest.raises(config.ConfigError, match="AIRELAYS_DATA_DIR"):
+        config.load({}, {})
+
+
+def test_mysql_without_its_driver_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(config.ConfigError, match="AIRELAYS_DATABASE_URL: mysql:// needs the package mysqlclient") as it:
+        config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_DATABASE_URL": "mysql://root:secret@127.0.0.1/airelays"})
+    assert "\n" not in str(it.value) and "secret" not in str(it.value)

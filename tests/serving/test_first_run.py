@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
+import shutil
 import socket
 import sqlite3
 import stat
@@ -176,3 +178,48 @@ def test_the_printed_command_for_another_password_works_as_printed(
     folder_word, python, script, *words = shlex.split(line)
     assert folder_word == f"AIRELAYS_DATA_DIR={folder}" and python == sys.executable
     assert (tmp_path / script).resolve() == ROOT / "manage.py" and words == ["changepassword", "admin"]
+
+
+def test_the_systems_python_goes_on_in_the_environment_beside(tmp_path: Path) -> None:
+    """As people type it after `make run`: `python3 manage.py changepassword admin`."""
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    command = [str(Path(sys.base_prefix) / "bin" / "python3"), str(tmp_path / "manage.py"), "version"]
+    env = {"PATH": os.environ["PATH"]}
+    missing = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert missing.returncode == 1 and "make run" in missing.stderr and len(missing.stderr.splitlines()) == 1
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "in the environment: $@"\n')
+    python.chmod(0o700)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"in the environment: {tmp_path / 'manage.py'} version\n"
+
+
+def test_bootstrap_without_a_home_folder_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AIRELAYS_DATA_DIR")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does without HOME and an entry of the user
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "portal" / "serving" / "bootstrap.py"))["check_data_dir"]()
+    assert "AIRELAYS_DATA_DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["ledger", "verify"], ["migrate"]])
+def test_a_database_that_is_away_is_one_sentence(command: list[str], tmp_path: Path) -> None:
+    words = [str(free_port()) if word == "0" else word for word in command]
+    env = {**os.environ, "AIRELAYS_DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/none", "AIRELAYS_CONFIG": ""}
+    done = subprocess.run(
+        [sys.executable, "manage.py", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "AIRELAYS_DATABASE_URL" in done.stderr and "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_serve_says_where_it_serves_and_what_check_would(tmp_path: Path) -> None:
+    env = {"AIRELAYS_PUBLIC_URL": "https://ai.example.org", "AIRELAYS_REQUIRE_BEARER_AUTH": "false"}
+    with serving(tmp_path / "log", env=env) as server:
+        text = (tmp_path / "log").read_text()
+    assert f"serves https://ai.example.org (listening on 127.0.0.1:{server.port})" in text
+    assert len([line for line in text.splitlines() if "AIRELAYS_TRUSTED_PROXIES" in line]) == 1
+    assert len([line for line in text.splitlines() if "require_bearer_auth" in line]) == 1

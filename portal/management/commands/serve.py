@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection
 
 from portal.management.listening import ListeningCommand
+from portal.serving.banner import address
 from portal.serving.first_run import migrations_missing
 from portal.serving.uvicorn import run
 
@@ -15,4 +17,11 @@ class Command(ListeningCommand):
         if migrations_missing():
             raise CommandError("the database misses migrations. Run: python manage.py migrate")
         connection.close()
-        run(host, port, workers)
+
+        def ready() -> None:
+            self.stdout.write(
+                f"AIRelays Portal {settings.VERSION} serves {address(host, port)} (listening on {host}:{port})"
+            )
+            self.stdout.flush()
+
+        run(host, port, workers, ready)
