@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
 from accounts.models import Change, User
 from accounts.models.change import announce
 from relay.billing.ledger import movements
-from relay.models import Budget, Channel, Token, Upload
+from relay.models import Budget, Channel, Incident, Token, Upload
 from relay.storage import files
 
 _WRITES = {"post_add", "post_remove", "post_clear"}
+# Lists that limit something, and the flag on it that says so. The flag stays when a list becomes empty by itself.
+LIMITING_LISTS: Final[dict[type[Model], str]] = {
+    Token.models_allowed.through: "models_limited",
+    Channel.groups.through: "groups_limited",
+    Incident.affected.through: "models_limited",
+}
 
 
 def connect_signals() -> None:
     m2m_changed.connect(_channel_groups, sender=Channel.groups.through, dispatch_uid="relay.channel.groups")
     m2m_changed.connect(_token_models, sender=Token.models_allowed.through, dispatch_uid="relay.token.models")
+    for sender, flag in LIMITING_LISTS.items():
+        m2m_changed.connect(partial(_limit, flag), sender=sender, weak=False, dispatch_uid=f"{sender._meta.label}.limit")
     post_save.connect(_user, sender=User, dispatch_uid="relay.user.wallet")
     post_save.connect(_token, sender=Token, dispatch_uid="relay.token.quota")
     post_save.connect(_budget, sender=Budget, dispatch_uid="relay.budget.set")
@@ -53,6 +62,16 @@ def _budget_lifted(instance: Budget, **_: Any) -> None:
 def _upload_deleted(instance: Upload, **_: Any) -> None:
     """Delete the bytes of an upload, also when its row is deleted together with its user."""
     transaction.on_commit(partial(files.unlink, instance.storage_name), robust=True)
+
+
+def _limit(flag: str, instance: Any, action: str, reverse: bool, model: Any, pk_set: set[int] | None, **_: Any) -> None:
+    """What gets a first entry in its list is limited from then on, until somebody lifts the limit."""
+    if action != "post_add" or not pk_set:
+        return
+    owner, ids = (model, pk_set) if reverse else (type(instance), [instance.pk])
+    owner._default_manager.filter(pk__in=ids, **{flag: False}).update(**{flag: True})
+    if not reverse:
+        setattr(instance, flag, True)  # it may be saved again
 
 
 def _channel_groups(action: str, **_: Any) -> None:

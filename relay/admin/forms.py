@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS
 from portal.lib import clock, money, net
 from relay.channels.urls import base_url_of, check_typed_url
-from relay.models import ApiKey, Channel, Model, Token
+from relay.models import ApiKey, Channel, Incident, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
@@ -58,9 +58,48 @@ def parse_model_names(lines: Iterable[str]) -> list[str]:
     return names
 
 
-class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+class LimitingListForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A row with a list that limits it, and the flag that says that it is limited.
+
+    An entry in the list sets the flag. To lift the limit, the list must be emptied and the flag cleared: the one
+    without the other may be a slip, and would open something to everybody.
+    """
+
+    limiting_list = ""
+    limit_flag = ""
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if data.get(self.limiting_list) and not data.get(self.limit_flag, True):
+            if self.initial.get(self.limit_flag):
+                self.add_error(
+                    self.limit_flag,
+                    gettext("To lift the limit, remove what is chosen under “%(list)s”, too.")
+                    % {"list": self.fields[self.limiting_list].label},
+                )
+            else:
+                data[self.limit_flag] = True
+        return data
+
+    def limits_to_nothing(self) -> bool:
+        """Whether what was saved is limited to an empty list."""
+        return bool(self.cleaned_data.get(self.limit_flag)) and not self.cleaned_data.get(self.limiting_list)
+
+
+class IncidentForm(LimitingListForm):
+    """An incident, shown to the users of some models or to everyone."""
+
+    limiting_list, limit_flag = "affected", "models_limited"
+
+    class Meta:
+        model = Incident
+        fields = ("title", "text", "severity", "started_at", "resolved_at", "affected", "models_limited")
+
+
+class ChannelForm(LimitingListForm):
     """A channel, with fields to add keys and models to it."""
 
+    limiting_list, limit_flag = "groups", "groups_limited"
     new_keys = forms.CharField(
         required=False,
         label=_("Add API keys"),
@@ -93,6 +132,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
             "test_model",
             "test_every",
             "groups",
+            "groups_limited",
             "proxy_url",
             "text_api",
             "parameters",
@@ -205,9 +245,10 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
         fields = "__all__"  # noqa: DJ007  # the admin's fieldsets choose
 
 
-class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+class TokenForm(LimitingListForm):
     """A relay token, with its quota."""
 
+    limiting_list, limit_flag = "models_allowed", "models_limited"
     allowed_ips = forms.CharField(
         required=False,
         label=_("Allowed addresses"),
@@ -233,6 +274,7 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
             "enabled",
             "expires_at",
             "models_allowed",
+            "models_limited",
             "allowed_ips",
             "notes",
             *LIMIT_FIELDS,

@@ -78,7 +78,16 @@ class Channel(ChangeTracked, Limited):
         help_text="Share of the requests among channels of equal priority.",
     )
     groups = models.ManyToManyField(
-        Group, blank=True, related_name="channels", help_text="Only for users of these groups. Empty: for everyone."
+        Group,
+        blank=True,
+        related_name="channels",
+        help_text="Choosing one reserves the channel for users of those chosen. None: for everyone.",
+    )
+    # Outlives the rows of `groups`: a channel whose last group was deleted is for nobody, not for everyone.
+    groups_limited = models.BooleanField(
+        "only for these groups",
+        default=False,
+        help_text="While this is on and no group is chosen, nobody may use the channel.",
     )
     pool = models.ForeignKey(
         Pool,

@@ -22,7 +22,17 @@ class Incident(models.Model):
     started_at = models.DateTimeField(_("began"), default=clock.now)
     resolved_at = models.DateTimeField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
     affected = models.ManyToManyField(
-        Model, blank=True, related_name="incidents", verbose_name=_("models"), help_text=_("Empty: all of them.")
+        Model,
+        blank=True,
+        related_name="incidents",
+        verbose_name=_("models"),
+        help_text=_("Choosing one shows the incident to users of those chosen. None: to everyone."),
+    )
+    # Outlives the rows of `affected`: users of others must not read about a model once it is deleted.
+    models_limited = models.BooleanField(
+        _("only these models"),
+        default=False,
+        help_text=_("While this is on and no model is chosen, no user sees the incident."),
     )
 
     class Meta:

@@ -73,7 +73,13 @@ class Token(ChangeTracked, Limited):
         blank=True,
         related_name="tokens",
         verbose_name="allowed models",
-        help_text="Only these models. Empty: every model its owner may use.",
+        help_text="Choosing one limits the token to those chosen. None: every model its owner may use.",
+    )
+    # Outlives the rows of `models_allowed`: a token whose last model was deleted may use nothing, not everything.
+    models_limited = models.BooleanField(
+        "only these models",
+        default=False,
+        help_text="While this is on and no model is chosen, the token may use none.",
     )
     allowed_ips = models.JSONField(
         "allowed addresses",

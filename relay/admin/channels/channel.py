@@ -97,7 +97,7 @@ class ChannelAdmin(ChannelHealthAdmin):
                 )
             },
         ),
-        (_("Who may use it"), {"fields": ("groups",), "classes": ("tab",)}),
+        (_("Who may use it"), {"fields": ("groups", "groups_limited"), "classes": ("tab",)}),
         (
             _("Cost and limits"),
             {
@@ -226,6 +226,12 @@ class ChannelAdmin(ChannelHealthAdmin):
             key.set_secret(secret)
             key.save()
         add_models(channel, form.cleaned_data.get("new_models") or ())
+        if form.limits_to_nothing():
+            self.message_user(
+                request,
+                _("Nobody may use “%(channel)s”: it is reserved for groups, and none is chosen.") % {"channel": channel},
+                messages.WARNING,
+            )
 
     # -- actions on the list -----------------------------------------------------------------------------------------
 

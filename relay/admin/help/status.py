@@ -13,6 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, display
+from relay.admin.forms import IncidentForm
 from relay.error_texts import WHO, entries
 from relay.models import ErrorText, Incident
 
@@ -21,6 +22,7 @@ from relay.models import ErrorText, Incident
 class IncidentAdmin(BaseAdmin):
     """Incidents and maintenance. They are on the status page as soon as they are saved."""
 
+    form = IncidentForm
     list_display = ("title", "severity", "state", "started_at", "resolved_at")
     list_filter = ("severity",)
     search_fields = ("title", "text")

@@ -63,7 +63,7 @@ class TokenAdmin(BaseAdmin):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("user", "name", "purpose", "hint", "enabled", "expires_at", "notes")}),
-        (_("Limits"), {"fields": ("quota", "models_allowed", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
+        (_("Limits"), {"fields": ("quota", "models_allowed", "models_limited", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
         (_("Dates"), {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 
@@ -102,6 +102,16 @@ class TokenAdmin(BaseAdmin):
             )
         if not change:
             AuditEvent.write("token.create", request.user, obj, request_ip(request), owner=obj.user.get_username())
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if form.limits_to_nothing():
+            self.message_user(
+                request,
+                _("“%(token)s” may use no model: it is limited to some, and none is chosen.")
+                % {"token": form.instance},
+                messages.WARNING,
+            )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
         account = quota_accounts()

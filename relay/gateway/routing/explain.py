@@ -100,8 +100,8 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
         if caller.models is not None and row.pk not in caller.models:
             obstacles.append(
                 _(
-                    "The token “%(token)s” is limited to other models. Add this one to its allowed models, or leave "
-                    "the list empty."
+                    "The token “%(token)s” is limited to other models. Add this one to its allowed models, or lift "
+                    "the limit."
                 )
                 % {"token": token}
             )
@@ -243,9 +243,12 @@ def _lines(
             why = _("The model is disabled.")
         else:
             reserved = ", ".join(sorted(group.name for group in channel.groups.all()))
-            why = _("The channel is reserved for the groups %(groups)s, and the user is in none of them.") % {
-                "groups": reserved
-            }
+            why = (
+                _("The channel is reserved for the groups %(groups)s, and the user is in none of them.")
+                % {"groups": reserved}
+                if reserved
+                else _("The channel is reserved for groups, and none is left of them. Choose others, or lift the limit.")
+            )
         found.append(RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority))
     return found, serves
 

@@ -70,4 +70,6 @@ class Caller:
 
     def routes(self, model: ModelView) -> tuple[Route, ...]:
         """The model's routes through channels that are open to all or to one of the caller's groups."""
-        return tuple(route for route in model.routes if not route.channel.groups or route.channel.groups & self.groups)
+        return tuple(
+            route for route in model.routes if (groups := route.channel.groups) is None or groups & self.groups
+        )

@@ -74,7 +74,7 @@ def load_snapshot() -> Snapshot:
 def _load_snapshot() -> Snapshot:
     allowed = AllowedUpstream.allowances()
     keys: dict[int, list[ApiKey]] = {}
-    for key in ApiKey.objects.filter(enabled=True, channel__enabled=True):
+    for key in ApiKey.objects.filter(channel__enabled=True):
         keys.setdefault(key.channel_id, []).append(key)
     enabled = Channel.objects.filter(enabled=True).select_related("pool").prefetch_related("groups")
     channels = {channel.pk: _channel(channel, keys.get(channel.pk, []), allowed) for channel in enabled}
@@ -97,6 +97,7 @@ def _load_snapshot() -> Snapshot:
             users.setdefault(permission.model_id, {})[permission.user_id] = until
         elif permission.group_id is not None:
             groups.setdefault(permission.model_id, {})[permission.group_id] = until
+    models = list(Model.objects.all())
     views = {
         model.name: ModelView(
             id=model.pk,
@@ -116,7 +117,8 @@ def _load_snapshot() -> Snapshot:
             sticky=model.sticky,
             abilities=tuple(model.abilities),
         )
-        for model in Model.objects.filter(enabled=True)
+        for model in models
+        if model.enabled
     }
     group_views = {row.group_id: _group(row) for row in GroupSettings.objects.select_related("group")}
     return Snapshot(
@@ -125,6 +127,7 @@ def _load_snapshot() -> Snapshot:
         group_views,
         tuple(row.rule() for row in FailureRule.objects.filter(enabled=True)),
         own_remedies(),
+        frozenset(model.name for model in models if not model.enabled),
     )
 
 
@@ -185,6 +188,8 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
     views = []
     disabled_keys = []
     for key in keys:
+        if not key.enabled:
+            continue
         if key.auto_disabled:
             at, next_test = (
                 moment.timestamp() if moment else 0.0 for moment in (key.auto_disabled_at, key.next_test_at)
@@ -202,7 +207,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             )
             continue
         views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
-    if not views and not keys and not vendor.needs_key:
+    if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
         views.append(KeyView(0, 1, request_headers({})))
     refusal = ""
     if not vendor.built_in:
@@ -225,7 +230,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         keys=tuple(views),
         priority=channel.priority,
         weight=channel.weight,
-        groups=frozenset(group.pk for group in channel.groups.all()),
+        groups=_only(channel.groups_limited, frozenset(group.pk for group in channel.groups.all())),
         proxy=channel.proxy_url,
         sends_done=channel.sends_done and vendor.sends_done,
         stream_usage=channel.stream_usage and vendor.stream_usage,
@@ -257,6 +262,14 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         reasoning=vendor.reasoning,
         cost_member=vendor.cost_member,
     )
+
+
+def _only(limited: bool, ids: frozenset[int]) -> frozenset[int] | None:
+    """The ids that something is limited to, None: it is not limited.
+
+    An empty list means nothing where there was a limit: its rows go with what they name.
+    """
+    return ids if limited or ids else None
 
 
 def _url(base: str, path: str) -> httpx.URL:
@@ -295,7 +308,7 @@ def caller_from_token(token: Token) -> Caller:
         token_enabled=token.enabled,
         user_enabled=token.user.is_active,
         expires_at=token.expires_at.timestamp() if token.expires_at else _NEVER,
-        models=allowed or None,
+        models=_only(token.models_limited, allowed),
         networks=net.parse_networks(token.allowed_ips),
         limited=limited.get("wallet", True) or limited.get("quota", False) or bool(budgets),
         house=not limited.get("wallet", True),

@@ -26,14 +26,17 @@ class Snapshot:
     groups: Mapping[int, GroupView] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()  # the administrator's failure rules
     remedies: Mapping[str, str] = field(default_factory=dict)  # the administrator's texts by error code
+    disabled: frozenset[str] = frozenset()  # names of disabled models
     _terms: dict[str, Terms] = field(default_factory=dict)
     _family_members: dict[str, ModelView | None] = field(default_factory=dict)
 
     def family_member(self, name: str) -> ModelView | None:
         """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.
 
-        The longest matching family wins. The part that its star stands for is inserted into the upstream's name.
+        The longest matching family wins; a disabled model of that name is not replaced by its family. The part that its star stands for is inserted into the upstream's name.
         """
+        if name in self.disabled:
+            return None
         if name not in self._family_members:
             if len(self._family_members) > _MAX_MEMBERS:
                 self._family_members.clear()

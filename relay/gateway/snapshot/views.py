@@ -71,7 +71,7 @@ class ChannelView:
     keys: tuple[KeyView, ...]  # enabled ones
     priority: int
     weight: int
-    groups: frozenset[int]  # ids of the groups it is reserved for, empty: open to all
+    groups: frozenset[int] | None  # ids of the groups it is reserved for, None: open to all
     proxy: str  # URL, empty: none
     sends_done: bool  # its streams end with a marker
     stream_usage: bool  # it reports the usage of a stream on request
