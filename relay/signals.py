@@ -28,7 +28,9 @@ def connect_signals() -> None:
     m2m_changed.connect(_channel_groups, sender=Channel.groups.through, dispatch_uid="relay.channel.groups")
     m2m_changed.connect(_token_models, sender=Token.models_allowed.through, dispatch_uid="relay.token.models")
     for sender, flag in LIMITING_LISTS.items():
-        m2m_changed.connect(partial(_limit, flag), sender=sender, weak=False, dispatch_uid=f"{sender._meta.label}.limit")
+        m2m_changed.connect(
+            partial(_limit, flag), sender=sender, weak=False, dispatch_uid=f"{sender._meta.label}.limit"
+        )
     post_save.connect(_user, sender=User, dispatch_uid="relay.user.wallet")
     post_save.connect(_token, sender=Token, dispatch_uid="relay.token.quota")
     post_save.connect(_budget, sender=Budget, dispatch_uid="relay.budget.set")

@@ -68,8 +68,17 @@ class AuditEvent(models.Model):
         cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object
     ) -> AuditEvent:
         """Write an entry inside the current transaction. `actor`: a user, or None for the portal itself."""
+        event = cls.entry(action, actor, target, ip, **detail)
+        event.save()
+        return event
+
+    @classmethod
+    def entry(
+        cls, action: str, actor: Any, target: models.Model | None = None, ip: str | None = None, **detail: object
+    ) -> AuditEvent:
+        """Return an entry that is not written yet, for those who write many at once."""
         person = actor if getattr(actor, "pk", None) else None
-        return cls.objects.create(
+        return cls(
             actor=person,
             actor_name=person.get_username() if person else "",
             action=action,

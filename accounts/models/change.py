@@ -65,11 +65,10 @@ def announce(topic: str, keys: Iterable[str] = ("",)) -> None:
     The same announcement is written once a transaction: a page that saves 200 rows makes one.
     """
     connection = transaction.get_connection()
-    here = set(connection.savepoint_ids)
-    # Hooks of savepoints outside the current stack do not count: they may still be rolled back alone.
-    queued = {
-        hook for savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Notify) and savepoints <= here
-    }
+    # A hook that is still here is sure to run if this transaction commits. It was registered in a savepoint that is
+    # open, so also around this call, or that was released, and so belongs to one that is; with a savepoint that is
+    # rolled back, Django drops the hooks that were registered in it, and the database their rows.
+    queued = {hook for _savepoints, hook, *_ in connection.run_on_commit if isinstance(hook, _Notify)}
     fresh = [notify for notify in dict.fromkeys(_Notify(topic, key) for key in keys) if notify not in queued]
     if not fresh:
         return

@@ -115,4 +115,6 @@ def _incidents(models: list[Model]) -> list[Incident]:
     rows: QuerySet[Incident] = Incident.objects.filter(
         Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now()
     )
-    return list(rows.filter(Q(models_limited=False) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30])
+    return list(
+        rows.filter(Q(models_limited=False) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30]
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.utils.translation import gettext
@@ -18,6 +18,8 @@ from relay.models import ApiKey, Channel, Incident, Model, Token
 from relay.models.catalog import Ability
 from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
+
+MAX_PASTED: Final = 5000  # keys or names in one field: as many as are saved in a few seconds
 
 
 def unique_lines(text: str) -> list[str]:
@@ -36,16 +38,21 @@ def parse_keys(text: str) -> list[str]:
                 )
                 % {"n": number}
             )
-    return unique_lines(text)
+    keys = unique_lines(text)
+    if len(keys) > MAX_PASTED:
+        raise forms.ValidationError(
+            gettext("These are %(n)d keys. Paste at most %(most)d at once.") % {"n": len(keys), "most": MAX_PASTED}
+        )
+    return keys
 
 
 def _may_be_key(text: str) -> bool:
     """Whether a text may be an upstream key, and not something that was pasted with or instead of one."""
     return (
         text.isascii()
-        and not any(character.isspace() for character in text)
+        and not any(character.isspace() or character in ",;" for character in text)
         and not text.startswith(('"', "'", "`", "http://", "https://"))
-        and not text.endswith(('"', "'", "`", ","))
+        and not text.endswith(('"', "'", "`"))
     )
 
 
@@ -56,6 +63,31 @@ def parse_model_names(lines: Iterable[str]) -> list[str]:
         if len(name) > 120 or any(character.isspace() for character in name):
             raise forms.ValidationError(gettext("“%(line)s” is not a model name. Write one a line.") % {"line": name})
     return names
+
+
+def parse_served(text: str) -> list[tuple[str, str]]:
+    """Return pairs of public and upstream name from lines such as `gpt-4o` or `fast = vendor/model-1`.
+
+    The upstream name is empty when it is the same. Raises ValidationError, which names the first wrong line.
+    """
+    found = []
+    for line in unique_lines(text):
+        public, _, upstream = (part.strip() for part in line.partition("="))
+        if (
+            not public
+            or any(character.isspace() for character in public + upstream)
+            or len(public) > 120
+            or len(upstream) > 160
+        ):
+            raise forms.ValidationError(
+                gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line[:200]}
+            )
+        found.append((public, "" if upstream == public else upstream))
+    if len(found) > MAX_PASTED:
+        raise forms.ValidationError(
+            gettext("These are %(n)d names. Paste at most %(most)d at once.") % {"n": len(found), "most": MAX_PASTED}
+        )
+    return found
 
 
 class LimitingListForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -173,15 +205,7 @@ class ChannelForm(LimitingListForm):
         return parse_keys(self.cleaned_data["new_keys"])
 
     def clean_new_models(self) -> list[tuple[str, str]]:
-        found = []
-        for line in unique_lines(self.cleaned_data["new_models"]):
-            public, _, upstream = (part.strip() for part in line.partition("="))
-            if not public or any(character.isspace() for character in public + upstream):
-                raise forms.ValidationError(
-                    gettext("“%(line)s” is not a model name. Write one a line.") % {"line": line}
-                )
-            found.append((public[:120], "" if upstream == public else upstream[:160]))
-        return found
+        return parse_served(self.cleaned_data["new_models"])
 
 
 def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type: ignore[type-arg]  # not generic at run time

@@ -1,45 +1,26 @@
-"""Imports list prices from the package genai-prices: compares them with the prices in force and applies them.
-
-Works offline: the prices are data in the package.
-"""
+"""Compares the prices in force with the vendors' list prices, and applies those."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import transaction
 
 from accounts.models import AuditEvent
 from portal.lib import clock
-from relay.models import Channel, Model, ModelPrice
+from relay.billing.list_prices import ListedPrice, Listing, look_up
+from relay.models import ChannelModel, Model, ModelPrice
 from relay.models.price import CLASSES, PricePurpose
 from relay.providers.vendors import VENDORS
 
+T = TypeVar("T")
+
 SOURCE: Final = "genai-prices"
-# Price classes of this portal, and the fields of genai-prices for them.
-_CLASSES: Final = {
-    "input": "input_mtok",
-    "cached_input": "cache_read_mtok",
-    "cache_write": "cache_write_mtok",
-    "output": "output_mtok",
-    "audio_input": "input_audio_mtok",
-    "audio_output": "output_audio_mtok",
-    "image_input": "input_image_mtok",
-}
-_ZERO: Final = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedPrice:
-    """One tier of a list price."""
-
-    above_tokens: int  # applies to prompts of more tokens than this
-    classes: dict[str, Decimal]  # USD per 1M tokens or per unit, by price class
-    unlisted: frozenset[str] = field(default=frozenset(), compare=False)  # which of them the list does not name: zero
+_AT_ONCE: Final = 500  # ids in one query: databases limit its parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +28,13 @@ class Proposal:
     """A proposed change of a model's price to its list price."""
 
     model: Model
-    vendor: str  # as genai-prices calls it
-    name: str  # of the model, as the vendor calls it
+    listing: Listing
     old: tuple[ListedPrice, ...]  # the price in force by tier, empty when the model has none
-    new: tuple[ListedPrice, ...]  # the list price by tier
+
+    @property
+    def new(self) -> tuple[ListedPrice, ...]:
+        """The list price by tier."""
+        return self.listing.tiers
 
     def lines(self) -> list[str]:
         """Describe the change, one line for each price class that differs."""
@@ -83,117 +67,146 @@ def propose_changes(models: Iterable[Model] | None = None) -> tuple[list[Proposa
 
     Changes are proposed for prices that people typed, too.
     """
-    from genai_prices.data import providers  # takes 0.2 s and is needed only here
-
-    vendors: dict[str, Any] = {provider.id: provider for provider in providers}
     now = clock.now()
+    chosen = list(Model.objects.order_by("name") if models is None else models)
+    listings, old = _listings_of(chosen, now), in_force(chosen, now)
     found, unknown = [], []
-    for model in Model.objects.order_by("name") if models is None else models:
-        match = _find_entry(vendors, model)
-        rows = _tiers_of(match[1], now) if match is not None else ()
-        if match is None or not rows:
+    for model in chosen:
+        listing = listings.get(model.pk)
+        if listing is None:
             unknown.append(model)
-            continue
-        old = in_force(model, now)
-        if old != rows:
-            found.append(Proposal(model, match[0], match[1].id, old, rows))
+        elif old.get(model.pk, ()) != listing.tiers:
+            found.append(Proposal(model, listing, old.get(model.pk, ())))
     return found, unknown
 
 
-def in_force(model: Model, now: datetime) -> tuple[ListedPrice, ...]:
-    """Return the price that users of a model pay at `now`, by tier; empty when it has none."""
-    rows = list(
-        ModelPrice.objects.filter(model=model, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now).order_by(
-            "-valid_from", "above_tokens"
+def in_force(models: Iterable[Model], now: datetime) -> dict[int, tuple[ListedPrice, ...]]:
+    """Return the prices that users of models pay at `now`, by tier, by id of the model. Left out: those without one."""
+    found: dict[int, list[ModelPrice]] = {}
+    for ids in _portions([model.pk for model in models]):
+        for row in ModelPrice.objects.filter(
+            model__in=ids, channel=None, purpose=PricePurpose.SALE, valid_from__lte=now
+        ).order_by("-valid_from", "above_tokens"):
+            rows = found.setdefault(row.model_id, [])
+            if not rows or row.valid_from == rows[0].valid_from:
+                rows.append(row)
+    return {
+        model: tuple(
+            ListedPrice(
+                row.above_tokens,
+                {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None},
+            )
+            for row in rows
         )
-    )
-    newest = [row for row in rows if row.valid_from == rows[0].valid_from]
-    return tuple(
-        ListedPrice(
-            row.above_tokens,
-            {name: Decimal(value).normalize() for name in CLASSES if (value := getattr(row, name)) is not None},
-        )
-        for row in newest
-    )
+        for model, rows in found.items()
+    }
 
 
 def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = None) -> int:
     """Put list prices in force from now on, as new rows, and audit it. Returns the number of models."""
     now = clock.now()
     with transaction.atomic():
-        for proposal in chosen:
-            for row in proposal.new:
-                ModelPrice.objects.create(
+        ModelPrice.objects.bulk_create(
+            [
+                ModelPrice(
                     model=proposal.model,
                     valid_from=now,
                     above_tokens=row.above_tokens,
-                    source=f"{SOURCE}: {proposal.vendor} {proposal.name}"[:80],
+                    source=f"{SOURCE}: {proposal.listing.vendor} {proposal.listing.name}"[:80],
                     **row.classes,
                 )
-            AuditEvent.write("price.import", actor, proposal.model, ip, changes=proposal.lines()[:30])
+                for proposal in chosen
+                for row in proposal.new
+            ],
+            batch_size=_AT_ONCE,
+        )
+        AuditEvent.objects.bulk_create(
+            [AuditEvent.entry("price.import", actor, one.model, ip, changes=one.lines()[:30]) for one in chosen],
+            batch_size=_AT_ONCE,
+        )
     return len(chosen)
 
 
-def add_list_prices(models: Iterable[Model], *, actor: Any = None) -> int:
-    """Give models without any price their list price, where it is known. Returns the number of models.
+def listings_for(provider: str, names: Sequence[tuple[str, str]]) -> dict[str, Listing]:
+    """Return the list prices of models that a channel of a vendor is about to serve, by public name.
 
-    A list price for input or output alone is left to a person, who sees that the other one would be free.
+    `names` are pairs of public name and upstream name. Left out: models that have a price already, those without a list
+    price, and those whose list names input or output alone, which a person has to see. Takes about 1 ms for a name: it
+    is called before the transaction that adds the models.
     """
-    unpriced = [model for model in models if not model.prices.exists()]
-    found = propose_changes(unpriced)[0] if unpriced else []
-    return apply_proposals([one for one in found if not any(row.unlisted for row in one.new)], actor=actor)
-
-
-def search_order() -> list[str]:
-    """Return the vendors of genai-prices to search when those of a model's channels do not list it, in order."""
-    places = [(place, name) for vendor in VENDORS.values() for name, place in vendor.price_search.items()]
-    return [name for _place, name in sorted(places)]
-
-
-def _find_entry(vendors: dict[str, Any], model: Model) -> tuple[str, Any] | None:
-    """Find the vendor and its entry for a model, None when no vendor lists it.
-
-    Vendors of the model's channels are searched first, and upstream names before the public name.
-    """
-    names, preferred = [], []
-    for channel in Channel.objects.filter(models=model).order_by("-priority", "pk"):
-        known = VENDORS.get(channel.provider)
-        if known is not None and known.price_list and known.price_list not in preferred:
-            preferred.append(known.price_list)
-        names += [served.upstream_name for served in channel.served.filter(model=model) if served.upstream_name]
-    for vendor in dict.fromkeys((*preferred, *search_order())):
-        for name in dict.fromkeys((*names, model.name, model.name.rpartition("/")[2])):
-            for entry in vendors[vendor].models if vendor in vendors else ():
-                if entry.id == name or entry.is_match(name):
-                    return vendor, entry
-    return None
-
-
-def _tiers_of(entry: Any, now: datetime) -> tuple[ListedPrice, ...]:
-    prices = entry.get_prices(now)
-    base: dict[str, Decimal] = {}
-    tiers: dict[int, dict[str, Decimal]] = {}
-    for ours, theirs in _CLASSES.items():
-        value = getattr(prices, theirs, None)
-        if value is None:
+    now = clock.now()
+    there: dict[str, Model] = {}
+    for some in _portions([public for public, _upstream in names]):
+        there.update((model.name, model) for model in Model.objects.filter(name__in=some))
+    priced = _priced([model.pk for model in there.values()])
+    sources = _sources([model for model in there.values() if model.pk not in priced])
+    found = {}
+    for public, upstream in names:
+        model = there.get(public)
+        if model is not None and model.pk in priced:
             continue
-        base[ours] = Decimal(getattr(value, "base", value)).normalize()
-        for tier in getattr(value, "tiers", ()):
-            tiers.setdefault(tier.start, {})[ours] = Decimal(tier.price).normalize()
-    hours = getattr(prices, "input_audio_hours", None) or getattr(prices, "audio_hours", None)
-    if hours is not None:
-        base["per_second"] = (Decimal(getattr(hours, "base", hours)) / 3600).quantize(Decimal("1e-9")).normalize()
-    calls = getattr(prices, "requests_kcount", None)
-    if calls is not None:
-        base["per_call"] = (Decimal(getattr(calls, "base", calls)) / 1000).normalize()
-    if not base:
-        return ()
-    sides = {"input", "output"}
-    unlisted = frozenset(sides - base.keys()) if sides & base.keys() else frozenset()  # neither: priced by unit
-    for classes in (base, *tiers.values()):
-        classes.setdefault("input", base.get("input", _ZERO))
-        classes.setdefault("output", base.get("output", _ZERO))
-    return (
-        ListedPrice(0, base, unlisted),
-        *(ListedPrice(start, {**base, **classes}, unlisted) for start, classes in sorted(tiers.items())),
+        preferred, known = sources.get(model.pk, ([], [])) if model is not None else ([], [])
+        listing = look_up(
+            [*preferred, *_list_of(provider)], [*known, *([upstream] if upstream else []), *_public_names(public)], now
+        )
+        if listing is not None and listing.complete:
+            found[public] = listing
+    return found
+
+
+def add_list_prices(models: Sequence[Model], listings: Mapping[str, Listing], *, actor: Any = None) -> int:
+    """Give models without any price the list price that was looked up for their name. Returns the number of models."""
+    priced = _priced([model.pk for model in models])
+    return apply_proposals(
+        [Proposal(one, listings[one.name], ()) for one in models if one.pk not in priced and one.name in listings],
+        actor=actor,
     )
+
+
+def _priced(models: Sequence[int]) -> set[int]:
+    """Those of the models that have any price, by id."""
+    return {
+        pk
+        for ids in _portions(models)
+        for pk in ModelPrice.objects.filter(model__in=ids).order_by().values_list("model", flat=True).distinct()
+    }
+
+
+def _listings_of(models: Sequence[Model], now: datetime) -> dict[int, Listing]:
+    sources = _sources(models)
+    found = {}
+    for model in models:
+        preferred, known = sources.get(model.pk, ([], []))
+        listing = look_up(preferred, [*known, *_public_names(model.name)], now)
+        if listing is not None:
+            found[model.pk] = listing
+    return found
+
+
+def _sources(models: Sequence[Model]) -> dict[int, tuple[list[str], list[str]]]:
+    """The vendors of the channels that serve models, and the names that these have there, by id of the model."""
+    found: dict[int, tuple[list[str], list[str]]] = {}
+    for ids in _portions([model.pk for model in models]):
+        for row in (
+            ChannelModel.objects.filter(model__in=ids)
+            .order_by("-channel__priority", "channel")
+            .values_list("model", "channel__provider", "upstream_name")
+        ):
+            vendors, names = found.setdefault(row[0], ([], []))
+            vendors += _list_of(row[1])
+            names += [row[2]] if row[2] else []
+    return found
+
+
+def _list_of(provider: str) -> list[str]:
+    """The name of a vendor's own list in genai-prices, none if it has none there."""
+    vendor = VENDORS.get(provider)
+    return [vendor.price_list] if vendor is not None and vendor.price_list else []
+
+
+def _public_names(name: str) -> tuple[str, str]:
+    return name, name.rpartition("/")[2]
+
+
+def _portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))

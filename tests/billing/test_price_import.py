@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from relay.billing.price_import import add_list_prices, propose_changes
+from relay.billing.price_import import add_list_prices, listings_for, propose_changes
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 
 pytestmark = pytest.mark.shared
@@ -66,5 +66,9 @@ def test_the_channels_vendor_comes_first_and_upstream_names_count(models: list[M
     model = Model.objects.create(name="fast")
     ChannelModel.objects.create(channel=channel, model=model, upstream_name="llama-3.3-70b-versatile")
     found, _ = propose_changes([model])
-    assert [proposal.vendor for proposal in found] == ["groq"]
-    assert add_list_prices([model]) == 1 and add_list_prices([model]) == 0
+    assert [proposal.listing.vendor for proposal in found] == ["groq"]
+    listings = listings_for("openai", [("fast", "gpt-4o")])
+    assert listings["fast"].vendor == "groq", "what it is called where it is served already"
+    assert add_list_prices([model], listings) == 1 and add_list_prices([model], listings) == 0
+    assert listings_for("openai", [("fast", "gpt-4o")]) == {}, "it has a price"
+    assert listings_for("openai", [("new", "gpt-4o"), ("strange", "")]).keys() == {"new"}

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from relay.billing.price_import import search_order
+from relay.billing.list_prices import search_order
 from relay.protocols.errors import read_error
 from relay.providers.apis import EVERYTHING
 from relay.providers.classify import find_rule

@@ -35,7 +35,8 @@ class Command(BaseCommand):
         if options["new"]:
             found = [proposal for proposal in found if not proposal.old]
         for proposal in found:
-            self.stdout.write(f"{proposal.model}  ({proposal.vendor} {proposal.name}){'' if proposal.old else '  new'}")
+            listed, new = proposal.listing, "" if proposal.old else "  new"
+            self.stdout.write(f"{proposal.model}  ({listed.vendor} {listed.name}){new}")
             for line in proposal.lines():
                 self.stdout.write(f"    {line}")
         if unknown:

@@ -14,22 +14,23 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import BaseAdmin, action, display, request_ip
+from accounts.admin.base import action, display, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
-from relay.admin.forms import ChannelForm
+from relay.admin.forms import ChannelForm, parse_served
+from relay.billing.price_import import listings_for
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
-from relay.channels.health_checks import model_for_tests, test_channel
+from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
-from relay.channels.probe import ProbeResult, fetch_models
-from relay.models import ApiKey, Channel, ChannelEvent
+from relay.channels.probe import fetch_models
+from relay.models import Channel, ChannelEvent
 from relay.providers.vendors import VENDORS
 
-_MAX_TESTS = 10  # of one action
+_AUDITED = 200  # added keys that an audit event names
 _BEHAVIOUR = (
     "text_api",
     "parameters",
@@ -108,18 +109,7 @@ class ChannelAdmin(ChannelHealthAdmin):
         (
             _("Behaviour"),
             {
-                "fields": (
-                    "text_api",
-                    "parameters",
-                    "sends_done",
-                    "stream_usage",
-                    "retry_unanswered",
-                    "proxy_url",
-                    "connect_timeout",
-                    "first_byte_timeout",
-                    "idle_timeout",
-                    "total_timeout",
-                ),
+                "fields": _BEHAVIOUR,
                 "classes": ("tab",),
             },
         ),
@@ -216,20 +206,47 @@ class ChannelAdmin(ChannelHealthAdmin):
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
-    def save_related(
-        self, request: HttpRequest, form: forms.ModelForm[Channel], formsets: Sequence[Any], change: bool
-    ) -> None:
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Look up the prices of new models before the transaction begins in which all of the form is saved."""
+        typed = request.POST.get("new_models", "")
+        if typed.strip() and (self.has_change_permission(request) or self.has_add_permission(request)):
+            try:
+                request.listings = listings_for(  # type: ignore[attr-defined]  # read by save_related
+                    request.POST.get("provider", ""), parse_served(typed)
+                )
+            except forms.ValidationError:
+                pass  # the form says so
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Sequence[Any], change: bool) -> None:
         super().save_related(request, form, formsets, change)
         channel = form.instance
-        for secret in form.cleaned_data.get("new_keys") or ():
-            key = ApiKey(channel=channel)
-            key.set_secret(secret)
-            key.save()
-        add_models(channel, form.cleaned_data.get("new_models") or ())
+        new, there = add_keys(channel, form.cleaned_data.get("new_keys") or ())
+        if there:
+            self.message_user(
+                request,
+                _("%(n)d of the pasted keys were there already and are not added again.") % {"n": there},
+                messages.WARNING,
+            )
+        names = form.cleaned_data.get("new_models") or ()
+        added = add_models(channel, names, getattr(request, "listings", {})) if names else 0
+        rows: list[dict[str, Any]] = request.audit_rows  # type: ignore[attr-defined]  # of AuditedAdmin
+        rows += [{"kind": "apikey", "row": str(key)[:200], "did": "add"} for key in new[:_AUDITED]]
+        if added:
+            rows.append(
+                {"kind": "channelmodel", "did": "add", "row": ", ".join(name for name, _upstream in names)[:5000]}
+            )
         if form.limits_to_nothing():
             self.message_user(
                 request,
-                _("Nobody may use “%(channel)s”: it is reserved for groups, and none is chosen.") % {"channel": channel},
+                _("Nobody may use “%(channel)s”: it is reserved for groups, and none is chosen.")
+                % {"channel": channel},
                 messages.WARNING,
             )
 
@@ -253,20 +270,6 @@ class ChannelAdmin(ChannelHealthAdmin):
             said % {"n": len(channels), "names": ", ".join(map(str, channels)) or _("none needed it")},
             messages.SUCCESS,
         )
-
-    @admin.action(description=_("Test with a real request"), permissions=["change"])
-    def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
-        channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _MAX_TESTS + 1])
-        if len(channels) > _MAX_TESTS:
-            self.message_user(
-                request,
-                _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.")
-                % {"TESTS_AT_ONCE": _MAX_TESTS},
-                messages.WARNING,
-            )
-            return
-        for channel in channels:
-            show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
 
     @admin.action(description=_("Tag…"), permissions=["change"])
     def tag_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> HttpResponse | None:
@@ -304,27 +307,6 @@ class ChannelAdmin(ChannelHealthAdmin):
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
-    @action(description=_("Test"), url_path="test", icon="network_check", permissions=["change"])
-    def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        channel = get_object_or_404(Channel, pk=object_id)
-        if request.method != "POST":
-            model = model_for_tests(channel)
-            keys = channel.keys.filter(enabled=True).count()
-            said = {"model": model, "keys": keys}
-            text = _("There is no model to test with yet. Fetch the models first, or type one under “Test”.")
-            if model and keys > 1:
-                text = _(
-                    "One real chat request to the model “%(model)s” is sent with each of its %(keys)d keys. It costs "
-                    "a few tokens."
-                )
-            elif model:
-                text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
-            return self.confirm(
-                request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now")
-            )
-        show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
-        return redirect("admin:relay_channel_change", channel.pk)
-
     @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show the upstream's model list, and add the models that are ticked."""
@@ -335,8 +317,10 @@ class ChannelAdmin(ChannelHealthAdmin):
                 for name in request.POST.getlist("name")
                 if name and len(name) <= 120 and not any(character.isspace() for character in name)
             ]
+            pairs = [(name, "") for name in names]
+            listings = listings_for(channel.provider, pairs)
             with transaction.atomic():
-                added = add_models(channel, [(name, "") for name in names], is_open=bool(request.POST.get("open")))
+                added = add_models(channel, pairs, listings, is_open=bool(request.POST.get("open")))
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=names[:200])
             self.message_user(
                 request,
@@ -392,12 +376,3 @@ class ChannelAdmin(ChannelHealthAdmin):
             request, _("“%(name)s” is there. Paste its keys and enable it.") % {"name": made}, messages.SUCCESS
         )
         return redirect("admin:relay_channel_change", made.pk)
-
-
-def show_result(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
-    """Show the outcome of a test as a message."""
-    page.message_user(
-        request,
-        _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message},
-        messages.SUCCESS if result.ok else messages.ERROR,
-    )

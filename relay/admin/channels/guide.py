@@ -26,10 +26,12 @@ from portal.lib.crypto import Undecryptable
 from relay.admin.channels.guide_prices import save_prices
 from relay.admin.forms import clean_base_url, parse_keys, parse_model_names
 from relay.billing.ledger import movements
+from relay.billing.price_import import listings_for
 from relay.channels.health_checks import test_channel
+from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
-from relay.models import ApiKey, Channel, ChannelEvent, Model, Token
+from relay.models import Channel, ChannelEvent, Model, Token
 from relay.providers.demo import MODEL
 from relay.providers.vendors import BUILT_IN, offered
 from relay.tokens import lifecycle
@@ -244,14 +246,19 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
             if not secrets and channel.vendor.needs_key:
                 wrong = _("Paste at least one key.")
             else:
-                for secret in secrets:
-                    key = ApiKey(channel=channel)
-                    key.set_secret(secret)
-                    with transaction.atomic():
-                        key.save()
-                        AuditEvent.write("apikey.add", request.user, key, request_ip(request), channel=channel.name)
-                if secrets:
-                    messages.success(request, _("%(n)d key(s) added.") % {"n": len(secrets)})
+                with transaction.atomic():
+                    new, there = add_keys(channel, secrets)
+                    AuditEvent.objects.bulk_create(
+                        AuditEvent.entry("apikey.add", request.user, key, request_ip(request), channel=channel.name)
+                        for key in new
+                    )
+                if there:
+                    messages.warning(
+                        request,
+                        _("%(n)d of the pasted keys were there already and are not added again.") % {"n": there},
+                    )
+                if new:
+                    messages.success(request, _("%(n)d key(s) added.") % {"n": len(new)})
                 return _next_step("keys", channel)
     return {
         "wrong": wrong,
@@ -271,8 +278,10 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
         except forms.ValidationError as invalid:
             wrong = " ".join(invalid.messages)
         if not wrong:
+            names = [(name, "") for name in clean]
+            listings = listings_for(channel.provider, names)
             with transaction.atomic():
-                added = add_models(channel, [(name, "") for name in clean])
+                added = add_models(channel, names, listings)
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
             return _next_step("models", channel)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -14,9 +15,12 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, action, format_time, request_ip
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
+from relay.channels.health_checks import model_for_tests, test_channel
 from relay.channels.keys import evidence_of, put_back
+from relay.channels.probe import ProbeResult
 from relay.models import ApiKey, Channel, ChannelEvent, UsageRecord
 
+_MAX_TESTS = 10  # of one action
 _MOST_KEYS = 20  # out of service that are described
 
 
@@ -33,6 +37,41 @@ class ChannelHealthAdmin(BaseAdmin):
         context = _state_of(channel, request) if isinstance(channel, Channel) else {}
         response: HttpResponse = super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
         return response
+
+    @admin.action(description=_("Test with a real request"), permissions=["change"])
+    def test_selected(self, request: HttpRequest, rows: QuerySet[Channel]) -> None:
+        channels = list(Channel.objects.filter(pk__in=rows.values("pk"))[: _MAX_TESTS + 1])
+        if len(channels) > _MAX_TESTS:
+            self.message_user(
+                request,
+                _("Choose at most %(TESTS_AT_ONCE)s channels: each test is a real request.")
+                % {"TESTS_AT_ONCE": _MAX_TESTS},
+                messages.WARNING,
+            )
+            return
+        for channel in channels:
+            _show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
+
+    @action(description=_("Test"), url_path="test", icon="network_check", permissions=["change"])
+    def test_channel(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        channel = get_object_or_404(Channel, pk=object_id)
+        if request.method != "POST":
+            model = model_for_tests(channel)
+            keys = channel.keys.filter(enabled=True).count()
+            said = {"model": model, "keys": keys}
+            text = _("There is no model to test with yet. Fetch the models first, or type one under “Test”.")
+            if model and keys > 1:
+                text = _(
+                    "One real chat request to the model “%(model)s” is sent with each of its %(keys)d keys. It costs "
+                    "a few tokens."
+                )
+            elif model:
+                text = _("One real chat request to the model “%(model)s” is sent. It costs a few tokens.")
+            return self.confirm(
+                request, channel, _("Test “%(channel)s”") % {"channel": channel}, text % said, _("Test now")
+            )
+        _show_result(self, request, channel, test_channel(channel, request.user, request_ip(request)))
+        return redirect("admin:relay_channel_change", channel.pk)
 
     @action(description=_("Put keys back"), url_path="put-back", icon="restart_alt", permissions=["change"])
     def put_keys_back(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -101,6 +140,15 @@ class ChannelHealthAdmin(BaseAdmin):
             **_state_of(channel, request),
         }
         return render(request, "admin/relay/channel/history.html", context)
+
+
+def _show_result(page: BaseAdmin, request: HttpRequest, channel: Channel, result: ProbeResult) -> None:
+    """Show the outcome of a test as a message."""
+    page.message_user(
+        request,
+        _("%(channel)s: %(message)s") % {"channel": channel, "message": result.message},
+        messages.SUCCESS if result.ok else messages.ERROR,
+    )
 
 
 def _state_of(channel: Channel, request: HttpRequest) -> dict[str, Any]:

@@ -63,7 +63,19 @@ class TokenAdmin(BaseAdmin):
     ordering = ("-id",)
     fieldsets = (
         (None, {"fields": ("user", "name", "purpose", "hint", "enabled", "expires_at", "notes")}),
-        (_("Limits"), {"fields": ("quota", "models_allowed", "models_limited", "allowed_ips", LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
+        (
+            _("Limits"),
+            {
+                "fields": (
+                    "quota",
+                    "models_allowed",
+                    "models_limited",
+                    "allowed_ips",
+                    LIMIT_FIELDS[:2],
+                    LIMIT_FIELDS[2:],
+                )
+            },
+        ),
         (_("Dates"), {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 

@@ -247,7 +247,9 @@ def _lines(
                 _("The channel is reserved for the groups %(groups)s, and the user is in none of them.")
                 % {"groups": reserved}
                 if reserved
-                else _("The channel is reserved for groups, and none is left of them. Choose others, or lift the limit.")
+                else _(
+                    "The channel is reserved for groups, and none is left of them. Choose others, or lift the limit."
+                )
             )
         found.append(RouteLine(channel.name, channel.pk, "", _("not used"), why, channel.priority))
     return found, serves

@@ -33,7 +33,8 @@ class Snapshot:
     def family_member(self, name: str) -> ModelView | None:
         """The model of a name in a family such as `gpt-4-gizmo-*`; None when no family matches.
 
-        The longest matching family wins; a disabled model of that name is not replaced by its family. The part that its star stands for is inserted into the upstream's name.
+        The longest matching family wins. The part that its star stands for is inserted into the upstream's name. A
+        disabled model is not replaced by its family.
         """
         if name in self.disabled:
             return None

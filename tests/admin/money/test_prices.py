@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from django.test import Client
 
-from relay.billing.price_import import add_list_prices
+from relay.billing.price_import import listings_for
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 
 pytestmark = pytest.mark.shared
@@ -96,7 +96,7 @@ def test_the_guide_takes_no_empty_price_for_zero(staff: Client) -> None:
 
 def test_a_list_without_an_output_price_makes_none_by_itself(staff: Client) -> None:
     embedding = Model.objects.create(name="text-embedding-3-small")  # genai-prices lists its input alone
-    assert add_list_prices([embedding]) == 0
+    assert listings_for("openai", [(embedding.name, "")]) == {}
     channel = Channel.objects.create(name="Mine", provider="openai")
     ChannelModel.objects.create(channel=channel, model=embedding)
     guide = staff.get(f"/admin/setup/prices/?channel={channel.pk}").content.decode()
@@ -126,7 +126,8 @@ def test_models_added_to_a_channel_are_priced_where_the_price_is_known(staff: Cl
     from relay.channels.models import add_models
 
     channel = Channel.objects.create(name="OpenAI", provider="openai")
-    add_models(channel, [("gpt-4o", ""), ("strange", "")])
+    names = [("gpt-4o", ""), ("strange", "")]
+    add_models(channel, names, listings_for(channel.provider, names))
     assert ModelPrice.objects.get(model__name="gpt-4o").input == Decimal("2.5")
     assert not ModelPrice.objects.filter(model__name="strange").exists()
     assert "no price, so nobody can use it" in staff.get("/admin/").content.decode()

@@ -13,7 +13,6 @@ from django.db import models
 from django.test import Client
 
 from portal.lib import clock
-from portal.pages.shared.scope import models_of
 from relay.gateway.access.authorization import find_model, usable_models
 from relay.gateway.snapshot.load import caller_from_token, caller_from_user, load_snapshot
 from relay.models import (
@@ -119,7 +118,9 @@ def test_each_list_and_optional_reference_is_classified() -> None:
     assert may_become_empty() - known == set(), "say what it means when this becomes empty"
     assert known - may_become_empty() == set() and len(known) == sum(map(len, classes))
     assert {f"{sender._meta.label}" for sender in LIMITING_LISTS} == {
-        apps.get_model(name.rpartition(".")[0])._meta.get_field(name.rpartition(".")[2]).remote_field.through._meta.label
+        apps.get_model(name.rpartition(".")[0])
+        ._meta.get_field(name.rpartition(".")[2])
+        .remote_field.through._meta.label
         for name in LIMITS
     }
     for name in GO_TOGETHER | KEPT | SAY_WHO:
@@ -179,9 +180,7 @@ def test_token_limited_to_models_that_are_gone_may_use_none(
         assert "all of your models" not in text and "every model you may use" not in text
 
 
-def test_a_list_that_is_written_from_its_other_side_limits_too(
-    people: People, served: Callable[[str], Model]
-) -> None:
+def test_a_list_that_is_written_from_its_other_side_limits_too(people: People, served: Callable[[str], Model]) -> None:
     only = served("only-this")
     served("other")
     token, _secret = create_token(people.owner, "limited", actor=None)
@@ -253,9 +252,6 @@ def test_disabled_model_is_not_replaced_by_its_family(served: Callable[[str], Mo
     member.save()
     assert find_model(load_snapshot(), "gpt-4-gizmo-g-secret") is None
     assert find_model(load_snapshot(), "g-secret") is None
-
-
-# -- the admin's forms ---------------------------------------------------------------------------------------------------
 
 
 def token_form(**values: Any) -> dict[str, Any]:
