@@ -34,7 +34,7 @@ from relay.endpoints import batches  # noqa: E402
 from relay.gateway.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
-from relay.usage import rollup  # noqa: E402
+from relay.usage import refusals, rollup  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
@@ -42,6 +42,7 @@ Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,
     "deleting what has expired": retention.work,
+    "deleting refused requests": refusals.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
 Runtime.background_tasks = (batches.run_batches,)

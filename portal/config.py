@@ -134,6 +134,12 @@ class Config(BaseSettings):
             "are not kept."
         ),
     )
+    refused_keep_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description=("Days for which requests that were refused before routing are kept. 0: they are not recorded."),
+    )
     batch_concurrency: int = Field(4, ge=1, le=100, description="Requests of batches that one worker makes at once.")
     batch_price: values.Share = Field(
         "1",

@@ -85,6 +85,7 @@ class RelayHandler(ASGIHandler):
             response = await self._respond(exchange, scope)
             await self._send(exchange, response, send, scope["method"] == "HEAD")
         except RelayError as error:
+            exchange.refusal = error
             await self._send(exchange, error_response(error), send, scope["method"] == "HEAD")
         except asyncio.CancelledError:
             if exchange.interrupted is None:
@@ -94,6 +95,8 @@ class RelayHandler(ASGIHandler):
         finally:
             if run is not None:
                 run.watchdog.remove(exchange)
+                if exchange.refusal is not None:
+                    run.refusals.add(exchange, exchange.refusal, f"{scope['method']} {scope['path']}")
 
     async def _respond(self, exchange: Exchange, scope: AsgiScope) -> HttpResponseBase:
         method, path = scope["method"], relay_path(scope["path"]) or scope["path"]
@@ -119,7 +122,8 @@ class RelayHandler(ASGIHandler):
             raise
         except Exception:
             logger.exception("%s %s failed", method, path, extra={"request_id": exchange.request_id})
-            return error_response(InternalError())
+            exchange.refusal = InternalError()
+            return error_response(exchange.refusal)
         if response.status_code == 405:
             allowed = response.headers.get("Allow", "").replace("GET", "GET, HEAD")
             return error_response(wrong_method(method, path, allowed))

@@ -11,6 +11,7 @@ from portal.pages import balance, connect, docs, errors, files, home, models, pl
 from portal.serving import health
 from relay.admin.channels.explain import explain_view
 from relay.admin.channels.guide import setup_view
+from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view
 
 handler404 = errors.not_found
@@ -18,6 +19,7 @@ urlpatterns = [
     path("admin/login/", home.admin_login),  # replaces the admin's own, which has no throttling
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
+    path("admin/refused/<slug:request_id>/", admin.site.admin_view(refused_view), name="admin-refused"),
     path("admin/setup/", admin.site.admin_view(setup_view), name="admin-setup"),
     path("admin/setup/<slug:step>/", admin.site.admin_view(setup_view), name="admin-setup-step"),
     path("admin/installation/", admin.site.admin_view(installation.installation), name="admin-installation"),

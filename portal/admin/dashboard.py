@@ -20,12 +20,20 @@ from accounts.models import User
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
 from relay.channels import status as channel_status
-from relay.error_texts import CODES
+from relay.error_texts import CODES, entries
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
-from relay.usage.reports import ReportScope, ReportSums, error_counts, first_token_times, report_lines
+from relay.usage.refusals import refusal_sums
+from relay.usage.reports import (
+    ReportScope,
+    ReportSums,
+    beginning_of,
+    error_counts,
+    first_token_times,
+    report_lines,
+)
 
 RANGES: Final = (1, 7, 30)
 _MOST_TODO: Final = 14
@@ -65,6 +73,17 @@ class ErrorLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """Requests refused before routing with the same error code, and what ends them."""
+
+    code: str
+    count: int
+    users: int
+    remedy: str  # empty: the code has no entry in the catalogue
+    url: str  # the list of these requests
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """Everything that the front page shows."""
 
@@ -73,6 +92,7 @@ class Board:
     chart: list[Bar]  # requests by day, 30 days
     table: list[tuple[str, ReportSums]]  # the chart as numbers, newest day first
     errors: list[ErrorLine]  # most frequent first
+    refused: list[RefusedLine]  # most frequent first
     todo: list[Todo]  # most urgent first, at most _MOST_TODO
     more: int  # how many more there are
     channels: list[channel_status.ChannelStatus]
@@ -107,6 +127,7 @@ def board(days: int, with_money: bool) -> Board:
             if one.requests
         ],
         errors=_errors(scope),
+        refused=_refused(scope),
         todo=todo[:_MOST_TODO],
         more=max(0, len(todo) - _MOST_TODO),
         channels=channels[:40],
@@ -183,6 +204,21 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
             code in CODES,
         )
         for reason, code, count in found[:8]
+    ]
+
+
+def _refused(scope: ReportScope) -> list[RefusedLine]:
+    usage = reverse("admin:relay_usagerecord_changelist")
+    catalogue = {entry.code: entry for entry in entries()}
+    return [
+        RefusedLine(
+            one.code,
+            one.requests,
+            one.users,
+            catalogue[one.code].remedy if one.code in catalogue else "",
+            f"{usage}?{urlencode({'outcome': 'refused', 'code': one.code})}",
+        )
+        for one in refusal_sums(beginning_of(scope.first))[:6]
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
@@ -17,11 +17,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import GroupSettings, User
-from portal.lib import money
+from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
+from relay.error_texts import explained
 from relay.usage import rollup
 from relay.usage.receipts import spending_limits
+from relay.usage.refusals import refusal_sums
 from relay.usage.reports import ReportLine, ReportScope, ReportSums, daily_sums_by, report_lines, report_total
 
 DAYS = 30
@@ -122,7 +124,10 @@ def home(request: HttpRequest) -> HttpResponse:
     scope = ReportScope.days(DAYS, user=user.pk)
     accounts = spending_limits(user.pk, None, time.time())
     days = chart(scope)
+    refused = refusal_sums(clock.now() - timedelta(days=1), user.pk)
     context = {
+        "refused": sum(one.requests for one in refused),
+        "refused_why": explained(refused[0].code) if refused else None,
         "wallet": next((line for line in accounts if line.kind == "wallet"), None),
         "budgets": [line for line in accounts if line.kind == "budget"],
         "today": report_total(ReportScope.days(1, user=user.pk)),

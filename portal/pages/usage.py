@@ -15,11 +15,11 @@ from django.views.decorators.cache import never_cache
 
 from accounts.models import User
 from portal.pages.home import DAYS, chart
-from portal.pages.shared.scope import signed_in_user, tokens_of, usage_of
+from portal.pages.shared.scope import refusals_of, signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
-from relay.models import UsageRecord
+from relay.models import RefusedRequest, UsageRecord
 from relay.usage import rollup
-from relay.usage.paging import UsagePage, usage_page
+from relay.usage.paging import UsagePage, merged_page
 from relay.usage.receipts import ledger_entries_of, receipt
 from relay.usage.reports import ReportScope, beginning_of, csv_chunks, report_lines, report_total
 
@@ -33,7 +33,10 @@ def usage(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
     behind = rollup.catch_up()
     scope = ReportScope.days(DAYS, user=user.pk)
-    chosen, page = _page(request, usage_of(user).filter(started_at__gte=beginning_of(scope.first)))
+    begin = beginning_of(scope.first)
+    chosen, page = _page(
+        request, usage_of(user).filter(started_at__gte=begin), refusals_of(user).filter(started_at__gte=begin)
+    )
     per_model = report_lines(scope, "model")
     context = {
         "chart": chart(scope),
@@ -55,27 +58,38 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/usage.html", context)
 
 
-def _page(request: HttpRequest, rows: QuerySet[UsageRecord]) -> tuple[dict[str, str], UsagePage]:
-    """The filters in use and a page of records. User and token use an index, other filters a bounded scan."""
+def _page(
+    request: HttpRequest, rows: QuerySet[UsageRecord], refused: QuerySet[RefusedRequest]
+) -> tuple[dict[str, str], UsagePage]:
+    """The filters in use, and a page of records and refused requests.
+
+    User and token use an index, other filters a bounded scan.
+    """
     chosen: dict[str, str] = {}
-    narrowed = Q()
+    named, narrowed = Q(), Q()
     if (token := request.GET.get("token", "")).isdigit() and len(token) < 19:
-        chosen["token"], rows = token, rows.filter(token=int(token))
+        chosen["token"] = token
+        rows, refused = rows.filter(token=int(token)), refused.filter(token=int(token))
     if model := request.GET.get("model", "")[:120]:
         chosen["model"] = model
-        narrowed &= Q(model=model)
+        named = Q(model=model)
     if request.GET.get("failed"):
         chosen["failed"] = "1"
         narrowed &= Q(status__gte=400) | ~Q(end_reason="completed")
-    return chosen, usage_page(rows.select_related("token"), narrowed or None, request.GET.get("before", ""), ROWS)
+    records = (rows.select_related("token"), named & narrowed or None)
+    refusals = (refused.select_related("token"), named or None)
+    return chosen, merged_page((records, refusals), request.GET.get("before", ""), ROWS)
 
 
 @login_required
 def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
-    """The receipt of a request."""
-    record = get_object_or_404(
-        usage_of(signed_in_user(request)).select_related("price", "token"), request_id=request_id
-    )
+    """The receipt of a request, or why it was refused."""
+    user = signed_in_user(request)
+    record = usage_of(user).select_related("price", "token").filter(request_id=request_id).first()
+    if record is None:
+        refusal = get_object_or_404(refusals_of(user).select_related("token"), request_id=request_id)
+        error = explained(refusal.error_code)
+        return render(request, "portal/refusal.html", {"refusal": refusal, "error": error, "here": "usage"})
     details = receipt(record)
     prices = [(name.replace("_", " "), value) for name, value in (details["price"] or {"usd": {}})["usd"].items()]
     context = {

@@ -94,7 +94,10 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     async def _refuse(self, error: RelayError) -> NoReturn:
         """Answer the handshake with an HTTP error if the server supports that; close the websocket otherwise."""
         exchange = self.exchange
-        request_id = exchange.request_id if exchange is not None else ""
+        request_id = ""
+        if exchange is not None:
+            request_id = exchange.request_id
+            self.run.refusals.add(exchange, error, "GET /v1/realtime")
         self._end()
         if "websocket.http.response" in self.scope.get("extensions", {}):
             body = error.body()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
-from relay.errors import InternalError, MethodNotAllowed, NotFound, NotImplementedHere, RelayError
+from relay.errors import MethodNotAllowed, NotFound, NotImplementedHere, RelayError
 
 # First path segments after /v1 that OpenAI or Anthropic serve and this portal does not: the client's error says so,
 # instead of suggesting a typo.
@@ -30,10 +30,6 @@ def error_response(error: RelayError) -> HttpResponse:
     return HttpResponse(
         error.body(), status=error.http_status, content_type="application/json", headers=dict(error.headers())
     )
-
-
-def on_relay_error(_: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
-    return error_response(error if isinstance(error, RelayError) else InternalError())
 
 
 def unknown_route(method: str, path: str) -> RelayError:

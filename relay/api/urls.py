@@ -9,12 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from ninja import NinjaAPI
 
-from relay.api.errors import on_relay_error
+from relay.api.errors import error_response
 from relay.api.openai import batches, chat, files, models, passthrough, realtime, responses, usage
 from relay.api.reference.document import router_of
 from relay.api.reference.openapi import build_document
 from relay.api.reference.schemas import Schema
-from relay.errors import RelayError
+from relay.api.request import exchange_of
+from relay.errors import InternalError, RelayError
 
 _UNUSED: Final = HttpResponse()
 
@@ -25,6 +26,13 @@ class RelayAPI(NinjaAPI):
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """The response that Ninja makes for views which return none: 3 % of the CPU of a request, and never used."""
         return _UNUSED
+
+
+def on_relay_error(request: HttpRequest, error: RelayError | type[RelayError]) -> HttpResponse:
+    """Answer with an error, and keep it for the record of refused requests."""
+    found = error if isinstance(error, RelayError) else InternalError()
+    exchange_of(request).refusal = found
+    return error_response(found)
 
 
 api = RelayAPI(title="AIRelays Portal", docs_url=None, openapi_url=None, urls_namespace="relay")

@@ -277,7 +277,10 @@ async def _try(
     background.total_at = time.monotonic() + run.config.total_timeout
     background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
     status, body, error = await run_in_background(
-        run, background, _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
+        run,
+        background,
+        _handler_of(run, caller, ENDPOINTS[state.batch.endpoint]),
+        f"line {line.number} of {state.batch.batch_id}",
     )
     return None if status == 200 and error is None else (background, status, body, error)
 

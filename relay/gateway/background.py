@@ -47,9 +47,11 @@ async def _discard(_: Message) -> None:
 
 
 async def run_in_background(
-    run: Runtime, background: BackgroundRequest, work: BackgroundWork
+    run: Runtime, background: BackgroundRequest, work: BackgroundWork, what: str
 ) -> tuple[int, bytes, RelayError | None]:
     """Run a request; returns the status and body of its answer, and the error, if any.
+
+    `what` it is, for the record of its refusal.
 
     Raises CancelledError when the process stops.
     """
@@ -60,12 +62,14 @@ async def run_in_background(
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
+        run.refusals.add(background, error, what)
         return error.http_status, error.body(), error
     except asyncio.CancelledError:
         raise
     except Exception:
         logger.exception("a background request failed", extra={"request_id": background.request_id})
         fault = InternalError()
+        run.refusals.add(background, fault, what)
         return fault.http_status, fault.body(), fault
     finally:
         run.watchdog.remove(background)

@@ -77,12 +77,15 @@ class Exchange:
         "interrupted",
         "ip",
         "listener",
+        "model_asked",
         "model_in_path",
         "must_end",
         "pinned",
         "price_factor",
         "progress",
         "quiet_since",
+        "recorded",
+        "refusal",
         "reply_headers",
         "request_id",
         "rows_for",
@@ -106,7 +109,10 @@ class Exchange:
         self.client_id = self.headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
         self.ip = ip
         self.model_in_path = ""  # that the path names, as Azure's paths do; empty: the body names it
+        self.model_asked = ""  # as the client wrote it, once it has been read
         self.caller: Caller | None = None
+        self.recorded = False  # it has a usage record
+        self.refusal: RelayError | None = None  # the error that it was answered with, unless it was raised
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.listener: asyncio.Task[None] | None = None  # detects that the client disconnects
         self.interrupted: Interrupt | None = None  # why the task was cancelled
@@ -253,6 +259,7 @@ class Exchange:
         """Begin another request on the same connection, with a record of its own."""
         self.request_id = "req_" + time_ordered_hex()
         self.started, self.wall = time.monotonic(), time.time()
+        self.recorded = False
 
     def multiplier(self, of_caller: int) -> int:
         """The price multiplier in parts per million: the caller's, times that of the endpoint (batches)."""

@@ -31,6 +31,7 @@ async def serve(
     Raises RelayError if no part of an answer has been sent; the record is on disk by then.
     """
     check_end(exchange)
+    exchange.model_asked = request.model
     snapshot = snapshot_cache.snapshot
     check_purpose(caller, request.endpoint.partition(".")[0])
     model = permitted_model(caller, snapshot, request.model, exchange.wall)

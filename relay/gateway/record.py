@@ -186,7 +186,7 @@ class Record:
         """
         if self.submitted:
             return None
-        self.submitted = True
+        self.submitted = self.exchange.recorded = True
         if outcome.detail and self.attempts:
             self.attempts[-1]["detail"] = self._with_resent(outcome.detail)
         if self.dropped and self.attempts:

@@ -26,6 +26,7 @@ from relay.channels import cooldowns
 from relay.errors import RelayUnavailable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.admission import Admission
+from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange, Interrupt
@@ -70,6 +71,7 @@ class Runtime:
         self.demo = DemoTransport()
         self.reservations = Reservations(config.time_zone)
         self.admission = Admission(config.redis_url, self.watchdog.spawn)
+        self.refusals = Refusals(config.refused_keep_days)
         self.health = Health(secrets.token_hex(6))
         self.continuity = Continuity()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
@@ -121,6 +123,7 @@ class Runtime:
                 self.admission.tidy()
                 now = time.monotonic()
                 await self.health.flush()
+                await self.refusals.flush()
                 self._probe_apis()
                 await self.worker_status.publish(self.stopping)
                 if now >= sweep_at:
@@ -203,6 +206,7 @@ class Runtime:
         await asyncio.to_thread(self._poller.stop)
         try:
             await self.health.flush()
+            await self.refusals.flush(final=True)
             await self.worker_status.leave()
         except RelayUnavailable:
             pass  # the fault has been logged

@@ -18,6 +18,7 @@ from relay.models.pool import Pool
 from relay.models.price import ModelPrice
 from relay.models.proof import BooksProof
 from relay.models.redemption import RedemptionBatch, RedemptionCode
+from relay.models.refused_request import RefusedRequest
 from relay.models.rollup import ChannelDay, MonthSum, RollupMark, TallyDay, UserDay
 from relay.models.token import Token
 from relay.models.upload import Upload, UploadSession
@@ -55,6 +56,7 @@ __all__ = [
     "Pool",
     "RedemptionBatch",
     "RedemptionCode",
+    "RefusedRequest",
     "Reservation",
     "RollupMark",
     "StoredResponse",

@@ -1,4 +1,4 @@
-"""Pages of usage records, newest first, by keyset: the next page begins after the time and id of the last row.
+"""Pages of requests, newest first, by keyset: the next page begins after the time and id of the last row.
 
 Filters that an index answers (user, token, channel) are followed along that index. Any other filter is applied to a
 bounded number of records for each page, so that no page takes long, however rare the matches; the page says how far it
@@ -8,30 +8,30 @@ has searched, and its cursor continues there.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.db.models import Q, QuerySet
 
-from relay.models import UsageRecord
-
 SCAN_SIZE: Final = 12_000  # records that one query searches
 MAX_SCANS: Final = 4  # for one page
-_CURSOR: Final = re.compile(r"(\d{1,17})-(\d{1,18})")
+# Microseconds since 1970 and id of the last row; of a page of several tables, the number of its table, too.
+_CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9]{1,18})(?:-([0-9]))?")
 
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """One page of usage records."""
+    """One page of requests."""
 
     rows: list[Any]
     before: str  # cursor of the next page, empty when there is none
     until: datetime | None = None  # the search stopped at this time, None: everything was searched
 
 
-def usage_page(rows: QuerySet[UsageRecord], narrowed: Q | None, before: str, size: int) -> UsagePage:
-    """Return at most `size` records of `rows` that also match `narrowed`.
+def usage_page(rows: QuerySet[Any], narrowed: Q | None, before: str, size: int) -> UsagePage:
+    """Return at most `size` rows with a `started_at`, of those of `rows` that also match `narrowed`.
 
     `rows` must be filtered by what an index answers, `narrowed` by the rest. `before` is the cursor of a page, empty
     for the first.
@@ -58,7 +58,47 @@ def usage_page(rows: QuerySet[UsageRecord], narrowed: Q | None, before: str, siz
     return UsagePage(found, f"{_microseconds(last)}-0", last)
 
 
-def _before(rows: QuerySet[UsageRecord], at: datetime, pk: int) -> QuerySet[UsageRecord]:
+def merged_page(sources: Sequence[tuple[QuerySet[Any], Q | None]], before: str, size: int) -> UsagePage:
+    """Return one page of the rows of several tables, each given with its condition as `usage_page` takes it.
+
+    Of rows of the same time, those of the first table come first.
+    """
+    cursor = _CURSOR.fullmatch(before)
+    pages = [
+        usage_page(rows, narrowed, _cursor_within(cursor, rank), size) for rank, (rows, narrowed) in enumerate(sources)
+    ]
+    # Further back than this, not every table has been searched.
+    floor = max((page.until for page in pages if page.until is not None), default=None)
+    found = sorted(
+        (
+            (row.started_at, -rank, row.pk, row)
+            for rank, page in enumerate(pages)
+            for row in page.rows
+            if floor is None or row.started_at >= floor
+        ),
+        key=lambda one: one[:3],
+        reverse=True,
+    )
+    rows = [row for *_, row in found[:size]]
+    if len(found) > size or (floor is None and any(page.before for page in pages)):
+        _, rank, _, last = found[size - 1]
+        return UsagePage(rows, f"{_cursor_of(last)}-{-rank}")
+    if floor is not None:
+        return UsagePage(rows, f"{_microseconds(floor)}-0-{len(sources) - 1}", floor)
+    return UsagePage(rows, "")
+
+
+def _cursor_within(cursor: re.Match[str] | None, rank: int) -> str:
+    """The cursor of one table for that of a merged page."""
+    if cursor is None:
+        return ""
+    at, last = int(cursor[1]), int(cursor[3] or 0)
+    if rank == last:
+        return f"{at}-{cursor[2]}"
+    return f"{at}-0" if rank < last else f"{at + 1}-0"  # its rows of that time have been shown, or are still to come
+
+
+def _before(rows: QuerySet[Any], at: datetime, pk: int) -> QuerySet[Any]:
     return rows.filter(started_at__lte=at).exclude(started_at=at, pk__gte=pk)
 
 

@@ -9,14 +9,14 @@ import httpx
 import pytest
 from django.test import Client
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from portal.lib import clock
 from relay.models import Channel, UsageRecord
 from relay.tokens.lifecycle import create_token
-from tests.support.money import record
+from tests.support.money import record, refused
 from tests.support.portal import People, Portal
 from tests.support.server import Server
-from tests.support.sessions import session_of
+from tests.support.sessions import clerk, session_of, signed_in
 
 pytestmark = pytest.mark.shared
 
@@ -130,3 +130,47 @@ def test_csv_is_streamed_to_staff_with_margin(live: Portal, server: Server) -> N
         timeout=60,
     )
     assert refused.status_code in {302, 403}
+
+
+def test_refused_requests_are_found_like_others(staff: Client, people: People) -> None:
+    row = refused(people.owner, create_token(people.owner, "laptop", actor=None)[0])
+    theirs = refused(people.other, error_code="insufficient_quota", model="gpt", status=429, requests=7)
+    served = record(people.owner, model="gpt")
+    path, other, served_path = f"/admin/refused/{row.request_id}/", theirs.request_id, f"/{served.pk}/change/"
+    for query, mine, others, records in (
+        ("", True, True, True),
+        ("?outcome=failed", True, True, False),
+        ("?outcome=refused", True, True, False),
+        ("?outcome=completed", False, False, True),
+        ("?outcome=refused&code=insufficient_quota", False, True, False),
+        (f"?user={people.owner.pk}", True, False, True),
+        (f"?user_name={people.owner.username}&outcome=failed", True, False, False),
+        ("?user_name=nobody", False, False, False),
+        (f"?token={row.token_id}", True, False, False),
+        ("?model=gpt", False, True, True),
+        ("?channel=1", False, False, False),
+        ("?since=2020-01-01&until=2020-02-01", False, False, False),
+        (f"?since={clock.now():%Y-%m-%d}&until={clock.now():%Y-%m-%d}", True, True, True),
+    ):
+        page = staff.get(f"/admin/relay/usagerecord/{query}").content.decode()
+        assert (path in page, other in page, served_path in page) == (mine, others, records), query
+    assert "7 requests" in staff.get("/admin/relay/usagerecord/?outcome=refused").content.decode()
+    assert staff.get(f"/admin/relay/usagerecord/?q={row.request_id}").headers["location"] == path
+    page = staff.get(path).content.decode()
+    assert "The model does not exist here." in page and "Copy the name from the list of models." in page
+    page = staff.get(f"/admin/refused/{other}/").content.decode()
+    assert f"/admin/accounts/user/{people.other.pk}/change/" in page, "where the balance is topped up"
+    assert staff.get("/admin/refused/req_none/").status_code == 404
+
+
+def test_refused_requests_are_shown_to_staff_with_the_right_only(people: People) -> None:
+    row = refused(people.owner)
+    path, may = f"/admin/refused/{row.request_id}/", clerk("view_usagerecord")
+    page = may.get(path)
+    assert page.status_code == 200
+    assert f"/admin/accounts/user/{people.owner.pk}/" not in page.content.decode(), (
+        "no link that its reader may not follow"
+    )
+    User.objects.get(username="clerk").user_permissions.clear()
+    assert may.get(path).status_code == 403
+    assert signed_in(people.owner).get(path).status_code in {302, 403} and Client().get(path).status_code == 302

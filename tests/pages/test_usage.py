@@ -9,7 +9,7 @@ from django.test import Client
 from portal.lib import clock
 from relay.models import UsageRecord
 from relay.tokens.lifecycle import create_token
-from tests.support.money import record
+from tests.support.money import record, refused
 from tests.support.portal import People, Portal
 from tests.support.server import Server
 from tests.support.sessions import session_of, signed_in
@@ -74,3 +74,21 @@ def test_usage_is_paged_by_id(clients: tuple[Client, Client, Client], people: Pe
     link = first.split('href="?before=', 1)[1].split('"', 1)[0]
     second = clients[0].get(f"/usage/?before={link}").content.decode()
     assert "req_009" in second and "req_059" not in second
+
+
+def test_refused_requests_are_in_the_list_of_their_owner(people: People) -> None:
+    row = refused(people.owner, create_token(people.owner, "laptop", actor=None)[0])
+    record(people.owner, request_id="req_served", model="m")
+    path = f"/usage/{row.request_id}/"
+    owner, other, staff = (signed_in(user) for user in (people.owner, people.other, people.staff))
+    for query in ("", "?failed=1", f"?token={row.token_id}&failed=1", "?model=no-such-model"):
+        page = owner.get(f"/usage/{query}").content.decode()
+        assert path in page and "model_not_found" in page, query
+    assert "req_served" not in owner.get("/usage/?failed=1").content.decode()
+    assert path not in owner.get("/usage/?model=m").content.decode()
+    assert path not in other.get("/usage/?failed=1").content.decode()
+    page = owner.get(path).content.decode()
+    assert "Copy the name from the list of models." in page and "The model does not exist here." in page
+    assert other.get(path).status_code == staff.get(path).status_code == 404 and Client().get(path).status_code == 302
+    assert "1 request was refused" in owner.get("/").content.decode()
+    assert "refused in the last" not in other.get("/").content.decode()

@@ -12,7 +12,7 @@ from accounts.models import User
 from portal.lib import clock
 from relay.billing.ledger.pending import COLUMNS, UsageRow
 from relay.billing.ledger.verify import verify
-from relay.models import LedgerAccount, UsageRecord
+from relay.models import LedgerAccount, RefusedRequest, Token, UsageRecord
 from tests.support.asserts import until
 from tests.support.server import NO_CERTIFICATES, Server
 
@@ -40,6 +40,23 @@ def record(user: User, **values: Any) -> UsageRecord:
             "upstream_cost": 500_000,
             "payer": "wallet",
             "billing": "usage",
+            **values,
+        }
+    )
+
+
+def refused(user: User, token: Token | None = None, **values: Any) -> RefusedRequest:
+    return RefusedRequest.objects.create(
+        **{
+            "request_id": f"req_f{RefusedRequest.objects.count():031x}",
+            "started_at": clock.now(),
+            "user": user,
+            "token": token,
+            "model": "no-such-model",
+            "endpoint": "POST /v1/chat/completions",
+            "status": 404,
+            "error_code": "model_not_found",
+            "error_message": "The model does not exist here.",
             **values,
         }
     )

@@ -14,6 +14,7 @@ from relay.models import (
     Model,
     ModelPrice,
     Notice,
+    RefusedRequest,
     StoredResponse,
     Token,
     Upload,
@@ -63,6 +64,10 @@ def notices_of(user: User) -> QuerySet[Notice]:
 
 def usage_of(user: User) -> QuerySet[UsageRecord]:
     return UsageRecord.objects.filter(user=user)
+
+
+def refusals_of(user: User) -> QuerySet[RefusedRequest]:
+    return RefusedRequest.objects.filter(user=user)
 
 
 def files_of(user: User) -> QuerySet[Upload]:

@@ -16,11 +16,11 @@ from accounts.admin.base import ReadOnlyAdmin, action, request_ip
 from accounts.models import AuditEvent, User
 from portal.lib import money
 from relay.error_texts import explained
-from relay.models import ApiKey, Channel, Model, UsageRecord
+from relay.models import ApiKey, Channel, Model, RefusedRequest, UsageRecord
 from relay.models.usage import EndReason
 from relay.providers.failures import BY_WORD
 from relay.usage import rollup
-from relay.usage.paging import usage_page
+from relay.usage.paging import merged_page
 from relay.usage.receipts import ledger_entries_of, receipt
 from relay.usage.reports import (
     GROUPINGS,
@@ -37,6 +37,7 @@ _RANGES = (1, 7, 30, 90, 365)
 _MONTHS = 12  # that can be chosen where users and tokens are compared
 _FILTERS = ("user", "token", "channel", "model")
 _ROWS = 50  # of one page
+_REFUSED = "refused"  # the outcome of requests without a usage record
 # Colours of end reasons that are not bad.
 _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "warn", "shutdown": "warn"}
 
@@ -63,16 +64,21 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             found = UsageRecord.objects.filter(request_id=asked).values_list("pk", flat=True).first()
             if found is not None:
                 return redirect("admin:relay_usagerecord_change", found)
+            if RefusedRequest.objects.filter(request_id=asked).exists():
+                return redirect("admin-refused", asked)
         chosen, rows, narrowed = self._filtered(request)
-        page = usage_page(
-            rows.select_related("user", "token", "channel"), narrowed, request.GET.get("before", ""), _ROWS
+        refused, alike = _refused(chosen)
+        sources = (
+            (rows.select_related("user", "token", "channel"), narrowed),
+            (refused.select_related("user", "token"), alike),
         )
+        page = merged_page(sources, request.GET.get("before", ""), _ROWS)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Usage"),
             "opts": self.model._meta,
             "cl": None,
-            "rows": [(row, _TONE.get(row.end_reason, "bad")) for row in page.rows],
+            "rows": [(row, _TONE.get(getattr(row, "end_reason", ""), "bad")) for row in page.rows],
             "older": urlencode(chosen | {"before": page.before}) if page.before else "",
             "until": page.until,
             "chosen": chosen,
@@ -173,7 +179,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
                 narrowed &= Q(model=value)
             else:
                 rows = rows.filter(**{field: value})
-        if (reason := request.GET.get("outcome", "")) in {*EndReason.values, "failed"}:
+        if (reason := request.GET.get("outcome", "")) == _REFUSED:
+            chosen["outcome"], rows = reason, rows.none()
+        elif reason in {*EndReason.values, "failed"}:
             chosen["outcome"] = reason
             narrowed &= (
                 Q(end_reason=reason) if reason != "failed" else Q(status__gte=400) | Q(end_reason__in=rollup.FAULTS)
@@ -189,6 +197,26 @@ class UsageRecordAdmin(ReadOnlyAdmin):
                     **{f"started_at__{lookup}": moment if side == "since" else moment + timedelta(days=1)}
                 )
         return chosen, rows, narrowed or None
+
+
+def _refused(chosen: dict[str, Any]) -> tuple[QuerySet[RefusedRequest], Q | None]:
+    """Return the refused requests that an index finds for the filters of the list, and the other conditions."""
+    rows, narrowed = RefusedRequest.objects.all(), Q()
+    if "channel" in chosen or chosen.get("outcome", _REFUSED) not in {"failed", _REFUSED}:
+        return rows.none(), None
+    if "user_name" in chosen:
+        rows = rows.filter(user__in=User.objects.filter(username=chosen["user_name"]))
+    for name in ("user", "token"):
+        if name in chosen:
+            rows = rows.filter(**{name: chosen[name]})
+    for name, field in (("model", "model"), ("code", "error_code")):
+        if name in chosen:
+            narrowed &= Q(**{field: chosen[name]})
+    if "since" in chosen and (begin := _date(chosen["since"])) is not None:
+        rows = rows.filter(started_at__gte=begin)
+    if "until" in chosen and (last := _date(chosen["until"])) is not None:
+        rows = rows.filter(started_at__lt=last + timedelta(days=1))
+    return rows, narrowed or None
 
 
 def _days(request: HttpRequest) -> int:

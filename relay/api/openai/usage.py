@@ -11,7 +11,7 @@ from relay.api.respond import json_response
 from relay.errors import RequestNotFound
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.usage import receipts
+from relay.usage import receipts, refusals
 
 router = Router(auth=token_auth)
 billing = Router(auth=token_auth)
@@ -36,11 +36,14 @@ async def token_usage(request: HttpRequest) -> HttpResponse:
 async def request_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     """The receipt of one request of this token's user."""
     caller = _caller(request)
-    found = await snapshot_cache.in_thread(receipts.find_receipt, request_id, caller.user_id, caller.is_staff)
+    asked = (request_id, caller.user_id, caller.is_staff)
+    found = await snapshot_cache.in_thread(receipts.find_receipt, *asked)
+    if found is None:
+        found = await snapshot_cache.in_thread(refusals.find_refusal, *asked)
     if found is None:
         raise RequestNotFound(
-            f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; "
-            "requests refused before routing have none."
+            f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; of "
+            "requests that were refused before routing, only the first of a minute have one."
         )
     return json_response(found)
 

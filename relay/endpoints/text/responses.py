@@ -89,7 +89,9 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
     user = turn.caller.user_id
     try:
         await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
-        _, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
+        _, _, error = await run_in_background(
+            run, background, partial(answer_turn, run=run, turn=turn), "POST /v1/responses (background)"
+        )
         if error is not None:
             await snapshot_cache.in_thread(
                 stored_responses.fail_response, user, turn.id, error.message, error.public_code or "server_error"

@@ -67,6 +67,7 @@ async def identify(exchange: Exchange) -> Caller:
     if caller is None:
         raise await _refuse(exchange.ip)
     address_block.succeeded(exchange.ip)
+    exchange.caller = caller  # also of a request that is refused below
     state = caller.state(exchange.wall)
     if state is not CallerState.ACTIVE:
         code, message = _UNUSABLE[state]

@@ -65,6 +65,8 @@ KEPT: Final = {
     "relay.LedgerEntry.actor",
     "relay.StoredResponse.channel",
     "relay.StoredResponse.api_key",
+    "relay.RefusedRequest.user",
+    "relay.RefusedRequest.token",
     "relay.UsageRecord.user",
     "relay.UsageRecord.token",
     "relay.UsageRecord.channel",

@@ -1,0 +1,51 @@
+"""The admin's page of a request that was refused before it was routed: why, and what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from relay.error_texts import explained
+from relay.models import Model, RefusedRequest
+
+_OF_USER: Final = frozenset(("insufficient_quota",))
+_OF_MODEL: Final = frozenset(("model_not_allowed", "model_not_priced"))
+
+
+def refused_view(request: HttpRequest, request_id: str) -> HttpResponse:
+    """Show a refused request to staff who may view usage records."""
+    if not request.user.has_perm("relay.view_usagerecord"):
+        raise PermissionDenied
+    refusal = get_object_or_404(RefusedRequest.objects.select_related("user", "token"), request_id=request_id)
+    context = {
+        **admin.site.each_context(request),
+        "title": _("Refused request %(id)s") % {"id": refusal.request_id},
+        "refusal": refusal,
+        "error": explained(refusal.error_code) if refusal.error_code else None,
+        "place": _place(request, refusal),
+        "sees_user": request.user.has_perm("accounts.view_user"),
+        "sees_token": request.user.has_perm("relay.view_token"),
+    }
+    return render(request, "admin/relay/usagerecord/refused.html", context)
+
+
+def _place(request: HttpRequest, refusal: RefusedRequest) -> tuple[str, str] | None:
+    """Return the page on which the cause is put right, as (label, address), if its reader may see it."""
+    may = request.user.has_perm
+    if refusal.error_code in _OF_USER and refusal.user is not None and may("accounts.view_user"):
+        return _("Balance and budgets of the user"), reverse("admin:accounts_user_change", args=[refusal.user_id])
+    if refusal.error_code in _OF_MODEL and may("relay.view_model"):
+        model = Model.objects.filter(name=refusal.model).values_list("pk", flat=True).first()
+        if model is not None:
+            return _("The model, its price and permissions"), reverse("admin:relay_model_change", args=[model])
+    if refusal.error_code == "model_not_found" and may("relay.view_model"):
+        return _("Models"), reverse("admin:relay_model_changelist")
+    if refusal.token is not None and may("relay.view_token"):
+        return _("The token and its limits"), reverse("admin:relay_token_change", args=[refusal.token_id])
+    return None
