@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import httpx
 
+from portal.lib import net
 from portal.lib.net import Allowance
-from relay.transport.resolver import GuardedResolver
+from relay.transport.resolver import GuardedResolver, permit_literal
 from relay.transport.transport import UpstreamTransport, _fresh, _reused
 
 if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -26,7 +28,26 @@ _HEADER_FIELDS: Final = 1024
 
 
 class Connector(aiohttp.TCPConnector):
-    """aiohttp's connection pool, which records whether a request reused a connection and can force a new one."""
+    """aiohttp's connection pool behind the guard, which can also force a new connection.
+
+    It records whether a request reused a connection.
+    """
+
+    def __init__(self, allowed: Callable[[], Sequence[Allowance]], connections: int, tls: ssl.SSLContext) -> None:
+        super().__init__(
+            resolver=GuardedResolver(allowed),
+            limit=connections,
+            ssl=tls,
+            ttl_dns_cache=30,
+            keepalive_timeout=30,  # seconds; below the idle limit of common servers, so that few reused ones are dead
+        )
+        self._allowed = allowed
+
+    async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
+        """Check addresses that are written out as well: aiohttp asks its resolver for names only."""
+        if net.parse_address(host) is not None:
+            permit_literal(host, port, self._allowed())
+        return await super()._resolve_host(host, port, traces)
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         if _fresh.get():
@@ -56,15 +77,8 @@ class Upstreams:
         return found
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = Connector(
-            resolver=GuardedResolver(self._allowed),
-            limit=self._connections,
-            ssl=self._ssl,
-            ttl_dns_cache=30,
-            keepalive_timeout=30,  # seconds; below the idle limit of common servers, so that few reused ones are dead
-        )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=Connector(self._allowed, self._connections, self._ssl),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # `relay.transport.encoding` does it, with a limit
             max_line_size=_HEADER_SIZE,

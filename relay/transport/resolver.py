@@ -21,6 +21,18 @@ class ConnectRefused(httpx.ConnectError):
     """The SSRF guard refused the address of a host name."""
 
 
+def permit_literal(host: str, port: int, allowed: Sequence[Allowance]) -> None:
+    """Raise NotPermitted unless an address that a URL spells out may be connected to."""
+    address = net.parse_address(host)
+    try:
+        if address is not None:
+            net.permit(host, address, port, allowed)
+            return
+    except net.AddressRefused:
+        pass
+    raise NotPermitted(f"{host} is an address that channels may not use")
+
+
 class GuardedResolver(AbstractResolver):
     """Resolves names to permitted addresses only, so that a saved name cannot be pointed at a forbidden one later."""
 

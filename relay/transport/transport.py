@@ -26,6 +26,23 @@ MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
 
 
+async def _refuse_redirect(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """A middleware for websockets, whose handshake aiohttp would follow anywhere."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info,
+            response.history,
+            message="a redirect, which is not followed",
+            status=response.status,
+            headers=response.headers,
+        )
+    return response
+
+
 class UpstreamTransport(AiohttpTransport):
     """httpx-aiohttp's transport without the per-request work that the relay does not need.
 
@@ -34,6 +51,13 @@ class UpstreamTransport(AiohttpTransport):
     may have been closed as well. The upstream may have read it all the same, and POST is not idempotent (RFC 9110,
     9.2.2), so the request says whether that may be (`RESEND`), and is told that it was (`RESENT`).
     """
+
+    _sockets: aiohttp.ClientSession | None = None  # for websockets, on the connections of the client
+
+    async def aclose(self) -> None:
+        if self._sockets is not None:
+            await self._sockets.close()
+        await super().aclose()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         began = time.monotonic()
@@ -57,11 +81,21 @@ class UpstreamTransport(AiohttpTransport):
     async def connect_socket(
         self, url: str, headers: Mapping[str, str], connect_timeout: float
     ) -> aiohttp.ClientWebSocketResponse:
-        """Open a websocket to an upstream, behind the same guard. Raises aiohttp.ClientError, OSError, TimeoutError."""
+        """Open a websocket to an upstream, behind the same guard. Follows no redirect, as for other requests.
+
+        Raises aiohttp.ClientError, OSError, TimeoutError.
+        """
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
+        if self._sockets is None or self._sockets.closed:
+            self._sockets = aiohttp.ClientSession(
+                connector=self.client.connector,
+                connector_owner=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_refuse_redirect,),
+            )
         async with asyncio.timeout(2 * connect_timeout):
-            return await self.client.ws_connect(
+            return await self._sockets.ws_connect(
                 url,
                 headers=headers,
                 protocols=("realtime",),
