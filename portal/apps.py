@@ -1,7 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy
+
+from portal.lib import crypto
+
+_closed: set[str] = set()  # SQLite databases whose files have been looked at
+
+
+def _close_database(connection: Any, **_: Any) -> None:
+    if connection.vendor == "sqlite" and (name := str(connection.settings_dict["NAME"])) not in _closed:
+        _closed.add(name)
+        crypto.close_database(Path(name))
 
 
 class PortalConfig(AppConfig):
@@ -10,9 +23,11 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         from django.contrib import admin
+        from django.db.backends.signals import connection_created
 
         from portal import checks  # noqa: F401  # registers the system checks
         from portal.translations import translate_models
 
         translate_models()
+        connection_created.connect(_close_database, dispatch_uid="portal.database")
         admin.site.index_title = gettext_lazy("Overview")

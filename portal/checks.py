@@ -49,6 +49,33 @@ def settings_without_effect(app_configs: Any, **_options: Any) -> list[CheckMess
     return [Warning(notice.translated(_), id="portal.W007") for notice in settings.CONFIG.notices]
 
 
+@register()
+def data_folder(app_configs: Any, **_options: Any) -> list[CheckMessage]:
+    """The data folder is closed at each start; this says what could not be closed, such as another user's folder."""
+    folder = settings.DATA_DIR
+    if not folder.is_dir() or not readable_by_others(folder):
+        return []
+    mine = [folder / name for name in ("state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm", "uploads")]
+    found = [path for path in mine if path.exists() and readable_by_others(path)]
+    return [
+        Warning(
+            _("The data folder %(path)s can be entered by other users of this machine.") % {"path": folder},
+            hint=_("Give it to the user that runs the portal, and run: %(command)s")
+            % {"command": f"chmod 700 {folder}"},
+            id="portal.W007",
+        ),
+        *(
+            Error(
+                _("%(path)s can be read by other users of this machine.") % {"path": path},
+                hint=_("Give it to the user that runs the portal, and run: %(command)s")
+                % {"command": f"chmod {'700' if path.is_dir() else '600'} {path}"},
+                id="portal.E002",
+            )
+            for path in found
+        ),
+    ]
+
+
 @register(deploy=True)
 def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
     config, found = settings.CONFIG, list[CheckMessage]()

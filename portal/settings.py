@@ -18,6 +18,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 try:
     CONFIG = config.load()
     DATA_DIR = CONFIG.data_dir
+    crypto.make_private(DATA_DIR, config.default_data_dir() == DATA_DIR)
     SECRET_KEY = CONFIG.secret_key or crypto.load_or_create(DATA_DIR / "keys" / "secret_key")
     ENCRYPTION_KEYS = tuple(
         CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split()

@@ -1,4 +1,4 @@
-"""Encryption at rest, keyed digests and the key files of an installation.
+"""Encryption at rest, keyed digests, the key files of an installation, and who may read its other files.
 
 Three secrets, each created on the first run and stored in `<data>/keys/` with mode 0600 unless given by settings:
 
@@ -10,6 +10,7 @@ Three secrets, each created on the first run and stored in `<data>/keys/` with m
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -17,6 +18,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives import hashes
@@ -57,6 +59,61 @@ def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
     finally:
         Path(name).unlink()
     return path.read_text(encoding="utf-8").strip()
+
+
+def readable_by_others(path: Path) -> bool:
+    """Whether the group or others may access the file or folder."""
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+
+
+def open_private(path: str | Path, flags: int) -> int:
+    """The `opener` of files that only their owner may read, whatever the umask says."""
+    return os.open(path, flags, 0o600)
+
+
+def close_database(path: Path) -> None:
+    """Take the rights of others away from the files of an SQLite database that has just been opened.
+
+    SQLite makes a new one as the umask says, and gives its other files the rights of the first.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        _close(path.with_name(path.name + suffix), 0o600)
+
+
+def make_private(folder: Path, shared: bool = False) -> None:
+    """Take the rights of the group and of others away from a data folder and the files of the portal in it.
+
+    Creates the folder when it is missing. Older versions left it open. What belongs to another user, or stands on a
+    file system without rights, stays as it is: `portal.checks` reports it. A folder in which there are files of other
+    programs, such as /tmp, stays as well, but not the portal's files in it; `shared` says that this is not to be looked
+    at, because the folder is the portal's by its name. Raises OSError when the folder cannot be made.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(OSError):
+        names = {entry.name for entry in os.scandir(folder)}
+        own = sorted(name for name in names if name.startswith(OWN_FILES))
+        uploads = folder / "uploads"
+        if "uploads" in own and readable_by_others(uploads):
+            for place, folders, files in os.walk(uploads):
+                for name in folders:
+                    _close(Path(place, name), 0o700)
+                for name in files:
+                    _close(Path(place, name), 0o600)
+        for name in own:
+            _close(folder / name, 0o700 if (folder / name).is_dir() else 0o600)
+        if shared or len(own) == len(names):
+            _close(folder, 0o700)
+
+
+OWN_FILES: Final = ("keys", "state.sqlite3", "uploads")  # beginnings of the names in a data folder
+
+
+def _close(path: Path, mode: int) -> None:
+    with contextlib.suppress(OSError):
+        if not path.is_symlink() and readable_by_others(path):
+            path.chmod(mode)
 
 
 class SecretBox:

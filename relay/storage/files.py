@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, Sum
 
-from portal.lib import clock
+from portal.lib import clock, crypto
 from portal.lib.ids import time_ordered_hex
 from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Lease, Upload, UploadSession
@@ -173,8 +173,8 @@ class UploadWriter:
         self._path = partial_path(upload.storage_name)
         self._file: IO[bytes] | None = None
         with _disk_errors():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("xb")
+            make_folder(self._path.parent)
+            self._file = open(self._path, "xb", opener=crypto.open_private)  # noqa: SIM115  # closed by `close`
 
     def write(self, data: bytes) -> None:
         """Raises StorageFull."""
@@ -221,9 +221,16 @@ class UploadWriter:
             remove(self.upload)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder below the data folder, for the owner alone. `Path.mkdir` gives its mode to the last folder only."""
+    for path in (*reversed(folder.parents), folder):
+        if not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
 def move_durably(source: Path, target: Path) -> None:
     """Move a synced file, so that it is complete or absent even after a power cut."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     source.replace(target)
     for directory in {target.parent, source.parent}:
         descriptor = os.open(directory, os.O_RDONLY)

@@ -61,6 +61,7 @@ def test_first_start_sets_everything_up_and_the_second_repeats_nothing(tmp_path:
             assert style.status_code == 200 and "text/css" in style.headers["content-type"]
     for name in ("secret_key", "encryption_keys", "token_key"):
         assert stat.S_IMODE((folder / "keys" / name).stat().st_mode) == 0o600
+    assert not [path for path in (folder, *folder.rglob("*")) if stat.S_IMODE(path.stat().st_mode) & 0o077]
     with closing(sqlite3.connect(folder / "state.sqlite3")) as database:
         before = database.execute("SELECT count(*), max(digest) FROM relay_token").fetchone()
         dump = (folder / "state.sqlite3").read_bytes()
