@@ -7,12 +7,15 @@ from typing import Any
 from allauth.account import signals as account
 from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
+from allauth.mfa.models import Authenticator
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
 from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
+from accounts.sign_in import attempts, throttle
 
 # Signals of allauth, and the actions in the audit log.
 _AUDITED: dict[Any, str] = {
@@ -29,11 +32,19 @@ _AUDITED: dict[Any, str] = {
 def connect() -> None:
     """Connect the handlers. Called once, when the app is ready."""
     m2m_changed.connect(_membership_changed, sender=User.groups.through, dispatch_uid="accounts.membership")
+    m2m_changed.connect(_membership_changed, sender=User.user_permissions.through, dispatch_uid="accounts.rights")
+    m2m_changed.connect(
+        _rights_of_group_changed, sender=Group.permissions.through, dispatch_uid="accounts.group.rights"
+    )
+    post_save.connect(_factors_changed, sender=Authenticator, dispatch_uid="accounts.factor.save")
+    post_delete.connect(_factors_changed, sender=Authenticator, dispatch_uid="accounts.factor.delete")
     post_save.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.save")
     post_delete.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.delete")
+    pre_delete.connect(_group_deleted, sender=Group, dispatch_uid="accounts.group.members")
     post_save.connect(_user_saved, sender=User, dispatch_uid="accounts.user.new")
     account.user_logged_in.connect(_signed_in, dispatch_uid="accounts.sign-in")
     account.user_signed_up.connect(_signed_up, dispatch_uid="accounts.sign-up")
+    account.password_reset.connect(_password_reset, dispatch_uid="accounts.attempts")
     for signal, action in _AUDITED.items():
         signal.connect(_audit(action), weak=False, dispatch_uid=f"accounts.{action}")
 
@@ -46,6 +57,25 @@ def _membership_changed(instance: Any, action: str, reverse: bool, pk_set: set[i
     else:  # group.user_set.add(…)
         users = pk_set if pk_set is not None else instance.user_set.values_list("pk", flat=True)
         announce(Change.USER, [str(pk) for pk in users])
+
+
+def _rights_of_group_changed(instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any) -> None:
+    """Announce staff in a group whose permissions have changed: workers remember what their tokens may do."""
+    if action not in {"post_add", "post_remove", "pre_clear", "post_clear"}:
+        return
+    groups = [instance.pk] if not reverse else list(pk_set or instance.group_set.values_list("pk", flat=True))
+    members = User.objects.filter(groups__in=groups, is_staff=True).distinct()
+    announce(Change.USER, [str(pk) for pk in members.values_list("pk", flat=True)])
+
+
+def _factors_changed(instance: Authenticator, raw: bool = False, **_: Any) -> None:
+    """Announce a user whose second factors have changed, on which the powers of staff may depend."""
+    if not raw and settings.CONFIG.staff_mfa:
+        announce(Change.USER, [str(instance.user_id)])
+
+
+def _group_deleted(instance: Group, **_: Any) -> None:
+    announce(Change.USER, [str(pk) for pk in User.objects.filter(groups=instance).values_list("pk", flat=True)])
 
 
 def _group_changed(**_: Any) -> None:
@@ -73,6 +103,10 @@ def _confirm_email(user: User) -> None:
 
 def _ip(request: Any) -> str | None:
     return request.META.get("REMOTE_ADDR") if request is not None else None
+
+
+def _password_reset(user: User, **_: Any) -> None:
+    attempts.forget(user, throttle.PASSWORD)
 
 
 def _signed_in(request: Any, user: User, **_: Any) -> None:

@@ -8,7 +8,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from accounts import view_as, views
-from accounts.sign_in.throttle import throttled
+from accounts.sign_in import attempts
+from accounts.sign_in.throttle import CODE, LOGIN_CODE, PASSWORD, guarded, half_signed_in, signed_in, throttled, typed
 
 # Views that take guesses are rate-limited. They come before allauth's own entries with the same paths and names.
 urlpatterns = [
@@ -16,16 +17,20 @@ urlpatterns = [
     path("password/", RedirectView.as_view(pattern_name="account_change_password")),
     path("view-as/<int:pk>/", view_as.start, name="view-as"),
     path("view-as/leave/", view_as.leave, name="view-as-leave"),
-    path("login/", throttled(account.login, "sign-in", ip="20/5m", login="8/5m"), name="account_login"),
+    path(
+        "login/",
+        guarded(account.login, "sign-in", "20/5m", PASSWORD, typed("login"), attempts.PASSWORDS),
+        name="account_login",
+    ),
     path(
         "login/code/confirm/",
-        throttled(account.confirm_login_code, "sign-in-code", ip="20/5m"),
+        guarded(account.confirm_login_code, "sign-in-code", "20/5m", LOGIN_CODE, half_signed_in, attempts.CODES, False),
         name="account_confirm_login_code",
     ),
     path("signup/", throttled(account.signup, "sign-up", ip="10/h"), name="account_signup"),
     path(
         "password/reset/",
-        throttled(account.password_reset, "password-reset", ip="10/h", email="5/h")
+        guarded(account.password_reset, "password-reset", "10/h", "reset", typed("email"), attempts.MAILS, False)
         if settings.MAILS
         else views.no_mail,
         name="account_reset_password",
@@ -37,17 +42,33 @@ urlpatterns = [
     ),
     path(
         "reauthenticate/",
-        throttled(account.reauthenticate, "reauthenticate", ip="20/5m"),
+        guarded(account.reauthenticate, "reauthenticate", "20/5m", PASSWORD, signed_in, attempts.PASSWORDS),
         name="account_reauthenticate",
     ),
-    path("2fa/authenticate/", throttled(mfa.authenticate, "second-factor", ip="20/5m"), name="mfa_authenticate"),
-    path("2fa/reauthenticate/", throttled(mfa.reauthenticate, "second-factor", ip="20/5m"), name="mfa_reauthenticate"),
+    path(
+        "2fa/authenticate/",
+        guarded(mfa.authenticate, "second-factor", "20/5m", CODE, half_signed_in, attempts.CODES),
+        name="mfa_authenticate",
+    ),
+    path(
+        "2fa/reauthenticate/",
+        guarded(mfa.reauthenticate, "second-factor", "20/5m", CODE, signed_in, attempts.CODES),
+        name="mfa_reauthenticate",
+    ),
     path("2fa/webauthn/login/", throttled(webauthn.login_webauthn, "passkey", ip="40/5m"), name="mfa_login_webauthn"),
     *(
         [
             path(
                 "login/code/",
-                throttled(account.request_login_code, "sign-in-code", ip="10/15m", email="5/15m"),
+                guarded(
+                    account.request_login_code,
+                    "sign-in-code",
+                    "10/15m",
+                    "code-mail",
+                    typed("email"),
+                    attempts.MAILS,
+                    False,
+                ),
                 name="account_request_login_code",
             )
         ]

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from accounts.models import AuditEvent, User
+from accounts.rights import may
 
 SESSION_KEY = "view_as"
 _EXEMPT_PATHS = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
@@ -27,11 +28,7 @@ _EXEMPT_PATHS = ("/admin/", "/accounts/", "/static/", "/healthz", "/readyz")
 
 def may_view_as(person: Any, user: User) -> bool:
     """Whether a staff member may view the portal as a user. Only superusers may view as staff, who may see more."""
-    return bool(
-        person.is_active
-        and person.has_perm("accounts.view_as")
-        and (person.is_superuser or not (user.is_staff or user.is_superuser))
-    )
+    return may(person, "accounts.view_as") and (person.is_superuser or not (user.is_staff or user.is_superuser))
 
 
 class ViewAsMiddleware(MiddlewareMixin):

@@ -1,124 +1,145 @@
-"""Websockets of pages that update live: finished requests, running requests, states of channels."""
+"""Websockets of pages that update live: finished requests, running requests, states of channels.
+
+Every round asks anew who is listening and what they may see: a socket ends with the session that opened it, and with
+the permission.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
 from django.urls import path
 
+from accounts.models import User
 from accounts.preferences import reader_of
-from portal.admin.now import channels_now, may_end, running_now
+from accounts.rights import may
+from portal.admin.now import channels_now, running_now
 from portal.pages.usage import newest_id, rows_after
 
-_POLL_SECONDS: Final = 1.0  # costs one indexed query, and works with any number of workers without a broker
-_CHANNELS_POLL_SECONDS: Final = 2.0
 _REQUEST_STATUS_EVERY: Final = 8  # rounds; workers publish their running requests for 15 seconds after a request
 
 
-class UsageConsumer(AsyncJsonWebsocketConsumer):
+def listener(scope: Mapping[str, Any]) -> User | None:
+    """Return the user of the session that opened a websocket, both read anew; None when it has ended.
+
+    It has when the user signed out, was disabled or changed the password, and when it expired. Two queries.
+    """
+    opened: Any = scope.get("session")
+    if opened is None or not opened.session_key:
+        return None
+    request = HttpRequest()
+    request.session = _reopened(opened)
+    user = get_user(request)
+    return user if isinstance(user, User) and user.is_active else None
+
+
+def _reopened(session: Any) -> SessionBase:
+    store: type[SessionBase] = type(getattr(session, "_wrapped", session))
+    return store(session.session_key)
+
+
+class LiveConsumer(AsyncJsonWebsocketConsumer):
+    """Sends what `read` returns, once a round, for as long as the listener may see it."""
+
+    refused: ClassVar[int] = 4403  # code of the close frame for those who may not see it, or not any more
+    seconds: ClassVar[float] = 1.0  # of a round; costs a few indexed queries, and works without a broker
+    task: asyncio.Task[None] | None = None
+    rounds = 0
+
+    def read(self, user: User) -> dict[str, Any] | None:
+        """Return the message of this round, empty when there is none; None when the user may not see any.
+
+        Runs in a thread.
+        """
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Prepare the first round. Runs in a thread."""
+
+    async def connect(self) -> None:
+        await self.accept()  # type: ignore[no-untyped-call]
+        self.task = asyncio.ensure_future(self._follow())
+
+    async def disconnect(self, code: int) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def _round(self) -> dict[str, Any] | None:
+        user = listener(self.scope)
+        return None if user is None else self.read(user)
+
+    async def _follow(self) -> None:
+        await database_sync_to_async(self.begin)()
+        reader = await database_sync_to_async(reader_of)(self.scope)
+        while True:
+            message = await database_sync_to_async(reader.render)(self._round)
+            if message is None:
+                await self.close(code=self.refused)  # type: ignore[no-untyped-call]
+                return
+            if message:
+                await self.send_json(message)  # type: ignore[no-untyped-call]
+            self.rounds += 1
+            await asyncio.sleep(self.seconds)
+
+
+class UsageConsumer(LiveConsumer):
     """Sends `{"rows": [...]}` with usage records as they are written, from the time of connecting on.
 
     Users receive their own records; staff with the permission to view usage receive all on `/live/usage/all`.
     """
 
-    task: asyncio.Task[None] | None = None
+    refused = 4401
+    last = 0  # id of the newest record that was sent
 
     async def connect(self) -> None:
-        user = self.scope.get("user")
-        if user is None or not user.is_authenticated or not user.is_active:
-            await self.close(code=4401)  # type: ignore[no-untyped-call]
+        if await database_sync_to_async(listener)(self.scope) is None:
+            await self.close(code=self.refused)  # type: ignore[no-untyped-call]
             return
-        last = await database_sync_to_async(newest_id)()
-        await self.accept()  # type: ignore[no-untyped-call]
-        everyone = (
-            self.scope["url_route"]["kwargs"]["whose"] == "all"
-            and user.is_staff
-            and await user.ahas_perm("relay.view_usagerecord")
-        )
-        self.task = asyncio.ensure_future(self._follow(last, user.pk, everyone))
+        await database_sync_to_async(self.begin)()
+        await super().connect()
 
-    async def disconnect(self, code: int) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    def begin(self) -> None:
+        self.last = self.last or newest_id()
 
-    async def _follow(self, last: int, user_id: int, everyone: bool) -> None:
-        reader = reader_of(self.scope)
-        while True:
-            await asyncio.sleep(_POLL_SECONDS)
-            rows = await database_sync_to_async(reader.render)(rows_after, last, user_id, everyone)
-            if rows is None:
-                await self.close(code=4401)  # type: ignore[no-untyped-call]
-                return
-            if rows:
-                last = rows[-1]["id"]
-                await self.send_json({"rows": rows})  # type: ignore[no-untyped-call]
+    def read(self, user: User) -> dict[str, Any] | None:
+        everyone = self.scope["url_route"]["kwargs"]["whose"] == "all" and may(user, "relay.view_usagerecord")
+        rows = rows_after(self.last, user.pk, everyone)
+        if not rows:
+            return {}
+        self.last = rows[-1]["id"]
+        return {"rows": rows}
 
 
-class RunningConsumer(AsyncJsonWebsocketConsumer):
+class RunningConsumer(LiveConsumer):
     """Sends `{"workers": [...], "rows": [...]}`, the running requests, once a second to staff who may end requests."""
 
-    task: asyncio.Task[None] | None = None
-
-    async def connect(self) -> None:
-        user = self.scope.get("user")
-        await self.accept()  # type: ignore[no-untyped-call]
-        if user is None or not user.is_authenticated or not await database_sync_to_async(may_end)(user.pk):
-            await self.close(code=4403)  # type: ignore[no-untyped-call]
-            return
-        self.task = asyncio.ensure_future(self._follow(user.pk))
-
-    async def disconnect(self, code: int) -> None:
-        if self.task is not None:
-            self.task.cancel()
-
-    async def _follow(self, user_id: int) -> None:
-        rounds = 0
-        reader = reader_of(self.scope)
-        while True:
-            found = await database_sync_to_async(reader.render)(
-                running_now, user_id, rounds % _REQUEST_STATUS_EVERY == 0
-            )
-            if found is None:
-                await self.close(code=4403)  # type: ignore[no-untyped-call]
-                return
-            await self.send_json({"workers": found.workers, "rows": found.rows})  # type: ignore[no-untyped-call]
-            rounds += 1
-            await asyncio.sleep(_POLL_SECONDS)
+    def read(self, user: User) -> dict[str, Any] | None:
+        found = running_now(user, self.rounds % _REQUEST_STATUS_EVERY == 0)
+        return None if found is None else {"workers": found.workers, "rows": found.rows}
 
 
-class ChannelsConsumer(AsyncJsonWebsocketConsumer):
+class ChannelsConsumer(LiveConsumer):
     """Sends `{"channels": [...]}` to staff who may view channels, at first and whenever a state has changed."""
 
-    task: asyncio.Task[None] | None = None
+    seconds = 2.0
+    before: list[dict[str, Any]] | None = None
 
-    async def connect(self) -> None:
-        user = self.scope.get("user")
-        await self.accept()  # type: ignore[no-untyped-call]
-        if user is None or not user.is_authenticated or await database_sync_to_async(channels_now)(user.pk) is None:
-            await self.close(code=4403)  # type: ignore[no-untyped-call]
-            return
-        self.task = asyncio.ensure_future(self._follow(user.pk))
-
-    async def disconnect(self, code: int) -> None:
-        if self.task is not None:
-            self.task.cancel()
-
-    async def _follow(self, user_id: int) -> None:
-        before: list[dict[str, Any]] | None = None
-        reader = reader_of(self.scope)
-        while True:
-            found = await database_sync_to_async(reader.render)(channels_now, user_id)
-            if found is None:
-                await self.close(code=4403)  # type: ignore[no-untyped-call]
-                return
-            if found != before:
-                before = found
-                await self.send_json({"channels": found})  # type: ignore[no-untyped-call]
-            await asyncio.sleep(_CHANNELS_POLL_SECONDS)
+    def read(self, user: User) -> dict[str, Any] | None:
+        found = channels_now(user)
+        if found is None:
+            return None
+        if found == self.before:
+            return {}
+        self.before = found
+        return {"channels": found}
 
 
 live_router = URLRouter(

@@ -264,6 +264,7 @@ def one_window(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Attempts are counted from zero and in one window of time, however long they take."""
     end = int(time.time()) + 3600
     monkeypatch.setattr("django_ratelimit.core._get_window", lambda value, period: end)
+    monkeypatch.setattr("accounts.sign_in.attempts.window_end", lambda seconds: end)
     cache.clear()
     yield
     cache.clear()

@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent, Invitation
+from accounts.rights import may
 from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret
 from portal.lib import net
@@ -52,7 +53,7 @@ class InvitationAdmin(BaseAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Offer groups with permissions only to people who may assign permissions."""
         form: Any = super().get_form(request, obj, change, **kwargs)
-        if "groups" in form.base_fields and not request.user.has_perm("auth.change_group"):
+        if "groups" in form.base_fields and not may(request.user, "auth.change_group"):
             form.base_fields["groups"].queryset = form.base_fields["groups"].queryset.filter(permissions=None)
         return form
 

@@ -12,11 +12,12 @@ from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidg
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, display
 from accounts.models import User
+from accounts.rights import may, may_everything
 
 
 def may_assign_permissions(person: Any) -> bool:
     """Whether somebody may assign groups with permissions: those who may change what such groups may do."""
-    return bool(person.is_active and person.has_perm("auth.change_group"))
+    return may(person, "auth.change_group")
 
 
 class PasswordState(UnfoldReadOnlyPasswordHashWidget):
@@ -76,7 +77,7 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         Staff who may edit users must not promote themselves, not even through a group with permissions.
         """
         fieldsets = super().get_fieldsets(request, obj)
-        if obj is None or getattr(request.user, "is_superuser", False):
+        if obj is None or may_everything(request.user):
             return fieldsets
         if may_assign_permissions(request.user):
             hidden = {"is_superuser"}
@@ -96,7 +97,7 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
 
         Otherwise staff could set the password of somebody who may do more.
         """
-        allowed = obj is None or obj == request.user or getattr(request.user, "is_superuser", False)
+        allowed = obj is None or obj == request.user or may_everything(request.user)
         if not allowed and (obj.is_superuser or (obj.is_staff and not may_assign_permissions(request.user))):
             return False
         return bool(super().has_change_permission(request, obj))

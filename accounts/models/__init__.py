@@ -1,3 +1,4 @@
+from accounts.models.attempt import Attempt
 from accounts.models.audit import AuditEvent
 from accounts.models.change import Change, ChangeTracked, ChangeTrackedQuerySet
 from accounts.models.group import GroupSettings
@@ -7,6 +8,7 @@ from accounts.models.user import User
 
 __all__ = [
     "LIMIT_FIELDS",
+    "Attempt",
     "AuditEvent",
     "Change",
     "ChangeTracked",

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
@@ -10,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models.change import Change, ChangeTrackedQuerySet, announce
 from accounts.models.limits import Limited
+from accounts.rights import may_act_as_staff
 
 if TYPE_CHECKING:
     _Manager = DjangoUserManager["User"]
@@ -46,6 +49,15 @@ class User(AbstractUser, Limited):
         help_text=_("Made the account by themselves, so the e-mail address must be confirmed."),
     )
 
+    invitation = models.ForeignKey(
+        "accounts.Invitation",
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="With which the account was made; counted as used when the e-mail address is confirmed.",
+    )
+
     objects: ClassVar[UserManager] = UserManager()
 
     class Meta(AbstractUser.Meta):
@@ -55,6 +67,24 @@ class User(AbstractUser, Limited):
 
     def change_key(self) -> str:
         return str(self.pk)
+
+    # Every power of staff is asked for by these methods, in Django's admin as well, so that all doors have one lock.
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Whether the user has a power of staff now: active, staff, with the second factor that is required."""
+        return may_act_as_staff(self) and super().has_perm(perm, obj)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return may_act_as_staff(self) and super().has_module_perms(app_label)
+
+    async def ahas_perm(self, perm: str, obj: Any = None) -> bool:
+        return await sync_to_async(self.has_perm)(perm, obj)
+
+    async def ahas_perms(self, perm_list: Iterable[str], obj: Any = None) -> bool:
+        return await sync_to_async(self.has_perms)(perm_list, obj)
+
+    async def ahas_module_perms(self, app_label: str) -> bool:
+        return await sync_to_async(self.has_module_perms)(app_label)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         only = kwargs.get("update_fields")

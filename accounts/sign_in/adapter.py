@@ -73,7 +73,8 @@ class SignupVerificationStage(EmailVerificationStage):  # type: ignore[misc]  # 
 
     def handle(self) -> Any:
         user = self.login.user
-        if not settings.MAILS or not getattr(user, "signed_up", False):
+        # There is no user where allauth hides that the address has an account: its mail says so, the page does not.
+        if user is not None and (not settings.MAILS or not user.signed_up):
             return None, True
         return super().handle()
 

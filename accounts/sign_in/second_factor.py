@@ -1,25 +1,23 @@
-"""Lets staff enter the admin only with a second factor set up, where the configuration requires it."""
+"""Sends staff without the second factor that is required from the admin to its set-up."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from allauth.mfa.adapter import get_adapter
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 
-
-def has_required_factor(user: Any) -> bool:
-    """Whether a user has a second factor, or none is required. Takes one query, or none when none is required."""
-    return not settings.CONFIG.staff_mfa or bool(get_adapter().is_mfa_enabled(user))
+from accounts.rights import has_required_factor
 
 
 class SecondFactorMiddleware(MiddlewareMixin):
-    """Redirects staff without the required second factor from the admin to its set-up."""
+    """Redirects staff without the required second factor from the admin to its set-up.
+
+    Powers that are used elsewhere are refused by `accounts.rights`.
+    """
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         if (

@@ -1,18 +1,27 @@
-"""Limits how often forms such as sign-in may be sent. Counted over all workers with Redis, otherwise by each worker."""
+"""Limits how often forms such as sign-in may be sent: by account over all workers, by address by each worker.
+
+With Redis, addresses are counted over all workers as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+from allauth.account.internal.stagekit import unstash_login
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
+from accounts.sign_in import attempts
 
 View = Callable[..., HttpResponseBase]
+Accounts = Callable[[HttpRequest], list[str]]
+PASSWORD: Final = "password"  # noqa: S105  # what is guessed
+CODE: Final = "code"
+LOGIN_CODE: Final = "login-code"
 
 
 def too_many_attempts(request: HttpRequest) -> HttpResponse:
@@ -22,36 +31,80 @@ def too_many_attempts(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def throttled(view: View, group: str, **rates: str) -> View:
-    """Wrap a view so that its form cannot be sent too often.
+def typed(field: str) -> Accounts:
+    """The accounts that a field of the form stands for."""
 
-    `rates`: limits of django-ratelimit such as "20/5m", by "ip" or by the name of a field. `group` names the counters.
+    def accounts(request: HttpRequest) -> list[str]:
+        text = request.POST.get(field, "")
+        return attempts.accounts_of(text) if text.strip() else []
+
+    return accounts
+
+
+def half_signed_in(request: HttpRequest) -> list[str]:
+    """The account whose password was right, and whose second factor or code is asked for now."""
+    login = unstash_login(request, peek=True)
+    return [attempts.account_of(login.user)] if login is not None and login.user is not None else []
+
+
+def signed_in(request: HttpRequest) -> list[str]:
+    return [attempts.account_of(request.user)] if request.user.is_authenticated else []
+
+
+def throttled(view: View, group: str, ip: str) -> View:
+    """Wrap a view so that one address cannot send its form too often.
+
+    `ip`: a limit of django-ratelimit such as "20/5m". `group` names the counter.
     """
 
     def limited_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method == "POST":
-            # All counters grow, whichever refuses, so that an address cannot try one name after the other.
-            limited = [
-                is_ratelimited(
-                    request,
-                    group=f"{group}:{name}",
-                    key="ip" if name == "ip" else f"post:{name}",
-                    rate=rate,
-                    method="POST",
-                    increment=True,
-                )
-                for name, rate in rates.items()
-                if name == "ip" or request.POST.get(name)
-            ]
-            if any(limited):
-                AuditEvent.write(
-                    f"{group}.limited",
-                    None,
-                    None,
-                    request.META.get("REMOTE_ADDR"),
-                    name=request.POST.get("login", "")[:150],
-                )
-                return too_many_attempts(request)
+        if request.method == "POST" and _address_limited(request, group, ip):
+            return too_many_attempts(request)
         return view(request, *args, **kwargs)
 
     return limited_view
+
+
+def guarded(
+    view: View, group: str, ip: str, kind: str, accounts: Accounts, limit: attempts.Limit, forgives: bool = True
+) -> View:
+    """Wrap a view that takes guesses, so that neither an address nor an account can be tried too often.
+
+    `forgives`: a redirect means that the guess was right, so that it does not count. A browser in which the account has
+    signed in before is counted alone, whatever others do from its address.
+    """
+
+    def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method != "POST":
+            return view(request, *args, **kwargs)
+        tried = accounts(request)
+        known = attempts.known_browser(request)
+        if not (tried and all(account in known for account in tried)) and _address_limited(request, group, ip):
+            return too_many_attempts(request)
+        guess = attempts.begin(kind, tried, limit, request)
+        if not guess.allowed:
+            if guess.first_refusal:
+                _audit(request, group)
+            return too_many_attempts(request)
+        response = view(request, *args, **kwargs)
+        if forgives and response.status_code in {302, 303}:
+            guess.take_back()
+        if request.user.is_authenticated:
+            attempts.remember_browser(request, response)
+        return response
+
+    return guarded_view
+
+
+def _address_limited(request: HttpRequest, group: str, rate: str) -> bool:
+    limited: bool = is_ratelimited(request, group=f"{group}:ip", key="ip", rate=rate, method="POST", increment=True)
+    # One entry in a while: a stranger must not be able to fill the audit log.
+    if limited and not is_ratelimited(request, group=f"{group}:told", key="ip", rate="1/5m", increment=True):
+        _audit(request, group)
+    return limited
+
+
+def _audit(request: HttpRequest, group: str) -> None:
+    AuditEvent.write(
+        f"{group}.limited", None, None, request.META.get("REMOTE_ADDR"), name=request.POST.get("login", "")[:150]
+    )

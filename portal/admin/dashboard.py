@@ -97,12 +97,13 @@ class Board:
     more: int  # how many more there are
     channels: list[channel_status.ChannelStatus]
     behind: int  # requests that the sums do not include yet
-    money: bool  # whether the user may see amounts
+    money: bool  # whether the user may see what users pay
+    earnings: bool  # whether the user may see what upstreams cost and what is earned
     setup: bool = False  # no channel but the built-in ones exists
     ranges: tuple[int, ...] = field(default=RANGES)
 
 
-def board(days: int, with_money: bool) -> Board:
+def board(days: int, with_money: bool, earnings: bool) -> Board:
     """Collect the front page in at most 30 queries; single requests are read only if they are not rolled up yet."""
     behind = rollup.catch_up()
     days = days if days in RANGES else 1
@@ -116,10 +117,10 @@ def board(days: int, with_money: bool) -> Board:
         for day, one in shown
     ]
     channels = channel_status.channel_statuses()
-    todo = _todo(channels, with_money)
+    todo = _todo(channels, earnings)
     return Board(
         days=days,
-        figures=_figures(scope, sums, with_money),
+        figures=_figures(scope, sums, with_money, earnings),
         chart=bars([one.requests for _day, one in shown], titles),
         table=[
             (formats.date_format(date.fromordinal(day), "DATE_FORMAT"), one)
@@ -133,6 +134,7 @@ def board(days: int, with_money: bool) -> Board:
         channels=channels[:40],
         behind=behind,
         money=with_money,
+        earnings=earnings,
         setup=not Channel.objects.exclude(provider__in=BUILT_IN).exists(),
     )
 
@@ -144,7 +146,7 @@ def running_request_count() -> int:
     )
 
 
-def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Figure]:
+def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: bool) -> list[Figure]:
     times = first_token_times(scope)
     half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
     usage = reverse("admin:relay_usagerecord_changelist")
@@ -170,14 +172,12 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool) -> list[Fig
         Figure(_("Running now"), f"{running_request_count():,}", url=reverse("admin-running")),
     ]
     if with_money:
-        report = reverse("admin:relay_usagerecord_cost_report")
+        report = f"{reverse('admin:relay_usagerecord_cost_report')}?days={scope.last - scope.first + 1}"
+        found[2:2] = [Figure(_("Charged"), money.show(sums.cost), url=report if earnings else "")]
+    if earnings:
         margin = f"{100 * sums.margin / sums.cost:.0f} %" if sums.cost else ""
-        found[2:2] = [
-            Figure(_("Charged"), money.show(sums.cost), url=f"{report}?days={scope.last - scope.first + 1}"),
-            Figure(
-                _("Margin"), money.show(sums.margin), margin and _("%(share)s of what was charged") % {"share": margin}
-            ),
-        ]
+        said = margin and _("%(share)s of what was charged") % {"share": margin}
+        found[3:3] = [Figure(_("Margin"), money.show(sums.margin), said)]
     return found
 
 
@@ -225,10 +225,10 @@ def _refused(scope: ReportScope) -> list[RefusedLine]:
 # -- problems that need a person ---------------------------------------------------------------------------------------
 
 
-def _todo(channels: list[channel_status.ChannelStatus], with_money: bool) -> list[Todo]:
+def _todo(channels: list[channel_status.ChannelStatus], earnings: bool) -> list[Todo]:
     """All problems, urgent ones first."""
     found = [
-        *(_ledger_todos() if with_money else ()),
+        *(_ledger_todos() if earnings else ()),
         *_channel_todos(channels),
         *_model_todos(),
         *_installation_todos(),

@@ -9,10 +9,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
+from accounts.rights import may
+
 
 def installation(request: HttpRequest) -> HttpResponse:
     """All messages of `manage.py check --deploy` with their hints, for staff who may change channels."""
-    if not request.user.has_perm("relay.change_channel"):
+    if not may(request.user, "relay.change_channel"):
         raise PermissionDenied
     found = [message for message in checks.run_checks(include_deployment_checks=True) if not message.is_silenced()]
     context = {

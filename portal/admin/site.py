@@ -10,8 +10,9 @@ from django.urls import reverse
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext as _
 
+from accounts.rights import may, may_everything
 from portal.admin.dashboard import board
-from relay.admin.records.usage import sees_money
+from relay.admin.records.usage import sees_earnings, sees_money
 
 _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
@@ -101,7 +102,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: the pages that the user may view."""
     first = [{"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}]
     who: Any = request.user
-    if who.has_perm("relay.add_channel"):
+    if may(who, "relay.add_channel"):
         first.append({"title": _("Set the portal up"), "icon": "rocket_launch", "link": reverse("admin-setup")})
     found: list[dict[str, Any]] = [{"items": first}]
     for title, entries in _NAVIGATION:
@@ -110,12 +111,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         for label, icon, name in entries:
             app, model = name.split("_", 1)
             superuser_only = name == "relay_allowedupstream"
-            if user.is_superuser or (not superuser_only and user.has_perm(f"{app}.view_{model}")):
+            if may_everything(user) or (not superuser_only and may(user, f"{app}.view_{model}")):
                 items.append({"title": gettext(label), "icon": icon, "link": reverse(f"admin:{name}_changelist")})
         items += [
             {"title": gettext(label), "icon": icon, "link": reverse(view)}
             for label, icon, view, rights in _PAGES.get(title, ())
-            if user.has_perms(rights)
+            if may(user, *rights)
         ]
         if items:
             found.append({"title": gettext(title), "separator": True, "items": items})
@@ -125,7 +126,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the board to the front page of users who may view usage and channels."""
     user: Any = request.user
-    if user.has_perm("relay.view_usagerecord") and user.has_perm("relay.view_channel"):
+    if may(user, "relay.view_usagerecord", "relay.view_channel"):
         days = request.GET.get("days", "")
-        context["board"] = board(int(days) if days in {"1", "7", "30"} else 1, sees_money(request))
+        days_shown = int(days) if days in {"1", "7", "30"} else 1
+        context["board"] = board(days_shown, sees_money(request), sees_earnings(request))
     return context

@@ -9,6 +9,8 @@ from relay.models.channel import ApiKey, Channel
 from relay.models.price import ModelPrice
 from relay.models.token import Token
 
+EARNINGS = "relay.view_earnings"  # the right to see what upstreams cost and what is earned
+
 
 class EndReason(models.TextChoices):
     """How a request ended."""
@@ -131,7 +133,10 @@ class UsageRecord(models.Model):
             models.Index(fields=["token", "started_at"], name="usage_token_time"),
             models.Index(fields=["channel", "started_at"], name="usage_channel_time"),
         ]
-        permissions = [("end_request", "Can see and end running requests of everyone")]
+        permissions = [
+            ("end_request", "Can see and end running requests of everyone"),
+            ("view_earnings", "Can see what upstreams cost and what is earned"),
+        ]
 
     def __str__(self) -> str:
         return self.request_id

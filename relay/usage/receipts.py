@@ -13,11 +13,12 @@ from django.conf import settings
 from django.db.models import CharField, OuterRef, Q, Value
 from django.db.models.functions import Cast, Concat
 
-from accounts.models import User
+from accounts.rights import may, staff_member
 from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
+from relay.models.usage import EARNINGS
 from relay.usage import rollup
 
 # Fields of a usage record that count tokens, and the price classes of those tokens.
@@ -32,11 +33,23 @@ TOKEN_FIELDS = (
     ("image_input_tokens", "image_input"),
 )
 
+# Members of a receipt that say what its user pays.
+_AMOUNTS = (
+    "price",
+    "price_multiplier",
+    "reserved_usd",
+    "cost_usd",
+    "charged_usd",
+    "shortfall_usd",
+    "paid_by",
+    "ledger",
+)
 
-def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
+
+def receipt(record: UsageRecord, staff: bool = False, earnings: bool = False) -> dict[str, Any]:
     """Return the receipt of a request as JSON.
 
-    With `staff` it has the channel, the attempts and the upstream's cost, too.
+    With `staff` it has the channel and the attempts, too; with `earnings` the upstream's cost and the margin.
 
     Money is in USD, as decimal strings.
     """
@@ -82,6 +95,7 @@ def receipt(record: UsageRecord, staff: bool = False) -> dict[str, Any]:
         found["channel"] = record.channel_id
         found["upstream_model"] = record.upstream_model
         found["attempt_log"] = record.attempt_log
+    if earnings:
         found["upstream_cost_usd"] = money.plain(record.upstream_cost)
         found["margin_usd"] = money.plain(record.cost - record.shortfall - record.upstream_cost)
     return found
@@ -108,15 +122,22 @@ def price_object(price: Any) -> dict[str, Any]:
     }
 
 
-def find_receipt(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
+def find_receipt(request_id: str, user_id: int) -> dict[str, Any] | None:
     """Return the receipt of a request of this user, None when there is none.
 
-    With `staff`, requests of all users are found if this user may view them.
+    Staff who may view usage find requests of all users; amounts of others only if they may see what users pay.
     """
-    staff = staff and User.objects.get(pk=user_id).has_perm("relay.view_usagerecord")
+    person = staff_member(user_id, "relay.view_usagerecord")
+    staff = person is not None
     rows = UsageRecord.objects.select_related("price").filter(request_id=request_id)
     record = (rows if staff else rows.filter(user_id=user_id)).first()
-    return receipt(record, staff) if record is not None else None
+    if record is None:
+        return None
+    found = receipt(record, staff, may(person, EARNINGS))
+    if record.user_id != user_id and not may(person, "relay.view_ledgeraccount"):
+        for member in _AMOUNTS:
+            found.pop(member)
+    return found
 
 
 def quota_accounts() -> Any:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, Sum
 
-from accounts.models import User
+from accounts.rights import staff_member
 from portal.lib import clock
 from relay.models import RefusedRequest
 
@@ -91,12 +91,12 @@ def refusal_sums(since: datetime, user_id: int | None = None) -> list[RefusalSum
     )
 
 
-def find_refusal(request_id: str, user_id: int, staff: bool) -> dict[str, Any] | None:
+def find_refusal(request_id: str, user_id: int) -> dict[str, Any] | None:
     """Return the receipt of a refused request of this user as JSON, None when there is none.
 
-    With `staff`, requests of all users are found if this user may view them.
+    Staff who may view usage find requests of all users.
     """
-    staff = staff and User.objects.get(pk=user_id).has_perm("relay.view_usagerecord")
+    staff = staff_member(user_id, "relay.view_usagerecord") is not None
     rows = RefusedRequest.objects.filter(request_id=request_id)
     row = (rows if staff else rows.filter(user=user_id)).first()
     return refusal_object(row) if row is not None else None

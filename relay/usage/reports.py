@@ -260,22 +260,25 @@ _COLUMNS: Final = (
     "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source",
     "latency_ms", "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
 )  # fmt: skip
-_STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts", "upstream_cost_usd", "margin_usd")
+_STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts")
+_EARNINGS_COLUMNS: Final = ("upstream_cost_usd", "margin_usd")
 
 
-async def csv_chunks(rows: QuerySet[UsageRecord], staff: bool) -> AsyncIterator[bytes]:
+async def csv_chunks(rows: QuerySet[UsageRecord], staff: bool, earnings: bool = False) -> AsyncIterator[bytes]:
     """Yield usage records as CSV, newest first.
+
+    With `staff` there are columns of channel and attempts, with `earnings` of the upstream's cost and the margin.
 
     Reads a thousand at a time by id, so that neither memory nor a transaction grows with their number.
     """
-    yield _csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ())]])
+    yield _csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ()), *(_EARNINGS_COLUMNS if earnings else ())]])
     before: int | None = None
     while True:
         page = await database_sync_to_async(_page)(rows, before)
         if not page:
             return
         before = page[-1].pk
-        yield _csv([_values(record, staff) for record in page])
+        yield _csv([_values(record, staff, earnings) for record in page])
 
 
 def _page(rows: QuerySet[UsageRecord], before: int | None) -> list[UsageRecord]:
@@ -283,7 +286,7 @@ def _page(rows: QuerySet[UsageRecord], before: int | None) -> list[UsageRecord]:
     return list((part if before is None else part.filter(pk__lt=before))[:_CHUNK])
 
 
-def _values(record: UsageRecord, staff: bool) -> list[Any]:
+def _values(record: UsageRecord, staff: bool, earnings: bool) -> list[Any]:
     charged = record.cost - record.shortfall
     found = [
         record.request_id,
@@ -309,13 +312,9 @@ def _values(record: UsageRecord, staff: bool) -> list[Any]:
         record.billing,
     ]
     if staff:
-        found += [
-            _name(record.channel),
-            record.upstream_model,
-            record.attempts,
-            money.plain(record.upstream_cost),
-            money.plain(charged - record.upstream_cost),
-        ]
+        found += [_name(record.channel), record.upstream_model, record.attempts]
+    if earnings:
+        found += [money.plain(record.upstream_cost), money.plain(charged - record.upstream_cost)]
     return found
 
 

@@ -112,7 +112,7 @@ def test_staff_without_a_second_factor_stay_outside_where_it_is_demanded(people:
     with_config(settings, staff_mfa=True)
     answer = signed_in(people.staff).get("/admin/relay/channel/")
     assert answer.status_code == 302 and answer["location"] == "/accounts/2fa/"
-    assert channels_now(people.staff.pk) is None, "nor over a websocket"
+    assert channels_now(people.staff) is None, "nor over a websocket"
 
 
 def test_sign_in_and_out(people: People) -> None:
@@ -158,3 +158,27 @@ def test_admin_is_entered_through_the_same_counted_door(people: People, clients:
     assert response["location"] == "/admin/relay/token/" and stranger.get("/admin/login/")["location"] == "/admin/"
     refused = clients[0].get("/admin/", follow=True)
     assert refused.status_code == 403 and "Not allowed" in refused.content.decode()
+
+
+def test_signing_up_with_an_address_that_has_an_account_looks_the_same_and_tells_its_owner(
+    people: People, settings: Any
+) -> None:
+    with_config(settings, signup="open")
+    settings.MAILS = settings.ACCOUNT_PREVENT_ENUMERATION = True
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    people.owner.email = "alice@example.org"
+    people.owner.save()
+    cache.clear()
+    form = {"password1": "a long password 7", "password2": "a long password 7"}
+    found = []
+    for name, email in (("eve", "eve@example.org"), ("mallory", "Alice@Example.org")):
+        browser = Client()
+        answer = browser.post("/accounts/signup/", {**form, "username": name, "email": email})
+        page = browser.get(answer["location"])
+        found.append((answer.status_code, answer["location"], page.status_code, "Send" in page.content.decode()))
+        assert browser.get("/").status_code == 302
+    assert found[0] == found[1] and found[0][:3] == (302, "/accounts/confirm-email/", 200)
+    assert mail.outbox[-1].to == ["alice@example.org"] and "already" in str(mail.outbox[-1].body)
+    settings.MAILS = settings.ACCOUNT_PREVENT_ENUMERATION = False
+    page = Client().post("/accounts/signup/", {**form, "username": "eva", "email": "alice@example.org"})
+    assert page.status_code == 200 and "already" in page.content.decode(), "nothing can be mailed: the page says it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Group
 from django.db import connection
 
+from accounts.models import User
+from portal.lib import clock
+from relay.models import UsageRecord
 from tests.support.portal import People, Portal, ask
 from tests.support.server import ROOT, Server
-from tests.support.sessions import sign_in, signed_in
+from tests.support.sessions import sign_in, signed_in, with_config
 
 pytestmark = pytest.mark.shared
 
@@ -58,10 +62,11 @@ def test_websockets_tell_only_what_their_user_may_see(live: Portal) -> None:
 
     people = {name: live.user(is_staff=name != "owner") for name in ("owner", "stranger", "operator")}
     people["operator"].groups.add(Group.objects.get(name="Operator"))
+    sessions = {user.pk: signed_in(user).session for user in people.values()}
 
     async def first_close(path: str, user: Any) -> int:
         socket = WebsocketCommunicator(live_router, path)
-        socket.scope["user"] = user
+        socket.scope["user"], socket.scope["session"] = user, sessions[user.pk]
         connected, code = await socket.connect()
         if not connected:
             return int(code)
@@ -73,6 +78,106 @@ def test_websockets_tell_only_what_their_user_may_see(live: Portal) -> None:
         assert async_to_sync(first_close)(path, people["owner"]) == 4403
         assert async_to_sync(first_close)(path, people["stranger"]) == 4403
         assert async_to_sync(first_close)(path, people["operator"]) == 0
+
+
+def _next_message(path: str, user: Any, change: Any, seconds: float) -> dict[str, Any] | None:
+    """What a socket that is open says after a change: a message, the code of its end, or None for nothing."""
+    from portal.live import live_router
+
+    browser = signed_in(user)
+
+    async def listen() -> dict[str, Any] | None:
+        socket = WebsocketCommunicator(live_router, path)
+        socket.scope["user"], socket.scope["session"] = user, await asyncio.to_thread(lambda: browser.session)
+        connected, _ = await socket.connect()
+        assert connected
+        if path != "/live/usage/all":
+            assert "text" in await socket.receive_output(5)
+        await asyncio.to_thread(change, browser)
+        for _round in range(1000):
+            if await socket.receive_nothing(seconds):
+                await socket.disconnect()
+                return None
+            message = await socket.receive_output(5)
+            if message["type"] == "websocket.close" or path == "/live/usage/all":
+                return dict(message)
+        raise AssertionError("it goes on")
+
+    return async_to_sync(listen)()
+
+
+@pytest.mark.parametrize("path", ["/live/usage/all", "/live/running", "/live/channels"])
+def test_a_socket_ends_with_the_session_that_opened_it(
+    live: Portal, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.live.LiveConsumer.seconds", 0.05)
+    monkeypatch.setattr("portal.live.ChannelsConsumer.seconds", 0.05)
+
+    def sign_out(browser: Any) -> None:
+        assert browser.post("/accounts/logout/").status_code == 302
+        connection.close()
+
+    def change_password(browser: Any) -> None:
+        person.set_password("another long password")
+        person.save()
+        connection.close()
+
+    for change in (sign_out, change_password):
+        person = live.user(is_staff=True, is_superuser=True)
+        found = _next_message(path, person, change, 5)
+        assert found is not None and found["code"] in {4401, 4403}
+
+
+@pytest.mark.parametrize("path", ["/live/usage/all", "/live/running", "/live/channels"])
+def test_a_socket_tells_nothing_more_when_the_right_is_gone(
+    live: Portal, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portal.live.LiveConsumer.seconds", 0.05)
+    monkeypatch.setattr("portal.live.ChannelsConsumer.seconds", 0.05)
+    person, other = live.user(is_staff=True), live.user()
+    person.groups.add(Group.objects.get(name="Operator"))
+
+    def demote(browser: Any) -> None:
+        person.groups.clear()
+        UsageRecord.objects.create(
+            request_id=f"req_{uuid.uuid4().hex}",
+            started_at=clock.now(),
+            user=other,
+            model="m",
+            endpoint="chat.completions",
+            streamed=False,
+            status=200,
+            end_reason="completed",
+            usage_source="reported",
+            latency_ms=5,
+        )
+        connection.close()
+
+    found = _next_message(path, person, demote, 0.5 if path == "/live/usage/all" else 5)
+    if path == "/live/usage/all":
+        assert found is None, "one's own only"
+    else:
+        assert found is not None and found["code"] == 4403
+
+
+def test_websockets_of_staff_ask_for_the_second_factor(live: Portal, settings: Any) -> None:
+    from portal.live import UsageConsumer
+
+    person = live.user(is_staff=True, is_superuser=True)
+    consumer = UsageConsumer()  # type: ignore[no-untyped-call]
+    consumer.scope = {"url_route": {"kwargs": {"whose": "all"}}}
+    seen: list[bool] = []
+
+    def rows_after(last: int, user_id: int, everyone: bool) -> list[dict[str, Any]]:
+        seen.append(everyone)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("portal.live.rows_after", rows_after)
+        consumer.read(User.objects.get(pk=person.pk))
+        with_config(settings, staff_mfa=True)
+        consumer.read(User.objects.get(pk=person.pk))
+    assert seen == [True, False]
 
 
 def test_websockets_speak_as_the_page_that_opened_them(people: People) -> None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import Group
 
 from portal.lib.money import NANO
 from tests.support.money import PRICE
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
+from tests.support.sessions import signed_in
 
 pytestmark = pytest.mark.shared
+
+
+def sync_chunks(response: Any) -> list[bytes]:
+    async def collect() -> list[bytes]:
+        return [chunk async for chunk in response.streaming_content]
+
+    return async_to_sync(collect)()
 
 
 def test_a_receipt_tells_everything_to_its_owner(live: Portal, server: Server) -> None:
@@ -66,3 +77,46 @@ def test_a_receipt_is_nobody_elses_but_staffs(live: Portal, server: Server) -> N
         and staff["attempt_log"][0]["outcome"] == "ok"
     )
     assert server.get("sk-wrong", path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("role", "amounts", "earnings"),
+    [("Operator", False, False), ("Support", True, False), ("Accountant", True, True), ("Owner", True, True)],
+)
+def test_what_is_earned_is_behind_one_lock_at_every_door(
+    live: Portal, server: Server, role: str, amounts: bool, earnings: bool
+) -> None:
+    answer = server.post(live.token(live.user(balance=NANO)), ask(live.model(price=PRICE)))
+    record = live.record(answer)
+    person = live.user(is_staff=True)
+    person.groups.add(Group.objects.get(name=role))
+    token = live.token(person)
+    server.catch_up()
+    found = server.get(token, f"/v1/usage/{record.request_id}").json()
+    assert ("charged_usd" in found, "margin_usd" in found, "upstream_cost_usd" in found) == (
+        amounts,
+        earnings,
+        earnings,
+    )
+    own = live.record(server.post(live.token(person), ask(live.model(price={"input": 0, "output": 0}))))
+    mine = server.get(token, f"/v1/usage/{own.request_id}").json()
+    assert "charged_usd" in mine and ("margin_usd" in mine) == earnings
+    staff = signed_in(person)
+    pages = {
+        "report": staff.get("/admin/relay/usagerecord/report/").status_code,
+        "books": staff.get("/admin/relay/ledgeraccount/verify/").status_code,
+        "proof": staff.post("/admin/relay/ledgeraccount/verify/", {"nothing": 1}).status_code if not earnings else 403,
+    }
+    assert pages == {"report": 200 if earnings else 403, "books": 200 if earnings else 403, "proof": 403}
+    for path in ("/admin/relay/usagerecord/", f"/admin/relay/usagerecord/{record.pk}/change/", "/admin/"):
+        shown = earnings and (path != "/admin/" or role == "Owner")  # accountants have no channels to look at
+        assert ("Margin" in staff.get(path).content.decode()) == shown, path
+    export = staff.get("/admin/relay/usagerecord/export/")
+    assert export.status_code == (200 if amounts else 403)
+    if amounts:
+        head = b"".join(sync_chunks(export)).split(b"\r\n")[0]
+        assert (b"charged_usd" in head, b"margin_usd" in head, b"upstream_cost_usd" in head) == (
+            True,
+            earnings,
+            earnings,
+        )

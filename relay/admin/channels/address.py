@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from accounts.admin.base import BaseAdmin
+from accounts.rights import may_everything
 from relay.models import AllowedUpstream, BlockedAddress
 
 
@@ -20,7 +21,7 @@ class AllowedUpstreamAdmin(BaseAdmin):
     search_fields = ("address", "note")
 
     def _superuser(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+        return may_everything(request.user)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self._superuser(request)

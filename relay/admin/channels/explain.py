@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from accounts.rights import may
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
 from relay.models import Model, Token
@@ -27,7 +28,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     and, with parameters, the answer. POST takes them as a form or as JSON and answers in JSON.
     """
     person: Any = request.user
-    if not (person.has_perm("relay.view_channel") and person.has_perm("accounts.view_user")):
+    if not may(person, "relay.view_channel", "accounts.view_user"):
         raise PermissionDenied
     if request.method == "POST":
         return _json_answer(request)

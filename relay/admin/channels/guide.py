@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
+from accounts.rights import may
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.guide_prices import save_prices
@@ -144,7 +145,7 @@ class SetupUserForm(forms.Form):
 
 
 def _may(request: HttpRequest, step: Step) -> bool:
-    return bool(request.user.is_active and getattr(request.user, "has_perms", lambda _: False)(step.permissions))
+    return may(request.user, *step.permissions)
 
 
 def current_channel(request: HttpRequest) -> Channel | None:

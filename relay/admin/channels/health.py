@@ -13,6 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, format_time, request_ip
+from accounts.rights import may
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.health_checks import model_for_tests, test_channel
@@ -163,13 +164,13 @@ def _state_of(channel: Channel, request: HttpRequest) -> dict[str, Any]:
             lacking % {"what": row.detail, "since": format_time(row.since), "until": format_time(row.until)}
             for row in cooldowns.missing_apis_of(channel)
         ],
-        "may_repair": request.user.has_perm("relay.change_channel"),
+        "may_repair": may(request.user, "relay.change_channel"),
     }
 
 
 def _request_link(request_id: str, request: HttpRequest) -> str:
     """Return the id of a request, as a link to its receipt for those who may see it."""
-    if request.user.has_perm("relay.view_usagerecord"):
+    if may(request.user, "relay.view_usagerecord"):
         found = UsageRecord.objects.filter(request_id=request_id).values_list("pk", flat=True).first()
         if found is not None:
             url = reverse("admin:relay_usagerecord_change", args=[found])

@@ -17,6 +17,7 @@ from unfold.admin import TabularInline
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
+from accounts.rights import may
 from portal.lib import clock, money
 from relay.admin.forms import ModelForm
 from relay.billing import price_import
@@ -255,7 +256,7 @@ class ModelAdmin(BaseAdmin):
     @admin.action(description=_("Take the vendors' list prices"), permissions=["change"])
     def take_list_prices(self, request: HttpRequest, rows: QuerySet[Model]) -> HttpResponse | None:
         """Show the differences from the list prices of genai-prices, then apply those that are ticked."""
-        if not request.user.has_perm("relay.add_modelprice"):
+        if not may(request.user, "relay.add_modelprice"):
             raise PermissionDenied
         chosen = list(Model.objects.filter(pk__in=rows.values("pk")).order_by("name"))
         found, unknown = price_import.propose_changes(chosen)

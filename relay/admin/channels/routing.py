@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, display, format_time, request_ip
+from accounts.rights import may
 from portal.lib import clock
 from relay.channels import cooldowns
 from relay.models import Cooldown, FailureRule, Pool
@@ -108,4 +109,4 @@ class CooldownAdmin(ReadOnlyAdmin):
         )
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        return bool(getattr(request.user, "has_perm", lambda _: False)("relay.change_channel"))
+        return may(request.user, "relay.change_channel")

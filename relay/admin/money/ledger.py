@@ -14,10 +14,12 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, format_time
+from accounts.rights import may
 from portal.lib import money
 from relay.billing.ledger import proofs
 from relay.models import BooksProof, LedgerAccount, LedgerEntry
 from relay.models.budget import PERIOD_WORDS
+from relay.models.usage import EARNINGS
 
 _MAX_PROOFS: Final = 20
 _STATES: Final = {
@@ -69,7 +71,10 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
     def left(self, row: LedgerAccount) -> str:
         return money.show(row.free) if row.limited else str(_("unlimited"))
 
-    @action(description=_("The books"), url_path="verify", icon="fact_check", permissions=["view"])
+    def has_earnings_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request.user, EARNINGS)
+
+    @action(description=_("The books"), url_path="verify", icon="fact_check", permissions=["earnings"])
     def verify_books(self, request: HttpRequest) -> HttpResponse:
         """Show the last verifications, and start the next one in another process."""
         if request.method == "POST":

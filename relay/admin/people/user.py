@@ -23,6 +23,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from accounts.admin.base import action, display, request_ip
 from accounts.admin.user import UserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
+from accounts.rights import may
 from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.billing.ledger import movements
@@ -148,7 +149,7 @@ class PayingUserAdmin(UserAdmin):
         return money.show(user.wallet_used or 0)
 
     def has_wallet_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.has_perm("relay.add_ledgerentry"))
+        return may(request.user, "relay.add_ledgerentry")
 
     @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -253,7 +254,7 @@ class PayingUserAdmin(UserAdmin):
         return redirect(f"{url}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
 
     def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.has_perm("relay.view_usagerecord"))
+        return may(request.user, "relay.view_usagerecord")
 
     @action(description=_("Tokens"), url_path="tokens", icon="vpn_key", permissions=["tokens"])
     def tokens(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -261,7 +262,7 @@ class PayingUserAdmin(UserAdmin):
         return redirect(f"{url}?{urlencode({'user__id__exact': get_object_or_404(User, pk=object_id).pk})}")
 
     def has_tokens_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.has_perm("relay.view_token"))
+        return may(request.user, "relay.view_token")
 
     @action(description=_("GeekAI bundle"), url_path="geekai", icon="package_2", permissions=["bundle"])
     def geekai(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -288,7 +289,7 @@ class PayingUserAdmin(UserAdmin):
         return response
 
     def has_bundle_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.has_perm("relay.add_token"))
+        return may(request.user, "relay.add_token")
 
     @action(description=_("Look as this user"), url_path="look", icon="visibility", permissions=["look"])
     def look(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -311,7 +312,7 @@ class PayingUserAdmin(UserAdmin):
         return render(request, "admin/confirm.html", {**context, "target": reverse("view-as", args=[user.pk])})
 
     def has_look_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.has_perm("accounts.view_as"))
+        return may(request.user, "accounts.view_as")
 
     def has_factors_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_change_permission(request)

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from accounts.rights import may
 from relay.error_texts import explained
 from relay.models import Model, RefusedRequest
 
@@ -20,7 +21,7 @@ _OF_MODEL: Final = frozenset(("model_not_allowed", "model_not_priced"))
 
 def refused_view(request: HttpRequest, request_id: str) -> HttpResponse:
     """Show a refused request to staff who may view usage records."""
-    if not request.user.has_perm("relay.view_usagerecord"):
+    if not may(request.user, "relay.view_usagerecord"):
         raise PermissionDenied
     refusal = get_object_or_404(RefusedRequest.objects.select_related("user", "token"), request_id=request_id)
     context = {
@@ -29,23 +30,23 @@ def refused_view(request: HttpRequest, request_id: str) -> HttpResponse:
         "refusal": refusal,
         "error": explained(refusal.error_code) if refusal.error_code else None,
         "place": _place(request, refusal),
-        "sees_user": request.user.has_perm("accounts.view_user"),
-        "sees_token": request.user.has_perm("relay.view_token"),
+        "sees_user": may(request.user, "accounts.view_user"),
+        "sees_token": may(request.user, "relay.view_token"),
     }
     return render(request, "admin/relay/usagerecord/refused.html", context)
 
 
 def _place(request: HttpRequest, refusal: RefusedRequest) -> tuple[str, str] | None:
     """Return the page on which the cause is put right, as (label, address), if its reader may see it."""
-    may = request.user.has_perm
-    if refusal.error_code in _OF_USER and refusal.user is not None and may("accounts.view_user"):
+    user = request.user
+    if refusal.error_code in _OF_USER and refusal.user is not None and may(user, "accounts.view_user"):
         return _("Balance and budgets of the user"), reverse("admin:accounts_user_change", args=[refusal.user_id])
-    if refusal.error_code in _OF_MODEL and may("relay.view_model"):
+    if refusal.error_code in _OF_MODEL and may(user, "relay.view_model"):
         model = Model.objects.filter(name=refusal.model).values_list("pk", flat=True).first()
         if model is not None:
             return _("The model, its price and permissions"), reverse("admin:relay_model_change", args=[model])
-    if refusal.error_code == "model_not_found" and may("relay.view_model"):
+    if refusal.error_code == "model_not_found" and may(user, "relay.view_model"):
         return _("Models"), reverse("admin:relay_model_changelist")
-    if refusal.token is not None and may("relay.view_token"):
+    if refusal.token is not None and may(user, "relay.view_token"):
         return _("The token and its limits"), reverse("admin:relay_token_change", args=[refusal.token_id])
     return None

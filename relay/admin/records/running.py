@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
+from accounts.rights import may
 from relay.usage import running
 
 _REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
@@ -21,7 +22,7 @@ _REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
 
 def _check_permission(request: HttpRequest) -> None:
     person: Any = request.user
-    if not person.has_perm("relay.end_request"):
+    if not may(person, "relay.end_request"):
         raise PermissionDenied
 
 

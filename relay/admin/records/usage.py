@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, action, request_ip
 from accounts.models import AuditEvent, User
+from accounts.rights import may
 from portal.lib import money
 from relay.error_texts import explained
 from relay.models import ApiKey, Channel, Model, RefusedRequest, UsageRecord
-from relay.models.usage import EndReason
+from relay.models.usage import EARNINGS, EndReason
 from relay.providers.failures import BY_WORD
 from relay.usage import rollup
 from relay.usage.paging import merged_page
@@ -43,8 +44,13 @@ _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "w
 
 
 def sees_money(request: HttpRequest) -> bool:
-    """Whether somebody may see amounts of money. Operators maintain channels without seeing what is earned."""
-    return bool(request.user.is_active and request.user.has_perm("relay.view_ledgeraccount"))
+    """Whether somebody may see what users pay and have. Operators maintain channels without seeing it."""
+    return may(request.user, "relay.view_ledgeraccount")
+
+
+def sees_earnings(request: HttpRequest) -> bool:
+    """Whether somebody may see what upstreams cost and what is earned."""
+    return may(request.user, EARNINGS)
 
 
 @admin.register(UsageRecord)
@@ -88,6 +94,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "channels": Channel.objects.values_list("pk", "name"),
             "models": Model.objects.values_list("name", flat=True)[:500],
             "money": sees_money(request),
+            "earnings": sees_earnings(request),
             "query": urlencode(chosen),
             "live": not chosen and not request.GET.get("before"),
         }
@@ -106,17 +113,18 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "opts": self.model._meta,
             "object": record,
             "record": record,
-            "receipt": receipt(record, staff=True),
+            "receipt": receipt(record, staff=True, earnings=sees_earnings(request)),
             "attempts": _attempts(record),
             "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)]
             if sees_money(request)
             else [],
             "money": _money(record) if sees_money(request) else None,
+            "earnings": sees_earnings(request),
             "error": explained(record.error_code) if record.error_code else None,
         }
         return render(request, "admin/relay/usagerecord/receipt.html", context)
 
-    @action(description=_("Cost and margin"), url_path="report", icon="monitoring", permissions=["money"])
+    @action(description=_("Cost and margin"), url_path="report", icon="monitoring", permissions=["earnings"])
     def cost_report(self, request: HttpRequest) -> HttpResponse:
         """Show sums by day, model, token, channel or user."""
         by = request.GET.get("by", "day")
@@ -157,13 +165,17 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
         AuditEvent.write("usage.export", request.user, None, request_ip(request), days=days, **chosen)
         response = StreamingHttpResponse(
-            csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True), content_type="text/csv; charset=utf-8"
+            csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True, earnings=sees_earnings(request)),
+            content_type="text/csv; charset=utf-8",
         )
         response["Content-Disposition"] = 'attachment; filename="usage.csv"'
         return response
 
     def has_money_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_view_permission(request) and sees_money(request)
+
+    def has_earnings_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and sees_earnings(request)
 
     def _filtered(self, request: HttpRequest) -> tuple[dict[str, Any], QuerySet[UsageRecord], Q | None]:
         """Return the chosen filters, the records that an index finds, and the condition for the other filters."""

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, request_ip
 from accounts.models import AuditEvent
+from accounts.rights import may
 from relay.models import Batch, Conversation, StoredResponse
 from relay.storage import batches
 
@@ -110,7 +111,7 @@ class BatchAdmin(ReadOnlyAdmin):
         return batches.error_summary(batch) or "—"
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("relay.change_batch")
+        return may(request.user, "relay.change_batch")
 
     @admin.action(description=_("Cancel"), permissions=["cancel"])
     def cancel_batches(self, request: HttpRequest, rows: QuerySet[Batch]) -> None:

@@ -36,10 +36,9 @@ async def token_usage(request: HttpRequest) -> HttpResponse:
 async def request_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     """The receipt of one request of this token's user."""
     caller = _caller(request)
-    asked = (request_id, caller.user_id, caller.is_staff)
-    found = await snapshot_cache.in_thread(receipts.find_receipt, *asked)
+    found = await snapshot_cache.in_thread(receipts.find_receipt, request_id, caller.user_id)
     if found is None:
-        found = await snapshot_cache.in_thread(refusals.find_refusal, *asked)
+        found = await snapshot_cache.in_thread(refusals.find_refusal, request_id, caller.user_id)
     if found is None:
         raise RequestNotFound(
             f"There is no receipt of “{request_id[:64]}” for your account. Use the x-request-id of the answer; of "

@@ -36,7 +36,7 @@ class Caller:
     digest: str  # of the token
     token_id: int
     user_id: int
-    is_staff: bool
+    is_staff: bool  # staff who may view channels now: may choose one, and see which one answered
     groups: frozenset[int]  # ids
     token_enabled: bool
     user_enabled: bool

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 
 from accounts.models import GroupSettings, Limited, User
+from accounts.rights import may
 from accounts.transactions import consistent_read
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
@@ -303,7 +304,7 @@ def caller_from_token(token: Token) -> Caller:
         digest=digest,
         token_id=token.pk,
         user_id=token.user_id,
-        is_staff=token.user.is_staff,
+        is_staff=may(token.user, "relay.view_channel"),
         groups=frozenset(token.user.groups.values_list("pk", flat=True)),
         token_enabled=token.enabled,
         user_enabled=token.user.is_active,
@@ -325,7 +326,7 @@ def caller_from_user(user: User) -> Caller:
         digest="",
         token_id=0,
         user_id=user.pk,
-        is_staff=user.is_staff,
+        is_staff=may(user, "relay.view_channel"),
         groups=frozenset(user.groups.values_list("pk", flat=True)),
         token_enabled=True,
         user_enabled=user.is_active,

@@ -1,0 +1,45 @@
+"""Who may use a power of staff. Asked at every door, each time: pages, websockets, /v1, exports, viewing as a user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+
+
+def has_required_factor(user: Any) -> bool:
+    """Whether a user has a second factor, or none is required.
+
+    Takes one query for each object that stands for a user, as Django's own look-up of permissions does, and none when
+    no factor is required.
+    """
+    if not settings.CONFIG.staff_mfa:
+        return True
+    found: bool | None = getattr(user, "_has_factor", None)
+    if found is None:
+        from allauth.mfa.adapter import get_adapter  # models import this module before allauth is ready
+
+        found = user._has_factor = bool(get_adapter().is_mfa_enabled(user))
+    return found
+
+
+def may_act_as_staff(user: Any) -> bool:
+    """Whether a user may use any power of staff: active, staff, with the second factor that is required."""
+    return bool(user.is_active and user.is_staff and has_required_factor(user))
+
+
+def may(user: Any, *powers: str) -> bool:
+    """Whether a user has all of these permissions now. False for anonymous visitors."""
+    return bool(user is not None and user.is_authenticated and user.is_active and user.has_perms(powers))
+
+
+def may_everything(user: Any) -> bool:
+    """Whether a user is a superuser who may act as staff now."""
+    return bool(getattr(user, "is_superuser", False) and may_act_as_staff(user))
+
+
+def staff_member(user_id: int, *powers: str) -> Any:
+    """Return the user with this id, read anew, if it has all of these permissions now; otherwise None."""
+    user = get_user_model()._default_manager.filter(pk=user_id).first()
+    return user if may(user, *powers) else None
