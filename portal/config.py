@@ -208,6 +208,13 @@ class Config(BaseSettings):
             "127.0.0.1:11434. Administrators can add more in the admin."
         ),
     )
+    webhook_allow: values.Allowances = Field(
+        [],
+        description=(
+            "Addresses, networks or host names outside the public Internet that webhooks of users may call, such as "
+            "10.0.0.5:8080. What channels may use does not count for them."
+        ),
+    )
     upstream_ca_file: values.Certificates = Field(
         "", description="PEM file with extra certificate authorities for upstreams."
     )

@@ -20,7 +20,7 @@ from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
 from relay.billing import notices
 from relay.billing.ledger import movements
 from relay.billing.redemption import find_code
-from relay.channels.urls import check_typed_url
+from relay.channels.urls import check_webhook_url
 from relay.models import NoticeSettings
 from relay.usage.receipts import spending_limits
 
@@ -37,7 +37,7 @@ class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         if not url:
             return ""
         try:
-            return check_typed_url(url)
+            return check_webhook_url(url)
         except net.AddressRefused as reason:
             raise forms.ValidationError(str(reason)) from None
 

@@ -34,7 +34,7 @@ from accounts.preferences import language_of
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
 from relay.billing.ledger import movements
-from relay.models import AllowedUpstream, LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
+from relay.models import LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
 from relay.models.notice import NoticeKind
 from relay.transport.body import USER_AGENT
@@ -280,7 +280,7 @@ def _mail(notice: Notice) -> str:
 def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
     """Call a user's webhook. Returns "sent", or "failed: " with the reason.
 
-    An address that is not public is refused when the connection is made, as for channels.
+    An address that is not public is refused when the connection is made, whatever channels may use.
     """
     message = f"notice_{notice.pk}"
     content = {
@@ -295,7 +295,7 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
     try:
         signature = sign_webhook(preferences.secret(), message, body, int(time.time()))
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signature}
-        allowed = AllowedUpstream.allowances()
+        allowed = webhook_allowances()
         net.check_url(preferences.webhook_url, allowed)
         status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
     except (httpx.HTTPError, httpx.InvalidURL, net.AddressRefused, Undecryptable, OSError) as error:
@@ -304,6 +304,11 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
         logger.exception("the webhook of the notice %s could not be called", notice.key)
         return f"failed: {type(error).__name__}"
     return "sent" if 200 <= status < 300 else f"failed: HTTP {status}"
+
+
+def webhook_allowances() -> tuple[net.Allowance, ...]:
+    """Return what webhooks of users may call beside the public Internet: never what is allowed for channels."""
+    return tuple(net.Allowance.parse(line) for line in settings.CONFIG.webhook_allow)
 
 
 def new_secret() -> str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from portal.lib import net
+from relay.billing.notices import webhook_allowances
 from relay.models import AllowedUpstream
 from relay.providers.vendor import Vendor
 
@@ -20,11 +21,20 @@ REMEDY = gettext_noop("A superuser can allow it under “Allowed upstream addres
 
 
 def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
-    """Return a URL without its trailing slash. Raises net.AddressRefused with a sentence for the person who typed it.
+    """Return the URL of an upstream without its trailing slash.
 
-    A host name that does not resolve now is accepted, since every connection is checked.
+    Raises net.AddressRefused with a sentence for the person who typed it. A host name that does not resolve now is
+    accepted, since every connection is checked.
     """
-    allowed = AllowedUpstream.allowances()
+    return _check_typed(url, AllowedUpstream.allowances(), schemes, _(REMEDY))
+
+
+def check_webhook_url(url: str) -> str:
+    """Return the URL of a user's webhook as `check_typed_url` does, without what channels may use."""
+    return _check_typed(url, webhook_allowances(), ("https", "http"), _("Webhooks reach public addresses only."))
+
+
+def _check_typed(url: str, allowed: Sequence[net.Allowance], schemes: Sequence[str], remedy: str) -> str:
     try:
         clean = net.check_url(url, allowed, schemes)
         parts = urlsplit(clean)
@@ -34,7 +44,7 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
     except net.AddressRefused as reason:
         why = reason.translated(_)
         said = _("%(why)s.") % {"why": why[0].upper() + why[1:]}
-        raise net.AddressRefused(f"{said} {_(REMEDY)}" if isinstance(reason, net.NotPublic) else said) from None
+        raise net.AddressRefused(f"{said} {remedy}" if isinstance(reason, net.NotPublic) else said) from None
     return clean
 
 

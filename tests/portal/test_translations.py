@@ -209,7 +209,7 @@ def test_errors_of_forms_are_in_the_readers_language(people: People, own_languag
     )
     assert "“a b” 不是地址、网络或主机名" in page(staff, "/admin/relay/allowedupstream/add/", address="a b")
     url = page(owner, "/balance/notices/", webhook_url="http://10.0.0.1/")
-    assert "10.0.0.1 不是公网地址。 超级用户可在“允许的上游地址”中放行。" in url
+    assert "10.0.0.1 不是公网地址。 Webhook 只能访问公网地址。" in url
     assert "URL 必须以 https:// 或 http:// 开头。" in page(owner, "/balance/notices/", webhook_url="ftp://example.org")
     assert "模型名称不能包含空格。" in page(staff, "/admin/relay/model/add/", name="a b")
     channel = {"name": "x", "provider": "openai", "parameters": '{"seed": "eat"}', "new_models": "a b"}
