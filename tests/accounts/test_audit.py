@@ -69,7 +69,7 @@ def test_the_audit_log_is_said_in_words(people: People) -> None:
     """Every action that the code writes, in both languages, and fields by the names that forms give them."""
     written = {str(action) for action in _AUDITED.values()} | {
         f"{group}.limited"
-        for group in re.findall(r'throttled\([\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())
+        for group in re.findall(r'(?:throttled|guarded)\(\s*[\w.]+, "([a-z-]+)"', Path("accounts/urls.py").read_text())
     }
     written |= {
         f"{model._meta.model_name}.{did}" for model in admin.site._registry for did in ("add", "change", "delete")
