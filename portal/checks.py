@@ -9,6 +9,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.translation import gettext as _
 
+from portal.lib.crypto import readable_by_others
+
 
 @register()
 def key_files(app_configs: Any, **_options: Any) -> list[CheckMessage]:
@@ -51,18 +53,22 @@ def settings_without_effect(app_configs: Any, **_options: Any) -> list[CheckMess
 
 @register()
 def data_folder(app_configs: Any, **_options: Any) -> list[CheckMessage]:
-    """The data folder is closed at each start; this says what could not be closed, such as another user's folder."""
+    """The data folder is closed at each start; this says what could not be closed, such as another user's folder.
+
+    What only the group can enter is a warning, as for key files.
+    """
     folder = settings.DATA_DIR
     if not folder.is_dir() or not readable_by_others(folder):
         return []
+    open_to_all = bool(stat.S_IMODE(folder.stat().st_mode) & 0o007)
     mine = [folder / name for name in ("state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm", "uploads")]
-    found = [path for path in mine if path.exists() and readable_by_others(path)]
+    found = [path for path in mine if open_to_all and path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o007]
     return [
         Warning(
             _("The data folder %(path)s can be entered by other users of this machine.") % {"path": folder},
             hint=_("Give it to the user that runs the portal, and run: %(command)s")
             % {"command": f"chmod 700 {folder}"},
-            id="portal.W007",
+            id="portal.W009",
         ),
         *(
             Error(

@@ -30,7 +30,7 @@ def withdraw(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("relay", "0013_marker_of_streams"), ("accounts", "0003_sign_in")]
+    dependencies = [("relay", "0015_refused_requests"), ("accounts", "0003_sign_in")]
 
     operations = [
         migrations.AlterModelOptions(
