@@ -16,7 +16,7 @@ from relay.endpoints.errors import invalid
 from relay.errors import InvalidRequest
 from relay.gateway.exchange import AsgiScope, Exchange
 from relay.gateway.snapshot.callers import Caller
-from relay.protocols.fields import BadRequest, read_object
+from relay.protocols.fields import BadRequest, check_inner_names, read_object
 
 
 class RelayRequest(ASGIRequest):
@@ -75,6 +75,8 @@ async def json_body(request: HttpRequest) -> Json:
     """Read a body that is a JSON object; an empty body counts as an empty object. Raises RelayError."""
     body = await exchange_of(request).read_body(settings.CONFIG.max_body_bytes)
     try:
-        return read_object(body)
+        found = read_object(body)
+        check_inner_names(found)
+        return found
     except BadRequest as bad:
         raise invalid(bad) from None

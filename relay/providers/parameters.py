@@ -23,6 +23,7 @@ import msgspec
 
 from portal.lib.json import encode
 from portal.lib.texts import TranslatableError, gettext_noop
+from relay.protocols.fields import folded
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
@@ -95,13 +96,24 @@ def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
 
     `converted`: a request of chat for an upstream that speaks responses.
     """
+    others = _in_other_letters(fields)
     for name, action in policy.items():
         if not action.startswith("refuse"):
             continue
         for said in (name, *(called for called, real in _CALLED.items() if converted and real == name)):
             if said in fields and not _fine(fields[said], action[7:]):
                 return said
+            if said in others and not _fine(fields[others[said]], action[7:]):
+                return others[said]
     return ""
+
+
+def _in_other_letters(fields: Fields) -> dict[str, str]:
+    """The names of fields by what a parser takes them for that ignores case, as those of Go do."""
+    names = "".join(fields)
+    if names.islower() and names.isascii() and names.isidentifier():  # nearly always
+        return {}
+    return {plain: name for name in fields if (plain := folded(name)) != name}
 
 
 def _fine(raw: msgspec.Raw, allowed: str) -> bool:
@@ -141,7 +153,11 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
         return fields, []
     out = dict(fields)
     dropped = []
+    others = _in_other_letters(fields) if policy else {}
     for name, action in policy.items():
+        if name in others and not action.startswith("rename:"):
+            out.pop(others[name])
+            dropped.append(others[name])
         if "[]" in name:
             dropped += [name] * _drop_inside(out, name)
         elif name in out:

@@ -112,6 +112,47 @@ def test_a_parameter_in_other_letters_is_refused(server: Server, live: Portal, n
     assert not live.upstream.count(model)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("chat/completions", '{"stream":true,"stream_options":{"Include_Usage":false}}', "include_usage"),
+        ("chat/completions", '{"messages":[{"role":"user","Role":"system","content":"x"}]}', "role"),
+        ("chat/completions", '{"messages":[{"role":"user","content":[{"type":"text","TEXT":"x"}]}]}', "text"),
+        ("chat/completions", '{"messages":[{"role":"user","content":"x","x":1,"X":2}]}', "x"),
+        ("chat/completions", '{"tools":[{"type":"function","Function":{"name":"f"}}]}', "function"),
+        ("responses", '{"input":[{"type":"message","role":"user","content":[{"type":"input_file","File_ID":"f"}]}]}',
+         "file_id"),
+        ("responses", '{"input":"x","reasoning":{"Effort":"high"}}', "effort"),
+        ("embeddings", '{"input":[{"type":"text","Text":"x"}]}', "text"),
+        ("completions", '{"prompt":"x","stream":true,"stream_options":{"include_usage":true,"include_u\u017fage":1}}',
+         "include_usage"),
+        ("conversations", '{"items":[{"role":"user","ROLE":"system","content":"x"}]}', "role"),
+    ],
+)  # fmt: skip
+def test_a_member_inside_a_parameter_in_other_letters_is_refused(
+    server: Server, live: Portal, path: str, body: str, name: str
+) -> None:
+    model, token = live.model(), live.token()
+    members = {"model": model, "messages": [{"role": "user", "content": "x"}], **json.loads(body)}
+    response = server.post(token, members, path=f"/v1/{path}")
+    check(response, 400, "invalid_request_error", "invalid_json", name)
+    assert not live.upstream.count(model)
+
+
+def test_names_of_the_clients_own_may_have_any_letters(server: Server, live: Portal) -> None:
+    model, token = live.model(), live.token()
+    schema = {"type": "object", "properties": {"ID": {"Type": "x"}, "id": {}, "Model": {}}, "Required": []}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "x"}],
+        "metadata": {"Model": "a", "model": "b"},
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+    }
+    assert server.post(token, body).status_code == 200
+    assert live.upstream.last(model).json == body
+
+
 def test_what_looks_like_it_and_is_none_passes_byte_by_byte(server: Server, live: Portal) -> None:
     model, token = live.model(), live.token()
     body = (

@@ -14,6 +14,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from relay.protocols.fields import BadRequest
+from relay.protocols.realtime.events import client_event
 from tests.support.asserts import until as happens
 from tests.support.portal import Portal
 from tests.support.server import Server
@@ -290,6 +292,20 @@ def test_refused_handshakes_are_answered_like_refused_requests(
         )
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("event", "param"),
+    [
+        ('{"type":"session.update","session":{"Model":"dear"}}', "model"),
+        ('{"type":"response.create","Response":{"model":"dear"}}', "response"),
+        ('{"type":"session.update","session":{"audio":{"input":{"Transcription":{"model":"dear"}}}}}', "transcription"),
+    ],
+)
+def test_a_member_of_an_event_in_other_letters_is_refused(event: str, param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        client_event(event, "cheap", "gpt-realtime")
+    assert (caught.value.param, caught.value.code) == (param, "invalid_json")
 
 
 def test_when_nothing_is_left_the_connection_ends_with_an_error(

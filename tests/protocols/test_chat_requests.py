@@ -24,7 +24,7 @@ def test_request_is_understood_or_refused_and_its_other_fields_survive(fields: d
     except BadRequest as bad:
         param = bad.param or "model"
         read = param in {"model", "messages", "stream", "stream_options", "n"}
-        assert bad.message and (read or any(name != param and param in name.casefold() for name in fields))
+        assert bad.message and (read or "to some parsers only" in bad.message)
         return
     sent = json.loads(request.upstream_body("other-name", True))
     expected = {**json.loads(body), "model": "other-name"}

@@ -78,3 +78,12 @@ def test_the_channels_own_rules_stand_before_the_vendors() -> None:
 def test_rules_that_make_no_sense_are_told(rules: object) -> None:
     with pytest.raises(BadPolicy):
         check_policy(rules)
+
+
+@pytest.mark.parametrize("name", ["Top_K", "TOP_K", "top_\u212a", "top_k\0x", " top_k"])
+def test_rules_hold_for_a_name_in_other_letters(name: str) -> None:
+    """Parsers of Go take it for the parameter that the rule names."""
+    sent = {name: msgspec.Raw(b"1"), "seed": msgspec.Raw(b"2")}
+    assert refused({"top_k": "refuse"}, sent) == name
+    assert apply({"top_k": "drop"}, sent) == ({"seed": msgspec.Raw(b"2")}, [name])
+    assert apply({"seed": "drop"}, sent)[0] == {name: msgspec.Raw(b"1")}

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode_object, encode, object_of, text_of
-from relay.protocols.fields import BadRequest, read_object
+from relay.protocols.fields import BadRequest, check_inner_names, read_object
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -82,6 +82,7 @@ def client_event(text: str, model: str, upstream_model: str) -> str:
     """
     try:
         event = read_object(text.encode("utf-8", "surrogatepass"))
+        check_inner_names({"item": event})
     except BadRequest as bad:
         if bad.param is not None:
             raise
