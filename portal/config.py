@@ -177,6 +177,12 @@ class Config(BaseSettings):
     )
     idle_timeout: values.Seconds = Field(120.0, description="Longest silence inside an upstream's answer, in seconds.")
     total_timeout: values.Seconds = Field(3600.0, description="Longest duration of one request, in seconds.")
+    disconnect_read_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=600,
+        description="Seconds that an answer is read on after its client has left, for the usage that is then reported.",
+    )
     keepalive_seconds: values.Seconds = Field(
         15.0, description="Silence in a stream after which the client is sent a comment, in seconds."
     )

@@ -137,6 +137,10 @@ class RelayHandler(ASGIHandler):
 
     async def _send(self, exchange: Exchange, response: HttpResponseBase, send: Send, head_only: bool = False) -> None:
         exchange.early_at = 0.0
+        if exchange.left:  # there is nobody to send it to; a stream is read on for its usage
+            if isinstance(response, EventStream):
+                await response.pump()
+            return
         if exchange.early_start is not None:
             await exchange.early_start
             if isinstance(response, EventStream):

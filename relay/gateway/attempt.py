@@ -101,6 +101,7 @@ class Attempt:
     def failed(self, failure: Failure) -> None:
         """The attempt failed before its answer began; another channel may be tried."""
         self.run.health.failed(self.candidate, self._model, failure, self._began_at, self._requester)
+        self.exchange.linger = 0.0
         self.over()
         self.record.end_attempt(self.candidate, self.began, failure)
 
@@ -159,6 +160,8 @@ class Attempt:
         request = post(channel.urls[api], headers, body, channel.timeouts.connect, resend)
         self._sent = body
         began = time.monotonic()
+        if channel.disconnect_policy != "free":
+            exchange.linger = self.run.config.disconnect_read_seconds
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
         try:
             response = await self.run.transport(channel.provider, channel.proxy).handle_async_request(request)

@@ -33,7 +33,7 @@ class BackgroundRequest(Exchange):
     async def read_body(self, limit: int) -> bytes:
         return self._body
 
-    def listen(self) -> None:
+    def listen(self, on_leave: Callable[[Exchange], None]) -> None:
         """Does nothing: there is no client that could disconnect."""
 
 

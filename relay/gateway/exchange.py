@@ -26,6 +26,7 @@ ChannelCheck = Callable[[ChannelView], RelayError | None]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
+_MAX_UNSENT: Final = 16 * 1024 * 1024  # bytes that are read of an answer whose client has left
 
 
 class Interrupt(Enum):
@@ -73,9 +74,12 @@ class Exchange:
         "early_head",
         "early_start",
         "error_event",
+        "gone_at",
         "headers",
         "interrupted",
         "ip",
+        "left",
+        "linger",
         "listener",
         "model_asked",
         "model_in_path",
@@ -94,6 +98,7 @@ class Exchange:
         "task",
         "tokens_used",
         "total_at",
+        "unsent",
         "upstream_seconds",
         "wait_limit",
         "wait_since",
@@ -116,6 +121,12 @@ class Exchange:
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.listener: asyncio.Task[None] | None = None  # detects that the client disconnects
         self.interrupted: Interrupt | None = None  # why the task was cancelled
+        # An upstream goes on with its answer when the client leaves, and bills it. So that its usage is known, the
+        # answer is read on for some seconds, as if the client was there; what is written then goes nowhere.
+        self.linger = 0.0  # for how long; 0 while no upstream is asked
+        self.left = False  # the client has left, and the answer is read on
+        self.gone_at = 0.0  # when that ends
+        self.unsent = 0  # bytes read since then
         # The limit that runs while the task waits for the upstream or the database, None while it does not wait.
         # Only then may the watchdog interrupt it for slowness.
         self.waiting: Interrupt | None = None
@@ -200,27 +211,42 @@ class Exchange:
             self.interrupted = Interrupt.CLIENT_GONE
             raise asyncio.CancelledError
 
-    def listen(self) -> None:
+    def listen(self, on_leave: Callable[[Exchange], None]) -> None:
         """Begin to detect that the client disconnects. Called by the watchdog for slow requests: quick ones need no
         task.
 
         Does nothing before the body has been read: two readers would take its pieces from each other.
         """
         if self.listener is None and self.body_read:
-            self.listener = asyncio.ensure_future(self._listen())
+            self.listener = asyncio.ensure_future(self._listen(on_leave))
 
-    async def _listen(self) -> None:
+    async def _listen(self, on_leave: Callable[[Exchange], None]) -> None:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.interrupt(Interrupt.CLIENT_GONE)
+                on_leave(self)
                 return
+
+    def leave(self) -> bool:
+        """The client has left, or reads no more. Returns whether the upstream's answer is read on for its usage."""
+        if self.linger and not self.left:
+            self.left, self.quiet_since, self.early_at = True, 0.0, 0.0
+            self.gone_at, self.total_at = time.monotonic() + self.linger, 0.0
+        return self.left
+
+    def count_unsent(self, size: int) -> None:
+        """Count bytes that were read after the client had left: there is an end to them."""
+        self.unsent += size
+        if self.unsent > _MAX_UNSENT:
+            self.gone_at = time.monotonic()
 
     async def write(self, data: bytes, mid_event: bool = False) -> None:
         """Send a piece of a stream; returns when the client's buffer has room again.
 
         `mid_event`: it ends inside an event.
         """
+        if self.left:
+            return
         self.streaming, self.quiet_since = True, 0.0  # a keep-alive comment during this send might split an event
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         if not mid_event:
@@ -231,6 +257,8 @@ class Exchange:
 
         A client that reads no more gets an incomplete answer, and the server disconnects it.
         """
+        if self.left:
+            return
         self.streaming, self.quiet_since = False, 0.0
         self.total_at = time.monotonic() + FINAL_WRITE_SECONDS
         try:
@@ -251,7 +279,8 @@ class Exchange:
         self.quiet_since = time.monotonic()
 
     async def keep_alive(self) -> None:
-        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+        if not self.left:
+            await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
     # -- records and prices ------------------------------------------------------------------------------------------
 
@@ -286,7 +315,10 @@ class Exchange:
             self.interrupt(self.must_end)
 
     def check_end(self) -> None:
-        """Raises Ended when `end` has been called."""
+        """Raises Ended when `end` has been called, CancelledError when the client has left: nothing more is sent."""
+        if self.left:
+            self.interrupted = Interrupt.CLIENT_GONE
+            raise asyncio.CancelledError
         if self.must_end is not None:
             raise Ended(self.must_end)
 

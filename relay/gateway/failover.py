@@ -122,7 +122,7 @@ async def _try_all(
         attempt.failed(failures[-1])
         if entry is not None:
             entry.cancel()
-        if not _may_retry_elsewhere(failures[-1], channel):
+        if exchange.left or not _may_retry_elsewhere(failures[-1], channel):
             break
         if failures[-1].kind is FailureClass.NO_API:
             without = _without_api(channel, failures[-1].api)

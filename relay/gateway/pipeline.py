@@ -59,7 +59,7 @@ async def serve(
         failed: RelayError = error
         reason = end_reason(error)
     except asyncio.CancelledError:
-        gone = exchange.interrupted is Interrupt.CLIENT_GONE and not run.is_cutting_off()
+        gone = (exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE) and not run.is_cutting_off()
         record.submit(Outcome(CLIENT_GONE, 499) if gone else Outcome(SHUTDOWN, 503), wait=False)
         raise
     except Exception:

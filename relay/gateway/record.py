@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from portal.lib.json import encode
 from portal.lib.redact import redact
@@ -187,6 +188,10 @@ class Record:
         if self.submitted:
             return None
         self.submitted = self.exchange.recorded = True
+        if self.exchange.left and outcome.reason == COMPLETED:
+            # The client does not have the answer, and may ask again: nothing is stored of it.
+            status, rows = outcome.status if self.streamed else 499, ()
+            outcome = replace(outcome, reason=CLIENT_GONE, status=status, answered=True)
         if outcome.detail and self.attempts:
             self.attempts[-1]["detail"] = self._with_resent(outcome.detail)
         if self.dropped and self.attempts:

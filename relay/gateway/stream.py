@@ -241,7 +241,10 @@ class Pump:
             await self._exchange.write(data, mid_event)
         except asyncio.CancelledError as cancelled:
             # Interrupted in a send: the client does not read, or its token was revoked.
-            raise self._exchange.explain(cancelled) from None
+            why = self._exchange.explain(cancelled)
+            if isinstance(why, Ended) and why.reason is Interrupt.TOTAL and self._exchange.leave():
+                return
+            raise why from None
 
     def _release_connection(self) -> None:
         """Give the connection back, once the upstream has ended the body after its end marker."""
@@ -252,5 +255,7 @@ class Pump:
 
     def _record_interruption(self) -> None:
         """The client disconnected, or the portal is stopping: record what was delivered."""
-        gone = self._exchange.interrupted is Interrupt.CLIENT_GONE and not self._attempt.run.is_cutting_off()
+        exchange = self._exchange
+        gone = exchange.left or exchange.interrupted is Interrupt.CLIENT_GONE
+        gone = gone and not self._attempt.run.is_cutting_off()
         self._record.submit(self._outcome(CLIENT_GONE if gone else SHUTDOWN), wait=False)

@@ -78,7 +78,10 @@ class UpstreamAnswer:
         exchange.wait_since = began = time.monotonic()
         exchange.wait_limit, exchange.waiting = self._idle, Interrupt.IDLE
         try:
-            return await self._stream.read()
+            data = await self._stream.read()
+            if exchange.left:
+                exchange.count_unsent(len(data))
+            return data
         except asyncio.CancelledError as cancelled:
             raise exchange.explain(cancelled) from None
         except httpx.TransportError as error:

@@ -1,5 +1,8 @@
 """Checks running requests four times a second: timeouts, keep-alive comments, disconnected clients.
 
+An answer whose client has left is read on for some seconds, so that its usage is known: as many at a time as
+`_MAX_LEFT`, beyond which the upstream is closed at once and the usage estimated.
+
 One timer for all requests costs nothing per chunk; a timer per read would cost more than the read.
 """
 
@@ -14,6 +17,7 @@ from relay.gateway.exchange import Exchange, Interrupt
 
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
+_MAX_LEFT: Final = 256  # answers that are read on at the same time after their clients have left
 
 
 class Watchdog:
@@ -22,6 +26,7 @@ class Watchdog:
     def __init__(self, keepalive: float = 15.0) -> None:
         self.running: set[Exchange] = set()
         self.keepalive = keepalive
+        self._left: set[Exchange] = set()  # whose clients have left, and whose answers are read on
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -32,6 +37,7 @@ class Watchdog:
 
     def remove(self, exchange: Exchange) -> None:
         self.running.discard(exchange)
+        self._left.discard(exchange)
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # the callbacks refer to the exchange: breaks the cycle
@@ -45,10 +51,12 @@ class Watchdog:
         now = time.monotonic()
         for exchange in list(self.running):
             if exchange.listener is None and now - exchange.started > _QUICK:
-                exchange.listen()
+                exchange.listen(self.on_leave)
             if exchange.early_at and now >= exchange.early_at:
                 exchange.start_early()
-            if exchange.waiting is not None:
+            if exchange.gone_at and now >= exchange.gone_at and exchange.waiting is not Interrupt.DATABASE:
+                exchange.interrupt(Interrupt.CLIENT_GONE)
+            elif exchange.waiting is not None:
                 if now - exchange.wait_since >= exchange.wait_limit:
                     exchange.interrupt(exchange.waiting)
                 elif exchange.total_at and now >= exchange.total_at and exchange.waiting is not Interrupt.DATABASE:
@@ -58,6 +66,13 @@ class Watchdog:
                     self.spawn(exchange.keep_alive())
             elif exchange.total_at and now >= exchange.total_at:
                 exchange.interrupt(Interrupt.TOTAL)  # stuck in a send: the client does not read
+
+    def on_leave(self, exchange: Exchange) -> None:
+        """The client of a request has left: ends the request, or lets its answer be read on for a while."""
+        if len(self._left) < _MAX_LEFT and exchange.leave():
+            self._left.add(exchange)
+        else:
+            exchange.interrupt(Interrupt.CLIENT_GONE)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine beside the requests, and keep a reference to its task until it is done."""

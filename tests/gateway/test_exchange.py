@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.gateway.exchange import Exchange, Message
+from relay.gateway.exchange import Exchange, Interrupt, Message
 
 
 async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_read() -> None:
@@ -25,7 +25,7 @@ async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_r
     exchange = Exchange({"headers": []}, receive, send, "127.0.0.1")
     listening = []
     for _ in range(2):
-        exchange.listen()
+        exchange.listen(lambda gone: gone.interrupt(Interrupt.CLIENT_GONE))
         listening.append(exchange.listener)
         if pieces:
             assert await exchange.read_body(100) == b"ab"

@@ -13,6 +13,7 @@ from relay.errors import RelayUnavailable, UpstreamFailed
 from relay.gateway.exchange import Ended, Interrupt
 from relay.gateway.stream import Pump
 from relay.gateway.upstream import UpstreamAnswer
+from relay.gateway.watchdog import Watchdog
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.responses.stream import ResponsesStream
 from relay.providers.classify import Failure
@@ -520,6 +521,54 @@ async def test_what_was_reported_before_the_client_left_is_what_it_used(stopping
         await Pump(one, cast(UpstreamAnswer, answer), ChatStream(), None).run()
     row = run.reservations.row
     assert (row["end_reason"], row["usage_source"], row["output_tokens"]) == (reason, "reported", 7) and answer.closed
+
+
+@pytest.mark.parametrize("reads_no_more", [False, True])
+async def test_an_answer_whose_client_left_is_read_to_its_usage_and_sent_to_nobody(reads_no_more: bool) -> None:
+    run, sent = Run(), cast(list[bytes], [])
+    one = attempt(run, new_exchange(sent))
+    one.exchange.linger, one.record.streamed = 10.0, True
+    if reads_no_more:  # it is stuck in a send until the total timeout
+
+        async def stuck(message: Any) -> None:
+            sent.append(message["body"])
+            one.exchange.task = asyncio.current_task()
+            asyncio.get_running_loop().call_soon(one.exchange.interrupt, Interrupt.TOTAL)
+            await asyncio.Event().wait()
+
+        one.exchange._send = stuck
+    else:
+        assert one.exchange.leave() and not one.exchange.interrupted
+    answer = Answer(line(chunk("Hello")), line({**chunk(None, "stop"), "usage": USAGE}), b"data: [DONE]\n\n")
+    await Pump(one, cast(UpstreamAnswer, answer), ChatStream(), None).run()
+    row = run.reservations.row
+    assert (row["end_reason"], row["usage_source"], row["output_tokens"]) == ("client_gone", "reported", 7)
+    assert len(sent) == reads_no_more and one.exchange.gone_at and not one.exchange.total_at
+    *_, unfinished, _ = cast(Any, one.record.charge).finished
+    assert not unfinished
+
+
+async def test_an_answer_whose_client_left_is_not_read_for_ever() -> None:
+    watchdog = Watchdog()
+    others = [new_exchange() for _ in range(300)]
+    for other in others:
+        other.task = asyncio.ensure_future(asyncio.sleep(60))
+        other.linger = 10.0 if other is not others[0] else 0.0
+        watchdog.add(other)
+        watchdog.on_leave(other)
+        assert other.left is (other.interrupted is None)
+    assert not others[0].left and sum(other.left for other in others) == 256, "those beyond are estimated"
+    others[1].count_unsent(2**20)
+    assert others[1].gone_at > time.monotonic() + 5
+    others[1].count_unsent(2**24)
+    others[2].gone_at = time.monotonic()
+    watchdog._tick()
+    interrupted = [other.interrupted for other in others[1:5]]
+    assert interrupted == [Interrupt.CLIENT_GONE, Interrupt.CLIENT_GONE, None, None], "too many bytes, too late"
+    for other in others:
+        assert other.task is not None
+        other.task.cancel()
+        watchdog.remove(other)
 
 
 async def test_a_fault_of_the_portal_in_mid_stream_is_said_and_billed_to_nobody() -> None:
