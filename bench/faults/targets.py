@@ -84,6 +84,7 @@ def portal(
         "AIRELAYS_UPSTREAM_ALLOW": "127.0.0.1",
         "AIRELAYS_IDLE_TIMEOUT": str(IDLE),
         "AIRELAYS_FIRST_BYTE_TIMEOUT": str(IDLE),
+        "AIRELAYS_DISCONNECT_READ_SECONDS": "0",  # the other gateways do not read on either
         "AIRELAYS_JOBS": "false",
         "AIRELAYS_DATABASE_URL": database,
         "AIRELAYS_REDIS_URL": redis,

@@ -13,7 +13,8 @@ from django.conf import settings
 
 from portal.lib.net import client_ip
 from relay.api.request import single_parameters
-from relay.endpoints.realtime import Handshake, RealtimeSession, connect_upstream, model_from_query
+from relay.endpoints.realtime.connection import Handshake, connect_upstream, model_from_query
+from relay.endpoints.realtime.session import RealtimeSession
 from relay.errors import InternalError, RelayError
 from relay.gateway.runtime import Runtime, runtime
 
@@ -30,6 +31,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     session: RealtimeSession | None = None
     exchange: Handshake | None = None
     relaying: asyncio.Task[None] | None = None
+    gone = False  # the client has disconnected
     run: Runtime
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
@@ -60,12 +62,14 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     async def _relay(self, session: RealtimeSession) -> None:
         try:
             code, reason = await session.relay_to_client()
-            await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
+            if not self.gone:
+                await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
             raise
         except Exception:
             logger.exception("a realtime connection broke", extra={"request_id": session.exchange.request_id})
-            await self.close(code=1011)  # type: ignore[no-untyped-call]
+            if not self.gone:
+                await self.close(code=1011)  # type: ignore[no-untyped-call]
         finally:
             self._end()
 
@@ -81,7 +85,11 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
             await self.session.from_client(text_data, bytes_data)
 
     async def disconnect(self, code: int) -> None:
+        self.gone = True
         if self.relaying is not None and not self.relaying.done():
+            if self.session is not None and await self.session.client_left():
+                self.run.watchdog.keep(self.relaying)
+                return
             self.relaying.cancel()
             await asyncio.wait([self.relaying])
         self._end()

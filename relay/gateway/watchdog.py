@@ -18,6 +18,7 @@ from relay.gateway.exchange import Exchange, Interrupt
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect
 _MAX_LEFT: Final = 256  # answers that are read on at the same time after their clients have left
+_DRAIN_SECONDS: Final = 3.0  # that they get when the process stops
 
 
 class Watchdog:
@@ -29,6 +30,7 @@ class Watchdog:
         self._left: set[Exchange] = set()  # whose clients have left, and whose answers are read on
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[Any]] = set()  # of answers whose clients' connections are gone
 
     def add(self, exchange: Exchange) -> None:
         self.running.add(exchange)
@@ -76,12 +78,24 @@ class Watchdog:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine beside the requests, and keep a reference to its task until it is done."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(asyncio.ensure_future(work), self._tasks)
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Keep a reference to the task that reads an answer on whose client's connection is gone."""
+        self._keep(task, self._reading)
+
+    def _keep(self, task: asyncio.Task[Any], tasks: set[asyncio.Task[Any]]) -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def end_tasks(self) -> None:
-        """At the end of the process: cancel the tasks beside the requests, such as background responses."""
+        """At the end of the process: cancel the tasks beside the requests, such as background responses.
+
+        Answers that are read on for their usage get a moment.
+        """
+        if self._reading:
+            await asyncio.wait(set(self._reading), timeout=_DRAIN_SECONDS)
+        self._tasks |= self._reading
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -17,6 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from relay.protocols.fields import BadRequest
 from relay.protocols.realtime.events import client_event
 from tests.support.asserts import until as happens
+from tests.support.money import settled, wallet
 from tests.support.portal import Portal
 from tests.support.server import Server
 
@@ -44,6 +45,7 @@ class Upstream:
         self.got: list[Any] = []
         self.paths: list[str] = []
         self.keys: list[str] = []
+        self.saying: dict[str, Any] = {}
         self.closed = threading.Event()
         self.started = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True).start()
@@ -92,6 +94,21 @@ class Upstream:
             await socket.send(
                 json.dumps({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": USAGE}})
             )
+            if event.get("twice"):
+                await socket.send(json.dumps({"type": "response.done", "response": {"id": "r", "usage": USAGE}}))
+        elif event["type"] == "talk":
+            name = event["id"]
+            await socket.send(json.dumps({"type": "response.created", "response": {"id": name}}))
+            for _ in range(event["words"]):
+                delta = {"type": "response.output_text.delta", "response_id": name, "delta": "word " * 100}
+                await socket.send(json.dumps(delta))
+            if event.get("done"):
+                done = {"id": name, "status": "completed", "usage": event["done"]}
+                await socket.send(json.dumps({"type": "response.done", "response": done}))
+            await socket.send(json.dumps({"type": "response.output_text.done", "response_id": name}))
+            self.saying = {"id": name, "status": "cancelled", "usage": event.get("cancelled")}
+        elif event["type"] == "response.cancel" and self.saying["usage"]:
+            await socket.send(json.dumps({"type": "response.done", "response": self.saying}))
         elif event["type"] == "speak":
             usage = {
                 "type": "tokens",
@@ -334,6 +351,105 @@ def test_when_nothing_is_left_the_connection_ends_with_an_error(
     from relay.models import LedgerAccount
 
     assert LedgerAccount.objects.get(user=user, kind="wallet").balance >= 0
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_response_is_charged_although_the_client_left_before_its_end(
+    live: Portal, server: Server, realtime: Upstream, model: str, reports: bool
+) -> None:
+    """What the upstream is making is cancelled, and reports its usage; one that does not is estimated."""
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+    usage = {"input_tokens": 20, "output_tokens": 700, "total_tokens": 720}
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(
+                json.dumps({"type": "talk", "id": "a", "words": 5, "cancelled": usage if reports else None})
+            )
+            await until(socket, "response.output_text.done")
+
+    asyncio.run(run())
+    (row,) = records(model, 1)
+    assert (row.end_reason, row.usage_source) == ("client_gone", "reported" if reports else "estimated")
+    if reports:
+        assert row.cost == 20 * 4_000 + 700 * 24_000
+    else:
+        assert row.output_tokens == 625 and row.cost == row.input_tokens * 4_000 + 625 * 24_000
+    assert settled(user).used == row.cost
+
+
+def test_no_session_uses_much_more_than_is_held_for_it(live: Portal, server: Server, model: str) -> None:
+    """Three at once whose upstream goes on far beyond what there is: held as it grows, and ended."""
+    user = live.user(balance=1_040_000_000)  # for some 40,000 tokens of text
+    token = live.token(user)
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(json.dumps({"type": "talk", "id": "a", "words": 800}))
+            assert (await until(socket, "error"))["error"]["code"] == "insufficient_quota"
+            with pytest.raises(websockets.ConnectionClosed):
+                await asyncio.wait_for(socket.recv(), 60)
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(run() for _ in range(3)))
+
+    asyncio.run(all_at_once())
+    from relay.models import LedgerEntry
+
+    found = settled(user)
+    entries = LedgerEntry.objects.filter(user=user, kind="shortfall")
+    assert found.balance >= 0 and sum(entry.amount for entry in entries) < 3 * 200 * 64_000, "a frame each at most"
+    assert sum(row.cost for row in records(model, 3)) > 300_000_000
+
+
+def test_each_of_several_responses_is_held_and_charged_and_none_twice(live: Portal, server: Server, model: str) -> None:
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+    usage = {"input_tokens": 20, "output_tokens": 500, "total_tokens": 520}
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            for name in ("a", "b", "c"):
+                await socket.send(json.dumps({"type": "talk", "id": name, "words": 4}))
+            for _ in range(3):
+                await until(socket, "response.output_text.done")
+            held = (await asyncio.to_thread(wallet, user)).reserved
+            assert held >= 3 * (2000 * 32_000 + 4096 * 64_000)
+            for name in ("c", "a", "b"):
+                await socket.send(json.dumps({"type": "talk", "id": name, "words": 0, "done": usage}))
+                await until(socket, "response.done")
+            await socket.send('{"type":"response.create","twice":true}')
+            await until(socket, "response.done")
+            await until(socket, "response.done")
+
+    asyncio.run(run())
+    costs = sorted(row.cost for row in records(model, 5))
+    assert costs[0] == 0 and costs[-3:] == [20 * 4_000 + 500 * 24_000] * 3 and costs.count(COST) == 1
+    assert settled(user).used == sum(costs)
+
+
+def test_input_that_a_session_cannot_have_had_is_estimated(live: Portal, server: Server, model: str) -> None:
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+    usage = {"input_tokens": 1_000_000, "output_tokens": 1_000_000, "total_tokens": 2_000_000}
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(json.dumps({"type": "talk", "id": "a", "words": 4, "done": usage}))
+            await until(socket, "response.done")
+
+    asyncio.run(run())
+    row = records(model, 1)[0]
+    assert (row.usage_source, row.input_tokens, row.output_tokens) == ("estimated", 2000, 500)
 
 
 def test_a_revoked_token_ends_the_connection(live: Portal, server: Server, model: str) -> None:

@@ -170,6 +170,17 @@ class RequestCharge:
         if limit is not None or self.clamp is not None:
             self._promised = (assumed if self.clamp is None else self.clamp) * choices
 
+    async def hold_input(self, exchange: Exchange, tokens: int) -> bool:
+        """Hold the cost of more input than `reserve` was told of; returns False when it cannot be paid."""
+        grant = self.grant
+        if grant is None or grant.reservation is None or tokens <= 0:
+            return True
+        more, before = ceiling(self._highest_price, tokens, 0, self.multiplier), grant.amount
+        await self._reservations.extend(exchange, grant, self._caller.budgets, more)
+        self._prompt_cost += more
+        self._need = grant.amount
+        return grant.amount - before >= _PROMPT_LOW * more
+
     @property
     def counts_units(self) -> bool:
         """Whether something but tokens has a price."""

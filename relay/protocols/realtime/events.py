@@ -21,8 +21,8 @@ MARKS: Final = ("response.done", "input_audio_transcription.completed", "session
 
 
 class _Response(msgspec.Struct):
-    id: str = ""
-    status: str = ""
+    id: str | None = None
+    status: str | None = None
     usage: msgspec.Raw = msgspec.Raw()
 
 
@@ -40,6 +40,7 @@ class RealtimeUsage:
     """The usage that an event reports."""
 
     transcription: bool  # of the user's speech, by a separate model; otherwise of a response
+    response_id: str
     usage: Usage | None  # None: the event has no counts
     status: str = ""  # of the response
 
@@ -53,12 +54,13 @@ def read_usage(text: str) -> RealtimeUsage | None:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     if event.type == "response.done":
-        raw = event.response.usage if event.response is not None else msgspec.Raw()
-        return RealtimeUsage(
-            False, parse_responses_usage(raw) if present(raw) else None, event.response.status if event.response else ""
-        )
+        response = event.response or _Response()
+        usage = parse_responses_usage(response.usage) if present(response.usage) else None
+        return RealtimeUsage(False, response.id or "", usage, response.status or "")
     if event.type.endswith("input_audio_transcription.completed"):
-        return RealtimeUsage(True, parse_responses_usage(event.usage) if present(event.usage) else None, "completed")
+        return RealtimeUsage(
+            True, "", parse_responses_usage(event.usage) if present(event.usage) else None, "completed"
+        )
     return None
 
 
@@ -75,8 +77,10 @@ def transcription_model(text: str) -> str | None:
     return text_of(found, "model")
 
 
-def client_event(text: str, model: str, upstream_model: str) -> str:
-    """A client's event as it is sent on: its own text, unless it names the session's model. Raises BadRequest.
+def client_event(text: str, model: str, upstream_model: str) -> tuple[Json, str]:
+    """A client's event, and its text as it is sent on: its own, unless it names the session's model.
+
+    Raises BadRequest.
 
     `model`: for which the client was let in; an upstream may let an event change it.
     """
@@ -90,13 +94,13 @@ def client_event(text: str, model: str, upstream_model: str) -> str:
     holders = [event, *(event[name] for name in ("session", "response") if isinstance(event.get(name), dict))]
     named = [holder for holder in holders if isinstance(holder, dict) and holder.get("model") is not None]
     if not named:
-        return text
+        return event, text
     for holder in named:
         if holder["model"] != model:
             message = f"This session is with “{model[:100]}”. Open another one for another model."
             raise BadRequest(message, "session.model", "model_not_allowed")
         holder["model"] = upstream_model
-    return encode(event).decode()
+    return event, encode(event).decode()
 
 
 def realtime_error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:

@@ -1,0 +1,170 @@
+"""The handshake of /v1/realtime: the client is authenticated, and a channel connected, as for any request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+import aiohttp
+import httpx
+from django.http.response import HttpResponseBase
+
+from portal.lib.json import Json, text_of
+from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
+from relay.gateway.access.authentication import identify
+from relay.gateway.access.short_lived_keys import CLIENT_SECRET_PREFIX, caller_of_client_secret
+from relay.gateway.attempt import Attempt
+from relay.gateway.background import BackgroundRequest
+from relay.gateway.exchange import AsgiScope, Exchange, GatewayRequest, Interrupt
+from relay.gateway.pipeline import serve
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ChannelView
+from relay.protocols.realtime.conversation import LEAST_INPUT
+from relay.providers.classify import Failure, classify
+from relay.providers.failures import FailureClass
+from relay.providers.subject import REDIRECTS
+from relay.providers.vendors import BUILT_IN
+from relay.transport.resolver import NotPermitted
+from relay.transport.transport import UpstreamTransport
+
+logger: Final = logging.getLogger(__name__)
+ENDPOINT: Final = "realtime"
+_KEY_PROTOCOL: Final = "openai-insecure-api-key."
+
+
+# -- the handshake ---------------------------------------------------------------------------------------------------
+
+
+class Handshake(BackgroundRequest):
+    """The request that opens a connection, as an exchange without a body."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, scope: AsgiScope, ip: str) -> None:
+        super().__init__(_NO_CALLER, b"")
+        self.caller = None
+        self.ip = ip
+        headers = dict(scope["headers"])
+        for protocol in scope.get("subprotocols") or ():
+            if protocol.startswith(_KEY_PROTOCOL):
+                headers[b"authorization"] = b"Bearer " + protocol[len(_KEY_PROTOCOL) :].encode()
+        self.headers = headers
+        self.client_id = headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
+        self.session: Json = {}
+
+
+_NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
+
+
+class UpstreamConnection(HttpResponseBase):
+    """An open connection to an upstream, and the attempt that opened it."""
+
+    status_code = 200
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt) -> None:
+        self.socket, self.attempt = socket, attempt
+
+
+async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> UpstreamConnection:
+    """Authenticate the caller and connect to an upstream, as for any request. Raises RelayError."""
+    presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
+    if presented.startswith(CLIENT_SECRET_PREFIX):
+        exchange.caller, exchange.session = await caller_of_client_secret(presented, exchange.wall, exchange.ip)
+        model = text_of(exchange.session, "model") or model
+    else:
+        exchange.caller = await identify(exchange)
+    if not model:
+        raise InvalidRequest(
+            "Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model"
+        )
+    found = await serve(exchange, exchange.caller, run, _gateway_request(run, model), partial(_try, exchange))
+    return cast(UpstreamConnection, found)  # what the attempt returns
+
+
+def check_realtime_channel(run: Runtime, channel: ChannelView) -> RelayError | None:
+    if run.health.serves_api(channel, ENDPOINT) and channel.provider not in BUILT_IN:
+        return None
+    return UnsupportedEndpoint("The upstream of this model has no realtime API. Use another model.", param="model")
+
+
+def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
+    """The gateway request of a connection: reserves for its first response."""
+    return GatewayRequest(
+        ENDPOINT,
+        model,
+        partial(check_realtime_channel, run),
+        stream=True,
+        prompt_tokens=LEAST_INPUT,
+        output_limit=None,
+    )
+
+
+async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
+    """Make one attempt. Raises Failure, Ended, CancelledError."""
+    channel, candidate = attempt.channel, attempt.candidate
+    began = time.monotonic()
+    url = f"{channel.urls[ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
+    headers = {
+        name: value
+        for name, value in candidate.key.headers.items()
+        if name.lower() not in {"content-type", "accept-encoding"}
+    }
+    beta = exchange.headers.get(b"openai-beta", b"").decode("latin-1")
+    if beta:
+        headers["openai-beta"] = beta[:100]
+    transport = attempt.run.transport(channel.provider, channel.proxy)
+    assert isinstance(transport, UpstreamTransport)  # noqa: S101  # `check_realtime_channel` excludes the demo
+    exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
+    try:
+        socket = await transport.connect_socket(url, headers, channel.timeouts.connect)
+    except asyncio.CancelledError as cancelled:
+        raise exchange.explain(cancelled) from None
+    except aiohttp.WSServerHandshakeError as refused:
+        failure = classify(
+            refused.status,
+            httpx.Headers(list((refused.headers or {}).items())),
+            b"",
+            channel.provider,
+            snapshot_cache.snapshot.rules,
+        )
+        if refused.status in {404, 405, 426, 501, *REDIRECTS}:
+            error = UnsupportedEndpoint(
+                "The upstream of this model has no realtime API. Use another model.", param="model"
+            )
+            raise Failure(FailureClass.NO_API, error, refused.status, failure.detail, api=ENDPOINT) from None
+        raise failure from None
+    except TimeoutError:
+        raise Failure(
+            FailureClass.TRANSIENT,
+            UpstreamTimeout("The upstream could not be reached in time. Try again."),
+            0,
+            "no connection or no handshake in time",
+        ) from None
+    except (aiohttp.ClientError, OSError) as reason:
+        refused_here = isinstance(getattr(reason, "os_error", None), NotPermitted)
+        kind = FailureClass.CONFIG if refused_here else FailureClass.TRANSIENT
+        raise Failure(
+            kind,
+            UpstreamFailed("The upstream could not be reached. Try again."),
+            0,
+            f"cannot connect: {reason}"[:300],
+            # Later, the upstream has read the handshake, of which parts are the client's.
+            unreachable=isinstance(reason, aiohttp.ClientConnectorError),
+        ) from None
+    finally:
+        exchange.waiting = None
+        exchange.upstream_seconds += time.monotonic() - began
+    attempt.answered()
+    return UpstreamConnection(socket, attempt)
+
+
+def model_from_query(query: Mapping[str, Any]) -> str:
+    """The model that the URL of a connection names, empty when it names none."""
+    return str(query.get("model") or query.get("deployment") or "")[:200]

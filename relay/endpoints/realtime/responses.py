@@ -1,0 +1,313 @@
+"""The responses of one realtime session: what each may spend, and its usage record.
+
+Money is held for each before the upstream is asked, and for one more that it may begin by itself when it hears the end
+of a turn. What arrives is metered, so that no response uses much more than is held for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
+from relay.errors import InvalidRequest, RateLimited, RelayError, RelayUnavailable
+from relay.gateway.attempt import Attempt
+from relay.gateway.background import BackgroundRequest
+from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
+from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.record import COMPLETED, Outcome, Record
+from relay.gateway.runtime import Runtime
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller
+from relay.protocols.realtime.conversation import Conversation, Delta
+from relay.protocols.realtime.events import RealtimeUsage
+from relay.protocols.usage import ADDED_TO_CHAT, NO_USAGE, Delivered, Usage
+
+logger: Final = logging.getLogger(__name__)
+_MOST_AT_ONCE: Final = 32  # responses of one session
+_WAIT_SECONDS: Final = 15.0  # for the database
+
+
+class _Turn(BackgroundRequest):
+    """The exchange of one response but the first, which has that of the handshake."""
+
+    __slots__ = ()
+
+
+@asynccontextmanager
+async def _database_timeout() -> AsyncIterator[None]:
+    """No watchdog sees the exchange of a response. Raises RelayUnavailable."""
+    try:
+        async with asyncio.timeout(_WAIT_SECONDS):
+            yield
+    except TimeoutError:
+        raise RelayUnavailable("The portal could not hold the money for a response.", retry_after=5) from None
+
+
+class RealtimeResponse:
+    """One response, from the hold of its money to its record."""
+
+    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "record")
+
+    def __init__(self, record: Record, exchange: Exchange) -> None:
+        self.record, self.exchange = record, exchange
+        self.heard = 0.0  # what the conversation had counted when it began
+        self.meter: Meter | None = record.charge.meter(exchange)
+        self._units = self._audio = 0.0  # estimated tokens that arrived
+        self._size = 0
+
+    async def count(self, units: float, audio: float, size: int) -> None:
+        """Count a part that is about to be sent. Raises InsufficientQuota when it is not paid for."""
+        self._units, self._audio, self._size = self._units + units, self._audio + audio, self._size + size
+        meter = self.meter
+        if meter is not None and meter.count(size):
+            async with _database_timeout():
+                if not await meter.check(self._units):
+                    raise spent_error()
+
+    async def hold_input(self, tokens: int) -> bool:
+        """Hold the cost of this input, if it is more than was held before; returns False when it cannot be paid."""
+        more, self.record.prompt_tokens = tokens - self.record.prompt_tokens, max(tokens, self.record.prompt_tokens)
+        if more <= 0:
+            return True
+        async with _database_timeout():
+            return await self.record.charge.hold_input(self.exchange, more)
+
+    def units(self) -> float:
+        return self._units
+
+    def submit(
+        self, reason: str, usage: Usage | None = None, error: RelayError | None = None, wait: bool = True
+    ) -> asyncio.Future[None] | None:
+        """Pass its record to the writer; its usage is estimated where none is reported."""
+        delivered = Delivered(
+            self._size, lambda: self._units, lambda: self._audio, reason == COMPLETED, lambda: self._audio > 0
+        )
+        future = self.record.submit(Outcome(reason, 200, usage, error, delivered=delivered), wait=wait)
+        if isinstance(self.exchange, _Turn):  # the handshake goes on with its connection
+            for callback in self.exchange.at_end:
+                callback()
+            self.exchange.at_end.clear()
+        return future
+
+
+class RealtimeResponses:
+    """All responses of one session, by the ids of the upstream."""
+
+    def __init__(self, exchange: Exchange, caller: Caller, run: Runtime, attempt: Attempt) -> None:
+        self._exchange, self._caller, self._run, self._attempt = exchange, caller, run, attempt
+        self._model, self._upstream_model = attempt.record.model, attempt.record.upstream_model
+        self._candidate = attempt.record.candidate
+        self.conversation = Conversation()
+        self._transcribed = 0  # tokens that transcriptions used
+        attempt.record.request.most_input = self._most_input
+        # Held for a response that has not been asked for: the first one's money was held with the connection.
+        self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
+        self._asked: deque[RealtimeResponse] = deque()  # that the upstream was asked for, and has not begun
+        self._running: dict[str, RealtimeResponse] = {}
+        self._last_done = ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the upstream owes the usage of a response."""
+        return bool(self._running or self._asked)
+
+    def running_ids(self) -> list[str]:
+        return [*self._running, *([""] if self._asked else [])]
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    async def ask(self) -> None:
+        """The client asks for a response: hold its money. Raises RelayError."""
+        if len(self._asked) + len(self._running) >= _MOST_AT_ONCE:
+            raise RateLimited(f"A session may have {_MOST_AT_ONCE} responses at once. Wait for one to end.")
+        response = await self._take()
+        if not await response.hold_input(self._input_tokens()):
+            self._drop(response)
+            raise spent_error()
+        self._asked.append(response)
+
+    def refused(self) -> None:
+        """The upstream refused an event, which may have been the newest that asked for a response."""
+        if self._asked:
+            response = self._asked.pop()
+            if self._next is None:
+                self._next = response
+            else:
+                self._drop(response)
+
+    async def begin(self, response_id: str) -> RealtimeResponse:
+        """The upstream begins a response, asked or not. Raises InsufficientQuota when its input cannot be paid."""
+        response = await self._begin(response_id)
+        if not await response.hold_input(self._input_tokens()):
+            raise spent_error()
+        return response
+
+    async def _begin(self, response_id: str) -> RealtimeResponse:
+        if response_id in self._running:  # it is told twice
+            return self._running[response_id]
+        if self._asked:
+            response = self._asked.popleft()
+        else:
+            try:
+                response = await self._take()
+            except RelayError as error:  # it is charged all the same, as far as there is money
+                logger.info("a realtime response began that nothing is held for: %s", error)
+                response = await self._make(held=False)
+        response.heard = self.conversation.unreported
+        response.record.sent = True
+        self._running[response_id] = response
+        self._exchange.progress = partial(self._progress, response.record)
+        return response
+
+    async def count(self, delta: Delta, size: int) -> None:
+        """Count a part of a response before it is sent. Raises InsufficientQuota when it is not paid for."""
+        response = self._running.get(delta.response_id or "") or next(reversed(self._running.values()), None)
+        if response is None:
+            response = await self.begin(delta.response_id or "")
+        units, audio = self.conversation.delta_units(delta)
+        await response.count(units, audio, size)
+
+    async def end(self, used: RealtimeUsage) -> None:
+        """Record the usage of a response, and wait until it is on disk. Raises RelayUnavailable."""
+        usage = used.usage
+        response = self._running.pop(used.response_id, None)
+        if response is None and self._running and not used.response_id:
+            response = self._running.pop(next(iter(self._running)))
+        if response is None:
+            if used.response_id and used.response_id == self._last_done and not self._asked:
+                return  # it has been charged
+            response = await self._begin(used.response_id)
+            del self._running[used.response_id]
+        self._last_done = used.response_id
+        if usage is None and used.status == "failed" and not response.units():
+            response.record.sent = False
+        future = response.submit(COMPLETED, usage)
+        if usage is not None:  # as far as it was believed
+            self.conversation.answered(response.exchange.tokens_used or 0, response.heard)
+        await self._exchange.committed(future)
+
+    async def hold_next(self) -> None:
+        """Check that the next response is permitted, and hold its money. Raises RelayError."""
+        if self._next is None and not self.busy:
+            self._next = await self._make()
+            self._exchange.progress = partial(self._progress, self._next.record)
+
+    def close(self, reason: str, error: RelayError | None = None) -> None:
+        """The connection has ended. What runs is estimated by what arrived; money that was not used is given back."""
+        for response in self._running.values():
+            response.submit(reason, None, error, wait=False)
+        waiting = [*self._asked, *([self._next] if self._next is not None else [])]
+        for response in waiting:
+            self._drop(response, reason, error)
+        self._exchange.tokens_used = (self._exchange.tokens_used or 0) + self._transcribed
+        self._running.clear()
+        self._asked.clear()
+        self._next = None
+
+    # -- money and records -------------------------------------------------------------------------------------------
+
+    def _drop(self, response: RealtimeResponse, reason: str = COMPLETED, error: RelayError | None = None) -> None:
+        response.record.sent = False
+        response.submit(reason, None, error, wait=False)
+
+    async def _take(self) -> RealtimeResponse:
+        response, self._next = self._next, None
+        return response if response is not None else await self._make()
+
+    def _input_tokens(self) -> int:
+        model = snapshot_cache.snapshot.models.get(self._model)
+        window = model.context_window if model is not None else None
+        tokens = self.conversation.input_tokens
+        if self.conversation.unbounded:
+            tokens = max(tokens, window or ADDED_TO_CHAT)
+        return min(tokens, window) if window else tokens
+
+    def _most_input(self) -> int | None:
+        return None if self.conversation.unbounded else self._input_tokens() + ADDED_TO_CHAT
+
+    async def _make(self, held: bool = True) -> RealtimeResponse:
+        """A response with a record of its own. `held`: its money is held. Raises RelayError."""
+        run, snapshot, caller = self._run, snapshot_cache.snapshot, self._caller
+        turn = self._turn()
+        model = snapshot.models.get(self._model)
+        if model is None or (held and not caller.may_use(model, turn.wall)):
+            raise InvalidRequest(
+                "This model is not available to your token any more.", code="model_not_allowed", param="model"
+            )
+        request = GatewayRequest(
+            ENDPOINT,
+            self._model,
+            partial(check_realtime_channel, run),
+            stream=True,
+            prompt_tokens=self._input_tokens(),
+            output_limit=None,
+            most_input=self._most_input,
+        )
+        terms = snapshot.terms(caller)
+        charge = RequestCharge(run.reservations, caller, model, terms.multiplier, run.fallback_price, turn.wall)
+        if held:
+            # The connection keeps its slot.
+            checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]
+            if checks:
+                await run.admission.admit(turn, checks, request.prompt_tokens)
+            async with _database_timeout():
+                await charge.reserve(turn, request)
+        else:
+            charge.grant = await run.reservations.reserve(turn, caller, 0, 0)
+        return self._response(turn, request, self._model, charge)
+
+    def _turn(self) -> _Turn:
+        turn = _Turn(self._caller, b"")
+        turn.ip, turn.client_id = self._exchange.ip, self._exchange.client_id
+        return turn
+
+    def _response(
+        self, turn: Exchange, request: GatewayRequest, model: str, charge: RequestCharge, upstream_model: str = ""
+    ) -> RealtimeResponse:
+        record = Record(turn, self._run.reservations, request, model, charge)
+        record.candidate, record.upstream_model = self._candidate, upstream_model or self._upstream_model
+        record.attempts = [*self._attempt.record.attempts]
+        return RealtimeResponse(record, turn)
+
+    def _progress(self, record: Record) -> dict[str, object]:
+        return {**record.progress(), "id": self._exchange.request_id}
+
+    async def record_transcription(self, usage: Usage | None, name: str) -> None:
+        """Record a transcription of the user's speech, at the price of its own model if the portal has one.
+
+        Otherwise at the price of the session's model. It has been made: it is charged as far as there is money. Raises
+        RelayUnavailable.
+        """
+        if usage is None:
+            return
+        self._transcribed += usage.input + usage.output
+        snapshot, run, caller = snapshot_cache.snapshot, self._run, self._caller
+        model = snapshot.models.get(name) or snapshot.models.get(self._model)
+        if model is None or (not model.priced and run.fallback_price is None):
+            logger.warning("the transcription of a realtime session has no price: %s", name)
+            model = snapshot.models.get(self._model)
+            if model is None:
+                return
+        turn = self._turn()
+        charge = RequestCharge(
+            run.reservations, caller, model, snapshot.terms(caller).multiplier, run.fallback_price, turn.wall
+        )
+        charge.grant = await run.reservations.reserve(turn, caller, 0, 0)
+        request = GatewayRequest(
+            ENDPOINT,
+            model.name,
+            partial(check_realtime_channel, run),
+            stream=True,
+            prompt_tokens=usage.input,
+            output_limit=usage.output,
+            units=NO_USAGE,
+        )
+        response = self._response(turn, request, name or model.name, charge, name)
+        response.record.upstream_model = name
+        await self._exchange.committed(response.record.submit(Outcome(COMPLETED, 200, usage)))

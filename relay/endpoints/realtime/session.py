@@ -1,0 +1,211 @@
+"""An open connection of /v1/realtime: relays frames both ways, and records and charges each response.
+
+The last event of a response is sent once its record is on disk, as for other endpoints. When nothing is left, the
+connection ends with an error event. When the client leaves, what the upstream is making is cancelled, and its events
+are read for some seconds more, for the usage that it reports then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+import aiohttp
+
+from portal.lib.json import Json
+from relay.endpoints.realtime.connection import Handshake, UpstreamConnection
+from relay.endpoints.realtime.responses import RealtimeResponses
+from relay.errors import InvalidRequest, RelayError, UpstreamFailed
+from relay.gateway.attempt import interrupt_error
+from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
+from relay.gateway.runtime import Runtime
+from relay.protocols.fields import BadRequest
+from relay.protocols.realtime.conversation import cancel_event, is_error, is_request, read_created, read_delta
+from relay.protocols.realtime.events import (
+    client_event,
+    read_usage,
+    realtime_error_event,
+    session_update,
+    transcription_model,
+)
+
+_CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
+SendFrame = Callable[[str | bytes], Awaitable[None]]
+
+
+class RealtimeSession:
+    """One open connection: relays frames both ways."""
+
+    def __init__(self, exchange: Handshake, run: Runtime, connection: UpstreamConnection, send: SendFrame) -> None:
+        assert exchange.caller is not None  # noqa: S101  # `connect_upstream` has run
+        self.exchange, self.run, self.socket = exchange, run, connection.socket
+        self.attempt, self._send_frame = connection.attempt, send
+        self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
+        self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt)
+        self.transcription = ""  # the model that transcribes the user's speech
+        self._refusal: RelayError | None = None  # why the next response was not permitted
+        if self.attempt.channel.disconnect_policy != "free":
+            exchange.linger = run.config.disconnect_read_seconds
+
+    async def send(self, frame: str | bytes) -> None:
+        if not self.exchange.left:
+            await self._send_frame(frame)
+
+    # -- the client --------------------------------------------------------------------------------------------------
+
+    async def from_client(self, text: str | None, data: bytes | None) -> None:
+        """Send a frame to the upstream; returns when its buffer has room again."""
+        try:
+            if text is not None:
+                event, text = client_event(text, self.model, self.candidate.route.upstream_name)
+                self.responses.conversation.sent(event)
+                if is_request(event):
+                    await self.responses.ask()
+                await self.socket.send_str(text)
+            elif data is not None:
+                self.responses.conversation.sent_audio(len(data))
+                await self.socket.send_bytes(data)
+        except BadRequest as bad:
+            await self.send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
+        except RelayError as refusal:
+            self._refusal = refusal
+            self.exchange.interrupt(Interrupt.SPENT)
+        except (ConnectionError, aiohttp.ClientError):
+            pass  # the other direction detects that the connection is closed, and reports it
+
+    async def client_left(self) -> bool:
+        """The client has disconnected. Returns whether the upstream's events are read on."""
+        if self.responses.busy and self.exchange.linger:
+            self.run.watchdog.on_leave(self.exchange)
+        if self.exchange.left:
+            await self._cancel_responses()
+        return self.exchange.left
+
+    async def _cancel_responses(self) -> None:
+        """Ask the upstream to end what it is making: it then reports the usage at once."""
+        try:
+            for response_id in self.responses.running_ids():
+                await self.socket.send_str(cancel_event(response_id))
+        except (ConnectionError, aiohttp.ClientError):
+            pass
+
+    # -- the upstream ------------------------------------------------------------------------------------------------
+
+    async def relay_to_client(self) -> tuple[int, str]:
+        """Relay the upstream's frames until it closes; returns the code and reason to close the client's connection
+        with.
+
+        Raises CancelledError when the client has disconnected.
+        """
+        exchange = self.exchange
+        exchange.task, exchange.streaming = asyncio.current_task(), True
+        exchange.total_at = time.monotonic() + self.attempt.channel.timeouts.total
+        error: RelayError | None = None
+        code, reason = 1000, ""
+        try:
+            if exchange.session:
+                session: Json = {"type": "realtime", **exchange.session}
+                session.pop("model", None)  # in the address, by the upstream's name
+                self.responses.conversation.sent(session)
+                await self.socket.send_str(session_update(session))
+            code, reason = await self._relay()
+            if code not in {1000, 1001}:
+                self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200])
+        except RelayError as ended:
+            error = ended
+        except asyncio.CancelledError as cancelled:
+            why = exchange.explain(cancelled)
+            if not isinstance(why, Ended):
+                self.responses.close(CLIENT_GONE)
+                raise
+            error = self._refusal or interrupt_error(why.reason)
+        finally:
+            if error is None:
+                exchange.streaming = False
+                await self.socket.close()
+        if error is not None:
+            code, reason = await self._end_with(error)
+        gone = exchange.left and error is None
+        self.responses.close(CLIENT_GONE if gone else COMPLETED if error is None else end_reason(error), error)
+        return code, reason
+
+    async def _end_with(self, error: RelayError) -> tuple[int, str]:
+        """Tell the client why the connection ends, and read the usage of what the upstream was making."""
+        exchange = self.exchange
+        try:
+            await self.send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+            if self.responses.busy and exchange.must_end is None and not self.socket.closed and exchange.leave():
+                await self._cancel_responses()
+                await self._relay()
+        except RelayError:
+            pass  # what is left is estimated
+        except asyncio.CancelledError as cancelled:
+            if not exchange.gone_at and not isinstance(exchange.explain(cancelled), Ended):
+                self.responses.close(CLIENT_GONE)
+                raise
+            if exchange.task is not None and exchange.interrupted is not None:
+                exchange.task.uncancel()
+        finally:
+            exchange.streaming = False
+            await self.socket.close()
+        return 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
+
+    async def _relay(self) -> tuple[int, str]:
+        exchange, socket = self.exchange, self.socket
+        while not (exchange.left and not self.responses.busy):
+            if exchange.must_end is not None:
+                raise interrupt_error(exchange.must_end)
+            message = await socket.receive()
+            if message.type is aiohttp.WSMsgType.TEXT:
+                if exchange.left:
+                    exchange.count_unsent(len(message.data))
+                await self._event(message.data)
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                await self.send(cast(bytes, message.data))
+            elif message.type in _CLOSED:
+                return _close_code(socket.close_code), str(message.extra or "")[
+                    :120
+                ] if message.type is aiohttp.WSMsgType.CLOSE else ""
+            elif message.type is aiohttp.WSMsgType.ERROR:
+                raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
+        return 1000, ""
+
+    async def _event(self, text: str) -> None:
+        """Count one event of the upstream, and pass it on. Raises RelayError."""
+        responses = self.responses
+        delta = read_delta(text)
+        if delta is not None:
+            await responses.count(delta, len(text))
+            await self.send(text)
+            return
+        model = transcription_model(text)
+        if model is not None:
+            self.transcription = model
+            responses.conversation.configured(text)
+        created = read_created(text)
+        if created is not None:
+            await responses.begin(created)
+        elif is_error(text):
+            responses.refused()
+        used = read_usage(text)
+        if used is not None and used.transcription:
+            await responses.record_transcription(used.usage, self.transcription)
+        elif used is not None:
+            await responses.end(used)
+        await self.send(text)
+        if used is not None and not used.transcription and not self.exchange.left:
+            await responses.hold_next()
+
+
+def _close_code(code: int | None) -> int:
+    """A code for the client's close frame: the upstream's, or 1011 where a frame may not contain it (1006, for
+    example).
+    """
+    return (
+        code
+        if code is not None and (code in {1000, 1001, 1008, 1009, 1011, 1012, 1013} or 3000 <= code < 5000)
+        else 1011
+    )

@@ -1,0 +1,164 @@
+"""Counts what a realtime session has said: the input that its next response may read, and running responses. Pure.
+
+Input is counted high, since it is what a response may cost at most; output as estimates of text and audio are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from portal.lib.json import Json, encode, text_of
+from relay.protocols.token_estimate import token_units
+
+LEAST_INPUT: Final = 2000  # tokens that are assumed at least: instructions and tools of the upstream's own
+_BYTES_PER_TOKEN: Final = 2  # of text, at least in all but strange texts
+_PER_IMAGE: Final = 2000
+_SAMPLES: Final = 48_000  # bytes per second of 16-bit samples at 24 kHz
+_TELEPHONE: Final = 8_000  # of G.711
+_HEARD_PER_SECOND: Final = 10  # tokens of audio that a model hears (OpenAI: one for 100 ms)
+_SPOKEN_PER_SECOND: Final = 20  # and of audio that it speaks (one for 50 ms)
+_FORMAT: Final = re.compile(r'"(?:g711_[au]law|audio/pcm[au])"')
+_ELSEWHERE: Final = re.compile(
+    rb'"(?:prompt|type)"\s*:\s*(?:\{|"mcp")'
+)  # stored prompts, tools that the upstream calls
+_DELTA: Final = '.delta"'
+_ERROR: Final = re.compile(r'"type"\s*:\s*"error"')
+
+
+class Delta(msgspec.Struct):
+    """An event with a part of a response."""
+
+    type: str = ""
+    response_id: str | None = None
+    delta: str | None = None
+
+
+class _Id(msgspec.Struct):
+    id: str | None = None
+
+
+class _Created(msgspec.Struct):
+    type: str = ""
+    response: _Id | None = None
+
+
+_delta: Final = msgspec.json.Decoder(Delta)
+_created: Final = msgspec.json.Decoder(_Created)
+
+
+def read_delta(text: str) -> Delta | None:
+    """A part of a response's text, audio or arguments; None for other events."""
+    if _DELTA not in text:
+        return None
+    try:
+        found = _delta.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return found if found.type.startswith("response.") and found.delta else None
+
+
+def read_created(text: str) -> str | None:
+    """The id of a response that begins (may be empty); None for other events."""
+    if '"response.created"' not in text:
+        return None
+    try:
+        found = _created.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return (found.response.id or "" if found.response is not None else "") if found.type == "response.created" else None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The conversation of one session."""
+
+    _heard: float = 0.0  # tokens of input since the last report, counted high
+    _reported: int = 0  # input and output of the last response
+    _rate: int = _SAMPLES  # bytes of audio in a second
+    unbounded: bool = False  # the upstream may add input that did not come from here
+
+    @property
+    def input_tokens(self) -> int:
+        """What the next response reads, at most as far as that is known."""
+        return max(LEAST_INPUT, self._reported + round(self._heard))
+
+    def sent(self, event: Json) -> None:
+        """Count an event of the client."""
+        if text_of(event, "type") == "input_audio_buffer.append":
+            self._heard += self._audio(text_of(event, "audio"), _HEARD_PER_SECOND)
+            return
+        self._heard += self._tokens(event)
+        self.unbounded = self.unbounded or _ELSEWHERE.search(encode(event)) is not None
+
+    def sent_audio(self, size: int) -> None:
+        """Count bytes of audio that came in a binary frame."""
+        self._heard += size / self._rate * _HEARD_PER_SECOND
+
+    def configured(self, text: str) -> None:
+        """Read the format of audio in an event of the upstream about the session."""
+        self._rate = _TELEPHONE if _FORMAT.search(text) is not None else _SAMPLES
+
+    @property
+    def unreported(self) -> float:
+        """What is counted here and in no report yet."""
+        return self._heard
+
+    def answered(self, tokens: int, before: float) -> None:
+        """Take the input and output of a response, of which the next one reads all.
+
+        `before`: `unreported` when it began.
+        """
+        self._reported = max(self._reported, tokens)
+        self._heard = max(0.0, self._heard - before)
+
+    def delta_units(self, delta: Delta) -> tuple[float, float]:
+        """The estimated tokens of a part of a response, and of them those of audio."""
+        text = delta.delta or ""
+        if delta.type.endswith("audio.delta"):
+            units = self._audio(text, _SPOKEN_PER_SECOND)
+            return units, units
+        return token_units(text.encode("utf-8", "replace")), 0.0
+
+    def _audio(self, text: str, per_second: int) -> float:
+        return len(text) * 3 / 4 / self._rate * per_second
+
+    def _tokens(self, value: object) -> float:
+        total, left = 0.0, [value]
+        while left:
+            value = left.pop()
+            if isinstance(value, dict):
+                for name, member in value.items():
+                    if name == "audio" and isinstance(member, str):
+                        total += self._audio(member, _HEARD_PER_SECOND)
+                    elif name in {"image_url", "url"} and isinstance(member, str):
+                        total += _PER_IMAGE
+                    else:
+                        total += len(name) / _BYTES_PER_TOKEN
+                        left.append(member)
+            elif isinstance(value, list):
+                left += value
+            elif isinstance(value, str):
+                total += len(value.encode("utf-8", "replace")) / _BYTES_PER_TOKEN
+            else:
+                total += 1
+        return total
+
+
+def is_request(event: Json) -> bool:
+    """Whether a client's event asks for a response."""
+    return text_of(event, "type") == "response.create"
+
+
+def cancel_event(response_id: str) -> str:
+    """An event that ends a response, whose usage is then reported."""
+    event: Json = {"type": "response.cancel"}
+    return encode({**event, "response_id": response_id} if response_id else event).decode()
+
+
+def is_error(text: str) -> bool:
+    """Whether an event of the upstream refuses one of the client's."""
+    return _ERROR.search(text[:200]) is not None
