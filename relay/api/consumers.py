@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
@@ -62,16 +63,20 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     async def _relay(self, session: RealtimeSession) -> None:
         try:
             code, reason = await session.relay_to_client()
-            if not self.gone:
-                await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
+            await self._close(code, reason)
         except asyncio.CancelledError:
             raise
         except Exception:
             logger.exception("a realtime connection broke", extra={"request_id": session.exchange.request_id})
-            if not self.gone:
-                await self.close(code=1011)  # type: ignore[no-untyped-call]
+            await self._close(1011)
         finally:
             self._end()
+
+    async def _close(self, code: int, reason: str | None = None) -> None:
+        """Close the websocket, unless the client was quicker: servers raise these when it is closed already."""
+        if not self.gone:
+            with contextlib.suppress(OSError, RuntimeError):
+                await self.close(code=code, reason=reason)  # type: ignore[no-untyped-call]
 
     async def _send(self, frame: str | bytes) -> None:
         """Send a frame to the client; returns when its buffer has room again."""
