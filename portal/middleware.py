@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+from urllib.parse import unquote, urljoin
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.decorators import async_only_middleware
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.encoding import iri_to_uri
 from django.utils.translation import gettext as _
 
 from portal.lib import net
@@ -25,44 +30,113 @@ _POLICY = "; ".join((
 ))  # fmt: skip
 
 
+# Headers by which a request shows that it came through a proxy.
+_OF_PROXIES: Final = (
+    "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED", "HTTP_X_REAL_IP",
+    "HTTP_VIA",
+)  # fmt: skip
+_SAID_SECONDS: Final = 60.0  # between log lines about the same fault of a proxy
+
+
+@async_only_middleware
+def readable_address(get_response: GetResponse) -> GetResponse:
+    """Refuse addresses and cookies with a NUL in them. No database but SQLite stores one, and no page means one."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        parts = (unquote(request.META.get("QUERY_STRING", "")), request.path, *request.COOKIES.values())
+        if any("\x00" in part for part in parts):
+            return HttpResponseBadRequest(render_to_string("400.html"))
+        return await get_response(request)
+
+    return middleware
+
+
 @async_only_middleware
 def client_address(get_response: GetResponse) -> GetResponse:
-    """Set REMOTE_ADDR to the client's address, and drop forwarding headers that no trusted proxy has set."""
+    """Set REMOTE_ADDR to the client's address, and drop forwarding headers that no trusted proxy has set.
+
+    Links that leave the page begin with the configured address. With one of https, a request whose proxy is not
+    believed, or does not say how the client came, is answered with what to set: a redirect would go round for ever.
+    """
+    said: dict[str, float] = {}
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         peer = request.META.get("REMOTE_ADDR", "")
         address = net.parse_address(peer)
-        if address is None or not net.inside(address, settings.TRUSTED_PROXIES):
+        proxied = any(header in request.META for header in _OF_PROXIES)
+        scheme = request.META.get("HTTP_X_FORWARDED_PROTO", "")
+        trusted = address is not None and net.inside(address, settings.TRUSTED_PROXIES)
+        if not trusted:
             for header in ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST"):
                 request.META.pop(header, None)
         else:
             request.META["REMOTE_ADDR"] = net.client_ip(
                 peer, request.META.get("HTTP_X_FORWARDED_FOR", ""), settings.TRUSTED_PROXIES
             )
+        if settings.CONFIG.public_url:
+            # Instead of the host that the proxy has sent, which may lack the port, or be the portal's own.
+            request.build_absolute_uri = partial(_absolute, request)  # type: ignore[method-assign]
+        fault = _fault_of_proxy(trusted, scheme) if proxied and settings.SECURE_SSL_REDIRECT else ""
+        if fault and request.path not in {"/healthz", "/readyz"}:
+            now = time.monotonic()
+            if said.get(fault, 0.0) + _SAID_SECONDS < now:
+                said[fault] = now
+                logger.warning("the proxy %s: %s", peer, fault)
+            return HttpResponse(render_to_string("proxy.html", {"trusted": trusted}), status=502)
         return await get_response(request)
 
     return middleware
 
 
+def _fault_of_proxy(trusted: bool, scheme: str) -> str:
+    """Why the portal cannot see how a request came to its proxy; empty if it can."""
+    if trusted:
+        return "" if scheme else "it sends no X-Forwarded-Proto, so requests seem to come without TLS"
+    # A stranger who says that it came without TLS is redirected.
+    if scheme.startswith("http") and not scheme.startswith("https"):
+        return ""
+    return "it is not among AIRELAYS_TRUSTED_PROXIES, so its X-Forwarded-Proto is not believed"
+
+
+def _absolute(request: HttpRequest, location: str | None = None) -> str:
+    """`request.build_absolute_uri` with the configured address."""
+    return iri_to_uri(urljoin(f"{settings.CONFIG.public_url}{request.path}", location or request.get_full_path()))
+
+
+def what_is_away(error: BaseException | None) -> str:
+    """The service that an error, or one that it came from, says is not answering: `database`, `Redis` or empty."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, (OperationalError, InterfaceError)):
+            return "database"
+        if type(error).__module__.startswith("redis."):
+            return "Redis"
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def service_unavailable(what: str) -> HttpResponse:
+    """The page that says which service does not answer."""
+    response = HttpResponse(
+        render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503
+    )
+    response["Retry-After"] = "10"
+    return response
+
+
 class ServiceUnavailableMiddleware(MiddlewareMixin):
-    """Answers with 503 and the name of the service, not with 500, when the database or Redis does not respond."""
+    """Answers with 503 and the name of the service, not with 500, when the database or Redis does not respond.
+
+    Errors of views only; those of middleware and sessions reach `portal.pages.errors.broken`.
+    """
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        what = (
-            "database"
-            if isinstance(error, (OperationalError, InterfaceError))
-            else "Redis"
-            if type(error).__module__.startswith("redis.")
-            else ""
-        )
+        what = what_is_away(error)
         if not what:
             return None
         logger.error("a page could not be served: the %s does not answer: %s", what, error)
-        response = HttpResponse(
-            render_to_string("503.html", {"what": _("database") if what == "database" else what}), status=503
-        )
-        response["Retry-After"] = "10"
-        return response
+        return service_unavailable(what)
 
 
 @async_only_middleware

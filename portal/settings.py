@@ -52,6 +52,8 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SECURE_SSL_REDIRECT = _https
+SECURE_SSL_HOST = _public.netloc or None
+CSRF_FAILURE_VIEW = "portal.pages.errors.csrf_failure"
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -86,6 +88,7 @@ INSTALLED_APPS = [
     "relay",
 ]
 MIDDLEWARE = [
+    "portal.middleware.readable_address",
     "portal.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",

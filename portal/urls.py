@@ -14,7 +14,7 @@ from relay.admin.channels.guide import setup_view
 from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view
 
-handler404 = errors.not_found
+handler400, handler404, handler500 = errors.unreadable, errors.not_found, errors.broken
 urlpatterns = [
     path("admin/login/", home.admin_login),  # replaces the admin's own, which has no throttling
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.fields import MomentField
 from portal.lib import clock
 from portal.lib.crypto import keyed_digest
 
@@ -35,7 +36,7 @@ class Invitation(models.Model):
         help_text=_("How many may be made with it."),
     )
     used = models.PositiveIntegerField(_("made so far"), default=0, editable=False)
-    expires_at = models.DateTimeField(_("valid until"), null=True, blank=True)
+    expires_at = MomentField(_("valid until"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", editable=False

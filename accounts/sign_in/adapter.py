@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.stages import EmailVerificationStage
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialApp
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
@@ -97,6 +99,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
             use_invitation(request)
         return super().save_user(request, user, form, commit)
 
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Send a mail that names the portal by its configured address."""
+        if settings.CONFIG.public_url:
+            name = urlsplit(settings.CONFIG.public_url).netloc
+            context = {"current_site": {"name": name, "domain": name}, **context}
+        super().send_mail(template_prefix, email, context)
+
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(request.META.get("REMOTE_ADDR", ""))
 
@@ -134,6 +143,13 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
             found.append(app)
         return found
 
+    def get_app(self, request: HttpRequest, provider: str, client_id: str | None = None) -> Any:
+        """Return a sign-in provider. Raises Http404 if it is not set up: anybody may type its address."""
+        try:
+            return super().get_app(request, provider, client_id)
+        except SocialApp.DoesNotExist:
+            raise Http404 from None
+
     def get_requests_session(self) -> CheckedSession:
         return CheckedSession()
 
@@ -151,4 +167,9 @@ class MfaAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no typ
         return _box("second-factor").open(encrypted_text)
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
-        return {**super().get_public_key_credential_rp_entity(), "name": "AIRelays"}
+        host = urlsplit(settings.CONFIG.public_url).hostname  # a proxy may send another
+        return {
+            **super().get_public_key_credential_rp_entity(),
+            **({"id": host} if host else {}),
+            "name": "AIRelays",
+        }

@@ -24,6 +24,15 @@ def bounds(period: str, day: int) -> tuple[int, int]:
     raise ValueError(f"{period} is no period")
 
 
+def parse_day(text: object) -> date | None:
+    """The day that a text such as `2026-11-28` means; None if it is none, or not between the years 2000 and 3000."""
+    try:
+        day = date.fromisoformat(text.strip()) if isinstance(text, str) and text.isascii() else None
+    except ValueError:
+        return None
+    return day if day is not None and 2000 <= day.year < 3000 else None
+
+
 class Days:
     """Maps times to days of a time zone. Caches the bounds of the last day, so that a lookup costs two comparisons."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 NANO: Final = 1_000_000_000
 # USD; what may be typed at once. A wallet of `LARGEST` holds four of them.
-MOST_USD: Final = 1_000_000_000
+MOST_USD: Final = 999_999_999
 LARGEST: Final = 2**62  # nano-USD; a BIGINT holds it, with room for an addition
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from portal.lib.texts import TranslatableError, gettext_noop
+from portal.lib.texts import TranslatableError, gettext_noop, whole_number
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,10 +82,20 @@ def inside(address: Address, networks: Iterable[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
+def _parse_hop(text: str) -> Address | None:
+    """An address in X-Forwarded-For: `203.0.113.9`, `203.0.113.9:51234`, `2001:db8::9`, `[2001:db8::9]:51234`."""
+    hop = text.strip().strip('"')
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    return parse_address(hop)
+
+
 def client_ip(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
     """The address of the client: the peer, or behind trusted proxies the last untrusted hop of X-Forwarded-For.
 
-    The header of an untrusted peer is ignored, since it can be forged.
+    The header of an untrusted peer is ignored, since it can be forged. Some proxies write ports, too (Azure's do).
     """
     if not trusted or not forwarded_for:
         return peer
@@ -94,7 +104,7 @@ def client_ip(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
         return peer
     seen = peer
     for hop in reversed(forwarded_for.split(",")):
-        address = parse_address(hop)
+        address = _parse_hop(hop)
         if address is None:
             return seen
         seen = str(address)
@@ -161,9 +171,10 @@ class Allowance:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
+    port = whole_number(text, 1, 65535)
+    if port is None:
         raise BadAddress(gettext_noop("“%(text)s” is not a port"), text=text)
-    return int(text)
+    return port
 
 
 def permit(host: str, address: Address, port: int, allowed: Sequence[Allowance]) -> None:
@@ -174,8 +185,13 @@ def permit(host: str, address: Address, port: int, allowed: Sequence[Allowance])
     raise NotPublic(gettext_noop("%(address)s is not a public Internet address"), address=str(plain))
 
 
-def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = ("https", "http")) -> str:
-    """Check a typed URL without resolving its name. Returns it without a trailing slash. Raises AddressRefused."""
+def check_url(
+    url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = ("https", "http"), query: bool = False
+) -> str:
+    """Check a typed URL without resolving its name. Returns it without a trailing slash. Raises AddressRefused.
+
+    `query`: it may have one, as addresses of webhooks do; paths are added to base URLs, which may not.
+    """
     text = url.strip()
     if not text.isascii() or any(character.isspace() or ord(character) < 32 for character in text) or "\\" in text:
         raise AddressRefused(gettext_noop("the URL contains characters that do not belong in one"))
@@ -196,7 +212,7 @@ def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = (
         raise AddressRefused(gettext_noop("the URL has no host name"))
     if parts.username or parts.password:
         raise AddressRefused(gettext_noop("the URL must not contain a user name or password"))
-    if parts.query or parts.fragment:
+    if parts.fragment or (parts.query and not query):
         raise AddressRefused(gettext_noop("the URL must not contain a query or a fragment"))
     if "%" in host:
         raise AddressRefused(gettext_noop("the host name contains a percent sign"))
@@ -210,7 +226,13 @@ def check_url(url: str, allowed: Sequence[Allowance], schemes: Sequence[str] = (
     ):
         # A local name may resolve to an address on the allow-list; the check is repeated at each connection.
         raise NotPublic(gettext_noop("“%(host)s” is a name of the local network"), host=host)
-    return text.rstrip("/")
+    return text if parts.query else text.rstrip("/")
+
+
+def mask_query(url: str) -> str:
+    """A URL without the values of its query, which may be secrets: `https://example.org/hook?access_token=…`."""
+    base, mark, query = url.partition("?")
+    return base + mark + "&".join(f"{part.partition('=')[0]}=…" for part in query.split("&") if part)
 
 
 def _looks_numeric(host: str) -> bool:

@@ -28,7 +28,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bAIza[0-9A-Za-z_-]{20,}"), "[redacted key]"),
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "[redacted key]"),
     (re.compile(r"\bv1:gAAAA[A-Za-z0-9_=-]+"), "[redacted secret]"),
-    (re.compile(r"(?i)([?&](?:key|api_key|apikey|token|access_token|secret)=)[^&\s'\"]+"), r"\1[redacted]"),
+    (
+        re.compile(r"(?i)([?&](?:key|api_key|apikey|token|access_token|secret|sig|sign|signature)=)[^&\s'\"]+"),
+        r"\1[redacted]",
+    ),
     (
         re.compile(
             r"(?i)(['\"]?\b(?:password|passwd|secret|api_key|apikey)['\"]?\s*[:=]\s*b?['\"]?)[^\s'\",;)\]}]{3,}"

@@ -1,13 +1,33 @@
-"""Translatable English texts in code that does not import Django; the caller that shows them translates them."""
+"""Translatable English texts in code that does not import Django, and numbers in texts that people typed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+LARGEST_ID: Final = 2**63 - 1  # what the columns of ids hold
 
 
 def gettext_noop(text: str) -> str:
     """Mark a text for `make messages`, like Django's function of the same name."""
     return text
+
+
+def whole_number(value: object, low: int = 0, high: int = LARGEST_ID) -> int | None:
+    """The whole number that a text of ASCII digits means, or an int is; None if it is none, or not from low to high.
+
+    For everything that strangers write. `str.isdigit` takes “²” and “٣” for digits, and `int` raises ValueError for
+    texts of more than 4,300 digits.
+    """
+    if isinstance(value, str):
+        digits = value.strip()
+        unsigned = digits[1:] if digits.startswith("-") else digits
+        if not (unsigned.isascii() and unsigned.isdigit() and len(unsigned) <= 19):
+            return None
+        value = int(digits)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if low <= value <= high else None
 
 
 class Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -22,6 +23,7 @@ from relay.billing.ledger import movements
 from relay.billing.redemption import find_code
 from relay.channels.urls import check_webhook_url
 from relay.models import NoticeSettings
+from relay.models.fields import UsdField
 from relay.usage.receipts import spending_limits
 
 GUESSES = "10/h"
@@ -31,11 +33,17 @@ class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
     class Meta:
         model = NoticeSettings
         fields = ("low_balance", "by_email", "webhook_url")
+        field_classes = {"low_balance": UsdField}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stored = self.instance.webhook_url
+        self.initial["webhook_url"] = net.mask_query(self._stored)  # its query may be a secret
 
     def clean_webhook_url(self) -> str:
         url: str = self.cleaned_data["webhook_url"].strip()
-        if not url:
-            return ""
+        if not url or url == net.mask_query(self._stored):
+            return self._stored if url else ""
         try:
             return check_webhook_url(url)
         except net.AddressRefused as reason:

@@ -12,6 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
+from portal.lib.texts import whole_number
 from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
 from relay.gateway.access.short_lived_keys import make_playground_key
 
@@ -45,10 +46,10 @@ def playground(request: HttpRequest) -> HttpResponse:
 @never_cache
 def playground_key(request: HttpRequest) -> HttpResponse:
     """Create a key for one of the user's tokens, valid for 15 minutes. The page requests a new one when it expires."""
-    pk = request.POST.get("token", "")
-    if not pk.isdigit() or len(pk) > 18:
+    pk = whole_number(request.POST.get("token"))
+    if pk is None:
         raise Http404
-    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=int(pk))
+    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
     if is_ratelimited(request, group="playground", key="user", rate=KEYS, increment=True):
         return JsonResponse({"error": _("Too many keys were asked for. Wait a few minutes.")}, status=429)
     if token.state() != "active":

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, render
 from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 
+from portal.lib.texts import whole_number
 from portal.pages.home import DAYS, chart
 from portal.pages.shared.scope import refusals_of, signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
@@ -66,9 +67,9 @@ def _page(
     """
     chosen: dict[str, str] = {}
     named, narrowed = Q(), Q()
-    if (token := request.GET.get("token", "")).isdigit() and len(token) < 19:
-        chosen["token"] = token
-        rows, refused = rows.filter(token=int(token)), refused.filter(token=int(token))
+    if (token := whole_number(request.GET.get("token"))) is not None:
+        chosen["token"] = str(token)
+        rows, refused = rows.filter(token=token), refused.filter(token=token)
     if model := request.GET.get("model", "")[:120]:
         chosen["model"] = model
         named = Q(model=model)
@@ -106,9 +107,9 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
 @never_cache
 def newest(request: HttpRequest) -> HttpResponse:
     """New rows of the page as JSON, for browsers for which websockets are blocked."""
-    after = request.GET.get("after", "")
+    after = whole_number(request.GET.get("after"))
     user = signed_in_user(request)
-    rows = rows_after(int(after), user.pk, False) if after.isdigit() and 0 < len(after) < 19 and int(after) else []
+    rows = rows_after(after, user.pk, False) if after else []
     return JsonResponse({"rows": rows, "newest": newest_id()})
 
 

@@ -7,6 +7,7 @@ Uses only the standard library and no syntax newer than Python 3.6, so that an o
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -96,7 +97,7 @@ def check_data_dir():
 def check_port():
     """Exit with a message if the port is in use, before anything is installed."""
     host, text = os.environ.get("AIRELAYS_HOST") or "127.0.0.1", os.environ.get("AIRELAYS_PORT") or "8080"
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not re.match("[0-9]{1,5}$", text) or not 0 < int(text) < 65536:
         fail("PORT=%s is not a port; choose one from 1 to 65535" % text)
     probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:

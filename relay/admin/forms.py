@@ -16,6 +16,7 @@ from portal.lib import clock, money, net
 from relay.channels.urls import base_url_of, check_typed_url
 from relay.models import ApiKey, Channel, Incident, Model, Token
 from relay.models.catalog import Ability
+from relay.models.fields import UsdField
 from relay.providers.parameters import BadPolicy, check_policy
 from relay.providers.vendors import VENDORS
 
@@ -279,11 +280,8 @@ class TokenForm(LimitingListForm):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text=_("One address or network a line. Empty: all."),
     )
-    quota: forms.DecimalField = forms.DecimalField(
+    quota = UsdField(
         required=False,
-        min_value=0,
-        max_digits=18,
-        decimal_places=6,
         label=_("Quota in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
         help_text=_("The most that it may spend in all. Empty: no limit but its owner's balance."),

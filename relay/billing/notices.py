@@ -296,10 +296,11 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
         signature = sign_webhook(preferences.secret(), message, body, int(time.time()))
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signature}
         allowed = webhook_allowances()
-        net.check_url(preferences.webhook_url, allowed)
+        net.check_url(preferences.webhook_url, allowed, query=True)
         status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
     except (httpx.HTTPError, httpx.InvalidURL, net.AddressRefused, Undecryptable, OSError) as error:
-        return f"failed: {error or type(error).__name__}"[:120]
+        said = str(error).replace(preferences.webhook_url, net.mask_query(preferences.webhook_url))
+        return f"failed: {said or type(error).__name__}"[:120]
     except Exception as error:
         logger.exception("the webhook of the notice %s could not be called", notice.key)
         return f"failed: {type(error).__name__}"

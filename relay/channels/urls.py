@@ -26,17 +26,26 @@ def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str
     Raises net.AddressRefused with a sentence for the person who typed it. A host name that does not resolve now is
     accepted, since every connection is checked.
     """
-    return _check_typed(url, AllowedUpstream.allowances(), schemes, _(REMEDY))
+    return _check_typed(url, AllowedUpstream.allowances(), _(REMEDY), schemes)
 
 
 def check_webhook_url(url: str) -> str:
-    """Return the URL of a user's webhook as `check_typed_url` does, without what channels may use."""
-    return _check_typed(url, webhook_allowances(), ("https", "http"), _("Webhooks reach public addresses only."))
+    """Return the URL of a user's webhook as `check_typed_url` does, without what channels may use.
+
+    It may have a query, in which some services take their key.
+    """
+    return _check_typed(url, webhook_allowances(), _("Webhooks reach public addresses only."), query=True)
 
 
-def _check_typed(url: str, allowed: Sequence[net.Allowance], schemes: Sequence[str], remedy: str) -> str:
+def _check_typed(
+    url: str,
+    allowed: Sequence[net.Allowance],
+    remedy: str,
+    schemes: Sequence[str] = ("https", "http"),
+    query: bool = False,
+) -> str:
     try:
-        clean = net.check_url(url, allowed, schemes)
+        clean = net.check_url(url, allowed, schemes, query)
         parts = urlsplit(clean)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         if net.parse_address(host) is None:

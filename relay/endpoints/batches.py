@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
+from portal.lib.texts import whole_number
 from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
 from relay.endpoints.files.files import expiry_seconds
@@ -104,13 +105,13 @@ async def cancel_batch(caller: Caller, batch_id: str) -> Json:
 
 async def list_batches(caller: Caller, query: Mapping[str, str]) -> Json:
     """The user's batches, newest first. Raises InvalidRequest, RelayUnavailable."""
-    limit, after = query.get("limit", "20"), query.get("after", "")
-    if not limit.isdecimal() or not 1 <= int(limit) <= 100:
+    limit, after = whole_number(query.get("limit", 20), 1, 100), query.get("after", "")
+    if limit is None:
         raise InvalidRequest("The parameter “limit” must be between 1 and 100.", param="limit")
 
     def read() -> Json:
-        found = batches.newest_batches(caller.user_id, int(limit) + 1, _find(caller.user_id, after) if after else None)
-        shown = [batches.batch_object(batch) for batch in found[: int(limit)]]
+        found = batches.newest_batches(caller.user_id, limit + 1, _find(caller.user_id, after) if after else None)
+        shown = [batches.batch_object(batch) for batch in found[:limit]]
         return {
             "object": "list",
             "data": shown,
@@ -268,8 +269,8 @@ async def _try(
     caller = await _caller(state.batch)
     if caller is None:
         body = (
-            b'{"error":{"message":"The token of this batch was revoked or disabled.","type":"authentication_error",'
-            b'"param":null,"code":"token_disabled"}}'
+            b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
+            b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
         )
         return BackgroundRequest(_NO_CALLER, b""), 401, body, None
     background = BackgroundRequest(caller, line.body)

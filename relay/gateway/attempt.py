@@ -323,6 +323,10 @@ def interrupt_error(reason: Interrupt) -> RelayError:
     """The client's error for a request that was interrupted."""
     if reason is Interrupt.REVOKED:
         return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
+    if reason is Interrupt.USER_DISABLED:
+        return RequestEnded(
+            "This request was ended because the account of its token was disabled. Ask the portal's administrator."
+        )
     if reason is Interrupt.KILLED:
         return RequestEnded(
             "This request was ended by an administrator of the portal. Ask them why before you send it again."

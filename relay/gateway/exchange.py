@@ -38,6 +38,7 @@ class Interrupt(Enum):
     TOTAL = "took too long"
     DATABASE = "the database did not answer in time"
     REVOKED = "the token was revoked"
+    USER_DISABLED = "the user was disabled"
     SPENT = "nothing was left to pay with"
     KILLED = "ended by an administrator"
     STOPPING = "the portal is stopping"

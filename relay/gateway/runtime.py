@@ -265,7 +265,10 @@ class Runtime:
 
     async def _end_if_revoked(self, exchange: Exchange, digest: str) -> None:
         caller = await snapshot_cache.caller(digest)
-        if caller is None or caller.state(exchange.wall) not in {CallerState.ACTIVE, CallerState.EXPIRED}:
+        state = caller.state(exchange.wall) if caller is not None else CallerState.TOKEN_DISABLED
+        if state is CallerState.USER_DISABLED:
+            exchange.end(Interrupt.USER_DISABLED)
+        elif state is CallerState.TOKEN_DISABLED:
             exchange.end(Interrupt.REVOKED)
 
 

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ChangeTracked, Limited
+from accounts.models.fields import MomentField
 from relay.models.channel import Channel
 from relay.models.pool import STRATEGY_CHOICES
 
@@ -110,7 +111,7 @@ class ModelPermission(ChangeTracked):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions"
     )
     group = models.ForeignKey(Group, null=True, blank=True, on_delete=models.CASCADE, related_name="model_permissions")
-    expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: for ever.")
+    expires_at = MomentField("valid until", null=True, blank=True, help_text="Empty: for ever.")
 
     class Meta:
         verbose_name = "model permission"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models.fields import MomentField
 from portal.lib import clock
 from relay.models.catalog import Model
 
@@ -19,8 +20,8 @@ class Incident(models.Model):
     title = models.CharField(_("title"), max_length=120)
     text = models.TextField(_("text"), blank=True, help_text=_("What happens, since when, and what is being done."))
     severity = models.CharField(_("severity"), max_length=12, choices=Severity.choices, default=Severity.DEGRADED)
-    started_at = models.DateTimeField(_("began"), default=clock.now)
-    resolved_at = models.DateTimeField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
+    started_at = MomentField(_("began"), default=clock.now)
+    resolved_at = MomentField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
     affected = models.ManyToManyField(
         Model,
         blank=True,

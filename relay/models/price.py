@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from accounts.models import ChangeTracked
+from accounts.models.fields import MomentField
 from portal.lib import clock
 from relay.models.catalog import Model
 from relay.models.channel import Channel
@@ -64,7 +65,7 @@ class ModelPrice(ChangeTracked):
         help_text="Only when this channel serves. Empty: for all.",
     )
     purpose = models.CharField(max_length=4, choices=PricePurpose.choices, default=PricePurpose.SALE)
-    valid_from = models.DateTimeField(default=clock.now, db_index=True)
+    valid_from = MomentField(default=clock.now, db_index=True)
     above_tokens = models.PositiveIntegerField(
         "for prompts longer than",
         default=0,
@@ -100,7 +101,7 @@ class ModelPrice(ChangeTracked):
     @property
     def in_force(self) -> bool:
         """Whether it has begun, so that it must not change any more."""
-        return self.pk is not None and self.valid_from <= clock.now()
+        return bool(self.pk is not None and self.valid_from <= clock.now())
 
     def clean(self) -> None:
         if self.purpose == PricePurpose.COST and self.channel is None:

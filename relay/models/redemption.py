@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from accounts.models.fields import MomentField
 from portal.lib import clock
 
 
@@ -15,7 +16,7 @@ class RedemptionBatch(models.Model):
     name = models.CharField(max_length=80)
     amount = models.BigIntegerField(help_text="Nano-USD of each code.")
     count = models.PositiveIntegerField()
-    expires_at = models.DateTimeField("valid until", null=True, blank=True)
+    expires_at = MomentField("valid until", null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
 

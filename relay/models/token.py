@@ -11,6 +11,7 @@ from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Change, ChangeTracked, Limited
+from accounts.models.fields import MomentField
 from portal.lib import clock, net
 from portal.lib.crypto import Undecryptable, keyed_digest, mask
 from relay.models.catalog import Model
@@ -67,7 +68,7 @@ class Token(ChangeTracked, Limited):
         default="",
         help_text="Which endpoints it opens. The list of models is open to all.",
     )
-    expires_at = models.DateTimeField("valid until", null=True, blank=True, help_text="Empty: never expires.")
+    expires_at = MomentField("valid until", null=True, blank=True, help_text="Empty: never expires.")
     models_allowed = models.ManyToManyField(
         Model,
         blank=True,

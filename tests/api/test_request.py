@@ -131,3 +131,75 @@ def test_body_of_an_unknown_token_is_not_read(server: Server, clean_addresses: A
             b"5000000\r\n\r\n"
         )
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+
+
+NUMBERS = ("²", "9" * 5000, "9" * 19, "--5", "1e400", "٣", "%00")
+LISTS = (
+    "/v1/files?",
+    "/v1/batches?",
+    "/v1/conversations/{conversation}/items?",
+    "/v1/responses/{response}/input_items?",
+)
+
+
+@pytest.mark.shared
+def test_what_is_no_number_is_refused_wherever_one_is_read(server: Server, live: Portal) -> None:
+    token, model = live.token(), live.model(provider="vllm", text_api="chat")
+    conversation = server.post(token, {}, "/v1/conversations").json()["id"]
+    response = server.post(token, {"model": model, "input": "Hi"}, "/v1/responses").json()["id"]
+    form = {"authorization": f"Bearer {token}"}
+    wrong = []
+    for number in NUMBERS:
+        paths = [path.format(conversation=conversation, response=response) + f"limit={number}" for path in LISTS]
+        paths.append(f"/v1/responses/{response}?stream=true&starting_after={number}")
+        answers = [(path, server.get(token, path)) for path in paths]
+        text = number if number != "%00" else "\x00"
+        lifetime = {"anchor": "created_at", "seconds": text}
+        upload = {"bytes": 1, "filename": "a", "mime_type": "text/plain", "purpose": "user_data"}
+        answers.append(("uploads", server.post(token, upload | {"expires_after": lifetime}, "/v1/uploads")))
+        batch = {"input_file_id": "file-x", "endpoint": "/v1/responses", "completion_window": "24h"}
+        answers.append(("batches", server.post(token, batch | {"output_expires_after": lifetime}, "/v1/batches")))
+        answers.append(
+            ("images n", server.post(token, {"model": model, "prompt": "x", "n": text}, "/v1/images/generations"))
+        )
+        fields = {"purpose": "user_data", "expires_after[anchor]": "created_at", "expires_after[seconds]": text}
+        answers.append(
+            (
+                "files form",
+                httpx.post(
+                    f"{server.v1}/files",
+                    data=fields,
+                    files={"file": ("a", b"x")},
+                    headers=form,
+                    trust_env=False,
+                    timeout=60,
+                ),
+            )
+        )
+        wrong += [
+            (path, number[:9], answer.status_code) for path, answer in answers if not 400 <= answer.status_code < 500
+        ]
+    assert not wrong
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"input": "Hi", "previous_response_id": "a\x00"}),
+        ("/v1/responses", {"input": "Hi", "conversation": "a\x00"}),
+        ("/v1/responses", {"input": "Hi", "metadata": {"a\x00": "b\x00"}, "prompt_cache_key": "\x00", "user": "\x00"}),
+        ("/v1/responses", {"input": "Hi\x00", "instructions": "\x00"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "\x00"}], "user": "\x00"}),
+        ("/v1/conversations", {"metadata": {"a": "\x00"}, "items": [{"role": "user", "content": "\x00"}]}),
+        ("/v1/batches", {"input_file_id": "\x00", "endpoint": "/v1/responses", "completion_window": "24h"}),
+        ("/v1/uploads", {"bytes": 1, "filename": "\x00", "mime_type": "\x00", "purpose": "user_data"}),
+        ("/v1/realtime/client_secrets", {"session": {"model": "\x00"}}),
+        ("/v1/chat/completions", {"model": "\x00", "messages": [{"role": "user", "content": "Hi"}]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+def test_nul_in_a_body_breaks_nothing(server: Server, live: Portal, path: str, body: dict[str, Any]) -> None:
+    """PostgreSQL stores none in a text."""
+    answer = server.post(live.token(), {"model": live.model(provider="vllm", text_api="chat"), **body}, path)
+    assert answer.status_code < 500, answer.text

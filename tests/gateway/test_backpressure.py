@@ -130,5 +130,6 @@ def test_revoked_token_ends_its_running_stream(server: Server, live: Portal, how
         else:
             user.is_active = False
             user.save()
-        read_until(connection, b'"code":"request_ended"')
+        said = read_until(connection, b'"code":"request_ended"')
+        assert (b"account of its token was disabled" in said) == (how == "disable-user")
     assert live.record(request_id(head)).end_reason == "ended"

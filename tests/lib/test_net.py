@@ -102,8 +102,25 @@ def test_allow_list_refuses_nonsense(text: str) -> None:
         ("10.0.0.1", "nonsense", "10.0.0.1"),
         ("10.0.0.1", "nonsense, 198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "", "10.0.0.1"),
+        # Azure's gateways, IIS and others write ports.
+        ("10.0.0.1", "198.51.100.1:51234", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1:51234, 10.0.0.2:443", "198.51.100.1"),
+        ("10.0.0.1", "[2001:db8::9]:51234", "2001:db8::9"),
+        ("10.0.0.1", '"[2001:db8::9]"', "2001:db8::9"),
+        ("10.0.0.1", "2001:db8::9", "2001:db8::9"),
+        ("10.0.0.1", "[::ffff:198.51.100.1]:80", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1:²", "198.51.100.1"),
     ],
 )
 def test_forwarded_for_is_believed_from_trusted_proxies_only(peer: str, header: str, expected: str) -> None:
     assert net.client_ip(peer, header, net.parse_networks(["10.0.0.0/8"])) == expected
     assert net.client_ip(peer, header, ()) == peer
+
+
+def test_the_query_of_a_webhook_is_kept_and_never_shown() -> None:
+    url = "https://example.com/robot/send?access_token=abc&b&sig=x=/"
+    assert net.check_url(url, (), query=True) == url
+    assert net.mask_query(url) == "https://example.com/robot/send?access_token=…&b=…&sig=…"
+    assert net.mask_query("https://example.com/") == "https://example.com/"
+    with pytest.raises(net.AddressRefused):
+        net.check_url("https://example.com/#x", (), query=True)

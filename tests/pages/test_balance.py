@@ -55,3 +55,25 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     refused = client.post("/balance/notices/", {"webhook_url": "http://169.254.169.254/"})
     assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
     assert not NoticeSettings.objects.filter(user=people.other).exists()
+
+
+def test_a_webhook_with_a_secret_in_its_query_is_kept_and_masked(people: People) -> None:
+    """As DingTalk (`access_token`) and Power Automate (`api-version`, `sig`) give them."""
+    client = signed_in(people.owner)
+    url = "https://93.184.216.34/robot/send?access_token=of-dingtalk&sig=Zm9v"
+    assert client.post("/balance/notices/", {"by_email": "on", "webhook_url": url}).status_code == 200
+    page = client.get("/balance/notices/").content.decode()
+    assert "of-dingtalk" not in page and "Zm9v" not in page and "access_token=…" in page
+    shown = "https://93.184.216.34/robot/send?access_token=…&sig=…"
+    assert client.post("/balance/notices/", {"low_balance": "7", "webhook_url": shown}).status_code == 302
+    row = NoticeSettings.objects.get(user=people.owner)
+    assert row.webhook_url == url and row.low_balance == 7
+    assert client.post("/balance/notices/", {"webhook_url": shown.replace("send", "sent")}).status_code == 422
+
+
+def test_refusals_are_in_the_readers_language(people: People) -> None:
+    client = signed_in(people.owner)
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh-hans"
+    _, codes = create_codes("Gift", 5 * NANO, 1, actor=None)
+    client.post("/balance/", {"code": codes[0]})
+    assert "此兑换码已被兑换。" in client.post("/balance/", {"code": codes[0]}).content.decode()

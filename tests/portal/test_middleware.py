@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from allauth.socialaccount.models import SocialApp
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings as django_settings
+from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.module_loading import import_string
 
-from tests.support.portal import Portal, ask
+from accounts.sign_in.adapter import seal_secret
+from portal.lib import net
+from tests.support.portal import People, Portal, ask
 from tests.support.server import Server, serving
+from tests.support.sessions import with_config
 
 
 @pytest.fixture
@@ -90,6 +97,122 @@ def test_behind_a_trusted_proxy_and_for_browser_apps(edge: Server, live: Portal)
         ).status_code
         == 400
     )
+
+
+@pytest.fixture
+def public(settings: Any) -> str:
+    """The portal behind a TLS proxy at 127.0.0.1, as its settings make it."""
+    settings.CONFIG = settings.CONFIG.model_copy(update={"public_url": "https://ai.example.org:8443"})
+    settings.ALLOWED_HOSTS = ["127.0.0.1", "ai.example.org", "testserver"]
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_SSL_HOST = True, "ai.example.org:8443"
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.TRUSTED_PROXIES = net.parse_networks(["127.0.0.1"])
+    return str(settings.CONFIG.public_url)
+
+
+@pytest.mark.parametrize("host", ["ai.example.org", "ai.example.org:8443", "127.0.0.1:8080"])
+def test_links_that_leave_the_page_begin_with_the_configured_address(
+    db: None, public: str, people: People, settings: Any, host: str
+) -> None:
+    """nginx sends `Host $host` without the port, and some proxies send the portal's own name."""
+    with_config(settings, signup="invitation")
+    client = Client(headers={"host": host, "x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"})
+    client.force_login(people.staff)
+    page = client.post("/admin/accounts/invitation/add/", {"note": "Eve", "email": "eve@example.org", "uses": "1"})
+    assert f"{public}/accounts/signup/?invitation=" in page.content.decode()
+    SocialApp.objects.create(
+        provider="github", name="GitHub", client_id="id", settings={"sealed_secret": seal_secret("s")}
+    )
+    to_provider = Client(headers={"host": host, "x-forwarded-proto": "https"}).post("/accounts/github/login/")
+    assert parse_qs(urlsplit(to_provider["location"]).query)["redirect_uri"] == [
+        f"{public}/accounts/github/login/callback/"
+    ]
+    plain = Client(headers={"host": host, "x-forwarded-proto": "http"}).get("/accounts/login/")
+    assert plain.status_code == 301 and plain["location"] == f"{public}/accounts/login/"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers", "status", "said"),
+    [
+        ([], {"x-forwarded-proto": "https"}, 502, "AIRELAYS_TRUSTED_PROXIES"),
+        ([], {"x-forwarded-for": "203.0.113.9"}, 502, "AIRELAYS_TRUSTED_PROXIES"),
+        (["10.0.0.0/8"], {"x-forwarded-proto": "https"}, 502, "AIRELAYS_TRUSTED_PROXIES"),
+        (["127.0.0.1"], {"x-forwarded-for": "203.0.113.9"}, 502, "X-Forwarded-Proto"),
+        (["127.0.0.1"], {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}, 200, ""),
+        (["127.0.0.1"], {"x-forwarded-proto": "http"}, 301, ""),
+        ([], {"x-forwarded-proto": "http"}, 301, ""),
+        ([], {}, 301, ""),
+    ],
+)
+def test_a_proxy_that_would_be_redirected_for_ever_is_told_what_to_set(
+    db: None,
+    public: str,
+    settings: Any,
+    caplog: Any,
+    trusted: list[str],
+    headers: dict[str, str],
+    status: int,
+    said: str,
+) -> None:
+    settings.TRUSTED_PROXIES = net.parse_networks(trusted)
+    answers = [Client(headers=headers).get("/accounts/login/") for _ in range(2)]
+    assert {answer.status_code for answer in answers} == {status}
+    if said:
+        assert said in answers[0].content.decode() and "127.0.0.1" in caplog.text
+    assert Client(headers=headers).get("/healthz").status_code == 200
+
+
+def test_a_form_from_an_address_that_the_portal_does_not_know_says_what_to_set(db: None, caplog: Any) -> None:
+    """TLS ends at a proxy, and neither PUBLIC_URL nor TRUSTED_PROXIES is set."""
+    client = Client(enforce_csrf_checks=True, headers={"host": "testserver"})
+    client.get("/accounts/login/")
+    form = {"login": "a", "password": "b", "csrfmiddlewaretoken": client.cookies["csrftoken"].value}
+    refused = client.post("/accounts/login/", form, headers={"origin": "https://testserver"})
+    assert refused.status_code == 403 and "AIRELAYS_PUBLIC_URL" in refused.content.decode()
+    assert "https://testserver" in caplog.text
+    foreign = client.post("/accounts/login/", form, headers={"origin": "https://evil.example.com"})
+    assert foreign.status_code == 403 and "AIRELAYS" not in foreign.content.decode()
+
+
+def test_a_name_that_the_portal_does_not_know_says_what_to_set(db: None) -> None:
+    refused = Client(headers={"host": "unknown.example.org"}).get("/accounts/login/")
+    assert refused.status_code == 400 and "AIRELAYS_PUBLIC_URL" in refused.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "cookies"),
+    [("/accounts/login/?next=%00", {}), ("/%00", {}), ("/accounts/login/", {"sessionid": '"\\000"'})],
+)
+def test_nul_in_an_address_or_a_cookie_is_refused(db: None, path: str, cookies: dict[str, str]) -> None:
+    client = Client()
+    client.cookies.load("; ".join(f"{name}={value}" for name, value in cookies.items()))
+    assert client.get(path).status_code == 400
+
+
+@pytest.mark.parametrize("role", ["", "user", "staff"])
+@pytest.mark.parametrize("path", ["/", "/balance/", "/admin/relay/channel/", "/accounts/login/", "/status/"])
+def test_a_database_that_is_away_is_a_page_that_says_so(
+    people: People, monkeypatch: pytest.MonkeyPatch, path: str, role: str
+) -> None:
+    """Also where the session is read, before any view."""
+    client = Client(raise_request_exception=False)
+    if role:
+        client.force_login(people.owner if role == "user" else people.staff)
+
+    def away(*_: object) -> None:
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "cursor", away)
+        answer = client.get(path)
+    if path == "/accounts/login/" and not role:
+        assert answer.status_code in {200, 503}, "nothing is read for it"
+        return
+    if answer.status_code == 302:
+        assert not role and "/login/" in answer["location"]
+        return
+    assert answer.status_code == 503 and answer["retry-after"] == "10"
+    assert "database" in answer.content.decode()
 
 
 def test_cors_is_off_by_default(server: Server, live: Portal) -> None:

@@ -14,6 +14,7 @@ from portal.lib.days import PERIODS
 from portal.pages.shared.scope import models_of
 from relay.billing.ledger import movements
 from relay.models import Budget, Model, Token
+from relay.models.fields import UsdField
 from relay.models.token import TokenPurpose
 
 _VALIDITY = [
@@ -29,18 +30,10 @@ _VALIDITY = [
 class SpendingForm(forms.Form):
     """Quota and budgets of a token in USD. Empty fields set no limit."""
 
-    quota: forms.DecimalField = forms.DecimalField(
-        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("In all, USD")
-    )
-    day: forms.DecimalField = forms.DecimalField(
-        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A day, USD")
-    )
-    week: forms.DecimalField = forms.DecimalField(
-        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A week, USD")
-    )
-    month: forms.DecimalField = forms.DecimalField(
-        required=False, min_value=0, max_digits=18, decimal_places=6, label=_("A month, USD")
-    )
+    quota = UsdField(required=False, label=_("In all, USD"))
+    day = UsdField(required=False, label=_("A day, USD"))
+    week = UsdField(required=False, label=_("A week, USD"))
+    month = UsdField(required=False, label=_("A month, USD"))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.rights import may
+from portal.lib.texts import whole_number
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
 from relay.models import Model, Token
@@ -82,11 +83,8 @@ def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
         return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})
     token = None
     if asked["token"]:
-        token = (
-            Token.objects.filter(user=user, pk=int(asked["token"])).first()
-            if asked["token"].isdecimal() and len(asked["token"]) < 19
-            else None
-        )
+        number = whole_number(asked["token"])
+        token = Token.objects.filter(user=user, pk=number).first() if number is not None else None
         if token is None:
             return None, str(
                 _("%(user)s has no token with the number %(token)s.") % {"user": user, "token": asked["token"]}

@@ -24,6 +24,7 @@ from accounts.models import AuditEvent, User
 from accounts.rights import may
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
+from portal.lib.texts import whole_number
 from relay.admin.channels.guide_prices import save_prices
 from relay.admin.forms import clean_base_url, parse_keys, parse_model_names
 from relay.billing.ledger import movements
@@ -33,6 +34,7 @@ from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models
 from relay.models import Channel, ChannelEvent, Model, Token
+from relay.models.fields import UsdField
 from relay.providers.demo import MODEL
 from relay.providers.vendors import BUILT_IN, offered
 from relay.tokens import lifecycle
@@ -127,11 +129,8 @@ class SetupUserForm(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         strip=False,
     )
-    balance: forms.DecimalField = forms.DecimalField(
+    balance = UsdField(
         required=False,
-        min_value=0,
-        max_digits=18,
-        decimal_places=6,
         label=gettext_lazy("Balance in USD"),
         help_text=gettext_lazy("Empty: unlimited, and the portal pays."),
     )
@@ -151,8 +150,8 @@ def _may(request: HttpRequest, step: Step) -> bool:
 def current_channel(request: HttpRequest) -> Channel | None:
     """Return the channel that the guide is about: the chosen one, or else the newest that is not built in."""
     rows = Channel.objects.exclude(provider__in=BUILT_IN).order_by("-pk")
-    chosen = request.GET.get("channel", "") or request.POST.get("channel", "")
-    return (rows.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else None) or rows.first()
+    chosen = whole_number(request.GET.get("channel") or request.POST.get("channel"))
+    return (rows.filter(pk=chosen).first() if chosen is not None else None) or rows.first()
 
 
 def step_progress(channel: Channel | None) -> dict[str, bool]:
@@ -355,8 +354,8 @@ def _user_step(request: HttpRequest, channel: Channel | None) -> Any:
 
 def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
     people = User.objects.filter(is_active=True).order_by("is_superuser", "-pk")
-    chosen = request.POST.get("user") or request.GET.get("user", "")
-    user = people.filter(pk=int(chosen)).first() if chosen.isdigit() and len(chosen) < 19 else people.first()
+    chosen = whole_number(request.POST.get("user") or request.GET.get("user"))
+    user = people.filter(pk=chosen).first() if chosen is not None else people.first()
     secret = ""
     model = (
         Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first()

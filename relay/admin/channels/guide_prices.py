@@ -15,11 +15,12 @@ from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.billing import price_import
 from relay.models import Model, ModelPrice
+from relay.models.fields import UsdField
 
 # A model, its price in force, and the fields of its form: side, value, what is wrong with it.
 PriceRow = tuple[Model, ModelPrice | None, list[tuple[str, Any, str]]]
 _SIDES: Final = ("input", "output")
-_PRICE: Final = forms.DecimalField(min_value=0, max_digits=18, decimal_places=9)
+_PRICE: Final = UsdField(decimal_places=9)
 
 
 def save_prices(request: HttpRequest, models: list[Model]) -> list[PriceRow] | None:

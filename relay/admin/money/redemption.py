@@ -21,15 +21,15 @@ from portal.lib import money
 from portal.lib.crypto import Undecryptable
 from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes
 from relay.models import RedemptionBatch
+from relay.models.fields import UsdField
 
 
 class RedemptionBatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """A new batch of redemption codes."""
 
-    usd: forms.DecimalField = forms.DecimalField(
-        min_value=Decimal("0.01"),
-        max_value=Decimal(1_000_000),
-        max_digits=12,
+    usd = UsdField(
+        least=Decimal("0.01"),
+        most=1_000_000,
         decimal_places=2,
         label=_("USD of each code"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"}),
@@ -95,7 +95,7 @@ class RedemptionBatchAdmin(BaseAdmin):
 
     @display(description=_("redeemed"))
     def redeemed(self, batch: Any) -> str:
-        return f"{batch.redeemed_count} of {batch.count}"
+        return str(_("%(n)d of %(all)d")) % {"n": batch.redeemed_count, "all": batch.count}
 
     def save_model(self, request: HttpRequest, obj: RedemptionBatch, form: Any, change: bool) -> None:
         if change:

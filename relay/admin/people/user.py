@@ -10,7 +10,7 @@ from allauth.mfa.models import Authenticator
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -28,6 +28,7 @@ from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
+from relay.models.fields import UsdField
 from relay.tokens.bundles import make_bundle
 
 LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
@@ -80,11 +81,8 @@ class BalanceFilter(admin.SimpleListFilter):
 class AmountForm(forms.Form):
     """The form of a top-up or a deduction."""
 
-    amount: forms.DecimalField = forms.DecimalField(
-        min_value=Decimal("0.000001"),
-        max_value=Decimal(1_000_000_000),
-        max_digits=18,
-        decimal_places=6,
+    amount = UsdField(
+        least=Decimal("0.000001"),
         label=_("Amount in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
@@ -94,6 +92,16 @@ class AmountForm(forms.Form):
         help_text=_("Kept in the ledger; the user sees it."),
         widget=UnfoldAdminTextInputWidget(),
     )
+
+
+def _check_room(user: User, amount: int) -> None:
+    """Raise ValidationError if a wallet cannot hold `amount` nano-USD more."""
+    granted = LedgerAccount.objects.filter(user=user, kind="wallet").values_list("granted", flat=True).first() or 0
+    if granted + amount > money.LARGEST:
+        raise ValidationError(
+            _("A wallet can hold %(most)s in all, spent amounts included. Make it unlimited instead.")
+            % {"most": money.show(money.LARGEST)}
+        )
 
 
 admin.site.unregister(User)
@@ -167,6 +175,8 @@ class PayingUserAdmin(UserAdmin):
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
+                if adds:
+                    _check_room(user, amount)
                 with transaction.atomic():
                     move(user, amount, actor=request.user, reason=reason)
                     AuditEvent.write(
@@ -179,6 +189,8 @@ class PayingUserAdmin(UserAdmin):
                     )
             except movements.NotEnough as error:
                 form.add_error("amount", str(error))
+            except ValidationError as error:
+                form.add_error("amount", error)
             else:
                 left = LedgerAccount.objects.get(user=user, kind="wallet").balance
                 said = (

@@ -16,6 +16,8 @@ from accounts.admin.base import ReadOnlyAdmin, action, request_ip
 from accounts.models import AuditEvent, User
 from accounts.rights import may
 from portal.lib import money
+from portal.lib.days import parse_day
+from portal.lib.texts import whole_number
 from relay.error_texts import explained
 from relay.models import ApiKey, Channel, Model, RefusedRequest, UsageRecord
 from relay.models.usage import EARNINGS, EndReason
@@ -232,13 +234,12 @@ def _refused(chosen: dict[str, Any]) -> tuple[QuerySet[RefusedRequest], Q | None
 
 
 def _days(request: HttpRequest) -> int:
-    days = int(request.GET["days"]) if request.GET.get("days", "").isdigit() and len(request.GET["days"]) < 6 else 30
-    return min(max(days, 1), 3660)
+    days = whole_number(request.GET.get("days"))
+    return 30 if days is None else min(max(days, 1), 3660)
 
 
 def _month(request: HttpRequest, latest: int) -> int:
-    asked = request.GET.get("month", "")
-    return int(asked) if asked.isdigit() and latest - _MONTHS < int(asked[:6]) <= latest else latest
+    return whole_number(request.GET.get("month"), latest - _MONTHS + 1, latest) or latest
 
 
 def _months(latest: int) -> list[tuple[int, str]]:
@@ -261,16 +262,14 @@ def _numbers(request: HttpRequest) -> dict[str, Any]:
         value = request.GET.get(name, "")
         if name == "model" and value:
             found[name] = value[:120]
-        elif value.isdigit() and len(value) < 19:
-            found[name] = int(value)
+        elif (number := whole_number(value)) is not None:
+            found[name] = number
     return found
 
 
 def _date(text: str) -> datetime | None:
-    try:
-        return timezone.make_aware(datetime.strptime(text, "%Y-%m-%d")) if text else None
-    except (ValueError, OverflowError):
-        return None
+    day = parse_day(text)
+    return timezone.make_aware(datetime.combine(day, datetime.min.time())) if day is not None else None
 
 
 def _money(record: UsageRecord) -> dict[str, str]:

@@ -104,7 +104,7 @@ class BatchAdmin(ReadOnlyAdmin):
     @display(description=_("answered + failed of all"))
     def progress(self, batch: Batch) -> str:
         ok, bad = batches.counts_of(batch)
-        return f"{ok} + {bad} of {batch.total}"
+        return str(_("%(ok)d + %(bad)d of %(all)d")) % {"ok": ok, "bad": bad, "all": batch.total}
 
     @display(description=_("what is wrong"))
     def why(self, batch: Batch) -> str:

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Router
 
+from portal.lib.texts import whole_number
 from relay.api.auth import token_auth
 from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
@@ -40,12 +41,12 @@ async def retrieve_response(request: HttpRequest, response_id: str) -> HttpRespo
     caller = caller_of(request)
     query = query_of(request)
     if query.get("stream", "").lower() == "true":
-        after = query.get("starting_after", "-1")
-        if not after.removeprefix("-").isdecimal():
+        after = whole_number(query.get("starting_after", -1), -1)
+        if after is None:
             raise InvalidRequest(
                 "The parameter “starting_after” must be the number of an event.", param="starting_after"
             )
-        return await responses.replay_response(exchange_of(request), caller, response_id, int(after))
+        return await responses.replay_response(exchange_of(request), caller, response_id, after)
     return json_response(await responses.fetch_response(caller, response_id))
 
 

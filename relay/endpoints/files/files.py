@@ -11,6 +11,7 @@ from typing import Final
 
 from portal.lib import clock
 from portal.lib.json import Json, object_of, text_of
+from portal.lib.texts import whole_number
 from relay.endpoints.files.form_upload import ReceivedForm, discard, receive_form
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
 from relay.gateway.exchange import Exchange
@@ -71,14 +72,14 @@ def expiry_seconds(anchor: object, seconds: object, param: str = "expires_after"
         return None
     if anchor != "created_at":
         raise InvalidRequest(f"The field “{param}[anchor]” must be created_at.", param=param)
-    text = str(seconds)
-    if not text.isdecimal() or not _EXPIRY_RANGE[0] <= int(text) <= _EXPIRY_RANGE[1]:
+    found = whole_number(seconds, *_EXPIRY_RANGE)
+    if found is None:
         raise InvalidRequest(
             f"The field “{param}[seconds]” must be between {_EXPIRY_RANGE[0]} (an hour) and {_EXPIRY_RANGE[1]} (30 "
             "days).",
             param=param,
         )
-    return int(text)
+    return found
 
 
 def content_type_of(declared: str, filename: str) -> str:
@@ -109,20 +110,16 @@ async def create_file(exchange: Exchange, caller: Caller, run: Runtime) -> Json:
 
 
 def _list(user_id: int, query: Mapping[str, str]) -> Json:
-    order, limit, after, purpose = (
-        query.get("order", "desc"),
-        query.get("limit", str(_MAX_FILES)),
-        query.get("after", ""),
-        query.get("purpose", ""),
-    )
+    order, after, purpose = query.get("order", "desc"), query.get("after", ""), query.get("purpose", "")
+    limit = whole_number(query.get("limit", _MAX_FILES), 1, _MAX_FILES)
     if order not in {"asc", "desc"}:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_FILES:
+    if limit is None:
         raise InvalidRequest(f"The parameter “limit” must be between 1 and {_MAX_FILES}.", param="limit")
-    found = files.list_uploads(user_id, int(limit) + 1, after, purpose, order == "asc")
+    found = files.list_uploads(user_id, limit + 1, after, purpose, order == "asc")
     if found is None:
         raise InvalidRequest(f"The cursor “{after[:64]}” is no id of a file.", param="after")
-    shown = [file_object(upload) for upload in found[: int(limit)]]
+    shown = [file_object(upload) for upload in found[:limit]]
     return {
         "object": "list",
         "data": shown,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from portal.lib.json import Json, text_of
+from portal.lib.texts import whole_number
 from relay.endpoints.text.conversation_lookup import response_lifetime
 from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME
 from relay.errors import InvalidRequest, ObjectNotFound
@@ -139,10 +140,11 @@ async def delete_item(caller: Caller, conversation_id: str, item_id: str) -> Jso
 
 def list_page(items: Sequence[Json], query: dict[str, str], maximum: int = 100, default: int = 20) -> Json:
     """One page of a list by `limit`, `order` (newest first by default) and `after`. Raises InvalidRequest."""
-    order, text, after = query.get("order", "desc"), query.get("limit", str(default)), query.get("after", "")
+    order, after = query.get("order", "desc"), query.get("after", "")
+    limit = whole_number(query.get("limit", default), 1, maximum)
     if order not in {"asc", "desc"}:
         raise InvalidRequest("The parameter “order” must be asc or desc.", param="order")
-    if not text.isdecimal() or not 1 <= int(text) <= maximum:
+    if limit is None:
         raise InvalidRequest(f"The parameter “limit” must be between 1 and {maximum}.", param="limit")
     found = list(items) if order == "asc" else list(reversed(items))
     if after:
@@ -150,7 +152,7 @@ def list_page(items: Sequence[Json], query: dict[str, str], maximum: int = 100, 
         if at is None:
             raise InvalidRequest(f"There is nothing with the id “{after[:80]}” in this list.", param="after")
         found = found[at + 1 :]
-    shown = found[: int(text)]
+    shown = found[:limit]
     return {
         "object": "list",
         "data": shown,

@@ -9,6 +9,7 @@ from typing import Final
 
 from accounts.models import Change
 from portal.lib import clock, net
+from portal.lib.texts import whole_number
 from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailable, TokenUnusable
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.authorization import check_address
@@ -55,13 +56,8 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
 async def identify(exchange: Exchange) -> Caller:
     """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
     secret = presented_token(exchange.headers)
-    if (
-        len(secret) > TOKEN_LENGTH
-        and secret[TOKEN_LENGTH] == "-"
-        and (pin := secret[TOKEN_LENGTH + 1 :]).isdecimal()
-        and len(pin) < 19
-    ):
-        secret, exchange.pinned = secret[:TOKEN_LENGTH], int(pin)
+    if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
+        secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
     digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
     caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
     if caller is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from portal.lib.json import Json, decode, text_of
+from portal.lib.texts import whole_number
 from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
@@ -66,12 +67,11 @@ def _flag(values: Values, name: str) -> bool:
 
 
 def _count(values: Values, name: str, maximum: int) -> int:
-    found = values.get(name)
-    if isinstance(found, str) and found.isdecimal():
-        found = int(found)
-    if found is None or found == "":
+    given = values.get(name)
+    if given is None or given == "":
         return 1
-    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= maximum:
+    found = whole_number(given, 1, maximum)
+    if found is None:
         raise BadRequest(f"The field “{name}” must be between 1 and {maximum}.", name)
     return found
 
