@@ -14,7 +14,7 @@ from portal.lib.money import NANO
 from relay.billing.redemption import create_codes
 from relay.models import NoticeSettings
 from tests.support.portal import People
-from tests.support.sessions import signed_in
+from tests.support.sessions import signed_in, with_config
 
 pytestmark = pytest.mark.shared
 
@@ -42,6 +42,7 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     client = Client()
     client.force_login(people.owner)
     assert Client().get("/balance/notices/").status_code == 302
+    with_config(settings, webhook_allow=["127.0.0.1"])
     shown = client.post(
         "/balance/notices/", {"low_balance": "5", "by_email": "on", "webhook_url": "http://127.0.0.1:9/hook"}
     ).content.decode()
@@ -51,9 +52,10 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     assert secret.startswith("whsec_") and len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
     assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
     assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
-    settings.CONFIG = settings.CONFIG.model_copy(update={"upstream_allow": []})
-    refused = client.post("/balance/notices/", {"webhook_url": "http://169.254.169.254/"})
-    assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
+    with_config(settings, webhook_allow=[], upstream_allow=["127.0.0.1"])  # which is for channels
+    for address in ("http://169.254.169.254/", "http://127.0.0.1:9/hook"):
+        refused = client.post("/balance/notices/", {"webhook_url": address})
+        assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
     assert not NoticeSettings.objects.filter(user=people.other).exists()
 
 
