@@ -23,7 +23,7 @@ from relay.errors import (
     UpstreamRefused,
 )
 from relay.protocols.errors import UpstreamError, read_error, read_text
-from relay.providers import retry_after
+from relay.providers import rate_limits, retry_after
 from relay.providers.failures import GENERIC, SIZES, CooldownScope, FailureClass, Rule
 from relay.providers.subject import lacks_path, lacks_scope, names_a_parameter
 from relay.providers.vendors import VENDORS
@@ -37,15 +37,7 @@ MONEY_MESSAGE: Final = (
     "another model; a retry will not help."
 )
 _DETAIL: Final = 300
-# Statuses whose message may say how long to wait, and the classes that have an end: with the longest wait, in seconds,
-# that a text is believed. A limit per minute ends within one.
-_TIMED_STATUSES: Final = frozenset((402, 403, 429, 498, 503, 529))
-_LONGEST_TOLD: Final = {
-    FailureClass.RATE: 60.0,
-    FailureClass.OVERLOAD: 60.0,
-    FailureClass.QUOTA_WINDOW: retry_after.LONGEST,
-    FailureClass.BILLING: retry_after.LONGEST,
-}
+_LIMITS: Final = frozenset((FailureClass.RATE, FailureClass.QUOTA_WINDOW))
 _PAGES: Final = {404: FailureClass.CONFIG, 405: FailureClass.CONFIG, 413: FailureClass.TOO_LARGE}
 _UNNAMED: Final = 502  # the status of an error inside a 200 that says nothing of one
 _UNPROVEN_WAIT: Final = 60.0  # seconds that a text is believed at most when no code stands beside it
@@ -147,6 +139,8 @@ class Failure(Exception):
         self.api = api
         # The wait is from a header or a member of the error, and not read from a text, which may quote the request.
         self.wait_named = wait is not None
+        # The part of the wait that a smaller request of anybody has to wait, too; 0: it would have been served.
+        self.shared_part = 1.0
         # The upstream's error code.
         self.code = ""
         # The rule goes by a code that the vendor reserves for this, not by the status or the text alone.
@@ -159,31 +153,6 @@ class Failure(Exception):
         self.about_part = False
         # What the upstream said, None: nothing that is known to be an error.
         self.said: UpstreamError | None = None
-
-
-def _stated_wait(
-    headers: Mapping[str, str], error: UpstreamError | None, now: float, kind: FailureClass
-) -> float | None:
-    """Seconds until another try makes sense, from the headers or the members of a refusal."""
-    found = retry_after.from_headers(headers, now)
-    if found is None and error is not None and kind in _LONGEST_TOLD:
-        for text in error.resets:
-            seconds = retry_after.parse_wait(text, now)
-            if seconds is not None:
-                return retry_after.clamp(seconds)
-    return found
-
-
-def _told_wait(error: UpstreamError | None, now: float, kind: FailureClass, status: int, zone: str) -> float | None:
-    """Seconds until another try makes sense, from the text of a refusal.
-
-    `zone`: of times that name none.
-    """
-    longest = _LONGEST_TOLD.get(kind)
-    if error is None or longest is None or status not in _TIMED_STATUSES:
-        return None
-    found = retry_after.from_text(error.own, now, zone)
-    return min(found, longest) if found is not None else None
 
 
 def classify(
@@ -232,18 +201,24 @@ def classify(
             and (status in _ABOUT_PARAMETERS or (implied and status == _UNNAMED))
         ):
             kind, cooldown, reserved = FailureClass.CLIENT, None, False
-    stated = wait = _stated_wait(headers, error, now, kind)
+    stated = wait = rate_limits.stated_wait(headers, error, now, kind)
+    shared_part = 1.0
+    if kind in _LIMITS and error is not None and not ordered:
+        texts = [said.own for said in (error, quoted) if said is not None]
+        shared_part = min(rate_limits.shared_part(text, headers) for text in texts)
+        if any(rate_limits.exceeds_limit(text, wait) for text in texts):
+            kind = FailureClass.TOO_LARGE
     if wait is None:
-        wait = _told_wait(error, now, kind, status, rule.zone if rule is not None else "UTC")
-        if wait is None and rule is not None and rule.resets and status in _TIMED_STATUSES:
+        wait = rate_limits.told_wait(error, now, kind, status, rule.zone if rule is not None else "UTC")
+        if wait is None and rule is not None and rule.resets and status in rate_limits.TIMED_STATUSES:
             wait = retry_after.from_rule(rule.resets, now)
         if wait is not None and not (reserved or ordered):
             wait = min(wait, _UNPROVEN_WAIT)
     shown = _with_quoted(error, quoted) if error is not None else None
-    failure = Failure(
-        kind, public_error(kind, status, shown, wait), status, detail, wait, cooldown, certain, ordered=ordered
-    )
-    failure.wait_named = stated is not None
+    sized = kind in _LIMITS and not shared_part
+    public = _larger_than_rest(kind, wait) if sized else public_error(kind, status, shown, wait)
+    failure = Failure(kind, public, status, detail, wait, cooldown, certain, ordered=ordered)
+    failure.wait_named, failure.shared_part = stated is not None, shared_part
     failure.code = (error.code or "") if error is not None else ""
     failure.whole = error.whole if error is not None else ""
     failure.reserved, failure.implied, failure.said = reserved, implied, error
@@ -377,6 +352,19 @@ def public_error(kind: FailureClass, status: int, error: UpstreamError | None, w
     return UpstreamFailed(
         "The upstream failed on this request. Try again; if it keeps failing, try another model.", retry_after=wait
     )
+
+
+def _larger_than_rest(kind: FailureClass, wait: float | None) -> RelayError:
+    """What the client is told of a limit that has room left, but not for this request."""
+    what = "rate limit" if kind is FailureClass.RATE else "quota"
+    again = "in a moment" if wait is None else "after the time in Retry-After"
+    limited = UpstreamRateLimited(
+        f"This request is larger than what is left of the upstream's {what}. Send a smaller one, or try again {again}.",
+        retry_after=wait,
+    )
+    if kind is FailureClass.QUOTA_WINDOW:
+        limited.retry = False
+    return limited
 
 
 def _try_again(wait: float | None) -> str:

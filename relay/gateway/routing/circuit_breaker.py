@@ -109,9 +109,9 @@ def is_proof(failure: Failure) -> bool:
     So do a connection that could not be made, since not a byte of the request had been sent; a code that the vendor
     reserves for our key, account or quota; a pause that a header or member names, with a status that promises one;
     and rules of the administrator. Everything else a request may have caused, or is about one API: also a redirect, a
-    5xx, with or without a body (a request that crashes a server behind a proxy gets one), a timeout, and a text
-    of any kind. Whether a key may use a model is no proof either, since a model can be one that the client chose: a
-    member of a family, a tool's, a transcription's.
+    5xx, with or without a body (a request that crashes a server behind a proxy gets one), a timeout, a limit that has
+    room for smaller requests, and a text of any kind. Whether a key may use a model is no proof either, since a model
+    can be one that the client chose: a member of a family, a tool's, a transcription's.
     """
     kind = failure.kind
     if failure.ordered or failure.unreachable:
@@ -120,7 +120,7 @@ def is_proof(failure: Failure) -> bool:
         return failure.status == 0
     if kind in {FailureClass.KEY_DEAD, FailureClass.BILLING}:
         return failure.reserved
-    if kind in _LIMITS and failure.wait is not None:
+    if kind in _LIMITS and failure.wait is not None and failure.shared_part:
         return failure.reserved or (failure.wait_named and failure.status in _WAIT_STATUSES)
     return False
 
@@ -210,7 +210,7 @@ class CircuitBreaker:
         kind = failure.kind
         # Affects every key and model of the address.
         scope = CooldownScope.CHANNEL if failure.unreachable else kind.scope
-        if scope is CooldownScope.NOTHING:
+        if scope is CooldownScope.NOTHING or not (failure.shared_part or self._own):
             return False
         place = _place(scope, at)
         circuit = self.circuits.get(place)
@@ -243,7 +243,7 @@ class CircuitBreaker:
         circuit.opened += 1
         circuit.since, circuit.until, circuit.foreign = now, now + seconds, False
         circuit.kind, circuit.detail = kind.word, failure.detail[:200]
-        circuit.partial = not proof and not self._may_be_down(circuit, kind)
+        circuit.partial = not proof and not (failure.shared_part and self._may_be_down(circuit, kind))
         circuit.named = failure.wait is not None and (proof or self._own)
         self.changed.add(place)
         return fresh
@@ -265,7 +265,7 @@ class CircuitBreaker:
         """How long a circuit that this failure opens stays open."""
         kind = failure.kind
         if proof and (failure.wait is not None or failure.cooldown is not None):
-            seconds = failure.wait if failure.wait is not None else failure.cooldown or 0.0
+            seconds = failure.cooldown or 0.0 if failure.wait is None else failure.wait * failure.shared_part
             if kind.scope is CooldownScope.KEY:
                 return min(seconds, kind.longest)  # the key itself is disabled, and enabled again by a test
             return min(seconds, _LONGEST_PAUSE.get(kind, seconds)) if not failure.ordered else seconds
