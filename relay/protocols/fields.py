@@ -7,7 +7,7 @@ nor a member of what a parameter contains, such as a message or a tool.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -196,6 +196,18 @@ def decode_field(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw | None, name
         return decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadRequest(f"The field “{name}” must be {wanted}.", name) from None
+
+
+def lost_members(holders: Iterable[Json], known: Collection[str], place: str) -> list[str]:
+    """The names of the members of objects that a conversion does not know, as `place` and a member; empty ones say
+    nothing.
+    """
+    return [
+        f"{place}{name}"
+        for holder in holders
+        for name, value in holder.items()
+        if name not in known and value not in (None, "", [], {})
+    ]
 
 
 def absent(raw: msgspec.Raw | None) -> bool:

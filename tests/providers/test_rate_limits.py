@@ -16,8 +16,8 @@ GROQ = (
     "tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
 )
 OPENAI = (
-    "Rate limit reached for gpt-5.2 in organization org-x on {what}: Limit {limit}, Used {used}, Requested {requested}. "
-    "Please try again in 10s. Visit https://platform.openai.com/account/rate-limits to learn more."
+    "Rate limit reached for gpt-5.2 in organization org-x on {what}: Limit {limit}, Used {used}, Requested "
+    "{requested}. Please try again in 10s. Visit https://platform.openai.com/account/rate-limits to learn more."
 )
 
 

@@ -48,6 +48,7 @@ from relay.protocols.responses.request import (
     without_sealed,
     without_upstream_ids,
 )
+from relay.protocols.responses.tools import with_matching_outputs
 from relay.providers.classify import Failure
 from relay.providers.continuations import (
     cannot_read_reasoning,
@@ -193,7 +194,7 @@ class ResponseTurn:
         foreign = None if self._unreadable else {sealed for sealed, maker in self.makers.items() if maker != pair}
         readable = not (native and self._only_sealed)
         told, names = without_sealed([*history, *self.expanded_input], foreign, readable, converted=not native)
-        told = without_packed_reasoning(told) if native else told
+        told = with_matching_outputs(without_packed_reasoning(told)) if native else told
         told = with_short_call_ids(told) if native and self._short_ids else told
         if told != (self.items if self.told is None else self.told):
             self._client = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ import msgspec
 
 from portal.lib.json import Json, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import read_typed
+from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.error_objects import Envelope
 from relay.protocols.events import Unreadable
@@ -29,6 +31,10 @@ _answer: Final = msgspec.json.Decoder(_Answer)
 _CLIENT_CALLS: Final = frozenset(
     ("computer_call", "local_shell_call", "shell_call", "apply_patch_call", "mcp_approval_request")
 )
+
+
+# Items of an answer, beside messages.
+_SAID: Final = frozenset(("reasoning", "function_call", "custom_tool_call", "tool_search_call"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,25 @@ def thinking_of(item: Json) -> Json:
     """A reasoning item as an entry of `hub_thinking`."""
     texts, summary = ([text_of(part, "text") for part in objects_of(item, name)] for name in ("content", "summary"))
     return thinking_entry(text_of(item, "id"), texts, summary, item.get("encrypted_content"))
+
+
+def signatures_first(items: Sequence[Json]) -> list[Json]:
+    """Items with each signature that came late in an answer before the message and the calls that it belongs to."""
+    found: list[Json] = []
+    start = 0  # where the answer begins to which an item belongs
+    late: list[Json] = []
+    for item in items:
+        if text_of(item, "type") not in _SAID and text_of(item, "role") != "assistant":
+            found[start:start] = late
+            found.append(item)
+            start, late = len(found), []
+        elif is_packed(item.get("encrypted_content")):
+            late.append(item)
+        else:
+            found += [*late, item]
+            late = []
+    found[start:start] = late
+    return found
 
 
 def readable_thought(thought: Json) -> str:

@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from portal.lib.json import Json, json_text, object_of, objects_of, text_of
-from relay.protocols.chat_completions.dialects import is_packed
 from relay.protocols.chat_completions.hub import CITATIONS, THINKING, document_part, raw_message, raw_part
 from relay.protocols.contract import ConvertedRequest
 from relay.protocols.fields import BadRequest, unsupported
-from relay.protocols.responses.answer import readable_thought, thinking_of
+from relay.protocols.responses.answer import readable_thought, signatures_first, thinking_of
 from relay.protocols.responses.client_stream import ResponsesEncoder
 from relay.protocols.responses.objects import (
+    PARTS,
     ending,
     filled_arguments,
     flat_annotations,
     image_item,
     image_link,
+    lost_of_items,
     message_item,
     reasoning_item,
     response_object,
@@ -66,9 +67,7 @@ _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "
 _CALLS: Final = {"function_call": FUNCTION, "custom_tool_call": CUSTOM, "tool_search_call": SEARCH}
 _OUTPUTS: Final = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
 _CONTROLS: Final = frozenset(("additional_tools", "compaction_trigger"))
-_PARTS: Final = frozenset(("input_text", "output_text", "text", "input_image", "input_file", "input_audio"))
 _LOGPROBS: Final = "message.output_text.logprobs"
-_SAID: Final = frozenset(("reasoning", *_CALLS))  # items of an answer, beside messages
 # Values that mean the same as a missing member.
 _NOTHING: Final[tuple[object, ...]] = ("disabled", "null", "", None, False, [], {})
 
@@ -119,7 +118,7 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
     choice, tools = chat_tool_choice(request.get("tool_choice"), tools, names)
     body: Json = {
         "model": request.get("model"),
-        "messages": messages_of(_signatures_first(items), text_of(request, "instructions"), names),
+        "messages": messages_of(signatures_first(items), text_of(request, "instructions"), names),
     }
     body.update(
         {
@@ -147,7 +146,7 @@ def hub_request(request: Json, items: Sequence[Json]) -> tuple[ConvertedRequest,
     dropped += [
         name for name, value in request.items() if name not in _HANDLED and name not in _SAME and value not in _NOTHING
     ]
-    return ConvertedRequest(body, dropped), names
+    return ConvertedRequest(body, dropped + lost_of_items(items)), names
 
 
 def _text_format(text: Json, body: Json) -> None:
@@ -224,25 +223,6 @@ def _other(item: Json, kind: str, index: int) -> Json:
     # What a reference stands for is unknown here, and what has no type is a mistake: neither can be told.
     text = item_as_text(item) if kind not in {"", "item_reference"} else ""
     return raw_message(PROTOCOL, item, name, f"input[{index}].type", text)
-
-
-def _signatures_first(items: Sequence[Json]) -> list[Json]:
-    """Items with each signature that came late in an answer before the message and the calls that it belongs to."""
-    found: list[Json] = []
-    start = 0  # where the answer begins to which an item belongs
-    late: list[Json] = []
-    for item in items:
-        if text_of(item, "type") not in _SAID and text_of(item, "role") != "assistant":
-            found[start:start] = late
-            found.append(item)
-            start, late = len(found), []
-        elif is_packed(item.get("encrypted_content")):
-            late.append(item)
-        else:
-            found += [*late, item]
-            late = []
-    found[start:start] = late
-    return found
 
 
 def _add_thoughts(message: Json, thinking: Sequence[Json]) -> None:
@@ -338,7 +318,7 @@ def _output(item: Json, index: int, names: ToolNames) -> tuple[str, list[Json]]:
 def _output_part(part: Json, where: str) -> Json:
     """A part of a tool's result; in words what no other API has, since results stay in the conversation for good."""
     kind = text_of(part, "type")
-    if kind not in _PARTS or (kind == "input_image" and not text_of(part, "image_url")):
+    if kind not in PARTS or (kind == "input_image" and not text_of(part, "image_url")):
         return {"type": "text", "text": item_as_text(part)}
     if kind == "input_file" and not text_of(part, "file_data"):
         return {"type": "text", "text": item_as_text(part)}

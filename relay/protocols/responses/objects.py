@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.fields import lost_members
+from relay.protocols.responses.tools import SIGNED
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
@@ -14,6 +17,26 @@ IGNORED: Final = (
     b'{"error":{"message":"The upstream ignored previous_response_id: it does not keep responses.",'
     b'"type":"invalid_request_error","param":"previous_response_id","code":"previous_response_not_found"}}'
 )
+# Members of items and of their parts that are converted, or say nothing to the model.
+_ITEM_MEMBERS: Final = {
+    "message": ("role", "content"),
+    "reasoning": ("summary", "content", "encrypted_content"),
+    **dict.fromkeys(
+        ("function_call", "custom_tool_call", "tool_search_call"),
+        ("call_id", "name", "namespace", "arguments", "input", "execution", SIGNED),
+    ),
+    **dict.fromkeys(
+        ("function_call_output", "custom_tool_call_output", "tool_search_output"),
+        ("call_id", "name", "output", "tools", "execution"),
+    ),
+}
+# Types of parts that other APIs have as well.
+PARTS: Final = frozenset(("input_text", "output_text", "text", "input_image", "input_file", "input_audio"))
+_ANY_ITEM: Final = ("type", "id", "status", "created_by", "metadata")
+_PART_MEMBERS: Final = (
+    "type", "text", "refusal", "annotations", "logprobs", "image_url", "detail", "filename", "file_data", "file_url",
+    "file_id", "input_audio",
+)  # fmt: skip
 Ending = tuple[str, str]  # the status of a response, and why it is incomplete, empty when it is not
 
 
@@ -73,6 +96,21 @@ def _number(value: object) -> object:
 
 def _conversation(value: object) -> Json:
     return {"id": value if isinstance(value, str) else text_of(value, "id") if isinstance(value, dict) else ""}
+
+
+def lost_of_items(items: Sequence[Json]) -> list[str]:
+    """The names of members of items that no other API has, such as `input[message.phase]`."""
+    found: list[str] = []
+    for item in items:
+        kind = text_of(item, "type") or "message"
+        if (known := _ITEM_MEMBERS.get(kind)) is None:
+            continue
+        found += lost_members([item], (*_ANY_ITEM, *known), f"input[{kind}.")
+        for name in ("content", "output"):
+            if isinstance(item.get(name), list) and kind != "reasoning":
+                parts = [part for part in objects_of(item, name) if text_of(part, "type") in PARTS]
+                found += lost_members(parts, _PART_MEMBERS, f"input[{kind}.{name}.")
+    return [f"{name}]" for name in found]
 
 
 def ending(finish: str) -> Ending:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from portal.lib.json import Json, decode_object, encode, json_text, object_of, objects_of, text_of
 from relay.protocols.characters import read_whole_object
-from relay.protocols.fields import unsupported
+from relay.protocols.fields import lost_members, unsupported
 
 FUNCTION: Final = "function"
 CUSTOM: Final = "custom"
@@ -39,6 +39,12 @@ _SEARCH_PARAMETERS: Final[Json] = {
     "required": ["query"],
     "additionalProperties": False,
 }
+
+
+# The types of calls whose results have the same form, and those of the results.
+_OUTPUTS: Final = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
+# Members of a function that the Responses API has as well.
+_FUNCTION_MEMBERS: Final = frozenset(("name", "description", "parameters", "strict"))
 
 
 class Tool(NamedTuple):
@@ -173,6 +179,23 @@ def chat_tools(tools: Sequence[Json]) -> tuple[list[Json], ToolNames, list[str]]
     return found, names, list(dict.fromkeys(dropped))
 
 
+def with_matching_outputs(items: Sequence[Json]) -> list[Json]:
+    """Items in which a tool's result has the type of the call that its id names: OpenAI looks the pair up by both.
+
+    Of several calls with an id, the newest before the result counts.
+    """
+    calls = {text_of(item, "call_id"): kind for item in reversed(items) if (kind := text_of(item, "type")) in _OUTPUTS}
+    found: list[Json] = []
+    for item in items:
+        kind, call_id = text_of(item, "type"), text_of(item, "call_id")
+        if kind in _OUTPUTS:
+            calls[call_id] = kind
+        elif kind in _OUTPUTS.values() and call_id in calls and kind != _OUTPUTS[calls[call_id]]:
+            item = {**item, "type": _OUTPUTS[calls[call_id]]}
+        found.append(item)
+    return found
+
+
 def function_names(tools: Sequence[Json], names: ToolNames) -> list[str]:
     """The names of the functions for tools, as the upstream knows them."""
     return [
@@ -279,6 +302,15 @@ def response_tools(tools: Sequence[Json]) -> list[Json]:
             kind = text_of(tool, "type")[:40]
             raise unsupported(f"The upstream of this model takes no tool of the kind “{kind}”. Use functions.", "tools")
     return found
+
+
+def lost_of_tools(tools: Sequence[Json]) -> list[str]:
+    """The names of members of a chat completions request's tools that the Responses API lacks."""
+    functions = [object_of(tool, FUNCTION) for tool in tools]
+    return [
+        *lost_members(tools, ("type", FUNCTION, CUSTOM), "tools[]."),
+        *lost_members(functions, _FUNCTION_MEMBERS, "tools[].function."),
+    ]
 
 
 def _flat(function: Json) -> Json:

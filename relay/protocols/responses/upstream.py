@@ -11,15 +11,27 @@ from typing import Final
 from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.characters import clean, read_object
 from relay.protocols.chat_completions.dialects import is_packed
-from relay.protocols.chat_completions.hub import CITATIONS, DOCUMENT, RAW, THINKING, unsupported_block_error
+from relay.protocols.chat_completions.hub import (
+    CITATIONS,
+    DOCUMENT,
+    EXTENSIONS,
+    RAW,
+    THINKING,
+    unsupported_block_error,
+)
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
-from relay.protocols.fields import BadRequest, unsupported
+from relay.protocols.fields import BadRequest, lost_members, unsupported
 from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
 from relay.protocols.responses.objects import in_full_form
 from relay.protocols.responses.request import PROTOCOL, with_short_call_ids
 from relay.protocols.responses.stream import whole_response
-from relay.protocols.responses.tools import response_tool_choice, response_tools
+from relay.protocols.responses.tools import (
+    lost_of_tools,
+    response_tool_choice,
+    response_tools,
+    with_matching_outputs,
+)
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
 
 # Members with the same meaning in both APIs.
@@ -54,6 +66,11 @@ _NEEDED: Final[dict[str, tuple[object, ...]]] = {
     "web_search_options": (),
     "moderation": (),
 }
+# Members of messages, parts and calls that are converted, or say nothing to the model.
+_MESSAGE_MEMBERS: Final = EXTENSIONS.union(("id", "role", "content", "refusal", "tool_calls", "annotations"))
+_RESULT_MEMBERS: Final = _MESSAGE_MEMBERS.union(("name", "tool_call_id"))
+_PART_MEMBERS: Final = EXTENSIONS.union(("type", "text", "refusal", "image_url", "file", "where"))
+_CALL_MEMBERS: Final = frozenset(("id", "index", "type", "function", "custom"))
 _EMPTY: Final[tuple[object, ...]] = (None, False, 0, "", [], {})
 
 
@@ -132,11 +149,12 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
                 "Leave it out, or use another model."
             )
             raise unsupported(message, name)
-    instructions, items = input_items_of(objects_of(request, "messages"))
+    messages, tools = objects_of(request, "messages"), objects_of(request, "tools")
+    instructions, items = input_items_of(messages)
     body: Json = {
         "model": request.get("model"),
         "instructions": instructions,
-        "input": with_short_call_ids(items),
+        "input": with_short_call_ids(with_matching_outputs(items)),
         "store": False,
     }
     body.update({name: request[name] for name in _SAME if request.get(name) is not None})
@@ -149,10 +167,9 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
     text = _text(request)
     if text:
         body["text"] = text
-    tools = response_tools(objects_of(request, "tools"))
     choice = response_tool_choice(request.get("tool_choice"))
     if tools:
-        body["tools"] = tools
+        body["tools"] = response_tools(tools)
         if choice is not None:
             body["tool_choice"] = choice
     else:
@@ -163,7 +180,24 @@ def responses_request(request: Json, least_output: int = 1) -> tuple[Json, list[
             body["top_logprobs"] = request["top_logprobs"]
     known = _HANDLED.union(_SAME, _NEEDED)
     dropped = [name for name, value in request.items() if name not in known and value not in _EMPTY]
-    return body, dropped
+    return body, [*dropped, *_lost_of_messages(messages), *lost_of_tools(tools)]
+
+
+def _lost_of_messages(messages: Sequence[Json]) -> list[str]:
+    """The names of members of messages that the API lacks, such as a speaker's `name`. A result is told by its id."""
+    found: list[str] = []
+    for message in messages:
+        if RAW in message:
+            continue
+        known = _RESULT_MEMBERS if text_of(message, "role") == "tool" else _MESSAGE_MEMBERS
+        found += lost_members([message], known, "messages[].")
+        if isinstance(message.get("content"), list):
+            parts = objects_of(message, "content")
+            found += lost_members(parts, _PART_MEMBERS, "messages[].content[].")
+            images = [object_of(part, "image_url") for part in parts]
+            found += lost_members(images, ("url", "detail"), "messages[].content[].image_url.")
+        found += lost_members(objects_of(message, "tool_calls"), _CALL_MEMBERS, "messages[].tool_calls[].")
+    return found
 
 
 def _text(request: Json) -> Json:
