@@ -33,7 +33,7 @@ from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState
 from relay.models import Batch, BatchLine
 from relay.storage import batches
-from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line
+from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line, refusal
 
 logger: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 2.0  # between searches for batches that no worker runs
@@ -274,6 +274,8 @@ async def _try(
         )
         return BackgroundRequest(_NO_CALLER, b""), 401, body, None
     background = BackgroundRequest(caller, line.body)
+    if unfit := refusal(line.body):
+        return background, 422, unfit, None
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
     background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)

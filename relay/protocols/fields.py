@@ -7,6 +7,8 @@ nor a member of what a parameter contains, such as a message or a tool.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
@@ -23,6 +25,12 @@ optional_bool: Final[msgspec.json.Decoder[bool | None]] = msgspec.json.Decoder(b
 optional_int: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _MAX_TOKENS: Final = 2**31 - 1
 _NOT_JSON: Final = "The request body is not valid JSON. Check quotes, commas and encoding (UTF-8)."
+_TOO_DEEP: Final = "The request body is nested too deep to be read. Send it with fewer levels."
+_HALF: Final = (
+    "The request body has half of a character that JSON writes as two escapes, such as \\ud83d without \\ude00. Send "
+    "both, or neither."
+)
+_HALVES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NO_OBJECT: Final = "The request body must be a JSON object."
 # Parameters of OpenAI's APIs that the portal reads, or that a channel's rules may name (API reference, November 2026).
 _PARAMETERS: Final = frozenset(
@@ -85,8 +93,8 @@ def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
         fields = _fields.decode(body)
     except msgspec.ValidationError:
         raise BadRequest(_NO_OBJECT, None, "invalid_json") from None
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise BadRequest(_NOT_JSON, None, "invalid_json") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BadRequest(_why_unreadable(error, body), None, "invalid_json") from None
     found = _strict_object(without_long_strings(body))
     check_names(fields)
     check_inner_names(found)
@@ -109,8 +117,8 @@ def _strict_object(body: bytes) -> Json:
         raise BadRequest(
             "The request body has a number that is out of range. Send a smaller one.", None, "invalid_json"
         ) from None
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise BadRequest(_NOT_JSON, None, "invalid_json") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BadRequest(_why_unreadable(error, body), None, "invalid_json") from None
     if isinstance(found, Repeated):
         path = found.path if len(found.path) <= 200 else found.path[:199] + "…"
         message = f"The member “{path}” is more than once in its object. Send it once, so that it means one thing."
@@ -118,6 +126,18 @@ def _strict_object(body: bytes) -> Json:
     if not isinstance(found, dict):
         raise BadRequest(_NO_OBJECT, None, "invalid_json")
     return found
+
+
+def _why_unreadable(error: Exception, body: bytes) -> str:
+    if isinstance(error, RecursionError):
+        return _TOO_DEEP
+    if _HALVES.search(body) is not None:
+        try:
+            json.loads(body)  # takes half a character
+        except (ValueError, RecursionError):
+            return _NOT_JSON
+        return _HALF
+    return _NOT_JSON
 
 
 def check_names(fields: Collection[str]) -> None:

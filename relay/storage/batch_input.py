@@ -6,14 +6,14 @@ when its turn comes like that of any request: if it is wrong, that line fails al
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from portal.lib.json import BOM, Json, decode, decode_object, encode
+from portal.lib.json import BOM, NOTHING, Json, decode, decode_object, encode
 
 # Paths that a batch may call, and their names in usage records.
 ENDPOINTS: Final = {
@@ -25,6 +25,7 @@ MAX_LINES: Final = 50_000
 _MAX_ERRORS: Final = 100
 _MAX_CUSTOM_ID: Final = 512  # characters
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, as PowerShell writes them
+_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _Line = Mapping[str, msgspec.Raw]  # the members of a line, undecoded
 
@@ -35,7 +36,7 @@ class BatchInputLine:
 
     number: int  # of the line in the file, from 1
     custom_id: str  # the client's name for the request
-    body: bytes  # JSON, as the client wrote it
+    body: bytes  # as the client wrote it; it may be no JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,33 @@ def _read_line(raw: bytes) -> _Line | None:
         # What the decoder drops takes a colon with it; the values are kept byte by byte.
         whole = encode(found).count(b":") == raw.count(b":") and not any(":" in name for name in found)
         return found if whole else None
-    try:  # this parser takes half of a surrogate pair, which fails the request later, and not the batch
-        loose = json.loads(raw)
-        return {name: msgspec.Raw(json.dumps(value).encode()) for name, value in loose.items()}
-    except (ValueError, AttributeError, RecursionError):
-        return None
+    return _split(raw)
+
+
+def _split(raw: bytes) -> _Line | None:
+    """The same of a line whose body is no JSON to the decoder: it is nested too deep, or has half a character.
+
+    The body is whatever its brackets enclose: it fails the request later, and not the batch.
+    """
+    found: dict[str, msgspec.Raw] = {}
+    text, depth, start, name = raw.strip(), 0, 1, ""
+    for mark in _MARKS.finditer(text):
+        kind = mark[0][:1]
+        depth += (kind in b"{[") - (kind in b"}]")
+        if depth < 1 and mark.end() != len(text):
+            return None
+        if depth == 1 and kind == b":" and not name:
+            known = decode(text[start : mark.start()].strip())
+            name, start = known if isinstance(known, str) else "", mark.end()
+            if not name:
+                return None
+        elif depth < 1 or (depth == 1 and kind == b","):
+            if not name or name in found:
+                return None
+            found[name] = msgspec.Raw(text[start : mark.start()].strip())
+            name, start = "", mark.end()
+    whole = text.startswith(b"{") and not depth and not name
+    return found if whole and all(decode(found[name]) is not NOTHING for name in found if name != "body") else None
 
 
 def _read_object(raw: bytes | msgspec.Raw) -> _Line | None:
@@ -137,17 +160,22 @@ def _check_line(found: _Line | None, endpoint: str, names: set[str]) -> Json | N
         return error(
             "mismatched_endpoint", f"The “url” of each line must be the batch's endpoint, {endpoint}.", param="url"
         )
-    body = bytes(found.get("body", b"")).strip()
-    if not body.startswith(b"{") or not body[1:-1].strip():
+    if bytes(found.get("body", b"null")).strip() == b"null":
         return error("missing_body", "Each line needs a “body”, the request itself.", param="body")
-    members = _read_object(body) or {}
-    if any(name in members and decode(members[name]) for name in ("stream", "background")):
-        return error(
-            "invalid_body",
-            "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out.",
-            param="body",
-        )
     return None
+
+
+def refusal(body: bytes) -> bytes:
+    """The error of a request that no batch can make; empty: there is none."""
+    members = _read_object(body) or {}
+    name = next((name for name in ("stream", "background") if name in members and decode(members[name])), "")
+    if not name:
+        return b""
+    message = (
+        "Requests of a batch are neither streamed nor made in the background: leave “stream” and “background” out."
+    )
+    shown = {"message": message, "type": "invalid_request_error", "param": name, "code": "unsupported_parameter"}
+    return encode({"error": shown})
 
 
 def answer_line(line: BatchInputLine, request_id: str, status: int, body: bytes) -> str:

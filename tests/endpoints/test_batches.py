@@ -50,14 +50,19 @@ def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, 
 
     model = live.model(hello, price={"input": 1, "output": 1})
     server.catch_up()
-    batch = submit(sdk, lines(model, 12) + b"\n" + lines("no-such-model", 1).replace(b"r0", b"bad") + b"\n\n")
+    wrong = [
+        lines("no-such-model", 1).replace(b"r0", b"bad"),
+        lines(model, 1, stream=True).replace(b"r0", b"streamed"),
+        lines(model, 1).replace(b"r0", b"broken").replace(b"}]", b"}],"),
+    ]
+    batch = submit(sdk, b"\n".join((lines(model, 12), *wrong)) + b"\n\n")
     assert batch.status == "validating" and batch.object == "batch" and batch.expires_at - batch.created_at == 24 * 3600
     done = wait_for(sdk, batch.id)
     assert done.status == "completed" and (
         done.request_counts.total,
         done.request_counts.completed,
         done.request_counts.failed,
-    ) == (13, 12, 1)
+    ) == (15, 12, 3)
     found = results(sdk, done.output_file_id)
     assert [entry["custom_id"] for entry in found] == [f"r{number}" for number in range(12)]
     assert (
@@ -66,9 +71,11 @@ def test_worked_off_with_an_output_and_an_error_file(sdk: OpenAI, live: Portal, 
         and found[0]["error"] is None
     )
     bad = results(sdk, done.error_file_id)
-    assert [entry["custom_id"] for entry in bad] == ["bad"] and bad[0]["response"]["body"]["error"][
-        "code"
-    ] == "model_not_found"
+    assert {entry["custom_id"]: entry["response"]["body"]["error"]["code"] for entry in bad} == {
+        "bad": "model_not_found",
+        "streamed": "unsupported_parameter",
+        "broken": "invalid_json",
+    }
     records = UsageRecord.objects.filter(request_id__in=[entry["response"]["request_id"] for entry in found])
     assert records.count() == 12 and {record.cost for record in records} == {16_000}
     assert sdk.files.retrieve(done.output_file_id).purpose == "batch_output"

@@ -18,7 +18,7 @@ from relay.gateway.attempt import Attempt
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
 from relay.protocols.characters import read_whole_object
-from relay.protocols.responses.answer import parse_responses_answer
+from relay.protocols.responses.answer import parse_responses_answer, unfinished_error
 from relay.protocols.responses.objects import IGNORED, ignores_previous, response_object
 from relay.protocols.responses.request import ResponsesRequest, UpstreamTarget
 from relay.protocols.responses.stream import ResponsesStream, whole_response, with_ids
@@ -103,6 +103,8 @@ class OpenedResponse:
             raise self._attempt.unreadable_answer(text, "a response")
         if answer.is_error or answer.failed:
             raise self._attempt.error_in_body(text)
+        if answer.running:  # it was not asked for one in the background, which is made here
+            raise self._attempt.error_in_body(unfinished_error())
         self._upstream_id = answer.id
         response = read_whole_object(text)
         if self._turn.named and response is not None and ignores_previous(response):

@@ -15,6 +15,7 @@ from relay.protocols.chat_completions.hub import THINKING, thinking_entry
 from relay.protocols.error_objects import Envelope
 from relay.protocols.events import Unreadable
 from relay.protocols.output_items import distinct
+from relay.protocols.responses.objects import RUNNING
 from relay.protocols.responses.usage import chat_usage, parse_responses_usage
 from relay.protocols.usage import Usage, present
 
@@ -45,6 +46,7 @@ class ResponsesAnswer:
     usage: Usage | None  # None: the upstream reports none
     is_error: bool  # a 200 with an error object in place of a response
     failed: bool  # its status is `failed`
+    running: bool = False  # it is still being made, although nobody asked for one in the background
     cancelled: bool = False  # its status is `cancelled`
 
 
@@ -59,7 +61,8 @@ def parse_responses_answer(body: bytes) -> ResponsesAnswer | None:
     if not is_error and not present(answer.output):
         return None
     usage = parse_responses_usage(answer.usage) if present(answer.usage) else None
-    return ResponsesAnswer(answer.id, usage, is_error, failed, answer.status == "cancelled")
+    running, cancelled = answer.status in RUNNING, answer.status == "cancelled"
+    return ResponsesAnswer(answer.id, usage, is_error, failed, running, cancelled)
 
 
 # -- for clients of other APIs ---------------------------------------------------------------------------------------
@@ -179,6 +182,12 @@ def generated_image(item: Json) -> Json | None:
 def cancelled_error() -> bytes:
     """The error object for a response that its upstream cancelled."""
     message = "The upstream cancelled the answer. Try again."
+    return encode({"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_error"}})
+
+
+def unfinished_error() -> bytes:
+    """The error object for a response that its upstream has not made yet."""
+    message = "The upstream sent a response that it had not made yet. Try again."
     return encode({"error": {"message": message, "type": "server_error", "param": None, "code": "upstream_error"}})
 
 

@@ -10,6 +10,7 @@ from relay.protocols.fields import lost_members
 from relay.protocols.responses.tools import SIGNED
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
+RUNNING: Final = frozenset(("queued", "in_progress"))  # statuses of a response that is still being made
 DONE_ALIAS: Final = "response.done"  # what some servers call the last event, whatever the response's status
 ERRORS: Final = frozenset(("error", "response.error"))  # types of events that are errors, OpenAI's and relays'
 # The error of an answer that begins a conversation of its own, in place of the one that the request goes on from.
@@ -124,8 +125,10 @@ def ending(finish: str) -> Ending:
 
 def terminal_kind(response: Json) -> str:
     """The type of the last event of a response, by its status."""
-    kind = f"response.{text_of(response, 'status')}"
-    return kind if kind in TERMINAL else "response.completed"
+    status = text_of(response, "status")
+    if status in RUNNING:
+        return "response.failed"
+    return f"response.{status}" if f"response.{status}" in TERMINAL else "response.completed"
 
 
 def ignores_previous(response: Json) -> bool:

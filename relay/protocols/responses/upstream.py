@@ -22,7 +22,13 @@ from relay.protocols.chat_completions.hub import (
 from relay.protocols.contract import Completion, ConvertedRequest, Dialect
 from relay.protocols.events import Unreadable
 from relay.protocols.fields import BadRequest, lost_members, unsupported
-from relay.protocols.responses.answer import cancelled_error, completion_of, parse_responses_answer, strings_of
+from relay.protocols.responses.answer import (
+    cancelled_error,
+    completion_of,
+    parse_responses_answer,
+    strings_of,
+    unfinished_error,
+)
 from relay.protocols.responses.objects import in_full_form
 from relay.protocols.responses.request import PROTOCOL, with_short_call_ids
 from relay.protocols.responses.stream import whole_response
@@ -98,6 +104,8 @@ class ResponsesUpstream:
             return None
         if answer.is_error or answer.failed:
             return Completion(None, None, text)
+        if answer.running:
+            return Completion(None, None, unfinished_error())
         if answer.cancelled:
             return Completion(None, answer.usage, cancelled_error())
         response, broken = read_object(text)
