@@ -247,6 +247,8 @@ GENERIC: Final = (
     rule(FailureClass.TRANSIENT, "401 402 403", "channel:*"),
     rule(FailureClass.TRANSIENT, "401 402 403", text=_BEHIND),
     rule(FailureClass.CLIENT, "401 403 404", text=_NOT_YOURS),
+    # llama.cpp, of a model without its projector: “image input is not supported - hint: … mmproj”.
+    rule(FailureClass.CLIENT, "500", text=r"^(image|audio|video) input is not supported\b"),
     rule(
         FailureClass.CLIENT,
         "401 403",

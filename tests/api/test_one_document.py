@@ -94,6 +94,22 @@ def test_what_is_no_json_to_some_parsers_is_refused(server: Server, live: Portal
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+        (b'"\\ud83d"', "half of a character"),
+        (b'"\\ude00\\ud83d"', "half of a character"),
+        (b'"\\ud83d', "not valid JSON"),
+    ],
+    ids=["deep", "half", "halves", "cut"],
+)
+def test_why_a_document_cannot_be_read_is_told(server: Server, live: Portal, content: bytes, said: str) -> None:
+    response = server.post(live.token(), b'{"model":"m","messages":%s}' % content)
+    check(response, 400, "invalid_request_error", "invalid_json")
+    assert said in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("name", "plain"),
     [
         (b"Model", "model"),

@@ -27,6 +27,7 @@ from relay.protocols.usage import Usage, present
 class _Shape(Envelope):
     usage: msgspec.Raw = msgspec.Raw()
     data: msgspec.Raw = msgspec.Raw()
+    images: msgspec.Raw = msgspec.Raw()
     results: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
     text: msgspec.Raw = msgspec.Raw()
@@ -177,8 +178,11 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     found = _decoded(body)
     if found is None:
         return None
-    if found.is_error(present(found.data)):
+    if found.is_error(present(found.data) or present(found.images)):
         return PassthroughAnswer(body, None, True)
+    if not _has_entries(found.data) and _has_entries(found.images):
+        body = _with_data(body)
+        found = _decoded(body) or found
     if not _has_entries(found.data):
         return None
     try:
@@ -190,6 +194,23 @@ def read_images(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | N
     usage = parse_image_usage(found.usage, asked.prompt_tokens) if present(found.usage) else None
     usage = usage or Usage(input=asked.prompt_tokens)
     return PassthroughAnswer(body, replace(usage, images=made))
+
+
+def _with_data(body: bytes) -> bytes:
+    """An answer whose images are called `images`, as SiliconFlow and DeepInfra call them, in OpenAI's form."""
+    whole = decode_object(body) or {}
+    images = whole.pop("images", None)
+    data = [_image_entry(image) for image in images] if isinstance(images, list) else []
+    return encode({**whole, "data": data})
+
+
+def _image_entry(image: object) -> object:
+    if not isinstance(image, str):
+        return image
+    head, comma, data = image.partition(",")
+    if comma and head.startswith("data:"):
+        return {"b64_json": data}
+    return {"url": image} if image.startswith(("http://", "https://")) else {"b64_json": image}
 
 
 def read_transcription(body: bytes, asked: PassthroughRequest) -> PassthroughAnswer | None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.chat_completions.dialects import EXTRA
 from relay.protocols.fields import lost_members
-from relay.protocols.responses.tools import SIGNED
 
 TERMINAL: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 RUNNING: Final = frozenset(("queued", "in_progress"))  # statuses of a response that is still being made
@@ -24,7 +24,7 @@ _ITEM_MEMBERS: Final = {
     "reasoning": ("summary", "content", "encrypted_content"),
     **dict.fromkeys(
         ("function_call", "custom_tool_call", "tool_search_call"),
-        ("call_id", "name", "namespace", "arguments", "input", "execution", SIGNED),
+        ("call_id", "name", "namespace", "arguments", "input", "execution", EXTRA),
     ),
     **dict.fromkeys(
         ("function_call_output", "custom_tool_call_output", "tool_search_output"),
