@@ -53,7 +53,7 @@ def test_notice_settings_page(people: People, settings: Any) -> None:
     assert secret not in client.get("/balance/notices/").content.decode(), "shown once"
     assert secret not in json.dumps(list(NoticeSettings.objects.values("sealed_secret")))
     with_config(settings, webhook_allow=[], upstream_allow=["127.0.0.1"])  # which is for channels
-    for address in ("http://169.254.169.254/", "http://127.0.0.1:9/hook"):
+    for address in ("http://169.254.169.254/", "http://127.0.0.1:9/other"):
         refused = client.post("/balance/notices/", {"webhook_url": address})
         assert refused.status_code == 422 and "not a public Internet address" in refused.content.decode()
     assert not NoticeSettings.objects.filter(user=people.other).exists()
