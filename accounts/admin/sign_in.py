@@ -24,7 +24,7 @@ from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
 from accounts.sign_in import outbound
-from accounts.sign_in.adapter import seal_secret
+from accounts.sign_in.adapter import seal_secret, secret_destination
 from portal.lib import net
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
@@ -119,6 +119,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         self.fields["provider_id"].help_text = _(
             "A word of yours for the addresses of an OIDC server, such as staff. Only for OpenID Connect."
         )
+        self._given_for = secret_destination(self.instance)  # checking the form overwrites the row's fields
         if self.instance.pk:
             self.initial["server_url"] = self.instance.settings.get("server_url", "")
 
@@ -138,6 +139,10 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
                 self.add_error("server_url", remedy % {"why": why[0].upper() + why[1:]})
         if not self.instance.pk and not data.get("new_secret"):
             self.add_error("new_secret", _("Paste the secret that the provider gave you."))
+        elif not data.get("new_secret") and not self.errors:
+            moved = SocialApp(provider=data["provider"], settings={"server_url": data.get("server_url", "")})
+            if secret_destination(moved) != self._given_for:
+                self.add_error("new_secret", _("The secret was given for another address. Paste the one for this one."))
         return data
 
     def save(self, commit: bool = True) -> Any:
@@ -145,6 +150,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         app.settings = {**(app.settings or {}), "server_url": self.cleaned_data.get("server_url", "")}
         if self.cleaned_data.get("new_secret"):
             app.settings["sealed_secret"], app.secret = seal_secret(self.cleaned_data["new_secret"].strip()), ""
+        app.settings["secret_for"] = secret_destination(app)
         return super().save(commit)
 
 

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Invitation, User
 from accounts.sign_in.outbound import CheckedSession
+from portal.lib import net
 from portal.lib.crypto import SecretBox, Undecryptable
 
 _INVITATION = "invitation"  # session key of the invitation's code
@@ -131,11 +132,13 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
         return super().save_user(request, sociallogin, form)
 
     def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[Any]:
-        """Return the sign-in providers with their secrets decrypted, without those whose secret cannot be decrypted."""
+        """Return the sign-in providers with their secrets decrypted, without those whose secret cannot be used."""
         found = []
         for app in super().list_apps(request, provider=provider, client_id=client_id):
             sealed = app.settings.get("sealed_secret")
             if sealed:
+                if app.settings.get("secret_for", secret_destination(app)) != secret_destination(app):
+                    continue  # its address was changed by other means than its form, which demands the secret anew
                 try:
                     app.secret = _box("sign-in-secret").open(sealed)
                 except Undecryptable:
@@ -152,6 +155,11 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
 
     def get_requests_session(self) -> CheckedSession:
         return CheckedSession()
+
+
+def secret_destination(app: Any) -> str:
+    """Who gets the secret of a sign-in provider: its kind, and the origin of its address where it has one."""
+    return f"{app.provider} {net.origin(app.settings.get('server_url') or '')}".strip()
 
 
 def seal_secret(secret: str) -> str:

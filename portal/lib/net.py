@@ -235,6 +235,17 @@ def mask_query(url: str) -> str:
     return base + mark + "&".join(f"{part.partition('=')[0]}=…" for part in query.split("&") if part)
 
 
+def origin(url: str) -> str:
+    """The scheme, host and port of a URL, as in https://api.example.org:443. Empty when it is not a valid one."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or {"https": 443, "wss": 443, "http": 80, "ws": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return ""
+    host = (parts.hostname or "").rstrip(".")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}" if host and port else ""
+
+
 def _looks_numeric(host: str) -> bool:
     """Whether some resolvers read the host as an address: `127.1`, `0x7f000001`, `017700000001`."""
     last = host.rsplit(".", 1)[-1]

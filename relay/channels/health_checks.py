@@ -16,7 +16,7 @@ from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.channels.keys import Evidence, notify_staff, postpone, put_back, take_out
-from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel
+from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel, why_unusable
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
@@ -83,8 +83,8 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
     """
     try:
         result = probe_channel(channel, key, model, streamed=actor is None)
-    except Undecryptable:
-        return ProbeResult(False, _("The key cannot be decrypted with the configured encryption keys. Enter it again."))
+    except Undecryptable as error:
+        return ProbeResult(False, why_unusable(error))
     except Exception as error:  # one key's oddity must not keep the channel's other keys from being tested
         logger.exception("the test of the key %s of the channel %s failed", key, channel)
         result = ProbeResult(False, _("The test could not be made: %(error)s.") % {"error": type(error).__name__})

@@ -60,7 +60,7 @@ def add_keys(channel: Channel, secrets: Iterable[str]) -> tuple[list[ApiKey], in
                 continue
             have.add(secret)
             key = ApiKey(channel=channel)
-            key.set_secret(secret)
+            key.set_secret(secret, channel)
             new.append(key)
         ApiKey.objects.bulk_create(new, batch_size=200)
     return new, there

@@ -16,10 +16,12 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from portal.lib.crypto import Undecryptable
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
+from relay.models.channel import KeyGivenElsewhere
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import ChatStream
@@ -109,8 +111,18 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
     """Return the headers of a request with a key. Raises portal.lib.crypto.Undecryptable."""
-    auth = channel.vendor.credentials.headers(key.secret()) if key else {}
+    auth = channel.vendor.credentials.headers(key.secret_for(channel)) if key else {}
     return {"user-agent": USER_AGENT, "accept-encoding": "identity", **auth}
+
+
+def why_unusable(error: Undecryptable) -> str:
+    """Say to a person why a stored key cannot be used, and what to do."""
+    if isinstance(error, KeyGivenElsewhere):
+        return _(
+            "The key was given for another address and is not sent to this one. Enter it again, or change the address "
+            "back."
+        )
+    return _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
 
 
 @asynccontextmanager

@@ -56,7 +56,7 @@ def channel_status(channel_id: int) -> ChannelStatus | None:
 
 
 def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
-    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 5 queries."""
+    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 6 queries."""
     now = clock.now()
     allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
@@ -75,10 +75,18 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     )
     if only is not None:
         rows = rows.filter(pk=only)
-    return [_status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), allowed) for row in rows]
+    in_service = ApiKey.objects.filter(enabled=True, auto_disabled="", **chosen)
+    given: dict[int, set[str]] = {}
+    for channel_id, given_for in in_service.order_by().values_list("channel", "given_for").distinct():
+        given.setdefault(channel_id, set()).add(given_for)
+    return [
+        _status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), given.get(row.pk, set()), allowed) for row in rows
+    ]
 
 
-def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed: Any) -> ChannelStatus:
+def _status_of(
+    channel: Any, cooling: list[Cooldown], out: list[ApiKey], given: set[str], allowed: Any
+) -> ChannelStatus:
     def status(state: str, word: str, text: str, until: str | None = None) -> ChannelStatus:
         details = (*_test_details(channel), *_cooldown_details(cooling))
         return ChannelStatus(channel.pk, channel.name, state, word, text, until, details)
@@ -98,6 +106,9 @@ def _status_of(channel: Any, cooling: list[Cooldown], out: list[ApiKey], allowed
         )
     if not channel.keys_on and channel.vendor.needs_key:
         return status(DOWN, _("no key"), _("It has no enabled key."))
+    if given and channel.key_destination() not in given:
+        text = _("Its keys were given for another address. Enter them again, or change the address back.")
+        return status(DOWN, _("no key for this address"), text)
     if not channel.models_on:
         return status(DOWN, _("no model"), _("It serves no model yet."))
     whole = [row for row in cooling if row.api_key_id is None and row.model_id is None]

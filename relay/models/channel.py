@@ -9,7 +9,8 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ChangeTracked, Limited
-from portal.lib.crypto import mask
+from portal.lib import net
+from portal.lib.crypto import Undecryptable, mask
 from relay.models.fields import box
 from relay.models.pool import Pool
 from relay.providers.vendor import Vendor
@@ -219,6 +220,22 @@ class Channel(ChangeTracked, Limited):
         """The base URL of the channel, or else of its vendor, without a trailing slash."""
         return (self.base_url or self.vendor.base_url).rstrip("/")
 
+    def key_destination(self) -> str:
+        """Who gets the keys of this channel: the origin of its address, and a proxy that can read them.
+
+        A vendor's own address is called by the vendor's name, since a new version of the portal may know another one.
+        """
+        vendor = VENDORS.get(self.provider)
+        own = vendor.base_url if vendor is not None else ""
+        there = net.origin(self.base_url or own)
+        seen_by = net.origin(self.proxy_url) if self.proxy_url and not there.startswith("https:") else ""
+        name = f"vendor {self.provider}" if own and there == net.origin(own) else there
+        return f"{name} via {seen_by}" if seen_by else name
+
+
+class KeyGivenElsewhere(Undecryptable):
+    """The key was given for another address than its channel has now, and is not sent there."""
+
 
 class AutoDisabled(models.TextChoices):
     """Why the relay took a key out of service. The values are words of failure classes."""
@@ -236,6 +253,8 @@ class ApiKey(ChangeTracked, Limited):
     label = models.CharField(max_length=80, blank=True)
     sealed = models.TextField(editable=False)
     hint = models.CharField("key", max_length=24, editable=False)
+    # `Channel.key_destination` when the secret was typed. Whoever changes the channel's address does not get the key.
+    given_for = models.CharField(max_length=700, default="", editable=False)
     enabled = models.BooleanField(default=True)
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
     # Set by the relay while the upstream does not accept the key or its account is empty; cleared by a test that
@@ -267,9 +286,16 @@ class ApiKey(ChangeTracked, Limited):
         """How texts call it that people without a right to keys may read: without a part of the secret."""
         return self.label or f"#{self.pk}"
 
-    def set_secret(self, secret: str) -> None:
-        """Encrypt and set the secret. Does not save."""
+    def set_secret(self, secret: str, channel: Channel | None = None) -> None:
+        """Encrypt and set the secret, for the address that its channel has now. Does not save.
+
+        `channel`: the channel as it is stored, when it is at hand. The one that the key holds may be older than a form
+        that changes both.
+        """
+        if channel is None:
+            channel = Channel.objects.filter(pk=self.channel_id).first() or self.channel
         self.sealed, self.hint = box(self.PURPOSE).seal(secret), mask(secret)
+        self.given_for = channel.key_destination()
 
     def reset_state(self) -> None:
         """Forget failures, tests and balance of the old secret after `set_secret` gave the key another one."""
@@ -277,6 +303,15 @@ class ApiKey(ChangeTracked, Limited):
         self.auto_disabled_at = self.next_test_at = self.balance = self.balance_at = None
         self.failed_tests = 0
 
-    def secret(self) -> str:
-        """Return the secret in clear. Raises portal.lib.crypto.Undecryptable."""
+    def is_for(self, channel: Channel) -> bool:
+        """Whether the key was given for the address of a channel."""
+        return bool(self.given_for) and self.given_for == channel.key_destination()
+
+    def secret_for(self, channel: Channel) -> str:
+        """Return the secret in clear, to be sent to a channel's address.
+
+        Raises KeyGivenElsewhere, portal.lib.crypto.Undecryptable.
+        """
+        if not self.is_for(channel):
+            raise KeyGivenElsewhere
         return box(self.PURPOSE).open(self.sealed)

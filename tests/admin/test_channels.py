@@ -52,7 +52,10 @@ def test_channel_is_added_with_keys_and_models_in_one_go(staff: Client) -> None:
     )
     assert response.status_code == 302, response.content.decode()
     channel = Channel.objects.get(name="Test")
-    assert [key.secret() for key in channel.keys.all()] == ["sk-first-0123456789abcdef", "sk-second-0123456789abcdef"]
+    assert [key.secret_for(channel) for key in channel.keys.all()] == [
+        "sk-first-0123456789abcdef",
+        "sk-second-0123456789abcdef",
+    ]
     assert all("0123456789" not in key.sealed for key in channel.keys.all())
     assert sorted((served.model.name, served.upstream_name) for served in channel.served.all()) == [
         ("gpt-a", ""),
@@ -85,10 +88,12 @@ def test_keys_are_write_only(staff: Client) -> None:
     url = f"/admin/relay/channel/{channel.pk}/change/"
     assert staff.post(url, channel_form(**inline)).status_code == 302
     key.refresh_from_db()
-    assert (key.label, key.secret()) == ("main", "sk-verysecret-0123456789abcdef"), "an empty field keeps the key"
+    assert (key.label, key.secret_for(key.channel)) == ("main", "sk-verysecret-0123456789abcdef"), (
+        "an empty field keeps the key"
+    )
     assert staff.post(url, channel_form(**inline, **{"keys-0-secret": "sk-replaced-0123456789abcd"})).status_code == 302
     key.refresh_from_db()
-    assert key.secret() == "sk-replaced-0123456789abcd"
+    assert key.secret_for(key.channel) == "sk-replaced-0123456789abcd"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
-from relay.channels.probe import fetch_models
+from relay.channels.probe import fetch_models, why_unusable
 from relay.models import Channel, ChannelEvent
 from relay.providers.vendors import VENDORS
 
@@ -249,6 +249,16 @@ class ChannelAdmin(ChannelHealthAdmin):
                 % {"channel": channel},
                 messages.WARNING,
             )
+        if elsewhere := sum(not key.is_for(channel) for key in channel.keys.only("given_for")):
+            self.message_user(
+                request,
+                _(
+                    "%(n)d key(s) were given for another address and are not sent to this one. Enter them again, or "
+                    "change the address back."
+                )
+                % {"n": elsewhere},
+                messages.WARNING,
+            )
 
     # -- actions on the list -----------------------------------------------------------------------------------------
 
@@ -330,12 +340,8 @@ class ChannelAdmin(ChannelHealthAdmin):
             return redirect("admin:relay_channel_change", channel.pk)
         try:
             listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
-        except Undecryptable:
-            self.message_user(
-                request,
-                _("The key cannot be decrypted with the configured encryption keys. Enter it again."),
-                messages.ERROR,
-            )
+        except Undecryptable as error:
+            self.message_user(request, why_unusable(error), messages.ERROR)
             return redirect("admin:relay_channel_change", channel.pk)
         have = set(channel.served.values_list("upstream_name", flat=True)) | set(
             channel.served.values_list("model__name", flat=True)

@@ -32,7 +32,7 @@ from relay.billing.price_import import listings_for
 from relay.channels.health_checks import test_channel
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
-from relay.channels.probe import fetch_models
+from relay.channels.probe import fetch_models, why_unusable
 from relay.models import Channel, ChannelEvent, Model, Token
 from relay.models.fields import UsdField
 from relay.providers.demo import MODEL
@@ -289,8 +289,8 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
     try:
         listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
         error, offered = listed.error, list(listed.names)
-    except Undecryptable:
-        error = _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
+    except Undecryptable as unusable:
+        error = why_unusable(unusable)
     have = set(channel.served.values_list("model__name", flat=True))
     ticked = set(request.POST.getlist("name"))
     return {

@@ -44,6 +44,8 @@ class ApiKeyInline(TabularInline):
 
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
+        if not key.is_for(key.channel):
+            return str(_("given for another address: enter it again"))
         if key.auto_disabled:
             why = f"{key.get_auto_disabled_display()} ({key.auto_disabled_reason})"
             return str(_("out of service: %(why)s") % {"why": why})
@@ -76,7 +78,7 @@ class ApiKeyInline(TabularInline):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
-        return rows.prefetch_related("cooldowns__model")
+        return rows.select_related("channel").prefetch_related("cooldowns__model")
 
     @display(description=_("balance"))
     def balance_label(self, key: ApiKey) -> str:

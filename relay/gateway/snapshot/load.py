@@ -46,6 +46,7 @@ from relay.models import (
     ModelPrice,
     Token,
 )
+from relay.models.channel import KeyGivenElsewhere
 from relay.models.price import CLASSES, PricePurpose
 from relay.providers.apis import FAMILIES
 from relay.providers.parameters import policy_of
@@ -200,7 +201,13 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
             )
             continue
         try:
-            headers = request_headers(vendor.credentials.headers(key.secret()))
+            headers = request_headers(vendor.credentials.headers(key.secret_for(channel)))
+        except KeyGivenElsewhere:
+            _log_once(
+                f"API key {key.pk} of channel “{channel.name}” was given for another address and is not sent to this "
+                "one; enter it again, or change the address back"
+            )
+            continue
         except Undecryptable:
             _log_once(
                 f"API key {key.pk} of channel “{channel.name}” cannot be decrypted with the configured encryption "
