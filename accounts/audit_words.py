@@ -53,6 +53,7 @@ VERBS: Final[dict[str, Any]] = {
     "disable": _("disabled"),
     "enable": _("enabled"),
     "end": _("ended by hand"),
+    "expire": _("given up"),
     "export": _("exported"),
     "import": _("imported"),
     "limited": _("limited again"),

@@ -15,7 +15,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 
 from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
-from accounts.sign_in import attempts, throttle
+from accounts.sign_in import attempts, sign_up, throttle
 
 # Signals of allauth, and the actions in the audit log.
 _AUDITED: dict[Any, str] = {
@@ -44,6 +44,7 @@ def connect() -> None:
     post_save.connect(_user_saved, sender=User, dispatch_uid="accounts.user.new")
     account.user_logged_in.connect(_signed_in, dispatch_uid="accounts.sign-in")
     account.user_signed_up.connect(_signed_up, dispatch_uid="accounts.sign-up")
+    account.email_confirmed.connect(_address_proved, dispatch_uid="accounts.address-proved")
     account.password_reset.connect(_password_reset, dispatch_uid="accounts.attempts")
     for signal, action in _AUDITED.items():
         signal.connect(_audit(action), weak=False, dispatch_uid=f"accounts.{action}")
@@ -114,14 +115,15 @@ def _signed_in(request: Any, user: User, **_: Any) -> None:
 
 
 def _signed_up(request: Any, user: User, **_: Any) -> None:
-    """Add a new user to the groups of the invitation, and audit the sign-up."""
-    invitation = getattr(request, "invitation", None)
-    if invitation is not None:
-        user.groups.add(*invitation.groups.all())
-        request.session.pop("invitation", None)
-    AuditEvent.write(
-        "sign-up", user, None, _ip(request), invitation=invitation.note if invitation is not None else None
-    )
+    note = user.invitation.note if user.invitation is not None else None
+    AuditEvent.write("sign-up", user, None, _ip(request), invitation=note)
+
+
+def _address_proved(request: Any, email_address: EmailAddress, **_: Any) -> None:
+    """Count the invitation of a new account. Raises ImmediateHttpResponse when somebody else has used it up."""
+    user = User.objects.select_related("invitation").get(pk=email_address.user_id)
+    if user.invitation is not None:
+        sign_up.settle_invitation(request, user)
 
 
 def _audit(action: str) -> Any:

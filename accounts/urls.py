@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from accounts import view_as, views
-from accounts.sign_in import attempts
+from accounts.sign_in import attempts, oidc
 from accounts.sign_in.throttle import CODE, LOGIN_CODE, PASSWORD, guarded, half_signed_in, signed_in, throttled, typed
 
 # Views that take guesses are rate-limited. They come before allauth's own entries with the same paths and names.
@@ -47,7 +47,7 @@ urlpatterns = [
     ),
     path(
         "2fa/authenticate/",
-        guarded(mfa.authenticate, "second-factor", "20/5m", CODE, half_signed_in, attempts.CODES),
+        guarded(views.second_factor, "second-factor", "20/5m", CODE, half_signed_in, attempts.CODES),
         name="mfa_authenticate",
     ),
     path(
@@ -75,5 +75,8 @@ urlpatterns = [
         if settings.MAILS
         else ()
     ),
+    path("oidc/<slug:provider_id>/login/", oidc.login, name="openid_connect_login"),
+    path("oidc/<slug:provider_id>/login/callback/", oidc.callback, name="openid_connect_callback"),
+    path("3rdparty/pending/", views.connect_pending, name="connect_pending"),
     path("", include("allauth.urls")),
 ]

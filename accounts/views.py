@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+from allauth.account.stages import LoginStageController
+from allauth.mfa.base.views import AuthenticateView
 from allauth.mfa.models import Authenticator
+from allauth.mfa.stages import AuthenticateStage
+from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.internal.flows.connect import connect
 from allauth.socialaccount.models import SocialAccount
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.sign_in.adapter import pending_connection
 from accounts.sign_in.forms import PreferencesForm
+
+_ASKED: Final = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # factors that are asked for at sign-in
 
 
 @login_required
@@ -39,3 +50,49 @@ def account(request: HttpRequest) -> HttpResponse:
 def no_mail(request: HttpRequest) -> HttpResponse:
     """Say that this portal cannot send mail. Replaces the pages that would."""
     return render(request, "account/no_mail.html")
+
+
+@login_required
+def connect_pending(request: HttpRequest) -> HttpResponseBase:
+    """Connect the provider that somebody came from before signing in to an account that was there already."""
+    waiting, just_entered = pending_connection(request)
+    known = SocialAccount.objects
+    if waiting is None or known.filter(provider=waiting.account.provider, uid=waiting.account.uid).exists():
+        messages.error(request, _("Nothing was connected: this is another account, or too much time has passed."))
+        return redirect("socialaccount_connections")
+    if not just_entered:
+        response: HttpResponseBase = connect(request, waiting)
+        return response
+    waiting.connect(request, request.user)
+    messages.success(request, _("“%(name)s” is connected to your account.") % {"name": waiting.provider.name})
+    return redirect(waiting.get_redirect_url(request) or "home")
+
+
+class SecondFactorView(AuthenticateView):  # type: ignore[misc]  # allauth has no types
+    """The page that asks for the second factor: first for what the person has."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        types = set(Authenticator.objects.filter(user=self.stage.login.user).values_list("type", flat=True))
+        has_app = Authenticator.Type.TOTP in types
+        has_codes = has_app or Authenticator.Type.RECOVERY_CODES in types
+        has_passkey = Authenticator.Type.WEBAUTHN in types
+        return {
+            **super().get_context_data(**kwargs),
+            "has_app": has_app,
+            "has_codes": has_codes,
+            "has_passkey": has_passkey,
+        }
+
+
+_second_factor = SecondFactorView.as_view()
+
+
+def second_factor(request: HttpRequest) -> HttpResponseBase:
+    """Ask for the second factor. Goes on without one where they were removed meanwhile."""
+    stage = LoginStageController.enter(request, AuthenticateStage.key)
+    response: HttpResponseBase
+    if stage is not None and stage.login.user is not None and not is_mfa_enabled(stage.login.user, _ASKED):
+        response = stage.exit()
+    else:
+        response = _second_factor(request)
+    return response

@@ -103,6 +103,7 @@ MIDDLEWARE = [
     "accounts.view_as.ViewAsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "accounts.sign_in.second_factor.SecondFactorMiddleware",
+    "accounts.sign_in.provider_faults.ProviderFaultMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "portal.middleware.ServiceUnavailableMiddleware",
 ]
@@ -174,11 +175,18 @@ LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "account_login"
 MAILS = bool(CONFIG.email_host)
 ACCOUNT_ADAPTER = "accounts.sign_in.adapter.AccountAdapter"
-ACCOUNT_FORMS = {"login": "accounts.sign_in.forms.LoginForm", "signup": "accounts.sign_in.forms.SignupForm"}
+ACCOUNT_FORMS = {
+    "login": "accounts.sign_in.forms.LoginForm",
+    "signup": "accounts.sign_in.forms.SignupForm",
+    "confirm_email_verification_code": "accounts.sign_in.forms.ConfirmEmailForm",
+    "change_email": "accounts.sign_in.forms.ChangeEmailForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"  # on sign-up; accounts.sign_in.adapter exempts users that staff created
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_CHANGE = True  # of an address with a typing error
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_PREVENT_ENUMERATION = MAILS  # without mail, the page itself must say that an address has an account
 ACCOUNT_EMAIL_NOTIFICATIONS = True  # changes of password, addresses and second factors are mailed to their owner
@@ -187,14 +195,21 @@ ACCOUNT_LOGIN_BY_CODE_ENABLED = MAILS
 ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 600
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
 ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 600
+ACCOUNT_LOGIN_ON_PASSWORD_RESET = True  # the second factor is asked for all the same
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_ON_GET = False
 # accounts.sign_in.throttle counts sign-ins instead, across all workers where Redis is configured.
-ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None}
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": None, "confirm_email": "5/10m/key"}
 SOCIALACCOUNT_ADAPTER = "accounts.sign_in.adapter.SocialAdapter"
-# The same e-mail address at a provider does not sign in to an account; its owner connects the two.
+# The same e-mail address at a provider does not sign in to an account; its owner connects the two once. Providers whose
+# addresses are trusted are marked in the admin, and connected at once.
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {"provider_class": "accounts.sign_in.oidc.CheckedOidcProvider"},
+    **{name: {"OAUTH_PKCE_ENABLED": True} for name in ("github", "gitlab", "google", "microsoft")},
+}
 SOCIALACCOUNT_LOGIN_ON_GET = False
 SOCIALACCOUNT_STORE_TOKENS = False
 MFA_ADAPTER = "accounts.sign_in.adapter.MfaAdapter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -18,23 +19,37 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
 from accounts.admin.base import BaseAdmin, display, request_ip
 from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
 from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
-from portal.lib import net
+from portal.lib import clock, net
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
     if admin.site.is_registered(_model):  # allauth's own pages show secrets and are not audited
         admin.site.unregister(_model)
 
 
+class InvitationForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    class Meta:
+        model = Invitation
+        fields = ("note", "email", "groups", "uses", "expires_at")
+
+    def clean_expires_at(self) -> datetime | None:
+        ends: datetime | None = self.cleaned_data["expires_at"]
+        if ends is not None and "expires_at" in self.changed_data and ends <= clock.now():
+            raise forms.ValidationError(_("This time is past: nobody could use the invitation."))
+        return ends
+
+
 @admin.register(Invitation)
 class InvitationAdmin(BaseAdmin):
     """Links with which people can sign up, once or several times."""
+
+    form = InvitationForm
 
     list_display = ("note", "email", "made", "state", "expires_at", "created_by", "created_at")
     list_select_related = ("created_by",)
@@ -104,6 +119,16 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         help_text=_("Stored encrypted. Leave empty to keep it."),
     )
 
+    trusted = forms.BooleanField(
+        required=False,
+        label=_("Trust its e-mail addresses"),
+        widget=UnfoldBooleanSwitchWidget(),
+        help_text=_(
+            "Whoever it says has an address enters the account with that address at once. Only for a server of your "
+            "own, which verifies them. Without it, people sign in to their account once more, and are then connected."
+        ),
+    )
+
     class Meta:
         model = SocialApp
         fields = ("provider", "name", "provider_id", "client_id")
@@ -122,6 +147,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         self._given_for = secret_destination(self.instance)  # checking the form overwrites the row's fields
         if self.instance.pk:
             self.initial["server_url"] = self.instance.settings.get("server_url", "")
+            self.initial["trusted"] = bool(self.instance.settings.get("email_authentication"))
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -147,7 +173,11 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
 
     def save(self, commit: bool = True) -> Any:
         app = self.instance
-        app.settings = {**(app.settings or {}), "server_url": self.cleaned_data.get("server_url", "")}
+        app.settings = {
+            **(app.settings or {}),
+            "server_url": self.cleaned_data.get("server_url", ""),
+            "email_authentication": self.cleaned_data["trusted"],
+        }
         if self.cleaned_data.get("new_secret"):
             app.settings["sealed_secret"], app.secret = seal_secret(self.cleaned_data["new_secret"].strip()), ""
         app.settings["secret_for"] = secret_destination(app)
@@ -161,7 +191,7 @@ class ProviderAdmin(BaseAdmin):
     form = ProviderForm
     list_display = ("name", "provider", "client_id", "callback")
     search_fields = ("name", "client_id")
-    fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "callback")
+    fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "trusted", "callback")
     readonly_fields = ("callback",)
 
     @display(description=_("Redirect URL to register there"))
@@ -187,6 +217,7 @@ class ProviderAdmin(BaseAdmin):
             provider=app.provider,
             client_id=app.client_id,
             server=app.settings.get("server_url") or None,
+            trusted=app.settings.get("email_authentication") or None,
         )
         self.message_user(
             request,

@@ -2,22 +2,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, display
 from accounts.models import User
+from accounts.preferences import language_of
 from accounts.rights import may, may_everything
 
 
 def may_assign_permissions(person: Any) -> bool:
     """Whether somebody may assign groups with permissions: those who may change what such groups may do."""
     return may(person, "auth.change_group")
+
+
+def tell_owner(request: HttpRequest, user: User, what: str, email: str | None = None) -> None:
+    """Mail the owner of an account what staff changed about signing in to it; to `email` or to the present address."""
+    with language_of(user):
+        get_adapter(request).send_notification_mail(
+            "account/email/changed_by_staff", user, {"what": gettext(what)}, email=email
+        )
 
 
 class PasswordState(UnfoldReadOnlyPasswordHashWidget):
@@ -108,6 +120,21 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         if db_field.name == "groups" and field is not None and not may_assign_permissions(request.user):
             field.queryset = field.queryset.filter(permissions=None)
         return field
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponseBase:
+        """Set a password. Its owner is told by mail."""
+        response: HttpResponseBase = super().user_change_password(request, id, form_url)
+        user = User.objects.filter(pk=id).first() if request.method == "POST" and response.status_code == 302 else None
+        if user is not None:
+            tell_owner(request, user, gettext_noop("Your password was changed."))
+        return response
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Save a user. One whose address is changed is told so at the old one."""
+        before = User.objects.filter(pk=obj.pk).values_list("email", flat=True).first() if change else None
+        super().save_model(request, obj, form, change)
+        if before and before != obj.email:
+            tell_owner(request, obj, gettext_noop("Your e-mail address was changed."), before)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Forbid deletion: users are disabled instead, so that their usage keeps its owner."""

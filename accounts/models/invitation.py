@@ -66,9 +66,8 @@ class Invitation(models.Model):
 
     @classmethod
     def find(cls, code: str) -> Invitation | None:
-        """Return the invitation with this code, if it is still open."""
-        found = cls.objects.filter(digest=_digest(code)).first() if code else None
-        return found if found is not None and found.open() else None
+        """Return the invitation with this code, open or not."""
+        return cls.objects.filter(digest=_digest(code)).first() if code else None
 
 
 def _digest(code: str) -> str:

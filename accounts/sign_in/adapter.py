@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import logging
+import smtplib
+import time
 from functools import cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.models import EmailAddress
 from allauth.account.stages import EmailVerificationStage
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
-from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from accounts.models import Invitation, User
+from accounts.models import User
+from accounts.sign_in import sign_up
 from accounts.sign_in.outbound import CheckedSession
+from accounts.sign_in.provider_faults import fault_page
 from portal.lib import net
 from portal.lib.crypto import SecretBox, Undecryptable
 
-_INVITATION = "invitation"  # session key of the invitation's code
+logger: Final = logging.getLogger(__name__)
+_CONNECTION: Final = "pending_connection"  # session key of a sign-in that waits to be connected to an account
+_CONNECTION_SECONDS: Final = 600
 
 
 @cache
@@ -31,60 +44,32 @@ def _box(purpose: str) -> SecretBox:
     return SecretBox(settings.ENCRYPTION_KEYS, purpose)
 
 
-def invitation_of(request: HttpRequest) -> Invitation | None:
-    """Return the open invitation of a visitor, from the link or the session, and store its code in the session."""
-    code = request.GET.get("invitation", "") or request.session.get(_INVITATION, "")
-    found = Invitation.find(str(code)[:100])
-    if found is not None:
-        request.session[_INVITATION] = str(code)[:100]
-    return found
-
-
-def use_invitation(request: HttpRequest) -> None:
-    """Use the visitor's invitation before the account is created. Raises ImmediateHttpResponse when it is used up."""
-    if settings.CONFIG.signup == "off":
-        raise ImmediateHttpResponse(redirect("account_signup"))
-    found = invitation_of(request)
-    taken = found is not None and found.take()
-    if not taken and settings.CONFIG.signup == "invitation":
-        raise ImmediateHttpResponse(redirect("account_signup"))
-    # accounts.signals adds the user to its groups.
-    request.invitation = found if taken else None  # type: ignore[attr-defined]
-
-
-def may_sign_up(request: HttpRequest) -> bool:
-    """Whether a visitor may sign up."""
-    return settings.CONFIG.signup == "open" or (
-        settings.CONFIG.signup == "invitation" and invitation_of(request) is not None
-    )
-
-
-def check_signup_email(request: HttpRequest, email: str) -> None:
-    """Check that an e-mail address may sign up. Raises ValidationError."""
-    invited = invitation_of(request)
-    if invited is not None:
-        if invited.email and invited.email.lower() != email.lower():
-            raise ValidationError(_("This invitation is for another e-mail address."))
-        return
-    domains = settings.CONFIG.signup_domains
-    if domains and email.rpartition("@")[2].lower() not in {domain.lower().lstrip("@") for domain in domains}:
-        raise ValidationError(_("Accounts here are for addresses at %(domains)s.") % {"domains": ", ".join(domains)})
-
-
 class SignupVerificationStage(EmailVerificationStage):  # type: ignore[misc]  # allauth has no types
     """Requires a confirmed e-mail address of users who signed up themselves, unless the portal cannot send mail."""
 
     def handle(self) -> Any:
         user = self.login.user
-        # There is no user where allauth hides that the address has an account: its mail says so, the page does not.
-        if user is not None and (not settings.MAILS or not user.signed_up):
-            return None, True
-        return super().handle()
+        if user is None:  # allauth hides that the address has an account: its mail says so, the page does not
+            return super().handle()
+        response, go_on = None, True
+        if settings.MAILS and user.signed_up:
+            try:
+                response, go_on = super().handle()
+            except ImmediateHttpResponse as limited:
+                if limited.response.status_code != 429:
+                    raise
+                # Codes for this address were sent elsewhere a moment ago.
+                response, go_on = render(self.request, "account/code_sent_before.html", status=429), False
+        if response is None and user.invitation_id is not None:
+            sign_up.settle_invitation(self.request, user)
+        return response, go_on
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        return may_sign_up(request)
+        why = sign_up.refusal(request)
+        request.sign_up_refusal = why  # type: ignore[attr-defined]  # for the page that allauth shows then
+        return not why
 
     def get_login_stages(self) -> list[str]:
         own = f"{SignupVerificationStage.__module__}.{SignupVerificationStage.__name__}"
@@ -97,7 +82,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> Any:
         if commit:
-            use_invitation(request)
+            sign_up.attach_invitation(request, user)
         return super().save_user(request, user, form, commit)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
@@ -110,17 +95,34 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(request.META.get("REMOTE_ADDR", ""))
 
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Send a mail with a code. Raises ImmediateHttpResponse when the mail server does not take it."""
+        try:
+            super().send_mail(template_prefix, email, context)
+        except (OSError, smtplib.SMTPException) as error:
+            logger.error("a mail for a sign-in could not be sent: %s", error)
+            page = render(self.request, "account/mail_failed.html", status=503)
+            raise ImmediateHttpResponse(page) from None
+
+    def send_notification_mail(self, template_prefix: str, user: User, *args: Any, **kwargs: Any) -> None:
+        """Tell somebody of a change that has been made; whether the mail can be sent changes nothing about it."""
+        try:
+            super().send_notification_mail(template_prefix, user, *args, **kwargs)
+        except ImmediateHttpResponse:
+            pass
+
 
 class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allauth has no types
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         """Whether a user of a sign-in provider may sign up, by the same rules as others."""
-        if not may_sign_up(request):
-            return False
-        try:
-            check_signup_email(request, str(sociallogin.user.email or ""))
-        except ValidationError:
-            return False
-        return True
+        why = sign_up.refusal(request)
+        if not why:
+            try:
+                sign_up.check_email(request, str(sociallogin.user.email or ""))
+            except ValidationError as error:
+                why = " ".join(error.messages)
+        request.sign_up_refusal = why  # type: ignore[attr-defined]
+        return not why
 
     def new_user(self, request: HttpRequest, sociallogin: Any) -> User:
         user: User = super().new_user(request, sociallogin)
@@ -128,8 +130,56 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
         return user
 
     def save_user(self, request: HttpRequest, sociallogin: Any, form: Any = None) -> Any:
-        use_invitation(request)
-        return super().save_user(request, sociallogin, form)
+        """Make the account, its address and its connection in one transaction."""
+        try:
+            with transaction.atomic():
+                sign_up.attach_invitation(request, sociallogin.user)
+                return super().save_user(request, sociallogin, form)
+        except IntegrityError:  # somebody was faster, perhaps the same person in another window
+            messages.error(request, _("The account could not be made: its name was taken a moment ago. Sign in again."))
+            raise ImmediateHttpResponse(redirect("account_login")) from None
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
+        """Lead people who have an account here already, by the address that the provider has verified, to connect it.
+
+        Raises ImmediateHttpResponse.
+        """
+        if sociallogin.is_existing or sociallogin.state.get("process") == "connect":
+            return
+        proved = [address.email.lower() for address in sociallogin.email_addresses if address.verified]
+        for email in proved:
+            for user in sign_up.unproved(email):
+                sign_up.release(user)  # whoever typed it there did not have it
+        known = EmailAddress.objects.filter(email__in=proved, verified=True, user__is_active=True).first()
+        if known is None:
+            return
+        request.session[_CONNECTION] = {"at": time.time(), "email": known.email, "login": sociallogin.serialize()}
+        messages.info(
+            request,
+            _(
+                "%(email)s has an account here. Sign in to it once, with its password or a code by e-mail: then "
+                "“%(provider)s” is connected to it, and signs you in from now on."
+            )
+            % {"email": known.email, "provider": sociallogin.provider.name},
+        )
+        target = urlencode({"next": reverse("connect_pending")})
+        raise ImmediateHttpResponse(redirect(f"{reverse('account_login')}?{target}"))
+
+    def authenticate_by_email(self, sociallogin: Any) -> tuple[Any, str] | None:
+        """Find the account of a trusted provider's user by an address that is proved on both sides."""
+        for address in sociallogin.email_addresses:
+            if address.verified and self.can_authenticate_by_email(sociallogin, address.email):
+                known = EmailAddress.objects.filter(email=address.email.lower(), verified=True).first()
+                if known is not None:
+                    return known.user, known.email
+        return None
+
+    def on_authentication_error(
+        self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
+    ) -> None:
+        """Say what went wrong, and at whom. Raises ImmediateHttpResponse."""
+        if getattr(error, "value", error) != "cancelled":
+            raise ImmediateHttpResponse(fault_page(request, str(provider.name), error, exception))
 
     def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[Any]:
         """Return the sign-in providers with their secrets decrypted, without those whose secret cannot be used."""
@@ -155,6 +205,24 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
 
     def get_requests_session(self) -> CheckedSession:
         return CheckedSession()
+
+
+def pending_connection(request: HttpRequest) -> tuple[SocialLogin | None, bool]:
+    """Take the sign-in that waits to be connected, if it belongs to the account that is signed in now.
+
+    Returns it, and whether the account was entered after it: then nobody need be asked for a password once more.
+    """
+    stash = request.session.pop(_CONNECTION, None)
+    if not isinstance(stash, dict) or time.time() - stash["at"] > _CONNECTION_SECONDS:
+        return None, False
+    if not EmailAddress.objects.filter(user_id=request.user.pk, email=stash["email"], verified=True).exists():
+        return None, False
+    try:
+        waiting = SocialLogin.deserialize(stash["login"])
+    except ValueError:
+        return None, False
+    records = get_authentication_records(request, request.user)
+    return waiting, bool(records) and records[-1]["at"] >= stash["at"]
 
 
 def secret_destination(app: Any) -> str:

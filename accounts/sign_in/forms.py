@@ -3,15 +3,22 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import available_timezones
 
+from allauth.account.forms import BaseConfirmCodeForm, ConfirmEmailVerificationCodeForm
+from allauth.account.forms import ChangeEmailForm as AllauthChangeEmailForm
 from allauth.account.forms import LoginForm as AllauthLoginForm
 from allauth.account.forms import SignupForm as AllauthSignupForm
+from allauth.account.internal.userkit import filter_users_by_email
 from allauth.core import context
 from django import forms
 from django.conf import settings
+from django.contrib import messages
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from accounts.sign_in.adapter import check_signup_email
+from accounts.sign_in import sign_up
 
 
 class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types
@@ -26,9 +33,58 @@ class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types
 class SignupForm(AllauthSignupForm):  # type: ignore[misc]  # allauth has no types
     """The sign-up form with the portal's rules about e-mail addresses."""
 
+    def clean_username(self) -> str:
+        sign_up.release_abandoned(name=str(self.cleaned_data["username"]))
+        name: str = super().clean_username()
+        return name
+
     def clean_email(self) -> str:
+        sign_up.release_abandoned(email=str(self.cleaned_data["email"]))
         email: str = super().clean_email()
-        check_signup_email(context.request, email)
+        sign_up.check_email(context.request, email)
+        return email
+
+    def validate_unique_email(self, value: str) -> str:
+        if not sign_up.taken_by_others(value, filter_users_by_email(value)):
+            return value
+        email: str = super().validate_unique_email(value)
+        return email
+
+    def save(self, request: HttpRequest) -> Any:
+        """Make the account and its address in one transaction."""
+        with transaction.atomic():
+            return super().save(request)
+
+    def try_save(self, request: HttpRequest) -> Any:
+        try:
+            return super().try_save(request)
+        except IntegrityError:  # of two who sent the same name, the slower one
+            messages.error(request, _("This name was taken a moment ago. Choose another."))
+            return None, redirect("account_signup")
+
+
+class ConfirmEmailForm(ConfirmEmailVerificationCodeForm):  # type: ignore[misc]  # allauth has no types
+    """The form of the code that proves an address. Whoever has it takes the address from others who typed it."""
+
+    def clean_code(self) -> str:
+        BaseConfirmCodeForm.clean_code(self)
+        for user in sign_up.unproved(self.email).exclude(pk=self.user.pk if self.user else None):
+            sign_up.release(user)
+        code: str = super().clean_code()
+        return code
+
+
+class ChangeEmailForm(AllauthChangeEmailForm):  # type: ignore[misc]  # allauth has no types
+    """The form that corrects the address of a sign-up, by the same rules."""
+
+    def clean_email(self) -> str:
+        typed = str(self.cleaned_data["email"]).lower()
+        sign_up.check_email(context.request, typed)
+        sign_up.release_abandoned(email=typed)
+        if not sign_up.taken_by_others(typed, filter_users_by_email(typed)):
+            self.account_already_exists = False
+            return typed
+        email: str = super().clean_email()
         return email
 
 

@@ -21,6 +21,7 @@ from portal.lib.texts import gettext_noop
 
 allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by relay.apps
 TIMEOUT = 10
+_MOST = 1 << 20  # bytes of an answer
 
 
 def permitted_address(host: str, port: int) -> str:
@@ -83,4 +84,12 @@ class CheckedSession(requests.Session):
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs.setdefault("timeout", TIMEOUT)
-        return super().request(method, url, *args, **kwargs)
+        if str(method).upper() not in {"GET", "HEAD"}:
+            kwargs["allow_redirects"] = False  # a form with a secret would be sent to the new address
+        answer = super().request(method, url, *args, **{**kwargs, "stream": True})
+        with answer:
+            body = answer.raw.read(_MOST + 1, decode_content=True)
+        if len(body) > _MOST:
+            raise requests.exceptions.ContentDecodingError(f"more than {_MOST} bytes")
+        answer._content, answer._content_consumed = body, True
+        return answer

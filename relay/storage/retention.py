@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.db import connection
 
-from accounts.sign_in import attempts
+from accounts.sign_in import attempts, sign_up
 from portal.lib import clock
 from relay.storage import files_check
 from relay.storage import responses as stored_responses
@@ -19,6 +19,7 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
     """Run one round. Ends early when the portal is stopping."""
     try:
         attempts.delete_expired()
+        sign_up.release_abandoned()
         files_check.sweep()
         if not stopping():
             stored_responses.delete_expired(clock.now())

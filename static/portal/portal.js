@@ -82,3 +82,18 @@ if (table) {
   };
   connect();
 }
+
+// Passkeys: say why one could not be used; allauth's script only writes it to the console.
+document.addEventListener("allauth.error", (event) => {
+  const texts = document.getElementById("passkey-texts")?.dataset;
+  if (!texts) return;
+  event.preventDefault();
+  const kinds = {
+    NotAllowedError: "cancelled", AbortError: "cancelled", SecurityError: "address", InvalidStateError: "known",
+  };
+  const note = document.querySelector("#passkey-note") ?? document.createElement("p");
+  Object.assign(note, { id: "passkey-note", className: "note error" });
+  note.setAttribute("role", "alert");
+  note.textContent = texts[kinds[event.detail?.exception?.name] ?? "failed"];
+  document.querySelector("main")?.prepend(note);
+});

@@ -1,8 +1,22 @@
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
+
+from portal.lib import net
+
+
+def _may_use_passkeys(request: HttpRequest) -> bool:
+    """Whether browsers offer passkeys at this address: one with a name, over TLS or on this machine."""
+    try:
+        host = urlsplit(f"//{request.get_host()}").hostname or ""
+    except (DisallowedHost, ValueError):
+        return False
+    local = host == "localhost" or host.endswith(".localhost")
+    return net.parse_address(host) is None and (request.is_secure() or local)
 
 
 def site(request: HttpRequest) -> dict[str, object]:
@@ -21,4 +35,5 @@ def site(request: HttpRequest) -> dict[str, object]:
         "status_page": settings.CONFIG.status_page,
         "signup": settings.CONFIG.signup,
         "mails": settings.MAILS,
+        "passkeys": _may_use_passkeys(request),
     }

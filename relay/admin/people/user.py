@@ -17,11 +17,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, display, request_ip
-from accounts.admin.user import UserAdmin
+from accounts.admin.user import UserAdmin, tell_owner
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import may
 from accounts.view_as import may_view_as
@@ -355,6 +356,8 @@ class PayingUserAdmin(UserAdmin):
         with transaction.atomic():
             count, _rows = rows.delete()
             AuditEvent.write("second-factor.reset", request.user, user, request_ip(request), count=count)
+        if count:
+            tell_owner(request, user, gettext_noop("Your second factors were removed."))
         self.message_user(
             request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS
         )

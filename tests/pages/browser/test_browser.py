@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.support.mailbox import Mailbox
 from tests.support.pages.browser import CHROMIUM, BrowserFaults, chromium, sign_in
-from tests.support.provider import Provider
+from tests.support.provider import issuing
 from tests.support.server import ROOT, Server, free_port, serving
 from tests.support.streams import running
 from tests.support.upstream import Upstream, endless
@@ -468,15 +467,13 @@ def _mailed(site: Site, page: Page, before: int) -> str:
 def test_an_account_elsewhere_is_connected_and_signs_in(ready: Token) -> None:
     """Over a provider set up in the admin; the browser must be let go there and back."""
     site = ready.site
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with issuing() as server:
         page = site.admin()
         page.goto(f"{site.base}/admin/socialaccount/socialapp/add/")
         for field, value in (
             ("name", "House"),
             ("provider_id", "house"),
-            ("server_url", f"http://127.0.0.1:{server.server_address[1]}"),
+            ("server_url", server.url),
             ("client_id", "portal"),
             ("new_secret", "s3cret-of-the-client"),
         ):
@@ -496,9 +493,6 @@ def test_an_account_elsewhere_is_connected_and_signs_in(ready: Token) -> None:
         stranger.locator("main form button").first.click()
         expect(stranger.locator("h1")).to_have_text("Overview")
         expect(stranger.locator(".who")).to_contain_text("wanda")
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_an_invitation_lets_one_person_in(ready: Token) -> None:

@@ -1,0 +1,79 @@
+"""What is shown when a sign-in provider cannot be reached or answers nonsense: a page that says what, and whom to ask.
+
+Their answers are foreign data, which allauth's views read as if it were well formed.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any, Final
+
+import requests
+from allauth.socialaccount import providers
+from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.providers.base import AuthError, ProviderException
+from django.core.exceptions import ImproperlyConfigured
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+from django.utils.translation import gettext as _
+
+logger: Final = logging.getLogger(__name__)
+# What reading foreign data in a wrong form raises.
+_MISREAD: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImproperlyConfigured)
+
+
+class ProviderFault(ProviderException):  # type: ignore[misc]  # allauth has no types
+    """A sign-in provider answered what cannot be trusted or read. The message goes on with “it” or “its”."""
+
+
+def fault_page(request: HttpRequest, name: str, error: Any, exception: BaseException | None) -> HttpResponse:
+    """Return the page of a failed sign-in: 401 when it was begun elsewhere or refused there, otherwise 502."""
+    if exception is None:
+        why = (
+            _("It refused the sign-in.")
+            if request.GET.get("error")
+            else _("The sign-in was begun in another window or too long ago. Begin again.")
+        )
+        logger.info("sign-in at the provider %s was refused: %s", name, str(request.GET.get("error", "state"))[:100])
+        status = 401
+    else:
+        why = _said(exception)
+        logger.warning("sign-in at the provider %s failed: %s", name, _in_a_line(exception))
+        status = 502
+    context = {"provider": name, "why": why, "ours": status == 502, "error": error}
+    return render(request, "socialaccount/provider_fault.html", context, status=status)
+
+
+def _said(exception: BaseException) -> str:
+    if isinstance(exception, ProviderFault):
+        text = str(exception)
+        return _("%(why)s.") % {"why": text[0].upper() + text[1:]} if text else _("It cannot be used.")
+    if isinstance(exception, requests.RequestException) and not isinstance(exception, ValueError):
+        return _("It cannot be reached.")
+    return _("Its answer cannot be read.")
+
+
+def _in_a_line(exception: BaseException) -> str:
+    frames = traceback.extract_tb(exception.__traceback__)
+    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(exception).__name__}: {' '.join(str(exception).split())[:300]}{place}"
+
+
+class ProviderFaultMiddleware(MiddlewareMixin):
+    """Answers with a page, not with 500, when reading what a sign-in provider said fails."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        match = request.resolver_match
+        name = match.url_name if match is not None else None
+        provider = (name or "").removesuffix("_login").removesuffix("_callback")
+        if provider == name or provider not in {one.id for one in providers.registry.get_class_list()}:
+            return None
+        if isinstance(exception, SocialApp.DoesNotExist):
+            raise Http404 from None
+        if not isinstance(exception, (*_MISREAD, requests.RequestException, ProviderException)):
+            return None
+        title = match.kwargs.get("provider_id", provider) if match is not None else provider
+        app = SocialApp.objects.filter(provider=provider, provider_id=match.kwargs.get("provider_id", "")).first()  # type: ignore[union-attr]
+        return fault_page(request, app.name if app is not None else str(title), AuthError.UNKNOWN, exception)
