@@ -27,6 +27,7 @@ urlpatterns = [
         guarded(account.confirm_login_code, "sign-in-code", "20/5m", LOGIN_CODE, half_signed_in, attempts.CODES, False),
         name="account_confirm_login_code",
     ),
+    path("confirm-email/", views.confirm_email, name="account_email_verification_sent"),
     path("signup/", throttled(account.signup, "sign-up", ip="10/h"), name="account_signup"),
     path(
         "password/reset/",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from allauth.account.stages import LoginStageController
+from allauth.account.views import ConfirmEmailVerificationCodeView
 from allauth.mfa.base.views import AuthenticateView
 from allauth.mfa.models import Authenticator
 from allauth.mfa.stages import AuthenticateStage
@@ -66,6 +67,17 @@ def connect_pending(request: HttpRequest) -> HttpResponseBase:
     waiting.connect(request, request.user)
     messages.success(request, _("“%(name)s” is connected to your account.") % {"name": waiting.provider.name})
     return redirect(waiting.get_redirect_url(request) or "home")
+
+
+class ConfirmEmailView(ConfirmEmailVerificationCodeView):  # type: ignore[misc]  # allauth has no types
+    """The page of the code that proves an address."""
+
+    def _change_form_invalid(self, form: Any) -> HttpResponseBase:  # which allauth calls and does not have
+        page: HttpResponseBase = self.render_to_response(self.get_context_data(form=form))
+        return page
+
+
+confirm_email = ConfirmEmailView.as_view()
 
 
 class SecondFactorView(AuthenticateView):  # type: ignore[misc]  # allauth has no types

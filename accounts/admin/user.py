@@ -7,8 +7,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
@@ -121,9 +120,9 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
             field.queryset = field.queryset.filter(permissions=None)
         return field
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponseBase:
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Set a password. Its owner is told by mail."""
-        response: HttpResponseBase = super().user_change_password(request, id, form_url)
+        response: HttpResponse = super().user_change_password(request, id, form_url)
         user = User.objects.filter(pk=id).first() if request.method == "POST" and response.status_code == 302 else None
         if user is not None:
             tell_owner(request, user, gettext_noop("Your password was changed."))

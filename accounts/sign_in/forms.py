@@ -68,7 +68,7 @@ class ConfirmEmailForm(ConfirmEmailVerificationCodeForm):  # type: ignore[misc] 
 
     def clean_code(self) -> str:
         BaseConfirmCodeForm.clean_code(self)
-        for user in sign_up.unproved(self.email).exclude(pk=self.user.pk if self.user else None):
+        for user in sign_up.unproved(self.email).exclude(pk=self.user.pk if self.user else 0):
             sign_up.release(user)
         code: str = super().clean_code()
         return code

@@ -154,13 +154,13 @@ class _CallbackView(OAuth2CallbackView):  # type: ignore[misc]  # allauth has no
         return state, response
 
 
-@login_not_required
+@login_not_required  # type: ignore[untyped-decorator]  # allauth has no types
 def login(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """Send somebody to an OpenID Connect server."""
     return _view(OAuth2LoginView, request, provider_id)
 
 
-@login_not_required
+@login_not_required  # type: ignore[untyped-decorator]  # allauth has no types
 def callback(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """Take somebody back from an OpenID Connect server."""
     return _view(_CallbackView, request, provider_id)

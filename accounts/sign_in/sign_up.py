@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from allauth.account.models import EmailAddress
 from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -130,7 +131,7 @@ def release(user: User) -> None:
     """
     with transaction.atomic():
         EmailAddress.objects.filter(user=user).delete()
-        user.socialaccount_set.all().delete()
+        SocialAccount.objects.filter(user=user).delete()
         name = user.username
         user.username, user.email, user.is_active = f"unconfirmed-{user.pk}", "", False
         user.set_unusable_password()

@@ -57,7 +57,7 @@ class Issuer(ThreadingHTTPServer):
         }  # fmt: skip
         claims = {name: value for name, value in claims.items() if value is not None}
         if self.algorithm == "none":
-            return jwt.encode(claims, None, algorithm="none")
+            return jwt.encode(claims, "", algorithm="none")
         if self.algorithm == "HS256":  # with the public key as the shared secret
             return jwt.encode(claims, "x" * 40, algorithm="HS256", headers={"kid": "k"})
         return jwt.encode(claims, key(self.signed_with), algorithm="RS256", headers={"kid": "k"})
