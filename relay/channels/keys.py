@@ -50,31 +50,52 @@ class Evidence:
 
 
 def add_keys(channel: Channel, secrets: Iterable[str]) -> tuple[list[ApiKey], int]:
-    """Give a channel keys. Returns those that are new, and how many it had already, which are not added again."""
+    """Give a channel keys. Returns those that are new, and how many it had already, which are not added again.
+
+    One that it had for another address is now for this one, and among the new ones.
+    """
     with transaction.atomic():
-        have = secrets_of(channel)
-        new, there = [], 0
+        have, elsewhere = secrets_of(channel), _keys_elsewhere(channel)
+        new, again, there = [], [], 0
         for secret in secrets:
             if secret in have:
                 there += 1
                 continue
             have.add(secret)
+            key = elsewhere.get(secret)
+            if key is not None:
+                key.set_secret(secret, channel)
+                key.reset_state()
+                key.save()
+                again.append(key)
+                continue
             key = ApiKey(channel=channel)
             key.set_secret(secret, channel)
             new.append(key)
         ApiKey.objects.bulk_create(new, batch_size=200)
-    return new, there
+    return [*again, *new], there
 
 
 def secrets_of(channel: Channel, but: ApiKey | None = None) -> set[str]:
-    """The secrets of a channel's keys, `but` one. Those that cannot be decrypted are left out. 5,000 take 0.2 s."""
+    """The secrets of a channel's keys, `but` one. Those that cannot be used are left out. 5,000 take 0.2 s."""
     found = set()
     for key in channel.keys.all():
         if but is None or key.pk != but.pk:
             try:
-                found.add(key.secret())
+                found.add(key.secret_for(channel))
             except Undecryptable:
                 continue
+    return found
+
+
+def _keys_elsewhere(channel: Channel) -> dict[str, ApiKey]:
+    """The keys of a channel that were given for another address, by their secrets."""
+    found = {}
+    for key in channel.keys.exclude(given_for=channel.key_destination()):
+        try:
+            found[key.secret_to_compare()] = key
+        except Undecryptable:
+            continue
     return found
 
 

@@ -314,4 +314,11 @@ class ApiKey(ChangeTracked, Limited):
         """
         if not self.is_for(channel):
             raise KeyGivenElsewhere
+        return self.secret_to_compare()
+
+    def secret_to_compare(self) -> str:
+        """Return the secret in clear, to be compared with another. To send it, take `secret_for`.
+
+        Raises portal.lib.crypto.Undecryptable.
+        """
         return box(self.PURPOSE).open(self.sealed)
