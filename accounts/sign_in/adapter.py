@@ -85,18 +85,17 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
             sign_up.attach_invitation(request, user)
         return super().save_user(request, user, form, commit)
 
-    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send a mail that names the portal by its configured address."""
-        if settings.CONFIG.public_url:
-            name = urlsplit(settings.CONFIG.public_url).netloc
-            context = {"current_site": {"name": name, "domain": name}, **context}
-        super().send_mail(template_prefix, email, context)
-
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(request.META.get("REMOTE_ADDR", ""))
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send a mail with a code. Raises ImmediateHttpResponse when the mail server does not take it."""
+        """Send a mail with a code, which names the portal by its configured address.
+
+        Raises ImmediateHttpResponse when the mail server does not take it.
+        """
+        if settings.CONFIG.public_url:
+            name = urlsplit(settings.CONFIG.public_url).netloc
+            context = {"current_site": {"name": name, "domain": name}, **context}
         try:
             super().send_mail(template_prefix, email, context)
         except (OSError, smtplib.SMTPException) as error:
