@@ -37,15 +37,21 @@ _PASTED: Final = re.compile(
     r"^/v1/(?:chat/completions|completions|responses|embeddings|messages)"
     r"(?=/(?:v1(?:/|$)|chat/completions$|models(?:/|$)|completions$|responses$|embeddings$|messages$))"
 )
+_REPEATED: Final = re.compile(r"^(?:/v1)+(?=/v1(?:/|$))")
+_LONGEST: Final = 2048  # characters; a path with a model's name, or an id, and all that is corrected here is shorter
 
 
-@lru_cache(maxsize=2048)
 def relay_path(path: str) -> str | None:
     """The canonical path of a request to the relay; None when the path belongs to the portal's pages.
 
     Accepts a missing or repeated /v1, doubled and trailing slashes, Azure's paths, and a whole endpoint URL pasted as
     base URL.
     """
+    return _relay_path(path) if len(path) <= _LONGEST else None
+
+
+@lru_cache(maxsize=2048)
+def _relay_path(path: str) -> str | None:
     clean = _clean(path)
     if "/openai/" in clean:
         if deployment := _DEPLOYMENT.match(clean):
@@ -63,7 +69,7 @@ def relay_path(path: str) -> str | None:
         clean = "/v1" + clean
     while True:
         shorter = _PASTED.sub("", clean)
-        shorter = re.sub(r"^/v1(?=/v1(?:/|$))", "", shorter)
+        shorter = _REPEATED.sub("", shorter)
         if shorter == clean:
             return clean
         clean = shorter if shorter.startswith("/v1") else "/v1" + shorter
@@ -72,7 +78,7 @@ def relay_path(path: str) -> str | None:
 @lru_cache(maxsize=2048)
 def deployment_of(path: str) -> str:
     """The model that one of Azure's paths names; empty for other paths."""
-    found = _DEPLOYMENT.match(_clean(path)) if "/deployments/" in path else None
+    found = _DEPLOYMENT.match(_clean(path)) if "/deployments/" in path and len(path) <= _LONGEST else None
     return found["model"] if found else ""
 
 

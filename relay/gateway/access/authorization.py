@@ -21,6 +21,7 @@ PURPOSES: Final[Mapping[str, frozenset[str]]] = {
     "tasks": frozenset(("tasks",)),
 }
 _PREFIX: Final = "openai/"
+_LONGEST_NAME: Final = 200  # characters that a client may write: names have 120, and a prefix or the rest of a family
 
 
 def check_address(caller: Caller, ip: str) -> None:
@@ -35,12 +36,16 @@ def check_address(caller: Caller, ip: str) -> None:
 def find_model(snapshot: Snapshot, name: str) -> ModelView | None:
     """The model of a name: exact, with the prefixes of LiteLLM or GeekAI, or in a family such as “gpt-4-gizmo-*”."""
     model = snapshot.models.get(name)
-    if model is not None:
+    if model is not None or len(name) > _LONGEST_NAME:
         return model
-    if name.startswith(_PREFIX):
-        return find_model(snapshot, name[len(_PREFIX) :])
+    while name.startswith(_PREFIX):
+        name = name[len(_PREFIX) :]
+        if (model := snapshot.models.get(name)) is not None:
+            return model
     if name.startswith(GPT_LINK):
-        return find_model(snapshot, GPT_FAMILY + name)
+        name = GPT_FAMILY + name
+        if (model := snapshot.models.get(name)) is not None:
+            return model
     return snapshot.family_member(name)
 
 

@@ -137,3 +137,13 @@ def test_a_gpt_is_found_by_its_id_alone(live: Portal, server: Server) -> None:
     model.save()
     answer = server.post(live.token(), ask(gpt))
     assert answer.status_code == 200 and live.record(answer).model == f"gpt-4-gizmo-{gpt}"
+
+
+def test_a_name_of_any_length_costs_no_more_than_a_look(server: Server, live: Portal) -> None:
+    """A prefix that is repeated is taken off in one loop, and nothing is looked for under a name that is too long."""
+    token, model = live.token(), live.model()
+    assert server.post(token, ask("openai/" * 3 + model)).status_code == 200
+    answer = server.post(token, ask("openai/" * 150_000))
+    check(answer, 404, "invalid_request_error", "model_not_found", "model")
+    assert len(answer.content) < 1000
+    check(server.post(token, ask("g-" + "x" * 1_000_000)), 404, "invalid_request_error", "model_not_found", "model")
