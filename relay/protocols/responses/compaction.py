@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from portal.lib.json import Json, object_of, objects_of, text_of
+from relay.protocols.fields import BadRequest
 from relay.protocols.output_items import CALLS
 from relay.protocols.responses.answer import is_unknown_call
 from relay.protocols.responses.request import COMPACTIONS, user_item
@@ -100,11 +101,21 @@ def upstream_compaction(answer: Json) -> Json | None:
 
 
 def resolve_references(items: Sequence[Json], history: Sequence[Json]) -> list[Json]:
-    """Replace references by the items of the history, where known, and the portal's own summaries by messages."""
+    """Replace references by the items of the history, where known, and the portal's own summaries by messages.
+
+    Raises BadRequest for an item that is referenced twice: OpenAI refuses it, and each time would be a copy.
+    """
     known = {text_of(item, "id"): item for item in history}
-    return expand_summaries(
-        [known.get(text_of(item, "id"), item) if text_of(item, "type") == "item_reference" else item for item in items]
-    )
+    found: list[Json] = []
+    taken: set[str] = set()
+    for index, item in enumerate(items):
+        name = text_of(item, "id") if text_of(item, "type") == "item_reference" else ""
+        if name in known and name in taken:
+            message = f"The item “{name[:80]}” is referenced twice. Leave one of the references out."
+            raise BadRequest(message, f"input[{index}].id")
+        taken.add(name)
+        found.append(known.get(name, item) if name else item)
+    return expand_summaries(found)
 
 
 def compaction_object(compaction_id: str, created: int, items: Sequence[Json], response: Json) -> Json:
