@@ -115,8 +115,22 @@ class Config(BaseSettings):
             "`full` survives a power cut; `normal` survives a crash of the program, and saves one disk sync per commit."
         ),
     )
+    connections_per_address: int = Field(
+        1000,
+        ge=1,
+        description=(
+            "Connections that one worker holds with one address (IPv6: one /64). TRUSTED_PROXIES have no such limit."
+        ),
+    )
     max_body_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Largest JSON body accepted under /v1, in bytes."
+    )
+    max_memory_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024 * 1024,
+        description=(
+            "Bytes of request bodies and whole answers that one worker holds at once; one user may hold half of them."
+        ),
     )
     max_upload_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest file that can be stored, in bytes.")
     max_total_upload_bytes: int = Field(
@@ -124,6 +138,19 @@ class Config(BaseSettings):
     )
     max_user_upload_bytes: int = Field(
         256 * 1024 * 1024, ge=1024, description="Bytes that the files of one user may take up together."
+    )
+    max_user_stored_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description=(
+            "Bytes that the files, responses, conversations and batches of one user may take up together; each counts "
+            "512 bytes beside its content."
+        ),
+    )
+    max_request_file_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of stored files that one request may bring along; a file counts as often as it is named.",
     )
     response_keep_days: int = Field(
         30,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 
-from portal import __version__, config
+from portal import __version__, config, limits
 from portal.lib import crypto, databases, net
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -265,7 +265,8 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 SERVESTATIC_USE_FINDERS = True  # no collectstatic needed to run
 SERVESTATIC_AUTOREFRESH = DEBUG
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
+DATA_UPLOAD_MAX_NUMBER_FIELDS = limits.FORM_FIELDS
+DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = limits.PAGE_BYTES  # portal.serving.page_body has the limit
 
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "AIRelays",

@@ -6,6 +6,8 @@ from django.http import HttpRequest
 
 from relay.api.request import exchange_of
 from relay.gateway.access.authentication import identify
+from relay.gateway.pipeline import count_request
+from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.callers import Caller
 
 
@@ -14,3 +16,13 @@ async def token_auth(request: HttpRequest) -> Caller:
     exchange = exchange_of(request)
     exchange.caller = await identify(exchange)
     return exchange.caller
+
+
+async def counted_auth(request: HttpRequest) -> Caller:
+    """As `token_auth`, and count the request against the caller's limits of requests.
+
+    For endpoints that make no request to an upstream, which counts them otherwise. Raises RelayError.
+    """
+    caller = await token_auth(request)
+    await count_request(exchange_of(request), caller, await runtime())
+    return caller

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from typing import Final
 
 from django.http.response import HttpResponseBase
@@ -22,6 +23,7 @@ from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
 from relay.endpoints.files.files import expiry_seconds
 from relay.endpoints.passthrough import pass_through
+from relay.endpoints.room import user_room
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.conversations import metadata_of
 from relay.endpoints.text.responses import create_response
@@ -233,10 +235,23 @@ async def _answer_all(run: Runtime, state: _State, parsed: BatchInput, slots: as
         for line in waiting:
             if not state.active or run.stopping:
                 return
+            if not await _has_room(run, state):
+                return
             async with slots:
                 await _answer(run, state, line)
 
     await asyncio.gather(*(worker() for _ in range(run.config.batch_concurrency)))
+
+
+async def _has_room(run: Runtime, state: _State) -> bool:
+    """Wait until there is room for more answers. Returns False when the batch ends before."""
+    for _ in count():
+        if await user_room.left(state.batch.user_id) > 0:
+            return True
+        await asyncio.sleep(_STORAGE_PAUSE)
+        if not state.active or run.stopping:
+            break
+    return False
 
 
 async def _answer(run: Runtime, state: _State, line: BatchInputLine) -> None:
@@ -278,7 +293,7 @@ async def _try(
         return background, 422, unfit, None
     background.price_factor = int(Decimal(run.config.batch_price) * ONE)
     background.total_at = time.monotonic() + run.config.total_timeout
-    background.rows_for = partial(_line_written, state.batch.pk, line, background.request_id)
+    background.rows_for = partial(_line_written, state.batch, line, background.request_id)
     status, body, error = await run_in_background(
         run,
         background,
@@ -288,11 +303,12 @@ async def _try(
     return None if status == 200 and error is None else (background, status, body, error)
 
 
-def _line_written(batch_pk: int, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
+def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
     """The row with the outcome of a line, for the commit that charges it."""
+    user_room.stored(batch.user_id, len(body))
     return [
         insert(
-            BatchLine, batch_id=batch_pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body)
+            BatchLine, batch_id=batch.pk, number=line.number, ok=True, body=answer_line(line, request_id, status, body)
         )
     ]
 

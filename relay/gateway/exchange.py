@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+from portal import limits
+from portal.lib import net
 from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
 from relay.errors import RelayError, RelayUnavailable, RequestTooLarge, UpstreamTimeout
+from relay.gateway.limits.memory import bodies
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView, Pair
 from relay.protocols.usage import NO_USAGE, Usage
@@ -65,6 +68,7 @@ class Exchange:
     """The state of one request. Times are `time.monotonic()` seconds, except `wall`."""
 
     __slots__ = (
+        "_holder",
         "_receive",
         "_send",
         "at_end",
@@ -77,6 +81,7 @@ class Exchange:
         "error_event",
         "gone_at",
         "headers",
+        "held",
         "interrupted",
         "ip",
         "left",
@@ -151,6 +156,8 @@ class Exchange:
         self.upstream_seconds = 0.0  # spent waiting for upstreams
         self.tokens_used: int | None = None  # what the limits count, None while it is not known
         self.at_end: list[Callable[[], None]] = []  # called when the exchange has ended, in any way
+        self.held = 0  # bytes that are counted in `relay.gateway.limits.memory`
+        self._holder = ""  # in whose name
         self._receive, self._send = receive, send
 
     def read_through(self, decode: Callable[[Receive], Receive]) -> None:
@@ -173,9 +180,13 @@ class Exchange:
             self._check(message)
             if len(body) > limit:
                 raise _too_large(limit)
+            if len(body) > limits.UNCOUNTED_BYTES:
+                self.hold(len(body))
             self.body_read = True
             return body
         pieces, size = [body], len(body)
+        if size > limits.UNCOUNTED_BYTES:
+            self.hold(size)
         while message.get("more_body", False):
             message = await self._receive()
             self._check(message)
@@ -183,9 +194,29 @@ class Exchange:
             size += len(piece)
             if size > limit:
                 raise _too_large(limit)
+            if size > limits.UNCOUNTED_BYTES:
+                self.hold(len(piece))
             pieces.append(piece)
         self.body_read = True
         return b"".join(pieces)
+
+    def hold(self, size: int) -> None:
+        """Count bytes that are kept in memory until the exchange has ended. Raises RelayUnavailable."""
+        if not self.held:
+            # The caller is known before a body is read, so a user has one share from any number of addresses.
+            self._holder = f"user {self.caller.user_id}" if self.caller is not None else net.block_key(self.ip)
+            self.at_end.append(self._let_go)
+        if not bodies.take(self._holder, size):
+            raise RelayUnavailable(
+                "The portal is handling as many large requests as its memory takes. Try again in a few seconds.",
+                code="overloaded",
+                retry_after=5,
+            )
+        self.held += size
+
+    def _let_go(self) -> None:
+        bodies.give_back(self._holder, self.held)
+        self.held = 0
 
     async def body_pieces(self) -> AsyncIterator[bytes]:
         """The body in the pieces that arrive, for uploads that do not fit in memory.
@@ -394,3 +425,5 @@ class GatewayRequest:
     prefer: Pair | None = None  # the channel and key that store the previous response
     # The input in tokens that the request cannot exceed, or None when something can add to it. None: it is not known.
     most_input: Callable[[], int | None] | None = None
+    # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
+    put_in: Callable[[Exchange], Awaitable[None]] | None = None

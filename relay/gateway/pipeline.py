@@ -19,6 +19,7 @@ from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Recor
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ModelView
 
 logger: Final = logging.getLogger(__name__)
 
@@ -31,10 +32,8 @@ async def serve(
     Raises RelayError if no part of an answer has been sent; the record is on disk by then.
     """
     check_end(exchange)
-    exchange.model_asked = request.model
     snapshot = snapshot_cache.snapshot
-    check_purpose(caller, request.endpoint.partition(".")[0])
-    model = permitted_model(caller, snapshot, request.model, exchange.wall)
+    model = check_access(exchange, caller, request.endpoint, request.model)
     writer.admit()
     terms = snapshot.terms(caller)
     charge = RequestCharge(
@@ -54,6 +53,8 @@ async def serve(
         exchange.error_event = request.error_event
         exchange.early_at = exchange.started + run.config.stream_head_seconds
     try:
+        if request.put_in is not None:
+            await request.put_in(exchange)
         return await try_routes(caller, run, model, record, request, try_channel)
     except RelayError as error:
         failed: RelayError = error
@@ -73,6 +74,27 @@ async def serve(
         raise failed
     finally:
         del failed  # as in `try_routes`
+
+
+def check_access(exchange: Exchange, caller: Caller, endpoint: str, name: str) -> ModelView:
+    """The model of a request that the caller may make. Raises Forbidden, ModelNotFound.
+
+    For work that comes before `serve`, which asks this first as well: nothing is done for those who may not.
+    """
+    exchange.model_asked = name
+    check_purpose(caller, endpoint.partition(".")[0])
+    return permitted_model(caller, snapshot_cache.snapshot, name, exchange.wall)
+
+
+async def count_request(exchange: Exchange, caller: Caller, run: Runtime) -> None:
+    """Count a request that is not served by an upstream against the caller's limits of requests.
+
+    Raises RateLimited, ConcurrencyLimited, RelayUnavailable.
+    """
+    checks = snapshot_cache.snapshot.terms(caller).checks
+    if checks:
+        await run.admission.admit(exchange, checks, 0)
+        exchange.tokens_used = 0
 
 
 def check_end(exchange: Exchange) -> None:

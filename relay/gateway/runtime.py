@@ -30,6 +30,7 @@ from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.limits.memory import bodies
 from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -64,6 +65,7 @@ class Runtime:
         address_block.configure(
             config.failed_auth_max_attempts, config.failed_auth_window_seconds, config.failed_auth_block_seconds
         )
+        bodies.configure(config.max_memory_bytes)
         self.watchdog = Watchdog(config.keepalive_seconds)
         self.upstreams = Upstreams(
             lambda: snapshot_cache.snapshot.allowed, config.upstream_connections, config.upstream_ca_file

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import httpx
 
+from portal import limits
 from relay.errors import UpstreamFailed
 from relay.gateway.exchange import Ended, Exchange, Interrupt
 from relay.providers.classify import Failure
@@ -15,7 +16,6 @@ from relay.providers.failures import FailureClass
 from relay.transport.body import UpstreamResponse
 
 _BOM: Final = b"\xef\xbb\xbf"  # servers on Windows write it before JSON
-_ANSWER_LIMIT: Final = 256 * 1024 * 1024
 BROKEN: Final = "The connection to the upstream broke. Try again."
 GARBAGE: Final = "The upstream's answer made no sense. Try again; if it keeps happening, try another model."
 
@@ -95,13 +95,18 @@ class UpstreamAnswer:
             exchange.waiting = None
             exchange.upstream_seconds += time.monotonic() - began
 
-    async def read_all(self, limit: int = _ANSWER_LIMIT) -> bytes:
-        """The rest of the body. Raises as `read` does, and Failure when it exceeds `limit` bytes."""
+    async def read_all(self, limit: int = limits.ANSWER_BYTES) -> bytes:
+        """The rest of the body.
+
+        Raises as `read` does, Failure when it exceeds `limit` bytes, and RelayUnavailable when memory is short.
+        """
         first = await self.read()
         pieces, size = [first], len(first)
         while pieces[-1]:
             pieces.append(await self.read())
             size += len(pieces[-1])
+            if size > limits.UNCOUNTED_BYTES:
+                self._exchange.hold(len(pieces[-1]))
             if size > limit:
                 raise Failure(FailureClass.TRANSIENT, UpstreamFailed(GARBAGE), 0, f"answer larger than {limit} bytes")
         return (b"".join(pieces) if len(pieces) > 2 else first).removeprefix(_BOM)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
+from relay.models.byte_count import byte_count
 from relay.models.token import Token
 
 
@@ -50,6 +51,7 @@ class Batch(models.Model):
     expired_at = models.DateTimeField(null=True)
     cancelling_at = models.DateTimeField(null=True)
     cancelled_at = models.DateTimeField(null=True)
+    size = byte_count("errors", "metadata")
 
     class Meta:
         verbose_name_plural = "batches"
@@ -69,8 +71,10 @@ class BatchLine(models.Model):
     number = models.PositiveIntegerField()
     ok = models.BooleanField()
     body = models.TextField(help_text="The line of the output or error file.")
+    size = byte_count("body")
 
     class Meta:
+        indexes = [models.Index(fields=["batch", "size"], name="bytes_of_batch_lines")]
         constraints = [models.UniqueConstraint(fields=["batch", "number"], name="batch_line_once")]
 
     def __str__(self) -> str:

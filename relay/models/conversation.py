@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
+from relay.models.byte_count import byte_count
 from relay.models.channel import ApiKey, Channel
 
 
@@ -39,10 +40,13 @@ class StoredResponse(models.Model):
     owner = models.CharField(max_length=120, blank=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
+    size = byte_count("input", "output", "body")
 
     class Meta:
         verbose_name = "stored response"
         ordering = ["-id"]
+        # Summed without reading the texts, which SQLite keeps before the sum.
+        indexes = [models.Index(fields=["user", "size"], name="response_bytes_of_user")]
         constraints = [models.UniqueConstraint(fields=["user", "response_id"], name="response_once_per_user")]
 
     def __str__(self) -> str:
@@ -57,6 +61,7 @@ class Conversation(models.Model):
     metadata = models.TextField(default="{}")
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
+    size = byte_count("metadata")
 
     class Meta:
         ordering = ["-id"]
@@ -71,9 +76,11 @@ class ConversationItem(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="items")
     item_id = models.CharField(max_length=120)
     body = models.TextField()
+    size = byte_count("body")
 
     class Meta:
         ordering = ["id"]
+        indexes = [models.Index(fields=["conversation", "size"], name="bytes_of_conversation")]
         constraints = [models.UniqueConstraint(fields=["conversation", "item_id"], name="item_once_per_conversation")]
 
     def __str__(self) -> str:

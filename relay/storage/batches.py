@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 
+from portal import limits
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
@@ -19,6 +20,7 @@ from relay.models import Batch, BatchLine, Token, Upload
 from relay.models.upload import UploadPurpose, UploadState
 from relay.storage import files
 from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, unanswered_line
+from relay.storage.room import check_room
 
 logger: Final = logging.getLogger(__name__)
 BATCH_LEASE: Final = timedelta(seconds=40)  # a worker that does not renew its claim within this time loses the batch
@@ -82,8 +84,9 @@ def error_summary(batch: Batch) -> str:
 def create_batch(
     user_id: int, token_id: int, endpoint: str, input_file_id: str, metadata: object, keep_seconds: int | None
 ) -> Batch:
-    """Create a batch. `keep_seconds`: how long its output files are stored, None: for ever."""
+    """Create a batch. `keep_seconds`: how long its output files are stored, None: for ever. Raises RequestTooLarge."""
     now = clock.now()
+    check_room(user_id, limits.ROW_BYTES)
     return Batch.objects.create(
         batch_id=f"batch_{time_ordered_hex()}",
         user_id=user_id,
@@ -306,12 +309,15 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
         if existing.state == UploadState.STORED:
             return True
         files.remove(existing)
-    writer = files.UploadWriter(files.reserve_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-")))
+    replaced = batch.lines.filter(ok=ok).aggregate(sum=Sum("size"))["sum"] or 0
+    writer = files.UploadWriter(
+        files.reserve_upload(batch.user_id, 0, owner, name=file_id.removeprefix("file-"), replaces=replaced)
+    )
     try:
         for body in rows.values_list("body", flat=True).iterator(chunk_size=200):
             data = body.encode() + b"\n"
             if writer.size + len(data) > writer.upload.size:
-                files.grow(writer.upload, max(writer.size + len(data), 2 * writer.upload.size, files.MIB))
+                files.grow(writer.upload, max(writer.size + len(data), 2 * writer.upload.size, files.MIB), replaced)
             writer.write(data)
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
         writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)

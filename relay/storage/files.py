@@ -19,19 +19,17 @@ from pathlib import Path
 from typing import IO, Final
 
 from django.conf import settings
-from django.db import connection, transaction
 from django.db.models import Q, Sum
 
 from portal.lib import clock, crypto
 from portal.lib.ids import time_ordered_hex
 from relay.errors import RequestTooLarge, StorageFull
-from relay.models import Lease, Upload, UploadSession
+from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
+from relay.storage.room import COUNTED_STATES, check_room, room_lock, show_bytes
 
 logger: Final = logging.getLogger(__name__)
-_LOCK: Final = "uploads"
 STALE_AFTER: Final = timedelta(hours=2)  # a file of another host that is still being received has lost its worker
-_COUNTED_STATES: Final = (UploadState.RECEIVING, UploadState.PART, UploadState.STORED)
 MIB: Final = 1 << 20
 
 
@@ -73,30 +71,16 @@ def clean_name(name: str) -> str:
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _upload_lock() -> Iterator[None]:
-    """A transaction in which no other worker counts or reserves space."""
-    with transaction.atomic():
-        if connection.vendor != "sqlite":  # whose transactions exclude each other anyway
-            Lease.objects.get_or_create(name=_LOCK, defaults={"owner": "", "until": clock.now()})
-            Lease.objects.select_for_update().get(name=_LOCK)
-        yield
-
-
 def used_bytes(user_id: int | None = None) -> int:
     """Return the bytes that count towards the limits, of one user or of all."""
-    rows = Upload.objects.filter(state__in=_COUNTED_STATES)
+    rows = Upload.objects.filter(state__in=COUNTED_STATES)
     if user_id is not None:
         rows = rows.filter(user=user_id)
     return int(rows.aggregate(sum=Sum("size"))["sum"] or 0)
 
 
-def show_bytes(count: int) -> str:
-    return f"{count / MIB:.1f} MiB" if count >= MIB / 10 else f"{count:,} bytes"
-
-
-def _check_free(user_id: int, more: int) -> None:
-    """Check that `more` bytes are free. Raises RequestTooLarge."""
+def _check_free(user_id: int, more: int, replaces: int = 0) -> None:
+    """Check that `more` bytes are free, of which `replaces` are stored already. Raises RequestTooLarge."""
     limits = storage_limits()
     free = limits.user - used_bytes(user_id)
     if more > free:
@@ -112,6 +96,7 @@ def _check_free(user_id: int, more: int) -> None:
             "free. Delete files, or ask the portal's administrator."
         )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
+    check_room(user_id, more - replaces)
 
 
 def check_file_size(size: int) -> None:
@@ -126,16 +111,21 @@ def check_file_size(size: int) -> None:
 
 
 def reserve_upload(
-    user_id: int, reserved: int, owner: str, session: UploadSession | None = None, name: str = ""
+    user_id: int,
+    reserved: int,
+    owner: str,
+    session: UploadSession | None = None,
+    name: str = "",
+    replaces: int = 0,
 ) -> Upload:
     """Write the row of a file that is about to be received, reserving `reserved` bytes. Raises RequestTooLarge.
 
     `owner` is the worker that receives it, `session` the upload that it is a part of, `name` its id without the prefix
-    `file-`, a new one when empty.
+    `file-`, a new one when empty. `replaces`: bytes of what is stored for the user that go when the file is whole.
     """
     name = name or time_ordered_hex()
-    with _upload_lock():
-        _check_free(user_id, reserved)
+    with room_lock():
+        _check_free(user_id, reserved, replaces)
         return Upload.objects.create(
             file_id=f"file-{name}",
             user_id=user_id,
@@ -151,10 +141,13 @@ def reserve_upload(
         )
 
 
-def grow(upload: Upload, reserved: int) -> None:
-    """Reserve more space, `reserved` bytes in all, for a file whose length is not known. Raises RequestTooLarge."""
-    with _upload_lock():
-        _check_free(upload.user_id, reserved - upload.size)
+def grow(upload: Upload, reserved: int, replaces: int = 0) -> None:
+    """Reserve more space, `reserved` bytes in all, for a file whose length is not known. Raises RequestTooLarge.
+
+    `replaces`: bytes of what is stored for the user that go when the file is whole.
+    """
+    with room_lock():
+        _check_free(upload.user_id, reserved - upload.size, replaces)
         Upload.objects.filter(pk=upload.pk).update(size=reserved)
     upload.size = reserved
 

@@ -108,7 +108,11 @@ def _add_conversation(history: History, user_id: int, turn: _Turn) -> None:
     bodies = ConversationItem.objects.filter(
         conversation__user=user_id, conversation__conversation_id=turn.conversation_id
     ).values_list("body", flat=True)
-    for body in bodies:
+    size = 0
+    for body in bodies.iterator(chunk_size=20):
+        size += len(body)
+        if size > MAX_CHARACTERS:
+            raise HistoryTooLong
         item = decode_object(body)
         if item is None:
             continue

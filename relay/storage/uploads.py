@@ -18,6 +18,7 @@ from portal.lib.ids import time_ordered_hex
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
 from relay.storage import files
+from relay.storage.room import check_room
 
 _LIFETIME: Final = timedelta(hours=1)
 _REMEMBERED: Final = timedelta(days=30)  # how long the row of an ended upload is kept
@@ -30,6 +31,7 @@ def create_session(
 ) -> UploadSession:
     """Announce a file of `size` bytes that arrives in parts. `keep_seconds`: how long the whole file is kept."""
     now = clock.now()
+    check_room(user_id, 0)
     return UploadSession.objects.create(
         upload_id=f"upload_{time_ordered_hex()}",
         user_id=user_id,

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from relay.storage import files, files_check
+from relay.storage import files_check
+from relay.storage.room import show_bytes
 
 
 class Command(BaseCommand):
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             for entry in found:
                 self.stdout.write(f"{entry.name}: {entry.what}" if entry.name else entry.what)
             self.stdout.write(
-                f"{count} files, {files.show_bytes(size)}: "
+                f"{count} files, {show_bytes(size)}: "
                 f"{'disk and records agree' if not found else f'{len(found)} difference(s)'}."
             )
         if found:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from relay.api.auth import token_auth
+from relay.api.auth import counted_auth
 from relay.api.request import caller_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints import batches
 
-router = Router(auth=token_auth)
+router = Router(auth=counted_auth)
 
 
 @router.post("/batches", url_name="batches")

@@ -6,13 +6,13 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from ninja import Router
 
-from relay.api.auth import token_auth
+from relay.api.auth import counted_auth
 from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints.files import files
 from relay.gateway.runtime import runtime
 
-router = Router(auth=token_auth)
+router = Router(auth=counted_auth)
 
 
 @router.post("/files", url_name="files")

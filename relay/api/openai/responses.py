@@ -7,29 +7,29 @@ from django.http.response import HttpResponseBase
 from ninja import Router
 
 from portal.lib.texts import whole_number
-from relay.api.auth import token_auth
+from relay.api.auth import counted_auth, token_auth
 from relay.api.request import caller_of, exchange_of, json_body, query_of
 from relay.api.respond import json_response
 from relay.endpoints.text import compaction, conversations, responses
 from relay.errors import InvalidRequest
 from relay.gateway.runtime import runtime
 
-router = Router(auth=token_auth)
+router = Router(auth=counted_auth)
 
 
-@router.post("/responses", url_name="responses")
+@router.post("/responses", url_name="responses", auth=token_auth)
 async def create_response(request: HttpRequest) -> HttpResponseBase:
     """Answer with a response: at once, as a stream of events, or in the background."""
     return await responses.create_response(exchange_of(request), caller_of(request), await runtime())
 
 
-@router.post("/responses/compact", url_name="responses-compact")
+@router.post("/responses/compact", url_name="responses-compact", auth=token_auth)
 async def compact_response(request: HttpRequest) -> HttpResponseBase:
     """Make a conversation short, so that it can go on."""
     return await compaction.compact(exchange_of(request), caller_of(request), await runtime())
 
 
-@router.post("/responses/input_tokens", url_name="responses-input-tokens")
+@router.post("/responses/input_tokens", url_name="responses-input-tokens", auth=token_auth)
 async def count_input_tokens(request: HttpRequest) -> HttpResponseBase:
     """How many tokens a request would have."""
     return await compaction.count_input(exchange_of(request), caller_of(request), await runtime())
@@ -113,10 +113,7 @@ async def create_items(request: HttpRequest, conversation_id: str) -> HttpRespon
 @router.get("/conversations/{conversation_id}/items", url_name="conversation-items")
 async def list_items(request: HttpRequest, conversation_id: str) -> HttpResponse:
     """Its items, newest first unless told otherwise."""
-    query = query_of(request)
-    return json_response(
-        conversations.list_page(await conversations.list_items(caller_of(request), conversation_id), query)
-    )
+    return json_response(await conversations.list_items(caller_of(request), conversation_id, query_of(request)))
 
 
 @router.get("/conversations/{conversation_id}/items/{item_id}", url_name="conversation-item")

@@ -9,18 +9,22 @@ import asyncio
 import base64
 import binascii
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
+from relay.billing.estimate import estimate_file
+from relay.errors import RequestTooLarge
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Upload
 from relay.protocols.fields import BadRequest, Fields, unsupported
 from relay.storage import files
+from relay.storage.room import show_bytes
 
 _MAX_TEXT: Final = 1_000_000  # bytes of a file that is inlined as text; a longer one is refused, never truncated
 _TEXTUAL: Final = (
@@ -33,9 +37,18 @@ _TEXTUAL: Final = (
     "application/jsonl",
 )
 _MARKS: Final = (b'"file_id"', b'"file_data"')
+# Types of parts: whose file is put in as text, as a file, and that name a file themselves.
+_TEXTS: Final = frozenset(("input_text", "text"))
+_FILES: Final = frozenset(("file", "input_file"))
+_HOLDERS: Final = frozenset((*_TEXTS, "input_file", "input_image", "image_url", "image"))
+_EXPANSION: Final = 2  # bytes in memory for each of a file: itself or its Base64, and the request with it
+_MOST_NAMED: Final = 500  # times that one request may name stored files: each is looked at, however small it is
 
 
-@dataclass(frozen=True, slots=True)
+Hold = Callable[[int], None]  # counts bytes in memory (`Exchange.hold`)
+
+
+@dataclass(frozen=True)
 class _File:
     """A stored file with its bytes."""
 
@@ -44,35 +57,117 @@ class _File:
     kind: str
     content: bytes
 
+    @cached_property
+    def base64(self) -> str:
+        """The content in Base64, made once however often the file is named."""
+        return base64.b64encode(self.content).decode()
+
     def data_url(self) -> str:
-        return f"data:{self.kind};base64,{base64.b64encode(self.content).decode()}"
+        return f"data:{self.kind};base64,{self.base64}"
 
 
-async def inline_files(fields: Fields, member: str, caller: Caller) -> Fields | None:
-    """The fields of a chat request with its files inlined; None when its messages name none. Raises BadRequest."""
-    raw = bytes(fields[member])
-    if not any(mark in raw for mark in _MARKS):
-        return None
-    messages = decode(raw)
-    if not isinstance(messages, list):
-        return None
-    await inline_part_files([message for message in messages if isinstance(message, dict)], member, caller)
-    return {**fields, member: msgspec.Raw(encode(messages))}
+class FileInputs:
+    """The stored files that one request names.
+
+    `find` looks their rows up, refuses what is too much and estimates the tokens; nothing is read before the request
+    has been admitted and can be paid for, and the caller calls `put_in`.
+    """
+
+    def __init__(self, caller: Caller, most: int) -> None:
+        """`most`: bytes that the files may have together, each as often as it is named."""
+        self.tokens = 0  # an estimate, of all files that were found
+        self._caller, self._most, self._left, self._named = caller, most, most, 0
+        self._rows: dict[str, Upload] = {}
+        self._read: dict[str, _File] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the request names stored files, which are to be put in."""
+        return self._named > 0
+
+    async def find_in_fields(self, fields: Fields, member: str) -> Fields:
+        """As `find`, for the messages of a chat request."""
+        messages = decode(bytes(fields[member]))
+        if not isinstance(messages, list):
+            return fields
+        await self._find([message for message in messages if isinstance(message, dict)], member)
+        return {**fields, member: msgspec.Raw(encode(messages))}
+
+    async def find(self, items: Sequence[Json], where: str) -> list[Json]:
+        """Look up the files that input items name. Returns copies in which raw Base64 is a data URL.
+
+        `where`: the field of the request that they are from, for errors.
+
+        Raises BadRequest, RequestTooLarge, RelayUnavailable.
+        """
+        copy = _copy(items)
+        await self._find(copy, where)
+        return copy
+
+    async def _find(self, holders: Sequence[Json], where: str) -> None:
+        parts = _parts(holders, where)
+        if any(part.get("file_data") or object_of(part, "file").get("file_data") for _, part in parts):
+            await asyncio.to_thread(_check_files, parts)
+        else:
+            _check_files(parts)
+        named = [found for place, part in parts if (found := _named_in(part, place)) is not None]
+        self._named += len(named)
+        if self._named > _MOST_NAMED:
+            message = f"The request names stored files {self._named} times; {_MOST_NAMED} is the most. Name fewer."
+            raise BadRequest(message, where, "too_many_files")
+        wanted = sorted({found.id for found in named} - self._rows.keys())
+        if wanted:
+            self._rows |= await snapshot_cache.in_thread(files.find_uploads, self._caller.user_id, wanted)
+        for found in named:
+            row = self._rows.get(found.id)
+            if row is None:
+                raise _not_found(found)
+            self._left -= row.size
+            self.tokens += estimate_file(row.size, found.as_text)
+        if self._left < 0:
+            raise RequestTooLarge(
+                f"The stored files that the request names are larger than the {show_bytes(self._most)} that one "
+                "request may bring along; a file counts as often as it is named. Name fewer.",
+                code="files_too_large",
+                param=where,
+            )
+
+    async def put_in_fields(self, fields: Fields, member: str, hold: Hold) -> Fields:
+        """The fields of a chat request with its files inlined; `hold` counts their bytes.
+
+        Raises BadRequest, RelayUnavailable.
+        """
+        messages = decode(bytes(fields[member]))
+        if not isinstance(messages, list):
+            return fields
+        await self._put_in([message for message in messages if isinstance(message, dict)], member, hold)
+        return {**fields, member: msgspec.Raw(await asyncio.to_thread(encode, messages))}
+
+    async def put_in(self, items: Sequence[Json], where: str, hold: Hold) -> list[Json]:
+        """Copies of input items with their files inlined. Raises BadRequest, RelayUnavailable."""
+        copy = _copy(items)
+        await self._put_in(copy, where, hold)
+        return copy
+
+    async def _put_in(self, holders: Sequence[Json], where: str, hold: Hold) -> None:
+        parts = _parts(holders, where)
+        named = [found.id for place, part in parts if (found := _named_in(part, place)) is not None]
+        wanted = set(named)
+        hold(sum(_EXPANSION * self._rows[file_id].size for file_id in named if file_id in self._rows))
+        rows = [row for file_id, row in self._rows.items() if file_id in wanted and file_id not in self._read]
+        if rows:
+            self._read |= await snapshot_cache.in_slow_thread(_read, rows)
+        if wanted:
+            await asyncio.to_thread(_inline_parts, parts, self._read)
 
 
-async def inline_item_files(items: Sequence[Json], where: str, caller: Caller) -> list[Json]:
-    """Copies of a response's input items with their files inlined. Raises BadRequest."""
-    text = encode(items)
-    if not any(mark in text for mark in _MARKS):
-        return list(items)
-    copy = decode(text)
-    found = [item for item in copy if isinstance(item, dict)] if isinstance(copy, list) else []
-    await inline_part_files(found, where, caller)
-    return found
+def names_files(text: bytes) -> bool:
+    """Whether JSON may name a stored file, or hold one in raw Base64."""
+    return any(mark in text for mark in _MARKS)
 
 
-async def inline_part_files(holders: Sequence[Json], where: str, caller: Caller) -> None:
-    """Inline the files in the parts of messages or items, in place. Raises BadRequest."""
+def _parts(holders: Sequence[Json], where: str) -> list[tuple[str, Json]]:
+    """The parts of messages or items, each with its place."""
     parts: list[tuple[str, Json]] = []
     for index, holder in enumerate(holders):
         for member in ("content", "output"):
@@ -83,24 +178,40 @@ async def inline_part_files(holders: Sequence[Json], where: str, caller: Caller)
                     for number, part in enumerate(content)
                     if isinstance(part, dict)
                 ]
-    wanted = {
-        file_id
-        for _, part in parts
-        for inner in (part, object_of(part, "file"), object_of(part, "image_url"))
-        if (file_id := text_of(inner, "file_id"))
-    }
-    found = await snapshot_cache.in_slow_thread(_read, caller.user_id, sorted(wanted)) if wanted else {}
-    if found or any(b'"file_data"' in encode(part) for _, part in parts):
-        await asyncio.to_thread(_inline_parts, parts, found)
-    elif wanted:
-        _inline_parts(parts, found)
+    return parts
 
 
-def _read(user_id: int, file_ids: list[str]) -> dict[str, _File]:
-    rows = files.find_uploads(user_id, file_ids)
+def _copy(items: Sequence[Json]) -> list[Json]:
+    copy = decode(encode(items))
+    return [item for item in copy if isinstance(item, dict)] if isinstance(copy, list) else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A stored file that a part names."""
+
+    id: str
+    where: str  # the field with the id
+    holder: Json  # the object with the id
+    as_text: bool  # it is put in as text
+
+
+def _named_in(part: Json, where: str) -> _Named | None:
+    """The stored file that a part names; None for other parts, and for kinds of part that are left to the upstream."""
+    kind = text_of(part, "type")
+    holder = part
+    if kind == "file" or (kind == "image_url" and isinstance(part.get("image_url"), dict)):
+        holder, where = object_of(part, kind), f"{where}.{kind}"
+    elif kind not in _HOLDERS:
+        return None
+    file_id = text_of(holder, "file_id")
+    return _Named(file_id, f"{where}.file_id", holder, kind in _TEXTS) if file_id else None
+
+
+def _read(rows: Sequence[Upload]) -> dict[str, _File]:
     return {
-        file_id: _File(file_id, row.filename, row.content_type or "application/octet-stream", _content(row))
-        for file_id, row in rows.items()
+        row.file_id: _File(row.file_id, row.filename, row.content_type or "application/octet-stream", _content(row))
+        for row in rows
     }
 
 
@@ -115,56 +226,51 @@ def _content(row: Upload) -> bytes:
 
 def _inline_parts(parts: Sequence[tuple[str, Json]], found: dict[str, _File]) -> None:
     for where, part in parts:
-        _inline_part(part, where, found)
+        named = _named_in(part, where)
+        if named is not None:
+            if named.id not in found:
+                raise _not_found(named)
+            _inline(part, named, found[named.id])
 
 
-def _inline_part(part: Json, where: str, found: dict[str, _File]) -> None:
-    kind = text_of(part, "type")
-    if kind == "file" and isinstance(part.get("file"), dict):  # chat
-        _file(object_of(part, "file"), f"{where}.file", found)
-    elif kind == "input_file":
-        _file(part, where, found)
-    elif kind == "image_url" and isinstance(part.get("image_url"), dict):
-        image = object_of(part, "image_url")
-        if text_of(image, "file_id"):
-            image["url"] = _image(text_of(image, "file_id"), f"{where}.image_url.file_id", found)
-            image.pop("file_id")
-    elif kind in {"input_image", "image_url", "image"} and text_of(part, "file_id"):
-        url = _image(text_of(part, "file_id"), f"{where}.file_id", found)
+def _inline(part: Json, named: _Named, file: _File) -> None:
+    kind, holder = text_of(part, "type"), named.holder
+    holder.pop("file_id")
+    if kind in _FILES:
+        holder["filename"], holder["file_data"] = file.name, file.data_url()
+    elif named.as_text:
+        part["text"] = _as_text(file, named.where)
+    elif holder is not part:
+        holder["url"] = _image(file, named.where)
+    else:
+        url = _image(file, named.where)
         part["image_url"] = {"url": url} if kind == "image_url" else url
-        part.pop("file_id")
-    elif kind in {"input_text", "text"} and text_of(part, "file_id"):
-        part["text"] = _as_text(_known(text_of(part, "file_id"), f"{where}.file_id", found), f"{where}.file_id")
-        part.pop("file_id")
 
 
-def _known(file_id: str, where: str, found: dict[str, _File]) -> _File:
-    file = found.get(file_id)
-    if file is None:
-        raise BadRequest(
-            f"There is no file “{file_id[:64]}” of your account here. Upload it first with POST /v1/files.",
-            where,
-            "file_not_found",
-            422,
-        )
-    return file
+def _not_found(named: _Named) -> BadRequest:
+    message = f"There is no file “{named.id[:64]}” of your account here. Upload it first with POST /v1/files."
+    return BadRequest(message, named.where, "file_not_found", 422)
 
 
-def _file(holder: Json, where: str, found: dict[str, _File]) -> None:
+def _check_files(parts: Sequence[tuple[str, Json]]) -> None:
+    """Check how files are given, and make data URLs of raw Base64. Raises BadRequest."""
+    for where, part in parts:
+        kind = text_of(part, "type")
+        if kind == "file" and isinstance(part.get("file"), dict):  # chat
+            _check_file(object_of(part, "file"), f"{where}.file")
+        elif kind == "input_file":
+            _check_file(part, where)
+
+
+def _check_file(holder: Json, where: str) -> None:
     given = [name for name in ("file_id", "file_data", "file_url") if holder.get(name)]
     if len(given) != 1:
         raise BadRequest(
             "A file is given by one of “file_id”, “file_data” and “file_url”.", where, "invalid_value", 422
         )
-    if given == ["file_id"]:
-        file = _known(text_of(holder, "file_id"), f"{where}.file_id", found)
-        holder.pop("file_id")
-        holder["filename"] = file.name
-        holder["file_data"] = file.data_url()
-    elif given == ["file_data"]:
-        data = text_of(holder, "file_data")
-        if not data.startswith("data:"):
-            holder["file_data"] = _data_url(data, text_of(holder, "filename"), where)
+    data = text_of(holder, "file_data")
+    if data and not data.startswith("data:"):
+        holder["file_data"] = _data_url(data, text_of(holder, "filename"), where)
 
 
 def _data_url(data: str, filename: str, where: str) -> str:
@@ -194,14 +300,13 @@ _IMAGES: Final = (
 )
 
 
-def _image(file_id: str, where: str, found: dict[str, _File]) -> str:
-    file = _known(file_id, where, found)
+def _image(file: _File, where: str) -> str:
     kind = next((kind for mark, kind in _IMAGES if file.content.startswith(mark)), "")
     if not kind:
         raise unsupported(
             f"The file “{file.name[:80]}” is no image (PNG, JPEG, GIF, WebP). Give it as a file instead.", where
         )
-    return f"data:{kind};base64,{base64.b64encode(file.content).decode()}"
+    return f"data:{kind};base64,{file.base64}"
 
 
 def _as_text(file: _File, where: str) -> str:

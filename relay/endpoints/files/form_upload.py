@@ -13,6 +13,7 @@ from typing import Final
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
+from portal import limits
 from relay.errors import InvalidRequest, RelayError
 from relay.gateway.exchange import Exchange
 from relay.gateway.runtime import Runtime
@@ -25,7 +26,6 @@ from relay.storage.files import UploadWriter
 
 _BLOCK: Final = 1 << 20  # bytes that are written at a time
 _FORM_OVERHEAD: Final = 1024  # bytes of a form besides its file; the reserved space is corrected as the file arrives
-_MAX_FIELDS: Final = 64 * 1024  # bytes of all other fields
 _FIRST_RESERVATION: Final = 1 << 20  # bytes of storage that are reserved when no length is announced
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
 
@@ -48,15 +48,16 @@ class _Parser:
     _key: bytearray = field(default_factory=bytearray)
     _value: bytearray = field(default_factory=bytearray)
     _text: bytearray = field(default_factory=bytearray)
-    _size: int = 0
+    _size: int = 0  # bytes of fields and headers
+    _parts: int = 0
 
     def make(self) -> MultipartParser:
         return MultipartParser(
             self.boundary,
             {
-                "on_part_begin": self._headers.clear,
-                "on_header_field": lambda data, start, end: self._key.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_part_begin": self._on_part,
+                "on_header_field": lambda data, start, end: self._keep(self._key, data[start:end]),
+                "on_header_value": lambda data, start, end: self._keep(self._value, data[start:end]),
                 "on_header_end": self._on_header,
                 "on_headers_finished": self._on_headers,
                 "on_part_data": self._on_data,
@@ -64,6 +65,25 @@ class _Parser:
                 "on_end": self._on_end,
             },
         )
+
+    def _on_part(self) -> None:
+        self._headers.clear()
+        self._parts += 1
+        if self._parts > limits.FORM_PARTS:
+            raise InvalidRequest(
+                f"The form has more than {limits.FORM_PARTS} parts. Send a file with the fields that it needs.",
+                code="invalid_multipart",
+            )
+
+    def _keep(self, where: bytearray, data: bytes) -> None:
+        """Add bytes of a field, or of a part's headers, to what is in memory."""
+        self._size += len(data)
+        if self._size > limits.FORM_BYTES:
+            raise InvalidRequest(
+                f"The fields of the form beside the file are larger than {limits.FORM_BYTES // limits.KIB} KiB.",
+                code="invalid_multipart",
+            )
+        where.extend(data)
 
     def _on_header(self) -> None:
         put_header(self._headers, bytes(self._key), bytes(self._value))
@@ -87,13 +107,7 @@ class _Parser:
         if self._is_file:
             self.data.append(data[start:end])
             return
-        self._size += end - start
-        if self._size > _MAX_FIELDS:
-            raise InvalidRequest(
-                f"The fields of the form beside the file are larger than {_MAX_FIELDS // 1024} KiB.",
-                code="invalid_multipart",
-            )
-        self._text.extend(data[start:end])
+        self._keep(self._text, data[start:end])
 
     def _on_part_end(self) -> None:
         if not self._is_file:
@@ -128,7 +142,7 @@ async def receive_form(
         raise InvalidRequest(bad.message, code=bad.code) from None
     most = files.storage_limits().file
     announced = exchange.announced_length
-    if announced is not None and announced > most + _MAX_FIELDS:
+    if announced is not None and announced > most + limits.FORM_BYTES:
         await snapshot_cache.in_thread(files.check_file_size, announced)
     reserved = max(0, announced - _FORM_OVERHEAD) if announced is not None else _FIRST_RESERVATION
     exchange.total_at = exchange.started + run.config.total_timeout
@@ -175,7 +189,7 @@ async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: i
         async for piece in exchange.body_pieces():
             machine.write(piece)
             received += len(piece)
-            if received > most + _MAX_FIELDS:  # of what is ignored: a compressed form unfolds to any size
+            if received > most + limits.FORM_BYTES:  # of what is ignored: a compressed form unfolds to any size
                 await snapshot_cache.in_thread(files.check_file_size, received)
             waiting = sum(map(len, parser.data))
             if sink.size + waiting > most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -13,11 +14,11 @@ from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
-from relay.endpoints.files.file_inputs import inline_files
+from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
-from relay.gateway.pipeline import check_end, serve
+from relay.gateway.pipeline import check_access, check_end, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
@@ -25,7 +26,7 @@ from relay.protocols.chat_completions.answer import chunks_of, complete_answer, 
 from relay.protocols.chat_completions.client import ChatClient
 from relay.protocols.chat_completions.request import ChatRequest, conversation_key, parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream, error_event
-from relay.protocols.fields import BadRequest
+from relay.protocols.fields import BadRequest, Fields
 from relay.protocols.usage import Usage
 from relay.providers import parameters
 from relay.providers.classify import Failure
@@ -38,32 +39,26 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
     try:
-        parsed = parse_chat_request(body, exchange.model_in_path)
-        expanded = await inline_files(parsed.fields, "messages", caller) if b'"file_' in body else None
+        request = ChatTextRequest(parse_chat_request(body, exchange.model_in_path), int(exchange.wall))
+        if b'"file_' in body:
+            check_access(exchange, caller, _ENDPOINT, request.parsed.model)
+            await request.find_files(FileInputs(caller, run.config.max_request_file_bytes))
     except BadRequest as bad:
         raise invalid(bad) from None
-    if expanded is not None:
-        parsed = ChatRequest(
-            encode(expanded),
-            expanded,
-            parsed.model,
-            parsed.stream,
-            parsed.include_usage,
-            parsed.choices,
-            parsed.output_limit,
-        )
-    request = ChatTextRequest(parsed, int(exchange.wall))
+    parsed, named = request.parsed, request.files
     wanted = GatewayRequest(
         endpoint=_ENDPOINT,
         model=parsed.model,
         check_channel=partial(check_text_channel, run, request),
         stream=parsed.stream,
-        prompt_tokens=estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools")),
+        prompt_tokens=estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools"))
+        + (named.tokens if named is not None else 0),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation=conversation_key(parsed.fields),
         error_event=error_event,
-        most_input=parsed.most_input,
+        most_input=parsed.most_input if named is None else None,
+        put_in=request.put_files_in if named is not None else None,
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 
@@ -80,7 +75,27 @@ class ChatTextRequest:
         self.parsed, self.created = parsed, created
         self.fields, self.stream, self.output_limit = parsed.fields, parsed.stream, parsed.output_limit
         self.left_out: list[str] = []
+        self.files: FileInputs | None = None  # stored files that it names, until they are put in; None: no such
         self._client: ChatClient | None = None
+
+    async def find_files(self, found: FileInputs) -> None:
+        """Look up the stored files that the messages name, and make data URLs of raw Base64. Raises BadRequest."""
+        self._set_fields(await found.find_in_fields(self.fields, "messages"))
+        self.files = found if found.waiting else None
+
+    async def put_files_in(self, exchange: Exchange) -> None:
+        """Inline the files that were found. Raises RelayError."""
+        if self.files is not None:
+            try:
+                self._set_fields(await self.files.put_in_fields(self.fields, "messages", exchange.hold))
+            except BadRequest as bad:
+                raise invalid(bad) from None
+            self.files = None
+
+    def _set_fields(self, fields: Fields) -> None:
+        if fields is not self.fields:
+            self.parsed = replace(self.parsed, body=encode(fields), fields=fields)
+            self.fields, self._client = fields, None
 
     @property
     def client(self) -> ChatClient:

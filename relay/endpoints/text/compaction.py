@@ -20,7 +20,7 @@ from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, 
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange import Exchange, GatewayRequest
-from relay.gateway.pipeline import serve
+from relay.gateway.pipeline import count_request, serve
 from relay.gateway.record import COMPLETED, TRUNCATED, Outcome
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
@@ -70,6 +70,7 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
     model = permitted_model(caller, snapshot_cache.snapshot, turn.parsed.model, exchange.wall)
     counting = {route.channel.id for route in caller.routes(model) if _serves(run, _INPUT_TOKENS, route.channel)}
     if not counting:
+        await count_request(exchange, caller, run)
         return _estimated_count(turn)
 
     def check_channel(channel: ChannelView) -> RelayError | None:
@@ -90,7 +91,9 @@ async def count_input(exchange: Exchange, caller: Caller, run: Runtime) -> HttpR
         exchange,
         caller,
         run,
-        GatewayRequest(_INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.preferred),
+        GatewayRequest(
+            _INPUT_TOKENS, turn.parsed.model, check_channel, prefer=turn.preferred, put_in=turn.put_files_in
+        ),
         try_channel,
     )
 
@@ -152,6 +155,12 @@ def _compaction_request(run: Runtime, turn: ResponseTurn, summary: ResponseTurn)
     request.prefer, request.whole = turn.preferred, True
     request.most_input = None  # the summary is of more than the request contains
     request.conversation = turn.parsed.conversation_id or conversation_key(turn.fields)
+
+    async def put_in(exchange: Exchange) -> None:
+        await turn.put_files_in(exchange)
+        await summary.put_files_in(exchange)
+
+    request.put_in = put_in
     return request
 
 
@@ -230,6 +239,7 @@ def _estimated_count(turn: ResponseTurn) -> Answer:
     """An estimate in place of an upstream's count."""
     texts = encode(turn.items) + bytes(turn.parsed.fields.get("instructions", b""))
     tokens = estimate_prompt(texts, turn.parsed.fields.get("tools"))
+    tokens += turn.files.tokens if turn.files is not None else 0
     return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 
@@ -247,7 +257,7 @@ def _summary(turn: ResponseTurn) -> ResponseTurn:
     fields["input"] = msgspec.Raw(encode(items))
     request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
     summary = ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
-    summary.makers = turn.makers
+    summary.makers, summary.files = turn.makers, turn.files
     return summary
 
 

@@ -9,19 +9,22 @@ from datetime import timedelta
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import text_of
 from relay.endpoints.errors import invalid
-from relay.endpoints.files.file_inputs import inline_item_files
-from relay.endpoints.text.response_turn import ResponseTurn, expanded
+from relay.endpoints.files.file_inputs import FileInputs
+from relay.endpoints.room import user_room
+from relay.endpoints.text.response_turn import ENDPOINT, TOO_LONG, ResponseTurn
 from relay.errors import InvalidRequest
 from relay.gateway.exchange import Exchange
-from relay.gateway.pipeline import check_end
+from relay.gateway.pipeline import check_access, check_end
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
-from relay.protocols.fields import BadRequest
+from relay.protocols.fields import BadRequest, absent
 from relay.protocols.responses.compaction import expand_summaries, resolve_references
 from relay.protocols.responses.request import parse_responses_request, sealed_content
 from relay.storage import conversations
 from relay.storage import responses as stored_responses
+from relay.storage.response_history import HistoryTooLong
+from relay.storage.room import no_room
 
 
 async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> ResponseTurn:
@@ -31,6 +34,7 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
     try:
         request = parse_responses_request(body, exchange.model_in_path)
         raw_input = request.items()
+        check_access(exchange, caller, ENDPOINT, request.model)  # before anything is looked up or read
         turn = ResponseTurn(
             request,
             caller,
@@ -39,19 +43,37 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
             id=f"resp_{time_ordered_hex()}",
             created=int(exchange.wall),
             lifetime=response_lifetime(run),
+            files=FileInputs(caller, run.config.max_request_file_bytes),
         )
+        await _check_room(turn)
         refers = any(text_of(item, "type") == "item_reference" for item in raw_input)
         await _find_conversation(turn, run)
         if refers or turn.stored_at is None or (turn.previous is not None and not turn.previous.tokens):
             await turn.read_history()
         turn.expanded_input = resolve_references(raw_input, turn.history) if refers else expand_summaries(raw_input)
-        if b'"file_' in body:
-            turn.expanded_input = await inline_item_files(turn.expanded_input, "input", caller)
+        if b'"file_' in body or refers:
+            turn.expanded_input = await turn.find_files(turn.expanded_input, "input")
     except BadRequest as bad:
         raise invalid(bad) from None
     if b'"encrypted_content"' in body or turn.conversation_pk:
         turn.makers.update(run.continuity.makers(caller.user_id, filter(None, map(sealed_content, turn.items))))
     return turn
+
+
+async def _check_room(turn: ResponseTurn) -> None:
+    """Raise RequestTooLarge when there is no room for what the client wants to be stored.
+
+    Where it has not said that it wants that, the response is not stored.
+    """
+    request = turn.parsed
+    if not turn.stored and not request.conversation_id:
+        return
+    left = await user_room.left(turn.caller.user_id)
+    if left >= len(request.body):
+        return
+    if request.background or request.conversation_id or not absent(request.fields.get("store")):
+        raise no_room(left)
+    turn.lifetime, turn.no_room = None, True
 
 
 def response_lifetime(run: Runtime) -> timedelta | None:
@@ -80,7 +102,12 @@ async def _find_conversation(turn: ResponseTurn, run: Runtime) -> None:
             found = replace(found, upstream_id="")
         turn.previous, turn.unread = found, True
     elif request.conversation_id:
-        found_items = await snapshot_cache.in_thread(conversations.conversation_items, user, request.conversation_id)
+        try:
+            found_items = await snapshot_cache.in_thread(
+                conversations.conversation_items, user, request.conversation_id
+            )
+        except HistoryTooLong:
+            raise InvalidRequest(TOO_LONG, code="context_length_exceeded", param="conversation") from None
         if found_items is None:
             message = (
                 f"There is no conversation “{request.conversation_id[:80]}” of your account. Make one with POST "
@@ -88,4 +115,4 @@ async def _find_conversation(turn: ResponseTurn, run: Runtime) -> None:
             )
             raise InvalidRequest(message, code="conversation_not_found", param="conversation")
         turn.conversation_pk, items = found_items
-        turn.history = await expanded(items, "conversation", turn.caller)
+        turn.history = await turn.find_files(expand_summaries(items), "conversation")

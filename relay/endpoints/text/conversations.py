@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from portal.lib.json import Json, text_of
+from portal.lib.json import Json, objects_of, text_of
 from portal.lib.texts import whole_number
 from relay.endpoints.text.conversation_lookup import response_lifetime
 from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME
@@ -114,10 +114,23 @@ async def add_items(caller: Caller, run: Runtime, conversation_id: str, body: Js
         )
     except conversations.ItemExists:
         raise _item_exists() from None
+    except conversations.TooManyItems:
+        raise InvalidRequest(
+            f"A conversation has at most {conversations.MAX_ITEMS:,} items. Begin a new one.", param="items"
+        ) from None
 
 
-async def list_items(caller: Caller, conversation_id: str) -> list[Json]:
-    return await snapshot_cache.in_thread(lambda: conversations.stored_items(_row(caller, conversation_id)))
+async def list_items(caller: Caller, conversation_id: str, query: dict[str, str]) -> Json:
+    """One page of the items: as many as are asked for, unless they are too large together. Raises InvalidRequest."""
+
+    def read() -> Json:
+        row = _row(caller, conversation_id)
+        page = list_page([{"id": item_id} for item_id in conversations.item_ids(row)], query)
+        shown = conversations.read_items(row, [text_of(item, "id") for item in objects_of(page, "data")])
+        more = bool(page["has_more"]) or len(shown) < len(objects_of(page, "data"))
+        return {**page, "data": shown, "last_id": text_of(shown[-1], "id") if shown else None, "has_more": more}
+
+    return await snapshot_cache.in_thread(read)
 
 
 async def retrieve_item(caller: Caller, conversation_id: str, item_id: str) -> Json:

@@ -20,7 +20,8 @@ from portal.lib.json import Json, decode_object, encode, objects_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
-from relay.endpoints.files.file_inputs import inline_item_files
+from relay.endpoints.files.file_inputs import FileInputs, names_files
+from relay.endpoints.room import user_room
 from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
@@ -60,13 +61,13 @@ from relay.storage import response_history
 from relay.storage import responses as stored_responses
 from relay.storage.responses import StoredTurn
 
-_ENDPOINT: Final = "responses"
+ENDPOINT: Final = "responses"
 CONVERSATION_LIFETIME: Final = timedelta(days=30)  # if responses are not stored at all
 # A response that is forgotten sooner has not expired at its upstream: responses are not kept there.
 _YOUNG_SECONDS: Final = 86_400.0
 _MOST_TOKENS: Final = 2_000_000  # that earlier turns are reckoned at, whatever an upstream reported
 _EARLIER_TURNS: Final = "previous_response_id[earlier]"  # left out, since they have been deleted or have expired
-_TOO_LONG: Final = (
+TOO_LONG: Final = (
     "The conversation before this response is too long to be sent to the upstream as a whole. Begin a new one with a "
     "summary."
 )
@@ -88,11 +89,14 @@ class ResponseTurn:
     conversation_pk: int = 0  # 0: none
     makers: dict[str, Pair] = field(default_factory=dict)  # the channel and key that made encrypted content of items
     lifetime: timedelta | None = None  # for which the response is stored, None: not at all
+    no_room: bool = False  # the user has none left, so the response is not stored
+    files: FileInputs | None = None  # the stored files that the conversation names
+    covered_by: Exchange | None = None  # the request that is admitted and can be paid for, so that files are put in
     id: str = ""  # of the response, unless it is not stored and the upstream chooses one
     in_background: bool = False
     created: int = 0  # seconds since 1970
-    api: str = _ENDPOINT
-    endpoint: str = _ENDPOINT  # in usage records
+    api: str = ENDPOINT
+    endpoint: str = ENDPOINT  # in usage records
     parameters_renamed: bool = False
     unserved_message: str = "The upstream of this model serves no text. Use another endpoint or another model."
     # What the current channel is sent, set by `prepare`.
@@ -199,7 +203,8 @@ class ResponseTurn:
         if told != (self.items if self.told is None else self.told):
             self._client = None
         self.told = told
-        self.left_out = [_EARLIER_TURNS, *names] if self._earlier_missing and not self.named else names
+        missing = [_EARLIER_TURNS] if self._earlier_missing and not self.named else []
+        self.left_out = [*missing, *(["store"] if self.no_room else []), *names]
 
     def events_of(self, answer: Json) -> bytes:
         return b"".join(events_of(answer))
@@ -236,10 +241,38 @@ class ResponseTurn:
         try:
             found = await snapshot_cache.in_thread(response_history.read_history, self.caller.user_id, name)
         except response_history.HistoryTooLong:
-            raise InvalidRequest(_TOO_LONG, code="context_length_exceeded", param="previous_response_id") from None
-        self.history = await expanded(found.items, "previous_response_id", self.caller)
+            raise InvalidRequest(TOO_LONG, code="context_length_exceeded", param="previous_response_id") from None
+        try:
+            self.history = await self.find_files(expand_summaries(found.items), "previous_response_id")
+        except BadRequest as bad:
+            raise invalid(bad) from None
         self.makers = {**found.makers, **self.makers}
         self._earlier_missing, self.unread, self._client = not found.whole, False, None
+
+    async def find_files(self, items: list[Json], where: str) -> list[Json]:
+        """Items whose stored files are looked up, and put in if the request is covered already.
+
+        `where`: the field of the request that they are from. Raises BadRequest, RelayUnavailable.
+        """
+        if self.files is None or not names_files(encode(items)):
+            return items
+        items = await self.files.find(items, where)
+        if self.covered_by is None:
+            return items
+        return await self.files.put_in(items, where, self.covered_by.hold)
+
+    async def put_files_in(self, exchange: Exchange) -> None:
+        """Put in the stored files that were found. Raises RelayError."""
+        self.covered_by = exchange
+        if self.files is None or not self.files.waiting:
+            return
+        where = "conversation" if self.conversation_pk else "previous_response_id"
+        try:
+            self.history = await self.files.put_in(self.history, where, exchange.hold)
+            self.expanded_input = await self.files.put_in(self.expanded_input, "input", exchange.hold)
+        except BadRequest as bad:
+            raise invalid(bad) from None
+        self._client = None
 
     async def open(self, attempt: Attempt) -> OpenedResponse:
         return await open_response(self, attempt)
@@ -263,6 +296,7 @@ class ResponseTurn:
         taken = {text_of(item, "id") for item in self.history} if self.conversation_pk else None
         raw_input = stored_responses.with_ids(self.raw_input, exchange.request_id.removeprefix("req_"), taken)
         now = time.time()
+        user_room.stored(self.caller.user_id, len(self.parsed.body))
         if self.stored and self.lifetime is not None:
             status = text_of(response, "status")
             found.append(
@@ -308,17 +342,6 @@ class ResponseTurn:
         return found
 
 
-async def expanded(items: list[Json], field: str, caller: Caller) -> list[Json]:
-    """Earlier items with summaries and stored files put in. `field`: where the client named them. Raises RelayError."""
-    items = expand_summaries(items)
-    if b'"file_id"' not in encode(items):
-        return items
-    try:
-        return await inline_item_files(items, field, caller)
-    except BadRequest as bad:
-        raise invalid(bad) from None
-
-
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:
     return await serve(exchange, turn.caller, run, gateway_request(run, turn), partial(try_text, turn))
 
@@ -334,15 +357,17 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
     earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
+    named = turn.files.tokens if turn.files is not None else 0
     return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
         check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
-        prompt_tokens=estimate_prompt(texts + bytes(instructions or b""), tools) + earlier,
+        prompt_tokens=estimate_prompt(texts + bytes(instructions or b""), tools) + earlier + named,
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,
         error_event=first_error_event,
-        most_input=request.most_input,
+        most_input=None if named else request.most_input,
+        put_in=turn.put_files_in,
     )

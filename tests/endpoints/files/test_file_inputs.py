@@ -9,8 +9,10 @@ import openai
 import pytest
 from openai import OpenAI
 
+from relay.models import ModelPrice
+from relay.storage import files
 from tests.endpoints.files.parts import data_url
-from tests.support.portal import Portal
+from tests.support.portal import Portal, stored_for
 from tests.support.server import Server
 from tests.support.upstream import hello
 
@@ -157,3 +159,47 @@ def test_a_turn_that_is_gone_on_from_brings_its_files_along(sdk: OpenAI, live: P
     sdk.files.delete(stored)
     with pytest.raises(openai.UnprocessableEntityError):
         sdk.responses.create(model=model, input="and?", previous_response_id=first.id)
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_files_that_are_named_often_are_refused_before_they_are_read(
+    sdk: OpenAI, live: Portal, server: Server, endpoint: str
+) -> None:
+    model = live.model(hello, text_api="chat")
+    stored = sdk.files.create(file=("a.txt", b"x" * (2 << 20), "text/plain"), purpose="user_data").id
+    server.catch_up()
+    for times, status, code in ((17, 413, "files_too_large"), (501, 400, "too_many_files")):
+        answer = server.post(sdk.api_key, **naming(endpoint, model, [stored] * times))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    assert live.upstream.count(model) == 0
+    assert server.post(sdk.api_key, **naming(endpoint, model, [stored] * 2)).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_permission_comes_before_the_files_and_money_before_their_bytes(
+    live: Portal, server: Server, endpoint: str
+) -> None:
+    user = live.user(balance=1)
+    token = live.token(user)
+    closed, priced = live.model(is_open=False), live.model(hello, price={"input": 10_000, "output": 10_000})
+    for model, status in ((live.name("unknown"), 404), (closed, 403)):
+        answer = server.post(token, **naming(endpoint, model, ["file-unknown"]))
+        assert answer.status_code == status, answer.text
+    gone = stored_for(user)
+    files.unlink(gone.storage_name)
+    answer = server.post(token, **naming(endpoint, priced, [gone.file_id]))
+    assert answer.json()["error"]["code"] == "insufficient_quota", answer.text
+    ModelPrice.objects.filter(model__name=priced).update(input=0, output=0)
+    server.catch_up()
+    answer = server.post(token, **naming(endpoint, priced, [gone.file_id]))
+    assert answer.json()["error"]["code"] == "file_not_found", answer.text
+    assert live.record(answer).end_reason == "client_error"
+
+
+def naming(endpoint: str, model: str, ids: list[str]) -> dict[str, Any]:
+    """The arguments of a request that names stored files."""
+    if endpoint == "chat":
+        parts: list[Any] = [{"type": "file", "file": {"file_id": file_id}} for file_id in ids]
+        return {"body": {"model": model, "messages": [{"role": "user", "content": parts}]}}
+    parts = [{"type": "input_file", "file_id": file_id} for file_id in ids]
+    return {"body": {"model": model, "input": [{"role": "user", "content": parts}]}, "path": "/v1/responses"}

@@ -1,0 +1,59 @@
+"""The limits that are no settings: what anybody may send and hold before the portal knows who it is.
+
+`docs/limits.md` has all limits in one table, with those of `portal.config`. They are asked in this order: size,
+permission, money, work.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# -- the head of a request -------------------------------------------------------------------------------------------
+# Servers take 8 KiB (Apache, for a field) to 32 KiB (nginx, for all); browsers send up to 16 KiB of cookies.
+HEADER_BYTES: Final = 64 * KIB  # all fields together, with what frames the body: sizes of chunks, trailers
+HEADER_FIELDS: Final = 100
+URL_BYTES: Final = 16 * KIB
+PIPELINED_REQUESTS: Final = 16  # that wait on one connection while the first is answered
+HEAD_SECONDS: Final = 20  # until the whole head of a request is here
+KEEP_ALIVE_SECONDS: Final = 75  # without a request on a connection that has had one, as nginx keeps it
+
+# -- the body of a request -------------------------------------------------------------------------------------------
+# A body may take this long, and a second for each so many bytes: 32 MiB may take 35 minutes.
+BODY_SECONDS: Final = 30
+BODY_BYTES_PER_SECOND: Final = 16 * KIB
+PAGE_BYTES: Final = 4 * MIB  # of a form on a page; the largest is a list of keys that is pasted
+PAGES_BYTES: Final = 64 * MIB  # of all forms on pages that a worker receives at once; an address has a quarter of it
+FORM_FIELDS: Final = 5000  # of a form on a page: the admin's lists have a few for each row
+FORM_PARTS: Final = 100  # of a form that stores a file
+FORM_BYTES: Final = 64 * KIB  # of its names, headers and fields beside the file
+WEBSOCKET_BYTES: Final = 16 * MIB  # of one message, unfolded: 15 MiB of audio, as OpenAI's realtime API takes it
+
+# -- what /v1 holds in memory -----------------------------------------------------------------------------------------
+UNCOUNTED_BYTES: Final = 64 * KIB  # of a body that are not worth counting
+ANSWER_BYTES: Final = 128 * MIB  # of an upstream's answer that is read whole: 2,048 embeddings have 75 MiB
+
+# -- what is stored for a user ---------------------------------------------------------------------------------------
+ROW_BYTES: Final = 512  # that each file, response, item, line and so on counts beside its content
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+# A client that reads less than this in so many seconds has gone: what it does not read waits in memory.
+READ_SECONDS: Final = 60
+READ_BYTES: Final = 64 * KIB
+PIECE_BYTES: Final = 256 * KIB  # of a long answer that are given to the connection at a time
+
+# -- connections -----------------------------------------------------------------------------------------------------
+RESERVED_DESCRIPTORS: Final = 64  # for the database, files, logs, and the answers to what is refused
+PAGES_AT_ONCE: Final = 4  # pages that one worker makes at once: each takes the interpreter from the requests of /v1
+PAGES_WAITING: Final = 50  # of one address that wait for their turn
+PAGE_WAIT_SECONDS: Final = 30
+
+
+def client_connections(descriptors: int) -> int:
+    """The connections of clients that a worker may hold which may open so many descriptors.
+
+    Each may need another one to its upstream.
+    """
+    return max(16, (descriptors - RESERVED_DESCRIPTORS) // 2)

@@ -1,0 +1,45 @@
+"""How much room a user has left, for paths that do not ask the database each time: see `relay.storage.room`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.storage import room
+
+_FRESH_SECONDS: Final = 10.0  # for which a number is used; what this worker stores meanwhile is taken off it
+_MOST_USERS: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Known:
+    left: int
+    until: float
+
+
+class UserRoom:
+    """The room of users, as this worker knows it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+
+    async def left(self, user_id: int) -> int:
+        """The bytes that may still be stored for a user. Raises RelayUnavailable."""
+        known = self._known.get(user_id)
+        if known is None or known.until < time.monotonic():
+            if len(self._known) >= _MOST_USERS:
+                self._known.clear()
+            left = await snapshot_cache.in_thread(room.room_left, user_id)
+            known = self._known[user_id] = _Known(left, time.monotonic() + _FRESH_SECONDS)
+        return known.left
+
+    def stored(self, user_id: int, size: int) -> None:
+        """Take off what is about to be stored."""
+        known = self._known.get(user_id)
+        if known is not None:
+            known.left -= size
+
+
+user_room: Final = UserRoom()
