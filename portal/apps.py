@@ -22,6 +22,8 @@ class PortalConfig(AppConfig):
     verbose_name = gettext_lazy("Portal")
 
     def ready(self) -> None:
+        import sys
+
         from django.contrib import admin
         from django.db.backends.signals import connection_created
 
@@ -30,4 +32,8 @@ class PortalConfig(AppConfig):
 
         translate_models()
         connection_created.connect(_close_database, dispatch_uid="portal.database")
+        if "daphne.server" in sys.modules:  # nothing else has loaded Twisted, which takes 25 MB
+            from portal.serving.daphne import limit_daphne
+
+            limit_daphne()
         admin.site.index_title = gettext_lazy("Overview")

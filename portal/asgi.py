@@ -17,7 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 from django.core.asgi import get_asgi_application
 
-pages: Any = get_asgi_application()  # must come before imports of models
+django_pages: Any = get_asgi_application()  # must come before imports of models
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter  # noqa: E402
@@ -26,6 +26,7 @@ from django.conf import settings  # noqa: E402
 
 from portal.live import live_router  # noqa: E402
 from portal.relay_handler import RelayHandler  # noqa: E402
+from portal.serving.page_body import Pages  # noqa: E402
 from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
@@ -38,6 +39,7 @@ from relay.usage import refusals, rollup  # noqa: E402
 
 logger = logging.getLogger(__name__)
 relay = RelayHandler()
+pages = Pages(django_pages)
 Runtime.periodic_tasks = {
     "sending notices": notices.work,
     "adding up usage": rollup.work,

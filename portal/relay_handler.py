@@ -20,6 +20,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver
 
+from portal import limits
 from portal.lib.net import client_ip
 from relay.api.encoding import decoded_body
 from relay.api.errors import error_response, unknown_route, wrong_method
@@ -160,7 +161,11 @@ class RelayHandler(ASGIHandler):
         body = _body(response)
         start["headers"].append((b"content-length", b"%d" % len(body)))
         await send(start)
-        await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+        if head_only:
+            body = b""
+        elif len(body) > limits.PIECE_BYTES:
+            body = await _send_pieces(send, body)
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _head(self, exchange: Exchange, response: HttpResponseBase) -> dict[str, Any]:
         headers = [
@@ -179,6 +184,19 @@ class RelayHandler(ASGIHandler):
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
         return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+async def _send_pieces(send: Send, body: bytes) -> bytes:
+    """Send a long body but for its end, which is returned.
+
+    Each piece waits until the client has read of the last, so that what waits in memory is counted until then.
+    """
+    view = memoryview(body)
+    last = (len(body) - 1) // limits.PIECE_BYTES * limits.PIECE_BYTES
+    for start in range(0, last, limits.PIECE_BYTES):
+        piece = bytes(view[start : start + limits.PIECE_BYTES])
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    return bytes(view[last:])
 
 
 def _body(response: HttpResponseBase) -> bytes:

@@ -11,7 +11,9 @@ from typing import Any
 
 import uvicorn
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from portal import limits
+from portal.serving.http_protocol import HttpProtocol, WebSocketProtocol
 
 _FLUSH_SECONDS = 15  # to send the last event and write the usage record
 
@@ -44,38 +46,6 @@ def _reason(host: str, port: int, error: OSError) -> str:
     return f"cannot listen on {host}:{port}: {error.strerror or error}. Set HOST to an address of this machine."
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, without chunked coding for clients of HTTP/1.0, which read a body until the connection closes.
-
-    RFC 9112, 6.1, forbids chunks for them. nginx speaks HTTP/1.0 to the servers behind it unless told otherwise.
-    """
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        unframed = cycle.scope["http_version"] == "1.0"
-        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if unframed else app)
-
-
-def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
-    """The application, whose bodies of unknown length end with the connection; uvicorn closes it after HTTP/1.0."""
-
-    async def call(scope: Any, receive: Any, send: Any) -> None:
-        framed = True
-
-        async def send_plain(message: Any) -> None:
-            nonlocal framed
-            if message["type"] == "http.response.start":
-                framed = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
-                if not framed:
-                    cycle.chunked_encoding = False
-            elif not framed:
-                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn would demand a length otherwise
-            await send(message)
-
-        await app(scope, receive, send_plain)
-
-    return call
-
-
 class _Server(uvicorn.Server):
     """uvicorn's server, with a callback for when it listens."""
 
@@ -104,7 +74,7 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         "workers": workers,
         "loop": "uvloop",
         "http": HttpProtocol,
-        "ws": "websockets-sansio",
+        "ws": WebSocketProtocol,
         "lifespan": "on",
         "access_log": False,
         "log_config": None,  # Django has configured logging already
@@ -114,8 +84,8 @@ def run(host: str, port: int, workers: int, ready: Callable[[], None] = lambda: 
         # The relay ends running requests after SHUTDOWN_SECONDS with an error event; this limit applies to connections
         # that do not read even that.
         "timeout_graceful_shutdown": round(settings.CONFIG.shutdown_seconds) + _FLUSH_SECONDS,
-        "timeout_keep_alive": 75,
-        "ws_max_size": 16 * 1024 * 1024,
+        "timeout_keep_alive": limits.KEEP_ALIVE_SECONDS,
+        "ws_max_size": limits.WEBSOCKET_BYTES,
         "backlog": 2048,
     }
     if workers > 1:

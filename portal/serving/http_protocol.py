@@ -1,0 +1,277 @@
+"""uvicorn's protocol classes, with limits on what a client may send and how long it may take.
+
+uvicorn has none with httptools: headers of any size, any number of requests behind each other, no time for any of it
+(its `h11_max_incomplete_event_size` is for its other parser, which takes several times the CPU).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from portal import limits
+from portal.serving.connections import (
+    CROWDED,
+    INVALID,
+    LARGE_HEAD,
+    LONG_URL,
+    PIPELINED,
+    SLOW,
+    TOO_LARGE,
+    Connections,
+    Phase,
+    ReadPace,
+    connections,
+    is_late,
+    largest_body,
+)
+from relay.api.paths import relay_path
+
+_PER_PIECE: Final = 16  # bytes that frame a chunk
+
+
+class _Refused(Exception):
+    """Ends the parsing of what a client sends."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP with limits, and without chunked coding for clients of HTTP/1.0.
+
+    Those read a body until the connection closes: RFC 9112, 6.1, forbids chunks for them. nginx speaks HTTP/1.0 to the
+    servers behind it unless told otherwise.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._table: Connections = connections()
+        self._most_body = 0  # of the request, as its route takes it
+        self._state = Phase.NEW
+        self._since = 0.0  # when that began, by the table's clock
+        self._room = limits.HEADER_BYTES  # bytes that may still come for the head, and beside the body
+        self._received = 0  # bytes of the body
+        self._why = b""  # the answer with which the request is refused
+        self._pace = ReadPace()
+        self._refused = False
+        self._active: RequestResponseCycle | None = None  # the request that is being answered, or was last
+
+    @property
+    def peer(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        room = self._table.opened(self, self.peer)
+        self._since = self._table.now
+        if not room:
+            self._refused = True
+            transport.write(CROWDED)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._table.closed(self, self.peer)
+        super().connection_lost(exc)
+
+    # -- what the client sends ---------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._room -= len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._why = self._why or INVALID
+            self.give_up()
+            return
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            return
+        if self._room < 0:
+            self._why = LARGE_HEAD
+            self.give_up()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= limits.HEADER_FIELDS:
+            self._why = LARGE_HEAD
+            raise _Refused
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) > limits.URL_BYTES:
+            self._why = LONG_URL
+            raise _Refused
+        if self._room < 0 and sum(len(name) + len(value) + 4 for name, value in self.headers) > limits.HEADER_BYTES:
+            self._why = LARGE_HEAD  # it all came at once, or else a body came with it
+            raise _Refused
+        if len(self.pipeline) >= limits.PIPELINED_REQUESTS:
+            self._why = PIPELINED
+            raise _Refused
+        self._state, self._since, self._received = Phase.BODY, self._table.now, 0
+        super().on_headers_complete()
+        path = self.scope.get("path", "")  # none if it becomes a websocket
+        if path.startswith("/v1/") or relay_path(path) is not None:
+            self._most_body = largest_body()
+            self._table.busy(self)  # it is answered as soon as its token is known not to be valid
+        else:
+            self._most_body = limits.PAGE_BYTES + limits.MIB  # portal.serving.page_body has said why before
+
+    def on_body(self, body: bytes) -> None:
+        size = len(body)
+        self._room += size + _PER_PIECE
+        self._received += size
+        if self._received > self._most_body:
+            self._why = TOO_LARGE
+            raise _Refused
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._room = limits.HEADER_BYTES
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete:
+            self._state, self._since = Phase.KEPT, self._table.now
+        else:
+            self._state = Phase.ANSWER
+            self._table.busy(self)
+
+    def on_response_complete(self) -> None:
+        waiting = bool(self.pipeline)
+        super().on_response_complete()
+        if waiting:
+            return
+        if self._state is Phase.ANSWER:  # otherwise the rest of the body is still to come
+            self._state, self._since = Phase.KEPT, self._table.now
+        self._table.idle(self)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._table.closed(self, self.peer)  # the websocket's protocol counts it
+        super().handle_websocket_upgrade()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def resume_writing(self) -> None:
+        self._pace.resumed()
+        super().resume_writing()
+
+    def overdue(self, now: float) -> bool:
+        if self._state is Phase.BODY and self.flow.read_paused:  # it waits for the portal
+            self._since = max(self._since, now - limits.BODY_SECONDS)
+        if is_late(self._state, now - self._since, self._received):
+            self._why = SLOW
+            return True
+        if self.flow.write_paused or self.transport.is_closing():
+            return self._pace.too_slow(self.transport.get_write_buffer_size(), now)
+        return False
+
+    def give_up(self) -> None:
+        """Close the connection, after the answer that says why if none has been begun."""
+        self._refused = True
+        transport, cycle = self.transport, self.cycle
+        done = cycle is None or cycle.response_complete
+        if self._state is Phase.NEW and self._room == limits.HEADER_BYTES:
+            transport.close()  # nothing has come
+        elif transport.get_write_buffer_size():
+            transport.abort()
+        elif (done and self._state is not Phase.BODY) or (
+            not done and self._state is Phase.BODY and not self._answering()
+        ):
+            if self._state is not Phase.KEPT or self._why not in (b"", SLOW):  # an idle one is told nothing
+                transport.write(self._why or CROWDED)
+            transport.close()
+        elif done:
+            transport.close()
+        else:
+            transport.abort()
+        if self._active is not None:  # the application is told now: uvloop raises when it writes to what is closed
+            self._active.disconnected = True
+            self._active.message_event.set()
+
+    def _answering(self) -> bool:
+        """Whether an answer has been begun, or an earlier request waits for its own."""
+        return self.cycle.response_started or bool(self.pipeline)
+
+    # -- HTTP/1.0 ----------------------------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._active = cycle
+        unframed = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, _without_chunks(cycle, app) if unframed else app)
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """The application, whose bodies of unknown length end with the connection; uvicorn closes it after HTTP/1.0."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        framed = True
+
+        async def send_plain(message: Any) -> None:
+            nonlocal framed
+            if message["type"] == "http.response.start":
+                framed = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if not framed:
+                    cycle.chunked_encoding = False
+            elif not framed:
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn would demand a length otherwise
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return call
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's websockets with limits. Their pings find clients that are gone, and WEBSOCKET_BYTES limits messages."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._table: Connections = connections()
+        self._pace = ReadPace()
+        self._early = 0  # bytes before the handshake has been answered
+
+    @property
+    def peer(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self._table.opened(self, self.peer):
+            self._table.busy(self)
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._table.closed(self, self.peer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.handshake_complete:
+            self._early += len(data)
+            if self._early > limits.HEADER_BYTES + 2 * limits.URL_BYTES:  # clients send nothing before the answer
+                self.transport.abort()
+                return
+        super().data_received(data)
+
+    def handle_ping(self) -> None:
+        """Answer a ping, unless the client does not read its answers."""
+        output = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(output))
+
+    def resume_writing(self) -> None:
+        self._pace.resumed()
+        super().resume_writing()
+
+    def overdue(self, now: float) -> bool:
+        if self.writable.is_set() and not self.transport.is_closing():
+            return False
+        return self._pace.too_slow(self.transport.get_write_buffer_size(), now)
+
+    def give_up(self) -> None:
+        self.transport.abort()

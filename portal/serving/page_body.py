@@ -1,0 +1,202 @@
+"""What comes before Django on the way to a page: how much body it may have, and how many are made at once.
+
+Django writes the whole body of a request to memory or disk before it looks at anything else, whoever sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from django.conf import settings
+
+from portal import limits
+from portal.lib import net
+from portal.serving.connections import largest_body
+from relay.api.paths import relay_path
+from relay.gateway.exchange import AsgiScope, Message, Receive, Send
+from relay.gateway.limits.memory import forms
+
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+_PROBES: Final = frozenset(("/healthz", "/readyz"))
+_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+def page_body(method: str, path: str) -> int:
+    """Bytes of body that a page takes."""
+    return 0 if path in _PROBES or method in _WITHOUT_BODY else limits.PAGE_BYTES
+
+
+def most_body(method: str, path: str) -> int:
+    """Bytes of body that a route takes, for servers that receive it before the application is asked."""
+    if path.startswith("/v1/") or relay_path(path) is not None:
+        return largest_body()
+    return page_body(method, path)
+
+
+class _TooLarge(Exception):
+    """The body is larger than the page takes."""
+
+
+class _Busy(Exception):
+    """There are too many requests for pages."""
+
+
+class Pages:
+    """The application of the pages, with the limits that come before it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._turns, self._probes = Turns(limits.PAGES_AT_ONCE), Turns(limits.PAGES_AT_ONCE)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        probe = scope["path"] in _PROBES
+        most = page_body(scope["method"], scope["path"])
+        if _announced(scope) > most:
+            await _refuse(send, most)
+            return
+        address = _address(scope)
+        body = _Body(receive, most, address)
+        try:
+            await body.read()
+            if not body.gone:
+                await self._make(self._probes if probe else self._turns, address, scope, body.replay, send)
+        except _TooLarge:
+            await _refuse(send, most)
+        except _Busy:
+            await _answer(send, 503, "Too many pages are asked for at once. Try again in a few seconds.")
+        finally:
+            body.forget()
+
+    async def _make(self, turns: Turns, address: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Make a page when its turn has come, which ends with the work: not when a slow client has read it."""
+        await turns.take(address)
+        working = True
+
+        def done() -> None:
+            nonlocal working
+            if working:
+                working = False
+                turns.give_back()
+
+        async def send_and_leave(message: Message) -> None:
+            done()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_leave)
+        finally:
+            done()
+
+
+class Turns:
+    """A number of turns, which addresses that wait for them get one after the other."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def take(self, address: str) -> None:
+        """Wait for a turn. Raises _Busy."""
+        if self._free:
+            self._free -= 1
+            return
+        queue = self._waiting.setdefault(address, deque())
+        if len(queue) >= limits.PAGES_WAITING:
+            raise _Busy
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            async with asyncio.timeout(limits.PAGE_WAIT_SECONDS):
+                await turn
+        except TimeoutError:
+            raise _Busy from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        while self._waiting:
+            address, queue = next(iter(self._waiting.items()))
+            del self._waiting[address]
+            turn = queue.popleft()
+            if queue:
+                self._waiting[address] = queue  # behind the other addresses
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class _Body:
+    """A body that is read before the page's turn comes: who sends slowly keeps nobody waiting."""
+
+    def __init__(self, receive: Receive, most: int, address: str) -> None:
+        self.gone = False  # the client has left
+        self._receive, self._left, self._address = receive, most, address
+        self._held = 0  # bytes that are counted
+        self._messages: list[Message] = []
+
+    async def read(self) -> None:
+        """Read it whole. Raises _TooLarge, _Busy."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                self.gone = True
+                return
+            size = len(message.get("body", b""))
+            self._left -= size
+            if self._left < 0:
+                raise _TooLarge
+            if size:
+                if not forms.take(self._address, size):
+                    raise _Busy
+                self._held += size
+            more = message.get("more_body", False)
+            self._messages.append(message)
+        self._messages.reverse()
+
+    async def replay(self) -> Message:
+        return self._messages.pop() if self._messages else await self._receive()
+
+    def forget(self) -> None:
+        self._messages.clear()
+        if self._held:
+            forms.give_back(self._address, self._held)
+
+
+def _announced(scope: AsgiScope) -> int:
+    """The bytes of the body that the headers announce; too many if they cannot be read."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 19 else limits.PAGES_BYTES
+    return 0
+
+
+def _address(scope: AsgiScope) -> str:
+    """The client's address, as limits count it."""
+    peer = (scope.get("client") or ("", 0))[0]
+    forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    return net.block_key(net.client_ip(peer, forwarded.decode("latin-1"), settings.TRUSTED_PROXIES))
+
+
+async def _refuse(send: Send, most: int) -> None:
+    text = (
+        f"The request is larger than the {most // limits.MIB} MiB that a page takes. Send less at a time."
+        if most
+        else "This page takes no request body. Leave it out."
+    )
+    await _answer(send, 413, text)
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    body = text.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+    if status == 503:
+        headers.append((b"retry-after", b"5"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
