@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench.faults import cases as fault_cases
+from bench.faults.floods import MOST_DELAY, beside_floods
 from bench.faults.targets import FaultTarget
 from tests.support.load.targets import rss_mib, wait_for
 from tests.support.server import ROOT
@@ -292,6 +293,19 @@ def _until(found: Callable[[], Any], seconds: float) -> bool:
 
 _CASES = fault_cases
 _UPSTREAM_CLOSED = "its upstream call closed within 1 s"
+
+
+def _beside_floods(target: FaultTarget, _: Upstream) -> str:
+    if target.process is None:
+        return "the process of the portal is not known"
+
+    def good() -> str:
+        seen = ask(target, "fault-beside-floods")
+        return _CASES.complete(seen)
+
+    return beside_floods(target.base_url, target.process.pid, good)
+
+
 EVENTS = (
     FaultEvent(
         "client leaves before the headers",
@@ -328,6 +342,14 @@ EVENTS = (
         "others served, memory flat",
         _never_reads,
         {"fault-never-reads": _CASES.endless, "fault-beside": _CASES.healthy},
+    ),
+    FaultEvent(
+        "a good request beside a flood",
+        f"at most {1000 * MOST_DELAY:.0f} ms later beside floods of headers, bodies, connections and pages without a "
+        "token; memory given back",
+        _beside_floods,
+        {"fault-beside-floods": _CASES.healthy},
+        needs_database=True,
     ),
     FaultEvent(
         "kill -9",
