@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0016_right_to_earnings'),
+        ('relay', '0017_addresses_of_keys'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
