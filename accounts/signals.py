@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 
-from accounts.models import AuditEvent, Change, User
+from accounts.models import AuditEvent, Change, Invitation, User
 from accounts.models.change import announce
 from accounts.sign_in import attempts, sign_up, throttle
 
@@ -41,6 +41,7 @@ def connect() -> None:
     post_save.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.save")
     post_delete.connect(_group_changed, sender=Group, dispatch_uid="accounts.group.delete")
     pre_delete.connect(_group_deleted, sender=Group, dispatch_uid="accounts.group.members")
+    pre_delete.connect(_invitation_deleted, sender=Invitation, dispatch_uid="accounts.invitation.delete")
     post_save.connect(_user_saved, sender=User, dispatch_uid="accounts.user.new")
     account.user_logged_in.connect(_signed_in, dispatch_uid="accounts.sign-in")
     account.user_signed_up.connect(_signed_up, dispatch_uid="accounts.sign-up")
@@ -48,6 +49,13 @@ def connect() -> None:
     account.password_reset.connect(_password_reset, dispatch_uid="accounts.attempts")
     for signal, action in _AUDITED.items():
         signal.connect(_audit(action), weak=False, dispatch_uid=f"accounts.{action}")
+
+
+def _invitation_deleted(instance: Invitation, **_: Any) -> None:
+    """What is taken back invites nobody: not those either who are about to prove their address."""
+    if settings.CONFIG.signup != "open":
+        for user in sign_up.unproved().filter(invitation=instance):
+            sign_up.release(user)
 
 
 def _membership_changed(instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any) -> None:
@@ -122,7 +130,9 @@ def _signed_up(request: Any, user: User, **_: Any) -> None:
 def _address_proved(request: Any, email_address: EmailAddress, **_: Any) -> None:
     """Count the invitation of a new account. Raises ImmediateHttpResponse when somebody else has used it up."""
     user = User.objects.select_related("invitation").get(pk=email_address.user_id)
-    if user.invitation is not None:
+    if not user.is_active:  # given up meanwhile: it holds no address
+        email_address.delete()
+    elif user.invitation is not None:
         sign_up.settle_invitation(request, user)
 
 

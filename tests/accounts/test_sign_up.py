@@ -133,6 +133,17 @@ def test_of_two_with_one_invitation_the_slower_is_told_so(settings: Any) -> None
     )
 
 
+def test_an_invitation_that_is_taken_back_lets_nobody_in_who_is_on_the_way(settings: Any) -> None:
+    with_config(settings, signup="invitation")
+    invitation, secret = invite()
+    browser = Client()
+    start(browser, "eve", "eve@example.org", invitation=secret)
+    invitation.delete()
+    prove(browser)
+    assert not is_inside(browser) and not User.objects.filter(username="eve").exists()
+    assert not EmailAddress.objects.filter(email="eve@example.org").exists()
+
+
 @pytest.mark.parametrize(
     ("signup", "values", "secret", "says"),
     [

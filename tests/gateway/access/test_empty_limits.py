@@ -83,8 +83,8 @@ SAY_WHO: Final = {
     "socialaccount.SocialToken.app",
 }
 """References that are only shown."""
-CLOSE: Final = {"relay.Batch.token", "relay.Channel.pool"}
-"""Optional references with a test of their own below: of what they name nothing is left, and nothing opens."""
+CLOSE: Final = {"accounts.User.invitation", "relay.Batch.token", "relay.Channel.pool"}
+"""Optional references with a test of their own: of what they name nothing is left, and nothing opens."""
 TYPED: Final = {"relay.Token.allowed_ips", "relay.Channel.parameters"}
 """Texts and rules that only a person changes, who reads beside them what an empty one means."""
 FACTS: Final = {
