@@ -16,6 +16,8 @@ _MILLION: Final = 1_000_000  # a token price is for this many tokens
 ONE: Final = 1_000_000  # the multiplier 1: multipliers are parts per million
 _SECOND: Final = 1000  # usage counts milliseconds
 _SCALE: Final = _MILLION * ONE
+# Nano-USD: a million USD, which no request costs. Whatever is reported, and at whatever price: the record is written.
+LARGEST_COST: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class PriceList:
 
 
 def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
-    """Return the nano-USD that one request costs, rounded up. Never negative, whatever the usage says.
+    """Return the nano-USD that one request costs, rounded up. From 0 to LARGEST_COST, whatever the usage says.
 
     `multiplier` is in parts per million.
     """
@@ -117,7 +119,7 @@ def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     if price.has_units:
         units = price.call + usage.images * price.image + usage.characters * price.character
         per_million += units * _MILLION + -(-usage.milliseconds * price.second * _MILLION // _SECOND)
-    return -(-per_million * multiplier // _SCALE) if per_million > 0 else 0
+    return min(-(-per_million * multiplier // _SCALE), LARGEST_COST) if per_million > 0 else 0
 
 
 def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: int, units: Usage = NO_USAGE) -> int:
@@ -130,7 +132,7 @@ def ceiling(price: Price, prompt_tokens: int, output_tokens: int, multiplier: in
         per_million += (price.call + units.images * price.image + units.characters * price.character) * _MILLION + -(
             -units.milliseconds * price.second * _MILLION // _SECOND
         )
-    return -(-per_million * multiplier // _SCALE)
+    return min(-(-per_million * multiplier // _SCALE), LARGEST_COST)
 
 
 def affordable_output(price: Price, money: int, multiplier: int, choices: int = 1) -> int:

@@ -128,11 +128,12 @@ class _Request:
     dropped: list[str] = field(default_factory=list)
 
     def upstream_body(
-        self, channel: ChannelView, model: str, stream_usage: bool, floats: bool = False
+        self, channel: ChannelView, model: str, clamp: int | None = None, floats: bool = False
     ) -> tuple[bytes | Pieces, list[str]]:
         """The body for an upstream that knows the model as `model`, and the parameters that are dropped.
 
-        `floats`: the upstream refuses vectors in Base64, which are then packed here.
+        `clamp`: limits the tokens of a completion. `floats`: the upstream refuses vectors in Base64, which are then
+        packed here.
         """
         policy = channel.policy(self.spec.endpoint)
         if floats:
@@ -143,15 +144,19 @@ class _Request:
                 return self.body, []
             return self.form.edited({"model": model.encode()}, set(dropped)), dropped
         fields, dropped = parameters.apply(policy, self.fields, channel.strips_nulls)
-        ask_usage = (
-            stream_usage
-            and self.parsed.stream
-            and self.spec.endpoint == "completions"
-            and not self.parsed.include_usage
-        )
-        if fields is self.fields and not ask_usage and bytes(fields.get("model", b"")) == encode(model):
+        completes = self.spec.endpoint == "completions"
+        ask_usage = channel.stream_usage and self.parsed.stream and completes and not self.parsed.include_usage
+        clamp = clamp if completes else None  # other answers cannot be limited
+        if (
+            fields is self.fields
+            and not ask_usage
+            and clamp is None
+            and bytes(fields.get("model", b"")) == encode(model)
+        ):
             return self.body, dropped
         fields = {**fields, "model": msgspec.Raw(encode(model))}
+        if clamp is not None:
+            fields["max_tokens"] = msgspec.Raw(b"%d" % clamp)
         if ask_usage:
             options = as_object(fields.get("stream_options"))
             options["include_usage"] = msgspec.Raw(b"true")
@@ -277,7 +282,7 @@ async def _try(request: _Request, attempt: Attempt) -> HttpResponseBase:
 
 async def _open(request: _Request, attempt: Attempt, floats: bool = False) -> UpstreamAnswer:
     channel, name = attempt.channel, attempt.candidate.route.upstream_name
-    body, attempt.record.dropped = request.upstream_body(channel, name, channel.stream_usage, floats)
+    body, attempt.record.dropped = request.upstream_body(channel, name, attempt.record.charge.clamp, floats)
     content_type = request.content_type if request.form is not None else ""
     return await attempt.open(request.spec.endpoint, body, content_type)
 

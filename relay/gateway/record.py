@@ -244,6 +244,7 @@ class Record:
             output=request.output_limit * request.choices
             if request.exact and request.output_limit is not None
             else None,
+            milliseconds=self.units.milliseconds,
             by_units=charge.counts_units,
         )
 

@@ -23,7 +23,7 @@ string: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
 optional_string: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
 optional_bool: Final[msgspec.json.Decoder[bool | None]] = msgspec.json.Decoder(bool | None)
 optional_int: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
-_MAX_TOKENS: Final = 2**31 - 1
+MAX_TOKENS: Final = 2**31 - 1
 _NOT_JSON: Final = "The request body is not valid JSON. Check quotes, commas and encoding (UTF-8)."
 _TOO_DEEP: Final = "The request body is nested too deep to be read. Send it with fewer levels."
 _HALF: Final = (
@@ -244,7 +244,7 @@ def token_limit(raw: msgspec.Raw) -> int | None:
         limit = optional_int.decode(raw)
     except (msgspec.DecodeError, ValueError):
         return None
-    return min(limit, _MAX_TOKENS) if limit is not None and limit >= 1 else None
+    return min(limit, MAX_TOKENS) if limit is not None and limit >= 1 else None
 
 
 def as_object(raw: msgspec.Raw | None) -> Fields:

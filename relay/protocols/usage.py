@@ -8,6 +8,7 @@ output excludes thinking tokens. A count that is not a plausible number is 0, so
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Literal
@@ -31,7 +32,7 @@ class Report(msgspec.Struct, frozen=True):
 
     raw: bytes = b""  # the usage object, at most RAW_LIMIT bytes
     beside: int = 0  # tokens that only its total includes, and nothing in it explains
-    contradictory: bool = False  # a part exceeds its whole, or a counter of a stream went back
+    contradictory: bool = False  # a part exceeds its whole, a count is no number, or one of a stream went back
     rejected: int = 0  # tokens of the output that are no part of the answer, and no reasoning: predictions that failed
 
 
@@ -129,10 +130,12 @@ class Counts(msgspec.Struct):
     def usage(self, raw: bytes | msgspec.Raw) -> Usage:
         """The usage that these counts mean, with no part larger than its whole.
 
-        Tokens that only the total includes are told apart where the counts prove what they are.
+        Tokens that only the total includes are told apart where the counts prove what they are. A part that is larger
+        than its whole can only be beside it, as Anthropic counts cached tokens, also where no total says so.
         """
         beside = max(0, self.total - self.input - self.output)
         cached = self.cached + self.written
+        contradictory = False
         if beside and beside == self.reasoning:
             if self.reasoning > self.output:  # they cannot be inside
                 self.output, beside = self.output + beside, 0
@@ -140,6 +143,12 @@ class Counts(msgspec.Struct):
             self.input, beside = self.input + beside, 0  # as Bedrock counts: the input excludes the cache
         elif beside and beside == self.audio_input and beside > self.input:
             self.input, beside = self.input + beside, 0  # Mistral's prompt is the text alone
+        if cached > self.input or max(self.audio_input, self.image_input) > self.input:
+            self.input += cached if cached > self.input else max(self.audio_input, self.image_input)
+            contradictory = True
+        if max(self.reasoning, self.audio_output) > self.output:
+            self.output += max(self.reasoning, self.audio_output)
+            contradictory = True
         return Usage(
             input=self.input,
             cached_input=min(self.cached, self.input),
@@ -153,13 +162,16 @@ class Counts(msgspec.Struct):
             report=Report(
                 bytes(memoryview(raw)[:RAW_LIMIT]),
                 beside,
-                cached > self.input
-                or max(self.reasoning, self.audio_output) > self.output
-                or max(self.audio_input, self.image_input) > self.input
-                or self.reasoning + self.rejected > max(self.output, self.reasoning),
+                contradictory
+                or self.reasoning + self.rejected > max(self.output, self.reasoning)
+                or _NONSENSE.search(raw) is not None,
                 min(self.rejected, self.output - min(self.reasoning, self.output)),
             ),
         )
+
+
+# A count of tokens that is no plausible number: an estimate counts then, and the record is marked.
+_NONSENSE: Final = re.compile(rb'[Tt]oken(?:s|Count)"\s*:\s*(?:["\[{tf-]|\d{16}|\d+(?:\.\d+)?[eE])')
 
 
 def count(value: object) -> int:
@@ -236,6 +248,7 @@ def _number(value: object) -> int | float | None:
 LONGEST_ANSWER: Final = 524_288
 # Tokens of input. The largest context window is 10M; hosted tools read it again and again.
 LARGEST_INPUT: Final = 2**25
+LONGEST_AUDIO: Final = 7 * 24 * 3_600_000  # milliseconds
 _WINDOWS: Final = 16  # times that one request may read the model's context window
 _SLACK: Final = 64  # tokens; small counts prove nothing
 # Tokens of input that an upstream may add to any request; and to a chat, with its template and a system prompt of its
@@ -281,6 +294,7 @@ class Expected(msgspec.Struct, frozen=True):
     # Input that the request cannot exceed; None: something may add to it, such as a file or a search. Rarely called.
     most_input: Callable[[], int | None] | None = None
     output: int | None = None  # estimate of an output that no limit can be named for, such as images; None: unknown
+    milliseconds: int = 0  # of audio in the request
     by_units: bool = True  # whether images, seconds or characters have a price; if not, they say nothing of the cost
 
 
@@ -292,6 +306,9 @@ def believed(usage: Usage, delivered: Delivered | None, expected: Expected) -> t
     """
     report = usage.report
     usage = _with_reasoning(usage, expected.reasoning)
+    if usage.milliseconds > LONGEST_AUDIO:
+        usage = replace(usage, milliseconds=expected.milliseconds)
+        report = replace(report, contradictory=True)
     true = not (report.contradictory or (usage.report.beside and usage.report.beside != usage.reasoning))
     # Such an answer may have no tokens.
     by_units = expected.by_units and bool(usage.images or usage.milliseconds or usage.characters)

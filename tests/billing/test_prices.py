@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.billing.prices import ONE, Price, PriceList, affordable_output, ceiling, cost
+from relay.billing.prices import LARGEST_COST, ONE, Price, PriceList, affordable_output, ceiling, cost
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.usage import parse_gemini_usage
@@ -280,3 +280,9 @@ def test_a_ceiling_is_that_of_the_dearest_class_of_each_direction() -> None:
         assert ceiling(Price(**{"output": M, name: 9 * M}), 0, 10, ONE) == 90_000
     for name in ("input", "cache_write", "audio_input", "image_input"):
         assert ceiling(Price(**{"input": M, name: 9 * M}), 10, 0, ONE) == 90_000
+
+
+def test_no_request_costs_more_than_can_be_written() -> None:
+    dear = Price(input=10**18, output=10**18, second=10**18)
+    assert cost(dear, Usage(input=2**33, milliseconds=2**53), 10**9) == LARGEST_COST < 2**63
+    assert ceiling(dear, 2**33, 2**33, 10**9) == LARGEST_COST

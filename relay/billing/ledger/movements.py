@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -37,6 +38,14 @@ class NotEnough(Exception):
         text = _("Only %(amount)s can be taken; the rest is spent or reserved by running requests.")
         super().__init__(text % {"amount": money.show(max(free, 0))})
         self.free = free  # nano-USD
+
+
+class TooMuch(ValidationError):
+    """A wallet cannot hold so much."""
+
+    def __init__(self) -> None:
+        text = _("A wallet can hold %(most)s in all, spent amounts included. Make it unlimited instead.")
+        super().__init__(text % {"most": money.show(money.LARGEST)})
 
 
 class NotRedeemable(Exception):
@@ -69,7 +78,7 @@ def open_quota(token: Token) -> None:
 
 
 def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
-    """Add `amount` nano-USD to a wallet. Raises ValueError when it is not positive."""
+    """Add `amount` nano-USD to a wallet. Raises TooMuch, and ValueError when it is not positive."""
     if amount <= 0:
         raise ValueError("a top-up is more than nothing")
     with transaction.atomic():
@@ -97,6 +106,13 @@ def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:
 
 def redeem(code: RedemptionCode, user: User) -> int:
     """Add a code's amount to a wallet, once. Returns it in nano-USD. Raises NotRedeemable."""
+    try:
+        return _redeem(code, user)
+    except TooMuch as error:
+        raise NotRedeemable(error.message) from None
+
+
+def _redeem(code: RedemptionCode, user: User) -> int:
     with transaction.atomic():
         db = LedgerSql()
         state = code.state()
@@ -167,10 +183,14 @@ def lift_budget(budget: Budget) -> None:
 
 
 def _grant(db: LedgerSql, user_id: int, amount: int, kind: str, source: str, actor: Any, reason: str) -> None:
-    db.run(
-        "UPDATE relay_ledgeraccount SET granted = granted + %s WHERE user_id = %s AND kind = 'wallet'",
-        (amount, user_id),
+    """Put an amount into a wallet, whose figures must stay in 64 bits: SQLite would round beyond. Raises TooMuch."""
+    granted = db.run(
+        "UPDATE relay_ledgeraccount SET granted = granted + %s "
+        "WHERE user_id = %s AND kind = 'wallet' AND granted <= %s",
+        (amount, user_id, money.LARGEST - amount),
     )
+    if granted.rowcount != 1:
+        raise TooMuch
     db.write([_entry_by(db, user_id, kind, source, "wallet", amount, actor, reason)])
 
 

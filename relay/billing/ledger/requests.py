@@ -33,6 +33,8 @@ from relay.models.ledger import EntryKind
 RESERVATION_SECONDS: Final = 60  # how long a reservation outlives its worker's last heartbeat
 _TIGHT_SHARE: Final = 32  # a worker may reserve headroom while that is less than 1/32 of what is free
 
+_LARGE: Final = 10**12  # nano-USD of charges in one movement, from which it is worth looking whether they fit
+
 _SCOPE: Final = "user_id = %s AND (token_id IS NULL OR token_id = %s) AND first_day <= %s AND last_day >= %s"
 _CHANGE_RESERVED: Final = f"UPDATE relay_ledgeraccount SET reserved = reserved + %s WHERE {_SCOPE}"  # noqa: S608
 
@@ -206,12 +208,24 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
 def _spend(db: LedgerSql, scope: SpendScope, amount: int, held: int, house: int) -> None:
     if not amount:
         return
+    if amount > _LARGE:
+        _check_room(db, scope, amount)
     sql = f"UPDATE relay_ledgeraccount SET used = used + %s, reserved = reserved - %s WHERE {_SCOPE}"  # noqa: S608
     values: tuple[int, ...] = (amount, held, *scope.values)
     if house:  # the portal puts into an unlimited wallet what the request takes out
         sql = sql.replace(" WHERE", ", granted = granted + CASE WHEN kind = 'wallet' THEN %s ELSE 0 END WHERE", 1)
         values = (amount, held, house, *scope.values)
     db.run(sql, values)
+
+
+def _check_room(db: LedgerSql, scope: SpendScope, amount: int) -> None:
+    """Raises OverflowError if a figure would leave 64 bits, which SQLite rounds and others refuse.
+
+    Smaller amounts cannot get there: what is above LARGEST has room for billions of them.
+    """
+    sql = f"SELECT MAX(used), MAX(granted) FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
+    if max(db.run(sql, scope.values).fetchone()) > money.LARGEST - amount:
+        raise OverflowError("an account cannot hold so much")
 
 
 def _usage(db: LedgerSql, scope: SpendScope, charge: Charge, amount: int, held: int, reservation: str) -> EntryValues:

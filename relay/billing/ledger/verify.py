@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -21,6 +22,7 @@ from portal.lib import money
 from relay.models.ledger import EntryKind
 
 _CHUNK: Final = 2000
+_HALF: Final = 2**32
 # By kind of entry: the accounts that it may debit, and the one that it credits.
 _RULES: dict[str, tuple[frozenset[str], str]] = {
     EntryKind.STARTING: (frozenset({"house"}), "wallet"),
@@ -135,24 +137,26 @@ def _verify(progress: Callable[[str], None]) -> Report:
     report = Report()
     progress("usage records")
     recorded: dict[int | None, tuple[int, int]] = {}
-    for user, cost, shortfall, count in _rows(
-        "SELECT user_id, SUM(cost), SUM(shortfall), COUNT(*) FROM relay_usagerecord GROUP BY user_id"
+    cost, shortfall = _sum("cost"), _sum("shortfall")
+    for user, *sums, count in _rows(
+        f"SELECT user_id, {cost}, {shortfall}, COUNT(*) FROM relay_usagerecord GROUP BY user_id"  # noqa: S608
     ):
         report.records += count
-        recorded[user] = int(cost), int(shortfall)
+        recorded[user] = _whole(*sums[:2]), _whole(*sums[2:])
     progress("reservations")
     held: dict[int, dict[tuple[int | None, int], int]] = defaultdict(dict)
-    for user, token, day, amount, count in _rows(
-        "SELECT user_id, token_id, day, SUM(amount), COUNT(*) FROM relay_reservation GROUP BY user_id, token_id, day"
+    for user, token, day, high, low, count in _rows(
+        f"SELECT user_id, token_id, day, {_sum('amount')}, COUNT(*) FROM relay_reservation "  # noqa: S608
+        "GROUP BY user_id, token_id, day"
     ):
-        held[user][token, day] = int(amount)
+        held[user][token, day] = amount = _whole(high, low)
         report.reservations += count
-        report.reserved += int(amount)
+        report.reserved += amount
     progress("entries")
     totals: dict[str, int] = defaultdict(int)
     entries = _rows(
-        "SELECT user_id, token_id, day, kind, debit, credit, SUM(amount), SUM(held), COUNT(*) FROM relay_ledgerentry "
-        "GROUP BY user_id, token_id, day, kind, debit, credit ORDER BY user_id"
+        f"SELECT user_id, token_id, day, kind, debit, credit, {_sum('amount')}, {_sum('held')}, COUNT(*) "  # noqa: S608
+        "FROM relay_ledgerentry GROUP BY user_id, token_id, day, kind, debit, credit ORDER BY user_id"
     )
     key = connection.ops.quote_name("key")
     accounts = _rows(
@@ -182,8 +186,8 @@ def _verify(progress: Callable[[str], None]) -> Report:
 
 
 def _add_entry(report: Report, totals: dict[str, int], user_totals: _UserTotals, row: Any) -> None:
-    user, token, day, kind, debit, credit, amount, held, count = row
-    amount = int(amount)
+    user, token, day, kind, debit, credit, *sums, count = row
+    amount, held = _whole(*sums[:2]), _whole(*sums[2:])
     report.entries += count
     totals[debit] -= amount
     totals[credit] += amount
@@ -192,11 +196,12 @@ def _add_entry(report: Report, totals: dict[str, int], user_totals: _UserTotals,
         report.differences.append(
             Difference(f"user {user}", f"entries “{kind}” from {debit} to {credit}, which do not exist,", amount, 0)
         )
-    user_totals.add(token, day, kind, debit, amount, int(held))
+    user_totals.add(token, day, kind, debit, amount, held)
 
 
 def _check_account(report: Report, user_totals: _UserTotals, row: Any) -> None:
-    _user, token, kind, first, last, key, granted, used, reserved = row
+    _user, token, kind, first, last, key, *figures = row
+    granted, used, reserved = map(_figure, figures)
     report.accounts += 1
     mine = [
         sums
@@ -240,6 +245,25 @@ def _check_user(
     cost, shortfall = recorded
     _compare(report, f"usage records of user {user}", "what was charged", cost - shortfall, user_totals.paid)
     _compare(report, f"usage records of user {user}", "what nothing covered", shortfall, user_totals.shortfall)
+
+
+def _sum(column: str) -> str:
+    """Two columns of which `_whole` makes the sum of a column: in SQLite one that leaves 64 bits is an error."""
+    if connection.vendor != "sqlite":
+        return f"0, SUM({column})"
+    return f"SUM(CAST({column} AS INTEGER) / {_HALF}), SUM(CAST({column} AS INTEGER) % {_HALF})"
+
+
+def _whole(high: object, low: object) -> int:
+    return _figure(high) * _HALF + _figure(low)
+
+
+def _figure(found: object) -> int:
+    """A figure in whole nano-USD. SQLite makes floats of figures that leave 64 bits."""
+    if isinstance(found, int):
+        return found
+    number = Decimal(str(found or 0))
+    return int(number) if number.is_finite() else _HALF**2
 
 
 def _rows(sql: str) -> Iterator[Any]:

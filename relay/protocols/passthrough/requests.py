@@ -13,7 +13,7 @@ from typing import Final
 
 from portal.lib.json import Json, decode, text_of
 from portal.lib.texts import whole_number
-from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields
 from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
@@ -107,8 +107,9 @@ def parse_completions(values: Values) -> PassthroughRequest:
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     limit = values.get("max_tokens")
     options = values.get("stream_options")
-    # 16 is OpenAI's default; other servers apply their own.
-    output_limit = limit if isinstance(limit, int) and limit >= 0 else 16
+    # OpenAI's default is 16, but other servers go on without end, as they do for -1.
+    known = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+    output_limit = min(limit, MAX_TOKENS) if isinstance(limit, int) and known else None
     choices = max(_count(values, "n", 128), _count(values, "best_of", 128)) * prompts
     return PassthroughRequest(
         tokens,

@@ -29,6 +29,24 @@ def test_deductions_leave_reservations_alone(scope: SpendScope, people: People) 
     assert free(scope) == 0 and verify().clean
 
 
+def test_no_wallet_ever_holds_more_than_64_bits(scope: SpendScope, people: People) -> None:
+    billion = 10**9 * NANO
+    with pytest.raises(movements.TooMuch, match=r"\$4,611,686,018\.43 in all"):
+        for _ in range(12):
+            movements.top_up(people.owner, billion, actor=people.staff, reason="Invoice")
+    wallet = LedgerAccount.objects.get(user=people.owner, kind="wallet")
+    assert wallet.granted == 4 * billion + NANO and verify().clean
+
+
+def test_no_charge_takes_an_account_beyond_64_bits(scope: SpendScope, people: People) -> None:
+    movements.set_unlimited(people.owner, True)
+    dear = charge(10**18, 0, house=True)
+    with pytest.raises(OverflowError):
+        for _ in range(6):
+            requests.settle(LedgerSql(), "", scope, [dear])
+    assert LedgerAccount.objects.get(user=people.owner, kind="wallet").used == 4 * 10**18
+
+
 def test_starting_balance(people: People, settings: Any) -> None:
     from accounts.models import User
 

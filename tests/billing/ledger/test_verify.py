@@ -79,3 +79,22 @@ def test_verify_finds_a_balance_below_zero() -> None:
     report = Report()
     _check_account(report, _UserTotals(), (1, None, "wallet", 0, 1, "wallet:1", 5, 7, 0))
     assert any("must not be negative" in str(one) for one in report.differences)
+
+
+def test_verify_reports_figures_that_left_64_bits(scope: SpendScope) -> None:
+    """As twelve top-ups of a billion USD left them on SQLite in older versions; others refuse them."""
+    most = 2**63 - 1
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("UPDATE relay_ledgeraccount SET granted = 1.2e19 WHERE kind = 'wallet'")
+        cursor.execute("UPDATE relay_ledgerentry SET amount = %s WHERE kind = 'top_up'", (most,))
+        columns = "at, kind, debit, credit, held, user_id, token_id, day, request_id, reservation, actor_id, reason"
+        copy = f"INSERT INTO relay_ledgerentry ({columns}, amount) SELECT {columns}, amount FROM relay_ledgerentry"
+        cursor.execute(f"{copy} WHERE kind = 'top_up'")
+    record(scope, "req_1", most)
+    record(scope, "req_2", most)
+    report = verify()
+    assert {(one.what, one.should_be) for one in report.differences} >= {("granted", 2 * most), ("what was charged", 0)}
+    with pytest.raises(SystemExit) as stopped:
+        call_command("ledger", "verify", "--json", stdout=StringIO())
+    assert stopped.value.code == 1

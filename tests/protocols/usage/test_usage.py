@@ -62,7 +62,7 @@ def reasons(tokens: int) -> dict[str, Any]:
     return {"completion_tokens_details": {"reasoning_tokens": tokens}}
 
 
-def cached(tokens: int) -> dict[str, Any]:
+def cached(tokens: object) -> dict[str, Any]:
     return {"prompt_tokens_details": {"cached_tokens": tokens}}
 
 
@@ -127,9 +127,9 @@ CASES: Final = [
         text=9,
     ),
     Case(
-        "more reasoning than output, and nothing explains it",
+        "more reasoning than output can only be beside it",
         chat(32, 9) | reasons(200),
-        Usage(32, output=9, reasoning=9),
+        Usage(32, output=209, reasoning=200),
         False,
         text=9,
     ),
@@ -152,16 +152,34 @@ CASES: Final = [
         Usage(1200, cached_input=900, cache_write=200, output=50),
     ),
     Case(
-        "more cached tokens than prompt",
-        chat(100, 50) | cached(900),
-        Usage(100, cached_input=100, output=50),
+        "more cached tokens than prompt can only be beside it, as Anthropic counts (new-api #5003)",
+        chat(56_322, 87) | cached(72_960),
+        Usage(129_282, cached_input=72_960, output=87),
         False,
+        text=None,
     ),
     Case(
         "more audio than output",
         chat(100, 50) | {"completion_tokens_details": {"audio_tokens": 51}},
-        Usage(100, output=50, audio_output=50),
+        Usage(100, output=101, audio_output=51),
         False,
+    ),
+    *(
+        Case(f"a count that is {nonsense}", chat(13, 0) | {"completion_tokens": nonsense}, Usage(13, output=125), False)
+        for nonsense in (-1000, "100", True, [5], {"a": 5}, 10**30, 1e300, 2**53 - 2)
+    ),
+    *(
+        Case(
+            f"a prompt that is {nonsense}",
+            chat(0, 125) | {"prompt_tokens": nonsense},
+            Usage(_PROMPT, output=125),
+            False,
+        )
+        for nonsense in (-1000, "100", True, [5], {"a": 5}, 10**30, 1e300, 2**53 - 2)
+    ),
+    *(
+        Case(f"cached tokens that are {nonsense}", chat(13, 125) | cached(nonsense), Usage(13, output=125), False)
+        for nonsense in (-1, "9", True, 10**30)
     ),
     Case(
         "a limit that hidden reasoning may have used", chat(13, 5000), Usage(13, output=100), False, text=1, limit=100
@@ -489,7 +507,7 @@ def test_no_report_charges_more_than_is_plausible(
             b'{"prompt_tokens":10,"completion_tokens":5,"prompt_cache_hit_tokens":4}',
             Usage(input=10, cached_input=4, output=5),
         ),
-        (b'{"prompt_tokens":10,"completion_tokens":5,"cached_tokens":99}', Usage(input=10, cached_input=10, output=5)),
+        (b'{"prompt_tokens":10,"completion_tokens":5,"cached_tokens":99}', Usage(109, cached_input=99, output=5)),
         (b'{"prompt_tokens":-5,"completion_tokens":1e300}', Usage()),
         (b'{"prompt_tokens":"7","completion_tokens":true}', Usage()),
         (
