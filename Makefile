@@ -14,7 +14,7 @@ TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
 PHONY_MORE := tour messages pages browser corpus
-.PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak lock dev clean
+.PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak hunt lock dev clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ pages: dev ## how long every page takes with five million requests (ARGS="--requ
 
 fuzz: dev ## Schemathesis on the portal's own OpenAPI document (ARGS="--seconds 600")
 	@$(VENV) -m bench.api.fuzz $(ARGS)
+
+hunt: dev ## ten thousand random clients against an upstream that counts: what was paid is what it counted
+	@HUNT_RUNS=$${HUNT_RUNS:-10000} $(VENV) -m pytest tests/gateway/charging/test_hunt.py --timeout 7200 -s $(ARGS)
 
 soak: dev ## the long tests: twenty kills under load, a minute of fifty clients, 200,000 requests
 	@$(VENV) -m pytest -m soak --timeout 3600 -s tests/soak $(ARGS)

@@ -54,6 +54,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "_answered_in",
         "_began_at",
         "_model",
         "_over",
@@ -75,6 +76,7 @@ class Attempt:
         self.exchange, self.channel = record.exchange, candidate.route.channel
         self.upstream: UpstreamAnswer | None = None
         self.began = time.monotonic()
+        self._answered_in: float | None = None  # seconds until the answer began, None: it has not
         self._model, self._began_at, self._over = model, now, False
         self._sent: bytes | Pieces = b""  # the request's body, until the answer begins
         caller = self.exchange.caller
@@ -92,7 +94,7 @@ class Attempt:
     def answered(self) -> None:
         """The answer has begun."""
         self._sent = b""
-        seconds = time.monotonic() - self.began
+        self._answered_in = seconds = time.monotonic() - self.began
         self.run.health.answered(self.candidate, self._model, self._began_at, seconds, self._user)
         self._release()
         self.record.mark_first_token()
@@ -144,6 +146,24 @@ class Attempt:
             leave(self._probed)
             self._probed = ()
 
+    # -- what is not shown ------------------------------------------------------------------------------------------
+
+    def unseen_tokens(self) -> float:
+        """The tokens that the model has probably spent on what did not arrive, for answers without a report."""
+        channel, model = self.channel.id, self.record.upstream_model
+        answered = self._answered_in
+        seconds = time.monotonic() - self.began if answered is None else answered
+        if self.record.streamed:
+            reasons = "reasoning" in self.record.charge.model.abilities
+            return self.run.unseen.of_stream(channel, model, seconds, reasons)
+        return self.run.unseen.of_plain(channel, model, seconds) if answered is None else 0.0
+
+    def learn_unseen(self, usage: Usage | None, shown: Callable[[], float]) -> None:
+        """Learn from a complete stream. `shown`: the estimated tokens of what it showed."""
+        if usage is not None and self._answered_in is not None:
+            hidden = min(usage.reasoning, usage.output - shown()) if usage.reasoning else 0.0
+            self.run.unseen.learn_stream(self.channel.id, self.record.upstream_model, hidden, self._answered_in)
+
     # -- the upstream ------------------------------------------------------------------------------------------------
 
     async def open(self, api: str, body: bytes | Pieces, content_type: str = "") -> UpstreamAnswer:
@@ -159,6 +179,7 @@ class Attempt:
         resend = channel.retry_unanswered != "never"
         request = post(channel.urls[api], headers, body, channel.timeouts.connect, resend)
         self._sent = body
+        self.record.unseen = self.unseen_tokens
         began = time.monotonic()
         if channel.disconnect_policy != "free":
             exchange.linger = self.run.config.disconnect_read_seconds
@@ -240,6 +261,8 @@ class Attempt:
 
         `delivered`: None for an answer that is neither text nor audio.
         """
+        if usage is not None and usage.output and self._answered_in is not None:
+            self.run.unseen.learn_plain(self.channel.id, self.record.upstream_model, usage.output, self._answered_in)
         rows = (*rows, *self.exchange.stored_rows(200, answer))
         await self.exchange.committed(self.record.submit(Outcome(COMPLETED, 200, usage, delivered=delivered), rows))
         self.add_headers(cost=True)

@@ -104,6 +104,7 @@ class Record:
         "streamed",
         "submitted",
         "units",
+        "unseen",
         "upstream_model",
     )
 
@@ -128,6 +129,8 @@ class Record:
         self.resent = False  # it was sent twice in one attempt, since a kept connection broke
         self.submitted = False
         self.delivered: Callable[[], float] | None = None  # estimated tokens that a running stream has delivered
+        # Estimated tokens that the model has spent and not shown; None: no upstream was asked.
+        self.unseen: Callable[[], float] | None = None
         self.dropped: list[str] = []  # parameters that were not sent
         self.estimate: Usage | None = None  # of an answer that is not text and reports no usage
 
@@ -156,7 +159,7 @@ class Record:
     def begin_attempt(self, candidate: Candidate) -> None:
         self.candidate = candidate
         self.upstream_model = candidate.route.upstream_name
-        self.sent, self.resent, self.estimate = False, False, None
+        self.sent, self.resent, self.estimate, self.unseen = False, False, None, None
         self.dropped = []
 
     def end_attempt(self, candidate: Candidate, began: float, failure: Failure | None = None) -> None:
@@ -215,7 +218,7 @@ class Record:
             return usage, "reported" if true else "estimated"
         tokens = delivered.units() if delivered is not None else 0.0
         if self.sent and (outcome.error is None or tokens):
-            units, output = self.units, estimate_text(tokens)
+            units, output = self.units, estimate_text(self._with_unseen(tokens))
             counted = Usage(
                 self.prompt_tokens,
                 output=output,
@@ -226,6 +229,15 @@ class Record:
             )
             return self.estimate or counted, "estimated"
         return NO_USAGE, "none"
+
+    def _with_unseen(self, tokens: float) -> float:
+        """The estimated output, with what was not shown, as far as the answer may have been so long."""
+        unseen = self.unseen() if self.unseen is not None else 0.0
+        if not unseen:
+            return tokens
+        expected = self._expected()
+        limits = [limit for limit in (expected.output_limit, expected.longest) if limit is not None]
+        return max(tokens, min(tokens + unseen, *limits)) if limits else tokens + unseen
 
     def _expected(self) -> Expected:
         """What is known of the usage without the upstream."""

@@ -29,6 +29,7 @@ from relay.gateway.access.admission import Admission
 from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
+from relay.gateway.charging.unseen import UnseenTokens
 from relay.gateway.exchange import Exchange, Interrupt
 from relay.gateway.limits.memory import bodies
 from relay.gateway.routing.continuity import Continuity
@@ -76,6 +77,7 @@ class Runtime:
         self.refusals = Refusals(config.refused_keep_days)
         self.health = Health(secrets.token_hex(6))
         self.continuity = Continuity()
+        self.unseen = UnseenTokens()
         self.worker_status = WorkerStatus(self.health.worker, self.watchdog)
         self.fallback_price = fallback_price(config.unpriced)
         self._maintenance: asyncio.Task[None] | None = None

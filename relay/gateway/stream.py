@@ -128,6 +128,8 @@ class Pump:
                 self._attempt.broke_off(detail, codec.error)
             elif codec.failed is not None:
                 self._attempt.told_failure(codec.failed)
+            if error is None:
+                self._attempt.learn_unseen(codec.usage, codec.delivered_units)
             rows = self._rows() if self._rows is not None and codec.done else ()
             reason = COMPLETED if error is None else end_reason(error)
             future = record.submit(self._outcome(reason, error, detail), rows)

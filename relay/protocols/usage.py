@@ -374,8 +374,10 @@ def _output_is_false(usage: Usage, delivered: Delivered | None, expected: Expect
         most = limit * _OVER_LIMIT + _SLACK
     elif known is not None:
         most = _THINNEST * known + _SLACK
-    if output - usage.reasoning - usage.report.rejected > most or output > max(longest, most):
-        return output > _THINNEST * delivered.units() + _SLACK
+    said = output - usage.reasoning - usage.report.rejected
+    if said > most or output > max(longest, most):
+        possible = _THINNEST * delivered.units() + _SLACK
+        return said > possible or (output > possible and output > max(longest, most))
     if not output:
         return delivered.units() > 0
     densest = _DENSEST if delivered.finished else _DENSEST_SO_FAR

@@ -19,6 +19,7 @@ from relay.gateway import pipeline
 from relay.gateway.access.admission import Admission
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.reservations import Grant, Reservations
+from relay.gateway.charging.unseen import UnseenTokens
 from relay.gateway.exchange import Exchange, GatewayRequest, Message
 from relay.gateway.limits.windows import Check
 from relay.gateway.record import Record
@@ -72,6 +73,7 @@ class Run(SimpleNamespace):
     def __init__(self) -> None:
         self.health, self.reservations, self.admission = Health("w"), Books(), Admission("", lambda work: None)
         self.config = SimpleNamespace(max_attempts=5, retry_seconds=30.0, routing_strategy="weighted")
+        self.unseen = UnseenTokens()
         self.fallback_price, self.telling, self.stopping = None, False, False
 
     def shows_relay_headers(self, exchange: Exchange) -> bool:
