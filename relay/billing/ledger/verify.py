@@ -137,9 +137,8 @@ def _verify(progress: Callable[[str], None]) -> Report:
     report = Report()
     progress("usage records")
     recorded: dict[int | None, tuple[int, int]] = {}
-    cost, shortfall = _sum("cost"), _sum("shortfall")
     for user, *sums, count in _rows(
-        f"SELECT user_id, {cost}, {shortfall}, COUNT(*) FROM relay_usagerecord GROUP BY user_id"  # noqa: S608
+        f"SELECT user_id, {_sum('cost')}, {_sum('shortfall')}, COUNT(*) FROM relay_usagerecord GROUP BY user_id"  # noqa: S608
     ):
         report.records += count
         recorded[user] = _whole(*sums[:2]), _whole(*sums[2:])

@@ -45,7 +45,8 @@ PLANS = st.builds(
 )
 
 
-def test_what_is_paid_is_what_the_upstream_counted(live: Portal) -> None:
+def test_what_is_paid_is_what_the_upstream_counted(live: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.gateway.watchdog.TICK", 0.02)
     hunt = Hunt(live)
     paid = counted = estimated_paid = estimated_counted = 0
     runs = left = estimated = 0

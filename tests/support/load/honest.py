@@ -12,7 +12,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from relay.gateway import watchdog
 from relay.models import UsageRecord
 from tests.support.portal import Portal
 from tests.support.upstream import Call, chunk, completion
@@ -199,7 +198,6 @@ class Hunt:
             for dialect in DIALECTS
         }
         self._number = 0
-        self._tick, watchdog.TICK = watchdog.TICK, 0.02
 
     def run(self, plan: Plan) -> tuple[int, list[Any]]:
         """What the upstream counted, in nano-USD, and the records."""
@@ -297,7 +295,6 @@ class Hunt:
         self.loop.run_until_complete(asyncio.sleep(0.05))
         self.loop.close()
         runtime._runtime = snapshot_cache._snapshot = None
-        watchdog.TICK = self._tick
 
 
 def shown(plan: Plan) -> str:
