@@ -17,7 +17,9 @@ from tests.support.portal import Portal
 from tests.support.upstream import Call, chunk, completion
 
 PRICE = {"input": "2.5", "cached_input": "0.25", "output": "10"}
-THINKS_PER_SECOND = 100_000  # hidden tokens
+# Tokens per second: hidden ones of a stream, and all of a plain answer.
+THINKS_PER_SECOND = 100_000
+MAKES_PER_SECOND = 20_000
 # How vendors report what is cached and what was thought; where the total says more, the channel's setting reads it.
 DIALECTS = ("openai", "deepseek", "moonshot", "anthropic", "bedrock", "xai", "gemini", "every chunk", "lies")
 _WORDS = ("The ", "upstream ", "counts ", "each ", "word ", "as ", "a ", "token. ")
@@ -77,9 +79,9 @@ class HonestUpstream:
         responses = call.path.endswith("/responses")
         words = [_WORDS[number % 8] for number in range(plan.words)]
         if not plan.stream:
-            done.output += plan.words
-            if plan.stalls:
-                await call.closed_event()
+            while plan.stalls:  # it thinks on, until it is hung up on
+                await self._make(100, done)
+            await self._make(plan.words, done)
             usage = self._usage(plan, done, before, responses)
             await call.reply(200, self._whole(call, "".join(words), usage))
             return
@@ -101,9 +103,19 @@ class HonestUpstream:
         await call.end()
 
     async def _think(self, plan: Plan, done: Counted) -> None:
-        for _ in range(0, plan.thought, 500):
-            await asyncio.sleep(500 / THINKS_PER_SECOND)
-        done.output += plan.thought
+        if plan.stream:
+            await asyncio.sleep(plan.thought / THINKS_PER_SECOND)
+            done.output += plan.thought
+        else:
+            await self._make(plan.thought, done)
+
+    async def _make(self, tokens: int, done: Counted) -> None:
+        """By the clock, since a loaded machine sleeps longer."""
+        began, made = time.monotonic(), 0
+        while made < tokens:
+            await asyncio.sleep(0.002)
+            now = min(tokens, int((time.monotonic() - began) * MAKES_PER_SECOND))
+            done.output, made = done.output + now - made, now
 
     async def _send(self, call: Call, plan: Plan, event: bytes) -> None:
         step = plan.piece or len(event)
