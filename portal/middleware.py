@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urljoin
 
 from django.conf import settings
@@ -35,6 +35,7 @@ _OF_PROXIES: Final = (
     "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED", "HTTP_X_REAL_IP",
     "HTTP_VIA",
 )  # fmt: skip
+PROBES: Final = frozenset({"/healthz", "/readyz"})
 _SAID_SECONDS: Final = 60.0  # between log lines about the same fault of a proxy
 
 
@@ -49,6 +50,17 @@ def readable_address(get_response: GetResponse) -> GetResponse:
         return await get_response(request)
 
     return middleware
+
+
+class ReadableFormMiddleware(MiddlewareMixin):
+    """Refuses forms with a NUL in them, for the views that read them without one of Django's forms."""
+
+    async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if request.method == "POST" and any(
+            "\x00" in value for _name, values in request.POST.lists() for value in values
+        ):
+            return HttpResponseBadRequest(render_to_string("400.html"))
+        return None
 
 
 @async_only_middleware
@@ -77,7 +89,9 @@ def client_address(get_response: GetResponse) -> GetResponse:
             # Instead of the host that the proxy has sent, which may lack the port, or be the portal's own.
             request.build_absolute_uri = partial(_absolute, request)  # type: ignore[method-assign]
         fault = _fault_of_proxy(trusted, scheme) if proxied and settings.SECURE_SSL_REDIRECT else ""
-        if fault and request.path not in {"/healthz", "/readyz"}:
+        if request.path in PROBES:
+            request.COOKIES.clear()  # a session would be read from the database, which may be away
+        elif fault:
             now = time.monotonic()
             if said.get(fault, 0.0) + _SAID_SECONDS < now:
                 said[fault] = now

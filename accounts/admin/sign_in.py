@@ -199,7 +199,8 @@ class ProviderAdmin(BaseAdmin):
         if not app.pk:
             return str(_("Shown when it is saved."))
         name = f"{app.provider}_callback"
-        return reverse(name, args=[app.provider_id]) if app.provider == "openid_connect" else reverse(name)
+        path = reverse(name, args=[app.provider_id]) if app.provider == "openid_connect" else reverse(name)
+        return f"{settings.CONFIG.public_url}{path}"
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         return self._audit(request, obj, "add")

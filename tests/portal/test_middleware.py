@@ -189,6 +189,19 @@ def test_nul_in_an_address_or_a_cookie_is_refused(db: None, path: str, cookies: 
     assert client.get(path).status_code == 400
 
 
+def test_nul_in_a_form_is_refused(people: People) -> None:
+    client = Client()
+    client.force_login(people.owner)
+    for path, form in (
+        ("/tokens/new/", {"name": "a\x00"}),
+        ("/playground/key/", {"token": "1\x00"}),
+        ("/balance/", {"code": "\x00"}),
+        ("/accounts/login/", {"login": "a\x00", "password": "b"}),
+    ):
+        assert client.post(path, form).status_code == 400, path
+        assert Client().post(path, form).status_code == 400, path
+
+
 @pytest.mark.parametrize("role", ["", "user", "staff"])
 @pytest.mark.parametrize("path", ["/", "/balance/", "/admin/relay/channel/", "/accounts/login/", "/status/"])
 def test_a_database_that_is_away_is_a_page_that_says_so(
@@ -205,6 +218,8 @@ def test_a_database_that_is_away_is_a_page_that_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(connection, "cursor", away)
         answer = client.get(path)
+        alive = client.get("/healthz")
+    assert alive.status_code == 200
     if path == "/accounts/login/" and not role:
         assert answer.status_code in {200, 503}, "nothing is read for it"
         return

@@ -6,17 +6,21 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from accounts.models import AuditEvent, User
 from portal.lib import money
 from portal.lib.processes import is_dead
-from relay.billing.ledger import proofs, requests
+from relay.billing.ledger import movements, proofs, requests
 from relay.billing.ledger.verify import verify
 from relay.models import BooksProof
+from relay.models.fields import UsdField
 
 
 class Command(BaseCommand):
-    help = "Prove the books (verify, prove), or give back what workers held that are gone (sweep)."
+    help = "Prove the books (verify, prove), give back what workers held that are gone (sweep), mend a wallet (mend)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -33,7 +37,16 @@ class Command(BaseCommand):
             "sweep", help="give back reservations whose worker is gone; running servers do it by themselves"
         )
 
+        mend = actions.add_parser(
+            "mend", help="bring a wallet whose figure is beyond what a database can count back to a balance, by entries"
+        )
+        mend.add_argument("user", help="the name of its user")
+        mend.add_argument("balance", help="what is to be left, in USD")
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["action"] == "mend":
+            self._mend(options["user"], options["balance"])
+            return
         if options["action"] == "sweep":
             count = requests.release_expired(time.time(), is_dead)
             self.stdout.write(f"{count} reservation(s) given back")
@@ -70,6 +83,26 @@ class Command(BaseCommand):
             )
         if not report.clean:
             sys.exit(1)
+
+    def _mend(self, name: str, balance: str) -> None:
+        user = User.objects.filter(username=name).first()
+        if user is None:
+            raise CommandError(f"There is no user {name}.")
+        try:
+            left = money.nano(UsdField(decimal_places=9).clean(balance))
+            with transaction.atomic():
+                taken = movements.mend_wallet(user, left, reason="Mended: beyond what a wallet can hold")
+                AuditEvent.write("wallet.mend", None, user, usd=money.plain(left))
+        except ValidationError as error:
+            raise CommandError(f"{balance[:40]} is no balance. {error.messages[0]}") from None
+        except movements.NotRuined:
+            raise CommandError(
+                f"The wallet of {name} is in order. Use “Top up” and “Deduct” on the user's page in the admin."
+            ) from None
+        self.stdout.write(
+            f"The wallet of {name} has {money.show(left)} now; {money.show(abs(taken))} were "
+            f"{'taken out' if taken > 0 else 'added'} by entries."
+        )
 
     def _prove(self, pk: int | None) -> None:
         proof = (

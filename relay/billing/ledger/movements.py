@@ -21,7 +21,8 @@ from portal.lib import money
 from portal.lib.days import Days, bounds
 from relay.billing.ledger.accounts import budget_key, open_account, open_budget
 from relay.billing.ledger.sql import EntryValues, LedgerSql
-from relay.models import Budget, LedgerAccount, RedemptionCode, Token
+from relay.billing.ledger.verify import granted_by
+from relay.models import Budget, LedgerAccount, LedgerEntry, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
 _NOT_REDEEMABLE: Final = {
@@ -46,6 +47,10 @@ class TooMuch(ValidationError):
     def __init__(self) -> None:
         text = _("A wallet can hold %(most)s in all, spent amounts included. Make it unlimited instead.")
         super().__init__(text % {"most": money.show(money.LARGEST)})
+
+
+class NotRuined(Exception):
+    """A wallet is in order: its figure is that of its entries, and within its bound."""
 
 
 class NotRedeemable(Exception):
@@ -130,6 +135,38 @@ def _redeem(code: RedemptionCode, user: User) -> int:
                 return code.batch.amount
             state = "redeemed"
         raise NotRedeemable(_(_NOT_REDEEMABLE[state]))
+
+
+def mend_wallet(user: User, balance: int, *, reason: str) -> int:
+    """Bring a wallet whose figure is beyond its column, or its bound, back to a balance in nano-USD.
+
+    The difference is entries like any other, so that the books prove it. Returns nano-USD taken out, negative: added.
+    Raises NotRuined when the wallet is in order.
+    """
+    with transaction.atomic():
+        db = LedgerSql()
+        db.lock(user.pk)
+        wallet = db.run(
+            "SELECT granted, used, reserved FROM relay_ledgeraccount WHERE user_id = %s AND kind = 'wallet'", (user.pk,)
+        ).fetchone()
+        entries = LedgerEntry.objects.filter(user_id=user.pk).values_list("kind", "debit", "amount")
+        granted = sum(granted_by(*entry) for entry in entries.iterator())
+        if wallet is None or (wallet[0] == granted and abs(granted) <= money.LARGEST):
+            raise NotRuined
+        wanted = int(wallet[1]) + int(wallet[2]) + balance
+        if not abs(wanted) <= money.LARGEST:
+            raise ValueError("the balance is larger than a wallet can hold")
+        taken, sides = granted - wanted, (EntryKind.DEDUCT, "wallet", "funding")
+        if taken < 0:
+            sides = (EntryKind.TOP_UP, "funding", "wallet")
+        left = abs(taken)
+        while left:
+            part = min(left, money.LARGEST)
+            db.write([_entry_by(db, user.pk, *sides, part, None, reason)])
+            left -= part
+        db.run("UPDATE relay_ledgeraccount SET granted = %s WHERE user_id = %s AND kind = 'wallet'", (wanted, user.pk))
+        announce(Change.USER, [str(user.pk)])
+        return taken
 
 
 def set_unlimited(user: User, unlimited: bool) -> None:

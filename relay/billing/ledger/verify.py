@@ -92,11 +92,8 @@ class _UserTotals:
 
     def add(self, token: int | None, day: int, kind: str, debit: str, amount: int, held: int) -> None:
         sums = self.by_day[token, day]
-        if kind in _GRANTS:
-            self.granted += amount
-        elif kind == EntryKind.DEDUCT:
-            self.granted -= amount
-        elif kind == EntryKind.RESERVE:
+        self.granted += granted_by(kind, debit, amount)
+        if kind == EntryKind.RESERVE:
             sums.reserved += amount
         elif kind == EntryKind.RELEASE:
             sums.reserved -= amount
@@ -104,10 +101,15 @@ class _UserTotals:
             sums.used += amount
             sums.reserved -= held
             self.paid += amount
-            if debit == "house":
-                self.granted += amount
         elif kind == EntryKind.SHORTFALL:
             self.shortfall += amount
+
+
+def granted_by(kind: str, debit: str, amount: int) -> int:
+    """What entries of a kind add to the figure `granted` of a wallet, in nano-USD."""
+    if kind in _GRANTS or (kind == EntryKind.USAGE and debit == "house"):
+        return amount
+    return -amount if kind == EntryKind.DEDUCT else 0
 
 
 def verify(progress: Callable[[str], None] = lambda _: None) -> Report:
@@ -212,6 +214,9 @@ def _check_account(report: Report, user_totals: _UserTotals, row: Any) -> None:
     if kind == "wallet":
         user_totals.has_wallet = True
         _compare(report, key, "granted", granted, user_totals.granted)
+        if abs(granted) > money.LARGEST:
+            what = "granted, which is more than a wallet can hold (see “ledger mend”),"
+            report.differences.append(Difference(key, what, granted, user_totals.granted))
         if granted - used < 0:
             report.differences.append(Difference(key, "the balance, which must not be negative,", granted - used, 0))
 

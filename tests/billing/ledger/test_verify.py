@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 
-from relay.billing.ledger import requests
+from portal.lib import money
+from portal.lib.money import NANO
+from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import Report, _check_account, _UserTotals, verify
 from tests.billing.ledger.entries import charge, record, reserve
+from tests.support.money import wallet
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -98,3 +102,46 @@ def test_verify_reports_figures_that_left_64_bits(scope: SpendScope) -> None:
     with pytest.raises(SystemExit) as stopped:
         call_command("ledger", "verify", "--json", stdout=StringIO())
     assert stopped.value.code == 1
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others refuse a figure that their column cannot hold")
+def test_a_wallet_beyond_what_sqlite_counts_is_reported_and_mended(people: People) -> None:
+    """As twelve top-ups of a billion made it: a float in the column, and a sum that SQLite refuses."""
+    for _ in range(12):
+        movements.top_up(people.owner, NANO, actor=None, reason="x")
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE relay_ledgerentry SET amount = {10**18}")
+        cursor.execute(f"UPDATE relay_ledgeraccount SET granted = {12 * 10**18} WHERE granted > 0")
+    movements.top_up(people.other, NANO, actor=None, reason="x")
+    stored: Any = wallet(people.owner).granted
+    assert isinstance(stored, float)
+    (difference,) = verify().differences
+    assert "more than a wallet can hold" in str(difference)
+    with pytest.raises(SystemExit):
+        call_command("ledger", "verify", stdout=StringIO())
+    out = StringIO()
+    call_command("ledger", "mend", "alice", "100", stdout=out)
+    assert "has $100.00 now" in out.getvalue()
+    account = wallet(people.owner)
+    assert isinstance(account.granted, int) and account.balance == 100 * NANO
+    assert verify().clean
+    for name, balance, said in (("bob", "5", "in order"), ("alice", "5", "in order"), ("eve", "5", "no user")):
+        with pytest.raises(CommandError, match=said):
+            call_command("ledger", "mend", name, balance)
+
+
+@pytest.mark.parametrize(
+    "balance", ["nonsense", "-1", "1e30", "9999999999", "\u00b2", "9" * 5000], ids=lambda text: text[:9]
+)
+def test_a_wallet_is_not_mended_to_nonsense(people: People, balance: str) -> None:
+    with pytest.raises(CommandError, match="is no balance"):
+        call_command("ledger", "mend", "alice", balance)
+
+
+def test_sums_beyond_64_bits_are_reported(people: People) -> None:
+    for _ in range(5):
+        movements.top_up(people.owner, 2 * NANO, actor=None, reason="x")
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE relay_ledgerentry SET amount = {money.LARGEST}")
+    (difference,) = verify().differences
+    assert difference.what == "granted" and difference.should_be == 5 * money.LARGEST
