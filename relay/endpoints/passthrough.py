@@ -187,6 +187,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         exact=parsed.exact,
         error_event=error_event if endpoint == "completions" else None,
         most_input=partial(requests.most_input, endpoint, parsed, request.body, request.form is not None),
+        least_input=partial(requests.least_input, request.body) if endpoint == "completions" else None,
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
 

@@ -427,3 +427,5 @@ class GatewayRequest:
     most_input: Callable[[], int | None] | None = None
     # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
     put_in: Callable[[Exchange], Awaitable[None]] | None = None
+    # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.
+    least_input: Callable[[float], float] | None = None

@@ -253,6 +253,7 @@ class Record:
             window=model.context_window,
             reasoning=self.candidate.route.channel.reasoning if self.candidate is not None else "inside",
             most_input=request.most_input,
+            least_input=request.least_input,
             output=request.output_limit * request.choices
             if request.exact and request.output_limit is not None
             else None,

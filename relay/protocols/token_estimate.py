@@ -6,6 +6,7 @@ One expression finds all texts in one pass; the rare cases in which that would c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -200,6 +201,31 @@ def audio_units(answer: bytes) -> float:
 def sample_units(text: bytes) -> float:
     """The estimated tokens of the Base64 of audio samples."""
     return len(text) * 3 / 4 / _SAMPLES_RATE * _AUDIO_TOKENS_PER_SECOND
+
+
+# What tokenizers have tokens of any length for: blanks, and one character again and again.
+_RUNS: Final = re.compile(r"\s{4,}|(.)\1{3,}", re.S)
+_PIECE: Final = 65_536  # characters that are counted at once
+
+
+def least_units(texts: Iterable[object], enough: float) -> float:
+    """The estimated tokens of texts without their runs of one character, counted until there are `enough`.
+
+    Entries that are no texts are left out. 64 KiB cost 5 ms at most.
+    """
+    units = 0.0
+    for text in texts:
+        for start in range(0, len(text) if isinstance(text, str) else 0, _PIECE):
+            piece = str(text)[start : start + _PIECE]
+            units += token_units(_RUNS.sub(" ", piece).encode("utf-8", "replace"))
+            if units >= enough:
+                return units
+    return units
+
+
+def texts_in(content: object) -> list[object]:
+    """The texts of the `content` of a message: itself, or that of its parts."""
+    return [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else [content]
 
 
 def open_member(answer: bytes) -> str:

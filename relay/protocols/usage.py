@@ -256,7 +256,8 @@ _SLACK: Final = 64  # tokens; small counts prove nothing
 LEAST_ADDED: Final = 1024
 ADDED_TO_CHAT: Final = 32_768
 _OVER_LIMIT: Final = 1.1  # a limit is exceeded by as much in good faith
-_DENSEST: Final = 16  # estimated tokens of text (64 characters) in one real token, on average over a whole answer
+_DENSEST: Final = 16  # estimated tokens of text (64 characters) in one real token, on average over a whole text
+_SHORTEST_WINDOW: Final = 512  # tokens; servers such as Ollama cut prompts to their window, none to less than this
 _DENSEST_SO_FAR: Final = 2  # the same of an answer that broke off, whose last report may be older than its text
 _THINNEST: Final = 4  # real tokens in one estimated: every character its own
 # Bytes of an answer for one reported token, from which it is worth counting its text. A chunk has about 300.
@@ -293,6 +294,8 @@ class Expected(msgspec.Struct, frozen=True):
     reasoning: ReasoningCount = "inside"
     # Input that the request cannot exceed; None: something may add to it, such as a file or a search. Rarely called.
     most_input: Callable[[], int | None] | None = None
+    # Estimated tokens of what the request tells the model for certain, counted until there are as many as it is given.
+    least_input: Callable[[float], float] | None = None
     output: int | None = None  # estimate of an output that no limit can be named for, such as images; None: unknown
     milliseconds: int = 0  # of audio in the request
     by_units: bool = True  # whether images, seconds or characters have a price; if not, they say nothing of the cost
@@ -328,6 +331,9 @@ def _input_is_false(tokens: int, delivered: Delivered | None, expected: Expected
     most = max(expected.window * _WINDOWS if expected.window else LARGEST_INPUT, _THINNEST * expected.prompt)
     if tokens > most:
         return True
+    enough = _DENSEST * tokens + _SLACK
+    if expected.least_input is not None and 0 < tokens < _SHORTEST_WINDOW and expected.prompt > enough:
+        return expected.least_input(enough) >= enough
     if expected.most_input is None or tokens <= _THINNEST * expected.prompt + LEAST_ADDED:
         return False
     bound = expected.most_input()

@@ -59,6 +59,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         error_event=error_event,
         most_input=parsed.most_input if named is None else None,
         put_in=request.put_files_in if named is not None else None,
+        least_input=parsed.least_input,
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 

@@ -370,4 +370,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         error_event=first_error_event,
         most_input=None if named else request.most_input,
         put_in=turn.put_files_in,
+        least_input=request.least_input,
     )

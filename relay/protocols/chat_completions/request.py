@@ -20,6 +20,7 @@ from relay.protocols.fields import (
     short_string,
     token_limit,
 )
+from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
 
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -67,6 +68,7 @@ _INERT: Final = frozenset(
     ]
 )
 _TEXT_PARTS: Final = frozenset(("text", "refusal", "thinking"))
+_TOLD: Final = frozenset(("system", "developer", "user", "tool"))  # roles whose messages no template shortens
 _OWN_TOOLS: Final = frozenset(("function", "custom"))
 
 
@@ -107,6 +109,18 @@ class ChatRequest:
             ):
                 return None
         return self.choices * len(self.body) + ADDED_TO_CHAT
+
+    def least_input(self, enough: float) -> float:
+        """The estimated tokens that the model is told for certain, counted until there are `enough`.
+
+        Not what an assistant said, from which templates leave earlier thoughts out; 0 with members that are not known,
+        which may shorten the input.
+        """
+        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()):
+            return 0.0
+        messages = objects_of({"messages": decode(self.fields["messages"])}, "messages")
+        told = (message for message in messages if message.get("role") in _TOLD)
+        return least_units((text for message in told for text in texts_in(message.get("content"))), enough)
 
     def upstream_body(
         self,

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from portal.lib.json import Json, decode, text_of
+from portal.lib.json import Json, decode, decode_object, text_of
 from portal.lib.texts import whole_number
 from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields
-from relay.protocols.token_estimate import token_units
+from relay.protocols.token_estimate import least_units, token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
 Values = Mapping[str, object]
@@ -181,6 +181,12 @@ def parse_rerank(values: Values) -> PassthroughRequest:
     if not isinstance(documents, list):
         raise BadRequest("The field “documents” must be a list.", "documents")
     return PassthroughRequest(_text_tokens(documents, "documents") + query * len(documents))
+
+
+def least_input(body: bytes, enough: float) -> float:
+    """The estimated tokens of the prompt of a legacy completion, counted until there are `enough`."""
+    prompt = (decode_object(body) or {}).get("prompt")
+    return least_units(prompt if isinstance(prompt, list) else [prompt], enough)
 
 
 def most_input(endpoint: str, parsed: PassthroughRequest, body: bytes, is_form: bool) -> int | None:

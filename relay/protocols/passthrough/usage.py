@@ -9,7 +9,6 @@ import msgspec
 from msgspec.structs import replace
 
 from relay.protocols.chat_completions.usage import parse_chat_usage
-from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage
 
 _SPLIT: Final = re.compile(rb'"(?:input|output|prompt|completion)_tokens"\s*:\s*[1-9]')
@@ -22,8 +21,6 @@ def parse_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     API references, November 2026).
     """
     usage = parse_chat_usage(raw)
-    if usage is None or not (usage.input or usage.output):
-        usage = parse_responses_usage(raw) or usage
     if usage is not None and usage.report.beside and not (usage.input or usage.output):
         return replace(usage, input=usage.report.beside, report=replace(usage.report, beside=0))
     return usage

@@ -23,9 +23,11 @@ from relay.protocols.fields import (
     string,
     token_limit,
 )
+from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
 
 PROTOCOL: Final = "responses"  # the name of this API in the hub's raw blocks
+_TOLD: Final = frozenset(("user", "system", "developer"))  # roles whose messages count as input for certain
 # The portal may do these in the upstream's place.
 _HANDLED: Final = ("previous_response_id", "conversation", "background")
 # Members of items that say nothing to a model of another vendor.
@@ -137,6 +139,17 @@ class ResponsesRequest:
             if any(part.get("type") not in _TEXT_PARTS for part in parts):
                 return None
         return len(self.body) + ADDED_TO_CHAT
+
+    def least_input(self, enough: float) -> float:
+        """The estimated tokens of its own input that are certain, counted until there are `enough`."""
+        fields = self.fields
+        if any(name not in _INERT.union(_HANDLED) and not absent(raw) for name, raw in fields.items()):
+            return 0.0
+        if not absent(fields.get("truncation")) and decode(fields["truncation"]) != "disabled":
+            return 0.0
+        items = [item for item in self.items() if text_of(item, "role") in _TOLD or "output" in item]
+        texts = [text for item in items for name in ("content", "output") for text in texts_in(item.get(name))]
+        return least_units([decode(fields.get("instructions", b"null")), *texts], enough)
 
     def upstream_body(self, target: UpstreamTarget, fields: Fields, items: Sequence[Json] | None) -> bytes:
         """The body for an upstream that speaks the Responses API; the client's own bytes when nothing has to change.

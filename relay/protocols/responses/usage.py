@@ -12,6 +12,7 @@ import msgspec
 
 from portal.lib.json import Json, int_of, object_of
 from relay.protocols.characters import read_typed
+from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.events import payload
 from relay.protocols.token_estimate import (
     answer_units,
@@ -21,79 +22,21 @@ from relay.protocols.token_estimate import (
     sample_units,
     token_units,
 )
-from relay.protocols.usage import (
-    CEILING,
-    NO_INPUT_DETAILS,
-    NO_OUTPUT_DETAILS,
-    Counts,
-    InputDetails,
-    OutputDetails,
-    SomeInputDetails,
-    SomeOutputDetails,
-    Usage,
-    count,
-    present,
-)
-
-
-class _ResponsesUsage(msgspec.Struct):
-    """The members of all variants; images and transcriptions spell the details differently."""
-
-    input_tokens: object = None
-    output_tokens: object = None
-    total_tokens: object = None
-    seconds: object = None  # whisper is billed by time
-    input_tokens_details: SomeInputDetails = None
-    input_token_details: SomeInputDetails = None
-    output_tokens_details: SomeOutputDetails = None
-    output_token_details: SomeOutputDetails = None
-
-
-_responses_decoder = msgspec.json.Decoder(_ResponsesUsage)
+from relay.protocols.usage import Usage, present
 
 
 def parse_responses_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     """Parse the `usage` of a response, an image, a transcription or a realtime response; None when it has no counts."""
-    try:
-        found = _responses_decoder.decode(raw)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    if (
-        found.input_tokens is None
-        and found.output_tokens is None
-        and found.seconds is None
-        and found.total_tokens is None
-    ):
-        return None
-    into, out = found.input_tokens_details, found.output_tokens_details
-    if not isinstance(into, InputDetails):
-        into = found.input_token_details if isinstance(found.input_token_details, InputDetails) else NO_INPUT_DETAILS
-    if not isinstance(out, OutputDetails):
-        out = found.output_token_details if isinstance(found.output_token_details, OutputDetails) else NO_OUTPUT_DETAILS
-    total_in, total_out, total = count(found.input_tokens), count(found.output_tokens), count(found.total_tokens)
-    if found.input_tokens is None and found.output_tokens is None:
-        total_in = total
-    seconds = found.seconds if isinstance(found.seconds, (int, float)) and not isinstance(found.seconds, bool) else 0
-    return Counts(
-        input=total_in,
-        output=total_out,
-        total=total,
-        cached=count(into.cached_tokens),
-        written=into.written(),
-        reasoning=count(out.reasoning_tokens),
-        rejected=count(out.rejected_prediction_tokens),
-        audio_input=count(into.audio_tokens),
-        audio_output=count(out.audio_tokens),
-        image_input=count(into.image_tokens),
-        milliseconds=count(seconds * 1000) if 0 <= seconds < CEILING else 0,
-    ).usage(raw)
+    return parse_chat_usage(raw, other=True)
 
 
 def responses_usage(chat: Json) -> Json:
     """Convert the `usage` of a chat completion to that of a response."""
-    into, out = object_of(chat, "prompt_tokens_details"), object_of(chat, "completion_tokens_details")
+    into = object_of(chat, "prompt_tokens_details") or object_of(chat, "input_tokens_details")
+    out = object_of(chat, "completion_tokens_details") or object_of(chat, "output_tokens_details")
     cached = int_of(into, "cached_tokens") or int_of(chat, "cached_tokens") or int_of(chat, "prompt_cache_hit_tokens")
-    total_in, total_out = int_of(chat, "prompt_tokens"), int_of(chat, "completion_tokens")
+    total_in = int_of(chat, "prompt_tokens") or int_of(chat, "input_tokens")
+    total_out = int_of(chat, "completion_tokens") or int_of(chat, "output_tokens")
     return {
         "input_tokens": total_in,
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": int_of(into, "cache_write_tokens")},
@@ -105,8 +48,10 @@ def responses_usage(chat: Json) -> Json:
 
 def chat_usage(response: Json) -> Json:
     """Convert the `usage` of a response to that of a chat completion."""
-    into, out = object_of(response, "input_tokens_details"), object_of(response, "output_tokens_details")
-    total_in, total_out = int_of(response, "input_tokens"), int_of(response, "output_tokens")
+    into = object_of(response, "input_tokens_details") or object_of(response, "prompt_tokens_details")
+    out = object_of(response, "output_tokens_details") or object_of(response, "completion_tokens_details")
+    total_in = int_of(response, "input_tokens") or int_of(response, "prompt_tokens")
+    total_out = int_of(response, "output_tokens") or int_of(response, "completion_tokens")
     found_in: Json = {"cached_tokens": int_of(into, "cached_tokens"), "audio_tokens": int_of(into, "audio_tokens")}
     if "cache_write_tokens" in into:
         found_in["cache_write_tokens"] = int_of(into, "cache_write_tokens")
@@ -127,7 +72,8 @@ def chat_usage(response: Json) -> Json:
 def whole_usage(usage: Json) -> Json:
     """The `usage` of a response with every member that OpenAI's has."""
     into, out = object_of(usage, "input_tokens_details"), object_of(usage, "output_tokens_details")
-    total_in, total_out = int_of(usage, "input_tokens"), int_of(usage, "output_tokens")
+    total_in = int_of(usage, "input_tokens") or int_of(usage, "prompt_tokens")
+    total_out = int_of(usage, "output_tokens") or int_of(usage, "completion_tokens")
     return {
         "input_tokens": total_in,
         "output_tokens": total_out,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from relay.protocols.chat_completions.client_stream import ChatEncoder
 from relay.protocols.chat_completions.stream import HOLD_LIMIT, ChatStream
-from relay.protocols.token_estimate import audio_units, text_units, token_units
+from relay.protocols.token_estimate import audio_units, least_units, text_units, token_units
 
 TEXT = "forty characters of text, for ten tokens"
 
@@ -97,3 +98,27 @@ def test_an_event_that_passes_in_pieces_is_counted_piece_by_piece(
     assert passed == event
     assert stream.delivered_units() == pytest.approx(text, rel=0.01)
     assert stream.audio_units() == pytest.approx(audio, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        (" " * 100_000, 0, 1),
+        ("-" * 50_000 + "\n\n" * 50_000 + "=" * 999, 0, 2),
+        ("\u3000" * 10_000 + "\u2500" * 10_000, 0, 2),
+        ("word " * 4000, 4999, 5001),
+        ("a " * 4000, 1999, 2001),
+        ("\u4f60\u597d\u5440" * 1000, 2999, 3001),
+        ("\ud83d" * 3 + "x", 0, 4),
+    ],
+)
+def test_runs_of_one_character_are_not_counted_as_certain(text: str, least: float, most: float) -> None:
+    assert least <= least_units([text, None, 7], 10.0**9) <= most
+
+
+def test_certain_text_is_counted_until_there_is_enough() -> None:
+    def texts() -> Iterator[str]:
+        yield "word " * 100_000
+        raise AssertionError("counted on")
+
+    assert 1000 <= least_units(texts(), 1000) < 25_000

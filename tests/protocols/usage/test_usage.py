@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from relay.protocols.anthropic_messages.usage import parse_messages_usage
+from relay.protocols.chat_completions.request import parse_chat_request
 from relay.protocols.chat_completions.stream import ChatStream
 from relay.protocols.chat_completions.usage import parse_chat_usage
 from relay.protocols.gemini.usage import parse_gemini_usage
+from relay.protocols.passthrough.requests import least_input
+from relay.protocols.responses.request import parse_responses_request
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import (
     LARGEST_INPUT,
@@ -47,6 +50,7 @@ class Case:
     finished: bool = True
     opaque: bool = False  # something was delivered that cannot be counted
     most_input: int | None = None  # what the request can hold; None: something may add to it
+    own: float | None = None  # estimated tokens of the request's own text; None: not known
     known: int | None = None  # estimate of an output without a limit
 
 
@@ -219,6 +223,12 @@ CASES: Final = [
     Case("input that a template explains", chat(20_000, 100), Usage(20_000, output=100), most_input=33_000),
     Case("input that a file may explain", chat(5_000_000, 100), Usage(5_000_000, output=100)),
     Case("that a search has found", chat(50_000, 100), Usage(50_000, output=100), most_input=33_000, opaque=True),
+    Case("a prompt of which next to nothing is reported", chat(20, 100), Usage(4512, output=100), False, own=5000),
+    Case("so little that a context window may have cut it", chat(512, 100), Usage(512, output=100), own=100_000),
+    Case("a prompt of long tokens", chat(300, 100), Usage(300, output=100), own=4800),
+    Case(
+        "a prompt of files, or with thoughts that a template leaves out", chat(20, 100), Usage(20, output=100), own=300
+    ),
     Case("embeddings of a word", chat(30_000_000, 0), Usage(_PROMPT), False, text=None, most_input=1100, known=0),
     Case("embeddings with an output", chat(13, 5000), Usage(13), False, text=None, known=0),
     Case("images far above their estimate", chat(13, 10**6), Usage(13, output=8000), False, text=None, known=8000),
@@ -250,15 +260,50 @@ def test_what_is_charged(case: Case) -> None:
         else Delivered(int(text * 80), lambda: text, finished=case.finished, opaque=lambda: case.opaque)
     )
     expected = Expected(
-        _PROMPT,
+        _PROMPT if case.own is None else round(case.own * 0.9) + 12,
         case.limit,
         case.longest,
         reasoning=case.reasoning,
         most_input=lambda: case.most_input,
+        least_input=None if case.own is None else lambda enough: case.own or 0.0,
         output=case.known,
     )
     assert believed(usage, delivered, expected) == (case.charged, case.true)
     assert usage.report.raw == raw
+
+
+WORDS: Final = "word " * 400  # 500 tokens by the estimate
+
+
+@pytest.mark.parametrize(
+    ("request_", "least"),
+    [
+        ({"messages": [{"role": "user", "content": WORDS}]}, 500),
+        ({"messages": [{"role": "tool", "content": [{"type": "text", "text": WORDS}, {"type": "image_url"}]}]}, 500),
+        ({"messages": [{"role": "assistant", "content": WORDS}, {"role": "user", "content": None}]}, 0),
+        ({"messages": [{"role": "user", "content": WORDS}], "transforms": ["middle-out"]}, 0),
+        ({"input": WORDS, "instructions": WORDS}, 1000),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": WORDS}]}]}, 500),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": WORDS}]}, 500),
+        ({"input": [{"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": WORDS}]}]}, 0),
+        ({"input": [{"role": "assistant", "content": WORDS}]}, 0),
+        ({"input": WORDS, "previous_response_id": "resp_1"}, 500),
+        ({"input": WORDS, "truncation": "auto"}, 0),
+        ({"input": WORDS, "truncation": "disabled"}, 500),
+        ({"input": WORDS, "max_context": 100}, 0),
+        ({"prompt": [WORDS, WORDS]}, 1000),
+        ({"prompt": [1, 2, 3]}, 0),
+    ],
+)
+def test_what_a_request_tells_the_model_for_certain(request_: dict[str, Any], least: float) -> None:
+    body = json.dumps({"model": "m", **request_}).encode()
+    if "messages" in request_:
+        found = parse_chat_request(body).least_input(10_000)
+    elif "input" in request_:
+        found = parse_responses_request(body).least_input(10_000)
+    else:
+        found = least_input(body, 10_000)
+    assert found == pytest.approx(least, abs=1)
 
 
 def test_seconds_say_nothing_where_only_tokens_have_a_price() -> None:
@@ -514,7 +559,7 @@ def test_no_report_charges_more_than_is_plausible(
             b'{"prompt_tokens":7,"prompt_tokens_details":null,"completion_tokens":1,"extra":{}}',
             Usage(input=7, output=1),
         ),
-        (b'{"total_tokens":7}', None),
+        (b'{"total_tokens":7}', Usage()),
         (b"null", None),
         (b"[]", None),
         (b'{"prompt_tokens":', None),
