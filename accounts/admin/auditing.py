@@ -111,8 +111,11 @@ class AuditedAdmin:
         return super().log_change(request, obj, message)  # type: ignore[misc]
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        for row in queryset:
-            self._write(request, "delete", row, {})
+        ip = request.META.get("REMOTE_ADDR") or None
+        AuditEvent.objects.bulk_create(
+            [AuditEvent.entry(f"{row._meta.model_name}.delete", request.user, row, ip) for row in queryset],
+            batch_size=500,
+        )
         return super().log_deletions(request, queryset)  # type: ignore[misc]
 
     def _write(self, request: HttpRequest, did: str, row: Model, changes: Changes) -> None:

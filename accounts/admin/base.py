@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -18,6 +18,7 @@ from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
 from accounts.admin.auditing import AuditedAdmin
 from accounts.models import AuditEvent
+from portal.lib import clock
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as TypedModelAdmin
@@ -29,6 +30,7 @@ else:
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+_AT_ONCE: Final = 500  # rows in one statement: databases limit its parameters
 
 
 def display(description: Any = None, **options: Any) -> Callable[[F], F]:
@@ -92,16 +94,25 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         return found, counts, {name for name in needed if str(name) not in along}, protected
 
     def switch(self, request: HttpRequest, rows: QuerySet[Any], field: str, value: bool, action: str) -> list[Any]:
-        """Set a flag on the rows that have another value, one by one, so that each is announced and audited.
+        """Set a flag on the rows that have another value, and announce and audit it. Returns the changed rows.
 
-        Returns the changed rows.
+        Costs the same few statements for 500 rows as for one.
         """
+        manager, ip = self.model._default_manager, request_ip(request)
+        values: dict[str, Any] = {field: value}
+        if any(one.name == "updated_at" for one in self.model._meta.fields):
+            values["updated_at"] = clock.now()
         with transaction.atomic():
-            found = list(self.model._default_manager.filter(pk__in=rows.values("pk")).exclude(**{field: value}))
-            for row in found:
-                setattr(row, field, value)
-                row.save()
-                AuditEvent.write(action, request.user, row, request_ip(request))
+            ids = list(rows.order_by().values_list("pk", flat=True))
+            found: list[Any] = []
+            for start in range(0, len(ids), _AT_ONCE):
+                found += manager.filter(pk__in=ids[start : start + _AT_ONCE]).exclude(**{field: value})
+            for start in range(0, len(found), _AT_ONCE):
+                some = found[start : start + _AT_ONCE]
+                manager.filter(pk__in=[row.pk for row in some]).update(**values)
+                AuditEvent.objects.bulk_create([AuditEvent.entry(action, request.user, row, ip) for row in some])
+        for row in found:
+            setattr(row, field, value)
         return found
 
 

@@ -1,4 +1,5 @@
-"""Measures the time of every page on a portal with five million requests, 50,000 tokens and 10,000 users.
+"""Measures the time of every page on a portal with five million requests, 50,000 tokens, 10,000 users and a
+channel with 5,000 models and 5,000 keys.
 
 usage: python -m bench.pages.times [--requests N] [--tokens N] [--users N] [--folder FOLDER] [--json]
 
@@ -22,6 +23,7 @@ from typing import Any, Final
 import httpx
 
 from tests.support.pages.pages import ALL_PAGES, FILTERED_PAGES
+from tests.support.pages.seeded import add_big_channel
 
 TIMES: Final = 5
 PASSWORD: Final = "a long password"  # noqa: S105  # of a portal that nobody else reaches
@@ -79,6 +81,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, float]:
         call_command(
             "seed", users=options.users, tokens=options.tokens, requests=options.requests, days=90, password=PASSWORD
         )
+    add_big_channel()
     known = ids()
     connection.close()
     found: dict[str, float] = {}

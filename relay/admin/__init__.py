@@ -1,4 +1,4 @@
-from relay.admin.channels import address, channel, model, routing
+from relay.admin.channels import address, channel, model, parts, routing
 from relay.admin.help import status
 from relay.admin.money import ledger, notice, price, redemption
 from relay.admin.people import token, user
@@ -11,6 +11,7 @@ __all__ = [
     "ledger",
     "model",
     "notice",
+    "parts",
     "price",
     "redemption",
     "responses",

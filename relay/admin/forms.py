@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from django import forms
+from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from accounts.models import LIMIT_FIELDS
 from portal.lib import clock, money, net
+from relay.channels.keys import secrets_of
 from relay.channels.urls import base_url_of, check_typed_url
 from relay.models import ApiKey, Channel, Incident, Model, Token
 from relay.models.catalog import Ability
@@ -26,6 +28,11 @@ MAX_PASTED: Final = 5000  # keys or names in one field: as many as are saved in 
 def unique_lines(text: str) -> list[str]:
     """Return the lines of a text, stripped, each once, without empty ones."""
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def ticked(request: HttpRequest, name: str) -> list[str]:
+    """Return the values of ticked boxes. Pages send those of many as lines of one field."""
+    return [*request.POST.getlist(name), *unique_lines(request.POST.get(f"{name}_lines", ""))]
 
 
 def parse_keys(text: str) -> list[str]:
@@ -243,6 +250,9 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
             raise forms.ValidationError(
                 {"secret": _("A key has no spaces, quotes or comma around it, and only plain characters.")}
             )
+        channel = data.get("channel") or (self.instance.channel if self.instance.channel_id else None)
+        if secret and channel is not None and secret in secrets_of(channel, but=self.instance):
+            raise forms.ValidationError({"secret": _("The channel has this key already.")})
         return data
 
     def save(self, commit: bool = True) -> ApiKey:

@@ -45,7 +45,9 @@ def add_models(
     that of `listings`, which `relay.billing.price_import.listings_for` looks up before the transaction. Costs the same
     number of queries for one name as for 500.
     """
-    upstreams = dict(reversed(names))  # of a name that comes twice the first one counts
+    upstreams: dict[str, str] = {}
+    for name, upstream in names:
+        upstreams.setdefault(name, upstream)  # of a name that comes twice the first one counts
     with transaction.atomic():
         models = _models_of(upstreams, is_open)
         have = set(channel.served.values_list("model", flat=True))

@@ -44,6 +44,23 @@
   });
   document.addEventListener("focusin", name);
 
+  // Thousands of ticks are sent as one field of lines: servers limit the number of fields.
+  document.addEventListener("submit", (event) => {
+    const name = event.target.dataset.pack;
+    const ticks = name ? [...event.target.querySelectorAll(`input[type=checkbox][name="${name}"]:checked`)] : [];
+    if (ticks.filter((tick) => !tick.disabled).length < 100) return;
+    const lines = event.target.appendChild(document.createElement("textarea"));
+    lines.hidden = true;
+    lines.name = name + "_lines";
+    lines.value = ticks.filter((tick) => !tick.disabled).map((tick) => tick.value).join("\n");
+    const sent = ticks.filter((tick) => !tick.disabled);
+    for (const tick of sent) tick.disabled = true;
+    setTimeout(() => {
+      for (const tick of sent) tick.disabled = false;
+      lines.remove();
+    });
+  });
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy], [data-copy-text]");
     if (!button) return;

@@ -20,7 +20,7 @@ from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
-from relay.admin.forms import ChannelForm, parse_served
+from relay.admin.forms import ChannelForm, parse_served, ticked
 from relay.billing.price_import import listings_for
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
@@ -324,7 +324,7 @@ class ChannelAdmin(ChannelHealthAdmin):
         if request.method == "POST":
             names = [
                 name
-                for name in request.POST.getlist("name")
+                for name in ticked(request, "name")
                 if name and len(name) <= 120 and not any(character.isspace() for character in name)
             ]
             pairs = [(name, "") for name in names]

@@ -13,7 +13,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -26,14 +26,14 @@ from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
 from portal.lib.texts import whole_number
 from relay.admin.channels.guide_prices import save_prices
-from relay.admin.forms import clean_base_url, parse_keys, parse_model_names
+from relay.admin.forms import clean_base_url, parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
 from relay.channels.health_checks import test_channel
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
 from relay.channels.probe import fetch_models, why_unusable
-from relay.models import Channel, ChannelEvent, Model, Token
+from relay.models import Channel, ChannelEvent, Model, ModelPrice, Token
 from relay.models.fields import UsdField
 from relay.providers.demo import MODEL
 from relay.providers.vendors import BUILT_IN, offered
@@ -102,6 +102,7 @@ STEPS: Final = (
         ("relay.add_token",),
     ),
 )
+_MOST_PRICES: Final = 100  # models that are priced at once, those without a price first
 _BY_KEY: Final = {step.key: step for step in STEPS}
 
 
@@ -272,7 +273,7 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
         clean: list[str] = []
         try:
-            clean = parse_model_names([*request.POST.getlist("name"), *request.POST.get("typed", "").splitlines()])
+            clean = parse_model_names([*ticked(request, "name"), *request.POST.get("typed", "").splitlines()])
             if not clean and not channel.served.exists():
                 wrong = _("Tick or type at least one model.")
         except forms.ValidationError as invalid:
@@ -292,12 +293,12 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
     except Undecryptable as unusable:
         error = why_unusable(unusable)
     have = set(channel.served.values_list("model__name", flat=True))
-    ticked = set(request.POST.getlist("name"))
+    chosen = set(ticked(request, "name"))
     return {
         "error": error,
         "wrong": wrong,
         "typed": request.POST.get("typed", ""),
-        "names": [(name, name in have, name in ticked) for name in offered[:2000]],
+        "names": [(name, name in have, name in chosen) for name in offered[:2000]],
         "have": sorted(have),
     }
 
@@ -315,23 +316,33 @@ def _test_step(request: HttpRequest, channel: Channel) -> Any:
 def _open_step(request: HttpRequest, channel: Channel) -> Any:
     models = list(Model.objects.filter(served_by__channel=channel).order_by("name"))
     if request.method == "POST":
-        wanted = set(request.POST.getlist("model"))
-        for model in models:
-            is_open = str(model.pk) in wanted
-            if model.is_open != is_open:
-                model.is_open = is_open
-                with transaction.atomic():
-                    model.save()
-                    AuditEvent.write(
-                        "model.open" if is_open else "model.close", request.user, model, request_ip(request)
-                    )
+        wanted, shown = set(ticked(request, "model")), set(request.POST.get("was_open", "").split())
+        with transaction.atomic():
+            for is_open in (True, False):
+                # What this reader has ticked or cleared; the rest stays as somebody else may have set it meanwhile.
+                mine = wanted - shown if is_open else shown - wanted
+                found = [model for model in models if str(model.pk) in mine and model.is_open != is_open]
+                Model.objects.filter(pk__in=[model.pk for model in found]).update(
+                    is_open=is_open, updated_at=clock.now()
+                )
+                action, ip = "model.open" if is_open else "model.close", request_ip(request)
+                AuditEvent.objects.bulk_create(AuditEvent.entry(action, request.user, model, ip) for model in found)
         return _next_step("open", channel)
-    return {"models": models}
+    return {"models": models, "was_open": " ".join(str(model.pk) for model in models if model.is_open)}
 
 
 def _prices_step(request: HttpRequest, channel: Channel) -> Any:
-    rows = save_prices(request, list(Model.objects.filter(served_by__channel=channel).order_by("name")))
-    return _next_step("prices", channel) if rows is None else {"rows": rows}
+    models = Model.objects.filter(served_by__channel=channel)
+    if request.method == "POST":  # about the models that were shown, whatever comes first by now
+        typed = [name.removeprefix("input-") for name in request.POST if name.startswith("input-")]
+        shown = list(models.filter(pk__in=[pk for pk in typed if pk.isdecimal() and len(pk) < 19]).order_by("name"))
+    else:
+        priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
+        shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
+    rows = save_prices(request, shown)
+    if rows is None:
+        return _next_step("prices", channel)
+    return {"rows": rows, "more": max(0, models.count() - len(shown))}
 
 
 def _user_step(request: HttpRequest, channel: Channel | None) -> Any:

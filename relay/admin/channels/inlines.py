@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import TabularInline
 
 from accounts.admin.base import display, format_time
-from accounts.models import LIMIT_FIELDS
+from accounts.admin.inlines import PagedInline
 from portal.lib import clock
 from relay.admin.forms import ApiKeyForm
 from relay.models import ApiKey, Channel, ChannelModel, UsageRecord
@@ -19,28 +19,10 @@ from relay.models import ApiKey, Channel, ChannelModel, UsageRecord
 _RECENT = 2000  # requests among which the last use of a key is looked for
 
 
-class ApiKeyInline(TabularInline):
-    """The keys of a channel."""
+class KeyColumns:
+    """Columns of a key, in the list of its channel's keys and in that of all keys. Lives as long as a request."""
 
     last_uses: dict[Any, Any]
-    model = ApiKey
-    form = ApiKeyForm
-    fields = (
-        "hint",
-        "label",
-        "secret",
-        "enabled",
-        "weight",
-        "state",
-        "cooldown",
-        "last_use",
-        "balance_label",
-        *LIMIT_FIELDS,
-    )
-    readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
-    extra = 0
-    tab = True
-    hide_title = True
 
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
@@ -64,36 +46,51 @@ class ApiKeyInline(TabularInline):
         at = self.last_uses.get(key.pk)
         return format_time(at) if at is not None else "—"
 
-    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """Read the last uses of all keys at once. An inline lives as long as its request, so it can store them."""
+    @display(description=_("balance"))
+    def balance_label(self, key: ApiKey) -> str:
+        return f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else "—"
+
+    def read_last_uses(self, channels: Collection[int]) -> None:
+        """Read the last uses of all keys of some channels at once."""
         recent = (
-            UsageRecord.objects.filter(channel=obj)
+            UsageRecord.objects.filter(channel__in=channels)
             .order_by("-started_at")
             .values_list("api_key_id", "started_at")[:_RECENT]
-            if obj is not None
+            if channels
             else ()
         )
         self.last_uses = dict(reversed(list(recent)))
+
+
+class ApiKeyInline(KeyColumns, PagedInline):
+    """The keys of a channel. Their limits are on the page of each."""
+
+    model = ApiKey
+    form = ApiKeyForm
+    fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label")
+    readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
+    hide_title = True
+    show_change_link = True
+    list_parameter = "channel__id__exact"
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        self.read_last_uses([obj.pk] if obj is not None else [])
         return super().get_formset(request, obj, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         rows: QuerySet[ApiKey] = super().get_queryset(request)
         return rows.select_related("channel").prefetch_related("cooldowns__model")
 
-    @display(description=_("balance"))
-    def balance_label(self, key: ApiKey) -> str:
-        return f"{key.balance.normalize():f} {key.balance_currency}".strip() if key.balance is not None else "—"
 
-
-class ChannelModelInline(TabularInline):
+class ChannelModelInline(PagedInline):
     """The models that a channel serves."""
 
     model = ChannelModel
     fields = ("model", "upstream_name", "enabled")
     autocomplete_fields = ("model",)
     verbose_name_plural = _("models")
-    extra = 0
-    tab = True
+    ordering = ("model__name",)
+    list_parameter = "channel__id__exact"
 
 
 class TagFilter(admin.SimpleListFilter):

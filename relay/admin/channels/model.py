@@ -13,39 +13,41 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import TabularInline
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
+from accounts.admin.inlines import PagedInline
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import may
 from portal.lib import clock, money
-from relay.admin.forms import ModelForm
+from relay.admin.forms import ModelForm, ticked
 from relay.billing import price_import
 from relay.channels.models import add_gpt, gpt_channels, gpt_id
 from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPrice
 from relay.providers.vendors.openai import GPT_FAMILY
 
+_MOST_PRICES = 200  # models whose list prices are taken at once
 
-class PermissionInline(TabularInline):
+
+class PermissionInline(PagedInline):
     """Who may use a model that is not open."""
 
     model = ModelPermission
     fields = ("user", "group", "expires_at")
     verbose_name_plural = _("permissions")
     autocomplete_fields = ("user", "group")
-    extra = 0
-    tab = True
+    ordering = ("pk",)
+    list_parameter = "model__id__exact"
 
 
-class ServedByInline(TabularInline):
+class ServedByInline(PagedInline):
     """The channels that serve a model."""
 
     model = ChannelModel
     fields = ("channel", "upstream_name", "enabled")
     verbose_name_plural = _("channels")
     autocomplete_fields = ("channel",)
-    extra = 0
-    tab = True
+    ordering = ("channel__name",)
+    list_parameter = "model__id__exact"
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -260,14 +262,19 @@ class ModelAdmin(BaseAdmin):
             raise PermissionDenied
         chosen = list(Model.objects.filter(pk__in=rows.values("pk")).order_by("name"))
         found, unknown = price_import.propose_changes(chosen)
+        found, more = found[:_MOST_PRICES], len(found[_MOST_PRICES:])
         if request.POST.get("confirmed"):
-            ticked = set(request.POST.getlist("model"))
+            chosen_models = set(ticked(request, "model"))
             count = price_import.apply_proposals(
-                [proposal for proposal in found if str(proposal.model.pk) in ticked],
+                [proposal for proposal in found if str(proposal.model.pk) in chosen_models],
                 actor=request.user,
                 ip=request_ip(request),
             )
             self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
+            if more:
+                self.message_user(
+                    request, _("%(n)d more have another list price. Take it in the same way.") % {"n": more}
+                )
             return None
         context = {
             **self.admin_site.each_context(request),
@@ -276,6 +283,7 @@ class ModelAdmin(BaseAdmin):
             "proposals": found,
             "unknown": unknown,
             "chosen": chosen,
+            "more": more,
         }
         return render(request, "admin/relay/model/prices.html", context)
 

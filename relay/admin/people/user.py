@@ -22,6 +22,7 @@ from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, display, request_ip
+from accounts.admin.inlines import PagedInline
 from accounts.admin.user import UserAdmin, tell_owner
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import may
@@ -47,7 +48,7 @@ class UserBudgetInline(TabularInline):
     tab = True
 
 
-class UserPermissionInline(TabularInline):
+class UserPermissionInline(PagedInline):
     """The models that a user may use although they are not open."""
 
     model = ModelPermission
@@ -55,8 +56,8 @@ class UserPermissionInline(TabularInline):
     fields = ("model", "expires_at")
     autocomplete_fields = ("model",)
     verbose_name_plural = _("model permissions")
-    extra = 0
-    tab = True
+    ordering = ("model__name",)
+    list_parameter = "user__id__exact"
 
 
 class BalanceFilter(admin.SimpleListFilter):

@@ -64,6 +64,15 @@ STAFF: Final = (
     PortalPage("setup", "/admin/setup/channel/", "staff", "First-run guide", "Eight steps to an answered request."),
     PortalPage("channels", "/admin/relay/channel/", "staff", "Channels"),
     PortalPage("channel", "/admin/relay/channel/{channel}/change/", "staff", "A channel"),
+    PortalPage(
+        "channel-keys", "/admin/relay/apikey/?channel__id__exact={channel}", "staff", "The keys of a channel, in a list"
+    ),
+    PortalPage(
+        "channel-models",
+        "/admin/relay/channelmodel/?channel__id__exact={channel}",
+        "staff",
+        "The models of a channel, in a list",
+    ),
     PortalPage("channel-history", "/admin/relay/channel/{channel}/events/", "staff", "A channel's history"),
     PortalPage("admin-models", "/admin/relay/model/", "staff", "Models"),
     PortalPage("gpts", "/admin/relay/model/gpt/", "staff", "Add GPTs"),
@@ -111,7 +120,15 @@ STAFF: Final = (
 )
 ALL_PAGES: Final = (*SIGN_IN, *USER, *STAFF)
 
+BIG_CHANNEL: Final = "Aggregator"  # of which `make pages` makes one
 FILTERED_PAGES: Final = (
+    PortalPage("big-channel", "/admin/relay/channel/{big}/change/", "staff", "A channel with thousands of rows"),
+    PortalPage("big-channel-page", "/admin/relay/channel/{big}/change/?served-page=9", "staff", "Models, page 9"),
+    PortalPage("big-models", "/admin/relay/channelmodel/?channel__id__exact={big}", "staff", "Its models"),
+    PortalPage("big-search", "/admin/relay/channelmodel/?channel__id__exact={big}&q=4321", "staff", "One of them"),
+    PortalPage("big-keys", "/admin/relay/apikey/?channel__id__exact={big}", "staff", "Its keys"),
+    PortalPage("big-open", "/admin/setup/open/?channel={big}", "staff", "The guide: open its models"),
+    PortalPage("big-prices", "/admin/setup/prices/?channel={big}", "staff", "The guide: prices of its models"),
     PortalPage("usage-failed", "/usage/?failed=1", "user", "My failed requests"),
     PortalPage("usage-model", "/usage/?model=mistral-large", "user", "My requests for a model"),
     PortalPage("admin-30", "/admin/?days=30", "staff", "Front page, 30 days"),
@@ -144,13 +161,15 @@ def ids() -> dict[str, Any]:
     assert user is not None  # a seeded portal
     record = UsageRecord.objects.filter(user=user, status=200).order_by("-started_at").first()
     assert record is not None
+    channels = dict(Channel.objects.filter(name__in=("OpenAI main", BIG_CHANNEL)).values_list("name", "pk"))
     return {
         "user": user.pk,
         "name": user.username,
         "token": Token.objects.filter(user=user).order_by("pk").values_list("pk", flat=True)[0],
         "request": record.request_id,
         "record": record.pk,
-        "channel": Channel.objects.filter(name="OpenAI main").values_list("pk", flat=True)[0],
+        "channel": channels["OpenAI main"],
+        "big": channels.get(BIG_CHANNEL, channels["OpenAI main"]),
         "model": Model.objects.get(name="gpt-5").pk,
         "model_name": "gpt-5",
         "group": Group.objects.get(name="Operator").pk,

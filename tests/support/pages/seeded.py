@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.pages.pages import BIG_CHANNEL
+
 PASSWORD: Final = "a long password"  # of a portal that lives for a minute
 STAFF_NAME: Final = "admin"
 
@@ -54,6 +56,18 @@ def portal(folder: Path, requests: int = 20_000) -> Iterator[tuple[str, dict[str
     connection.close()
     with serving(folder / "log", env={}) as server:
         yield server.url.replace("127.0.0.1", "localhost"), known
+
+
+def add_big_channel(models: int = 5000, keys: int = 5000) -> None:
+    """Add a channel of an aggregator, with more models and keys than a form can hold. Disabled: nothing goes to it."""
+    from relay.channels.keys import add_keys
+    from relay.channels.models import add_models
+    from relay.models import Channel
+
+    channel, made = Channel.objects.get_or_create(name=BIG_CHANNEL, provider="openrouter", defaults={"enabled": False})
+    if made:
+        add_models(channel, [(f"vendor-{number % 40}/model-{number:04}", "") for number in range(models)], {})
+        add_keys(channel, [f"sk-made-up-{number:08}" for number in range(keys)])
 
 
 def add_typical_problems() -> None:
