@@ -99,6 +99,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "portal.middleware.ReadableFormMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.forms_once.forms_once",
     "allauth.account.middleware.AccountMiddleware",
     "accounts.preferences.PreferencesMiddleware",
     "accounts.view_as.ViewAsMiddleware",

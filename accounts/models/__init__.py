@@ -1,6 +1,7 @@
 from accounts.models.attempt import Attempt
 from accounts.models.audit import AuditEvent
 from accounts.models.change import Change, ChangeTracked, ChangeTrackedQuerySet
+from accounts.models.form_key import FormKey
 from accounts.models.group import GroupSettings
 from accounts.models.invitation import Invitation
 from accounts.models.limits import LIMIT_FIELDS, Limited
@@ -13,6 +14,7 @@ __all__ = [
     "Change",
     "ChangeTracked",
     "ChangeTrackedQuerySet",
+    "FormKey",
     "GroupSettings",
     "Invitation",
     "Limited",

@@ -7,6 +7,18 @@ if (!document.cookie.includes("airelays_zone=" + encodeURIComponent(zone))) {
   document.cookie = "airelays_zone=" + encodeURIComponent(zone) + "; path=/; max-age=31536000; samesite=lax";
 }
 
+// A form is sent once: a second click while the first is answered does nothing.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "1";
+  setTimeout(() => { delete form.dataset.sent; }, 10000);
+});
+addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.sent;
+});
+
 const menu = document.getElementById("menu");
 if (menu) {
   const wide = matchMedia("(min-width: 52.01rem)");

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 
+from accounts.forms_once import new_key
 from portal.lib import net
 
 
@@ -27,6 +28,7 @@ def site(request: HttpRequest) -> dict[str, object]:
         address = ""
     viewer = getattr(request, "viewer", None)
     return {
+        "form_key": new_key,  # called by the template each time, so that each form of a page has its own
         "origin": address,
         "base_url": f"{address}/v1",
         "version": settings.VERSION,

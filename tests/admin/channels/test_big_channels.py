@@ -117,10 +117,12 @@ def test_keys_stay_with_the_channel_that_they_were_given_for(staff: Client, big:
 def test_what_was_pasted_twice_is_one_key(staff: Client, big: Channel) -> None:
     form = staff.get(f"/admin/relay/channel/{big.pk}/change/").content.decode()
     pasted = "sk-made-up-00000001\nsk-new-0000000001\nsk-made-up-00000599"
-    page = staff.post(f"/admin/relay/channel/{big.pk}/change/", filled(form, new_keys=pasted), follow=True)
+    page = staff.post(
+        f"/admin/relay/channel/{big.pk}/change/", filled(form, form_key=None, new_keys=pasted), follow=True
+    )
     assert "2 of the pasted keys were there already" in page.content.decode() and big.keys.count() == 601
     for wrong in ("sk-a0123456789,sk-b0123456789", "sk-a0123456789;sk-b0123456789", '"sk-quoted"', "Bearer sk-a"):
-        page = staff.post(f"/admin/relay/channel/{big.pk}/change/", filled(form, new_keys=wrong))
+        page = staff.post(f"/admin/relay/channel/{big.pk}/change/", filled(form, form_key=None, new_keys=wrong))
         assert page.status_code == 200 and "is no key" in page.content.decode()
     guide = staff.post("/admin/setup/keys/", {"channel": big.pk, "keys": pasted}, follow=True).content.decode()
     assert "3 of the pasted keys were there already" in guide and big.keys.count() == 601

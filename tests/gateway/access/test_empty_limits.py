@@ -42,11 +42,12 @@ GIVE: Final = {
     "auth.Group.permissions",
     "accounts.User.groups",
     "accounts.User.user_permissions",
+    "accounts.User.invitation",
     "accounts.Invitation.groups",
     "relay.Model.channels",
     "relay.Model.abilities",
 }
-"""Lists that give something: an empty one gives nothing."""
+"""Lists and references that give something: an empty one gives nothing."""
 GO_TOGETHER: Final = {
     "relay.ModelPermission.user",
     "relay.ModelPermission.group",

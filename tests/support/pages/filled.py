@@ -82,9 +82,12 @@ def size_of_form(page: str) -> int:
 
 
 def filled(page: str, **changes: Any) -> dict[str, Any]:
-    """What the largest form of a page sends, with other values for some fields. None: the field is not sent."""
+    """What the largest form of a page sends, with other values for some fields. None: the field is not sent.
+
+    Forms that do their work once come before others.
+    """
     found: dict[str, Any] = {}
-    for name, value in max(_read(page).forms, key=len):
+    for name, value in max(_read(page).forms, key=lambda form: ("form_key" in dict(form), len(form))):
         found.setdefault(name, []).append(value)
     found.update(changes)
     return {name: value for name, value in found.items() if value is not None}
