@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core import checks
@@ -21,10 +20,11 @@ from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
 from relay.channels import status as channel_status
 from relay.error_texts import CODES, entries
-from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Worker
+from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Token, Worker
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
+from relay.usage.query import UsageQuery, last_days
 from relay.usage.refusals import refusal_sums
 from relay.usage.reports import (
     ReportScope,
@@ -149,14 +149,14 @@ def running_request_count() -> int:
 def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: bool) -> list[Figure]:
     times = first_token_times(scope)
     half, most = rollup.percentile(times, 0.5), rollup.percentile(times, 0.95)
-    usage = reverse("admin:relay_usagerecord_changelist")
+    usage, query = reverse("admin:relay_usagerecord_changelist"), _query(scope)
     found = [
-        Figure(_("Requests"), f"{sums.requests:,}", url=usage),
+        Figure(_("Requests"), f"{sums.requests:,}", url=usage + query.link()),
         Figure(
             _("Failed"),
             f"{100 * sums.failed / sums.requests:.2f} %" if sums.requests else "—",
             _("%(n)s requests") % {"n": f"{sums.failed:,}"},
-            f"{usage}?outcome=failed",
+            usage + query.link(outcome="failed"),
         ),
         Figure(
             _("Tokens in"),
@@ -181,6 +181,11 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: b
     return found
 
 
+def _query(scope: ReportScope) -> UsageQuery:
+    """What links of the front page show: the period of its figures."""
+    return UsageQuery(last_days(scope.last - scope.first + 1), {})
+
+
 def _compact(count: int) -> str:
     """Abbreviate a large number: 1,234 · 12.3 K · 4.56 M."""
     for size, unit in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "K")):
@@ -193,14 +198,14 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
     found = error_counts(scope)
     whole = sum(count for _reason, _code, count in found) or 1
     labels = dict(EndReason.choices)
-    usage = reverse("admin:relay_usagerecord_changelist")
+    usage, query = reverse("admin:relay_usagerecord_changelist"), _query(scope)
     return [
         ErrorLine(
             str(labels.get(reason, reason)),
             code,
             count,
             round(100 * count / whole),
-            f"{usage}?{urlencode({'outcome': reason, **({'code': code} if code else {})})}",
+            usage + query.link(outcome=reason, code=code or None),
             code in CODES,
         )
         for reason, code, count in found[:8]
@@ -208,7 +213,7 @@ def _errors(scope: ReportScope) -> list[ErrorLine]:
 
 
 def _refused(scope: ReportScope) -> list[RefusedLine]:
-    usage = reverse("admin:relay_usagerecord_changelist")
+    usage, query = reverse("admin:relay_usagerecord_changelist"), _query(scope)
     catalogue = {entry.code: entry for entry in entries()}
     return [
         RefusedLine(
@@ -216,7 +221,7 @@ def _refused(scope: ReportScope) -> list[RefusedLine]:
             one.requests,
             one.users,
             catalogue[one.code].remedy if one.code in catalogue else "",
-            f"{usage}?{urlencode({'outcome': 'refused', 'code': one.code})}",
+            usage + query.link(outcome="refused", code=one.code or None),
         )
         for one in refusal_sums(beginning_of(scope.first))[:6]
     ]
@@ -357,7 +362,8 @@ def _installation_todos() -> list[Todo]:
                 reverse("admin:relay_blockedaddress_changelist"),
             )
         )
-    if len(User.objects.values_list("pk")[:2]) == 1:
+    # Whoever has made a token and no other user wants the portal alone.
+    if len(User.objects.values_list("pk")[:2]) == 1 and not Token.objects.exists():
         found.append(
             Todo(_("You are the only user: create accounts for the others."), reverse("admin:accounts_user_add"))
         )

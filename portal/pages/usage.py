@@ -6,7 +6,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
@@ -17,40 +16,51 @@ from portal.lib.texts import whole_number
 from portal.pages.home import DAYS, chart
 from portal.pages.shared.scope import refusals_of, signed_in_user, tokens_of, usage_of
 from relay.error_texts import explained
-from relay.models import RefusedRequest, UsageRecord
+from relay.models import UsageRecord
 from relay.usage import rollup
-from relay.usage.paging import UsagePage, merged_page
+from relay.usage.csv_files import csv_chunks
+from relay.usage.paging import merged_page
+from relay.usage.query import OWN_FILTERS, Period, UsageQuery, filtered, last_days, months
 from relay.usage.receipts import ledger_entries_of, receipt
-from relay.usage.reports import ReportScope, beginning_of, csv_chunks, report_lines, report_total
+from relay.usage.reports import report_lines, report_total, today_ordinal
 
 ROWS = 50
 _MOST: Final = 50
+_RANGES: Final = (1, 7, 30, 90)
 
 
 @login_required
 def usage(request: HttpRequest) -> HttpResponse:
-    """Usage of the last 30 days by day, model and token, and the latest requests, filtered and paged by id."""
+    """Usage in a period by day, model and token, and its requests, filtered and paged by id."""
     user = signed_in_user(request)
     behind = rollup.catch_up()
-    scope = ReportScope.days(DAYS, user=user.pk)
-    begin = beginning_of(scope.first)
-    chosen, page = _page(
-        request, usage_of(user).filter(started_at__gte=begin), refusals_of(user).filter(started_at__gte=begin)
-    )
-    per_model = report_lines(scope, "model")
+    query = _query(request, last_days(DAYS))
+    period = query.period or last_days(DAYS)
+    rows, narrowed = query.records(usage_of(user))
+    refused, alike = query.refusals(refusals_of(user))
+    sources = ((rows.select_related("token"), narrowed), (refused.select_related("token"), alike))
+    before = request.GET.get("before", "")
+    page = merged_page(sources, before, ROWS)
+    scope = query.scope(user=user.pk)
     context = {
         "chart": chart(scope),
-        "per_model": per_model[:20],
+        "per_model": report_lines(scope, "model")[:20],
         "per_token": [
             (line, line.label.rpartition(" (")[0] or line.label) for line in report_lines(scope, "token")[:20]
         ],
         "totals": report_total(scope),
         "page": page.rows,
-        "older": urlencode(chosen | {"before": page.before}) if page.before else "",
+        "older": query.link(before=page.before) if page.before else "",
         "until": page.until,
-        "live": not chosen and not request.GET.get("before"),
-        "chosen": chosen,
-        "models": [line.label for line in per_model],
+        "live": not query.filters and period.last >= today_ordinal() and not before,
+        "chosen": query.filters,
+        "period": period,
+        "ranges": [(days, query.link(days=days)) for days in _RANGES],
+        "months": [(value, label) for value, label in months()],
+        "month": dict(period.parameters).get("month", ""),
+        "export": query.link(),
+        "period_value": urlencode(period.parameters),
+        "models": [line.label for line in report_lines(query.scope(user=user.pk, model=None, token=None), "model")],
         "tokens": list(tokens_of(user).values_list("pk", "name")[:200]),
         "behind": behind,
         "here": "usage",
@@ -58,27 +68,12 @@ def usage(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/usage.html", context)
 
 
-def _page(
-    request: HttpRequest, rows: QuerySet[UsageRecord], refused: QuerySet[RefusedRequest]
-) -> tuple[dict[str, str], UsagePage]:
-    """The filters in use, and a page of records and refused requests.
-
-    User and token use an index, other filters a bounded scan.
-    """
-    chosen: dict[str, str] = {}
-    named, narrowed = Q(), Q()
-    if (token := whole_number(request.GET.get("token"))) is not None:
-        chosen["token"] = str(token)
-        rows, refused = rows.filter(token=token), refused.filter(token=token)
-    if model := request.GET.get("model", "")[:120]:
-        chosen["model"] = model
-        named = Q(model=model)
-    if request.GET.get("failed"):
-        chosen["failed"] = "1"
-        narrowed &= Q(status__gte=400) | ~Q(end_reason="completed")
-    records = (rows.select_related("token"), named & narrowed or None)
-    refusals = (refused.select_related("token"), named or None)
-    return chosen, merged_page((records, refusals), request.GET.get("before", ""), ROWS)
+def _query(request: HttpRequest, default: Period | None = None) -> UsageQuery:
+    """The period and filters of a page or export. `failed` is the old name of the filter for failures."""
+    parameters = request.GET.dict()
+    if parameters.get("failed"):
+        parameters["outcome"] = "failed"
+    return UsageQuery.read(parameters, OWN_FILTERS, default)
 
 
 @login_required
@@ -115,9 +110,12 @@ def newest(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def export(request: HttpRequest) -> HttpResponseBase:
-    """Export all usage records of the user as CSV, streamed."""
-    rows: Any = usage_of(signed_in_user(request))
-    response = StreamingHttpResponse(csv_chunks(rows, staff=False), content_type="text/csv; charset=utf-8")
+    """Export usage records of the user as CSV, streamed: those that the page shows with the same period and filters."""
+    user, query = signed_in_user(request), _query(request)
+    response = StreamingHttpResponse(
+        csv_chunks(filtered(*query.records(usage_of(user))), filtered(*query.refusals(refusals_of(user)))),
+        content_type="text/csv; charset=utf-8",
+    )
     response["Content-Disposition"] = 'attachment; filename="usage.csv"'
     return response
 

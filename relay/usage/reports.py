@@ -1,22 +1,18 @@
-"""Reports of usage and money by day, model, token, channel or user, from the daily sums; and usage records as CSV."""
+"""Reports of usage and money by day, model, token, channel or user, from the daily sums."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from datetime import time as midnight
 from typing import Any, Final
 
-from channels.db import database_sync_to_async
 from django.db.models import QuerySet, Sum
 from django.utils import formats, timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from portal.lib import money
 from relay.models import Channel, ChannelDay, MonthSum, TallyDay, Token, UsageRecord, UserDay
 from relay.usage import rollup
 
@@ -28,8 +24,8 @@ GROUPINGS: Final[dict[str, Any]] = {
     "channel": _("Channel"),
     "user": _("User"),
 }
-_CHUNK: Final = 1000  # records of one query of an export
-_MAX_LINES: Final = 200
+_CHUNK: Final = 1000  # keys of one query
+MOST_LINES: Final = 200  # of a report on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +123,29 @@ def report_total(scope: ReportScope) -> ReportSums:
     return _sums(rows.aggregate(**_SUM_ANNOTATIONS)) if daily else _sum_records(rows, "")[0].sums
 
 
-def report_lines(scope: ReportScope, by: str) -> list[ReportLine]:
+def report_lines(scope: ReportScope, by: str, most: int = MOST_LINES) -> list[ReportLine]:
     """Return the sums of each day, oldest first, or of each model, token, channel or user, the most expensive first.
 
-    At most 200 lines, but for days.
+    At most `most` lines, but for days.
     """
     rows, daily = scope.rows(by)
     if not daily:
-        return _sum_records(rows, by)
+        return _sum_records(rows, by, most)
     if by == "day":
         found = rows.values("day").annotate(**_SUM_ANNOTATIONS).order_by("day")
         return [ReportLine(date.fromordinal(row["day"]), day_label(row["day"]), _sums(dict(row))) for row in found]
     column = by if by == "model" else f"{by}_id"
     grouped = [
         dict(row)
-        for row in rows.values(column)
-        .annotate(**_SUM_ANNOTATIONS)
-        .order_by("-sum_charged", "-sum_requests")[:_MAX_LINES]
+        for row in rows.values(column).annotate(**_SUM_ANNOTATIONS).order_by("-sum_charged", "-sum_requests")[:most]
     ]
     names = _labels(by, [row[column] for row in grouped])
     return [ReportLine(row[column], names[row[column]], _sums(row)) for row in grouped]
 
 
-def top_spenders(by: str, month: int) -> list[ReportLine]:
-    """Return the 200 users or tokens that were charged most in a month (see `rollup.month_of`), from an index."""
-    rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:_MAX_LINES])
+def top_spenders(by: str, month: int, most: int = MOST_LINES) -> list[ReportLine]:
+    """Return the users or tokens that were charged most in a month (see `rollup.month_of`), from an index."""
+    rows = list(MonthSum.objects.filter(kind=by, month=month).order_by("-charged")[:most])
     names = _labels(by, [row.subject for row in rows])
     found = [
         ReportLine(row.subject, names[row.subject], ReportSums(*(getattr(row, name) for name in _SUM_COLUMNS)))
@@ -203,13 +197,17 @@ def _labels(by: str, keys: list[Any]) -> dict[Any, str]:
     """Return labels by key. What has been deleted is named by its id."""
     if by == "model":
         return {key: str(key) for key in keys}
-    if by == "token":
-        found = {row.pk: f"{row.name} ({row.user})" for row in Token.objects.filter(pk__in=keys).select_related("user")}
-    elif by == "channel":
-        found = {row.pk: row.name for row in Channel.objects.filter(pk__in=keys)} | {0: "no channel"}
-    else:
-        found = {row.pk: row.get_username() for row in User.objects.filter(pk__in=keys)}
-    return {key: found.get(key) or f"{by} {key}" for key in keys}
+    found: dict[Any, str] = {0: gettext("no channel")} if by == "channel" else {}
+    for start in range(0, len(keys), _CHUNK):  # no database takes any number of values
+        part = keys[start : start + _CHUNK]
+        if by == "token":
+            tokens = Token.objects.filter(pk__in=part).select_related("user")
+            found |= {row.pk: f"{row.name} ({row.user})" for row in tokens}
+        elif by == "channel":
+            found |= {row.pk: row.name for row in Channel.objects.filter(pk__in=part)}
+        else:
+            found |= {row.pk: row.get_username() for row in User.objects.filter(pk__in=part)}
+    return {key: found.get(key) or f"#{key}" for key in keys}
 
 
 # Columns of daily sums, in the order of the fields of ReportSums.
@@ -221,7 +219,7 @@ def _sums(row: dict[str, Any]) -> ReportSums:
     return ReportSums(*(int(row[f"sum_{name}"] or 0) for name in _SUM_COLUMNS))
 
 
-def _sum_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
+def _sum_records(rows: QuerySet[UsageRecord], by: str, most: int = MOST_LINES) -> list[ReportLine]:
     """Return the lines of a report summed up from usage records; a single one when `by` is empty."""
     zone = timezone.get_default_timezone()
     table: dict[Any, list[int]] = {}
@@ -248,98 +246,6 @@ def _sum_records(rows: QuerySet[UsageRecord], by: str) -> list[ReportLine]:
         return [ReportLine("", "", ReportSums(*table.get("", ())))]
     if by == "day":
         return [ReportLine(key, day_label(key.toordinal()), ReportSums(*table[key])) for key in sorted(table)]
-    order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:_MAX_LINES]
+    order = sorted(table, key=lambda key: (-table[key][6], -table[key][0]))[:most]
     labels = _labels(by, order)
     return [ReportLine(key, labels[key], ReportSums(*table[key])) for key in order]
-
-
-# -- CSV ---------------------------------------------------------------------------------------------------------------
-
-_COLUMNS: Final = (
-    "request_id", "started_at", "user", "token", "model", "endpoint", "streamed", "status", "end_reason",
-    "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "usage_source",
-    "latency_ms", "first_token_ms", "cost_usd", "charged_usd", "paid_by", "billing",
-)  # fmt: skip
-_STAFF_COLUMNS: Final = ("channel", "upstream_model", "attempts")
-_EARNINGS_COLUMNS: Final = ("upstream_cost_usd", "margin_usd")
-
-
-async def csv_chunks(rows: QuerySet[UsageRecord], staff: bool, earnings: bool = False) -> AsyncIterator[bytes]:
-    """Yield usage records as CSV, newest first.
-
-    With `staff` there are columns of channel and attempts, with `earnings` of the upstream's cost and the margin.
-
-    Reads a thousand at a time by id, so that neither memory nor a transaction grows with their number.
-    """
-    yield _csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ()), *(_EARNINGS_COLUMNS if earnings else ())]])
-    before: int | None = None
-    while True:
-        page = await database_sync_to_async(_page)(rows, before)
-        if not page:
-            return
-        before = page[-1].pk
-        yield _csv([_values(record, staff, earnings) for record in page])
-
-
-def _page(rows: QuerySet[UsageRecord], before: int | None) -> list[UsageRecord]:
-    part = rows.select_related("user", "token", "channel").order_by("-pk")
-    return list((part if before is None else part.filter(pk__lt=before))[:_CHUNK])
-
-
-def _values(record: UsageRecord, staff: bool, earnings: bool) -> list[Any]:
-    charged = record.cost - record.shortfall
-    found = [
-        record.request_id,
-        record.started_at.isoformat(),
-        _name(record.user),
-        _name(record.token),
-        record.model,
-        record.endpoint,
-        int(record.streamed),
-        record.status,
-        record.end_reason,
-        record.input_tokens,
-        record.cached_input_tokens,
-        record.cache_write_tokens,
-        record.output_tokens,
-        record.reasoning_tokens,
-        record.usage_source,
-        record.latency_ms,
-        "" if record.first_token_ms is None else record.first_token_ms,
-        money.plain(record.cost),
-        money.plain(charged),
-        record.payer,
-        record.billing,
-    ]
-    if staff:
-        found += [_name(record.channel), record.upstream_model, record.attempts]
-    if earnings:
-        found += [money.plain(record.upstream_cost), money.plain(charged - record.upstream_cost)]
-    return found
-
-
-def _name(row: Any) -> str:
-    return "" if row is None else str(row)
-
-
-def _csv(table: list[list[Any]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out).writerows([[escape_formula(value) for value in row] for row in table])
-    return out.getvalue().encode()
-
-
-def escape_formula(value: Any) -> Any:
-    """Prefix a text with an apostrophe if a spreadsheet would take it for a formula: names are typed by users."""
-    return (
-        "'" + value
-        if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} and not _is_number(value)
-        else value
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -53,7 +53,19 @@ if (table) {
   let newest = 0;
   let failures = 0;
 
+  // The figures, charts and tables above move with the rows: they are asked for again, at most every five seconds.
+  let due = null;
+  const refresh = async () => {
+    due = null;
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+    if (!answer?.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-figures]"))
+      part.innerHTML = page.getElementById(part.id)?.innerHTML ?? part.innerHTML;
+  };
+
   const show = (rows) => {
+    if (rows.length && due === null) due = setTimeout(refresh, newest ? 5000 : 500);
     for (const row of rows) {
       if (row.id <= newest) continue;
       newest = row.id;

@@ -26,6 +26,6 @@ def test_front_page_counts_refused_requests_and_says_what_to_do(staff: Client, p
     RefusedRequest.objects.all().delete()
     refused(people.owner, error_code="insufficient_quota", status=429, requests=41)
     page = staff.get("/admin/").content.decode()
-    assert "?outcome=refused&amp;code=insufficient_quota" in page and ">41<" in page
+    assert "?days=1&amp;outcome=refused&amp;code=insufficient_quota" in page and ">41<" in page
     entry = explained("insufficient_quota")
     assert entry is not None and entry.remedy in unescape(page)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
+from datetime import date, timedelta
 
 import httpx
 import pytest
@@ -13,6 +16,8 @@ from accounts.models import AuditEvent, User
 from portal.lib import clock
 from relay.models import Channel, UsageRecord
 from relay.tokens.lifecycle import create_token
+from relay.usage import rollup
+from tests.support.asserts import csv_rows
 from tests.support.money import record, refused
 from tests.support.portal import People, Portal
 from tests.support.server import Server
@@ -79,6 +84,77 @@ def test_receipt_report_and_margin_for_staff(staff: Client, people: People) -> N
         staff.get("/admin/relay/usagerecord/report/?days=99999999999&user=x&channel=99999999999999999999").status_code
         == 200
     )
+
+
+def _links(page: str, within: str = "") -> list[str]:
+    return [html.unescape(link) for link in re.findall(r'href="([^"]*\?[^"]*)"', page) if within in link]
+
+
+def _exported(staff: Client, url: str) -> list[dict[str, str]]:
+    return csv_rows(staff.get(url))
+
+
+@pytest.fixture
+def three_months(people: People) -> list[date]:
+    """A record of Alice and one of Bob in each of the last three months, dearer the older; their first days."""
+    UsageRecord.objects.all().delete()
+    rollup.rebuild()
+    today = clock.now().date()
+    firsts = [today.replace(day=1)]
+    while len(firsts) < 3:
+        firsts.append((firsts[-1] - timedelta(days=1)).replace(day=1))
+    for number, first in enumerate(firsts):
+        for user in (people.owner, people.other):
+            at = clock.now().replace(year=first.year, month=first.month, day=1, hour=12)
+            cost = 1_000_000_000 * (number + 1)
+            record(user, request_id=f"req_{number}_{user}", started_at=at, cost=cost, channel=None)
+    return firsts
+
+
+def test_a_period_is_kept_by_every_tab_link_and_export(staff: Client, people: People, three_months: list[date]) -> None:
+    report, month = "/admin/relay/usagerecord/report/", three_months[1]
+    asked = {
+        f"month={month:%Y-%m}": ("$4.00", 2),
+        f"month={month.year * 12 + month.month - 1}": ("$4.00", 2),
+        f"since={month}&until={month}&user={people.owner.pk}": ("$2.00", 1),
+        "days=365": ("$12.00", 6),
+    }
+    for parameters, (total, count) in asked.items():
+        for by in ("day", "model", "token", "channel", "user"):
+            page = staff.get(f"{report}?by={by}&{parameters}").content.decode()
+            foot = page[page.index("<tfoot") :]
+            assert total in foot, (parameters, by)
+            kept = re.search(r"<h2[^>]*>([^<]*)</h2>", page)
+            tabs = [link for link in _links(page) if link.startswith("?by=") and "csv" not in link]
+            for link in tabs[:5]:
+                other = staff.get(report + link).content.decode()
+                assert total in other[other.index("<tfoot") :], (parameters, by, link)
+                assert kept is not None and kept[0] in other
+            (table,) = _links(page, "csv=1")
+            assert sum(float(row["charged_usd"]) for row in _exported(staff, report + table)) == float(total[1:])
+            (requests,) = _links(page, "/export/")
+            assert len(_exported(staff, requests)) == count, (parameters, by)
+            (listed,) = _links(page, "/usagerecord/?")
+            assert staff.get(listed).content.decode().count('title="req_') == count
+
+
+def test_the_list_is_exported_as_it_is_filtered(staff: Client, people: People, three_months: list[date]) -> None:
+    url, old = "/admin/relay/usagerecord/", three_months[2]
+    for asked, wanted in (
+        ("", 6),
+        (f"?user_name=alice&since={old}&until={old}", 1),
+        (f"?until={old + timedelta(days=5)}", 2),
+        (f"?channel=&outcome=failed&since={old}", 0),
+        ("?user_name=nobody", 0),
+        ("?model=gpt&days=x&channel=x", 6),
+    ):
+        page = staff.get(url + asked).content.decode()
+        assert page.count('title="req_') == wanted, asked
+        (link,) = [href for href in re.findall(r'href="([^"]*/export/[^"]*)"', page)]
+        assert len(_exported(staff, html.unescape(link))) == wanted, asked
+    page = staff.get(f"{url}?user_name=alice&since={old}&until={old}").content.decode()
+    (link,) = _links(page, "/report/")
+    assert "$3.00" in staff.get(link).content.decode()
 
 
 def test_csv_is_streamed_to_staff_with_margin(live: Portal, server: Server) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
+from datetime import timedelta
+
 import httpx
 import pytest
 from django.test import Client
@@ -9,6 +13,7 @@ from django.test import Client
 from portal.lib import clock
 from relay.models import UsageRecord
 from relay.tokens.lifecycle import create_token
+from tests.support.asserts import csv_rows
 from tests.support.money import record, refused
 from tests.support.portal import People, Portal
 from tests.support.server import Server
@@ -71,8 +76,9 @@ def test_usage_is_paged_by_id(clients: tuple[Client, Client, Client], people: Pe
     )
     first = clients[0].get("/usage/").content.decode()
     assert "req_059" in first and "req_009" not in first
-    link = first.split('href="?before=', 1)[1].split('"', 1)[0]
-    second = clients[0].get(f"/usage/?before={link}").content.decode()
+    link = re.search(r'href="(\?[^"]*before=[^"]*)"', first)
+    assert link is not None
+    second = clients[0].get(f"/usage/{html.unescape(link[1])}").content.decode()
     assert "req_009" in second and "req_059" not in second
 
 
@@ -92,3 +98,31 @@ def test_refused_requests_are_in_the_list_of_their_owner(people: People) -> None
     assert other.get(path).status_code == staff.get(path).status_code == 404 and Client().get(path).status_code == 302
     assert "1 request was refused" in owner.get("/").content.decode()
     assert "refused in the last" not in other.get("/").content.decode()
+
+
+def test_page_and_export_show_the_same_period_and_filters(people: People) -> None:
+    token = create_token(people.owner, "laptop", actor=None)[0]
+    for days, name, model in ((0, "today", "a"), (40, "old", "a"), (40, "oldb", "b")):
+        record(
+            people.owner,
+            token=token,
+            request_id=f"req_{name}",
+            model=model,
+            started_at=clock.now() - timedelta(days=days),
+        )
+    client = signed_in(people.owner)
+    day = (clock.now() - timedelta(days=40)).date()
+    for asked, wanted in (
+        ("", {"req_today"}),
+        ("?days=90", {"req_today", "req_old", "req_oldb"}),
+        (f"?since={day - timedelta(days=2)}&until={day + timedelta(days=2)}", {"req_old", "req_oldb"}),
+        ("?days=90&model=b", {"req_oldb"}),
+        ("?days=90&outcome=failed", set()),
+        (f"?period=since%3D{day - timedelta(days=2)}", {"req_today", "req_old", "req_oldb"}),
+    ):
+        page = client.get(f"/usage/{asked}").content.decode()
+        assert set(re.findall(r"req_\w+", page)) == wanted, asked
+        link = re.search(r'href="(/usage/export\.csv[^"]*)"', page)
+        assert link is not None
+        assert {row["request_id"] for row in csv_rows(client.get(html.unescape(link[1])))} == wanted, asked
+        assert f"<dt>Requests</dt><dd>{len(wanted)}</dd>" in page or "failed" in asked

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import httpx
+from asgiref.sync import async_to_sync
 
 
 def check(response: httpx.Response, status: int, type_: str, code: str | None, param: str | None = None) -> str:
@@ -26,3 +30,14 @@ def until(found: Callable[[], Any]) -> Any:
     while not (value := found()):
         time.sleep(0.02)
     return value
+
+
+def csv_rows(response: Any) -> list[dict[str, str]]:
+    """The rows of a CSV file, also of one that is streamed asynchronously, read with this thread's connection."""
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in response.streaming_content])
+
+    with mock.patch("channels.db.close_old_connections"):  # the test's own connection, which holds its transaction
+        body = async_to_sync(read)() if response.streaming else response.content
+    return list(csv.DictReader(io.StringIO(body.decode())))

@@ -1,46 +1,41 @@
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, action, request_ip
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent
 from accounts.rights import may
 from portal.lib import money
-from portal.lib.days import parse_day
-from portal.lib.texts import whole_number
 from relay.error_texts import explained
 from relay.models import ApiKey, Channel, Model, RefusedRequest, UsageRecord
 from relay.models.usage import EARNINGS, EndReason
 from relay.providers.failures import BY_WORD
 from relay.usage import rollup
+from relay.usage.csv_files import csv_chunks, report_csv
 from relay.usage.paging import merged_page
+from relay.usage.query import REPORT_FILTERS, STAFF_FILTERS, UsageQuery, filtered, last_days, months
 from relay.usage.receipts import ledger_entries_of, receipt
 from relay.usage.reports import (
     GROUPINGS,
-    ReportScope,
+    MOST_LINES,
+    ReportLine,
     ReportSums,
-    beginning_of,
-    csv_chunks,
     report_lines,
     report_total,
     top_spenders,
 )
 
 _RANGES = (1, 7, 30, 90, 365)
-_MONTHS = 12  # that can be chosen where users and tokens are compared
-_FILTERS = ("user", "token", "channel", "model")
+_MOST_EXPORTED = 100_000  # lines of a report
 _ROWS = 50  # of one page
-_REFUSED = "refused"  # the outcome of requests without a usage record
 # Colours of end reasons that are not bad.
 _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "warn", "shutdown": "warn"}
 
@@ -74,8 +69,9 @@ class UsageRecordAdmin(ReadOnlyAdmin):
                 return redirect("admin:relay_usagerecord_change", found)
             if RefusedRequest.objects.filter(request_id=asked).exists():
                 return redirect("admin-refused", asked)
-        chosen, rows, narrowed = self._filtered(request)
-        refused, alike = _refused(chosen)
+        query = UsageQuery.read(request.GET, STAFF_FILTERS)
+        rows, narrowed = query.records(UsageRecord.objects.all())
+        refused, alike = query.refusals(RefusedRequest.objects.all())
         sources = (
             (rows.select_related("user", "token", "channel"), narrowed),
             (refused.select_related("user", "token"), alike),
@@ -86,10 +82,16 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "title": _("Usage"),
             "opts": self.model._meta,
             "cl": None,
-            "rows": [(row, _TONE.get(getattr(row, "end_reason", ""), "bad")) for row in page.rows],
-            "older": urlencode(chosen | {"before": page.before}) if page.before else "",
+            "rows": [
+                (row, _tone(row), query.link(user=row.user_id), query.link(token=row.token_id)) for row in page.rows
+            ],
+            "older": query.link(before=page.before) if page.before else "",
             "until": page.until,
-            "chosen": chosen,
+            "chosen": query.filters,
+            "dates": dict(query.period.parameters) if query.period is not None else {},
+            "user_name": query.user_name() or request.GET.get("user_name", ""),
+            "names": query.names(),
+            "narrowed": bool(query.filters or query.period),
             "asked": asked,
             "unknown": bool(asked),
             "reasons": EndReason.choices,
@@ -97,8 +99,11 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "models": Model.objects.values_list("name", flat=True)[:500],
             "money": sees_money(request),
             "earnings": sees_earnings(request),
-            "query": urlencode(chosen),
-            "live": not chosen and not request.GET.get("before"),
+            "query": query,
+            "links": {
+                "export": query.link(),
+                "report": query.only(REPORT_FILTERS).link(),
+            },
         }
         return render(request, "admin/relay/usagerecord/list.html", context)
 
@@ -128,49 +133,61 @@ class UsageRecordAdmin(ReadOnlyAdmin):
 
     @action(description=_("Cost and margin"), url_path="report", icon="monitoring", permissions=["earnings"])
     def cost_report(self, request: HttpRequest) -> HttpResponse:
-        """Show sums by day, model, token, channel or user."""
+        """Show sums by day, model, token, channel or user, or export them as CSV."""
         by = request.GET.get("by", "day")
         by = by if by in GROUPINGS else "day"
-        days, chosen = _days(request), _numbers(request)
+        query = UsageQuery.read(request.GET, REPORT_FILTERS, last_days(30), by=by)
         behind = rollup.catch_up()
-        scope = ReportScope.days(days, **chosen)
-        by_month = by in {"user", "token"} and not chosen  # there may be tens of thousands of them
-        month = _month(request, rollup.month_of(scope.last))
-        sums = _month_total(month) if by_month else report_total(scope)
+        if request.GET.get("csv"):
+            return self._export_report(request, query, by)
+        lines, total = _report(query, by, MOST_LINES), report_total(query.scope())
+        rest = _rest(lines, total) if len(lines) >= MOST_LINES and by != "day" else None
         context = {
             **self.admin_site.each_context(request),
             "title": _("Cost and margin"),
             "opts": self.model._meta,
             "by": by,
-            "days": days,
-            "ways": GROUPINGS.items(),
-            "ranges": () if by_month else _RANGES,
+            "period": query.period,
+            "dates": query.period.dates if query.period is not None else {},
+            "ways": [(key, label, query.link(by=key)) for key, label in GROUPINGS.items()],
+            "ranges": [(days, query.link(days=days)) for days in _RANGES],
+            "months": [(label, query.link(month=month), month) for month, label in months()],
+            "month": dict(query.period.parameters).get("month") if query.period is not None else None,
             "behind": behind,
-            "months": _months(rollup.month_of(scope.last)) if by_month else (),
-            "month": month,
-            "lines": [
-                (line, _line_money(line.sums), chosen | {by: line.key} if by in _FILTERS and line.key else None)
-                for line in (top_spenders(by, month) if by_month else report_lines(scope, by))
-            ],
-            "total": sums,
-            "total_money": _line_money(sums),
-            "chosen": chosen,
-            "query": urlencode(chosen),
-            "narrow": "model" if by != "model" else "day",
+            "lines": [(line, _line_money(line.sums), _narrow(query, by, line)) for line in lines],
+            "rest": rest,
+            "rest_money": _line_money(rest) if rest is not None else {},
+            "total": total,
+            "total_money": _line_money(total),
+            "names": query.names(),
+            "hidden": {"by": by, **query.filters},
+            "links": {
+                "all": UsageQuery(query.period, {}, query.extra).link(),
+                "table": query.link(csv=1),
+                "requests": query.only(REPORT_FILTERS).link(),
+            },
         }
         return render(request, "admin/relay/usagerecord/report.html", context)
 
+    def _export_report(self, request: HttpRequest, query: UsageQuery, by: str) -> HttpResponse:
+        AuditEvent.write("usage.export", request.user, None, request_ip(request), query=query.link())
+        response = HttpResponse(
+            report_csv(by, _report(query, by, _MOST_EXPORTED)), content_type="text/csv; charset=utf-8"
+        )
+        response["Content-Disposition"] = f'attachment; filename="{_file_name(query, f"by-{by}")}"'
+        return response
+
     @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["money"])
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
-        """Stream the records of the last days as CSV. Takes the filters of the list and of the report."""
-        days, (chosen, rows, narrowed) = _days(request), self._filtered(request)
-        rows = rows.filter(started_at__gte=beginning_of(ReportScope.days(days).first))
-        AuditEvent.write("usage.export", request.user, None, request_ip(request), days=days, **chosen)
+        """Stream records as CSV: those that the list shows with the same period and filters."""
+        query = UsageQuery.read(request.GET, STAFF_FILTERS)
+        rows, refused = query.records(UsageRecord.objects.all()), query.refusals(RefusedRequest.objects.all())
+        AuditEvent.write("usage.export", request.user, None, request_ip(request), query=query.link())
         response = StreamingHttpResponse(
-            csv_chunks(rows.filter(narrowed) if narrowed else rows, staff=True, earnings=sees_earnings(request)),
+            csv_chunks(filtered(*rows), filtered(*refused), staff=True, earnings=sees_earnings(request)),
             content_type="text/csv; charset=utf-8",
         )
-        response["Content-Disposition"] = 'attachment; filename="usage.csv"'
+        response["Content-Disposition"] = f'attachment; filename="{_file_name(query, "requests")}"'
         return response
 
     def has_money_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -179,97 +196,35 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     def has_earnings_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_view_permission(request) and sees_earnings(request)
 
-    def _filtered(self, request: HttpRequest) -> tuple[dict[str, Any], QuerySet[UsageRecord], Q | None]:
-        """Return the chosen filters, the records that an index finds, and the condition for the other filters."""
-        chosen: dict[str, Any] = {}
-        rows, narrowed = UsageRecord.objects.all(), Q()
-        name = request.GET.get("user_name", "").strip()[:150]
-        if name:
-            chosen["user_name"] = name
-            rows = rows.filter(user=User.objects.filter(username=name).values_list("pk", flat=True).first() or 0)
-        for field, value in _numbers(request).items():
-            chosen[field] = value
-            if field == "model":
-                narrowed &= Q(model=value)
-            else:
-                rows = rows.filter(**{field: value})
-        if (reason := request.GET.get("outcome", "")) == _REFUSED:
-            chosen["outcome"], rows = reason, rows.none()
-        elif reason in {*EndReason.values, "failed"}:
-            chosen["outcome"] = reason
-            narrowed &= (
-                Q(end_reason=reason) if reason != "failed" else Q(status__gte=400) | Q(end_reason__in=rollup.FAULTS)
-            )
-        if code := request.GET.get("code", "")[:64]:
-            chosen["code"] = code
-            narrowed &= Q(error_code=code)
-        for side, lookup in (("since", "gte"), ("until", "lt")):
-            moment = _date(request.GET.get(side, ""))
-            if moment is not None:
-                chosen[side] = request.GET[side]
-                rows = rows.filter(
-                    **{f"started_at__{lookup}": moment if side == "since" else moment + timedelta(days=1)}
-                )
-        return chosen, rows, narrowed or None
+
+def _tone(row: UsageRecord | RefusedRequest) -> str:
+    return "bad" if isinstance(row, RefusedRequest) else _TONE.get(row.end_reason, "bad")
 
 
-def _refused(chosen: dict[str, Any]) -> tuple[QuerySet[RefusedRequest], Q | None]:
-    """Return the refused requests that an index finds for the filters of the list, and the other conditions."""
-    rows, narrowed = RefusedRequest.objects.all(), Q()
-    if "channel" in chosen or chosen.get("outcome", _REFUSED) not in {"failed", _REFUSED}:
-        return rows.none(), None
-    if "user_name" in chosen:
-        rows = rows.filter(user__in=User.objects.filter(username=chosen["user_name"]))
-    for name in ("user", "token"):
-        if name in chosen:
-            rows = rows.filter(**{name: chosen[name]})
-    for name, field in (("model", "model"), ("code", "error_code")):
-        if name in chosen:
-            narrowed &= Q(**{field: chosen[name]})
-    if "since" in chosen and (begin := _date(chosen["since"])) is not None:
-        rows = rows.filter(started_at__gte=begin)
-    if "until" in chosen and (last := _date(chosen["until"])) is not None:
-        rows = rows.filter(started_at__lt=last + timedelta(days=1))
-    return rows, narrowed or None
+def _report(query: UsageQuery, by: str, most: int) -> list[ReportLine]:
+    """Return the lines of a report. A month of all users or tokens, of which there may be many, is in an index."""
+    month = query.period.month if query.period is not None else None
+    if by in {"user", "token"} and not query.filters and month is not None:
+        return top_spenders(by, month, most)
+    return report_lines(query.scope(), by, most)
 
 
-def _days(request: HttpRequest) -> int:
-    days = whole_number(request.GET.get("days"))
-    return 30 if days is None else min(max(days, 1), 3660)
+def _rest(lines: Sequence[ReportLine], total: ReportSums) -> ReportSums:
+    """Return what the total has beyond the lines."""
+    shown = sum((line.sums for line in lines), ReportSums())
+    return ReportSums(*(getattr(total, one.name) - getattr(shown, one.name) for one in fields(total)))
 
 
-def _month(request: HttpRequest, latest: int) -> int:
-    return whole_number(request.GET.get("month"), latest - _MONTHS + 1, latest) or latest
+def _narrow(query: UsageQuery, by: str, line: ReportLine) -> str:
+    """Return the link of a line to a report on it alone, empty when there is none."""
+    if by == "day":
+        return query.link(by="model", since=line.key.isoformat(), until=line.key.isoformat())
+    return query.link(**{by: line.key, "by": "model" if by != "model" else "day"}) if line.key else ""
 
 
-def _months(latest: int) -> list[tuple[int, str]]:
-    return [
-        (month, formats.date_format(date(month // 12, month % 12 + 1, 1), "YEAR_MONTH_FORMAT"))
-        for month in range(latest, latest - _MONTHS, -1)
-    ]
-
-
-def _month_total(month: int) -> ReportSums:
-    first = date(month // 12, month % 12 + 1, 1).toordinal()
-    after = date((month + 1) // 12, (month + 1) % 12 + 1, 1).toordinal()
-    return report_total(ReportScope(first, after - 1))
-
-
-def _numbers(request: HttpRequest) -> dict[str, Any]:
-    """Return the filters in the query string: ids, and the name of a model."""
-    found: dict[str, Any] = {}
-    for name in _FILTERS:
-        value = request.GET.get(name, "")
-        if name == "model" and value:
-            found[name] = value[:120]
-        elif (number := whole_number(value)) is not None:
-            found[name] = number
-    return found
-
-
-def _date(text: str) -> datetime | None:
-    day = parse_day(text)
-    return timezone.make_aware(datetime.combine(day, datetime.min.time())) if day is not None else None
+def _file_name(query: UsageQuery, what: str) -> str:
+    dates = query.period.dates if query.period is not None else {}
+    return "-".join(["usage", *(dates[side] for side in ("since", "until") if side in dates), what]) + ".csv"
 
 
 def _money(record: UsageRecord) -> dict[str, str]:
