@@ -44,6 +44,7 @@ class Listing:
     vendor: str  # as genai-prices calls it
     name: str  # of the model, as the vendor calls it
     tiers: tuple[ListedPrice, ...]
+    context_window: int | None = None  # tokens
 
     @property
     def complete(self) -> bool:
@@ -65,7 +66,7 @@ def look_up(preferred: Sequence[str], names: Sequence[str], at: datetime) -> Lis
             entry = index.find(name)
             if entry is not None:
                 tiers = _tiers_of(entry, at)
-                return Listing(vendor, entry.id, tiers) if tiers else None
+                return Listing(vendor, entry.id, tiers, entry.context_window) if tiers else None
     return None
 
 

@@ -11,6 +11,7 @@ from accounts.models import ChangeTracked, Limited
 from accounts.models.fields import MomentField
 from relay.models.channel import Channel
 from relay.models.pool import STRATEGY_CHOICES
+from relay.providers.model_facts import abilities_of_name
 
 
 class Ability(models.TextChoices):
@@ -74,6 +75,11 @@ class Model(ChangeTracked, Limited):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def known_abilities(self) -> tuple[str, ...]:
+        """Its abilities; where none are set, those that its name tells. Empty: unknown."""
+        return tuple(self.abilities) or abilities_of_name(self.name)
 
     def clean(self) -> None:
         self.name = self.name.strip()

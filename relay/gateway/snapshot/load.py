@@ -117,7 +117,7 @@ def _load_snapshot() -> Snapshot:
             checks=_checks("model", model.pk, "this model", model),
             strategy=model.strategy,
             sticky=model.sticky,
-            abilities=tuple(model.abilities),
+            abilities=model.known_abilities,
         )
         for model in models
         if model.enabled

@@ -1,0 +1,152 @@
+"""What is known of a model from its name, and from its entry in an upstream's list of models. Pure.
+
+The entries of lists differ by vendor; the members read here are documented by OpenRouter (`context_length`,
+`architecture`, `supported_parameters`, `top_provider`), Mistral (`max_context_length`, `capabilities`), Groq
+(`context_window`, `max_completion_tokens`), Together (`type`), vLLM (`max_model_len`), and this portal itself
+(`abilities`, `max_output_tokens`); read in November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_MOST_TOKENS: Final = 100_000_000  # what a list says beyond this is nonsense
+_LEAST_OUTPUT: Final = 256  # tokens; a smaller limit would cut answers short, whatever the list means by it
+
+ABILITIES: Final = frozenset(
+    (
+        "chat", "vision", "audio", "files", "tools", "structured_output", "reasoning", "embeddings", "moderation",
+        "image_generation", "speech", "transcription", "rerank", "realtime",
+    )
+)  # fmt: skip
+
+# Models of video and music, and those of /v1/completions alone: they have none of the abilities, and do not chat.
+_NEITHER: Final = (
+    r"^(sora|veo|kling|hailuo|runway|luma|suno|vidu|midjourney|mj)\b|^cogvideo|seedance|[-.]t2v|[-.]i2v"
+    r"|^gpt-3\.5-turbo-instruct|^(davinci|babbage)-"
+)
+# What a name says, the first that fits; searched in the part behind the last slash, in lower case.
+_NAMES: Final[tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]] = tuple(
+    (re.compile(pattern), abilities)
+    for pattern, abilities in (
+        (r"embed|^bge-(?!reranker)|^(gte|e5|m3e|voyage)-|^text-similarity-", ("embeddings",)),
+        (r"rerank", ("rerank",)),
+        (r"moderation", ("moderation",)),
+        (r"realtime", ("realtime",)),
+        (r"whisper|transcri|-asr\b|^(paraformer|sensevoice)", ("transcription",)),
+        (r"(^|-)tts\b|^cosyvoice|^speech-", ("speech",)),
+        (r"^(gemini|gpt-5).*-image", ("chat", "vision", "image_generation")),
+        (
+            r"^dall-?e|^(chat)?gpt-image|^(flux|sdxl|sd3|imagen|seedream|kolors|cogview|ideogram|recraft|wanx)\b"
+            r"|^stable-diffusion|^black-forest|^qwen-image|-seedream-",
+            ("image_generation",),
+        ),
+        (_NEITHER, ()),
+        (r"^(gpt-audio|gpt-4o(-mini)?-audio)", ("chat", "audio", "tools")),
+        (r"^o1-(mini|preview)", ("chat", "reasoning")),
+        (r"^(o1|o3|o4-mini)\b(?!-mini)|^gpt-[5-9]", ("chat", "vision", "tools", "structured_output", "reasoning")),
+        (r"^o3-mini", ("chat", "tools", "structured_output", "reasoning")),
+        (r"^(gpt-4o|gpt-4\.|chatgpt-4o)", ("chat", "vision", "tools", "structured_output")),
+        (r"^gpt-4-turbo", ("chat", "vision", "tools")),
+        (r"^gpt-oss", ("chat", "tools", "reasoning")),
+        (r"^gpt-(3\.5|4)", ("chat", "tools")),
+        (r"^claude-(opus|sonnet|haiku|3)", ("chat", "vision", "tools")),
+        (r"^gemini-(2\.5|[3-9])", ("chat", "vision", "audio", "files", "tools", "structured_output", "reasoning")),
+        (r"^gemini-", ("chat", "vision", "tools")),
+        (r"^deepseek-(r\d|reasoner)|^qwq", ("chat", "reasoning")),
+        (r"^grok-4", ("chat", "vision", "tools", "reasoning")),
+        (r"\bvl\b|vision|^pixtral|^llava|^gemma-?3|^llama-?4|^glm-[\d.]+v", ("chat", "vision")),
+        (
+            r"^(claude|deepseek|qwen|llama|mistral|mixtral|ministral|codestral|magistral|devstral|glm|kimi|moonshot"
+            r"|grok|command|yi|ernie|hunyuan|doubao|phi|gemma|minimax|abab|step|baichuan|nova|granite)",
+            ("chat",),
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Facts of a model. None and an empty tuple: unknown."""
+
+    context_window: int | None = None  # tokens of prompt and answer together
+    max_output_tokens: int | None = None
+    abilities: tuple[str, ...] = ()  # of ABILITIES
+
+    def or_else(self, other: ModelFacts) -> ModelFacts:
+        """Return these facts, and the other's where they are unknown."""
+        return ModelFacts(
+            self.context_window or other.context_window,
+            self.max_output_tokens or other.max_output_tokens,
+            self.abilities or other.abilities,
+        )
+
+
+def abilities_of_name(name: str) -> tuple[str, ...]:
+    """Return the abilities that a model's name tells, empty when it tells none that the relay knows."""
+    last = name.rpartition("/")[2].lower()
+    return next((abilities for pattern, abilities in _NAMES if pattern.search(last)), ())
+
+
+def may_chat(name: str, abilities: tuple[str, ...]) -> bool:
+    """Whether a model takes chat requests, as far as its abilities and its name say."""
+    if abilities:
+        return "chat" in abilities
+    return re.search(_NEITHER, name.rpartition("/")[2].lower()) is None
+
+
+def facts_of_entry(entry: Mapping[str, object]) -> ModelFacts:
+    """Return what an entry of an upstream's list of models says. Values that cannot be true are passed over."""
+    top = _object(entry.get("top_provider"))
+    context = _first_tokens(entry, "context_window", "context_length", "max_context_length", "max_model_len")
+    output = _first_tokens(entry, "max_output_tokens", "max_completion_tokens", "output_token_limit") or _first_tokens(
+        top, "max_completion_tokens"
+    )
+    if output is not None and (output < _LEAST_OUTPUT or (context is not None and output > context)):
+        output = None
+    return ModelFacts(context, output, _listed_abilities(entry))
+
+
+def _listed_abilities(entry: Mapping[str, object]) -> tuple[str, ...]:
+    """The abilities in an entry: ours as they are, else what its modalities, parameters, capabilities and type say."""
+    ours = [word for word in _words(entry.get("abilities")) if word in ABILITIES]
+    if ours:
+        return tuple(dict.fromkeys(ours))
+    architecture, capabilities = _object(entry.get("architecture")), _object(entry.get("capabilities"))
+    into, out = _words(architecture.get("input_modalities")), _words(architecture.get("output_modalities"))
+    parameters = _words(entry.get("supported_parameters"))
+    kind = found if isinstance(found := entry.get("type"), str) else ""
+    said = {
+        "chat": "text" in out or capabilities.get("completion_chat") is True or kind in {"chat", "language"},
+        "vision": "image" in into or capabilities.get("vision") is True,
+        "audio": "audio" in into or "audio" in out,
+        "files": "file" in into,
+        "tools": "tools" in parameters or capabilities.get("function_calling") is True,
+        "structured_output": "structured_outputs" in parameters,
+        "reasoning": "reasoning" in parameters,
+        "embeddings": "embeddings" in out or kind in {"embedding", "embeddings"},
+        "moderation": kind == "moderation",
+        "image_generation": "image" in out or kind == "image",
+        "transcription": kind in {"transcribe", "transcription"},
+        "rerank": kind == "rerank",
+    }
+    return tuple(name for name, true in said.items() if true)
+
+
+def _first_tokens(entry: Mapping[str, object], *names: str) -> int | None:
+    return next((found for name in names if (found := _tokens(entry.get(name))) is not None), None)
+
+
+def _tokens(value: object) -> int | None:
+    return value if type(value) is int and 0 < value <= _MOST_TOKENS else None
+
+
+def _words(value: object) -> list[str]:
+    return [word for word in value if isinstance(word, str)] if isinstance(value, list) else []
+
+
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

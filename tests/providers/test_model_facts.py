@@ -1,0 +1,89 @@
+"""What is known of a model without asking for an answer: from its name, and from its entry in a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.models.catalog import Ability
+from relay.providers.model_facts import ABILITIES, ModelFacts, abilities_of_name, facts_of_entry, may_chat
+
+
+@pytest.mark.parametrize(
+    ("name", "ability"),
+    [
+        ("gpt-4o-mini", "chat"),
+        ("gpt-4-gizmo-g-2fkFE8rbu", "chat"),
+        ("gpt-4-all", "chat"),
+        ("deepseek-chat", "chat"),
+        ("dall-e-3", "image_generation"),
+        ("gpt-image-1", "image_generation"),
+        ("black-forest-labs/FLUX.1-schnell", "image_generation"),
+        ("text-embedding-3-small", "embeddings"),
+        ("BAAI/bge-m3", "embeddings"),
+        ("BAAI/bge-reranker-v2-m3", "rerank"),
+        ("whisper-1", "transcription"),
+        ("gpt-4o-mini-tts", "speech"),
+        ("omni-moderation-latest", "moderation"),
+        ("gpt-realtime", "realtime"),
+    ],
+)
+def test_names_tell_what_a_model_is_for(name: str, ability: str) -> None:
+    assert abilities_of_name(name)[0] == ability
+    assert may_chat(name, abilities_of_name(name)) == (ability == "chat")
+
+
+def test_unknown_names_tell_nothing_and_videos_do_not_chat() -> None:
+    assert abilities_of_name("airelays-demo") == () and may_chat("airelays-demo", ())
+    for name in ("sora-2", "kling-v2", "suno-v4", "gpt-3.5-turbo-instruct"):
+        assert abilities_of_name(name) == () and not may_chat(name, ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "facts"),
+    [
+        (
+            {
+                "id": "a/b",
+                "context_length": 131072,
+                "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
+                "supported_parameters": ["tools", "reasoning"],
+                "top_provider": {"max_completion_tokens": 16384},
+            },
+            ModelFacts(131072, 16384, ("chat", "vision", "tools", "reasoning")),
+        ),
+        ({"id": "m", "max_model_len": 32768}, ModelFacts(32768)),
+        ({"id": "g", "context_window": 8192, "max_completion_tokens": 4096}, ModelFacts(8192, 4096)),
+        (
+            {"id": "x", "max_context_length": 32768, "capabilities": {"completion_chat": True, "vision": True}},
+            ModelFacts(32768, None, ("chat", "vision")),
+        ),
+        (
+            {"id": "ours", "context_window": 9000, "max_output_tokens": 900, "abilities": ["chat", "flying"]},
+            ModelFacts(9000, 900, ("chat",)),
+        ),
+        ({"id": "lies", "context_length": -1, "max_output_tokens": 10**30, "abilities": "chat"}, ModelFacts()),
+        ({"id": "more", "context_length": 1000, "max_output_tokens": 2000}, ModelFacts(1000)),
+        ({"id": "tiny", "max_output_tokens": 1}, ModelFacts()),
+    ],
+)
+def test_entries_of_lists(entry: dict[str, Any], facts: ModelFacts) -> None:
+    assert facts_of_entry(entry) == facts
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_MEMBERS = ("context_length", "max_output_tokens", "abilities", "architecture", "capabilities", "type", "top_provider")
+
+
+@given(st.dictionaries(st.sampled_from(_MEMBERS), _JSON))
+def test_no_list_of_an_upstream_breaks_it(entry: dict[str, Any]) -> None:
+    facts = facts_of_entry(entry)
+    assert set(facts.abilities) <= ABILITIES == set(Ability.values)
+    assert facts.context_window is None or facts.context_window > 0
