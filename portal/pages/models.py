@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from portal.pages.shared.scope import priced_models_of, signed_in_user
+from portal.pages.shared.scope import signed_in_user
+from relay.catalog.offers import models_of, offers, price_factor, served_to
 from relay.models.catalog import Ability
 
 ROWS = 60
@@ -21,15 +21,17 @@ ROWS = 60
 def model_list(request: HttpRequest) -> HttpResponse:
     """List the models, searchable by name, description and ability."""
     asked, ability = request.GET.get("q", "").strip()[:100], request.GET.get("ability", "")
-    rows = priced_models_of(signed_in_user(request))
+    user = signed_in_user(request)
+    rows = served_to(user, models_of(user))
     for word in asked.split():
         rows = rows.filter(Q(name__icontains=word) | Q(display_name__icontains=word) | Q(description__icontains=word))
     if ability in Ability.values:
-        rows = rows.filter(abilities__icontains=f'"{ability}"')
+        told = [model.pk for model in rows.filter(abilities=[]) if ability in model.known_abilities]
+        rows = rows.filter(Q(abilities__icontains=f'"{ability}"') | Q(pk__in=told))
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
     labels = dict(Ability.choices)
     shown: list[tuple[Any, list[Any]]] = [
-        (model, [labels[one] for one in model.abilities if one in labels]) for model in page
+        (offer, [labels[one] for one in offer.model.known_abilities if one in labels]) for offer in offers(user, page)
     ]
     context = {
         "page": page,
@@ -37,7 +39,7 @@ def model_list(request: HttpRequest) -> HttpResponse:
         "asked": asked,
         "ability": ability,
         "abilities": Ability.choices,
-        "unpriced": settings.CONFIG.unpriced,
+        "factor": price_factor(user),
         "here": "models",
     }
     return render(request, "portal/models.html", context)

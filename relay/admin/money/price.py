@@ -16,7 +16,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import AuditEvent
-from portal.lib import clock, money
+from portal.lib import clock
+from relay.catalog.price_texts import classes_of, unit_words, usd
 from relay.models import ModelPrice
 from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
 
@@ -25,7 +26,18 @@ from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
 class ModelPriceAdmin(BaseAdmin):
     """Prices of models by the time from which they apply. A price in force is not changed but replaced by a new row."""
 
-    list_display = ("model", "channel", "whose", "since", "input_usd", "cached_usd", "output_usd", "state", "source")
+    list_display = (
+        "model",
+        "channel",
+        "whose",
+        "since",
+        "input_usd",
+        "cached_usd",
+        "output_usd",
+        "units",
+        "state",
+        "source",
+    )
     list_filter = ("purpose", "channel", ("model", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("model", "channel")
     search_fields = ("model__name", "source")
@@ -136,6 +148,10 @@ class ModelPriceAdmin(BaseAdmin):
     def output_usd(self, row: ModelPrice) -> str:
         return _usd(row.output)
 
+    @display(description=_("per unit"))
+    def units(self, row: ModelPrice) -> str:
+        return unit_words(classes_of(row)) or "—"
+
 
 def _usd(value: Decimal | None) -> str:
-    return "—" if value is None else money.show(money.nano(value))
+    return "—" if value is None else usd(Decimal(value))
