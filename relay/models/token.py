@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import ClassVar, Final
 
@@ -36,6 +37,28 @@ class TokenPurpose(models.TextChoices):
     IMAGES = "images", _("images")
     AUDIO = "audio", _("audio and realtime")
     TASKS = "tasks", _("tasks")
+
+
+# The abilities of models that the endpoints of a purpose ask for.
+_ABILITIES: Final[Mapping[str, frozenset[str]]] = {
+    TokenPurpose.CHAT: frozenset(
+        ("chat", "vision", "files", "tools", "reasoning", "embeddings", "moderation", "rerank")
+    ),
+    TokenPurpose.IMAGES: frozenset(("image_generation",)),
+    TokenPurpose.AUDIO: frozenset(("audio", "speech", "transcription", "realtime")),
+    TokenPurpose.TASKS: frozenset(),
+}
+
+
+def fits_purpose(purpose: str, abilities: Collection[str]) -> bool:
+    """Whether a token of this purpose opens an endpoint that a model of these abilities serves.
+
+    A model whose abilities are unknown may have any of them.
+    """
+    if not purpose:
+        return True
+    wanted = _ABILITIES[purpose]
+    return bool(wanted) and (not abilities or not wanted.isdisjoint(abilities))
 
 
 def make_token_secret() -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from tests.support.portal import Portal
+from portal.lib import clock
+from relay.models import ModelPrice
+from tests.support.portal import Portal, ask
 from tests.support.server import Server
 
 
@@ -42,3 +46,29 @@ def test_models_tell_their_window_abilities_and_price(live: Portal, server: Serv
 @pytest.mark.parametrize("path", ["/v1/models/a/b/c", "/v1/models/openai%2Fgpt-x"])
 def test_a_model_that_is_not_there(live: Portal, server: Server, path: str) -> None:
     assert server.get(live.token(), path).json()["error"]["code"] == "model_not_found"
+
+
+def test_the_list_has_what_can_be_called_and_nothing_else(live: Portal, server: Server) -> None:
+    from relay.models import Model
+
+    chat, image = live.model(), live.model()
+    Model.objects.filter(name=image).update(abilities=["image_generation"])
+    unpriced, later = live.model(price=None), live.model(price={"valid_from": clock.now() + timedelta(hours=1)})
+    unserved, keyless = live.model(channels=[]), live.model(channels=[live.channel(keys=())])
+    refused = live.model(channels=[live.channel("http://10.1.2.3/v1")])
+    by_channel = live.channel()
+    only_there = live.model(price=None, channels=[by_channel])
+    ModelPrice.objects.create(model=Model.objects.get(name=only_there), channel=by_channel, input=1, output=1)
+    user = live.user()
+    everything, images, tasks = (live.token(user, purpose=purpose) for purpose in ("", "images", "tasks"))
+    server.catch_up()
+    made = {chat, image, unpriced, later, unserved, keyless, refused, only_there}
+    for token, wanted in ((everything, {chat, image, only_there}), (images, {image}), (tasks, set())):
+        listed = {entry["id"] for entry in server.get(token, "/v1/models").json()["data"]} & made
+        assert listed - {chat, only_there} == wanted - {chat, only_there} and (token != everything or listed == wanted)
+        for name in made - listed:
+            if name != only_there:
+                assert server.get(token, f"/v1/models/{name}").json()["error"]["code"] == "model_not_found"
+    for name in made - {image, only_there}:
+        status = server.post(everything, ask(name)).status_code
+        assert (status == 200) == (name == chat), name

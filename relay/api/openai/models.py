@@ -11,9 +11,10 @@ from portal.lib.money import plain
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.api.respond import json_response
-from relay.billing.prices import ONE
+from relay.billing.prices import ONE, Price
 from relay.errors import ModelNotFound
 from relay.gateway.access.authorization import usable_models
+from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView
 
@@ -22,14 +23,8 @@ router = Router(auth=token_auth)
 
 @router.get("/models", url_name="models")
 async def list_models(request: HttpRequest) -> HttpResponse:
-    """The models that this token may use."""
-    exchange = exchange_of(request)
-    assert exchange.caller is not None  # noqa: S101  # token_auth has run
-    terms = snapshot_cache.snapshot.terms(exchange.caller)
-    data = [
-        model_object(model, terms.multiplier, exchange.wall)
-        for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall)
-    ]
+    """The models that this token can call."""
+    data = await _model_objects(request)
     ids = [entry["id"] for entry in data]
     return json_response(
         {
@@ -44,19 +39,25 @@ async def list_models(request: HttpRequest) -> HttpResponse:
 
 @router.get("/models/{path:name}", url_name="model")
 async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
-    """One model. One that this token may not use is not found."""
-    exchange = exchange_of(request)
-    assert exchange.caller is not None  # noqa: S101  # token_auth has run
-    for model in usable_models(exchange.caller, snapshot_cache.snapshot, exchange.wall):
-        if model.name == name:
-            return json_response(
-                model_object(model, snapshot_cache.snapshot.terms(exchange.caller).multiplier, exchange.wall)
-            )
+    """One model. One that this token cannot call is not found."""
+    for found in await _model_objects(request, name):
+        return json_response(found)
     raise ModelNotFound(
-        f"The model “{name[:100]}” does not exist or is not available to your token. GET /v1/models lists those that "
-        "are.",
+        f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
         param="model",
     )
+
+
+async def _model_objects(request: HttpRequest, name: str = "") -> list[dict[str, object]]:
+    """The objects of all models that the caller can call, or of the one of this name."""
+    exchange, snapshot = exchange_of(request), snapshot_cache.snapshot
+    caller, fallback = exchange.caller, (await runtime()).fallback_price
+    assert caller is not None  # noqa: S101  # token_auth has run
+    return [
+        model_object(model, snapshot.terms(caller).multiplier, exchange.wall, fallback)
+        for model in usable_models(caller, snapshot, exchange.wall, fallback is not None)
+        if not name or model.name == name
+    ]
 
 
 _PRICES = (
@@ -75,9 +76,12 @@ _PRICES = (
 )
 
 
-def pricing(model: ModelView, multiplier: int, now: float) -> dict[str, str] | None:
-    """The caller's prices in USD as text: per 1M tokens, or per unit. None when the model has no price of its own."""
-    price = model.price.at(now, 0) if model.price is not None else None
+def pricing(model: ModelView, multiplier: int, now: float, fallback: Price | None = None) -> dict[str, str] | None:
+    """The caller's prices in USD as text: per 1M tokens, or per unit. None when the price depends on the channel.
+
+    `fallback`: the price of models without one.
+    """
+    price = (model.price.at(now, 0) if model.price is not None else None) or (None if model.varied else fallback)
     if price is None:
         return None
     found = {"currency": "USD", "tokens_per": "1000000"}
@@ -88,7 +92,7 @@ def pricing(model: ModelView, multiplier: int, now: float) -> dict[str, str] | N
     return found
 
 
-def model_object(model: ModelView, multiplier: int, now: float) -> dict[str, object]:
+def model_object(model: ModelView, multiplier: int, now: float, fallback: Price | None = None) -> dict[str, object]:
     """A model object that the SDKs of both OpenAI and Anthropic can read."""
     found: dict[str, object] = {
         "id": model.name,
@@ -105,7 +109,7 @@ def model_object(model: ModelView, multiplier: int, now: float) -> dict[str, obj
         found["max_output_tokens"] = model.max_output_tokens
     if model.abilities:
         found["abilities"] = list(model.abilities)
-    price = pricing(model, multiplier, now)
+    price = pricing(model, multiplier, now, fallback)
     if price is not None:
         found["pricing"] = price
     return found

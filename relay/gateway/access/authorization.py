@@ -10,6 +10,7 @@ from relay.errors import Forbidden, ModelNotFound
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
 from relay.gateway.snapshot.views import ModelView
+from relay.models.token import fits_purpose
 from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 
 # The endpoints that a token's purpose allows, by the first word of their names. The list of models and the caller's own
@@ -75,10 +76,26 @@ def check_purpose(caller: Caller, family: str) -> None:
         )
 
 
-def usable_models(caller: Caller, snapshot: Snapshot, now: float) -> list[ModelView]:
-    """The models that the caller may use and some channel serves, by name. Families are left out: they are patterns."""
+def may_call(caller: Caller, model: ModelView, now: float, sells_unpriced: bool) -> bool:
+    """Whether requests of the caller for a model can succeed: permission, purpose, a price, and a channel that serves.
+
+    Keys that cool down or were disabled automatically count, since they come back. `sells_unpriced`: whether models
+    without a price are served, by the setting UNPRICED.
+    """
+    if not caller.may_use(model, now) or not fits_purpose(caller.purpose, model.abilities):
+        return False
+    routes = [
+        route
+        for route in caller.routes(model)
+        if not route.channel.refusal and (route.channel.keys or route.channel.disabled_keys)
+    ]
+    return bool(routes) and (sells_unpriced or model.priced_at(now, routes))
+
+
+def usable_models(caller: Caller, snapshot: Snapshot, now: float, sells_unpriced: bool) -> list[ModelView]:
+    """The models that the caller can call, by name. Families are left out: they are patterns."""
     return [
         model
         for model in snapshot.models.values()
-        if not model.name.endswith("*") and caller.may_use(model, now) and caller.routes(model)
+        if not model.name.endswith("*") and may_call(caller, model, now, sells_unpriced)
     ]

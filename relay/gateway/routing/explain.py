@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import User
 from portal.lib import clock, money
 from relay.channels import cooldowns
-from relay.gateway.access.authorization import find_model
+from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import (
@@ -116,7 +116,8 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
     obstacles += _money(user, token)
     who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
-    visible = view is not None and caller.may_use(view, now.timestamp()) and bool(caller.routes(view))
+    sells_unpriced = settings.CONFIG.unpriced != "refuse"
+    visible = view is not None and may_call(caller, view, now.timestamp(), sells_unpriced)
     if not obstacles:
         verdict = _("%(who)s can use “%(model)s”: a request would go to %(channel)s now.") % {
             "who": who,

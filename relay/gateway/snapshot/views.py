@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -132,6 +132,10 @@ class ModelView:
     def priced(self) -> bool:
         """Whether the model or one of its routes has a price."""
         return self.price is not None or self.varied
+
+    def priced_at(self, now: float, routes: Iterable[Route]) -> bool:
+        """Whether users pay a price at `now` (seconds since 1970) on one of the routes. Prices may begin later."""
+        return any(prices.at(now, 0) for prices in (self.price, *(route.price for route in routes)) if prices)
 
 
 @dataclass(frozen=True, slots=True)
