@@ -4,22 +4,26 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from portal.pages.shared.scope import models_of, signed_in_user
+from portal.pages.shared.scope import signed_in_user
 from portal.pages.shared.snippets import sections
+from relay.catalog.first_call import FirstCall, choose_call
+from relay.catalog.offers import usable_offers
 
 
 @login_required
 def connect(request: HttpRequest) -> HttpResponse:
     """The page with settings for apps."""
-    models = [model for model in models_of(signed_in_user(request)) if not model.name.endswith("*")]
-    names = [model.name for model in models]
-    chosen = request.GET.get("model", "")
-    model = chosen if chosen in names else names[0] if names else "MODEL"
-    image_model = next((one.name for one in models if "image_generation" in one.abilities), "")
+    offers = usable_offers(signed_in_user(request))
+    call = choose_call(offers, wanted=request.GET.get("model", ""))
+    chosen = next((offer for offer in offers if call is not None and offer.model.name == call.model), None)
+    image = choose_call(offers, "images")
     context = {
-        "sections": sections(request, model=model, image_model=image_model),
-        "models": names,
-        "model": model,
+        "sections": sections(
+            request, call=call or FirstCall("chat", "MODEL"), image_model=image.model if image is not None else ""
+        ),
+        "models": [offer.model.name for offer in offers],
+        "model": call.model if call is not None else "",
+        "price": chosen.words if chosen is not None else "",
         "here": "connect",
     }
     return render(request, "portal/connect.html", context)

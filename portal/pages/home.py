@@ -19,7 +19,8 @@ from django.utils.translation import ngettext
 from accounts.models import GroupSettings, User
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
-from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.scope import signed_in_user, tokens_of
+from relay.catalog.offers import usable_offers
 from relay.error_texts import explained
 from relay.usage import rollup
 from relay.usage.receipts import spending_limits
@@ -28,6 +29,7 @@ from relay.usage.reports import ReportLine, ReportScope, ReportSums, daily_sums_
 
 DAYS = 30
 _MOST = 6
+_MOST_BARS = 366
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
@@ -61,19 +63,22 @@ class Chart:
     bars: list[Bar]  # one for each day
     days: list[ReportLine]  # only days with requests, newest first
     first: date
+    last: date
 
 
 def chart(scope: ReportScope) -> Chart:
     of_day = {line.key: line for line in report_lines(scope, "day")}
-    days = [date.fromordinal(day) for day in range(scope.first, scope.last + 1)]
+    # More bars than this could not be told apart; the table has every day.
+    days = [date.fromordinal(day) for day in range(max(scope.first, scope.last - _MOST_BARS + 1), scope.last + 1)]
     sums = [of_day[day].sums if day in of_day else ReportSums() for day in days]
     of_cost = any(one.cost for one in sums)
     titles = [day_title(day, one) for day, one in zip(days, sums, strict=True)]
     return Chart(
         of_cost,
         bars([one.cost if of_cost else one.requests for one in sums], titles),
-        [of_day[day] for day in reversed(days) if day in of_day],
-        days[0],
+        [of_day[day] for day in sorted(of_day, reverse=True)],
+        days[0] if days else date.fromordinal(scope.first),
+        days[-1] if days else date.fromordinal(scope.first),
     )
 
 
@@ -123,7 +128,7 @@ def home(request: HttpRequest) -> HttpResponse:
     behind = rollup.catch_up()
     scope = ReportScope.days(DAYS, user=user.pk)
     accounts = spending_limits(user.pk, None, time.time())
-    days = chart(scope)
+    days, totals = chart(scope), report_total(scope)
     refused = refusal_sums(clock.now() - timedelta(days=1), user.pk)
     context = {
         "refused": sum(one.requests for one in refused),
@@ -131,13 +136,13 @@ def home(request: HttpRequest) -> HttpResponse:
         "wallet": next((line for line in accounts if line.kind == "wallet"), None),
         "budgets": [line for line in accounts if line.kind == "budget"],
         "today": report_total(ReportScope.days(1, user=user.pk)),
-        "totals": report_total(scope),
+        "totals": totals,
         "limits": limits_of(user),
         "chart": days,
         "models": small_multiples(scope, "model", days.of_cost),
         "tokens": small_multiples(scope, "token", days.of_cost),
         "has_token": tokens_of(user).exists(),
-        "model_count": models_of(user).count(),
+        "model_count": len(usable_offers(user)) if not totals.requests else 0,
         "behind": behind,
         "here": "home",
     }

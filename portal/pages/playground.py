@@ -13,7 +13,8 @@ from django.views.decorators.http import require_POST
 from django_ratelimit.core import is_ratelimited
 
 from portal.lib.texts import whole_number
-from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.scope import signed_in_user, tokens_of
+from relay.catalog.offers import usable_offers
 from relay.gateway.access.short_lived_keys import make_playground_key
 
 KEYS = "240/h"
@@ -27,13 +28,12 @@ def playground(request: HttpRequest) -> HttpResponse:
     ]
     models = [
         {
-            "name": model.name,
-            "label": model.display_name or model.name,
-            "images": "image_generation" in model.abilities,
-            "vision": not model.abilities or "vision" in model.abilities,
+            "name": offer.model.name,
+            "label": offer.model.display_name or offer.model.name,
+            "images": "image_generation" in offer.model.known_abilities and not offer.chats,
         }
-        for model in models_of(user)[:500]
-        if not model.name.endswith("*")
+        for offer in usable_offers(user)
+        if offer.chats or "image_generation" in offer.model.known_abilities
     ]
     chosen = request.GET.get("model", "")
     return render(

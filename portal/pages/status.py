@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from portal.lib import clock
-from portal.pages.shared.scope import models_of
+from relay.catalog.offers import models_of
 from relay.channels import status as channel_status
 from relay.models import ChannelDay, Incident, Model, TallyDay
 from relay.usage import rollup

@@ -23,8 +23,10 @@ from django_ratelimit.core import is_ratelimited
 from accounts.models import AuditEvent
 from accounts.sign_in.throttle import too_many_attempts
 from portal.pages.shared.forms import OwnTokenForm, SpendingForm
-from portal.pages.shared.scope import models_of, signed_in_user, tokens_of
+from portal.pages.shared.scope import signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
+from relay.catalog.first_call import choose_call
+from relay.catalog.offers import usable_offers
 from relay.models import Token, UsageRecord
 from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts, spending_limits
@@ -193,12 +195,12 @@ def _revealable(token: Token) -> bool:
 
 
 def _show(request: HttpRequest, token: Token, secret: str, title: str) -> HttpResponse:
-    model = models_of(signed_in_user(request)).values_list("name", flat=True).first() or "MODEL"
+    call = choose_call(usable_offers(signed_in_user(request), token), token.purpose)
     context = {
         "token": token,
         "secret": secret,
         "title": title,
-        "snippets": snippets(request, secret, model),
+        "snippets": snippets(request, secret, call) if call is not None else [],
         "revealable": _revealable(token),
         "here": "tokens",
     }

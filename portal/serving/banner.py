@@ -10,10 +10,10 @@ from collections.abc import Callable
 from django.conf import settings
 
 from portal.config import default_data_dir
-from portal.pages.shared.snippets import curl
 from portal.serving.first_run import FirstRun
+from relay.catalog.first_call import FirstCall, choose_call, curl
+from relay.catalog.offers import usable_offers
 from relay.models import Token
-from relay.providers.demo import MODEL
 
 
 def address(host: str, port: int) -> str:
@@ -43,10 +43,11 @@ def banner(host: str, port: int, first: FirstRun | None, to_terminal: bool, writ
         write(f"  {_command('changepassword', first.username)}")
     if token:
         write(f"  Token     {token}")
-        write("")
-        write("Try it:")
-        write("")
-        write(curl(f"{base}/v1", token, MODEL))
+        if (call := _first_call()) is not None:
+            write("")
+            write("Try it:")
+            write("")
+            write(curl(f"{base}/v1", token, call))
     else:
         write(f"  Tokens    {base}/tokens/")
     write("")
@@ -66,5 +67,15 @@ def _first_token(to_terminal: bool) -> str | None:
     """The token of the first run if it is active and can be revealed; None when the output is not a terminal."""
     if not to_terminal:
         return None
-    token = Token.objects.filter(name="First token", user__is_superuser=True).order_by("pk").first()
+    token = _first_row()
     return token.reveal() if token and token.state() == "active" else None
+
+
+def _first_row() -> Token | None:
+    return Token.objects.filter(name="First token", user__is_superuser=True).order_by("pk").first()
+
+
+def _first_call() -> FirstCall | None:
+    """What the first token can call now, None when that is nothing."""
+    token = _first_row()
+    return choose_call(usable_offers(token.user, token), token.purpose) if token is not None else None

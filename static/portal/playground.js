@@ -230,6 +230,7 @@
           const delta = event.choices?.[0]?.delta ?? {};
           if (first === null && (delta.content || delta.reasoning_content)) first = performance.now() - began;
           if (delta.content) {
+            if (!said) place.meta.textContent = "";  // it waits for nothing any more
             said += delta.content;
             place.text.textContent = said;
             log.scrollTop = log.scrollHeight;
@@ -285,6 +286,21 @@
     at("text").focus();
   });
 
+  // Only the models that the chosen token can call.
+  const offer = () => {
+    const purpose = at("token").selectedOptions[0]?.dataset.purpose || "";
+    const models = [...at("model").options];
+    for (const option of models) {
+      const fits = !purpose || (purpose === "images") === (option.dataset.images === "1");
+      option.disabled = option.hidden = !fits;
+    }
+    if (at("model").selectedOptions[0]?.disabled) {
+      const first = models.find((option) => !option.disabled);
+      if (first) first.selected = true;
+    }
+    fit();
+  };
+
   const fit = () => {
     const images = at("model").selectedOptions[0]?.dataset.images === "1";
     at("mode").value = images ? "image" : "chat";
@@ -292,6 +308,7 @@
     code();
   };
   at("model").addEventListener("change", fit);
+  at("token").addEventListener("change", offer);
   for (const field of ["mode", "system", "temperature", "max", "text"])
     at(field).addEventListener("input", () => {
       at("images").hidden = at("mode").value === "image";
@@ -318,5 +335,5 @@
       next.focus();
     });
   });
-  fit();
+  offer();
 })();

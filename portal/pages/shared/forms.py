@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
-from portal.pages.shared.scope import models_of
 from relay.billing.ledger import movements
+from relay.catalog.offers import models_of
 from relay.models import Budget, Model, Token
 from relay.models.fields import UsdField
 from relay.models.token import TokenPurpose

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.models import User
-from portal.lib import clock
 from relay.models import (
     Batch,
     Conversation,
     LedgerEntry,
-    Model,
-    ModelPrice,
     Notice,
     RefusedRequest,
     StoredResponse,
@@ -33,23 +30,6 @@ def signed_in_user(request: HttpRequest) -> User:
 
 def tokens_of(user: User) -> QuerySet[Token]:
     return Token.objects.filter(user=user, revoked_at__isnull=True)
-
-
-def models_of(user: User) -> QuerySet[Model]:
-    """Enabled models that the user may use: open ones, and those permitted to the user or one of their groups."""
-    valid = Q(permissions__expires_at__isnull=True) | Q(permissions__expires_at__gt=clock.now())
-    mine = Q(permissions__user=user) | Q(permissions__group__in=user.groups.all())
-    return Model.objects.filter(Q(is_open=True) | (mine & valid), enabled=True).distinct().order_by("name")
-
-
-def priced_models_of(user: User) -> QuerySet[Model]:
-    """`models_of` with `price_input` and `price_output`: USD per 1M tokens, None without a price."""
-    now = ModelPrice.objects.filter(
-        model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0
-    ).order_by("-valid_from")
-    return models_of(user).annotate(
-        price_input=Subquery(now.values("input")[:1]), price_output=Subquery(now.values("output")[:1])
-    )
 
 
 def entries_of(user: User) -> QuerySet[LedgerEntry]:

@@ -10,9 +10,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from relay.api.urls import reference
+from relay.catalog.first_call import FirstCall, curl
 from relay.providers.demo import MODEL
 
 PLACEHOLDER = "sk-…"
+DEMO_CALL = FirstCall("chat", MODEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,30 @@ class Section:
     snippets: list[Snippet] = field(default_factory=list)
 
 
-def curl(base_url: str, token: str, model: str) -> str:
-    """A curl command for a streamed chat request."""
-    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "Hello!"}]})
-    return (
-        f"curl -N {base_url}/chat/completions \\\n  -H 'Authorization: Bearer {token}' \\\n  -H 'Content-Type: "
-        f"application/json' \\\n  -d '{body}'"
-    )
-
-
-def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL) -> list[Snippet]:
-    """Snippets for curl, the SDKs, environment variables and chat apps in general."""
+def snippets(request: HttpRequest, token: str = PLACEHOLDER, call: FirstCall = DEMO_CALL) -> list[Snippet]:
+    """Snippets for a call that the token can make: curl, the SDKs, environment variables, chat apps in general."""
     base = f"{settings.CONFIG.origin(request)}/v1"
+    found = [Snippet("curl", "curl", curl(base, token, call))]
+    if call.kind == "chat":
+        found += _chat_code(base, token, call.model)
+    elif call.kind == "image_generation":
+        found.append(_image_code(base, token, call.model))
+    found.append(
+        Snippet(
+            "env",
+            _("Environment"),
+            f"export OPENAI_BASE_URL={base}\nexport OPENAI_API_KEY={token}\n",
+            note=_("Read by the official SDKs and by many tools."),
+        )
+    )
+    if call.kind == "chat":
+        found.append(_chat_apps(settings.CONFIG.origin(request), token, call.model))
+    return found
+
+
+def _chat_code(base: str, token: str, model: str) -> list[Snippet]:
+    name = json.dumps(model, ensure_ascii=False)
     return [
-        Snippet("curl", "curl", curl(base, token, model)),
         Snippet(
             "python",
             "Python",
@@ -54,12 +66,12 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
             "from openai import OpenAI\n\n"
             f'client = OpenAI(base_url="{base}", api_key="{token}")\n'
             "stream = client.chat.completions.create(\n"
-            f'    model="{model}",\n'
+            f"    model={name},\n"
             '    messages=[{"role": "user", "content": "Hello!"}],\n'
             "    stream=True,\n"
             ")\n"
             "for chunk in stream:\n"
-            '    print(chunk.choices[0].delta.content or "", end="")\n',
+            '    if chunk.choices:\n        print(chunk.choices[0].delta.content or "", end="")\n',
         ),
         Snippet(
             "node",
@@ -68,42 +80,56 @@ def snippets(request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL)
             'import OpenAI from "openai";\n\n'
             f'const client = new OpenAI({{ baseURL: "{base}", apiKey: "{token}" }});\n'
             "const stream = await client.chat.completions.create({\n"
-            f'  model: "{model}",\n'
+            f"  model: {name},\n"
             '  messages: [{ role: "user", content: "Hello!" }],\n'
             "  stream: true,\n"
             "});\n"
             'for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? "");\n',
         ),
-        Snippet(
-            "env",
-            _("Environment"),
-            f"export OPENAI_BASE_URL={base}\nexport OPENAI_API_KEY={token}\n",
-            note=_("Read by the official SDKs and by many tools."),
-        ),
-        Snippet(
-            "apps",
-            _("Chat apps"),
-            rows=(
-                (_("API type"), "OpenAI compatible"),
-                (_("Base URL, if the app adds /v1 itself"), settings.CONFIG.origin(request)),
-                (_("Base URL otherwise"), base),
-                (_("API key"), token),
-                (_("Model"), model),
-            ),
-            note=_(
-                "LobeChat, NextChat, Cherry Studio and the like ask for these. A full URL ending in /chat/completions "
-                "works as well."
-            ),
-        ),
     ]
 
 
+def _image_code(base: str, token: str, model: str) -> Snippet:
+    return Snippet(
+        "python",
+        "Python",
+        "# pip install openai\n"
+        "import base64\n\nfrom openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{base}", api_key="{token}")\n'
+        f"answer = client.images.generate(model={json.dumps(model, ensure_ascii=False)}, "
+        'prompt="A lighthouse at dusk")\n'
+        "image = answer.data[0]\n"
+        "if image.url:\n    print(image.url)\n"
+        'else:\n    open("image.png", "wb").write(base64.b64decode(image.b64_json))\n',
+    )
+
+
+def _chat_apps(address: str, token: str, model: str) -> Snippet:
+    return Snippet(
+        "apps",
+        _("Chat apps"),
+        rows=(
+            (_("API type"), "OpenAI compatible"),
+            (_("Base URL, if the app adds /v1 itself"), address),
+            (_("Base URL otherwise"), f"{address}/v1"),
+            (_("API key"), token),
+            (_("Model"), model),
+        ),
+        note=_(
+            "LobeChat, NextChat, Cherry Studio and the like ask for these. A full URL ending in /chat/completions "
+            "works as well."
+        ),
+    )
+
+
 def sections(
-    request: HttpRequest, token: str = PLACEHOLDER, model: str = MODEL, image_model: str = ""
+    request: HttpRequest, token: str = PLACEHOLDER, call: FirstCall = DEMO_CALL, image_model: str = ""
 ) -> list[Section]:
-    """Snippets for single apps, by kind of app."""
+    """Snippets for single apps, by kind of app. Only code for a call that is no chat: these apps chat."""
     address: str = settings.CONFIG.origin(request)
-    base = f"{address}/v1"
+    base, model = f"{address}/v1", call.model
+    if call.kind != "chat":
+        return [Section(_("SDKs and everything else"), snippets(request, token, call))]
     serves_anthropic = any("/messages" in path for path in reference()["paths"])
     return [
         Section(
@@ -124,7 +150,7 @@ def sections(
                 _langchain(base, token, model),
             ],
         ),
-        Section(_("SDKs and everything else"), snippets(request, token, model)),
+        Section(_("SDKs and everything else"), snippets(request, token, call)),
     ]
 
 

@@ -1,0 +1,105 @@
+"""The models that a user may use, with what they cost this user and whether requests for them can succeed.
+
+Catalogue, snippets and playground take models from here, so that none of them shows what the others know to fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from django.conf import settings
+from django.db.models import Exists, Min, OuterRef, Q, QuerySet
+
+from accounts.models import GroupSettings, User
+from portal.lib import clock
+from relay.catalog.price_texts import ONE, PriceNow, prices_now
+from relay.models import ChannelModel, Model, Token
+from relay.models.token import fits_purpose
+from relay.providers.model_facts import may_chat
+from relay.providers.vendors import VENDORS
+
+_KEYLESS: Final = tuple(key for key, vendor in VENDORS.items() if not vendor.needs_key)
+_MOST: Final = 500  # models that a page chooses from
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model as it is offered to one user."""
+
+    model: Model
+    price: PriceNow
+    factor: Decimal  # of the user's group, which the price is multiplied by
+    served: bool  # some channel that the user may use has it
+
+    @property
+    def priced(self) -> bool:
+        return self.price.known or settings.CONFIG.unpriced != "refuse"
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests for it can succeed. Families such as `gpt-4-gizmo-*` are patterns, not models."""
+        return self.served and self.priced and not self.model.name.endswith("*")
+
+    @property
+    def sides(self) -> tuple[str, str] | None:
+        """The prices of input and output per 1M tokens, None when they do not say what it costs."""
+        return self.price.sides(self.factor)
+
+    @property
+    def notes(self) -> str:
+        return self.price.notes(self.factor)
+
+    @property
+    def words(self) -> str:
+        """The price in one line."""
+        return self.price.words(self.factor, settings.CONFIG.unpriced)
+
+    @property
+    def chats(self) -> bool:
+        """Whether it takes chat requests, as far as is known."""
+        return may_chat(self.model.name, self.model.known_abilities)
+
+
+def models_of(user: User) -> QuerySet[Model]:
+    """Enabled models that the user may use: open ones, and those permitted to the user or one of their groups."""
+    valid = Q(permissions__expires_at__isnull=True) | Q(permissions__expires_at__gt=clock.now())
+    mine = Q(permissions__user=user) | Q(permissions__group__in=user.groups.all())
+    return Model.objects.filter(Q(is_open=True) | (mine & valid), enabled=True).distinct().order_by("name")
+
+
+def price_factor(user: User) -> Decimal:
+    """Return what the user's prices are multiplied by: the lowest of the user's groups."""
+    found = GroupSettings.objects.filter(group__user=user).aggregate(lowest=Min("price_multiplier"))["lowest"]
+    return ONE if found is None else Decimal(found).normalize()
+
+
+def served_to(user: User, models: QuerySet[Model]) -> QuerySet[Model]:
+    """Annotate models with `served`: whether some channel with a key serves them to the user."""
+    channel = Q(channel__groups_limited=False, channel__groups=None) | Q(channel__groups__in=user.groups.all())
+    keys = Q(channel__keys__enabled=True) | Q(channel__provider__in=_KEYLESS, channel__keys=None)
+    links = ChannelModel.objects.filter(channel, keys, model=OuterRef("pk"), enabled=True, channel__enabled=True)
+    return models.annotate(served=Exists(links))
+
+
+def offers(user: User, models: Iterable[Model]) -> list[Offer]:
+    """Return offers of models, which are annotated by `served_to`. Takes 3 queries."""
+    listed = list(models)
+    prices, factor = prices_now((model.pk for model in listed), clock.now()), price_factor(user)
+    return [Offer(model, prices[model.pk], factor, bool(getattr(model, "served", False))) for model in listed]
+
+
+def usable_offers(user: User, token: Token | None = None) -> list[Offer]:
+    """Return at most 500 models that the user can call now, by name; with a token, those that it can call."""
+    rows = served_to(user, models_of(user)).filter(Q(served=True))
+    if token is not None:
+        allowed = list(token.models_allowed.values_list("pk", flat=True))
+        rows = rows.filter(pk__in=allowed) if token.models_limited or allowed else rows
+    purpose = token.purpose if token is not None else ""
+    return [
+        offer
+        for offer in offers(user, rows[:_MOST])
+        if offer.usable and fits_purpose(purpose, offer.model.known_abilities)
+    ]
