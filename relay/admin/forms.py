@@ -8,15 +8,16 @@ from typing import Any, Final
 
 from django import forms
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from accounts.models import LIMIT_FIELDS
+from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock, money, net
 from relay.channels.keys import secrets_of
-from relay.channels.urls import base_url_of, check_typed_url
-from relay.models import ApiKey, Channel, Incident, Model, Token
+from relay.channels.urls import allowance_for, base_url_of, check_typed_url
+from relay.models import AllowedUpstream, ApiKey, Channel, Incident, Model, Token
 from relay.models.catalog import Ability
 from relay.models.fields import UsdField
 from relay.providers.parameters import BadPolicy, check_policy
@@ -136,7 +137,60 @@ class IncidentForm(LimitingListForm):
         fields = ("title", "text", "severity", "started_at", "resolved_at", "affected", "models_limited")
 
 
-class ChannelForm(LimitingListForm):
+class BaseUrlForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A form of a channel with the fields `provider` and `base_url`, which are checked together.
+
+    An address that is not public can be allowed in place by those who may: the error has the button for it, whose
+    answer is `allow_address` in the form's data.
+    """
+
+    allows_addresses = False  # whether its reader may allow addresses that are not public
+    to_allow = ""  # what is to be allowed when the form is saved, see `allow_address`
+    completed = ""  # what was made of the typed base URL, in words; empty: it is stored as it was typed
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        vendor = VENDORS.get(data.get("provider", ""))
+        if vendor is None or "base_url" not in data:
+            return data
+        if self.instance.pk and not {"provider", "base_url"} & set(self.changed_data):
+            return data
+        typed = data["base_url"]
+        try:
+            entry = allowance_for(vendor, typed)
+            also = [net.Allowance.parse(entry)] if self.allows_addresses and self._agreed() == entry else []
+            data["base_url"] = base_url_of(vendor, typed, also)
+            self.to_allow = entry if also else ""
+            self.completed = said_of_base_url(typed, data["base_url"])
+        except net.NotPublic as reason:
+            self.add_error("base_url", _with_button(str(reason), entry) if self.allows_addresses else str(reason))
+        except (net.AddressRefused, ValueError) as reason:  # ValueError: it is no URL at all
+            refused = reason if isinstance(reason, net.AddressRefused) else gettext("This is not a valid URL.")
+            self.add_error("base_url", str(refused))
+        return data
+
+    def _agreed(self) -> str:
+        return str(self.data.get("allow_address", ""))
+
+    def allow_address(self, actor: Any, ip: str | None) -> None:
+        """Allow the address that the reader has agreed to, for channels."""
+        if not self.to_allow:
+            return
+        row, made = AllowedUpstream.objects.get_or_create(
+            address=self.to_allow, defaults={"note": gettext("allowed with a channel")}
+        )
+        if made:
+            AuditEvent.write("allowedupstream.add", actor, row, ip, address=self.to_allow)
+
+
+def _with_button(reason: str, entry: str) -> str:
+    button = gettext("Allow %(address)s and save") % {"address": entry}
+    return format_html(
+        '{} <button class="ar-button" name="allow_address" value="{}">{}</button>', reason, entry, button
+    )
+
+
+class ChannelForm(LimitingListForm, BaseUrlForm):
     """A channel, with fields to add keys and models to it."""
 
     limiting_list, limit_flag = "groups", "groups_limited"
@@ -188,11 +242,6 @@ class ChannelForm(LimitingListForm):
             *LIMIT_FIELDS,
         )
 
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        clean_base_url(self, data)
-        return data
-
     def clean_parameters(self) -> dict[str, str]:
         rules = self.cleaned_data["parameters"] or {}
         try:
@@ -216,14 +265,11 @@ class ChannelForm(LimitingListForm):
         return parse_served(self.cleaned_data["new_models"])
 
 
-def clean_base_url(form: forms.ModelForm, data: dict[str, Any]) -> None:  # type: ignore[type-arg]  # not generic at run time
-    """Replace the base URL in the cleaned data of a form by the one to store, or add an error to its field."""
-    vendor = VENDORS.get(data.get("provider", ""))
-    if vendor is not None and "base_url" in data:
-        try:
-            data["base_url"] = base_url_of(vendor, data["base_url"])
-        except net.AddressRefused as reason:
-            form.add_error("base_url", str(reason))
+def said_of_base_url(typed: str, stored: str) -> str:
+    """Say what a typed base URL was completed to, empty when it was taken as it is."""
+    if not stored or stored == typed.strip().rstrip("/"):
+        return ""
+    return gettext("The base URL “%(typed)s” was completed to %(stored)s.") % {"typed": typed.strip(), "stored": stored}
 
 
 class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from django.db import transaction
@@ -15,8 +16,16 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
+from relay.channels.cooldowns import end_cooldowns, missing_apis_of
 from relay.channels.keys import Evidence, notify_staff, postpone, put_back, take_out
-from relay.channels.probe import ProbeResult, fetch_balance, fetch_models, probe_channel, why_unusable
+from relay.channels.probe import (
+    ProbeResult,
+    fetch_balance,
+    fetch_models,
+    probe_addresses,
+    probe_channel,
+    why_unusable,
+)
 from relay.models import ApiKey, Channel, ChannelEvent
 from relay.models.channel import AutoDisabled
 from relay.models.notice import NoticeKind
@@ -82,12 +91,18 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
     The request is ours, so where a key is under suspicion already, a status without a code is enough.
     """
     try:
-        result = probe_channel(channel, key, model, streamed=actor is None)
+        # A person who tests hears of another address; on a schedule nothing is changed.
+        result = (
+            probe_channel(channel, key, model, streamed=True) if actor is None else probe_addresses(channel, key, model)
+        )
     except Undecryptable as error:
         return ProbeResult(False, why_unusable(error))
     except Exception as error:  # one key's oddity must not keep the channel's other keys from being tested
         logger.exception("the test of the key %s of the channel %s failed", key, channel)
         result = ProbeResult(False, _("The test could not be made: %(error)s.") % {"error": type(error).__name__})
+    if result.base_url:
+        changed = correct_base_url(channel, result.base_url, actor, ip)
+        result = replace(result, message=f"{changed} {result.message}", base_url="")
     if key is None:
         return result
     failure, suspected = result.failure, not key.auto_disabled and key.next_test_at is not None
@@ -101,6 +116,20 @@ def test_key(channel: Channel, key: ApiKey | None, model: str, actor: Any = None
     if suspected and not condemned:
         ApiKey._base_manager.filter(pk=key.pk, auto_disabled="").update(next_test_at=None)
     return result
+
+
+def correct_base_url(channel: Channel, base_url: str, actor: Any, ip: str | None = None) -> str:
+    """Store the base URL on the same host that answers instead of the channel's. Returns what was changed, in words."""
+    before = channel.effective_base_url
+    channel.base_url = "" if base_url == channel.vendor.base_url else base_url
+    with transaction.atomic():
+        channel.save(update_fields=["base_url"])
+        AuditEvent.write("channel.change", actor, channel, ip, changes={"base_url": [before, base_url]})
+        end_cooldowns(missing_apis_of(channel), actor, ip)
+    return _("The base URL was %(before)s, where no API answers; %(now)s does, so it is %(now)s now.") % {
+        "before": before,
+        "now": base_url,
+    }
 
 
 def refresh_balances(channel: Channel) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import httpx
@@ -20,6 +22,7 @@ from portal.lib.crypto import Undecryptable
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
+from relay.channels.base_urls import other_base_urls
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.models.channel import KeyGivenElsewhere
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
@@ -34,6 +37,7 @@ from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
 from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
+from relay.providers.model_facts import ModelFacts, facts_of_entry
 from relay.providers.vendors import BUILT_IN, VENDORS
 from relay.transport.body import USER_AGENT
 from relay.transport.pool import Upstreams
@@ -59,6 +63,17 @@ _EXPLANATIONS: Final = {
 }
 
 
+_WEB_PAGE: Final = gettext_noop(
+    "The address answered with a web page or a redirect, not as an API: the base URL is probably wrong. Most end in /v1"
+)
+# How servers say that an address is none of theirs: OpenAI's “Invalid URL (POST /v1/x)”, and web frameworks.
+_NO_ADDRESS: Final = re.compile(
+    r"invalid url|unknown (url|request url|path|endpoint|route)|no route|^not found|cannot (get|post)|"
+    r"method not allowed|page not found|there is nothing at",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """The outcome of a test."""
@@ -69,6 +84,8 @@ class ProbeResult:
     model: str = ""  # as the upstream named it in its answer
     first_token_ms: int | None = None  # None: not streamed
     failure: Failure | None = None  # how the failure is classified, None: passed, or no answer
+    base_url: str = ""  # of the channel, where another one on its host answered; empty: its own is right
+    misaddressed: Misaddressed | None = None  # it failed, since no API of this kind answers there
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +94,20 @@ class ModelList:
 
     names: tuple[str, ...]  # sorted
     error: str = ""  # why they could not be fetched, in the reader's language
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)  # what it says of them, by name
+    base_url: str = ""  # of the channel, where another one on its host answered; empty: its own is right
+    misaddressed: Misaddressed | None = None  # it failed, since no API of this kind answers there
 
 
-class _Entry(msgspec.Struct):
-    id: str = ""
+@dataclass(frozen=True, slots=True)
+class Misaddressed:
+    """An answer that is not of the API that was asked for."""
+
+    moved_to: str = ""  # the address that it redirects to
 
 
 class _List(msgspec.Struct):
-    data: list[_Entry]
+    data: list[dict[str, object]]
 
 
 def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bool = False) -> ProbeResult:
@@ -96,6 +119,32 @@ def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bo
     return async_to_sync(_probe)(channel, _headers(channel, key), model, AllowedUpstream.allowances(), rules, streamed)
 
 
+def probe_addresses(channel: Channel, key: ApiKey | None, model: str) -> ProbeResult:
+    """Do the same, and where nothing answers as an API try the other base URLs that may be meant, on the same host.
+
+    The result names the one that answered. Raises portal.lib.crypto.Undecryptable.
+    """
+    result = probe_channel(channel, key, model)
+    if result.misaddressed is None:
+        return result
+    for other in other_addresses(channel, key, result.misaddressed):
+        found = probe_channel(other, key, model)
+        if found.ok:
+            return replace(found, base_url=other.base_url)
+    return result
+
+
+def other_addresses(channel: Channel, key: ApiKey | None, misaddressed: Misaddressed) -> Iterator[Channel]:
+    """Yield unsaved copies of a channel with other base URLs on its host, for which the key was given, too."""
+    if channel.vendor.built_in:
+        return
+    for url in other_base_urls(channel.effective_base_url, channel.vendor, misaddressed.moved_to):
+        other = copy(channel)
+        other.base_url = url
+        if key is None or key.is_for(other):
+            yield other
+
+
 def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     """Fetch the balance of a key's account. None when the vendor reports none, or the request failed."""
     vendor = VENDORS.get(channel.provider)
@@ -105,8 +154,18 @@ def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
-    """Fetch the model list of a channel's upstream. Raises portal.lib.crypto.Undecryptable."""
-    return async_to_sync(_fetch)(channel, _headers(channel, key), AllowedUpstream.allowances())
+    """Fetch the model list of a channel's upstream. Raises portal.lib.crypto.Undecryptable.
+
+    Where nothing answers as an API, the other base URLs that may be meant are tried, too, on the same host.
+    """
+    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
+    listed = async_to_sync(_fetch)(channel, headers, allowed)
+    if listed.misaddressed is not None:
+        for other in other_addresses(channel, key, listed.misaddressed):
+            found = async_to_sync(_fetch)(other, headers, allowed)
+            if not found.error:
+                return replace(found, base_url=other.base_url)
+    return listed
 
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
@@ -229,7 +288,9 @@ async def _probe(
             rules,
             inside_200=response.status_code < 300,
         )
-        return ProbeResult(False, explain_failure(response.status_code, failure, failed), latency, failure=failure)
+        wrong = _misaddressed(response, content)
+        message = explain_failure(response.status_code, failure, failed, misaddressed=wrong is not None)
+        return ProbeResult(False, message, latency, failure=failure, misaddressed=wrong)
     reported = answer.model or _("no model name")
     values = {"took": latency, "name": clean_upstream_message(reported, 120)}
     if answer.usage:
@@ -290,18 +351,36 @@ async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Al
             channel.provider,
             inside_200=response.status_code < 300,
         )
-        return ModelList((), explain_failure(response.status_code, failure, response.content))
+        wrong = _misaddressed(response, response.content)
+        message = explain_failure(response.status_code, failure, response.content, misaddressed=wrong is not None)
+        return ModelList((), message, misaddressed=wrong)
     try:
         listed = msgspec.json.decode(response.content, type=_List)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return ModelList((), _("The upstream answered, but not with a list of models. Type the model names by hand."))
-    return ModelList(tuple(sorted({entry.id for entry in listed.data if entry.id})))
+        wrong = _misaddressed(response, response.content)
+        message = _("The upstream answered, but not with a list of models. Type the model names by hand.")
+        return ModelList((), f"{_(_WEB_PAGE)}." if wrong is not None else message, misaddressed=wrong)
+    entries = {name: entry for entry in listed.data if isinstance(name := entry.get("id"), str) and name}
+    return ModelList(tuple(sorted(entries)), facts={name: facts_of_entry(entry) for name, entry in entries.items()})
 
 
-def explain_failure(status: int, failure: Failure, body: bytes) -> str:
+def _misaddressed(response: httpx.Response, body: bytes) -> Misaddressed | None:
+    """Whether an answer says that the address is wrong: a redirect, no JSON object, or an address that it lacks."""
+    status = response.status_code
+    if 300 <= status < 400:
+        return Misaddressed(response.headers.get("location", ""))
+    error = read_error(body)
+    unknown = status in {404, 405} and (error is None or _NO_ADDRESS.search(error.message) is not None)
+    return Misaddressed() if unknown or (decode_object(body) is None and status < 500) else None
+
+
+def explain_failure(status: int, failure: Failure, body: bytes, *, misaddressed: bool = False) -> str:
     """Explain an upstream's failure in the reader's language."""
     error = read_error(body)
     quoted = f": “{error.message}”" if error else ""
     # A 404 means the model: a test asks for nothing else that could be missing.
     kind = FailureClass.KEY_FORBIDDEN_MODEL if status == 404 and failure.kind is FailureClass.CLIENT else failure.kind
-    return f"{_(_EXPLANATIONS.get(kind, _EXPLANATIONS[FailureClass.TRANSIENT]))} (HTTP {status}){quoted}."[:500]
+    said = _EXPLANATIONS.get(kind, _EXPLANATIONS[FailureClass.TRANSIENT])
+    if misaddressed:
+        said = _EXPLANATIONS[FailureClass.CONFIG] if error else _WEB_PAGE
+    return f"{_(said)} (HTTP {status}){quoted}."[:500]

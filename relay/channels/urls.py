@@ -14,19 +14,20 @@ from django.utils.translation import gettext_noop
 
 from portal.lib import net
 from relay.billing.notices import webhook_allowances
+from relay.channels.base_urls import complete_base_url
 from relay.models import AllowedUpstream
 from relay.providers.vendor import Vendor
 
 REMEDY = gettext_noop("A superuser can allow it under “Allowed upstream addresses”.")
 
 
-def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http")) -> str:
+def check_typed_url(url: str, schemes: Sequence[str] = ("https", "http"), also: Sequence[net.Allowance] = ()) -> str:
     """Return the URL of an upstream without its trailing slash.
 
     Raises net.AddressRefused with a sentence for the person who typed it. A host name that does not resolve now is
-    accepted, since every connection is checked.
+    accepted, since every connection is checked. `also`: what is about to be allowed beside the list.
     """
-    return _check_typed(url, AllowedUpstream.allowances(), _(REMEDY), schemes)
+    return _check_typed(url, (*AllowedUpstream.allowances(), *also), _(REMEDY), schemes)
 
 
 def check_webhook_url(url: str) -> str:
@@ -53,12 +54,14 @@ def _check_typed(
     except net.AddressRefused as reason:
         why = reason.translated(_)
         said = _("%(why)s.") % {"why": why[0].upper() + why[1:]}
-        raise net.AddressRefused(f"{said} {remedy}" if isinstance(reason, net.NotPublic) else said) from None
+        if isinstance(reason, net.NotPublic):
+            raise net.NotPublic(f"{said} {remedy}") from None
+        raise net.AddressRefused(said) from None
     return clean
 
 
-def base_url_of(vendor: Vendor, typed: str) -> str:
-    """Return what a channel stores as its base URL: the typed one without a trailing slash, empty for the vendor's own.
+def base_url_of(vendor: Vendor, typed: str, also: Sequence[net.Allowance] = ()) -> str:
+    """Return what a channel stores as its base URL: what the typed one means, empty for the vendor's own.
 
     The vendor's own is checked as well, since some are on this machine, such as Ollama's. Raises net.AddressRefused.
     """
@@ -68,8 +71,15 @@ def base_url_of(vendor: Vendor, typed: str) -> str:
     if not url and not vendor.base_url:
         reason = _("%(vendor)s has no address of its own: type the base URL of the upstream.")
         raise net.AddressRefused(reason % {"vendor": _(vendor.label)})
-    clean = check_typed_url(url or vendor.base_url)
+    clean = check_typed_url(complete_base_url(url, vendor) or vendor.base_url, also=also)
     return "" if clean == vendor.base_url else clean
+
+
+def allowance_for(vendor: Vendor, typed: str) -> str:
+    """Return the entry of the allow-list that lets channels use a typed base URL: its host and port."""
+    parts = urlsplit(complete_base_url(typed, vendor) or vendor.base_url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def url_refusal(url: str, allowed: Sequence[net.Allowance]) -> str:

@@ -34,6 +34,8 @@ class Vendor:
     protocol: Literal["openai", ""] = "openai"
     # Its own address with the version path, empty when every customer has another.
     base_url: str = ""
+    # The path that its base URLs end in, where `base_url` does not say it.
+    version_path: str = ""
     # Answers inside the portal: there is no address, no key and no network.
     built_in: bool = False
     # How a request is signed.

@@ -17,16 +17,14 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import action, display, request_ip
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
-from portal.lib.crypto import Undecryptable
-from relay.admin.channels.health import ChannelHealthAdmin
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
-from relay.admin.forms import ChannelForm, parse_served, ticked
+from relay.admin.channels.model_list import ModelListAdmin, complete_models
+from relay.admin.forms import BaseUrlForm, ChannelForm, parse_served
 from relay.billing.price_import import listings_for
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
-from relay.channels.probe import fetch_models, why_unusable
 from relay.models import Channel, ChannelEvent
 from relay.providers.vendors import VENDORS
 
@@ -46,7 +44,7 @@ _BEHAVIOUR = (
 
 
 @admin.register(Channel)
-class ChannelAdmin(ChannelHealthAdmin):
+class ChannelAdmin(ModelListAdmin):
     """Channels: configured ways to upstreams."""
 
     form = ChannelForm
@@ -194,8 +192,18 @@ class ChannelAdmin(ChannelHealthAdmin):
             return str(_("never"))
         return f"{channel.test_latency_ms} ms" if channel.test_ok else channel_status.shorten(channel.test_message, 80)
 
+    def get_form(self, request: HttpRequest, obj: Channel | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.allows_addresses = bool(getattr(request.user, "is_superuser", False))
+        return form
+
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
+        typed = form if isinstance(form, BaseUrlForm) else None  # the list has a form without an address
+        if typed is not None:
+            typed.allow_address(request.user, request_ip(request))
         super().save_model(request, obj, form, change)
+        if typed is not None and typed.completed:
+            self.message_user(request, typed.completed)
         if not change:
             ChannelEvent.write(obj.pk, "created", "", request.user)
             return
@@ -242,6 +250,8 @@ class ChannelAdmin(ChannelHealthAdmin):
             rows.append(
                 {"kind": "channelmodel", "did": "add", "row": ", ".join(name for name, _upstream in names)[:5000]}
             )
+        if names:
+            complete_models(request, [public for public, _upstream in names])
         if form.limits_to_nothing():
             self.message_user(
                 request,
@@ -316,45 +326,6 @@ class ChannelAdmin(ChannelHealthAdmin):
         return None
 
     # -- actions on one channel --------------------------------------------------------------------------------------
-
-    @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
-    def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Show the upstream's model list, and add the models that are ticked."""
-        channel = get_object_or_404(Channel, pk=object_id)
-        if request.method == "POST":
-            names = [
-                name
-                for name in ticked(request, "name")
-                if name and len(name) <= 120 and not any(character.isspace() for character in name)
-            ]
-            pairs = [(name, "") for name in names]
-            listings = listings_for(channel.provider, pairs)
-            with transaction.atomic():
-                added = add_models(channel, pairs, listings, is_open=bool(request.POST.get("open")))
-                AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=names[:200])
-            self.message_user(
-                request,
-                _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel},
-                messages.SUCCESS,
-            )
-            return redirect("admin:relay_channel_change", channel.pk)
-        try:
-            listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
-        except Undecryptable as error:
-            self.message_user(request, why_unusable(error), messages.ERROR)
-            return redirect("admin:relay_channel_change", channel.pk)
-        have = set(channel.served.values_list("upstream_name", flat=True)) | set(
-            channel.served.values_list("model__name", flat=True)
-        )
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Models of “%(channel)s”") % {"channel": channel},
-            "opts": self.model._meta,
-            "object": channel,
-            "error": listed.error,
-            "names": [(name, name in have) for name in listed.names],
-        }
-        return render(request, "admin/relay/channel/models.html", context)
 
     @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -17,26 +18,28 @@ from django.db.models import Exists, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
 from accounts.rights import may
 from portal.lib import clock, money
-from portal.lib.crypto import Undecryptable
 from portal.lib.texts import whole_number
+from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import save_prices
-from relay.admin.forms import clean_base_url, parse_keys, parse_model_names, ticked
+from relay.admin.channels.model_list import kind_of, list_models, make_free, unpriced
+from relay.admin.forms import parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
-from relay.channels.health_checks import test_channel
+from relay.catalog.facts import fill_facts
+from relay.catalog.first_call import choose_call, curl
+from relay.catalog.offers import usable_offers
+from relay.channels.health_checks import correct_base_url, test_channel
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
-from relay.channels.probe import fetch_models, why_unusable
-from relay.models import Channel, ChannelEvent, Model, ModelPrice, Token
+from relay.models import Channel, Model, ModelPrice, Token
 from relay.models.fields import UsdField
-from relay.providers.demo import MODEL
-from relay.providers.vendors import BUILT_IN, offered
+from relay.providers.vendors import BUILT_IN
 from relay.tokens import lifecycle
 
 
@@ -106,19 +109,6 @@ _MOST_PRICES: Final = 100  # models that are priced at once, those without a pri
 _BY_KEY: Final = {step.key: step for step in STEPS}
 
 
-class SetupChannelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """The form of the first step: vendor, name and base URL of a channel."""
-
-    class Meta:
-        model = Channel
-        fields = ("provider", "name", "base_url")
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        clean_base_url(self, data)
-        return data
-
-
 class SetupUserForm(forms.Form):
     """The form of a new user with a password and a balance."""
 
@@ -160,7 +150,7 @@ def step_progress(channel: Channel | None) -> dict[str, bool]:
     models = Model.objects.filter(served_by__channel=channel) if channel else Model.objects.none()
     keyless = channel is not None and not channel.vendor.needs_key
     priced = Q(prices__valid_from__lte=clock.now())
-    others = User.objects.filter(is_superuser=False)
+    others, tokens = User.objects.filter(is_superuser=False), Token.objects.filter(revoked_at=None)
     return {
         "channel": channel is not None,
         "keys": channel is not None and (keyless or channel.keys.exists()),
@@ -168,8 +158,9 @@ def step_progress(channel: Channel | None) -> dict[str, bool]:
         "test": channel is not None and bool(channel.test_ok),
         "open": models.filter(Q(is_open=True) | Q(permissions__isnull=False)).exists(),
         "prices": models.exists() and not models.exclude(pk__in=Model.objects.filter(priced).values("pk")).exists(),
-        "user": others.exists(),
-        "token": Token.objects.filter(user__in=others).exists(),
+        # One person may use the portal alone: then a token of their own is all that it needs.
+        "user": others.exists() or tokens.exists(),
+        "token": tokens.exists(),
     }
 
 
@@ -223,17 +214,8 @@ def _next_step(step: str, channel: Channel | None) -> HttpResponse:
 
 
 def _channel_step(request: HttpRequest, channel: Channel | None) -> Any:
-    form = SetupChannelForm(request.POST or None, initial={"provider": Channel().provider})
-    if request.method == "POST" and form.is_valid():
-        made = form.save(commit=False)
-        with transaction.atomic():
-            made.save()
-            ChannelEvent.write(made.pk, "created", "", request.user)
-            AuditEvent.write("channel.add", request.user, made, request_ip(request), provider=made.provider)
-        messages.success(request, _("The channel “%(name)s” is there.") % {"name": made.name})
-        return _next_step("channel", made)
-    vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
-    return {"form": form, "vendors": vendors, "chosen": form["provider"].value()}
+    found = save_channel(request, channel)
+    return _next_step("channel", found) if isinstance(found, Channel) else found
 
 
 def _keys_step(request: HttpRequest, channel: Channel) -> Any:
@@ -269,7 +251,7 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _models_step(request: HttpRequest, channel: Channel) -> Any:
-    wrong = ""
+    wrong, listed = "", list_models(channel)
     if request.method == "POST":
         clean: list[str] = []
         try:
@@ -281,24 +263,22 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
         if not wrong:
             names = [(name, "") for name in clean]
             listings = listings_for(channel.provider, names)
+            if listed.base_url:
+                messages.info(request, correct_base_url(channel, listed.base_url, request.user, request_ip(request)))
             with transaction.atomic():
                 added = add_models(channel, names, listings)
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
+            fill_facts(clean, listed.facts)
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
             return _next_step("models", channel)
-    offered: list[str] = []
-    try:
-        listed = fetch_models(channel, channel.keys.filter(enabled=True).first())
-        error, offered = listed.error, list(listed.names)
-    except Undecryptable as unusable:
-        error = why_unusable(unusable)
     have = set(channel.served.values_list("model__name", flat=True))
     chosen = set(ticked(request, "name"))
     return {
-        "error": error,
+        "error": listed.error,
+        "corrected": listed.base_url,
         "wrong": wrong,
         "typed": request.POST.get("typed", ""),
-        "names": [(name, name in have, name in chosen) for name in offered[:2000]],
+        "names": [(name, name in have, name in chosen, kind_of(name, listed.facts)) for name in listed.names[:2000]],
         "have": sorted(have),
     }
 
@@ -333,16 +313,27 @@ def _open_step(request: HttpRequest, channel: Channel) -> Any:
 
 def _prices_step(request: HttpRequest, channel: Channel) -> Any:
     models = Model.objects.filter(served_by__channel=channel)
+    if request.method == "POST" and request.POST.get("free"):
+        count = make_free(request, models)
+        said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
+        messages.success(request, said)
+        return _next_step("prices", channel)
     if request.method == "POST":  # about the models that were shown, whatever comes first by now
         typed = [name.removeprefix("input-") for name in request.POST if name.startswith("input-")]
         shown = list(models.filter(pk__in=[pk for pk in typed if pk.isdecimal() and len(pk) < 19]).order_by("name"))
     else:
         priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
         shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
-    rows = save_prices(request, shown)
+    rows = save_prices(request, shown, local=not channel.vendor.needs_key)
     if rows is None:
         return _next_step("prices", channel)
-    return {"rows": rows, "more": max(0, models.count() - len(shown))}
+    without = len(unpriced(models))
+    return {
+        "rows": rows,
+        "more": max(0, models.count() - len(shown)),
+        "without": without,
+        "saved": request.method == "POST" and without,
+    }
 
 
 def _user_step(request: HttpRequest, channel: Channel | None) -> Any:
@@ -367,20 +358,20 @@ def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
     people = User.objects.filter(is_active=True).order_by("is_superuser", "-pk")
     chosen = whole_number(request.POST.get("user") or request.GET.get("user"))
     user = people.filter(pk=chosen).first() if chosen is not None else people.first()
-    secret = ""
-    model = (
-        Model.objects.filter(served_by__channel=channel, enabled=True).order_by("-is_open", "name").first()
-        if channel
-        else None
-    )
+    secret, command = "", ""
     if request.method == "POST" and user is not None:
-        _made, secret = lifecycle.create_token(
+        made, secret = lifecycle.create_token(
             user,
             request.POST.get("name", "").strip()[:60] or _("First token"),
             actor=request.user,
             ip=request_ip(request),
         )
-    return {"people": people[:200], "user_chosen": user, "secret": secret, "model": model.name if model else MODEL}
+        offers = usable_offers(user, made)
+        wanted = channel.models.values_list("name", flat=True) if channel is not None else ()
+        preferred = next((offer.model.name for offer in offers if offer.chats and offer.model.name in set(wanted)), "")
+        call = choose_call(offers, made.purpose, preferred)
+        command = curl(f"{settings.CONFIG.origin(request)}/v1", secret, call) if call is not None else ""
+    return {"people": people[:200], "user_chosen": user, "secret": secret, "command": command}
 
 
 _HANDLERS: Final[dict[str, Callable[..., Any]]] = {

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -14,56 +15,79 @@ from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.billing import price_import
+from relay.catalog.price_texts import PriceNow, prices_now
 from relay.models import Model, ModelPrice
 from relay.models.fields import UsdField
 
-# A model, its price in force, and the fields of its form: side, value, what is wrong with it.
-PriceRow = tuple[Model, ModelPrice | None, list[tuple[str, Any, str]]]
-_SIDES: Final = ("input", "output")
+# A model, its price in force in words (empty: none), and the fields of its form: class, value, what is wrong with it.
+PriceRow = tuple[Model, str, list[tuple[str, Any, str]]]
+_TOKENS: Final = ("input", "output")
+_UNITS: Final = ("per_call", "per_image")
+_CLASSES: Final = _TOKENS + _UNITS
 _PRICE: Final = UsdField(decimal_places=9)
 
 
-def save_prices(request: HttpRequest, models: list[Model]) -> list[PriceRow] | None:
-    """Save the prices that were typed for models. Returns the rows of the form to show, None when all is saved."""
+def save_prices(request: HttpRequest, models: list[Model], *, local: bool = False) -> list[PriceRow] | None:
+    """Save the prices that were typed for models. Returns the rows of the form to show, None when none lacks one.
+
+    A model is priced by tokens, by unit, or by both: who types one price of tokens types the other, too. `local`: the
+    channel is a server of one's own that takes no key, so that zero is offered where no list price is known.
+    """
     typed: dict[int, dict[str, str]] = {}  # by model, what could not be saved
     wrong: dict[int, dict[str, str]] = {}  # by model, why not
     if request.method == "POST":
         for model in models:
-            sides = {side: request.POST.get(f"{side}-{model.pk}", "").strip() for side in _SIDES}
-            if not any(sides.values()):
+            texts = {name: request.POST.get(f"{name}-{model.pk}", "").strip() for name in _CLASSES}
+            if not any(texts.values()):
                 continue
-            amounts = {side: _amount(text) for side, text in sides.items()}
-            into, out = amounts["input"], amounts["output"]
-            if into is None or out is None:
-                typed[model.pk] = sides
-                wrong[model.pk] = {side: _why_no_amount(sides[side]) for side in sides if amounts[side] is None}
+            bad = {
+                name: _("Type amounts such as 2.50.")
+                for name in _CLASSES
+                if texts[name] and _amount(texts[name]) is None
+            }
+            if any(texts[name] for name in _TOKENS) or not any(texts[name] for name in _UNITS):
+                bad |= {name: _("Type a price, too; 0 if it is free.") for name in _TOKENS if not texts[name]}
+            if bad:
+                typed[model.pk], wrong[model.pk] = texts, bad
                 continue
-            price = ModelPrice(model=model, input=into, output=out, source="typed in the guide")
+            amounts = {name: _amount(text) for name, text in texts.items() if text}
+            price = ModelPrice(model=model, source="typed in the guide", **amounts)
             with transaction.atomic():
                 price.save()
-                AuditEvent.write(
-                    "modelprice.add", request.user, price, request_ip(request), input=str(into), output=str(out)
-                )
-        if not wrong:
-            return None
-    found, _unknown = price_import.propose_changes(models)
+                said = {name: str(amount) for name, amount in amounts.items()}
+                AuditEvent.write("modelprice.add", request.user, price, request_ip(request), **said)
+    now = prices_now((model.pk for model in models), clock.now())
+    missing = any(not now[model.pk].known for model in models)
+    if request.method == "POST" and not wrong and not (missing and settings.CONFIG.unpriced == "refuse"):
+        return None
+    return [
+        _row(model, now[model.pk], typed.get(model.pk), wrong.get(model.pk, {}), offer)
+        for model, offer in _offers(models, now, local)
+    ]
+
+
+def _offers(models: list[Model], now: dict[int, PriceNow], local: bool) -> list[tuple[Model, dict[str, Any]]]:
+    """Return what is filled in for each model that has no price: its list price, or zero on a server of one's own."""
+    found, _unknown = price_import.propose_changes([model for model in models if not now[model.pk].known])
     listed = {
-        one.model.pk: {side: one.new[0].classes[side] for side in _SIDES if side not in one.new[0].unlisted}
+        one.model.pk: {
+            name: amount
+            for name, amount in one.new[0].classes.items()
+            if name in _CLASSES and name not in one.new[0].unlisted and (amount or name in _TOKENS)
+        }
         for one in found
         if one.new
     }
-    rows = []
-    for model in models:
-        now = (
-            model.prices.filter(purpose="sale", channel=None, valid_from__lte=clock.now(), above_tokens=0)
-            .order_by("-valid_from")
-            .first()
-        )
-        shown: dict[str, Any] = typed.get(model.pk) or (listed.get(model.pk, {}) if now is None else {})
-        rows.append(
-            (model, now, [(side, shown.get(side, ""), wrong.get(model.pk, {}).get(side, "")) for side in _SIDES])
-        )
-    return rows
+    nothing = dict.fromkeys(_TOKENS, 0) if local else {}
+    return [(model, nothing if local else listed.get(model.pk, {})) for model in models]
+
+
+def _row(
+    model: Model, now: PriceNow, typed: dict[str, str] | None, wrong: dict[str, str], offer: dict[str, Any]
+) -> PriceRow:
+    shown: dict[str, Any] = typed or offer
+    words = now.words(unpriced="refuse") if now.known else ""
+    return model, words, [(name, shown.get(name, ""), wrong.get(name, "")) for name in _CLASSES]
 
 
 def _amount(text: str) -> Decimal | None:
@@ -73,7 +97,3 @@ def _amount(text: str) -> Decimal | None:
     except forms.ValidationError:
         return None
     return amount
-
-
-def _why_no_amount(text: str) -> str:
-    return _("Type amounts such as 2.50.") if text else _("Type a price, too; 0 if it is free.")

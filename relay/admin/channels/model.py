@@ -7,22 +7,26 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.admin.inlines import PagedInline
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import may
-from portal.lib import clock, money
+from portal.lib import clock
+from relay.admin.channels.model_list import complete_models, make_free
 from relay.admin.forms import ModelForm, ticked
 from relay.billing import price_import
+from relay.catalog.facts import fill_facts
+from relay.catalog.price_texts import NO_PRICE, PriceNow, current_prices, prices_now, without_price
 from relay.channels.models import add_gpt, gpt_channels, gpt_id
-from relay.models import Channel, ChannelModel, Model, ModelPermission, ModelPrice
+from relay.models import Channel, ChannelModel, Model, ModelPermission
 from relay.providers.vendors.openai import GPT_FAMILY
 
 _MOST_PRICES = 200  # models whose list prices are taken at once
@@ -61,9 +65,7 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> QuerySet[Model]:
         if self.value() == "unpriced":
-            return queryset.filter(enabled=True).exclude(
-                pk__in=ModelPrice.objects.filter(valid_from__lte=clock.now()).values("model")
-            )
+            return without_price(queryset.filter(enabled=True))
         if self.value() == "unserved":
             return queryset.filter(enabled=True).exclude(
                 pk__in=ChannelModel.objects.filter(enabled=True, channel__enabled=True).values("model")
@@ -130,7 +132,7 @@ class ModelAdmin(BaseAdmin):
     list_editable = ("is_open", "enabled")
     list_filter = ("is_open", "enabled", StateFilter, "channels")
     search_fields = ("name", "display_name")
-    actions = ("open_models", "close_models", "take_list_prices")
+    actions = ("open_models", "close_models", "take_list_prices", "make_free", "fill_in_facts")
     actions_list: ClassVar[Any] = ("add_gpt",)
     actions_detail: ClassVar[Any] = ("prices", "explain")
     fieldsets = (
@@ -146,25 +148,28 @@ class ModelAdmin(BaseAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         rows: QuerySet[Model] = super().get_queryset(request)
         serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
-        now = ModelPrice.objects.filter(
-            model=OuterRef("pk"), channel=None, purpose="sale", valid_from__lte=clock.now(), above_tokens=0
-        ).order_by("-valid_from")
         return rows.prefetch_related("served_by__channel").annotate(
             serving=Count("served_by", filter=serving, distinct=True),
             granted=Count("permissions", distinct=True),
-            price_input=Subquery(now.values("input")[:1]),
-            price_output=Subquery(now.values("output")[:1]),
+            price_input=Subquery(current_prices().values("input")[:1]),
         )
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Read the prices of all models of a page at once."""
+        changes: Any = super().get_changelist_instance(request)
+        prices = prices_now((model.pk for model in changes.result_list), clock.now())
+        for model in changes.result_list:
+            model.price_now = prices[model.pk]
+        return changes
 
     @display(description=_("context window"), ordering="context_window")
     def window(self, model: Model) -> str:
         return f"{model.context_window:,}" if model.context_window else "—"
 
-    @display(description=_("price in / out, per 1M"), ordering="price_input")
+    @display(description=_("price"), ordering="price_input")
     def price(self, model: Any) -> str:
-        if model.price_input is None:
-            return str(_("none"))
-        return f"{money.show(money.nano(model.price_input))} / {money.show(money.nano(model.price_output))}"
+        found: PriceNow | None = getattr(model, "price_now", None)
+        return found.words(unpriced=settings.CONFIG.unpriced) if found is not None else "—"
 
     @display(
         description=_("state"),
@@ -181,7 +186,7 @@ class ModelAdmin(BaseAdmin):
             return "disabled", _("disabled")
         if not model.serving:
             return "no channel", _("no channel")
-        if model.price_input is None and settings.CONFIG.unpriced == "refuse":
+        if not getattr(model, "price_now", NO_PRICE).known and settings.CONFIG.unpriced == "refuse":
             return "no price", _("no price")
         return (
             ("usable", _("usable")) if model.is_open or model.granted else ("nobody may use it", _("nobody may use it"))
@@ -286,6 +291,34 @@ class ModelAdmin(BaseAdmin):
             "more": more,
         }
         return render(request, "admin/relay/model/prices.html", context)
+
+    @admin.action(description=_("Make those without a price free"), permissions=["change"])
+    def make_free(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
+        if not request.user.has_perm("relay.add_modelprice"):
+            raise PermissionDenied
+        count = make_free(request, Model.objects.filter(pk__in=rows.values("pk")))
+        self.message_user(
+            request,
+            ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count},
+            messages.SUCCESS,
+        )
+
+    @admin.action(description=_("Fill in context window and abilities"), permissions=["change"])
+    def fill_in_facts(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
+        """Fill in what names and list prices tell; what somebody has set stays."""
+        count = fill_facts(rows.values_list("name", flat=True))
+        AuditEvent.write("model.facts", request.user, None, request_ip(request), count=count)
+        self.message_user(
+            request,
+            ngettext("Something was filled in for %(n)d model.", "Something was filled in for %(n)d models.", count)
+            % {"n": count},
+            messages.SUCCESS,
+        )
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if not change:
+            complete_models(request, [form.instance.name])
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:
         found = self.switch(request, rows, "is_open", is_open, "model.open" if is_open else "model.close")

@@ -17,6 +17,7 @@ VENDOR: Final = Vendor(
     key="azure",
     label="Azure OpenAI (v1 API)",
     position=30,
+    version_path="/openai/v1",
     credentials=API_KEY,
     apis=EVERYTHING - {"moderations", "rerank"},
     stores=True,

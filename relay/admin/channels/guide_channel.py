@@ -1,0 +1,82 @@
+"""The step of the set-up guide that adds a channel, or corrects the one that the guide is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from accounts.admin.base import request_ip
+from accounts.models import AuditEvent
+from relay.admin.forms import BaseUrlForm
+from relay.channels.cooldowns import end_cooldowns, missing_apis_of
+from relay.models import Channel, ChannelEvent
+from relay.providers.vendors import offered
+
+
+class SetupChannelForm(BaseUrlForm):
+    """The form of the step: vendor, name and base URL of a channel."""
+
+    class Meta:
+        model = Channel
+        fields = ("provider", "name", "base_url")
+
+
+def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dict[str, Any]:
+    """Save the form of the step. Returns the channel, or what the page shows where nothing is saved.
+
+    The channel that the URL names is corrected by those who may change channels; otherwise another one is added.
+    """
+    edited = channel if _is_chosen(request, channel) and _may(request, "change_channel") else None
+    before = edited.effective_base_url if edited is not None else ""
+    form = SetupChannelForm(request.POST or None, instance=edited, initial={"provider": Channel().provider})
+    form.allows_addresses = bool(getattr(request.user, "is_superuser", False))
+    if request.method == "POST" and form.is_valid():
+        made: Channel = form.save(commit=False)
+        with transaction.atomic():
+            form.allow_address(request.user, request_ip(request))
+            if edited is None:
+                made.save()
+                ChannelEvent.write(made.pk, "created", "", request.user)
+                AuditEvent.write("channel.add", request.user, made, request_ip(request), provider=made.provider)
+            else:
+                _save_corrected(request, made, before)
+        if form.completed:
+            messages.info(request, form.completed)
+        done = _("The channel “%(name)s” is there.") if edited is None else _("The channel “%(name)s” is saved.")
+        messages.success(request, done % {"name": made.name})
+        return made
+    vendors = [(one.key, _(one.label), one.base_url, one.needs_key) for one in offered() if not one.built_in]
+    return {"form": form, "vendors": vendors, "chosen": form["provider"].value(), "edited": edited}
+
+
+def _may(request: HttpRequest, right: str) -> bool:
+    user: Any = request.user
+    return bool(user.is_active and user.has_perm(f"relay.{right}"))
+
+
+def _is_chosen(request: HttpRequest, channel: Channel | None) -> bool:
+    """Whether the URL or the form names the channel, so that the guide has not only fallen back on it."""
+    named = request.POST.get("channel") or request.GET.get("channel", "")
+    return channel is not None and named == str(channel.pk)
+
+
+def _save_corrected(request: HttpRequest, channel: Channel, before: str) -> None:
+    """Save a corrected channel. Keys that were given for another address are out of use, which is said."""
+    channel.tested_at, channel.test_ok, channel.test_message = None, None, ""
+    channel.save()
+    end_cooldowns(missing_apis_of(channel), request.user, request_ip(request))
+    now = channel.effective_base_url
+    changes = {"base_url": [before, now]} if before != now else {}
+    AuditEvent.write("channel.change", request.user, channel, request_ip(request), changes=changes)
+    if count := sum(not key.is_for(channel) for key in channel.keys.all()):
+        said = ngettext(
+            "The address is another server's, which does not get the %(n)d key of the old one: enter its own.",
+            "The address is another server's, which does not get the %(n)d keys of the old one: enter its own.",
+            count,
+        )
+        messages.warning(request, said % {"n": count})

@@ -1,0 +1,138 @@
+"""The upstream's list of models in the admin: what is fetched from it, and what staff hear of the models they add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin.base import action, request_ip
+from accounts.models import AuditEvent
+from portal.lib import clock
+from portal.lib.crypto import Undecryptable
+from relay.admin.channels.health import ChannelHealthAdmin
+from relay.admin.forms import ticked
+from relay.billing.price_import import listings_for
+from relay.catalog.facts import fill_facts
+from relay.catalog.price_texts import prices_now
+from relay.channels.health_checks import correct_base_url
+from relay.channels.models import add_models
+from relay.channels.probe import ModelList, fetch_models, why_unusable
+from relay.models import Channel, Model, ModelPrice
+from relay.providers.model_facts import ModelFacts
+
+
+def list_models(channel: Channel) -> ModelList:
+    """Fetch the model list of a channel's upstream with its first enabled key."""
+    try:
+        return fetch_models(channel, channel.keys.filter(enabled=True).first())
+    except Undecryptable as error:
+        return ModelList((), why_unusable(error))
+
+
+def complete_models(request: HttpRequest, names: Iterable[str], facts: Mapping[str, ModelFacts] | None = None) -> None:
+    """Fill in what is known of models that were added, and say which of them have no price."""
+    wanted = list(names)
+    fill_facts(wanted, facts)
+    if count := len(unpriced(Model.objects.filter(name__in=wanted))):
+        messages.warning(request, unpriced_note(request, count))
+
+
+def unpriced(models: Iterable[Model]) -> list[Model]:
+    """Return the models whose requests are refused for lack of a price."""
+    rows = list(models)
+    if settings.CONFIG.unpriced != "refuse":
+        return []
+    prices = prices_now((row.pk for row in rows), clock.now())
+    return [row for row in rows if not prices[row.pk].known]
+
+
+def unpriced_note(request: HttpRequest, count: int) -> str:
+    """Say that models have no price, with a link for those who can set one, or whom to ask."""
+    said = ngettext(
+        "%(n)d model has no price, so requests for it are refused.",
+        "%(n)d models have no price, so requests for them are refused.",
+        count,
+    ) % {"n": count}
+    user: Any = request.user
+    if not user.has_perm("relay.add_modelprice"):
+        return f"{said} " + gettext("Somebody who may add prices, such as an accountant or owner, can set one.")
+    url = reverse("admin:relay_model_changelist") + "?state=unpriced"
+    return format_html('{} <a href="{}">{}</a>', said, url, gettext("Set their prices, or make them free"))
+
+
+def make_free(request: HttpRequest, models: Iterable[Model]) -> int:
+    """Give the models that have no price the price zero, and audit it. Returns how many there were."""
+    rows = unpriced(models)
+    with transaction.atomic():
+        for model in rows:
+            price = ModelPrice(model=model, input=0, output=0, source="made free")
+            price.save()
+            AuditEvent.write("price.create", request.user, price, request_ip(request), input="0", output="0")
+    return len(rows)
+
+
+class ModelListAdmin(ChannelHealthAdmin):
+    """The page of a channel on which models are chosen from its upstream's list."""
+
+    @action(description=_("Fetch models"), url_path="models", icon="playlist_add", permissions=["change"])
+    def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Show the upstream's model list, and add the models that are ticked."""
+        channel = get_object_or_404(Channel, pk=object_id)
+        listed = list_models(channel)
+        if request.method == "POST":
+            names = [
+                name
+                for name in ticked(request, "name")
+                if name and len(name) <= 120 and not any(character.isspace() for character in name)
+            ]
+            if listed.base_url:
+                self.message_user(
+                    request, correct_base_url(channel, listed.base_url, request.user, request_ip(request))
+                )
+            pairs = [(name, "") for name in names]
+            listings = listings_for(channel.provider, pairs)
+            with transaction.atomic():
+                added = add_models(channel, pairs, listings, is_open=bool(request.POST.get("open")))
+                AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=names[:200])
+            self.message_user(
+                request,
+                _("%(added)s model(s) added to “%(channel)s”.") % {"added": added, "channel": channel},
+                messages.SUCCESS,
+            )
+            complete_models(request, names, listed.facts)
+            return redirect("admin:relay_channel_change", channel.pk)
+        have = set(channel.served.values_list("upstream_name", flat=True)) | set(
+            channel.served.values_list("model__name", flat=True)
+        )
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Models of “%(channel)s”") % {"channel": channel},
+            "opts": self.model._meta,
+            "object": channel,
+            "error": listed.error,
+            "corrected": listed.base_url,
+            "names": [(name, name in have, False, kind_of(name, listed.facts)) for name in listed.names],
+        }
+        return render(request, "admin/relay/channel/models.html", context)
+
+
+def kind_of(name: str, facts: Mapping[str, ModelFacts]) -> str:
+    """Return by which word a model is found in a list: chat, image, audio, embeddings or other."""
+    known = facts.get(name, ModelFacts()).abilities or Model(name=name).known_abilities
+    if "chat" in known:
+        return "chat"
+    if "image_generation" in known:
+        return "image"
+    if {"speech", "transcription", "realtime"} & set(known):
+        return "audio"
+    return "embeddings" if "embeddings" in known else "other"
