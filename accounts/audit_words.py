@@ -55,6 +55,7 @@ VERBS: Final[dict[str, Any]] = {
     "end": _("ended by hand"),
     "expire": _("given up"),
     "export": _("exported"),
+    "facts": _("facts filled in"),
     "import": _("imported"),
     "limited": _("limited again"),
     "limits": _("limits changed"),

@@ -45,6 +45,7 @@ ROOMS = (
     "portal",
     "relay/admin",
     "relay/billing",
+    "relay/catalog",
     "relay/channels",
     "relay/models",
     "relay/providers/parameters.py",
