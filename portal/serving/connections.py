@@ -95,6 +95,7 @@ def is_late(phase: Phase, seconds: float, received: int) -> bool:
     return False
 
 
+@cache
 def largest_body() -> int:
     """Bytes of the largest body that any route takes, with what a form adds to its file."""
     config = settings.CONFIG

@@ -31,6 +31,9 @@ from portal.serving.connections import (
 from relay.api.paths import relay_path
 
 _PER_PIECE: Final = 16  # bytes that frame a chunk
+# Looked up for every request: names of this module cost a third of a member of an enum or of another module.
+_NEW, _BODY, _ANSWER, _KEPT = Phase.NEW, Phase.BODY, Phase.ANSWER, Phase.KEPT
+_HEADER_BYTES, _HEADER_FIELDS, _URL_BYTES = limits.HEADER_BYTES, limits.HEADER_FIELDS, limits.URL_BYTES
 
 
 class _Refused(Exception):
@@ -47,8 +50,9 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._table: Connections = connections()
+        self._largest_body = largest_body()  # looked up once: Django's lazy settings cost microseconds
         self._most_body = 0  # of the request, as its route takes it
-        self._state = Phase.NEW
+        self._state = _NEW
         self._since = 0.0  # when that began, by the table's clock
         self._room = limits.HEADER_BYTES  # bytes that may still come for the head, and beside the body
         self._received = 0  # bytes of the body
@@ -96,7 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.give_up()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= limits.HEADER_FIELDS:
+        if len(self.headers) >= _HEADER_FIELDS:
             self._why = LARGE_HEAD
             raise _Refused
         name = name.lower()
@@ -105,20 +109,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if len(self.url) > limits.URL_BYTES:
+        if len(self.url) > _URL_BYTES:
             self._why = LONG_URL
             raise _Refused
         if self._room < 0 and sum(len(name) + len(value) + 4 for name, value in self.headers) > limits.HEADER_BYTES:
             self._why = LARGE_HEAD  # it all came at once, or else a body came with it
             raise _Refused
-        if len(self.pipeline) >= limits.PIPELINED_REQUESTS:
+        if self.pipeline and len(self.pipeline) >= limits.PIPELINED_REQUESTS:
             self._why = PIPELINED
             raise _Refused
-        self._state, self._since, self._received = Phase.BODY, self._table.now, 0
+        self._state, self._since, self._received = _BODY, self._table.now, 0
         super().on_headers_complete()
         path = self.scope.get("path", "")  # none if it becomes a websocket
         if path.startswith("/v1/") or relay_path(path) is not None:
-            self._most_body = largest_body()
+            self._most_body = self._largest_body
             self._table.busy(self)  # it is answered as soon as its token is known not to be valid
         else:
             self._most_body = limits.PAGE_BYTES + limits.MIB  # portal.serving.page_body has said why before
@@ -133,21 +137,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._room = limits.HEADER_BYTES
+        self._room = _HEADER_BYTES
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:
-            self._state, self._since = Phase.KEPT, self._table.now
+            self._state, self._since = _KEPT, self._table.now
         else:
-            self._state = Phase.ANSWER
-            self._table.busy(self)
+            self._state = _ANSWER
+            if self._most_body != self._largest_body:  # otherwise it is busy already
+                self._table.busy(self)
 
     def on_response_complete(self) -> None:
         waiting = bool(self.pipeline)
         super().on_response_complete()
         if waiting:
             return
-        if self._state is Phase.ANSWER:  # otherwise the rest of the body is still to come
-            self._state, self._since = Phase.KEPT, self._table.now
+        if self._state is _ANSWER:  # otherwise the rest of the body is still to come
+            self._state, self._since = _KEPT, self._table.now
         self._table.idle(self)
 
     def handle_websocket_upgrade(self) -> None:
@@ -161,7 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def overdue(self, now: float) -> bool:
-        if self._state is Phase.BODY and self.flow.read_paused:  # it waits for the portal
+        if self._state is _BODY and self.flow.read_paused:  # it waits for the portal
             self._since = max(self._since, now - limits.BODY_SECONDS)
         if is_late(self._state, now - self._since, self._received):
             self._why = SLOW
@@ -175,14 +180,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused = True
         transport, cycle = self.transport, self.cycle
         done = cycle is None or cycle.response_complete
-        if self._state is Phase.NEW and self._room == limits.HEADER_BYTES:
+        if self._state is _NEW and self._room == limits.HEADER_BYTES:
             transport.close()  # nothing has come
         elif transport.get_write_buffer_size():
             transport.abort()
-        elif (done and self._state is not Phase.BODY) or (
-            not done and self._state is Phase.BODY and not self._answering()
-        ):
-            if self._state is not Phase.KEPT or self._why not in (b"", SLOW):  # an idle one is told nothing
+        elif (done and self._state is not _BODY) or (not done and self._state is _BODY and not self._answering()):
+            if self._state is not _KEPT or self._why not in (b"", SLOW):  # an idle one is told nothing
                 transport.write(self._why or CROWDED)
             transport.close()
         elif done:
