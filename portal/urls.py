@@ -17,6 +17,8 @@ from relay.admin.records.running import end_view, running_view
 handler400, handler404, handler500 = errors.unreadable, errors.not_found, errors.broken
 urlpatterns = [
     path("admin/login/", home.admin_login),  # replaces the admin's own, which has no throttling
+    # Replaces the admin's own, which counts no guesses and tells nobody.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/explain/", admin.site.admin_view(explain_view), name="admin-explain"),
     path("admin/running/", admin.site.admin_view(running_view), name="admin-running"),
     path("admin/refused/<slug:request_id>/", admin.site.admin_view(refused_view), name="admin-refused"),

@@ -67,8 +67,9 @@ class ProviderFaultMiddleware(MiddlewareMixin):
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         match = request.resolver_match
         name = match.url_name if match is not None else None
-        provider = (name or "").removesuffix("_login").removesuffix("_callback")
-        if provider == name or provider not in {one.id for one in providers.registry.get_class_list()}:
+        known = [one.id for one in providers.registry.get_class_list()]
+        provider = next((one for one in known if (name or "").startswith(f"{one}_")), None)
+        if provider is None:
             return None
         if isinstance(exception, SocialApp.DoesNotExist):
             raise Http404 from None
