@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from django import forms
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Model, QuerySet
@@ -17,6 +18,7 @@ from unfold import decorators
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
 from accounts.admin.auditing import AuditedAdmin
+from accounts.admin.merging import MergingModelFormSet, merging
 from accounts.models import AuditEvent
 from portal.lib import clock
 
@@ -53,6 +55,38 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     list_max_show_all = 200
     compressed_fields = True
     warn_unsaved_form = True
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **{**kwargs, "form": merging(kwargs.get("form") or self.form)})
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{"form": merging(forms.ModelForm), **kwargs})
+
+    def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_formset(request, **{"formset": MergingModelFormSet, **kwargs})
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Read a row that is about to be saved when nobody else can change it any more."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None and request.method == "POST" and transaction.get_connection().in_atomic_block:
+            self.model._base_manager.select_for_update().filter(pk=found.pk).first()
+            found = super().get_object(request, object_id, from_field)
+        return found
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Save rows that were edited in place when nobody else can change them any more."""
+        if request.method != "POST" or "_save" not in request.POST or not self.list_editable:
+            response: HttpResponse = super().changelist_view(request, extra_context)
+            return response
+        ids = [str(value) for name, value in request.POST.items() if name.startswith("form-") and name.endswith("-id")]
+        with transaction.atomic():
+            list(
+                self.model._base_manager.select_for_update().filter(
+                    pk__in=[int(pk) for pk in ids if pk.isdecimal() and len(pk) < 19]
+                )
+            )
+            response = super().changelist_view(request, extra_context)
+        return response
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Make the theme show the number of results only when a search or filter narrows the list.

@@ -10,6 +10,8 @@ from django.urls import reverse
 from unfold.admin import TabularInline as UnfoldTabularInline
 from unfold.forms import PaginationInlineFormSet
 
+from accounts.admin.merging import MergingFormSet, merging
+
 if TYPE_CHECKING:
     from django.contrib.admin import TabularInline as TypedInline
 else:
@@ -19,7 +21,7 @@ else:
             return cls
 
 
-class PagedFormSet(PaginationInlineFormSet):
+class PagedFormSet(MergingFormSet, PaginationInlineFormSet):
     """A page of rows. A form that comes back is about the rows that it names, whatever is on that page by then."""
 
     model: Any
@@ -61,7 +63,7 @@ class PagedInline(TypedInline[Any, Any]):
             meta = self.model._meta
             url = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
             self.all_rows = f"{url}?{urlencode({self.list_parameter: obj.pk})}"
-        return super().get_formset(request, obj, **kwargs)
+        return super().get_formset(request, obj, **{"form": merging(self.form), **kwargs})
 
     def get_count(self, request: HttpRequest, obj: Any) -> int:
         """Return the number of rows, for the tab."""

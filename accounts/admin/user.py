@@ -51,9 +51,21 @@ class UserForm(UserChangeForm):
         if "password" in self.fields:
             self.fields["password"].widget = PasswordState()
 
+    def clean(self) -> dict[str, Any]:
+        """Keep the last person in who may do everything: nobody could enter the administration any more."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        everything = {"is_active": True, "is_staff": True, "is_superuser": True}
+        lost = [name for name in everything if name in data and not data[name]]
+        able = User.objects.filter(**everything)
+        if lost and able.filter(pk=self.instance.pk).exists() and not able.exclude(pk=self.instance.pk).exists():
+            self.add_error(
+                lost[0], _("This is the only superuser who can sign in. Make another one first, then change this one.")
+            )
+        return data
+
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # get_form
     """Users. Disabling a user disables all of the user's tokens within a second."""
 
     form, add_form, change_password_form = UserForm, UserCreationForm, AdminPasswordChangeForm

@@ -115,6 +115,21 @@ class ModelPrice(ChangeTracked):
         )
         if same.exclude(pk=self.pk).exists():
             raise ValidationError(_("There is a price for this moment and this length of prompt already."))
+        now = clock.now()
+        if (
+            self._state.adding
+            and self.valid_from < now
+            and ModelPrice.objects.filter(
+                model=self.model,
+                channel=self.channel,
+                purpose=self.purpose,
+                valid_from__gt=self.valid_from,
+                valid_from__lte=now,
+            ).exists()
+        ):
+            raise ValidationError(
+                {"valid_from": _("A price that begins later is in force already, so this one would never apply.")}
+            )
         if (
             self.above_tokens
             and not ModelPrice.objects.filter(

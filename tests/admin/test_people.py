@@ -175,3 +175,21 @@ def test_a_token_is_given_no_end_that_is_past(staff: Client, people: People) -> 
     assert not people.owner.tokens.exists()
     staff.post("/admin/relay/token/add/", {**form, "expires_at_0": "2099-01-01"})
     assert people.owner.tokens.exists()
+
+
+def test_the_last_superuser_keeps_the_way_in(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.staff.pk}/change/"
+    form = {"username": "carol", **NO_BUDGETS, "model_permissions-TOTAL_FORMS": 0, "model_permissions-INITIAL_FORMS": 0}
+    rights = {"is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    for lost in rights:
+        page = staff.post(url, {**form, **{name: on for name, on in rights.items() if name != lost}})
+        assert page.status_code == 200 and "the only superuser who can sign in" in page.content.decode(), lost
+    other = User.objects.create_superuser("dora", password="a long password")
+    other.is_staff = False
+    other.save()
+    assert staff.post(url, {**form, "is_active": "on", "is_staff": "on"}).status_code == 200, "dora cannot enter"
+    other.is_staff = True
+    other.save()
+    assert staff.post(url, {**form, "is_active": "on", "is_staff": "on"}).status_code == 302
+    people.staff.refresh_from_db()
+    assert not people.staff.is_superuser

@@ -234,6 +234,8 @@ class ChannelAdmin(ModelListAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Sequence[Any], change: bool) -> None:
         super().save_related(request, form, formsets, change)
+        if not isinstance(form, ChannelForm):  # a row of the list, edited in place
+            return
         channel = form.instance
         new, there = add_keys(channel, form.cleaned_data.get("new_keys") or ())
         if there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent
-from portal.lib import money
+from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
 from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes
 from relay.models import RedemptionBatch
@@ -39,11 +40,31 @@ class RedemptionBatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not gen
         model = RedemptionBatch
         fields = ("name", "count", "expires_at")
 
+    def clean_expires_at(self) -> datetime | None:
+        return _later(self.cleaned_data["expires_at"])
+
     def clean_count(self) -> int:
         count: int = self.cleaned_data["count"]
         if not 1 <= count <= MAX_CODES:
             raise forms.ValidationError(_("A batch has 1 to %(most)d codes.") % {"most": MAX_CODES})
         return count
+
+
+class ExistingBatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A batch of redemption codes that was made before."""
+
+    def clean_expires_at(self) -> datetime | None:
+        return (
+            _later(self.cleaned_data["expires_at"]) if "expires_at" in self.changed_data else self.instance.expires_at
+        )
+
+
+def _later(at: datetime | None) -> datetime | None:
+    if at is not None and at <= clock.now():
+        raise forms.ValidationError(
+            _("This time is past: the codes would be worthless. To end codes, disable what is left.")
+        )
+    return at
 
 
 @admin.register(RedemptionBatch)
@@ -60,7 +81,7 @@ class RedemptionBatchAdmin(BaseAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(
-            request, obj, change, **({"form": RedemptionBatchForm} if obj is None else {}), **kwargs
+            request, obj, change, form=RedemptionBatchForm if obj is None else ExistingBatchForm, **kwargs
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

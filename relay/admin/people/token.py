@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import TabularInline
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, action, display, format_time, request_ip
+from accounts.admin.inlines import PagedInline
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import money
 from relay.admin.forms import TokenForm
@@ -22,16 +22,15 @@ from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts
 
 
-class TokenBudgetInline(TabularInline):
+class TokenBudgetInline(PagedInline):
     """The budgets of a token."""
 
     model = Budget
     fk_name = "token"
     fields = ("period", "limit")
     verbose_name_plural = _("budgets")
-    extra = 0
+    ordering = ("pk",)
     max_num = 3
-    tab = True
 
 
 @admin.register(Token)
@@ -117,7 +116,7 @@ class TokenAdmin(BaseAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        if form.limits_to_nothing():
+        if isinstance(form, TokenForm) and form.limits_to_nothing():
             self.message_user(
                 request,
                 _("“%(token)s” may use no model: it is limited to some, and none is chosen.")

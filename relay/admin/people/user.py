@@ -18,7 +18,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
-from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, display, request_ip
@@ -36,16 +35,15 @@ from relay.tokens.bundles import make_bundle
 LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
 
 
-class UserBudgetInline(TabularInline):
+class UserBudgetInline(PagedInline):
     """The budgets of a user."""
 
     model = Budget
     fk_name = "user"
     fields = ("period", "limit")
     verbose_name_plural = _("budgets")
-    extra = 0
+    ordering = ("pk",)
     max_num = 3
-    tab = True
 
 
 class UserPermissionInline(PagedInline):

@@ -131,3 +131,21 @@ def test_models_added_to_a_channel_are_priced_where_the_price_is_known(staff: Cl
     assert ModelPrice.objects.get(model__name="gpt-4o").input == Decimal("2.5")
     assert not ModelPrice.objects.filter(model__name="strange").exists()
     assert "no price, so nobody can use it" in staff.get("/admin/").content.decode()
+
+
+def test_price_that_would_never_apply_is_refused(staff: Client) -> None:
+    model = Model.objects.create(name="m")
+    ModelPrice.objects.create(model=model, input=1, output=2)
+    form = {
+        "model": model.pk,
+        "purpose": "sale",
+        "valid_from_0": "2020-01-01",
+        "valid_from_1": "10:00",
+        "above_tokens": "0",
+        "input": "3",
+        "output": "4",
+    }
+    page = staff.post("/admin/relay/modelprice/add/", form)
+    assert page.status_code == 200 and "would never apply" in page.content.decode()
+    assert ModelPrice.objects.count() == 1
+    assert staff.post("/admin/relay/modelprice/add/", {**form, "valid_from_0": "2099-01-01"}).status_code == 302

@@ -48,3 +48,19 @@ def test_codes_are_made_shown_and_exported_by_those_who_may(staff: Client, peopl
             == 200
         ), wrong
     assert RedemptionBatch.objects.count() == 1
+
+
+def test_codes_that_are_over_are_not_made(staff: Client) -> None:
+    form = {"name": "old", "usd": "5", "count": "2", "expires_at_0": "2020-01-01", "expires_at_1": "10:00"}
+    page = staff.post("/admin/relay/redemptionbatch/add/", form)
+    assert page.status_code == 200 and "This time is past" in page.content.decode()
+    assert not RedemptionBatch.objects.exists()
+    assert staff.post("/admin/relay/redemptionbatch/add/", {**form, "expires_at_0": "2099-01-01"}).status_code == 302
+    batch = RedemptionBatch.objects.get()
+    url = f"/admin/relay/redemptionbatch/{batch.pk}/change/"
+    page = staff.post(url, {"name": "new", "expires_at_0": "2020-01-01", "expires_at_1": "10:00"})
+    assert page.status_code == 200 and "This time is past" in page.content.decode()
+    RedemptionBatch.objects.update(expires_at="2020-01-01T00:00:00Z")
+    assert staff.post(url, {"name": "new", "expires_at_0": "2020-01-01", "expires_at_1": "00:00"}).status_code == 302
+    batch.refresh_from_db()
+    assert batch.name == "new", "one that is over can be named"
