@@ -134,6 +134,7 @@ class Attempt:
         """The attempt has ended, in any way. Also called at the end of every exchange; later calls do nothing."""
         if not self._over:
             self._over, self._sent = True, b""
+            self.record.unseen = None  # it refers to this attempt: breaks the cycle
             self.run.health.live.end(self.channel.id)
             self._release()
 
