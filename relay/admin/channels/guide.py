@@ -105,7 +105,7 @@ STEPS: Final = (
         ("relay.add_token",),
     ),
 )
-_MOST_PRICES: Final = 100  # models that are priced at once, those without a price first
+_MOST_PRICES: Final = 60  # models that are priced at once, those without a price first
 _BY_KEY: Final = {step.key: step for step in STEPS}
 
 
@@ -318,12 +318,12 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
         said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
         messages.success(request, said)
         return _next_step("prices", channel)
-    if request.method == "POST":  # about the models that were shown, whatever comes first by now
-        typed = [name.removeprefix("input-") for name in request.POST if name.startswith("input-")]
-        shown = list(models.filter(pk__in=[pk for pk in typed if pk.isdecimal() and len(pk) < 19]).order_by("name"))
-    else:
-        priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
-        shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
+    priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
+    first = list(models.order_by(priced, "name")[:_MOST_PRICES])
+    # A form is about the models that it showed, whatever comes first by now.
+    ids = {whole_number(name.rpartition("-")[2]) for name in request.POST if "-" in name}
+    ids -= {None, *(model.pk for model in first)}
+    shown = sorted([*first, *models.filter(pk__in=ids)], key=lambda model: model.name)
     rows = save_prices(request, shown, local=not channel.vendor.needs_key)
     if rows is None:
         return _next_step("prices", channel)
