@@ -107,7 +107,7 @@ def test_keys_stay_with_the_channel_that_they_were_given_for(staff: Client, big:
     form = {"channel": other.pk, "label": "moved", "enabled": "on", "weight": 2, "max_rpm": 5}
     assert staff.post(url, form).status_code == 302
     key.refresh_from_db()
-    assert (key.channel, key.label, key.max_rpm) == (big, "moved", 5) and key.secret() == "sk-made-up-00000000"
+    assert (key.channel, key.label, key.max_rpm) == (big, "moved", 5) and key.secret_for(big) == "sk-made-up-00000000"
     answer = staff.post(url, {**form, "secret": "sk-made-up-00000007"})
     assert answer.status_code == 200 and "has this key already" in answer.content.decode()
     page = staff.get(f"/admin/relay/apikey/add/?_changelist_filters=channel__id__exact%3D{big.pk}").content.decode()

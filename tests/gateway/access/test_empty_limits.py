@@ -42,7 +42,6 @@ GIVE: Final = {
     "auth.Group.permissions",
     "accounts.User.groups",
     "accounts.User.user_permissions",
-    "accounts.User.invitation",
     "accounts.Invitation.groups",
     "relay.Model.channels",
     "relay.Model.abilities",
