@@ -34,6 +34,18 @@ def plain(amount: int) -> str:
     return text if amount >= 0 else f"-{text}"
 
 
+def exact(amount: int) -> str:
+    """USD for people with all digits: `$12.50`, `$0.01367`. For amounts that readers add up."""
+    whole, _point, rest = plain(abs(amount)).partition(".")
+    return f"{'-' if amount < 0 else ''}${int(whole):,}.{rest.ljust(2, '0')}"
+
+
+def show_left(amount: int) -> str:
+    """What is left of an amount, for people: never shown as more than it is."""
+    step = NANO // 100 if amount >= NANO else 1
+    return show(amount // step * step)
+
+
 def show(amount: int) -> str:
     """USD for people: `$12.30`; amounts below a cent with their significant digits, `$0.000123`."""
     value = in_usd(amount)

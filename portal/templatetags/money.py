@@ -18,6 +18,18 @@ def usd(amount: int | None) -> str:
 
 
 @register.filter
+def usd_exact(amount: int | None) -> str:
+    """Format nano-USD with all digits; a dash for None."""
+    return "—" if amount is None else money.exact(int(amount))
+
+
+@register.filter
+def usd_left(amount: int | None) -> str:
+    """Format nano-USD that are left, rounded down; a dash for None."""
+    return "—" if amount is None else money.show_left(int(amount))
+
+
+@register.filter
 def price(amount: Decimal | None) -> str:
     """Format USD, also amounts far below a cent; a dash for None."""
     return "—" if amount is None else money.show(money.nano(amount))

@@ -42,3 +42,18 @@ def test_amounts_typed_by_people() -> None:
     for nonsense in ("NaN", "Infinity", "1e30"):
         with pytest.raises(ValueError, match="amount"):
             money.nano(Decimal(nonsense))
+
+
+@pytest.mark.parametrize(
+    ("amount", "exact", "left"),
+    [
+        (12_500_000_000, "$12.50", "$12.50"),
+        (12_486_330_000, "$12.48633", "$12.48"),
+        (13_670_000, "$0.01367", "$0.0137"),
+        (0, "$0.00", "$0.00"),
+        (-1_005_000_000, "-$1.005", "-$1.01"),
+        (1_234_567_000_000_001, "$1,234,567.000000001", "$1,234,567.00"),
+    ],
+)
+def test_what_is_left_is_never_shown_as_more(amount: int, exact: str, left: str) -> None:
+    assert money.exact(amount) == exact and money.show_left(amount) == left

@@ -57,19 +57,19 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
 
     @display(description=_("granted or limit"), ordering="granted")
     def limit(self, row: LedgerAccount) -> str:
-        return money.show(row.granted) if row.limited or row.granted else str(_("unlimited"))
+        return money.exact(row.granted) if row.limited or row.granted else str(_("unlimited"))
 
     @display(description=_("used"), ordering="used")
     def used_usd(self, row: LedgerAccount) -> str:
-        return money.show(row.used)
+        return money.exact(row.used)
 
     @display(description=_("reserved"), ordering="reserved")
     def reserved_usd(self, row: LedgerAccount) -> str:
-        return money.show(row.reserved)
+        return money.exact(row.reserved)
 
     @display(description=_("left"))
     def left(self, row: LedgerAccount) -> str:
-        return money.show(row.free) if row.limited else str(_("unlimited"))
+        return money.exact(row.free) if row.limited else str(_("unlimited"))
 
     def has_earnings_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request.user, EARNINGS)
