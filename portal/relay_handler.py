@@ -26,6 +26,7 @@ from relay.api.encoding import decoded_body
 from relay.api.errors import error_response, unknown_route, wrong_method
 from relay.api.paths import deployment_of, relay_path
 from relay.api.request import RelayRequest
+from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.replies import Answer, EventStream
@@ -113,6 +114,8 @@ class RelayHandler(ASGIHandler):
         try:
             match = self._fixed.get(path) or self._resolve(path)
         except Resolver404:
+            if path == "/v1" and method == "GET":  # opened in a browser, to see whether the base URL is right
+                return json_response(base_url_object(settings.VERSION))
             return error_response(unknown_route(method, path))
         request = RelayRequest(scope, path, exchange)
         request.method = method

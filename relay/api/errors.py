@@ -16,6 +16,8 @@ KNOWN_ELSEWHERE = frozenset(
         "organization", "threads", "vector_stores", "videos",
     )
 )  # fmt: skip
+# Task APIs of other relays, by the first segment of their paths.
+_TASKS: Final = {"mj": "Midjourney", "suno": "Suno", "luma": "Luma", "kling": "Kling"}
 _API: Final = "Set your client's base URL to this portal's address followed by /v1."
 _HINTS: Final = (
     ("/api/v1", _API),
@@ -38,6 +40,12 @@ def unknown_route(method: str, path: str) -> RelayError:
     if parts[0] == "v1" and len(parts) > 1 and parts[1] in KNOWN_ELSEWHERE:
         return NotImplementedHere(
             f"This portal does not serve {method} /{'/'.join(parts[:3])[:100]}. Its endpoints are listed in its "
+            "documentation."
+        )
+    task = _TASKS.get(parts[1 if parts[0] == "v1" and len(parts) > 1 else 0].partition("-")[0])
+    if task is not None:
+        return NotImplementedHere(
+            f"This portal serves no {task}: no base URL and no token changes that. Its endpoints are listed in its "
             "documentation."
         )
     shown = path if len(path) <= 120 else path[:119] + "…"
