@@ -22,9 +22,11 @@ from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
 from accounts.sign_in.throttle import too_many_attempts
+from portal.lib import money
 from portal.pages.shared.forms import OwnTokenForm, SpendingForm
 from portal.pages.shared.scope import signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
+from relay.billing.ledger import movements
 from relay.catalog.first_call import choose_call
 from relay.catalog.offers import usable_offers
 from relay.models import Token, UsageRecord
@@ -91,6 +93,8 @@ def token_new(request: HttpRequest) -> HttpResponse:
             allowed_ips=data["allowed_ips"],
             purpose=data["purpose"],
         )
+        if data["quota"] is not None:
+            movements.set_quota(token, money.nano(data["quota"]))
         return _show(request, token, secret, _("Your new token"))
     return render(
         request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200

@@ -80,6 +80,12 @@ class OwnTokenForm(forms.Form):
         help_text=_("Which endpoints it opens. The list of models is open to all."),
     )
     validity = forms.ChoiceField(choices=_VALIDITY, required=False, label=_("Valid for"))
+    quota = UsdField(
+        required=False,
+        label=_("Quota, USD"),
+        widget=forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")}),
+        help_text=_("The most that it may spend in all. Limits by day, week or month are on its page."),
+    )
     models_allowed: forms.ModelMultipleChoiceField[Model] = forms.ModelMultipleChoiceField(
         queryset=Model.objects.none(),
         required=False,
@@ -96,6 +102,12 @@ class OwnTokenForm(forms.Form):
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        purposes = self.fields["purpose"]
+        assert isinstance(purposes, forms.ChoiceField)  # noqa: S101
+        purposes.choices = [
+            (value, _("tasks: not served by this version yet") if value == TokenPurpose.TASKS else label)
+            for value, label in TokenPurpose.choices
+        ]
         field = self.fields["models_allowed"]
         assert isinstance(field, forms.ModelMultipleChoiceField)  # noqa: S101
         field.queryset = models_of(user)
