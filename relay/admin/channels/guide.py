@@ -26,7 +26,7 @@ from accounts.rights import may
 from portal.lib import clock, money
 from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
-from relay.admin.channels.guide_prices import save_prices
+from relay.admin.channels.guide_prices import PRICE_FIELDS, save_prices
 from relay.admin.channels.model_list import kind_of, list_models, make_free, unpriced
 from relay.admin.forms import parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
@@ -318,13 +318,13 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
         said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
         messages.success(request, said)
         return _next_step("prices", channel)
-    priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
-    first = list(models.order_by(priced, "name")[:_MOST_PRICES])
-    # A form is about the models that it showed, whatever comes first by now.
-    ids = {whole_number(name.rpartition("-")[2]) for name in request.POST if "-" in name}
-    ids -= {None, *(model.pk for model in first)}
-    shown = sorted([*first, *models.filter(pk__in=ids)], key=lambda model: model.name)
-    rows = save_prices(request, shown, local=not channel.vendor.needs_key)
+    # A form is about the models that were shown, whatever comes first by now.
+    named = {whole_number(name.rpartition("-")[2]) for name in request.POST if name.startswith(PRICE_FIELDS)}
+    shown = list(models.filter(pk__in=named - {None}).order_by("name"))
+    if not shown:
+        priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
+        shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
+    rows = save_prices(request, shown, models, local=not channel.vendor.needs_key)
     if rows is None:
         return _next_step("prices", channel)
     without = len(unpriced(models))

@@ -33,7 +33,8 @@ def save_channel(request: HttpRequest, channel: Channel | None) -> Channel | dic
     """
     edited = channel if _is_chosen(request, channel) and _may(request, "change_channel") else None
     before = edited.effective_base_url if edited is not None else ""
-    form = SetupChannelForm(request.POST or None, instance=edited, initial={"provider": Channel().provider})
+    initial = {} if edited is not None else {"provider": Channel().provider}
+    form = SetupChannelForm(request.POST or None, instance=edited, initial=initial)
     form.allows_addresses = bool(getattr(request.user, "is_superuser", False))
     if request.method == "POST" and form.is_valid():
         made: Channel = form.save(commit=False)

@@ -6,14 +6,15 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
-from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
+from relay.admin.channels.model_list import unpriced
 from relay.billing import price_import
 from relay.catalog.price_texts import PriceNow, prices_now
 from relay.models import Model, ModelPrice
@@ -24,11 +25,16 @@ PriceRow = tuple[Model, str, list[tuple[str, Any, str]]]
 _TOKENS: Final = ("input", "output")
 _UNITS: Final = ("per_call", "per_image")
 _CLASSES: Final = _TOKENS + _UNITS
+PRICE_FIELDS: Final = tuple(f"{name}-" for name in _CLASSES)  # beginnings of the names of the form's fields
 _PRICE: Final = UsdField(decimal_places=9)
 
 
-def save_prices(request: HttpRequest, models: list[Model], *, local: bool = False) -> list[PriceRow] | None:
+def save_prices(
+    request: HttpRequest, models: list[Model], every: QuerySet[Model], *, local: bool = False
+) -> list[PriceRow] | None:
     """Save the prices that were typed for models. Returns the rows of the form to show, None when none lacks one.
+
+    `every`: all models of the channel, of which the form shows some.
 
     A model is priced by tokens, by unit, or by both: who types one price of tokens types the other, too. `local`: the
     channel is a server of one's own that takes no key, so that zero is offered where no list price is known.
@@ -56,10 +62,11 @@ def save_prices(request: HttpRequest, models: list[Model], *, local: bool = Fals
                 price.save()
                 said = {name: str(amount) for name, amount in amounts.items()}
                 AuditEvent.write("modelprice.add", request.user, price, request_ip(request), **said)
+        if not wrong and not unpriced(every):
+            return None
+    if not wrong and request.method == "POST":  # what is left without a price
+        models = unpriced(every)[: len(models)] or models
     now = prices_now((model.pk for model in models), clock.now())
-    missing = any(not now[model.pk].known for model in models)
-    if request.method == "POST" and not wrong and not (missing and settings.CONFIG.unpriced == "refuse"):
-        return None
     return [
         _row(model, now[model.pk], typed.get(model.pk), wrong.get(model.pk, {}), offer)
         for model, offer in _offers(models, now, local)

@@ -88,7 +88,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "older": query.link(before=page.before) if page.before else "",
             "until": page.until,
             "chosen": query.filters,
-            "dates": dict(query.period.parameters) if query.period is not None else {},
+            "dates": query.period.dates if query.period is not None else {},
             "user_name": query.user_name() or request.GET.get("user_name", ""),
             "names": query.names(),
             "narrowed": bool(query.filters or query.period),
