@@ -31,7 +31,7 @@ def channel(number: int, priority: int = 0, weight: int = 1, keys: int = 1, refu
             views,
             priority,
             weight,
-            frozenset(),
+            None,
             "",
             True,
             True,
