@@ -59,6 +59,7 @@ VERBS: Final[dict[str, Any]] = {
     "import": _("imported"),
     "limited": _("limited again"),
     "limits": _("limits changed"),
+    "mend": _("mended"),
     "open": _("opened"),
     "put-back": _("put back into service"),
     "quota": _("quota changed"),

@@ -99,6 +99,7 @@ class RelayHandler(ASGIHandler):
                 run.watchdog.remove(exchange)
                 if exchange.refusal is not None:
                     run.refusals.add(exchange, exchange.refusal, f"{scope['method']} {scope['path']}")
+            exchange.refusal = None  # its traceback has this exchange
 
     async def _respond(self, exchange: Exchange, scope: AsgiScope) -> HttpResponseBase:
         method, path = scope["method"], relay_path(scope["path"]) or scope["path"]

@@ -218,7 +218,7 @@ def test_staff_pin_a_channel_and_nobody_else_does(live: Portal, server: Server, 
     first, spare = live.channel(priority=5), live.channel(second.base_url)
     model = live.model(channels=[first, spare])
     closed = live.model(channels=[spare], is_open=False)
-    staff = live.token(live.user(is_staff=True))
+    staff = live.token(live.user(is_staff=True, is_superuser=True))  # who may view channels
     assert server.post(f"{staff}-{spare.pk}", ask(model)).headers["x-relay-channel"] == str(spare.pk)
     assert server.post(staff, ask(model)).headers["x-relay-channel"] == str(first.pk)
     check(server.post(f"{staff}-{spare.pk}", ask(closed)), 403, "permission_error", "model_not_allowed", "model")

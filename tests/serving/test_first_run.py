@@ -168,7 +168,7 @@ def test_serve_refuses_a_database_without_migrations(tmp_path: Path) -> None:
 
 
 def test_the_printed_command_for_another_password_works_as_printed(
-    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[object] = []
     folder = tmp_path / "my data"

@@ -137,7 +137,7 @@ def test_relay_headers_can_be_turned_off_but_staff_get_them(live: Portal, tmp_pa
 
     assert isinstance(tmp_path, Path)
     model = live.model()
-    user_token, staff_token = live.token(), live.token(live.user(is_staff=True))
+    user_token, staff_token = live.token(), live.token(live.user(is_staff=True, is_superuser=True))
     with serving(tmp_path / "log", env={"AIRELAYS_RELAY_HEADERS": "false"}) as quiet:
         assert "x-relay-channel" not in quiet.post(user_token, ask(model)).headers
         assert "x-relay-channel" in quiet.post(staff_token, ask(model)).headers

@@ -499,7 +499,7 @@ def test_an_invitation_lets_one_person_in(ready: Token) -> None:
     site = ready.site
     closed = site.context().new_page()
     closed.goto(f"{site.base}/accounts/signup/")
-    expect(closed.locator("h1")).to_contain_text("Closed")
+    expect(closed.locator("h1")).to_contain_text("cannot sign up")
     page = site.admin()
     page.goto(f"{site.base}/admin/accounts/invitation/add/")
     page.fill("#id_note", "Nora")
@@ -522,7 +522,7 @@ def test_an_invitation_lets_one_person_in(ready: Token) -> None:
     expect(guest.locator("h1")).to_have_text("Overview")
     second = site.context().new_page()
     second.goto(link)
-    expect(second.locator("h1")).to_contain_text("Closed")
+    expect(second.locator("h1")).to_contain_text("cannot sign up")
 
 
 def test_support_looks_as_a_user_and_can_change_nothing(ready: Token) -> None:
