@@ -1,71 +1,22 @@
 """The settings of an installation, each with its type, default and description.
 
-Sources, in order of precedence: command-line flag, `AIRELAYS_*` environment variable (then the legacy
-prefixes `AIRELAY_*` and, for the oldest settings, `OPENAI_ENDPOINT_*`), `config.toml`, default. Those of AIRelays 0.x
-are in `portal.installation.legacy`.
+Where they come from is in `portal.installation.sources`, those of AIRelays 0.x in `portal.installation.legacy`.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from portal.installation import legacy, values
+from portal.installation import legacy, sources, values
+from portal.installation.sources import ConfigError
 from portal.lib.strategy import Strategy
-from portal.lib.texts import Message, gettext_noop
+from portal.lib.texts import Message
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
-
-PREFIXES = ("AIRELAYS_", "AIRELAY_")
-OLDEST_PREFIX = "OPENAI_ENDPOINT_"
-_OLDEST = {"host", "port", "data_dir", "config"}
-# Variables with our prefix that are no settings: of `portal.serving.bootstrap`, of clients on the same machine, and
-# those that Kubernetes and Docker set in containers beside a service named "airelays".
-_NO_SETTINGS: Final = re.compile(r"config|bootstrapped|api_key|token|name|env_.+|service_(host|port.*)|port_\d+_.+")
-
-
-class ConfigError(Exception):
-    """A setting has an invalid value. The message is one line and names the setting."""
-
-
-def home() -> Path | None:
-    """The home folder. None in containers that have neither HOME nor an entry in the list of users."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
-
-
-def default_data_dir() -> Path | None:
-    """`~/.airelays`, or the legacy `~/.airelay` when only that exists. None without a home folder."""
-    own = home()
-    if own is None:
-        return None
-    current, legacy_folder = own / ".airelays", own / ".airelay"
-    return legacy_folder if legacy_folder.is_dir() and not current.exists() else current
-
-
-def _data_dir() -> Path:
-    found = default_data_dir()
-    if found is None:
-        raise ConfigError("there is no home folder here: set AIRELAYS_DATA_DIR to the folder of the portal's data")
-    return found
-
-
-def default_config_file() -> Path | None:
-    own = home()
-    if own is None:
-        return None
-    current, legacy_file = (own / ".config" / name / "config.toml" for name in ("airelays", "airelay"))
-    return legacy_file if legacy_file.is_file() and not current.exists() else current
 
 
 class Config(BaseSettings):
@@ -77,7 +28,7 @@ class Config(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="Port that `serve` listens on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes of `serve`.")
     data_dir: values.Folder = Field(
-        default_factory=_data_dir, description="Folder of the database, the keys and the uploads."
+        default_factory=sources.data_dir, description="Folder of the database, the keys and the uploads."
     )
     public_url: values.PublicUrl = Field(
         "",
@@ -379,113 +330,21 @@ class Config(BaseSettings):
         return (init_settings,)
 
 
-def names_of(field: str) -> list[str]:
-    """Environment variables that set a field, in order of precedence; empty ones do not count."""
-    prefixes = (*PREFIXES, OLDEST_PREFIX) if field in _OLDEST else PREFIXES
-    return [prefix + field.upper() for prefix in prefixes]
-
-
 def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None = None) -> Config:
     """Read the settings from flags, environment and configuration file. Raises ConfigError."""
-    env = dict(os.environ) if environ is None else environ
-    given: dict[str, object] = {}
-    origin: dict[str, str] = {}
-    old: dict[str, object] = {}
-    of_file, sections = _read_toml(env)
-    for key, value in of_file.items():
-        if key in legacy.NAMES:
-            old[key] = value
-        else:
-            given[key], origin[key] = value, f"{key} in the configuration file"
-    for field in Config.model_fields:
-        for name in names_of(field):
-            if env.get(name, "").strip() and not _of_kubernetes(field, env[name]):
-                given[field], origin[field] = env[name].strip(), name
-                break
-    said = _unknown_variables(env, old)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            given[key], origin[key] = value, f"--{key.replace('_', '-')}"
+    found = sources.collect(Config.model_fields, flags or {}, environ)
     try:
-        said += legacy.apply(given, old, sections)
+        found.notices += legacy.apply(found.given, found.old, found.sections)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:
-        config = Config(**given)  # type: ignore[arg-type]  # validated by pydantic
+        config = Config(**found.given)  # type: ignore[arg-type]  # validated by pydantic
     except ValidationError as error:
-        raise ConfigError(_in_one_line(error, origin)) from error
-    config._notices.extend(said)
-    config._old.update(old)
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "?"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(found.unknown(field)) from error
+        raise ConfigError(found.refusal(field, first.get("input"), first["msg"])) from error
+    config._notices.extend(found.notices)
+    config._old.update(found.old)
     return config
-
-
-def _in_one_line(error: ValidationError, origin: dict[str, str]) -> str:
-    first = error.errors()[0]
-    field = str(first["loc"][0]) if first["loc"] else "?"
-    name = origin.get(field, field)
-    if first["type"] == "extra_forbidden":
-        return f"{name} is not a setting{_nearest(field)}; docs/configure.md lists them all"
-    secret = any(word in field for word in ("key", "url", "password")) and field != "public_url"
-    shown = "" if secret else f" ({str(first.get('input'))[:60]!r})"
-    return f"{name}{shown}: {first['msg'].removeprefix('Value error, ')}"
-
-
-def _nearest(name: str) -> str:
-    """Says which setting may have been meant."""
-    found = difflib.get_close_matches(name, list(Config.model_fields), 1, 0.75)
-    return f" (did you mean {found[0]}?)" if found else ""
-
-
-def _of_kubernetes(field: str, value: str) -> bool:
-    """Whether Kubernetes has set AIRELAYS_PORT, as it does in containers beside a service named "airelays"."""
-    return field == "port" and value.strip().startswith("tcp://")
-
-
-def _unknown_variables(env: dict[str, str], old: dict[str, object]) -> list[Message]:
-    """Adds variables of AIRelays 0.x to `old`, and returns what is to be said of those that nothing reads."""
-    said = []
-    for variable in sorted(env):
-        prefix = next((prefix for prefix in (*PREFIXES, OLDEST_PREFIX) if variable.startswith(prefix)), None)
-        name = variable.removeprefix(prefix or "").lower()
-        if prefix is None or not env[variable].strip() or name in Config.model_fields:
-            continue
-        if name in legacy.NAMES:
-            if prefix == PREFIXES[0] or name not in old:
-                old[name] = env[variable].strip()
-        elif prefix != OLDEST_PREFIX and not _NO_SETTINGS.fullmatch(name):
-            near = difflib.get_close_matches(name, list(Config.model_fields), 1, 0.7)
-            text = (
-                gettext_noop("%(name)s is not a setting and has no effect. Did you mean %(near)s?")
-                if near
-                else gettext_noop("%(name)s is not a setting and has no effect. docs/configure.md lists them all.")
-            )
-            said.append(Message(text, name=variable, **({"near": f"AIRELAYS_{near[0].upper()}"} if near else {})))
-    return said
-
-
-def _read_toml(env: dict[str, str]) -> tuple[dict[str, object], list[str]]:
-    """The settings in the configuration file, and its sections of which nothing counts."""
-    named = next((env[name].strip() for name in names_of("config") if env.get(name, "").strip()), "")
-    path = _expand_named(named) if named else default_config_file()
-    if path is None:
-        return {}, []
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise ConfigError(f"there is no configuration file {path}") from None
-        return {}, []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
-    flat: dict[str, object] = {}
-    for key, value in document.items():
-        if key not in legacy.SECTIONS:
-            flat.update(value if isinstance(value, dict) else {key: value})
-    return flat, [f"[{key}]" for key in document if key in legacy.SECTIONS]
-
-
-def _expand_named(named: str) -> Path:
-    try:
-        return Path(named).expanduser()
-    except RuntimeError:
-        raise ConfigError(f"there is no home folder here: write the whole path of the file {named}") from None

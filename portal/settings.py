@@ -11,6 +11,7 @@ from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 
 from portal import __version__, config, limits
+from portal.installation import sources
 from portal.lib import crypto, databases, net
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -18,13 +19,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 try:
     CONFIG = config.load()
     DATA_DIR = CONFIG.data_dir
-    crypto.make_private(DATA_DIR, config.default_data_dir() == DATA_DIR)
+    crypto.make_private(DATA_DIR, sources.default_data_dir() == DATA_DIR)
     SECRET_KEY = CONFIG.secret_key or crypto.load_or_create(DATA_DIR / "keys" / "secret_key")
     ENCRYPTION_KEYS = tuple(
         CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split()
     )
     TOKEN_KEY = (CONFIG.token_key or crypto.load_or_create(DATA_DIR / "keys" / "token_key")).encode()
-except config.ConfigError as error:
+except sources.ConfigError as error:
     sys.stderr.write(f"airelays: {error}\n")
     raise SystemExit(2) from None
 except OSError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from portal.config import default_data_dir
+from portal.installation.sources import default_data_dir
 from portal.serving.first_run import FirstRun
 from relay.catalog.first_call import FirstCall, choose_call, curl
 from relay.catalog.offers import usable_offers

@@ -11,6 +11,7 @@ from django.core.exceptions import DisallowedHost
 from django.test import RequestFactory
 
 from portal import config
+from portal.installation.sources import ConfigError
 from portal.serving import banner
 from tests.support.portal import People
 from tests.support.sessions import signed_in
@@ -73,7 +74,7 @@ def test_toml_file_sections_and_precedence(tmp_path: Path) -> None:
     ],
 )
 def test_bad_value_is_one_line_that_names_the_setting(settings: dict[str, str], words: str) -> None:
-    with pytest.raises(config.ConfigError) as caught:
+    with pytest.raises(ConfigError) as caught:
         config.load({}, settings)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
@@ -81,7 +82,7 @@ def test_bad_value_is_one_line_that_names_the_setting(settings: dict[str, str], 
 def test_unknown_setting_in_the_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("prot = 80\n")
-    with pytest.raises(config.ConfigError, match="prot"):
+    with pytest.raises(ConfigError, match="prot"):
         config.load({}, {"AIRELAYS_CONFIG": str(path)})
 
 
@@ -129,7 +130,7 @@ def test_what_is_nearly_right_is_put_right() -> None:
 
 def test_a_misspelt_setting_in_the_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[server]\ntrusted_proxy = []\n")
-    with pytest.raises(config.ConfigError, match="did you mean trusted_proxies"):
+    with pytest.raises(ConfigError, match="did you mean trusted_proxies"):
         config.load({}, {"AIRELAYS_CONFIG": str(tmp_path / "config.toml")})
 
 
@@ -141,12 +142,12 @@ def test_without_a_home_folder_the_data_folder_must_be_named(monkeypatch: pytest
 
     monkeypatch.setattr(Path, "home", no_home)
     assert config.load({}, {"AIRELAYS_DATA_DIR": str(tmp_path)}).data_dir == tmp_path
-    with pytest.raises(config.ConfigError, match="AIRELAYS_DATA_DIR"):
+    with pytest.raises(ConfigError, match="AIRELAYS_DATA_DIR"):
         config.load({}, {})
 
 
 def test_mysql_without_its_driver_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "MySQLdb", None)
-    with pytest.raises(config.ConfigError, match="AIRELAYS_DATABASE_URL: mysql:// needs the package mysqlclient") as it:
+    with pytest.raises(ConfigError, match="AIRELAYS_DATABASE_URL: mysql:// needs the package mysqlclient") as it:
         config.load({}, {"AIRELAYS_CONFIG": "", "AIRELAYS_DATABASE_URL": "mysql://root:secret@127.0.0.1/airelays"})
     assert "\n" not in str(it.value) and "secret" not in str(it.value)

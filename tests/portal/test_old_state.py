@@ -14,6 +14,7 @@ import pytest
 
 from accounts.models import User
 from portal import config
+from portal.installation.sources import ConfigError
 from portal.serving.first_run import first_run
 from relay.gateway.snapshot import load
 from relay.models import Token
@@ -77,7 +78,7 @@ def test_a_network_scope_that_nothing_would_keep_stops_the_program(scope: str, t
     folder = home_of("0.22.0", tmp_path, network_scope=f'"{scope}"')
     assert loaded(folder).host == "127.0.0.1", "nobody else reaches a listener on this machine"
     assert loaded(folder, AIRELAYS_HOST="::1").host == "::1"
-    with pytest.raises(config.ConfigError, match=r"network_scope=.* is not built.*AIRELAYS_HOST=127\.0\.0\.1"):
+    with pytest.raises(ConfigError, match=r"network_scope=.* is not built.*AIRELAYS_HOST=127\.0\.0\.1"):
         loaded(folder, AIRELAYS_HOST="0.0.0.0")
     assert loaded(folder, AIRELAYS_HOST="0.0.0.0", AIRELAYS_NETWORK_SCOPE="any").host == "0.0.0.0"
 
