@@ -13,8 +13,8 @@ endif
 TEST_WORKERS ?= 4
 PARALLEL := -n $(TEST_WORKERS) --dist loadscope --no-loadscope-reorder
 .DEFAULT_GOAL := help
-PHONY_MORE := tour messages pages browser corpus
-.PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover uploads fuzz soak hunt lock dev clean
+PHONY_MORE := tour messages pages browser corpus hunt fuzz soak uploads
+.PHONY: $(PHONY_MORE) help run test test-all services services-stop check format bench faults failover lock dev clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
