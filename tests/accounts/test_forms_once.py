@@ -114,12 +114,13 @@ def test_two_clicks_at_once_are_one(live: Portal) -> None:
     assert LedgerEntry.objects.filter(user=user, kind="top_up").count() == 1
 
 
-def test_keys_are_of_those_who_are_signed_in_and_are_forgotten(staff: Client) -> None:
+def test_keys_are_of_those_who_are_signed_in_and_are_forgotten(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.forms_once._PRUNE_EVERY", 1)
     form = opened(staff, "/tokens/new/", name="x")
     Client().post("/tokens/new/", form)
     assert not FormKey.objects.exists()
-    old = FormKey.objects.create(pk=50, key="o" * 22)
+    old = FormKey.objects.create(key="o" * 22)
     FormKey.objects.update(used_at=clock.now() - timedelta(days=8))
-    FormKey.objects.create(pk=99, key="n" * 22)
+    FormKey.objects.create(key="n" * 22)
     staff.post("/tokens/new/", form)
     assert not FormKey.objects.filter(pk=old.pk).exists() and FormKey.objects.count() == 2

@@ -34,7 +34,7 @@ def test_unknown_and_unserved_routes_and_wrong_methods(server: Server, live: Por
     check(response, 405, "invalid_request_error", "method_not_allowed")
     assert response.headers["allow"] == "POST"
     check(server.post(live.token(), {}, path="/"), 404, "invalid_request_error", "unknown_url")
-    check(server.get(live.token(), "/mj/task/1/fetch"), 404, "invalid_request_error", "unknown_url")
+    check(server.get(live.token(), "/mj/task/1/fetch"), 404, "invalid_request_error", "not_implemented")
 
 
 def test_upstreams_are_not_named_to_users(server: Server, live: Portal) -> None:
