@@ -32,7 +32,7 @@ from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
 from relay.endpoints import batches  # noqa: E402
-from relay.gateway.exchange import AsgiScope, Receive, Send  # noqa: E402
+from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
 from relay.usage import refusals, rollup  # noqa: E402

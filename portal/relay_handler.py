@@ -28,7 +28,7 @@ from relay.api.paths import deployment_of, relay_path
 from relay.api.request import RelayRequest
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
-from relay.gateway.exchange import AsgiScope, Exchange, Receive, Send
+from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import runtime
 

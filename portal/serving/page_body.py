@@ -16,7 +16,7 @@ from portal import limits
 from portal.lib import net
 from portal.serving.connections import largest_body
 from relay.api.paths import relay_path
-from relay.gateway.exchange import AsgiScope, Message, Receive, Send
+from relay.gateway.exchange.exchange import AsgiScope, Message, Receive, Send
 from relay.gateway.limits.memory import forms
 
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]

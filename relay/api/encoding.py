@@ -11,7 +11,7 @@ import zlib
 from typing import Final, Protocol
 
 from relay.errors import InvalidRequest, UnsupportedContentEncoding
-from relay.gateway.exchange import Message, Receive
+from relay.gateway.exchange.exchange import Message, Receive
 
 if sys.version_info >= (3, 14):
     from compression import zstd

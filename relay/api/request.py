@@ -14,7 +14,7 @@ from django.utils.functional import cached_property
 from portal.lib.json import Json
 from relay.endpoints.errors import invalid
 from relay.errors import InvalidRequest
-from relay.gateway.exchange import AsgiScope, Exchange
+from relay.gateway.exchange.exchange import AsgiScope, Exchange
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
 

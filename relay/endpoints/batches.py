@@ -29,7 +29,7 @@ from relay.endpoints.text.conversations import metadata_of
 from relay.endpoints.text.responses import create_response
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, RelayUnavailable, Stopping, StorageFull
 from relay.gateway.background import BackgroundRequest, run_in_background
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState

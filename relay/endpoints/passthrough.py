@@ -19,7 +19,8 @@ from portal.lib.json import decode_object, encode
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import check_end, serve
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime

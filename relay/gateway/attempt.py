@@ -24,7 +24,7 @@ from relay.errors import (
     UpstreamTruncated,
 )
 from relay.gateway.charging.charge import spent_error
-from relay.gateway.exchange import Ended, Interrupt, timeout_error
+from relay.gateway.exchange.interrupts import Ended, Interrupt, timeout_error
 from relay.gateway.record import COMPLETED, MAX_NAMES, Outcome, Record
 from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester

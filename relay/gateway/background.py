@@ -10,7 +10,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError
-from relay.gateway.exchange import Exchange, Message
+from relay.gateway.exchange.exchange import Exchange, Message
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller

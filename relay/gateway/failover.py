@@ -13,7 +13,8 @@ from django.http.response import HttpResponseBase
 from relay.errors import InvalidRequest, RelayError, UpstreamRateLimited
 from relay.gateway.access.admission import AdmissionEntry
 from relay.gateway.attempt import Attempt, TryChannel, interrupt_failure
-from relay.gateway.exchange import ChannelCheck, Ended, GatewayRequest
+from relay.gateway.exchange.interrupts import Ended
+from relay.gateway.exchange.request import ChannelCheck, GatewayRequest
 from relay.gateway.limits.windows import LimitVerdict
 from relay.gateway.record import Record
 from relay.gateway.routing.selection import RoutePreference, pick

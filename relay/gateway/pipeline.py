@@ -13,7 +13,9 @@ from relay.errors import InternalError, RelayError
 from relay.gateway.access.authorization import check_purpose, permitted_model
 from relay.gateway.attempt import TryChannel, interrupt_error
 from relay.gateway.charging.charge import RequestCharge
-from relay.gateway.exchange import Exchange, GatewayRequest, Interrupt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.failover import try_routes
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime

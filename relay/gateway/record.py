@@ -29,7 +29,8 @@ from relay.errors import (
 )
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
 from relay.providers.classify import Failure

@@ -9,7 +9,7 @@ from typing import Final
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 
 _EVENT_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _BLOCK: Final = 256 * 1024  # bytes of a file that are read at a time

@@ -30,7 +30,8 @@ from relay.gateway.access.refusals import Refusals
 from relay.gateway.charging.charge import fallback_price
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.charging.unseen import UnseenTokens
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.limits.memory import bodies
 from relay.gateway.routing.continuity import Continuity
 from relay.gateway.routing.health import Health

@@ -12,7 +12,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_failure
 from relay.gateway.charging.charge import weight
-from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer

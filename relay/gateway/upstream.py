@@ -10,7 +10,8 @@ import httpx
 
 from portal import limits
 from relay.errors import UpstreamFailed
-from relay.gateway.exchange import Ended, Exchange, Interrupt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass
 from relay.transport.body import UpstreamResponse

@@ -13,7 +13,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
 
 TICK: Final = 0.25
 _QUICK: Final = 0.1  # seconds; requests younger than this do not listen for a disconnect

@@ -104,7 +104,7 @@ VIOLATIONS = {
     "relay/providers/retry_after.py": "django.utils.timezone",
     "relay/storage/retention.py": "relay.billing.redemption",
     "relay/gateway/routing/selection.py": "relay.gateway.routing.health",
-    "relay/gateway/snapshot/cache.py": "relay.gateway.exchange",
+    "relay/gateway/snapshot/cache.py": "relay.gateway.exchange.exchange",
     "relay/api/auth.py": "relay.admin.forms",
     "portal/lib/money.py": "portal.config",
     "accounts/audit_words.py": "accounts.preferences",

@@ -20,7 +20,8 @@ from relay.gateway.access.admission import Admission
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.charging.unseen import UnseenTokens
-from relay.gateway.exchange import Exchange, GatewayRequest, Message
+from relay.gateway.exchange.exchange import Exchange, Message
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.limits.windows import Check
 from relay.gateway.record import Record
 from relay.gateway.routing.health import Health

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from relay.gateway.exchange import Exchange, Interrupt, Message
+from relay.gateway.exchange.exchange import Exchange, Message
+from relay.gateway.exchange.interrupts import Interrupt
 
 
 async def test_nobody_listens_for_the_clients_leaving_before_the_body_has_been_read() -> None:

@@ -20,7 +20,8 @@ from relay.errors import (
     UpstreamRateLimited,
 )
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange, Interrupt
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.limits.windows import Limits, Subject, checks
 from relay.gateway.pipeline import serve
 from relay.gateway.record import COMPLETED, Outcome

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from relay.errors import RelayUnavailable, UpstreamFailed
-from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.stream import Pump
 from relay.gateway.upstream import UpstreamAnswer
 from relay.gateway.watchdog import Watchdog
@@ -374,7 +374,7 @@ async def test_a_keep_alive_that_is_late_tears_no_event_apart() -> None:
     """The comment of one silence is still waiting for the client when a piece of a large event follows: no second one
     may come after it.
     """
-    from relay.gateway.exchange import Exchange
+    from relay.gateway.exchange.exchange import Exchange
 
     room = asyncio.Event()
 

@@ -14,7 +14,7 @@ from portal.lib.json import Json, object_of, text_of
 from portal.lib.texts import whole_number
 from relay.endpoints.files.form_upload import ReceivedForm, discard, receive_form
 from relay.errors import InvalidRequest, ObjectNotFound, StorageFull
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.replies import Download
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

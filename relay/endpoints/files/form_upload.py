@@ -15,7 +15,7 @@ from python_multipart.multipart import MultipartParser
 
 from portal import limits
 from relay.errors import InvalidRequest, RelayError
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.models import UploadSession

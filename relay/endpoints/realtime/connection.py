@@ -20,7 +20,9 @@ from relay.gateway.access.authentication import identify
 from relay.gateway.access.short_lived_keys import CLIENT_SECRET_PREFIX, caller_of_client_secret
 from relay.gateway.attempt import Attempt
 from relay.gateway.background import BackgroundRequest
-from relay.gateway.exchange import AsgiScope, Exchange, GatewayRequest, Interrupt
+from relay.gateway.exchange.exchange import AsgiScope, Exchange
+from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -19,7 +19,8 @@ from relay.errors import InvalidRequest, RateLimited, RelayError, RelayUnavailab
 from relay.gateway.attempt import Attempt
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.record import COMPLETED, Outcome, Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

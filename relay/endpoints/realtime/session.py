@@ -19,7 +19,7 @@ from relay.endpoints.realtime.connection import Handshake, UpstreamConnection
 from relay.endpoints.realtime.responses import RealtimeResponses
 from relay.errors import InvalidRequest, RelayError, UpstreamFailed
 from relay.gateway.attempt import interrupt_error
-from relay.gateway.exchange import Ended, Interrupt
+from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
 from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest

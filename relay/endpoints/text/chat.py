@@ -17,7 +17,8 @@ from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import check_access, check_end, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller

@@ -19,7 +19,8 @@ from relay.endpoints.text.response_turn import ResponseTurn, gateway_request
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, UpstreamRefused
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import count_request, serve
 from relay.gateway.record import COMPLETED, TRUNCATED, Outcome
 from relay.gateway.replies import Answer, EventStream

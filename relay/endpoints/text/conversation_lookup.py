@@ -13,7 +13,7 @@ from relay.endpoints.files.file_inputs import FileInputs
 from relay.endpoints.room import user_room
 from relay.endpoints.text.response_turn import ENDPOINT, TOO_LONG, ResponseTurn
 from relay.errors import InvalidRequest
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.pipeline import check_access, check_end
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -26,7 +26,8 @@ from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.endpoints.text.native_response import OpenedResponse, open_response
 from relay.errors import InvalidRequest
 from relay.gateway.attempt import Attempt
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.pipeline import serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -21,7 +21,7 @@ from relay.endpoints.text.response_turn import ResponseTurn, answer_turn
 from relay.errors import InvalidRequest, ObjectNotFound, RelayError, UnsupportedParameter
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.background import BackgroundRequest, run_in_background
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.errors import ConcurrencyLimited, RateLimited
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.limits.windows import SLOTS, Check, LimitVerdict, MemoryLimiter
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from relay.errors import AddressBlocked, Forbidden, InvalidToken, RelayUnavailab
 from relay.gateway.access.address_block import address_block
 from relay.gateway.access.authorization import check_address
 from relay.gateway.access.short_lived_keys import PLAYGROUND_PREFIX, digest_of_key
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller, CallerState

@@ -11,7 +11,7 @@ from typing import Final
 
 from portal.lib.redact import redact
 from relay.errors import RelayError
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.usage.refusals import Refusal, write
 

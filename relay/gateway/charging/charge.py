@@ -9,7 +9,8 @@ from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
 from relay.gateway.charging.reservations import Grant, Reservations
-from relay.gateway.exchange import Exchange, GatewayRequest
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route

@@ -25,7 +25,7 @@ from relay.billing.ledger.requests import RESERVATION_SECONDS
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.ledger.writer import writer
 from relay.errors import InsufficientQuota
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
 
 _HEADROOM: Final = 16  # further requests of the same cost that are reserved together with one

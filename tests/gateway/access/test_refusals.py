@@ -10,7 +10,7 @@ import pytest
 from relay.errors import Forbidden, InsufficientQuota, ModelNotFound, RelayUnavailable
 from relay.gateway.access import refusals
 from relay.gateway.access.refusals import PER_TOKEN, PER_USER, Refusals
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.usage.refusals import Refusal

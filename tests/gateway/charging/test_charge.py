@@ -19,7 +19,7 @@ from relay.billing.prices import ONE, Price, PriceList
 from relay.errors import InsufficientQuota
 from relay.gateway.charging.charge import ASSUMED_OUTPUT, STREAM_STEP, RequestCharge, fallback_price
 from relay.gateway.charging.reservations import Grant, WorkerReservation
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView
 from relay.models import LedgerEntry, Token

@@ -265,7 +265,7 @@ def test_parallel_changes_of_a_wallet_add_up(live: Portal, server: Server) -> No
 async def test_a_request_cancelled_as_it_is_given_money_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from relay.gateway.exchange import Exchange
+    from relay.gateway.exchange.exchange import Exchange
 
     released: list[int | None] = []
 

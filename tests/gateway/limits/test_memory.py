@@ -9,7 +9,7 @@ import pytest
 
 from portal import limits
 from relay.errors import RelayUnavailable
-from relay.gateway.exchange import Exchange
+from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.limits.memory import MemoryBudget, bodies
 from relay.gateway.watchdog import Watchdog
 

@@ -68,7 +68,7 @@ class World:
         self, person: int, model: str, stream: bool, limit: int | None, leave: bool
     ) -> tuple[int, bytes]:
         from portal.asgi import relay
-        from relay.gateway.exchange import Interrupt
+        from relay.gateway.exchange.interrupts import Interrupt
         from relay.gateway.routing.suspicions import Suspicions
         from relay.gateway.runtime import runtime
 

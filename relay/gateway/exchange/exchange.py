@@ -1,12 +1,10 @@
-"""The state of one client request while it runs, and what its endpoint asks of the gateway."""
+"""The state of one client request while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final, TypeVar
 
 from portal import limits
@@ -14,54 +12,20 @@ from portal.lib import net
 from portal.lib.ids import time_ordered_hex
 from relay.billing.ledger.rows import RowWrite
 from relay.billing.prices import ONE
-from relay.errors import RelayError, RelayUnavailable, RequestTooLarge, UpstreamTimeout
+from relay.errors import RelayError, RelayUnavailable, RequestTooLarge
+from relay.gateway.exchange.interrupts import Ended, Interrupt
 from relay.gateway.limits.memory import bodies
 from relay.gateway.snapshot.callers import Caller
-from relay.gateway.snapshot.views import ChannelView, Pair
-from relay.protocols.usage import NO_USAGE, Usage
 
 T = TypeVar("T")
 AsgiScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ChannelCheck = Callable[[ChannelView], RelayError | None]
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 FINAL_WRITE_SECONDS: Final = 10.0  # that a client may take to read the end of a stream
 _MAX_UNSENT: Final = 16 * 1024 * 1024  # bytes that are read of an answer whose client has left
-
-
-class Interrupt(Enum):
-    """Why a running request was cancelled from outside its own task."""
-
-    CLIENT_GONE = "the client left"
-    FIRST_BYTE = "no first byte in time"
-    IDLE = "silent for too long"
-    TOTAL = "took too long"
-    DATABASE = "the database did not answer in time"
-    REVOKED = "the token was revoked"
-    USER_DISABLED = "the user was disabled"
-    SPENT = "nothing was left to pay with"
-    KILLED = "ended by an administrator"
-    STOPPING = "the portal is stopping"
-
-
-_TIMEOUTS: Final = {
-    Interrupt.FIRST_BYTE: (
-        "The upstream did not begin to answer in time (first-byte timeout). Try again, or use a faster model."
-    ),
-    Interrupt.IDLE: "The upstream fell silent in the middle of its answer (idle timeout). Try again.",
-    Interrupt.TOTAL: "The answer took longer than this portal allows (total timeout). Ask for a shorter answer.",
-}
-
-
-class Ended(Exception):
-    """The request must end, for a reason other than a failure of the upstream."""
-
-    def __init__(self, reason: Interrupt) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
 
 
 class Exchange:
@@ -394,38 +358,8 @@ def _no_event(body: bytes) -> bytes:
     return b""
 
 
-def timeout_error(reason: Interrupt) -> UpstreamTimeout:
-    return UpstreamTimeout(_TIMEOUTS[reason])
-
-
 def _too_large(limit: int) -> RequestTooLarge:
     size = f"{limit / 1_048_576:.0f} MiB" if limit >= 1_048_576 else f"{limit} bytes"
     return RequestTooLarge(
         f"The request body is larger than the {size} that this portal accepts. Send less, or send files by URL."
     )
-
-
-@dataclass(slots=True)
-class GatewayRequest:
-    """What an endpoint asks of the gateway for one exchange. Token counts are estimates."""
-
-    endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
-    model: str  # as the client wrote it
-    check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
-    stream: bool = False
-    prompt_tokens: int = 0
-    output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
-    choices: int = 1
-    conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
-    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
-    exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
-    whole: bool = False  # an answer that is cut off is of no use: it is not limited to fewer tokens than `output_limit`
-    # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.
-    error_event: Callable[[bytes], bytes] | None = None
-    prefer: Pair | None = None  # the channel and key that store the previous response
-    # The input in tokens that the request cannot exceed, or None when something can add to it. None: it is not known.
-    most_input: Callable[[], int | None] | None = None
-    # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
-    put_in: Callable[[Exchange], Awaitable[None]] | None = None
-    # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.
-    least_input: Callable[[float], float] | None = None

@@ -1,0 +1,39 @@
+"""What an endpoint asks of the gateway for one exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from relay.errors import RelayError
+from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.snapshot.views import ChannelView, Pair
+from relay.protocols.usage import NO_USAGE, Usage
+
+ChannelCheck = Callable[[ChannelView], RelayError | None]
+
+
+@dataclass(slots=True)
+class GatewayRequest:
+    """What an endpoint asks of the gateway for one exchange. Token counts are estimates."""
+
+    endpoint: str  # its name in usage records, one of `relay.providers.apis.PATHS`
+    model: str  # as the client wrote it
+    check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
+    stream: bool = False
+    prompt_tokens: int = 0
+    output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
+    choices: int = 1
+    conversation: str = ""  # requests of the same conversation go to the same channel; empty: none
+    units: Usage = NO_USAGE  # images, characters and milliseconds that are known beforehand
+    exact: bool = False  # the answer cannot be limited to fewer tokens, so its full cost must be covered
+    whole: bool = False  # an answer that is cut off is of no use: it is not limited to fewer tokens than `output_limit`
+    # The event that a stream gets in place of an error's body once its head is sent; None where that is not sent early.
+    error_event: Callable[[bytes], bytes] | None = None
+    prefer: Pair | None = None  # the channel and key that store the previous response
+    # The input in tokens that the request cannot exceed, or None when something can add to it. None: it is not known.
+    most_input: Callable[[], int | None] | None = None
+    # Work that waits until the request has been admitted and can be paid for, such as reading the files that it names.
+    put_in: Callable[[Exchange], Awaitable[None]] | None = None
+    # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.
+    least_input: Callable[[float], float] | None = None
