@@ -23,8 +23,8 @@ HOT = (
     "relay/billing/ledger/rows.py",
     "relay/billing/ledger/sql.py",
 )
-# Not called for a request that goes well: limits that are full, a failure that is learnt from another worker.
-COLD = {"relay/gateway/limits/windows.py:seconds_to_fit", "relay/gateway/routing/circuit_breaker.py:take_over"}
+# Not called for a request that goes well: a failure that is learnt from another worker.
+COLD = {"relay/gateway/routing/circuit_breaker.py:take_over"}
 
 
 def files() -> list[Path]:

@@ -73,7 +73,7 @@ class Admission:
     async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
         """Count a request, or an attempt at a channel, until its entry is left or the exchange ends."""
         verdict = (
-            self._memory.acquire(wanted, tokens, slot, exchange.wall)
+            self._memory.acquire(wanted, tokens, slot, time.monotonic())
             if self.redis is None
             else await self.redis.acquire(wanted, tokens, slot)
         )
@@ -84,10 +84,11 @@ class Admission:
 
     def left(self, entry: AdmissionEntry, used: int | None) -> None:
         """Free the slots of an entry and count its actual tokens; `used` None: the expected ones stand."""
+        since = entry.verdict.at
         if self.redis is None:
-            self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, time.time())
+            self._memory.finish(entry.wanted, entry.tokens, used, entry.slot, since, time.monotonic())
         else:
-            self._spawn(self.redis.finish(entry.wanted, entry.tokens, used, entry.slot))
+            self._spawn(self.redis.finish(entry.wanted, entry.tokens, used, entry.slot, since))
 
     def tidy(self) -> None:
         """Called about twice a second: keep the slots of running requests alive."""

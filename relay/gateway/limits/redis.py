@@ -14,92 +14,146 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from relay.errors import RelayUnavailable
-from relay.gateway.limits.windows import REQUESTS, SLOTS, TOKENS, Check, LimitVerdict, lower_remaining
+from relay.gateway.limits.windows import (
+    EXACT,
+    PARTS,
+    REQUESTS,
+    SLOTS,
+    TOKENS,
+    Check,
+    LimitVerdict,
+    lower_remaining,
+)
 
 logger: Final = logging.getLogger(__name__)
 SLOT_SECONDS: Final = 60.0
 _PREFIX: Final = "airelays:limit:"
 
-# KEYS: one for each check. ARGV: now (below 0: Redis' own clock), slot, slot seconds, then for each check: window
-# (0: slots), limit, cost.
-_ACQUIRE: Final = """
+# A window is a hash: the numbers of its first and last entry (`h`, `n`), what counts in all (`u`), and the entries by
+# number, each its time and amount. Times are written so that they are read as the same numbers.
+_WINDOW: Final = """
+local function entry(key, number)
+  local time, amount = string.match(redis.call('HGET', key, number), '^(%S+) (%S+)$')
+  return tonumber(time), tonumber(amount)
+end
+local function write(key, number, time, amount)
+  redis.call('HSET', key, number, string.format('%.17g %.17g', time, amount))
+end
+local function open(key, window, now)
+  local got = redis.call('HMGET', key, 'h', 'n', 'u')
+  local head, last, used = tonumber(got[1]) or 1, tonumber(got[2]) or 0, tonumber(got[3]) or 0
+  if head > last or entry(key, last) > now + window then  -- empty, or the clock was put back
+    if got[2] then redis.call('DEL', key) end
+    return {1, 0, 0}
+  end
+  local first = head
+  while head <= last do
+    local time, amount = entry(key, head)
+    if time > now - window then break end
+    redis.call('HDEL', key, head)
+    head, used = head + 1, used - amount
+  end
+  if head > last then redis.call('DEL', key); return {1, 0, 0} end
+  if head > first then redis.call('HSET', key, 'h', head, 'u', used) end
+  return {head, last, used}
+end
+local function add(key, state, amount, window, now)
+  state[3] = state[3] + amount
+  local at = state[2] >= state[1] and entry(key, state[2]) or nil
+  if at and at > now then now = at end
+  local part = window / PARTS
+  if at and state[2] - state[1] + 1 >= EXACT and math.floor(at / part) == math.floor(now / part) then
+    local _, before = entry(key, state[2])
+    write(key, state[2], now, before + amount)
+  else
+    state[2] = state[2] + 1
+    write(key, state[2], now, amount)
+  end
+  redis.call('HSET', key, 'h', state[1], 'n', state[2], 'u', state[3])
+  redis.call('PEXPIRE', key, math.ceil(window * 1000) + 1000)
+end
 local now = tonumber(ARGV[1])
 if now < 0 then local t = redis.call('TIME'); now = tonumber(t[1]) + tonumber(t[2]) / 1e6 end
+""".replace("PARTS", str(PARTS)).replace("EXACT", str(EXACT))
+
+# KEYS: one for each check. ARGV: now (below 0: Redis' own clock), slot, slot seconds, then for each check: window
+# (0: slots), limit, cost. Returns the number of the check that refuses, the seconds to wait, the time, and for each
+# check what counts now and the seconds until nothing does.
+_ACQUIRE: Final = (
+    _WINDOW
+    + """
 local refused, retry, states, out = 0, 0, {}, {}
 for i, key in ipairs(KEYS) do
   local window, limit, cost = tonumber(ARGV[3*i+1]), tonumber(ARGV[3*i+2]), tonumber(ARGV[3*i+3])
   if window == 0 then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
     if redis.call('ZCARD', key) + cost > limit then refused = i; if retry < 1 then retry = 1 end end
-    states[i] = {0, 0, 0}
   else
-    local got = redis.call('HMGET', key, 's', 'c', 'p')
-    local start, current, previous = tonumber(got[1]) or now, tonumber(got[2]) or 0, tonumber(got[3]) or 0
-    local steps = math.floor((now - start) / window)
-    if steps > 0 then
-      start = start + steps * window
-      previous = steps == 1 and current or 0
-      current = 0
-    end
-    states[i] = {start, current, previous}
-    local used = current + previous * math.max(0, 1 - (now - start) / window)
-    if used + cost > limit then
-      local needed
-      if current + cost <= limit then
-        needed = previous > 0 and math.max(0, window * (1 - (limit - current - cost) / previous) - (now - start)) or 0
-      else
-        needed = window - (now - start) + math.max(0, current > 0 and window * (1 - (limit - cost) / current) or 0)
+    local state = open(key, window, now)
+    states[i] = state
+    local over = state[3] + cost - limit
+    if over > 0 then
+      local needed = window
+      for number = state[1], state[2] do
+        local time, amount = entry(key, number)
+        over = over - amount
+        if over <= 0 then needed = time + window - now; break end
       end
       if needed >= retry then refused = i; retry = needed end
     end
   end
 end
-out[1], out[2] = refused, tostring(retry)
+out[1], out[2], out[3] = refused, tostring(retry), string.format('%.17g', now)
 for i, key in ipairs(KEYS) do
-  local window, limit, cost = tonumber(ARGV[3*i+1]), tonumber(ARGV[3*i+2]), tonumber(ARGV[3*i+3])
-  local start, current, previous = states[i][1], states[i][2], states[i][3]
+  local window, cost, state = tonumber(ARGV[3*i+1]), tonumber(ARGV[3*i+3]), states[i]
   if window == 0 then
     if refused == 0 then
       redis.call('ZADD', key, now + tonumber(ARGV[3]), ARGV[2])
       redis.call('PEXPIRE', key, math.ceil(tonumber(ARGV[3]) * 2000))
     end
-    out[i+2] = ''
+    out[i+3] = ''
   else
-    if refused == 0 then
-      current = current + cost
-      redis.call('HSET', key, 's', string.format('%.6f', start), 'c', current, 'p', previous)
-      redis.call('PEXPIRE', key, math.ceil(window * 2000))
-    end
-    local used = current + previous * math.max(0, 1 - (now - start) / window)
-    local reset = current > 0 and 2 * window - (now - start) or previous > 0 and window - (now - start) or 0
-    out[i+2] = string.format('%.9f %.6f', used, math.max(0, reset))
+    if refused == 0 and cost > 0 then add(key, state, cost, window, now) end
+    local reset = 0
+    if state[2] >= state[1] then reset = entry(key, state[2]) + window - now end
+    out[i+3] = string.format('%d %.6f', state[3], reset)
   end
 end
 return out
 """
+)
 
-# KEYS: slots and token windows. ARGV: now, slot, then for each key: window (0: slots), difference of tokens.
-_FINISH: Final = """
-local now = tonumber(ARGV[1])
-if now < 0 then local t = redis.call('TIME'); now = tonumber(t[1]) + tonumber(t[2]) / 1e6 end
+# KEYS: slots and token windows. ARGV: now, slot, when it was counted, then for each key: window (0: slots), difference
+# of tokens. What is given back is part of the first entry that is not older than the request.
+_FINISH: Final = (
+    _WINDOW
+    + """
+local since = tonumber(ARGV[3])
 for i, key in ipairs(KEYS) do
-  local window, more = tonumber(ARGV[2*i+1]), tonumber(ARGV[2*i+2])
+  local window, more = tonumber(ARGV[2*i+2]), tonumber(ARGV[2*i+3])
   if window == 0 then
     redis.call('ZREM', key, ARGV[2])
   else
-    local got = redis.call('HMGET', key, 's', 'c', 'p')
-    local start, current, previous = tonumber(got[1]) or now, tonumber(got[2]) or 0, tonumber(got[3]) or 0
-    local steps = math.floor((now - start) / window)
-    if steps > 0 then
-      start = start + steps * window
-      previous = steps == 1 and current or 0
-      current = 0
+    local state = open(key, window, now)
+    if more > 0 then
+      add(key, state, more, window, now)
+    elseif since > now - window then
+      local found
+      for number = state[2], state[1], -1 do
+        if entry(key, number) < since then break end
+        found = number
+      end
+      if found then
+        local time, amount = entry(key, found)
+        local taken = math.min(-more, amount)
+        write(key, found, time, amount - taken)
+        redis.call('HSET', key, 'u', state[3] - taken)
+      end
     end
-    redis.call('HSET', key, 's', string.format('%.6f', start), 'c', math.max(0, current + more), 'p', previous)
-    redis.call('PEXPIRE', key, math.ceil(window * 2000))
   end
 end
 """
+)
 _DOWN: Final = "The portal cannot reach the Redis that its limits are counted in. Try again in a few seconds."
 
 
@@ -126,11 +180,13 @@ class RedisLimiter:
         except (RedisError, OSError) as error:
             logger.error("limits cannot be counted: Redis: %s", error)
             raise RelayUnavailable(_DOWN, retry_after=5) from error
-        verdict, day = LimitVerdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1])), None
-        for check, text in zip(wanted, found[2:], strict=True):
+        verdict = LimitVerdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1]), float(found[2]))
+        day = None
+        for check, text in zip(wanted, found[3:], strict=True):
             if not text:
                 continue
-            used, reset = map(float, text.split())
+            count, _, seconds = text.partition(b" ")
+            used, reset = int(count), float(seconds)
             if check.kind == REQUESTS:
                 verdict.requests = lower_remaining(verdict.requests, check, used, reset)
             elif check.kind == TOKENS:
@@ -145,11 +201,14 @@ class RedisLimiter:
         return verdict
 
     async def finish(
-        self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float = -1.0
+        self, counted: Sequence[Check], expected: int, used: int | None, slot: str, since: float, now: float = -1.0
     ) -> None:
-        """A request ended. A Redis that cannot be reached is ignored: slots expire, and the expected tokens stand."""
+        """A request ended that was counted at `since`.
+
+        A Redis that cannot be reached is ignored: slots expire, and the expected tokens stand.
+        """
         self._slots.pop(slot, None)
-        keys, values = [], [repr(now), slot]
+        keys, values = [], [repr(now), slot, repr(since)]
         for check in counted:
             if check.kind == SLOTS:
                 keys.append(self._prefix + check.key)

@@ -1,14 +1,18 @@
 """Rate and concurrency limits with sliding windows. Pure except for the counters: callers pass the time.
 
-A sliding window weights the count of the previous window by the part of it that still overlaps. So 60 requests a minute
-never allow 120 within two seconds, and a limit needs only two numbers. All limits of a request are checked first, and
-counted only if none of them refuses. `relay.gateway.limits.redis` does the same in Redis, for several workers.
+A request counts from when it begins until a minute, or a day, later. So no minute ever has more requests than its
+limit, wherever it starts, and nobody waits longer than a minute. Up to `EXACT` of them are held one by one; of more,
+those that begin in the same sixtieth of the window end together, at the time of the last.
+
+All limits of a request are checked first, and counted only if none of them refuses. `relay.gateway.limits.redis` does
+the same in Redis, for several workers.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MINUTE: Final = 60.0
@@ -18,7 +22,8 @@ TOKENS: Final = "tpm"
 PER_DAY: Final = "rpd"
 SLOTS: Final = "slots"  # requests at once
 _WINDOWS: Final = {REQUESTS: MINUTE, TOKENS: MINUTE, PER_DAY: DAY}
-_NO_STATE: Final[list[float]] = [0.0, 0.0, 0.0]
+EXACT: Final = 60  # requests that a window holds one by one
+PARTS: Final = 60  # of a window; so it never holds more than EXACT + PARTS + 1 entries
 _MAX_KEYS: Final = 200_000
 
 
@@ -76,6 +81,7 @@ class LimitVerdict:
 
     refused: Check | None = None  # the limit that refuses; None: everything was counted
     retry_after: float = 0.0  # seconds
+    at: float = 0.0  # when it was counted, by the clock of the counters
     requests: LimitRemaining | None = None  # the request limit with the lowest remainder
     tokens: LimitRemaining | None = None  # the token limit with the lowest remainder
 
@@ -96,80 +102,105 @@ def checks(subjects: Sequence[Subject]) -> tuple[Check, ...]:
     return tuple(found)
 
 
-def window_usage(now: float, start: float, current: float, previous: float, window: float) -> float:
-    """The count in the sliding window that ends now."""
-    return current + previous * max(0.0, 1.0 - (now - start) / window) if previous else current
+@dataclass(slots=True)
+class Window:
+    """What counts in the last minute or day."""
+
+    length: float  # seconds
+    used: int = 0
+    entries: deque[list[float]] = field(default_factory=deque)  # time and amount, oldest first
+
+    def move(self, now: float) -> None:
+        """Drop what no longer counts."""
+        entries, since = self.entries, now - self.length
+        while entries and entries[0][0] <= since:
+            self.used -= int(entries.popleft()[1])
+
+    def add(self, amount: int, now: float) -> None:
+        entries = self.entries
+        self.used += amount
+        if len(entries) >= EXACT:
+            newest, part = entries[-1], self.length / PARTS
+            if newest[0] // part == now // part:
+                newest[0] = now
+                newest[1] += amount
+                return
+        entries.append([now, amount])
+
+    def give_back(self, amount: int, since: float) -> None:
+        """Take back some of what was counted at `since`. It is part of the first entry that is not older."""
+        found = None
+        for entry in reversed(self.entries):
+            if entry[0] < since:
+                break
+            found = entry
+        if found is not None:
+            taken = min(amount, int(found[1]))
+            found[1] -= taken
+            self.used -= taken
+
+    def reset(self, now: float) -> float:
+        """Seconds until nothing counts, if nothing else comes."""
+        return self.entries[-1][0] + self.length - now if self.entries else 0.0
+
+    def wait(self, over: int, now: float) -> float:
+        """Seconds until `over` less counts than now, if nothing else comes. The whole window if that is too much."""
+        for time, amount in self.entries:
+            over -= int(amount)
+            if over <= 0:
+                return time + self.length - now
+        return self.length
 
 
-def seconds_to_reset(now: float, start: float, current: float, previous: float, window: float) -> float:
-    """Seconds until the count is zero, if nothing else comes."""
-    if current:
-        return 2 * window - (now - start)
-    return max(0.0, window - (now - start)) if previous else 0.0
-
-
-def seconds_to_fit(
-    now: float, start: float, current: float, previous: float, window: float, limit: float, cost: float
-) -> float:
-    """Seconds until `cost` fits, if nothing else comes."""
-    elapsed = now - start
-    if current + cost <= limit:
-        return max(0.0, window * (1.0 - (limit - current - cost) / previous) - elapsed) if previous else 0.0
-    later = window * (1.0 - (limit - cost) / current) if current else 0.0
-    return window - elapsed + max(0.0, later)
-
-
-def lower_remaining(found: LimitRemaining | None, check: Check, used: float, reset: float) -> LimitRemaining:
+def lower_remaining(found: LimitRemaining | None, check: Check, used: int, reset: float) -> LimitRemaining:
     """The limit with the lower remainder: `found`, or that of `check`."""
-    remaining = int(check.limit - used)
+    remaining = check.limit - used
     if remaining < 0:
         remaining = 0
     return LimitRemaining(check.limit, remaining, reset) if found is None or remaining < found.remaining else found
 
 
 class MemoryLimiter:
-    """Counters of one process. Not for several threads."""
+    """Counters of one process. Not for several threads. Its clock must not go back."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, list[float]] = {}  # start, count, count of the previous window
+        self._windows: dict[str, Window] = {}
         self._slots: dict[str, int] = {}
+        self._forget_above = _MAX_KEYS
 
     def acquire(self, wanted: Sequence[Check], tokens: int, slot: str, now: float) -> LimitVerdict:
         """Count a request with its expected tokens against all of its limits, or against none."""
-        verdict = LimitVerdict()
-        states: list[list[float]] = []
+        verdict = LimitVerdict(at=now)
+        states: list[Window | None] = []
         for check in wanted:
-            window = check.window
-            if not window:
-                states.append(_NO_STATE)
+            if not check.window:
+                states.append(None)
                 if self._slots.get(check.key, 0) >= check.limit:
                     verdict.refused, verdict.retry_after = check, max(verdict.retry_after, 1.0)
                 continue
             state = self._windows.get(check.key)
-            if state is None or now - state[0] >= window:
-                state = self._state(check, now)
+            if state is None:
+                state = self._windows[check.key] = Window(check.window)
+            else:
+                state.move(now)
             states.append(state)
-            start, current, previous = state
-            cost = check.cost(tokens)
-            if window_usage(now, start, current, previous, window) + cost > check.limit:
-                needed = seconds_to_fit(now, start, current, previous, window, check.limit, cost)
+            over = state.used + check.cost(tokens) - check.limit
+            if over > 0:
+                needed = state.wait(over, now)
                 if needed >= verdict.retry_after:
                     verdict.refused, verdict.retry_after = check, needed
         counted = verdict.refused is None
         day: LimitRemaining | None = None
         for check, state in zip(wanted, states, strict=True):
-            window, kind = check.window, check.kind
-            if not window:
+            if state is None:
                 if counted:
                     self._slots[check.key] = self._slots.get(check.key, 0) + 1
                 continue
             if counted:
-                state[1] += check.cost(tokens)
-            start, current, previous = state
-            used, reset = (
-                window_usage(now, start, current, previous, window),
-                seconds_to_reset(now, start, current, previous, window),
-            )
+                cost = check.cost(tokens)
+                if cost:
+                    state.add(cost, now)
+            kind, used, reset = check.kind, state.used, state.reset(now)
             if kind is REQUESTS:
                 verdict.requests = lower_remaining(verdict.requests, check, used, reset)
             elif kind is TOKENS:
@@ -178,12 +209,15 @@ class MemoryLimiter:
                 day = lower_remaining(day, check, used, reset)
         if verdict.requests is None:
             verdict.requests = day  # limits per minute take precedence over those per day
-        if len(self._windows) > _MAX_KEYS:
+        if len(self._windows) > self._forget_above:
             self._forget(now)
         return verdict
 
-    def finish(self, counted: Sequence[Check], expected: int, used: int | None, slot: str, now: float) -> None:
-        """A request ended: frees its slots, and replaces its expected tokens by the used ones; None: they stand."""
+    def finish(
+        self, counted: Sequence[Check], expected: int, used: int | None, slot: str, since: float, now: float
+    ) -> None:
+        """A request ended that was counted at `since`: frees its slots, and replaces its expected tokens by the used
+        ones; `used` None: they stand."""
         for check in counted:
             if not check.window:
                 left = self._slots.get(check.key, 0) - 1
@@ -192,20 +226,20 @@ class MemoryLimiter:
                 else:
                     self._slots.pop(check.key, None)
             elif used is not None and check.kind is TOKENS:
-                state = self._state(check, now)
-                state[1] = max(0.0, state[1] + used - check.cost(expected))
-
-    def _state(self, check: Check, now: float) -> list[float]:
-        state = self._windows.get(check.key)
-        if state is None:
-            state = self._windows[check.key] = [now, 0.0, 0.0]
-        elif now - state[0] >= check.window:
-            steps = int((now - state[0]) // check.window)
-            state[0], state[1], state[2] = state[0] + steps * check.window, 0.0, state[1] if steps == 1 else 0.0
-        return state
+                more = used - check.cost(expected)
+                state = self._windows.get(check.key)
+                if state is None:
+                    state = self._windows[check.key] = Window(check.window)
+                state.move(now)
+                if more > 0:
+                    state.add(more, now)
+                elif since > now - check.window:  # else it no longer counts
+                    state.give_back(-more, since)
 
     def _forget(self, now: float) -> None:
-        """Drop counters that have become zero."""
+        """Drop counters that are zero. Not tried again before there are twice as many as are left."""
         for key, state in list(self._windows.items()):
-            if now - state[0] > 2 * (DAY if key.endswith(PER_DAY) else MINUTE):
+            state.move(now)
+            if not state.entries:
                 del self._windows[key]
+        self._forget_above = max(_MAX_KEYS, 2 * len(self._windows))

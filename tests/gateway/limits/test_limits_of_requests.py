@@ -33,7 +33,7 @@ def test_headers_and_refusal_on_the_wire(live: Portal, server: Server) -> None:
         first.headers["x-ratelimit-limit-tokens"] == "100000"
         and int(first.headers["x-ratelimit-remaining-tokens"]) > 99_000
     )
-    assert first.headers["x-ratelimit-reset-requests"] in {"2m0s", "1m59s"}
+    assert first.headers["x-ratelimit-reset-requests"] in {"1m0s", "59s"}
     assert server.post(token, ask(model)).status_code == 200
     refused = server.post(token, ask(model))
     assert refused.status_code == 429
@@ -42,7 +42,7 @@ def test_headers_and_refusal_on_the_wire(live: Portal, server: Server) -> None:
         "rate_limit_error",
         "rate_limit_exceeded",
     ) and "2 requests a minute" in error["message"]
-    assert 30 <= int(refused.headers["retry-after"]) <= 121 and refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert 30 <= int(refused.headers["retry-after"]) <= 60 and refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert server.post(live.token(), ask(model)).headers.get("x-ratelimit-limit-requests") is None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relay.gateway.limits.windows import Check, Limits, LimitVerdict, MemoryLimiter, Subject, checks
+from relay.gateway.limits.windows import EXACT, PARTS, Check, Limits, LimitVerdict, MemoryLimiter, Subject, checks
 from tests.support.server import free_port
 
 pytestmark = pytest.mark.shared
@@ -33,9 +33,11 @@ class Both:
         return await found if asyncio.iscoroutine(found) else found  # type: ignore[no-any-return]
 
     async def finish(
-        self, limits: Limits, expected: int = 0, used: int | None = None, slot: str = "a", key: str = "token:1"
+        self, limits: Limits, expected: int = 0, used: int | None = None, slot: str = "a", since: float | None = None
     ) -> None:
-        found = self.limiter.finish(checks((Subject(key, "this token", limits),)), expected, used, slot, self.now)
+        """`since`: when the request was counted; not given: now."""
+        wanted = checks((Subject("token:1", "this token", limits),))
+        found = self.limiter.finish(wanted, expected, used, slot, self.now if since is None else since, self.now)
         if asyncio.iscoroutine(found):
             await found
 
@@ -99,11 +101,57 @@ async def test_the_window_slides_over_the_full_minute(both: Both) -> None:
     both.now += 59
     for _ in range(59):
         assert (await both.acquire(limits)).refused is None
-    both.now += 2  # a new window, in which 59/60 of the one before still count
+    both.now += 2  # of the last minute, 59 still count
     granted = 0
     while (await both.acquire(limits)).refused is None:
         granted += 1
-    assert granted <= 1
+    assert granted == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "length"), [(Limits(rpm=1), 60), (Limits(rpm=3), 60), (Limits(rpd=1), 86_400), (Limits(rpd=3), 86_400)]
+)
+async def test_small_limits_are_what_they_say(both: Both, limits: Limits, length: int) -> None:
+    """One a minute is one in every minute, not one in up to two."""
+    number = limits.rpm or limits.rpd or 0
+    for _ in range(3):
+        for _ in range(number):
+            assert (await both.acquire(limits)).refused is None
+        verdict = await both.acquire(limits)
+        assert verdict.refused is not None and verdict.retry_after == pytest.approx(length, abs=0.001)
+        assert verdict.requests is not None and verdict.requests.reset == pytest.approx(length, abs=0.001)
+        both.now += length - 0.01
+        assert (await both.acquire(limits)).refused is not None
+        both.now += 0.01
+
+
+async def test_each_request_makes_room_by_itself(both: Both) -> None:
+    limits = Limits(rpm=3)
+    for _ in range(3):
+        assert (await both.acquire(limits)).refused is None
+        both.now += 10
+    for _ in range(3):
+        verdict = await both.acquire(limits)
+        assert verdict.refused is not None and verdict.retry_after in (pytest.approx(30), pytest.approx(10))
+        both.now += verdict.retry_after
+        assert (await both.acquire(limits)).refused is None
+
+
+async def test_no_minute_has_more_than_a_large_limit_and_nobody_waits_longer(both: Both) -> None:
+    """More than a window holds one by one: those of the same second end together, with the last of them."""
+    limits, granted, rng = Limits(rpm=200), [], random.Random(3)
+    for _ in range(1500):
+        both.now += rng.choice([0.01, 0.05, 0.4])
+        verdict = await both.acquire(limits)
+        if verdict.refused is None:
+            granted.append(both.now)
+        assert verdict.retry_after <= 60
+        inside = sum(1 for moment in granted if moment > both.now - 60)
+        assert inside <= 200
+        if verdict.refused is not None:
+            assert inside >= 200 - 30, "at most the requests of one second end late"
+    if isinstance(both.limiter, MemoryLimiter):
+        assert len(both.limiter._windows["token:1:rpm"].entries) <= EXACT + PARTS + 1
 
 
 async def test_retry_after_is_the_moment_when_it_fits(both: Both) -> None:
@@ -112,18 +160,18 @@ async def test_retry_after_is_the_moment_when_it_fits(both: Both) -> None:
         await both.acquire(limits)
     both.now += 20
     verdict = await both.acquire(limits)
-    assert verdict.refused is not None and 40 < verdict.retry_after <= 60
+    assert verdict.refused is not None and verdict.retry_after == pytest.approx(40)
     both.now += verdict.retry_after - 0.5
     assert (await both.acquire(limits)).refused is not None
     both.now += 0.6
     assert (await both.acquire(limits)).refused is None
 
 
-async def test_everything_is_back_after_two_windows(both: Both) -> None:
+async def test_everything_is_back_after_a_window(both: Both) -> None:
     limits = Limits(rpm=3, rpd=1000)
     for _ in range(3):
         await both.acquire(limits)
-    both.now += 121
+    both.now += 60
     verdict = await both.acquire(limits)
     assert verdict.requests is not None and verdict.requests.remaining == 2
 
@@ -150,7 +198,7 @@ async def test_days_are_counted_beside_minutes(both: Both) -> None:
     limits = Limits(rpm=5, rpd=7)
     for _ in range(5):
         await both.acquire(limits)
-    both.now += 125
+    both.now += 60
     for _ in range(2):
         assert (await both.acquire(limits)).refused is None
     verdict = await both.acquire(limits)
@@ -179,18 +227,35 @@ async def test_all_or_nothing(both: Both) -> None:
         assert (await both.acquire(Limits(concurrency=5), slot=f"t{number}")).refused is None
 
 
-async def test_what_a_request_did_not_use_makes_no_room_beyond_the_limit_when_its_window_is_over(both: Both) -> None:
-    limits = Limits(tpm=1000)
+async def test_what_a_request_did_not_use_is_given_back_only_while_it_counts(both: Both) -> None:
+    """Otherwise many long requests that use little would make room for more than the limit."""
+    limits, begun = Limits(tpm=1000), both.now
     await both.acquire(limits, tokens=800)
     both.now += 61
-    await both.finish(limits, expected=800, used=10)
-    assert (await both.acquire(limits, tokens=900)).refused is not None, "of the window before 59/60 still count"
+    assert (await both.acquire(limits, tokens=800)).refused is None
+    await both.finish(limits, expected=800, used=10, since=begun)
+    assert (await both.acquire(limits, tokens=300)).refused is not None, "the other request still counts in full"
+    begun = both.now
+    both.now += 30
+    await both.finish(limits, expected=800, used=10, since=begun)
+    assert (await both.acquire(limits, tokens=900)).refused is None
+
+
+async def test_what_is_given_back_is_that_of_the_request_itself(both: Both) -> None:
+    limits, begun = Limits(tpm=1000), both.now
+    await both.acquire(limits, tokens=500)
+    both.now += 30
+    await both.acquire(limits, tokens=500)
+    await both.finish(limits, expected=500, used=0, since=begun)
+    both.now += 31
+    verdict = await both.acquire(limits, tokens=0)
+    assert verdict.tokens is not None and verdict.tokens.remaining == 500, "the later one counts for 29 more seconds"
 
 
 async def test_a_limit_of_days_is_told_where_there_is_none_of_minutes(both: Both) -> None:
     verdict = await both.acquire(Limits(rpd=7))
     assert verdict.requests is not None and (verdict.requests.limit, verdict.requests.remaining) == (7, 6)
-    assert verdict.requests.reset > 86_400
+    assert verdict.requests.reset == 86_400
     verdict = await both.acquire(Limits(rpm=5, rpd=7))
     assert verdict.requests is not None and verdict.requests.limit == 5
 
@@ -238,14 +303,14 @@ async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
         )
     )
     now = 1_700_000_000.0
-    running: list[tuple[str, int]] = []
+    running: list[tuple[str, int, float]] = []
     for step in range(400):
         now += rng.choice([0.0, 0.01, 1.5, 20.0, 61.0])
         if running and rng.random() < 0.5:
-            slot, tokens = running.pop(rng.randrange(len(running)))
+            slot, tokens, since = running.pop(rng.randrange(len(running)))
             used = rng.choice([None, 0, 10, 400])
-            memory.finish(limits, tokens, used, slot, now)
-            await redis.finish(limits, tokens, used, slot, now)
+            memory.finish(limits, tokens, used, slot, since, now)
+            await redis.finish(limits, tokens, used, slot, since, now)
             continue
         if now - 1_700_000_000.0 > 30 and len(running) > 2:
             continue
@@ -257,17 +322,31 @@ async def test_memory_and_redis_say_the_same(redis_url: str) -> None:
             assert one is not None and other is not None
             assert (
                 one.limit == other.limit
-                and abs(one.remaining - other.remaining) <= 1
+                and one.remaining == other.remaining
                 and math.isclose(one.reset, other.reset, abs_tol=0.01)
             ), step
         if mine.refused is None:
-            running.append((slot, tokens))
+            assert mine.at == theirs.at
+            running.append((slot, tokens, now))
             if len(running) == 3:  # slots of Redis expire after a minute; end them before
-                for slot, tokens in running:
-                    memory.finish(limits, tokens, None, slot, now)
-                    await redis.finish(limits, tokens, None, slot, now)
+                for slot, tokens, since in running:
+                    memory.finish(limits, tokens, None, slot, since, now)
+                    await redis.finish(limits, tokens, None, slot, since, now)
                 running.clear()
     await redis.close()
+
+
+async def test_a_clock_that_is_put_back_stops_nobody(redis_url: str) -> None:
+    """Redis counts by the time of its machine."""
+    from relay.gateway.limits.redis import RedisLimiter
+
+    limiter = RedisLimiter(redis_url, prefix=f"test:{random.random()}:")
+    limits = checks((Subject("token:1", "this token", Limits(rpm=1)),))
+    now = 1_700_000_000.0
+    assert (await limiter.acquire(limits, 0, "a", now)).refused is None
+    assert (await limiter.acquire(limits, 0, "a", now - 5)).refused is not None
+    assert (await limiter.acquire(limits, 0, "a", now - 3600)).refused is None
+    await limiter.close()
 
 
 async def test_slots_of_a_killed_worker_come_back(redis_url: str) -> None:
@@ -291,6 +370,6 @@ async def test_redis_that_is_away_is_a_clear_error() -> None:
     with pytest.raises(RelayUnavailable, match="Redis"):
         await limiter.acquire((Check("token:1:rpm", "rpm", "this token", 1, 60.0),), 0, "a")
     await limiter.finish(
-        (Check("token:1:slots", "slots", "this token", 1, 0.0),), 0, None, "a"
+        (Check("token:1:slots", "slots", "this token", 1, 0.0),), 0, None, "a", 0.0
     )  # tells the log, fails nobody
     await limiter.close()
