@@ -306,8 +306,13 @@ LOGGING = {
             else "portal.serving.logs.TextFormatter"
         }
     },
-    "filters": {"refused handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refused handshake"]}},
+    "filters": {
+        "handshake": {"()": "portal.serving.logs.RefusedHandshakeFilter"},
+        "refusal": {"()": "portal.serving.logs.RefusalFilter"},
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["handshake", "refusal"]}
+    },
     "root": {"handlers": ["stderr"], "level": CONFIG.log_level},
     "loggers": {
         "django": {"handlers": [], "level": "WARNING", "propagate": True},

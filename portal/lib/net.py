@@ -17,7 +17,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Prefixes that carry an IPv4 address inside an IPv6 one: 6to4 and NAT64. `is_global` is true for them in any case.
 _SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_SITE_LOCAL = ipaddress.ip_network("fec0::/10")
+# What `is_global` takes for public, depending on Python's version. They are in IANA's registries of special purposes.
+_SPECIAL = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "2001::/23", "3fff::/20", "5f00::/16", "100::/63")
+)
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 
 
@@ -127,8 +131,10 @@ def is_global_unicast(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return is_global_unicast(address.ipv4_mapped)
-        if address in _SIX_TO_FOUR or any(address in net for net in _NAT64) or address in _SITE_LOCAL or address.teredo:
+        if address in _SIX_TO_FOUR or any(address in net for net in _NAT64):
             return False
+    if inside(address, _SPECIAL):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 

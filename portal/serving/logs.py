@@ -41,3 +41,13 @@ class RefusedHandshakeFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.getMessage() != "ASGI callable returned without completing handshake."
+
+
+class RefusalFilter(logging.Filter):
+    """Drops the traceback of requests that were refused, with 403 for example: the line says which and why."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        status = getattr(record, "status_code", 0)
+        if record.exc_info and isinstance(status, int) and 400 <= status < 500:
+            record.exc_info, record.exc_text = None, None
+        return True

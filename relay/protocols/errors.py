@@ -74,9 +74,9 @@ def read_error(body: bytes) -> UpstreamError | None:
     kind, code, param = inner.get("type"), _word(inner.get("code")), inner.get("param")
     return UpstreamError(
         clean_upstream_message(message) or NO_REASON,
-        kind if isinstance(kind, str) and kind else "",
+        clean_upstream_message(kind, 64) if isinstance(kind, str) else "",
         clean_upstream_message(code, 64) if code else None,
-        param if isinstance(param, str) else None,
+        clean_upstream_message(param, 200) if isinstance(param, str) else None,
         _words(inner, envelope),
         _resets(inner, envelope),
         own,

@@ -108,3 +108,15 @@ def test_what_an_upstream_says_in_its_own_words(message: str, own: str) -> None:
 
 def test_a_message_of_marks_takes_no_time() -> None:
     assert own_words("a '" * 20_000) == "a …"
+
+
+def test_no_member_of_an_error_names_a_host_or_a_key() -> None:
+    error = read_error(
+        b'{"error":{"message":"m","type":"https://a.internal/x","code":"sk-abcdefghijklmnop","param":"10.1.2.3:80"}}'
+    )
+    assert error is not None
+    assert (error.type, error.code, error.param) == ("[link removed]", "[redacted key]", "[address]")
+    kept = read_error(b'{"error":{"message":"m","type":"invalid_request_error","param":"messages[0].content.0.image"}}')
+    assert kept is not None and (kept.type, kept.param) == ("invalid_request_error", "messages[0].content.0.image")
+    long = read_error(b'{"error":{"message":"m","type":"%b","param":"%b"}}' % (b"t" * 9000, b"p" * 9000))
+    assert long is not None and len(long.type) <= 64 and len(long.param or "") <= 200
