@@ -15,6 +15,7 @@ from allauth.socialaccount.internal.flows.connect import connect
 from allauth.socialaccount.models import SocialAccount
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -32,11 +33,16 @@ def account(request: HttpRequest) -> HttpResponse:
     """Show the account page, and save language and time zone."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101
-    form = PreferencesForm(request.POST or None, instance=user)
-    if request.method == "POST" and form.is_valid():
-        form.save()
-        messages.success(request, _("Saved."))
-        return redirect("account")
+    if request.method == "POST":
+        with transaction.atomic():
+            row = User.objects.select_for_update().get(pk=user.pk)
+            form = PreferencesForm(request.POST, instance=row)
+            if form.is_valid():
+                row.save(update_fields=form.Meta.fields)
+                messages.success(request, _("Saved."))
+                return redirect("account")
+    else:
+        form = PreferencesForm(instance=user)
     context = {
         "form": form,
         "factors": Authenticator.objects.filter(user=user).exclude(type="recovery_codes").count(),

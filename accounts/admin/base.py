@@ -18,7 +18,7 @@ from unfold import decorators
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
 from accounts.admin.auditing import AuditedAdmin
-from accounts.admin.merging import MergingModelFormSet, merging
+from accounts.merging import MergingModelFormSet, merging
 from accounts.models import AuditEvent
 from portal.lib import clock
 

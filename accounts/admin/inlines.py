@@ -10,7 +10,7 @@ from django.urls import reverse
 from unfold.admin import TabularInline as UnfoldTabularInline
 from unfold.forms import PaginationInlineFormSet
 
-from accounts.admin.merging import MergingFormSet, merging
+from accounts.merging import MergingFormSet, merging
 
 if TYPE_CHECKING:
     from django.contrib.admin import TabularInline as TypedInline

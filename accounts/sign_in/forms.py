@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
+from accounts.merging import Merging
 from accounts.models import User
 from accounts.sign_in import sign_up
 
@@ -88,7 +89,7 @@ class ChangeEmailForm(AllauthChangeEmailForm):  # type: ignore[misc]  # allauth 
         return email
 
 
-class PreferencesForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+class PreferencesForm(Merging, forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """Language and time zone of a user."""
 
     language = forms.ChoiceField(required=False, label=_("Language"))

@@ -8,13 +8,15 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django_ratelimit.core import is_ratelimited
 
-from accounts.models import AuditEvent
+from accounts.merging import Merging, digest
+from accounts.models import AuditEvent, User
 from accounts.sign_in.throttle import too_many_attempts
 from portal.lib import money, net
 from portal.pages.shared.scope import entries_of, notices_of, signed_in_user
@@ -29,7 +31,9 @@ from relay.usage.receipts import spending_limits
 GUESSES = "10/h"
 
 
-class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+class NoticeForm(Merging, forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    one_row = True
+
     class Meta:
         model = NoticeSettings
         fields = ("low_balance", "by_email", "webhook_url")
@@ -37,13 +41,18 @@ class NoticeForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._stored = self.instance.webhook_url
-        self.initial["webhook_url"] = net.mask_query(self._stored)  # its query may be a secret
+        self._webhook: str = self.instance.webhook_url
+        self.initial["webhook_url"] = self.shown("webhook_url", self._webhook)
+
+    def shown(self, name: str, value: Any) -> Any:
+        return net.mask_query(value) if name == "webhook_url" else value  # its query may be a secret
 
     def clean_webhook_url(self) -> str:
         url: str = self.cleaned_data["webhook_url"].strip()
-        if not url or url == net.mask_query(self._stored):
-            return self._stored if url else ""
+        if url == self.initial["webhook_url"] or (self.seen and digest(url) == self.seen.get("webhook_url")):
+            return self._webhook
+        if not url:
+            return ""
         try:
             return check_webhook_url(url)
         except net.AddressRefused as reason:
@@ -83,24 +92,34 @@ def balance(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/balance.html", context, status=422 if wrong else 200)
 
 
+def _settings_of(user: User) -> NoticeSettings:
+    return NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
+
+
 @login_required
 @never_cache
 def notice_settings(request: HttpRequest) -> HttpResponse:
     """Settings of notices: threshold, e-mail, webhook. A new webhook secret is shown once."""
     user = signed_in_user(request)
-    row = NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
-    form = NoticeForm(request.POST or None, instance=row)
     secret = ""
-    if request.method == "POST" and form.is_valid():
-        row = form.save(commit=False)
-        if row.webhook_url and (not row.sealed_secret or request.POST.get("new_secret")):
-            secret = notices.new_secret()
-            row.set_secret(secret)
-        row.save()
-        AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))
-        if not secret:
+    if request.method == "POST":
+        with transaction.atomic():
+            User.objects.select_for_update().get(pk=user.pk)
+            form = NoticeForm(request.POST, instance=_settings_of(user))
+            if form.is_valid():
+                row = form.save(commit=False)
+                if row.webhook_url and (not row.sealed_secret or request.POST.get("new_secret")):
+                    secret = notices.new_secret()
+                    row.set_secret(secret)
+                row.save()
+                AuditEvent.write("notices.change", user, row, request.META.get("REMOTE_ADDR"))
+        if not form.errors and not secret:
             messages.success(request, _("Saved."))
             return redirect("notices")
+        if secret:
+            form = NoticeForm(instance=row)  # of what is stored now, for the next change
+    else:
+        form = NoticeForm(instance=_settings_of(user))
     return render(
         request,
         "portal/notices.html",

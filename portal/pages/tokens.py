@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import F, Func, OuterRef, Subquery
@@ -23,7 +24,7 @@ from django_ratelimit.core import is_ratelimited
 from accounts.models import AuditEvent
 from accounts.sign_in.throttle import too_many_attempts
 from portal.lib import money
-from portal.pages.shared.forms import OwnTokenForm, SpendingForm
+from portal.pages.shared.forms import OwnTokenForm, TokenLimitsForm
 from portal.pages.shared.scope import signed_in_user, tokens_of
 from portal.pages.shared.snippets import snippets
 from relay.billing.ledger import movements
@@ -83,18 +84,19 @@ def token_new(request: HttpRequest) -> HttpResponse:
     form = OwnTokenForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        token, secret = lifecycle.create_token(
-            user,
-            data["name"],
-            actor=user,
-            ip=_ip(request),
-            expires_at=form.expires_at(),
-            models_allowed=data["models_allowed"],
-            allowed_ips=data["allowed_ips"],
-            purpose=data["purpose"],
-        )
-        if data["quota"] is not None:
-            movements.set_quota(token, money.nano(data["quota"]))
+        with transaction.atomic():
+            token, secret = lifecycle.create_token(
+                user,
+                data["name"],
+                actor=user,
+                ip=_ip(request),
+                expires_at=form.expires_at(),
+                models_allowed=data["models_allowed"],
+                allowed_ips=data["allowed_ips"],
+                purpose=data["purpose"],
+            )
+            if data["quota"] is not None:
+                movements.set_quota(token, money.nano(data["quota"]))
         return _show(request, token, secret, _("Your new token"))
     return render(
         request, "portal/token_new.html", {"form": form, "here": "tokens"}, status=422 if form.errors else 200
@@ -105,30 +107,36 @@ def token_new(request: HttpRequest) -> HttpResponse:
 @never_cache
 def token_detail(request: HttpRequest, pk: int) -> HttpResponse:
     token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
-    return _detail(request, token, SpendingForm(initial=SpendingForm.initial_of(token)))
+    return _detail(request, token, TokenLimitsForm(instance=token))
 
 
 @login_required
 @require_POST
 def token_limits(request: HttpRequest, pk: int) -> HttpResponse:
-    """Change quota and budgets of a token."""
-    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
-    form = SpendingForm(request.POST)
-    if not form.is_valid():
+    """Change validity, quota and budgets of a token, unless staff have fixed them."""
+    with transaction.atomic():
+        token = _locked(request, pk)
+        if token.limits_fixed:
+            messages.error(request, _("The limits of this token are fixed. Ask an administrator to change them."))
+            return redirect("token", pk)
+        form = TokenLimitsForm(request.POST, instance=token)
+        if form.is_valid():
+            changes = form.apply()
+            if changes:
+                AuditEvent.write("token.limits", request.user, token, _ip(request), **changes)
+    if form.errors:
+        token.refresh_from_db()  # the form has set what was typed
         return _detail(request, token, form)
-    form.apply(token)
-    AuditEvent.write(
-        "token.limits",
-        request.user,
-        token,
-        _ip(request),
-        **{name: str(value) for name, value in form.cleaned_data.items() if value is not None},
-    )
     messages.success(request, _("The limits of “%(token)s” are changed.") % {"token": token.name})
     return redirect("token", pk)
 
 
-def _detail(request: HttpRequest, token: Token, form: SpendingForm) -> HttpResponse:
+def _locked(request: HttpRequest, pk: int) -> Token:
+    """A token of the user as it is now; nobody else changes it before the caller's transaction ends."""
+    return get_object_or_404(tokens_of(signed_in_user(request)).select_for_update(), pk=pk)
+
+
+def _detail(request: HttpRequest, token: Token, form: TokenLimitsForm) -> HttpResponse:
     lines = [line for line in spending_limits(token.user_id, token.pk, time.time()) if line.scope == "token"]
     last = UsageRecord.objects.filter(token=token).order_by("-started_at").values_list("started_at", flat=True).first()
     context = {
@@ -182,11 +190,16 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @require_POST
 def token_enabled(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(tokens_of(signed_in_user(request)), pk=pk)
+    """Enable or disable a token: what the button said, whatever was done on another page meanwhile."""
+    wanted = request.POST.get("enabled", "")
     with transaction.atomic():
-        token.enabled = not token.enabled
-        token.save()
-        AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
+        token = _locked(request, pk)
+        if wanted not in ("0", "1"):
+            raise BadRequest("enabled is 0 or 1")
+        if token.enabled != (wanted == "1"):
+            token.enabled = wanted == "1"
+            token.save(update_fields=["enabled"])
+            AuditEvent.write("token.enable" if token.enabled else "token.disable", request.user, token, _ip(request))
     messages.success(
         request,
         (_("“%(token)s” is enabled.") if token.enabled else _("“%(token)s” is disabled.")) % {"token": token.name},

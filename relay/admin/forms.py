@@ -353,6 +353,7 @@ class TokenForm(LimitingListForm):
             "expires_at",
             "models_allowed",
             "models_limited",
+            "limits_fixed",
             "allowed_ips",
             "notes",
             *LIMIT_FIELDS,
@@ -360,7 +361,9 @@ class TokenForm(LimitingListForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk:
+        if not self.instance.pk:
+            self.initial.setdefault("limits_fixed", True)  # what staff set for somebody holds, unless they say not
+        else:
             self.initial["allowed_ips"] = "\n".join(self.instance.allowed_ips)
             account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
             if account is not None:

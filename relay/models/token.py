@@ -105,6 +105,11 @@ class Token(ChangeTracked, Limited):
         default=False,
         help_text="While this is on and no model is chosen, the token may use none.",
     )
+    limits_fixed = models.BooleanField(
+        "limits fixed",
+        default=False,
+        help_text="Its owner cannot change its validity, quota and budgets.",
+    )
     allowed_ips = models.JSONField(
         "allowed addresses",
         default=list,

@@ -73,7 +73,7 @@ def test_pages_show_what_is_ones_own(people: People, owned: dict[str, Any], sett
 def test_what_is_anothers_cannot_be_changed(people: People, owned: dict[str, Any], name: str) -> None:
     cache.clear()
     path = POSTS[name].format(**owned)
-    data = {"token": owned["token"]} if name == "playground-key" else {}
+    data = {"playground-key": {"token": owned["token"]}, "token-enabled": {"enabled": "0"}}.get(name, {})
     assert Client().post(path, data).status_code == 302
     for stranger in (people.other, people.staff):
         answer = signed_in(stranger).post(path, data)

@@ -140,7 +140,7 @@ def test_rotate_disable_and_revoke(clients: tuple[Client, Client, Client], owned
     fresh = page.split('id="secret">', 1)[1].split("<", 1)[0]
     token.refresh_from_db()
     assert fresh != secret and token.digest == digest_of(fresh) and token.rotated_at
-    clients[0].post(f"/tokens/{token.pk}/enabled/")
+    clients[0].post(f"/tokens/{token.pk}/enabled/", {"enabled": "0"})
     token.refresh_from_db()
     assert token.state() == "disabled"
     clients[0].post(f"/tokens/{token.pk}/revoke/")

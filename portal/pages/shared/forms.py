@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django import forms
-from django.db import transaction
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.merging import Merging, digest
 from accounts.models import User
+from accounts.models.fields import END, FIRST
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
 from relay.billing.ledger import movements
@@ -27,42 +28,76 @@ _VALIDITY = [
 ]
 
 
-class SpendingForm(forms.Form):
-    """Quota and budgets of a token in USD. Empty fields set no limit."""
+_AMOUNTS: Final = ("quota", *PERIODS)
 
+
+def _until(label: Any) -> forms.DateTimeField:
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+    return forms.DateTimeField(required=False, label=label, widget=widget)
+
+
+def _check_until(until: datetime | None) -> datetime | None:
+    if until is not None and not FIRST <= until < END:
+        raise forms.ValidationError(gettext("Write a time between the years 2000 and 3000."))
+    if until is not None and until <= clock.now():
+        raise forms.ValidationError(gettext("This time is past. To end a token, disable or revoke it."))
+    return until
+
+
+class TokenLimitsForm(Merging, forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """Validity of a token, and its quota and budgets in USD. Empty fields set no limit."""
+
+    expires_at = _until(_("Valid until"))
     quota = UsdField(required=False, label=_("In all, USD"))
     day = UsdField(required=False, label=_("A day, USD"))
     week = UsdField(required=False, label=_("A week, USD"))
     month = UsdField(required=False, label=_("A month, USD"))
 
+    class Meta:
+        model = Token
+        fields = ("expires_at",)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            field.widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")})
-
-    @staticmethod
-    def initial_of(token: Token) -> dict[str, Any]:
-        """The present limits of a token, as initial data of the form."""
-        found: dict[str, Any] = {budget.period: f"{budget.limit.normalize():f}" for budget in token.budgets.all()}
+        token: Token = self.instance
+        self.initial["expires_at"] = self.shown("expires_at", token.expires_at)
+        for name in _AMOUNTS:
+            self.initial[name] = None
+            self.fields[name].widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")})
+        for budget in token.budgets.all():
+            self.initial[budget.period] = f"{budget.limit.normalize():f}"
         account = token.ledger_accounts.filter(kind="quota", limited=True).first()
         if account is not None:
-            found["quota"] = money.plain(account.granted)
-        return found
+            self.initial["quota"] = money.plain(account.granted)
 
-    def apply(self, token: Token) -> None:
-        quota = self.cleaned_data["quota"]
-        with transaction.atomic():
-            movements.set_quota(token, None if quota is None else money.nano(quota))
-            for period in PERIODS:
-                limit, budget = self.cleaned_data[period], token.budgets.filter(period=period).first()
-                if limit is None:
-                    if budget is not None:
-                        budget.delete()
-                elif budget is None:
-                    Budget.objects.create(token=token, period=period, limit=limit)
-                elif budget.limit != limit:
-                    budget.limit = limit
-                    budget.save()
+    def shown(self, name: str, value: Any) -> Any:
+        return value.replace(second=0, microsecond=0) if name == "expires_at" and value is not None else value
+
+    def clean_expires_at(self) -> datetime | None:
+        until: datetime | None = self.cleaned_data["expires_at"]
+        if until == self.initial["expires_at"]:
+            stored: datetime | None = self.instance.expires_at
+            return stored
+        return until if self.seen and digest(until) == self.seen.get("expires_at") else _check_until(until)
+
+    def apply(self) -> dict[str, str]:
+        """Save what was changed. Returns it, for the audit log. The caller has locked the token."""
+        token, data, changed = self.instance, self.cleaned_data, set(self.changed_data)
+        if "expires_at" in changed:
+            token.save(update_fields=["expires_at"])
+        if "quota" in changed:
+            movements.set_quota(token, None if data["quota"] is None else money.nano(data["quota"]))
+        for period in changed.intersection(PERIODS):
+            limit, budget = data[period], token.budgets.filter(period=period).first()
+            if limit is None:
+                if budget is not None:
+                    budget.delete()
+            elif budget is None:
+                Budget.objects.create(token=token, period=period, limit=limit)
+            else:
+                budget.limit = limit
+                budget.save()
+        return {name: "" if data[name] is None else str(data[name]) for name in self.fields if name in changed}
 
 
 class OwnTokenForm(forms.Form):
@@ -80,11 +115,15 @@ class OwnTokenForm(forms.Form):
         help_text=_("Which endpoints it opens. The list of models is open to all."),
     )
     validity = forms.ChoiceField(choices=_VALIDITY, required=False, label=_("Valid for"))
+    until = _until(_("Or valid until"))
     quota = UsdField(
         required=False,
         label=_("Quota, USD"),
         widget=forms.TextInput(attrs={"inputmode": "decimal", "placeholder": _("no limit")}),
-        help_text=_("The most that it may spend in all. Limits by day, week or month are on its page."),
+        help_text=_(
+            "The most that it may spend in all. It can be changed on the token's page, like the validity; limits by "
+            "day, week or month are there, too."
+        ),
     )
     models_allowed: forms.ModelMultipleChoiceField[Model] = forms.ModelMultipleChoiceField(
         queryset=Model.objects.none(),
@@ -118,6 +157,13 @@ class OwnTokenForm(forms.Form):
         except net.BadAddress as error:
             raise forms.ValidationError(error.translated(gettext)) from error
 
+    def clean_until(self) -> datetime | None:
+        until = _check_until(self.cleaned_data["until"])
+        if until is not None and self.cleaned_data.get("validity"):
+            raise forms.ValidationError(gettext("Choose a period or a time, not both."))
+        return until
+
     def expires_at(self) -> datetime | None:
         days = self.cleaned_data.get("validity")
-        return clock.now() + timedelta(days=int(days)) if days else None
+        until: datetime | None = self.cleaned_data.get("until")
+        return clock.now() + timedelta(days=int(days)) if days else until

@@ -67,6 +67,7 @@ class TokenAdmin(BaseAdmin):
             {
                 "fields": (
                     "quota",
+                    "limits_fixed",
                     "models_allowed",
                     "models_limited",
                     "allowed_ips",

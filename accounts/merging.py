@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.core import signing
 from django.db.models import Model, QuerySet
+from django.utils import formats, timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -44,7 +45,10 @@ def _plain(value: object) -> str:
             return ",".join(sorted(str(row.pk) for row in rows))
         return "\n".join(map(_plain, rows))
     if isinstance(value, datetime):
-        return value.replace(microsecond=0).astimezone(UTC).isoformat()
+        try:
+            return value.replace(microsecond=0).astimezone(UTC).isoformat()
+        except OverflowError:  # a time at the end of all time, which no column takes
+            return value.isoformat()
     if isinstance(value, (Decimal, int, float)) and not isinstance(value, bool):
         return f"{Decimal(str(value)).normalize():f}"
     if isinstance(value, dict):
@@ -69,9 +73,10 @@ class Merging:
     """Mixin of model forms. `seen` is set by their formset, or read from their own field."""
 
     seen: Seen = {}
+    one_row: ClassVar[bool] = False  # whether a page for a new row may find that another one has made it meanwhile
     fields: dict[str, forms.Field]
     cleaned_data: dict[str, Any]
-    instance: Model
+    instance: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,10 +97,14 @@ class Merging:
     def seen_field(self) -> str:
         """The hidden field of a page with this form. Empty for a new row."""
         this: Any = self
-        if self.instance.pk is None:
+        if self.instance.pk is None and not self.one_row:
             return ""
         seen = self.seen if this.is_bound else self.digests()
         return format_html('<input type="hidden" name="{}" value="{}">', FIELD, sign(dict(seen)))
+
+    def shown(self, name: str, value: Any) -> Any:
+        """What the form would show of a value; for fields that show less than is stored."""
+        return value
 
     def _post_clean(self) -> None:
         if self.seen and self.instance.pk is not None:
@@ -109,21 +118,21 @@ class Merging:
             if name not in seen or name not in self.cleaned_data or field.disabled:
                 continue
             current = this.get_initial_for_field(field, name)
-            now, mine = digest(current), digest(self.cleaned_data[name])
+            typed = self.shown(name, self.cleaned_data[name])
+            now, mine = digest(current), digest(typed)
             if now in (seen[name], mine):
                 continue
             if mine == seen[name]:
                 self.cleaned_data[name] = self._stored(name, field, current)
                 kept.add(name)
                 continue
-            theirs, typed = _shown(field, current), _shown(field, self.cleaned_data[name])
             this.add_error(
                 name,
                 _(
                     "Somebody has changed this to “%(theirs)s” since you opened the page; you changed it to "
                     "“%(mine)s”. Save again to keep yours."
                 )
-                % {"theirs": theirs, "mine": typed},
+                % {"theirs": _said(field, current), "mine": _said(field, typed)},
             )
             seen[name] = now
         self.seen = seen
@@ -139,7 +148,7 @@ class Merging:
         return field.clean(current)
 
 
-def _shown(field: forms.Field, value: Any) -> str:
+def _said(field: forms.Field, value: Any) -> str:
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if isinstance(value, (list, tuple, QuerySet)):
@@ -150,6 +159,8 @@ def _shown(field: forms.Field, value: Any) -> str:
         text = str(dict(field.choices).get(value, value))  # type: ignore[arg-type]  # groups are not used
     elif isinstance(value, Decimal):
         text = f"{value.normalize():f}"
+    elif isinstance(value, datetime):
+        text = formats.date_format(timezone.localtime(value), "MOMENT_FORMAT")
     else:
         text = "" if value is None else str(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
