@@ -77,12 +77,12 @@ def test_notices(people: People) -> None:
     assert row.webhook_url == "https://example.com/h?key=k"
     assert client.post(NOTICES, filled(first, by_email=None)).status_code == 302, "opened before there was a row"
     row.refresh_from_db()
-    assert (row.low_balance, row.by_email, row.webhook_url) == (5, False, "https://example.com/h?key=k")
+    assert row.low_balance == 5 and not row.by_email and row.webhook_url == "https://example.com/h?key=k"
     older = client.get(NOTICES).content.decode()
     NoticeSettings.objects.filter(pk=row.pk).update(webhook_url="https://example.com/new?key=n")
     assert client.post(NOTICES, filled(older, low_balance="6")).status_code == 302
     row.refresh_from_db()
-    assert (row.low_balance, row.webhook_url) == (6, "https://example.com/new?key=n")
+    assert row.low_balance == 6 and row.webhook_url == "https://example.com/new?key=n"
     told = client.post(NOTICES, filled(older, low_balance="6", webhook_url="https://example.com/mine"))
     text = html.unescape(told.content.decode())
     assert told.status_code == 422 and "https://example.com/new?" in text and "key=n" not in text

@@ -20,7 +20,9 @@ from portal.lib import clock
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
 from relay.admin.channels.model_list import ModelListAdmin, complete_models
 from relay.admin.forms import BaseUrlForm, ChannelForm, parse_served
+from relay.admin.money.below_cost import warn_below_cost
 from relay.billing.price_import import listings_for
+from relay.catalog.margins import below_cost, margins
 from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.keys import add_keys
@@ -261,6 +263,9 @@ class ChannelAdmin(ModelListAdmin):
                 % {"channel": channel},
                 messages.WARNING,
             )
+        if "cost_multiplier" in form.changed_data:
+            losses = below_cost(margins(clock.now(), channel=channel.pk))
+            warn_below_cost(request, f"“{channel}”", losses)
         if elsewhere := sum(not key.is_for(channel) for key in channel.keys.only("given_for")):
             self.message_user(
                 request,

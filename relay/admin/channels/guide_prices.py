@@ -15,7 +15,9 @@ from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
 from relay.admin.channels.model_list import unpriced
+from relay.admin.money.below_cost import warn_below_cost
 from relay.billing import price_import
+from relay.catalog.margins import below_cost, margins
 from relay.catalog.price_texts import PriceNow, prices_now
 from relay.models import Model, ModelPrice
 from relay.models.fields import UsdField
@@ -62,6 +64,7 @@ def save_prices(
                 price.save()
                 said = {name: str(amount) for name, amount in amounts.items()}
                 AuditEvent.write("modelprice.add", request.user, price, request_ip(request), **said)
+            warn_below_cost(request, str(model), below_cost(margins(clock.now(), model=model.pk)))
         if not wrong and not unpriced(every):
             return None
     if not wrong and request.method == "POST":  # what is left without a price

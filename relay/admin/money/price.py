@@ -17,6 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
+from relay.admin.money.below_cost import badge, margins_for, warn_below_cost
+from relay.catalog.margins import Margin, below_cost, margins
 from relay.catalog.price_texts import classes_of, unit_words, usd
 from relay.models import ModelPrice
 from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
@@ -100,6 +102,8 @@ class ModelPriceAdmin(BaseAdmin):
             input=str(obj.input),
             output=str(obj.output),
         )
+        found = margins(max(obj.valid_from, clock.now()), model=obj.model_id, channel=obj.channel_id)
+        warn_below_cost(request, str(obj.model), below_cost(found))
 
     @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -129,6 +133,20 @@ class ModelPriceAdmin(BaseAdmin):
     def since(self, row: ModelPrice) -> str:
         return format_time(row.valid_from)
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        names = super().get_list_display(request)
+        found = margins_for(request)
+        if found is None:
+            return names
+        losses = below_cost(found)
+
+        @display(description=_("margin"))
+        def margin(row: Any) -> str:
+            mine = [one for one in losses if _concerns(row, one)] if self.state(row)[0] == "in force" else []
+            return badge(mine) or "—"
+
+        return (*names[:-1], margin, names[-1])
+
     @display(description=_("state"), label={"in force": "success", "to come": "info", "past": ""})
     def state(self, row: Any) -> tuple[str, Any]:
         if not row.in_force:
@@ -151,6 +169,13 @@ class ModelPriceAdmin(BaseAdmin):
     @display(description=_("per unit"))
     def units(self, row: ModelPrice) -> str:
         return unit_words(classes_of(row)) or "—"
+
+
+def _concerns(row: ModelPrice, margin: Margin) -> bool:
+    """Whether what users pay, or what the upstream charges, is this row."""
+    if row.channel_id is None:
+        return row.model_id == margin.model and not margin.own_price
+    return (row.model_id, row.channel_id) == (margin.model, margin.channel)
 
 
 def _usd(value: Decimal | None) -> str:
