@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -17,11 +17,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
-from relay.admin.money.below_cost import badge, margins_for, warn_below_cost
+from relay.admin.money.below_cost import margins_for, warn_below_cost
 from relay.catalog.margins import Margin, below_cost, margins
 from relay.catalog.price_texts import classes_of, unit_words, usd
 from relay.models import ModelPrice
 from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
+
+_STATES: Final = {"in force": "success", "below cost": "danger", "to come": "info", "past": ""}
 
 
 @admin.register(ModelPrice)
@@ -134,20 +136,18 @@ class ModelPriceAdmin(BaseAdmin):
         return format_time(row.valid_from)
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        names = super().get_list_display(request)
         found = margins_for(request)
-        if found is None:
-            return names
-        losses = below_cost(found)
+        losses = below_cost(found) if found else []
 
-        @display(description=_("margin"))
-        def margin(row: Any) -> str:
-            mine = [one for one in losses if _concerns(row, one)] if self.state(row)[0] == "in force" else []
-            return badge(mine) or "—"
+        @display(description=_("state"), label=_STATES)
+        def state(row: Any) -> tuple[str, Any]:
+            if self.state(row)[0] == "in force" and any(_concerns(row, one) for one in losses):
+                return "below cost", _("below cost")
+            return self.state(row)
 
-        return (*names[:-1], margin, names[-1])
+        return [state if name == "state" else name for name in super().get_list_display(request)]
 
-    @display(description=_("state"), label={"in force": "success", "to come": "info", "past": ""})
+    @display(description=_("state"), label=_STATES)
     def state(self, row: Any) -> tuple[str, Any]:
         if not row.in_force:
             return "to come", _("to come")
