@@ -4,35 +4,92 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from relay.protocols.token_estimate import token_units
 
-_DATA_URL: Final = re.compile(rb'"data:[^"]*"')
+# A file within a request: only where an API has one. A text that begins like one is a text.
+_DATA_URL: Final = re.compile(
+    rb'("(?:url|image_url|video_url|file_url|file_data|data|audio_url)"\s*:\s*)"data:(\w*)/?([^;,"]*)[^"]*"'
+)
+_AUDIO_DATA: Final = re.compile(rb'("data"\s*:\s*)"[\w+/=-]{256,}"')  # of `input_audio`
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
 _PER_FILE: Final = 800  # an inline image or file, about one image at standard detail
-
+_MOST_PER_IMAGE: Final = 8  # times that: several tiles, or a model that counts images dearly
 _BYTES_PER_TOKEN: Final = 3  # of a text that has not been read yet
+_MEDIA_BYTES: Final = 200  # of sound and film for a token, at their lowest usual rates
+_DOCUMENT_BYTES: Final = 40  # of a PDF for a token: a page with its picture has about 60 KB and 1,500 tokens
+_WIDEST: Final = 4  # bytes of a unit of `token_units`; a token has a byte at least
+_LARGEST_WINDOW: Final = 2 * 1024 * 1024  # tokens of context that any known model has
 
 
-def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> int:
-    """Estimate the tokens of the JSON text of `messages` and `tools`.
+class PromptSize(NamedTuple):
+    """The tokens of a prompt: estimated, and as many as it can have."""
 
-    An inline file counts a flat number, not its Base64.
+    tokens: int
+    most: int
+
+    def plus(self, tokens: int, most: int) -> PromptSize:
+        return PromptSize(self.tokens + tokens, self.most + most)
+
+
+def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> PromptSize:
+    """Estimate the tokens of the JSON text of `messages` and `tools`, and those that they can have.
+
+    An inline file counts by its kind and size, not as the text of its Base64.
     """
-    text, files = bytes(messages), 0
+    text, files, tokens, most = bytes(messages), 0, 0, 0
     if b'"data:' in text:
-        text, files = _DATA_URL.subn(b'""', text)
-    files = max(files, text.count(b'"image_url"') // 2)  # the name is there twice for each image, as type and as member
+
+        def count(match: re.Match[bytes]) -> bytes:
+            nonlocal files, tokens, most
+            found = file_size((match.end() - match.start()) * 3 // 4, match[2].decode(), match[3].decode("latin-1"))
+            files, tokens, most = files + 1, tokens + found.tokens, most + found.most
+            return match[1] + b'""'
+
+        text = _DATA_URL.sub(count, text)
+    if b'"input_audio"' in text:
+
+        def count_audio(match: re.Match[bytes]) -> bytes:
+            nonlocal tokens, most
+            found = file_size((match.end() - match.start()) * 3 // 4, "audio")
+            tokens, most = tokens + found.tokens, most + found.most
+            return match[1] + b'""'
+
+        text = _AUDIO_DATA.sub(count_audio, text)
+    others = text.count(b'"image_url"') // 2 - files  # the name is there twice for each image, as type and as member
+    if others > 0:
+        tokens, most = tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE
     units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
-    return math.ceil(units * 0.9) + files * _PER_FILE + _PER_MESSAGE
+    longest = len(text) + (len(bytes(tools)) if tools is not None else 0) + _PER_MESSAGE
+    return PromptSize(math.ceil(units * 0.9) + tokens + _PER_MESSAGE, longest + most)
 
 
-def estimate_file(size: int, as_text: bool) -> int:
-    """Estimate the tokens of a stored file of `size` bytes, put in as text or inline as `estimate_prompt` counts it."""
-    return size // _BYTES_PER_TOKEN + 1 if as_text else _PER_FILE
+def file_size(size: int, kind: str, subtype: str = "") -> PromptSize:
+    """The tokens of a file of `size` bytes and a media type, put in as it is."""
+    match kind:
+        case "image":
+            return PromptSize(_PER_FILE, _PER_FILE * _MOST_PER_IMAGE)
+        case "audio" | "video":
+            return PromptSize(_PER_FILE, _PER_FILE + size // _MEDIA_BYTES)
+        case "text":
+            return PromptSize(size // _BYTES_PER_TOKEN + 1, size + 1)
+    if subtype in {"json", "xml"}:
+        return PromptSize(size // _BYTES_PER_TOKEN + 1, size + 1)
+    return PromptSize(max(_PER_FILE, size // _DOCUMENT_BYTES), min(max(_PER_FILE, size), _LARGEST_WINDOW))
+
+
+def estimate_file(size: int, content_type: str) -> PromptSize:
+    """The tokens of a stored file of `size` bytes, put in as text (`text/plain`) or as what it is."""
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    return file_size(size, kind, subtype)
+
+
+def most_text(units: float) -> int:
+    """The tokens that a text can have of which `token_units` counted these units."""
+    return math.ceil(units * _WIDEST)
 
 
 def estimate_text(units: float) -> int:

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import decode_object, encode
+from relay.billing.estimate import most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
@@ -181,6 +182,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         check_channel=partial(_check_channel, run, request),
         stream=parsed.stream,
         prompt_tokens=parsed.prompt_tokens,
+        most_prompt=0 if request.form is not None else most_text(parsed.prompt_tokens),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation="" if request.form is not None else conversation_key(request.fields),

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from portal.lib.json import Json, decode, encode, object_of, text_of
-from relay.billing.estimate import estimate_file
+from relay.billing.estimate import PromptSize, estimate_file
 from relay.errors import RequestTooLarge
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -75,7 +75,7 @@ class FileInputs:
 
     def __init__(self, caller: Caller, most: int) -> None:
         """`most`: bytes that the files may have together, each as often as it is named."""
-        self.tokens = 0  # an estimate, of all files that were found
+        self.size = PromptSize(0, 0)  # of all files that were found
         self._caller, self._most, self._left, self._named = caller, most, most, 0
         self._rows: dict[str, Upload] = {}
         self._read: dict[str, _File] = {}
@@ -123,7 +123,7 @@ class FileInputs:
             if row is None:
                 raise _not_found(found)
             self._left -= row.size
-            self.tokens += estimate_file(row.size, found.as_text)
+            self.size = self.size.plus(*estimate_file(row.size, "text/plain" if found.as_text else row.content_type))
         if self._left < 0:
             raise RequestTooLarge(
                 f"The stored files that the request names are larger than the {show_bytes(self._most)} that one "

@@ -47,13 +47,16 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     except BadRequest as bad:
         raise invalid(bad) from None
     parsed, named = request.parsed, request.files
+    size = estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools"))
+    if named is not None:
+        size = size.plus(*named.size)
     wanted = GatewayRequest(
         endpoint=_ENDPOINT,
         model=parsed.model,
         check_channel=partial(check_text_channel, run, request),
         stream=parsed.stream,
-        prompt_tokens=estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools"))
-        + (named.tokens if named is not None else 0),
+        prompt_tokens=size.tokens,
+        most_prompt=size.most,
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation=conversation_key(parsed.fields),

@@ -239,8 +239,8 @@ def _serves(run: Runtime, api: str, channel: ChannelView) -> bool:
 def _estimated_count(turn: ResponseTurn) -> Answer:
     """An estimate in place of an upstream's count."""
     texts = encode(turn.items) + bytes(turn.parsed.fields.get("instructions", b""))
-    tokens = estimate_prompt(texts, turn.parsed.fields.get("tools"))
-    tokens += turn.files.tokens if turn.files is not None else 0
+    tokens = estimate_prompt(texts, turn.parsed.fields.get("tools")).tokens
+    tokens += turn.files.size.tokens if turn.files is not None else 0
     return Answer(encode({"object": "response.input_tokens", "input_tokens": tokens}))
 
 

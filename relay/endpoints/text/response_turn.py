@@ -358,13 +358,17 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     tools = request.fields.get("tools")
     instructions = request.fields.get("instructions")
     earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
-    named = turn.files.tokens if turn.files is not None else 0
+    size = estimate_prompt(texts + bytes(instructions or b""), tools).plus(earlier, earlier)
+    named = turn.files is not None and turn.files.size.most > 0
+    if turn.files is not None:
+        size = size.plus(*turn.files.size)
     return GatewayRequest(
         endpoint=turn.endpoint,
         model=request.model,
         check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
-        prompt_tokens=estimate_prompt(texts + bytes(instructions or b""), tools) + earlier + named,
+        prompt_tokens=size.tokens,
+        most_prompt=size.most,
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,

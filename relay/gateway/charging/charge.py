@@ -48,6 +48,7 @@ class RequestCharge:
         "_caller",
         "_fallback",
         "_highest_price",
+        "_kept",
         "_need",
         "_now",
         "_promised",
@@ -88,6 +89,7 @@ class RequestCharge:
         self.price_id: int | None = None
         self.billing = "nothing"  # a value of relay.models.usage.Billing
         self._need = self._prompt_cost = 0  # the highest possible cost, of the request and of its prompt
+        self._kept = 0  # what is held beside that, for a prompt that has more tokens than estimated
         self._highest_price = _FREE  # of the routes that may serve
         self._promised = 0  # tokens that all answers together may have; 0: no limit
 
@@ -125,17 +127,7 @@ class RequestCharge:
             request.units,
         )
         caller, multiplier = self._caller, self.multiplier
-        # The route that will serve is not known yet.
-        own: list[Price] = []
-        if self.model.varied:
-            own = [
-                found
-                for route in caller.routes(self.model)
-                if route.price is not None and (found := self.price(route, prompt_tokens)) is not None
-            ]
-        listed = self.price(None, prompt_tokens)
-        if listed is not None:
-            own.append(listed)
+        own = self._prices(prompt_tokens)
         if not own:
             raise ModelNotPriced(
                 f"The model “{self.model.name}” has no price yet, so it cannot be used. Ask the portal's "
@@ -160,7 +152,8 @@ class RequestCharge:
         self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _MIN_OUTPUT) * choices, multiplier, units)
         minimum = self._need if request.exact or request.whole else min(self._need, least)
-        self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum)
+        spare = self._uncertainty(request)
+        self.grant = grant = await self._reservations.reserve(exchange, self._caller, self._need, minimum, spare)
         exchange.at_end.append(grant.drop)  # no grant outlives its request
         if grant.reservation is not None and grant.amount < self._need:
             affordable = affordable_output(
@@ -168,8 +161,37 @@ class RequestCharge:
             )
             self.clamp = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
             self._need = grant.amount
+        elif grant.reservation is not None:
+            self._kept = grant.amount - self._need
+            self._prompt_cost += self._kept
         if limit is not None or self.clamp is not None:
             self._promised = (assumed if self.clamp is None else self.clamp) * choices
+
+    def _prices(self, prompt_tokens: int) -> list[Price]:
+        """The prices of all routes that may serve: which one will is not known yet."""
+        found: list[Price] = []
+        if self.model.varied:
+            found = [
+                price
+                for route in self._caller.routes(self.model)
+                if route.price is not None and (price := self.price(route, prompt_tokens)) is not None
+            ]
+        listed = self.price(None, prompt_tokens)
+        return found if listed is None else [*found, listed]
+
+    def _uncertainty(self, request: GatewayRequest) -> int:
+        """What the prompt may cost beyond its estimate, in nano-USD, also at the price of longer prompts."""
+        most = min(request.most_prompt, self.model.context_window or request.most_prompt)
+        if most <= request.prompt_tokens:
+            return 0
+        costs = (ceiling(price, most, 0, self.multiplier, request.units) for price in self._prices(most))
+        return max(0, max(costs, default=0) - self._prompt_cost)
+
+    def take_kept(self, most: int) -> None:
+        """Let the answer have what is held for a prompt longer than estimated, up to `most`."""
+        taken = min(most, self._kept)
+        self._kept -= taken
+        self._prompt_cost -= taken
 
     async def hold_input(self, exchange: Exchange, tokens: int) -> bool:
         """Hold the cost of more input than `reserve` was told of; returns False when it cannot be paid."""
@@ -179,7 +201,7 @@ class RequestCharge:
         more, before = ceiling(self._highest_price, tokens, 0, self.multiplier), grant.amount
         await self._reservations.extend(exchange, grant, self._caller.budgets, more)
         self._prompt_cost += more
-        self._need = grant.amount
+        self._need = grant.amount - self._kept
         return grant.amount - before >= _PROMPT_LOW * more
 
     @property
@@ -295,8 +317,11 @@ class Meter:
             self._spent = not await self._charge._reservations.extend(
                 self._exchange, grant, self._charge._caller.budgets, more
             )
+            if self._spent and self._charge._kept:  # the balance has nothing else: the prompt's estimate has to do
+                self._charge.take_kept(more)
+                self._spent = False
             self._covered = self._tokens()
-            self._charge._need = grant.amount
+            self._charge._need = grant.amount - self._charge._kept
         self._set_room(delivered)
         return delivered <= self._covered
 

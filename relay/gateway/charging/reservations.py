@@ -127,8 +127,11 @@ class Reservations:
         self._faults = writer.faults
         self._prolong_at = time.monotonic() + RESERVATION_SECONDS / 4
 
-    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
-        """Grant `need` nano-USD, or less but at least `minimum`. Raises InsufficientQuota, RelayUnavailable."""
+    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int, spare: int = 0) -> Grant:
+        """Grant `need` nano-USD, or less but at least `minimum`. Raises InsufficientQuota, RelayUnavailable.
+
+        `spare` is granted beside `need`, as much of it as is free.
+        """
         day = self.days.of(exchange.wall)
         if not caller.limited or need <= 0:
             return Grant(self, SpendScope(caller.user_id, caller.token_id, day), caller.house)
@@ -138,11 +141,11 @@ class Reservations:
         grant = Grant(self, reservation.scope, caller.house, reservation)
         reservation.running += 1
         try:
-            if reservation.spare >= need:
-                reservation.granted += need
-                grant.amount = need
+            if reservation.spare >= need + spare:
+                reservation.granted += need + spare
+                grant.amount = need + spare
             else:
-                await self._reserve_more(exchange, grant, caller.budgets, need, minimum)
+                await self._reserve_more(exchange, grant, caller.budgets, (need, minimum, spare))
         except BaseException:
             # The grant may have been made at the moment when the request was cancelled.
             grant.over = True
@@ -165,18 +168,19 @@ class Reservations:
         return grant.amount > before
 
     async def _reserve_more(
-        self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], need: int, minimum: int
+        self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], amounts: tuple[int, int, int]
     ) -> None:
-        """Reserve in the database.
+        """Reserve in the database: `amounts` are those of `reserve`.
 
-        Waits a while for the reservations of other requests before it accepts less than `need`.
+        Waits a while for the reservations of other requests before it accepts less than what is needed.
         """
-        until, pause = time.monotonic() + _WAIT_SECONDS, _POLL_SECONDS[0]
+        need, minimum, spare = amounts
+        until, pause, most = time.monotonic() + _WAIT_SECONDS, _POLL_SECONDS[0], need + spare
         while True:
             last = time.monotonic() >= until
-            result = await exchange.wait_for_writer(self._order(grant, budgets, need, minimum if last else need))
+            result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum if last else need))
             if not grant.amount and result.kind and not last and result.balance < need:
-                result = await exchange.wait_for_writer(self._order(grant, budgets, need, minimum))
+                result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum))
             if grant.amount or not result.kind:
                 return
             if result.balance < minimum or last:

@@ -280,14 +280,16 @@ class Purse:
 
     def __init__(self, has: int = 10**12) -> None:
         self.has = has
-        self.need = self.minimum = -1
+        self.need = self.minimum = self.spare = -1
 
-    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int) -> Grant:
-        self.need, self.minimum = need, minimum
+    async def reserve(self, exchange: Exchange, caller: Caller, need: int, minimum: int, spare: int = 0) -> Grant:
+        self.need, self.minimum, self.spare = need, minimum, spare
         if self.has < minimum:
             raise InsufficientQuota("not enough")
         scope = SpendScope(caller.user_id, caller.token_id, 1)
-        reservation = WorkerReservation("id", "owner", scope, amount=self.has, granted=min(need, self.has), running=1)
+        reservation = WorkerReservation(
+            "id", "owner", scope, amount=self.has, granted=min(need + spare, self.has), running=1
+        )
         return Grant(cast(Any, self), scope, caller.house, reservation, reservation.granted)
 
     def trim(self, reservation: WorkerReservation) -> None:
@@ -406,3 +408,28 @@ async def test_a_failed_request_costs_nothing_though_its_money_was_held_back() -
     charge.finish(candidate(), Usage(), "none", True, False)
     charge.finish(None, Usage(20), "reported", False, False)
     assert (charge.cost, charge.billing, charge.payer) == (0, "nothing", "")
+
+
+async def test_money_is_held_for_a_prompt_longer_than_estimated_where_there_is_some() -> None:
+    purse = Purse()
+    await charged(purse, priced(), output_limit=10, most_prompt=400)
+    plain = Purse()
+    await charged(plain, priced(), output_limit=10)
+    assert (purse.need, purse.minimum) == (plain.need, plain.minimum) and plain.spare == 0
+    dearer = Price(input=2 * CHEAP.input, output=CHEAP.output, above_tokens=200)
+    tiers = Purse()
+    await charged(tiers, priced(CHEAP, dearer), output_limit=10, most_prompt=400)
+    per_token = purse.spare // 300
+    assert purse.spare == 300 * per_token > 0 and tiers.spare == (2 * 400 - 100) * per_token, "the tier of long prompts"
+    small = Purse()
+    await charged(small, priced(context_window=150), output_limit=10, most_prompt=400)
+    assert small.spare == 50 * per_token, "no prompt is longer than the window"
+
+
+async def test_what_is_held_for_a_longer_prompt_is_no_part_of_the_cost_and_last_of_all_for_the_answer() -> None:
+    purse = Purse()
+    charge = await charged(purse, priced(), output_limit=10, most_prompt=400)
+    assert charge.grant is not None and charge.grant.amount == purse.need + purse.spare
+    assert (charge.reserved, charge.clamp) == (purse.need, None)
+    charge.take_kept(purse.spare + 1)
+    assert charge._kept == 0 and charge._prompt_cost == 100

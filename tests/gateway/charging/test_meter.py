@@ -101,8 +101,8 @@ def delivered(response: httpx.Response) -> int:
 
 @pytest.mark.parametrize("event", [content, second_choice, thinking, details, arguments, spoken, sound])
 def test_a_stream_past_its_own_limit_is_cut_when_the_money_is_spent(live: Portal, server: Server, event: Event) -> None:
-    """Five at once on 0.0011 USD, each with a limit of one token (ollama #7125, llama.cpp #13700 ignore it)."""
-    user = live.user(balance=1_100_000)
+    """Five at once on 0.0024 USD, each with a limit of one token (ollama #7125, llama.cpp #13700 ignore it)."""
+    user = live.user(balance=2_400_000)
     model, token = live.model(ignores_limits(event, together=5), price=PRICE), live.token(user)
     choices = {"n": 2} if event is second_choice else {}
     body = ask(model, stream=True, max_completion_tokens=1, **choices)
@@ -115,7 +115,7 @@ def test_a_stream_past_its_own_limit_is_cut_when_the_money_is_spent(live: Portal
         assert (record.end_reason, record.billing, record.usage_source) == ("ended", "delivered", "estimated")
         assert record.shortfall <= 5 * TOKEN * 2, "what one chunk, or two that arrived together, cost"
         total += record.cost
-    assert total <= 1_100_000 + 5 * 5 * TOKEN * 2
+    assert total <= 2_400_000 + 5 * 5 * TOKEN * 2
     assert settled(user).balance >= 0
     books_balance()
 

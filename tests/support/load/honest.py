@@ -19,6 +19,7 @@ from tests.support.upstream import Call, chunk, completion
 PRICE = {"input": "2.5", "cached_input": "0.25", "output": "10"}
 # Tokens per second: hidden ones of a stream, and all of a plain answer.
 THINKS_PER_SECOND = 100_000
+OUTPUT_PRICE = 10_000  # nano-USD of a token
 MAKES_PER_SECOND = 20_000
 # How vendors report what is cached and what was thought; where the total says more, the channel's setting reads it.
 DIALECTS = ("openai", "deepseek", "moonshot", "anthropic", "bedrock", "xai", "gemini", "every chunk", "lies")
@@ -56,7 +57,7 @@ class Counted:
     @property
     def cost(self) -> int:
         """Nano-USD."""
-        return (self.input - self.cached) * 2500 + self.cached * 250 + self.output * 10_000
+        return (self.input - self.cached) * 2500 + self.cached * 250 + self.output * OUTPUT_PRICE
 
 
 class HonestUpstream:
