@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.contrib import admin
@@ -10,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts import audit_words
-from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, display, format_time
+from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, format_time
 from accounts.models import AuditEvent
 
 _RECENT = 2000  # entries whose actions can be chosen as a filter
@@ -28,11 +29,34 @@ def _show_change(name: str, before: Any, after: Any) -> str:
     return name if before == after else f"{name}: {_show_value(before)} → {_show_value(after)}"
 
 
-def _changes(kind: str, detail: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+def _changed(detail: Mapping[str, Any]) -> dict[str, Any]:
+    changes = detail.get("changes")
+    return changes if isinstance(changes, dict) else {}  # of list prices: lines
+
+
+def _changes(kind: str, detail: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     return [
         (audit_words.field_label(kind, name), [_show_value(value) for value in pair])
-        for name, pair in detail.get("changes", {}).items()
+        for name, pair in _changed(detail).items()
     ]
+
+
+def _facts(detail: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    facts = [
+        (audit_words.field_label("", name), _show_value(value))
+        for name, value in detail.items()
+        if name not in _PARTS and value not in (None, "", [])
+    ]
+    lines = detail.get("changes")
+    return [*facts, (str(_("what changed")), _show_value(lines))] if lines and isinstance(lines, list) else facts
+
+
+def _conceal(detail: Mapping[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """Return an entry's details with the values of hidden fields replaced; that they changed may be known."""
+    found = {name: _("not shown") if name in hidden else value for name, value in detail.items()}
+    if changes := _changed(detail):
+        found["changes"] = {name: [_("not shown")] * 2 if name in hidden else pair for name, pair in changes.items()}
+    return found
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -61,6 +85,31 @@ class AuditEventAdmin(ReadOnlyAdmin):
     paginator = UncountedPaginator
     ordering = ("-id",)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changes = super().get_changelist_instance(request)
+        self._conceal_values(request, changes.result_list)
+        return changes
+
+    def _conceal_values(self, request: HttpRequest, events: Iterable[AuditEvent]) -> None:
+        """Take from entries what the pages of their rows would not show this person either. Entries are not saved."""
+        by_kind: dict[str, list[AuditEvent]] = {}
+        for event in events:
+            by_kind.setdefault(event.target_type, []).append(event)
+        for kind, found in by_kind.items():
+            hidden = self._hidden_in(request, kind, {event.target_id for event in found})
+            for event in found:
+                detail = _conceal(event.detail or {}, hidden.get(event.target_id, ()))
+                if rows := detail.get("rows"):
+                    detail["rows"] = [
+                        _conceal(row, self._hidden_in(request, row["kind"], [""]).get("", ())) for row in rows
+                    ]
+                event.detail = detail
+
+    def _hidden_in(self, request: HttpRequest, kind: str, ids: Collection[str]) -> Mapping[str, Collection[str]]:
+        pages = self.admin_site._registry.items()
+        page = next((page for model, page in pages if model._meta.model_name == kind), None)
+        return page.concealed_in_log(request, ids) if isinstance(page, BaseAdmin) else {}
+
     @display(description=_("time"), ordering="id")
     def when(self, event: AuditEvent) -> str:
         return format_time(event.at)
@@ -82,17 +131,13 @@ class AuditEventAdmin(ReadOnlyAdmin):
         detail = event.detail or {}
         parts = [
             _show_change(audit_words.field_label(event.target_type, name), *pair)
-            for name, pair in detail.get("changes", {}).items()
+            for name, pair in _changed(detail).items()
         ]
         parts += [
             f"{audit_words.target_label(row['kind'])} {row['row']}: {audit_words.verb_label(row['did'])}"
             for row in detail.get("rows", ())
         ]
-        parts += [
-            f"{audit_words.field_label('', name)}: {_show_value(value)}"
-            for name, value in detail.items()
-            if name not in _PARTS and value not in (None, "", [])
-        ]
+        parts += [f"{name}: {value}" for name, value in _facts(detail)]
         text = ", ".join(parts)
         return text if len(text) <= _MAX_SUMMARY else text[: _MAX_SUMMARY - 1] + "…"
 
@@ -107,6 +152,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
         event = self.get_object(request, object_id)
         if event is None or request.method != "GET" or not self.has_view_permission(request, event):
             return super().change_view(request, object_id, form_url, extra_context)
+        self._conceal_values(request, [event])
         detail = event.detail or {}
         did = audit_words.action_label(event.action)
         context = {
@@ -125,10 +171,6 @@ class AuditEventAdmin(ReadOnlyAdmin):
                 )
                 for row in detail.get("rows", ())
             ],
-            "facts": [
-                (audit_words.field_label("", name), _show_value(value))
-                for name, value in detail.items()
-                if name not in _PARTS and value not in (None, "")
-            ],
+            "facts": _facts(detail),
         }
         return render(request, "admin/accounts/auditevent/event.html", context)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from django import forms
 from django.core.paginator import Paginator
@@ -20,6 +20,7 @@ from unfold.admin import ModelAdmin as UnfoldModelAdmin
 from accounts.admin.auditing import AuditedAdmin
 from accounts.merging import MergingModelFormSet, merging
 from accounts.models import AuditEvent
+from accounts.rights import may
 from portal.lib import clock
 
 if TYPE_CHECKING:
@@ -59,6 +60,31 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     list_max_show_all = 200
     compressed_fields = True
     warn_unsaved_form = True
+    # Fields that only people with a right of its own see, set and filter by, with that right.
+    guarded_fields: ClassVar[Mapping[str, str]] = {}
+
+    def hidden_fields(self, request: HttpRequest) -> frozenset[str]:
+        """Return the guarded fields that somebody may not see."""
+        return frozenset(name for name, right in self.guarded_fields.items() if not may(request.user, right))
+
+    def concealed_in_log(self, request: HttpRequest, ids: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """Return the fields of rows whose values somebody may not read in the audit log, by id."""
+        hidden = self.hidden_fields(request)
+        return dict.fromkeys(ids, hidden) if hidden else {}
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets, hidden = super().get_fieldsets(request, obj), self.hidden_fields(request)
+        return without_fields(fieldsets, hidden) if hidden else fieldsets
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        hidden = self.hidden_fields(request)
+        return [one for one in super().get_list_filter(request) if one not in hidden]
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Refuse to filter a list by what is hidden: who can ask whether it is above 0.5 finds out what it is."""
+        if lookup.partition("__")[0] in self.hidden_fields(request):
+            return False
+        return bool(super().lookup_allowed(lookup, value, request))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **{**kwargs, "form": merging(kwargs.get("form") or self.form)})
@@ -198,6 +224,21 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
         if isinstance(rows, QuerySet):
             return len(rows.order_by().values_list("pk", flat=True)[: self.LIMIT + 1])
         return len(rows)
+
+
+def without_fields(fieldsets: Any, hidden: Collection[str]) -> Any:
+    """Return fieldsets of the admin without some fields, whose names may be in tuples of one line."""
+    kept = []
+    for title, options in fieldsets:
+        fields: list[Any] = []
+        for one in options["fields"]:
+            if isinstance(one, (list, tuple)):
+                fields += [line] if (line := tuple(name for name in one if name not in hidden)) else []
+            elif one not in hidden:
+                fields.append(one)
+        if fields:
+            kept.append((title, {**options, "fields": tuple(fields)}))
+    return tuple(kept)
 
 
 def request_ip(request: HttpRequest) -> str | None:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
 
-from accounts.admin.base import BaseAdmin, UncountedPaginator, display
+from accounts.admin.base import BaseAdmin, UncountedPaginator, display, without_fields
 from accounts.models import User
 from accounts.preferences import language_of
 from accounts.rights import may, may_everything
@@ -103,17 +103,10 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
         if obj is None or may_everything(request.user):
             return fieldsets
         if may_assign_permissions(request.user):
-            hidden = {"is_superuser"}
-            return tuple(
-                (title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)})
-                for title, options in fieldsets
-            )
+            return without_fields(fieldsets, {"is_superuser"})
         has_permissions = obj.is_staff or obj.groups.filter(permissions__isnull=False).exists()
         hidden = {"is_staff", "is_superuser"} | ({"groups"} if has_permissions else set())
-        return tuple(
-            (title, {**options, "fields": tuple(field for field in options["fields"] if field not in hidden)})
-            for title, options in fieldsets
-        )
+        return without_fields(fieldsets, hidden)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let staff edit users and themselves. Other staff need more permissions, superusers a superuser.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django import forms
@@ -28,6 +28,7 @@ from relay.channels import status as channel_status
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
 from relay.models import Channel, ChannelEvent
+from relay.models.usage import EARNINGS
 from relay.providers.vendors import VENDORS
 
 _AUDITED = 200  # added keys that an audit event names
@@ -50,6 +51,7 @@ class ChannelAdmin(ModelListAdmin):
     """Channels: configured ways to upstreams."""
 
     form = ChannelForm
+    guarded_fields: ClassVar[Any] = {"cost_multiplier": EARNINGS}
     inlines = (ApiKeyInline, ChannelModelInline)
     list_display = ("named", "state", "enabled", "priority", "weight", "key_count", "model_count", "last_test")
     list_editable = ("enabled", "priority", "weight")

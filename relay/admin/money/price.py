@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, action, display, format_time, request_ip
 from accounts.models import AuditEvent
+from accounts.rights import may
 from portal.lib import clock
 from relay.admin.money.below_cost import margins_for, warn_below_cost
 from relay.catalog.margins import Margin, below_cost, margins
 from relay.catalog.price_texts import classes_of, unit_words, usd
 from relay.models import ModelPrice
-from relay.models.price import TOKEN_CLASSES, UNIT_CLASSES
+from relay.models.price import CLASSES, TOKEN_CLASSES, UNIT_CLASSES, PricePurpose
+from relay.models.usage import EARNINGS
 
 _STATES: Final = {"in force": "success", "below cost": "danger", "to come": "info", "past": ""}
 
 
 @admin.register(ModelPrice)
 class ModelPriceAdmin(BaseAdmin):
-    """Prices of models by the time from which they apply. A price in force is not changed but replaced by a new row."""
+    """Prices of models by the time from which they apply. A price in force is not changed but replaced by a new row.
+
+    What upstreams charge is seen, and set, by those who may see what is earned: with it, prices tell the margin.
+    """
 
     list_display = (
         "model",
@@ -70,6 +76,8 @@ class ModelPriceAdmin(BaseAdmin):
             model=OuterRef("model"), purpose=OuterRef("purpose"), valid_from__lte=clock.now(), channel__isnull=True
         ).order_by("-valid_from")
         rows: QuerySet[ModelPrice] = super().get_queryset(request)
+        if not may(request.user, EARNINGS):
+            rows = rows.filter(purpose=PricePurpose.SALE)
         return rows.annotate(newest=Subquery(newest.values("valid_from")[:1]))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -86,7 +94,21 @@ class ModelPriceAdmin(BaseAdmin):
         """Leave the prices of input and output empty at first: a price of zero must be typed."""
         if db_field.name in {"input", "output"}:
             kwargs["initial"] = None
+        elif db_field.name == "purpose" and not may(request.user, EARNINGS):
+            kwargs["choices"] = [(PricePurpose.SALE.value, PricePurpose.SALE.label)]
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        found = super().get_list_filter(request)
+        return found if may(request.user, EARNINGS) else [one for one in found if one != "purpose"]
+
+    def concealed_in_log(self, request: HttpRequest, ids: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """Conceal the amounts of what upstreams charge, and of prices that are deleted, whose purpose is not known."""
+        if may(request.user, EARNINGS):
+            return {}
+        known = [int(pk) for pk in ids if pk.isdecimal() and len(pk) < 19]
+        sold = ModelPrice.objects.filter(pk__in=known, purpose=PricePurpose.SALE).values_list("pk", flat=True)
+        return dict.fromkeys(set(ids) - {str(pk) for pk in sold}, frozenset(CLASSES))
 
     def has_version_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
@@ -110,7 +132,9 @@ class ModelPriceAdmin(BaseAdmin):
     @action(description=_("New version"), url_path="new-version", icon="edit", permissions=["version"])
     def new_version(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Open the form of a new price, filled with the values of this one."""
-        row = get_object_or_404(ModelPrice, pk=object_id)
+        row = self.get_object(request, str(object_id))
+        if row is None:
+            raise Http404
         values = {
             "model": row.model_id,
             "purpose": row.purpose,
