@@ -39,6 +39,18 @@ def may_everything(user: Any) -> bool:
     return bool(getattr(user, "is_superuser", False) and may_act_as_staff(user))
 
 
+def people_who_may(power: str, most: int = 5) -> str:
+    """Return the names of staff who have a permission, for a page that says whom to ask; empty when nobody has it."""
+    found: Any = get_user_model()._default_manager
+    names = list(
+        found.with_perm(power, backend=settings.AUTHENTICATION_BACKENDS[0])
+        .filter(is_staff=True)
+        .order_by("is_superuser", "username")
+        .values_list("username", flat=True)[: most + 1]
+    )
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
 def staff_member(user_id: int, *powers: str) -> Any:
     """Return the user with this id, read anew, if it has all of these permissions now; otherwise None."""
     user = get_user_model()._default_manager.filter(pk=user_id).first()

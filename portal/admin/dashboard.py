@@ -16,8 +16,10 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.rights import may, people_who_may
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
+from relay.admin.channels.model_list import PRICING
 from relay.channels import status as channel_status
 from relay.error_texts import CODES, entries
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Token, Worker
@@ -103,7 +105,7 @@ class Board:
     ranges: tuple[int, ...] = field(default=RANGES)
 
 
-def board(days: int, with_money: bool, earnings: bool) -> Board:
+def board(person: Any, days: int, with_money: bool, earnings: bool) -> Board:
     """Collect the front page in at most 30 queries; single requests are read only if they are not rolled up yet."""
     behind = rollup.catch_up()
     days = days if days in RANGES else 1
@@ -117,7 +119,7 @@ def board(days: int, with_money: bool, earnings: bool) -> Board:
         for day, one in shown
     ]
     channels = channel_status.channel_statuses()
-    todo = _todo(channels, earnings)
+    todo = _todo(person, channels, earnings)
     return Board(
         days=days,
         figures=_figures(scope, sums, with_money, earnings),
@@ -230,12 +232,12 @@ def _refused(scope: ReportScope) -> list[RefusedLine]:
 # -- problems that need a person ---------------------------------------------------------------------------------------
 
 
-def _todo(channels: list[channel_status.ChannelStatus], earnings: bool) -> list[Todo]:
+def _todo(person: Any, channels: list[channel_status.ChannelStatus], earnings: bool) -> list[Todo]:
     """All problems, urgent ones first."""
     found = [
         *(_ledger_todos() if earnings else ()),
         *_channel_todos(channels),
-        *_model_todos(),
+        *_model_todos(person),
         *_installation_todos(),
     ]
     return sorted(found, key=lambda item: not item.urgent)
@@ -290,13 +292,15 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     return found
 
 
-def _model_todos() -> list[Todo]:
+def _model_todos(person: Any) -> list[Todo]:
     found = []
     serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
     models = Model.objects.filter(enabled=True).annotate(
         serving=Count("served_by", filter=serving, distinct=True),
         granted=Count("permissions", distinct=True),
-        prices_in_force=Count("prices", filter=Q(prices__valid_from__lte=clock.now()), distinct=True),
+        prices_in_force=Count(
+            "prices", filter=Q(prices__valid_from__lte=clock.now(), prices__purpose="sale"), distinct=True
+        ),
     )
     unpriced, unserved, unused = [], [], []
     for model in models:
@@ -308,14 +312,17 @@ def _model_todos() -> list[Todo]:
             unused.append(model)
     where = reverse("admin:relay_model_changelist")
     if unpriced:
-        found.append(
-            Todo(
-                _("%(names)s: no price, so nobody can use it. Add one, or take the vendors' list prices.")
-                % {"names": _names(unpriced)},
-                f"{where}?state=unpriced",
-                True,
+        said = {"names": _names(unpriced), "people": ""}
+        if may(person, PRICING):
+            text = _("%(names)s: no price, so nobody can use it. Add one, or take the vendors' list prices.")
+        else:
+            said["people"] = people_who_may(PRICING) or _("a superuser")
+            text = (
+                _("%(names)s: no price, so nobody can use it. Take the vendors' list prices, or ask: %(people)s.")
+                if may(person, "relay.change_model")
+                else _("%(names)s: no price, so nobody can use it. A price can be set by: %(people)s.")
             )
-        )
+        found.append(Todo(text % said, f"{where}?state=unpriced", True))
     if unserved:
         found.append(
             Todo(_("%(names)s: served by no channel.") % {"names": _names(unserved)}, f"{where}?state=unserved")

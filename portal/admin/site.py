@@ -129,5 +129,5 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if may(user, "relay.view_usagerecord", "relay.view_channel"):
         days = request.GET.get("days", "")
         days_shown = int(days) if days in {"1", "7", "30"} else 1
-        context["board"] = board(days_shown, sees_money(request), sees_earnings(request))
+        context["board"] = board(user, days_shown, sees_money(request), sees_earnings(request))
     return context

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+from django.conf import settings
 from django.db import transaction
 
 from accounts.models import AuditEvent
@@ -127,12 +128,24 @@ def apply_proposals(chosen: Sequence[Proposal], *, actor: Any, ip: str | None = 
     return len(chosen)
 
 
+def for_new_models(proposals: Iterable[Proposal]) -> tuple[list[Proposal], list[Model]]:
+    """Return the proposals that need nobody's judgement, and the models of the others.
+
+    Those are for models that have, and had, no price at all, from lists that name both input and output.
+    """
+    found = list(proposals)
+    priced = _priced([one.model.pk for one in found])
+    plain = [one for one in found if not one.old and one.listing.complete and one.model.pk not in priced]
+    taken = {one.model.pk for one in plain}
+    return plain, [one.model for one in found if one.model.pk not in taken]
+
+
 def listings_for(provider: str, names: Sequence[tuple[str, str]]) -> dict[str, Listing]:
     """Return the list prices of models that a channel of a vendor is about to serve, by public name.
 
-    `names` are pairs of public name and upstream name. Left out: models that have a price already, those without a list
-    price, and those whose list names input or output alone, which a person has to see. Takes about 1 ms for a name: it
-    is called before the transaction that adds the models.
+    `names` are pairs of public name and upstream name. Left out: models that have a price already or are sold without
+    one, those without a list price, and those whose list names input or output alone, which a person has to see. Takes
+    about 1 ms for a name: it is called before the transaction that adds the models.
     """
     now = clock.now()
     there: dict[str, Model] = {}
@@ -143,7 +156,7 @@ def listings_for(provider: str, names: Sequence[tuple[str, str]]) -> dict[str, L
     found = {}
     for public, upstream in names:
         model = there.get(public)
-        if model is not None and model.pk in priced:
+        if model is not None and (model.pk in priced or settings.CONFIG.unpriced != "refuse"):
             continue
         preferred, known = sources.get(model.pk, ([], [])) if model is not None else ([], [])
         listing = look_up(
@@ -154,12 +167,15 @@ def listings_for(provider: str, names: Sequence[tuple[str, str]]) -> dict[str, L
     return found
 
 
-def add_list_prices(models: Sequence[Model], listings: Mapping[str, Listing], *, actor: Any = None) -> int:
+def add_list_prices(
+    models: Sequence[Model], listings: Mapping[str, Listing], *, actor: Any = None, ip: str | None = None
+) -> int:
     """Give models without any price the list price that was looked up for their name. Returns the number of models."""
     priced = _priced([model.pk for model in models])
     return apply_proposals(
         [Proposal(one, listings[one.name], ()) for one in models if one.pk not in priced and one.name in listings],
         actor=actor,
+        ip=ip,
     )
 
 

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -20,7 +19,7 @@ from accounts.admin.inlines import PagedInline
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import may
 from portal.lib import clock
-from relay.admin.channels.model_list import complete_models, make_free
+from relay.admin.channels.model_list import PRICING, complete_models, make_free, unpriced, who_sets_prices
 from relay.admin.forms import ModelForm, ticked
 from relay.billing import price_import
 from relay.catalog.facts import fill_facts
@@ -234,7 +233,10 @@ class ModelAdmin(BaseAdmin):
         }
         return render(request, "admin/relay/model/gpt.html", context, status=422 if form.errors else 200)
 
-    @action(description=_("Prices"), url_path="prices", icon="sell", permissions=["view"])
+    def has_price_list_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may(request.user, "relay.view_modelprice")
+
+    @action(description=_("Prices"), url_path="prices", icon="sell", permissions=["price_list"])
     def prices(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show all prices of a model: in force, past and future."""
         url = reverse("admin:relay_modelprice_changelist")
@@ -262,19 +264,30 @@ class ModelAdmin(BaseAdmin):
 
     @admin.action(description=_("Take the vendors' list prices"), permissions=["change"])
     def take_list_prices(self, request: HttpRequest, rows: QuerySet[Model]) -> HttpResponse | None:
-        """Show the differences from the list prices of genai-prices, then apply those that are ticked."""
-        if not may(request.user, "relay.add_modelprice"):
-            raise PermissionDenied
+        """Show the differences from the list prices of genai-prices, then apply those that are ticked.
+
+        Who may not set prices takes them for models that are refused because they have none. Such a person cannot
+        choose an amount, change one that somebody has set, or put a price on what is free.
+        """
+        sets_prices = may(request.user, PRICING)
         chosen = list(Model.objects.filter(pk__in=rows.values("pk")).order_by("name"))
-        found, unknown = price_import.propose_changes(chosen)
+        found, unknown = price_import.propose_changes(chosen if sets_prices else unpriced(chosen))
+        if not sets_prices:
+            found, others = price_import.for_new_models(found)
+            unknown = sorted([*unknown, *others], key=lambda model: model.name)
         found, more = found[:_MOST_PRICES], len(found[_MOST_PRICES:])
         if request.POST.get("confirmed"):
             chosen_models = set(ticked(request, "model"))
-            count = price_import.apply_proposals(
-                [proposal for proposal in found if str(proposal.model.pk) in chosen_models],
-                actor=request.user,
-                ip=request_ip(request),
-            )
+            wanted = [proposal for proposal in found if str(proposal.model.pk) in chosen_models]
+            if sets_prices:
+                count = price_import.apply_proposals(wanted, actor=request.user, ip=request_ip(request))
+            else:
+                count = price_import.add_list_prices(
+                    [one.model for one in wanted],
+                    {one.model.name: one.listing for one in wanted},
+                    actor=request.user,
+                    ip=request_ip(request),
+                )
             self.message_user(request, _("%(count)s model(s) priced.") % {"count": count}, messages.SUCCESS)
             if more:
                 self.message_user(
@@ -289,13 +302,16 @@ class ModelAdmin(BaseAdmin):
             "unknown": unknown,
             "chosen": chosen,
             "more": more,
+            "sets_prices": sets_prices,
+            "who_sets_prices": who_sets_prices() if unknown and not sets_prices else "",
         }
         return render(request, "admin/relay/model/prices.html", context)
 
-    @admin.action(description=_("Make those without a price free"), permissions=["change"])
+    def has_pricing_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_change_permission(request) and may(request.user, PRICING)
+
+    @admin.action(description=_("Make those without a price free"), permissions=["pricing"])
     def make_free(self, request: HttpRequest, rows: QuerySet[Model]) -> None:
-        if not request.user.has_perm("relay.add_modelprice"):
-            raise PermissionDenied
         count = make_free(request, Model.objects.filter(pk__in=rows.values("pk")))
         self.message_user(
             request,
@@ -318,7 +334,7 @@ class ModelAdmin(BaseAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         if not change:
-            complete_models(request, [form.instance.name])
+            complete_models(request, [form.instance.name], listed=False)
 
     def _switch(self, request: HttpRequest, rows: QuerySet[Model], is_open: bool) -> None:
         found = self.switch(request, rows, "is_open", is_open, "model.open" if is_open else "model.close")

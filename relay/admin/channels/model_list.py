@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib import messages
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import action, request_ip
 from accounts.models import AuditEvent
+from accounts.rights import may, people_who_may
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
 from relay.admin.channels.health import ChannelHealthAdmin
@@ -30,6 +31,8 @@ from relay.channels.probe import ModelList, fetch_models, why_unusable
 from relay.models import Channel, Model, ModelPrice
 from relay.providers.model_facts import ModelFacts
 
+PRICING: Final = "relay.add_modelprice"  # the right to say what users pay
+
 
 def list_models(channel: Channel) -> ModelList:
     """Fetch the model list of a channel's upstream with its first enabled key."""
@@ -39,12 +42,17 @@ def list_models(channel: Channel) -> ModelList:
         return ModelList((), why_unusable(error))
 
 
-def complete_models(request: HttpRequest, names: Iterable[str], facts: Mapping[str, ModelFacts] | None = None) -> None:
-    """Fill in what is known of models that were added, and say which of them have no price."""
+def complete_models(
+    request: HttpRequest, names: Iterable[str], facts: Mapping[str, ModelFacts] | None = None, *, listed: bool = True
+) -> None:
+    """Fill in what is known of models that were added, and say which of them have no price.
+
+    `listed`: list prices were looked up for them.
+    """
     wanted = list(names)
     fill_facts(wanted, facts)
     if count := len(unpriced(Model.objects.filter(name__in=wanted))):
-        messages.warning(request, unpriced_note(request, count))
+        messages.warning(request, unpriced_note(request, count, listed))
 
 
 def unpriced(models: Iterable[Model]) -> list[Model]:
@@ -56,18 +64,25 @@ def unpriced(models: Iterable[Model]) -> list[Model]:
     return [row for row in rows if not prices[row.pk].known]
 
 
-def unpriced_note(request: HttpRequest, count: int) -> str:
+def unpriced_note(request: HttpRequest, count: int, listed: bool = True) -> str:
     """Say that models have no price, with a link for those who can set one, or whom to ask."""
     said = ngettext(
         "%(n)d model has no price, so requests for it are refused.",
         "%(n)d models have no price, so requests for them are refused.",
         count,
     ) % {"n": count}
-    user: Any = request.user
-    if not user.has_perm("relay.add_modelprice"):
-        return f"{said} " + gettext("Somebody who may add prices, such as an accountant or owner, can set one.")
     url = reverse("admin:relay_model_changelist") + "?state=unpriced"
-    return format_html('{} <a href="{}">{}</a>', said, url, gettext("Set their prices, or make them free"))
+    if may(request.user, PRICING):
+        return format_html('{} <a href="{}">{}</a>', said, url, gettext("Set their prices, or make them free"))
+    if not listed and may(request.user, "relay.change_model"):
+        return format_html('{} <a href="{}">{}</a>', said, url, gettext("Take the vendors' list prices"))
+    return f"{said} {who_sets_prices()}"
+
+
+def who_sets_prices() -> str:
+    """Say whom to ask for a price that the vendors' lists do not have."""
+    people = people_who_may(PRICING) or gettext("a superuser")
+    return gettext("No list price of a vendor was found. A price can be set by: %(people)s.") % {"people": people}
 
 
 def make_free(request: HttpRequest, models: Iterable[Model]) -> int:
