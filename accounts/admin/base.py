@@ -60,6 +60,8 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     list_max_show_all = 200
     compressed_fields = True
     warn_unsaved_form = True
+    # Rights of the page's rows that are not plainly to see, add, change or delete them: sentences by codename.
+    rights_words: ClassVar[Mapping[str, Any]] = {}
     # Fields that only people with a right of its own see, set and filter by, with that right.
     guarded_fields: ClassVar[Mapping[str, str]] = {}
 

@@ -6,12 +6,13 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Count, QuerySet
-from django.forms import CheckboxSelectMultiple
 from django.http import HttpRequest
+from django.template import loader
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import StackedInline
 
 from accounts.admin.base import BaseAdmin, display
+from accounts.admin.rights import RightsField, grouped, permission_name, sentences
 from accounts.models import GroupSettings
 
 
@@ -27,24 +28,45 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
-    """Groups of users. Models and channels can be reserved for a group."""
+    """Groups of users. Models and channels can be reserved for a group. Groups with rights are roles of staff."""
 
     inlines = (GroupSettingsInline,)
     filter_horizontal = ()
+    readonly_fields = ("rights",)
     list_display = ("name", "description", "members", "joins_new_users")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
         rows: QuerySet[Group] = super().get_queryset(request)
         return rows.select_related("settings").annotate(member_count=Count("user"))
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show rights as text to those who cannot change them."""
+        may = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
+        return ((None, {"fields": ("name", "permissions" if may else "rights")}),)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Offer the rights that open something, and those that the group has: saving the page takes none away."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        if "permissions" in form.base_fields:
+            names = sentences(self.admin_site)
+            rows = Permission.objects.select_related("content_type")
+            wanted = {one.pk for one in rows if permission_name(one) in names}
+            if obj is not None:
+                wanted |= set(obj.permissions.values_list("pk", flat=True))
+            form.base_fields["permissions"].queryset = Permission.objects.filter(pk__in=wanted)
+        return form
+
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
-        """Show permissions as check boxes: the usual pair of lists does not fit on a phone."""
-        if db_field.name == "permissions":
-            kwargs["widget"] = CheckboxSelectMultiple(attrs={"class": "ar-rights"})
-            kwargs["queryset"] = Permission.objects.filter(
-                content_type__app_label__in=("relay", "accounts", "auth", "socialaccount")
-            ).select_related("content_type")
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name != "permissions":
+            return super().formfield_for_manytomany(db_field, request, **kwargs)
+        field = db_field.formfield(form_class=RightsField)
+        field.site, field.label = self.admin_site, _("What members who are staff may do")
+        return field
+
+    @display(description=_("What members who are staff may do"))
+    def rights(self, group: Group) -> str:
+        found = grouped(self.admin_site, list(group.permissions.select_related("content_type")))
+        return loader.render_to_string("admin/auth/group/rights_shown.html", {"found": found}) if found else "—"
 
     @display(description=_("description"))
     def description(self, group: Group) -> str:

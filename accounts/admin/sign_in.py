@@ -189,6 +189,7 @@ class ProviderAdmin(BaseAdmin):
     """Providers with whose accounts people can sign in. Changes take effect at once."""
 
     form = ProviderForm
+    rights_title = _("sign-in providers")
     list_display = ("name", "provider", "client_id", "callback")
     search_fields = ("name", "client_id")
     fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "trusted", "callback")

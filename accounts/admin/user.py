@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from allauth.account.adapter import get_adapter
 from django.contrib import admin, messages
@@ -72,6 +72,7 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
     list_display = ("username", "email", "active", "staff", "group_names", "token_count", "last_login")
     list_filter = ("is_active", "is_staff", "groups")
     actions = ("enable_users", "disable_users")
+    rights_words: ClassVar[Any] = {"view_as": _("Look at the portal as a user sees it, without changing anything")}
     paginator = UncountedPaginator
     search_fields = ("username", "email", "first_name", "last_name")
     ordering = ("username",)

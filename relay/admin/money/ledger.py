@@ -41,6 +41,7 @@ class LedgerAccountAdmin(ReadOnlyAdmin):
     list_select_related = ("user", "token")
     search_fields = ("user__username", "token__name", "=key")
     actions_list: ClassVar[Any] = ("verify_books",)
+    rights_words: ClassVar[Any] = {"view_ledgeraccount": _("See what users pay, have and may spend")}
     paginator = UncountedPaginator
     ordering = ("-id",)
 
@@ -106,6 +107,7 @@ def _day(ordinal: int) -> str:
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """The entries of the ledger. They are written by the relay and never changed."""
 
+    rights_words: ClassVar[Any] = {"add_ledgerentry": _("Top up, deduct, and lift or set the limit of users")}
     list_display = ("time", "kind", "user", "token", "amount_usd", "way", "actor", "reason", "receipt")
     list_filter = ("kind",)
     list_select_related = ("user", "token", "actor")

@@ -55,6 +55,10 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     """Usage records and their receipts. They are written by the relay and never changed."""
 
     actions_list: ClassVar[Any] = ("cost_report", "export_csv")
+    rights_words: ClassVar[Any] = {
+        "end_request": _("See and end running requests of everyone"),
+        "view_earnings": _("See what upstreams cost and what is earned"),
+    }
 
     # -- pages -------------------------------------------------------------------------------------------------------
 

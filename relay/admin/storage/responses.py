@@ -83,6 +83,7 @@ class BatchAdmin(ReadOnlyAdmin):
     list_select_related = ("user",)
     search_fields = ("=batch_id", "=input_file_id", "user__username")
     actions = ("cancel_batches",)
+    rights_words: ClassVar[Any] = {"change_batch": _("Cancel batches")}
     ordering = ("-pk",)
 
     @display(
