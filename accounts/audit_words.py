@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 # Targets that are not named like a model.
 TARGETS: Final[dict[str, Any]] = {
     "codes": _("redemption codes"),
+    "connection": _("account at a sign-in provider"),
     "email": _("e-mail address"),
     "key": _("API key"),
     "notices": _("notices"),
@@ -65,6 +66,7 @@ VERBS: Final[dict[str, Any]] = {
     "quota": _("quota changed"),
     "redeem": _("redeemed"),
     "remove": _("removed"),
+    "renew": _("renewed"),
     "reset": _("reset"),
     "reveal": _("shown in clear"),
     "revoke": _("revoked"),
@@ -79,8 +81,10 @@ VERBS: Final[dict[str, Any]] = {
 }
 # Actions with a label of their own, instead of one made of target and verb.
 ACTIONS: Final[dict[str, Any]] = {
+    "password-reset.send": _("Link for a new password mailed"),
     "setup": _("Portal set up"),
     "sign-in": _("Signed in"),
+    "sign-in.lift": _("Limits on signing in lifted"),
     "sign-up": _("Signed up"),
     **{
         f"{group}.limited": _("Too many attempts refused")

@@ -8,6 +8,7 @@ from allauth.account import signals as account
 from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount import signals as social
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -26,6 +27,8 @@ _AUDITED: dict[Any, str] = {
     account.email_removed: "email.remove",
     mfa.authenticator_added: "second-factor.add",
     mfa.authenticator_removed: "second-factor.remove",
+    social.social_account_added: "connection.add",
+    social.social_account_removed: "connection.remove",
 }
 
 
@@ -141,9 +144,8 @@ def _audit(action: str) -> Any:
 
     def write(request: Any = None, user: Any = None, **details: Any) -> None:
         authenticator = details.get("authenticator")
-        person = user or (
-            details["email_address"].user if "email_address" in details else getattr(authenticator, "user", None)
-        )
+        of = ("email_address", "authenticator", "sociallogin", "socialaccount")
+        person = user or next((details[name].user for name in of if name in details), None)
         AuditEvent.write(
             action, person, None, _ip(request), **({"type": authenticator.type} if authenticator is not None else {})
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
@@ -14,19 +14,23 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.core.mail import send_mail
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from accounts.admin.base import BaseAdmin, display, request_ip
+from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
 from accounts.sign_in import outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
+from accounts.sign_in.recovery import HELP
 from portal.lib import clock, net
+
+_DAYS: Final = 14  # that an invitation holds which was renewed, or made by who only helps to sign in
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
     if admin.site.is_registered(_model):  # allauth's own pages show secrets and are not audited
@@ -56,6 +60,56 @@ class InvitationAdmin(BaseAdmin):
     search_fields = ("note", "email")
     autocomplete_fields = ("groups",)
     fields = ("note", "email", "groups", "uses", "expires_at")
+    actions_detail: ClassVar[Any] = ("renew",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(super().has_view_permission(request, obj)) or may(request.user, HELP)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(super().has_module_permission(request)) or may(request.user, HELP)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(super().has_add_permission(request)) or may(request.user, HELP)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Let who only helps to sign in invite one person, by address, into no group."""
+        if obj is None and not super().has_add_permission(request):
+            return ((None, {"fields": ("note", "email")}),)
+        return super().get_fieldsets(request, obj)
+
+    def why_not_renewed(self, request: HttpRequest, invitation: Invitation) -> str:
+        """Return why somebody may not renew an invitation, empty when they may: they get its link."""
+        if not may(request.user, "auth.change_group") and invitation.groups.filter(permissions__isnull=False).exists():
+            return gettext("It leads into a group with rights. Only somebody who hands out such groups can renew it.")
+        if invitation.used >= invitation.uses and not self.has_change_permission(request, invitation):
+            return gettext("It is used up. Make a new one, or ask somebody who may change invitations.")
+        return ""
+
+    def has_renew_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_change_permission(request) or may(request.user, HELP)
+
+    @action(description=_("Renew and send"), url_path="renew", icon="forward_to_inbox", permissions=["renew"])
+    def renew(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Give an invitation a new link, for one that was lost or has expired. The old link ends."""
+        invitation = get_object_or_404(Invitation, pk=object_id)
+        if why := self.why_not_renewed(request, invitation):
+            self.message_user(request, why, messages.ERROR)
+            return redirect("admin:accounts_invitation_changelist")
+        if request.method != "POST":
+            text = _(
+                "“%(name)s” gets a new link, which is shown once, and mailed if it is for an address. The old link "
+                "ends. One that has expired, or expires sooner, holds for %(days)d days from now."
+            ) % {"name": invitation, "days": _DAYS}
+            return self.confirm(request, invitation, _("Renew “%(name)s”") % {"name": invitation}, text, _("Renew"))
+        with transaction.atomic():
+            invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
+            code, until = invitation.new_code(), clock.now() + timedelta(days=_DAYS)
+            if invitation.expires_at is not None:
+                invitation.expires_at = max(invitation.expires_at, until)
+            invitation.uses = max(invitation.uses, invitation.used + 1)
+            invitation.save()
+            AuditEvent.write("invitation.renew", request.user, invitation, request_ip(request))
+        return self._link_page(request, invitation, code)
 
     @display(description=_("accounts"))
     def made(self, invitation: Invitation) -> str:
@@ -68,6 +122,8 @@ class InvitationAdmin(BaseAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Offer groups with permissions only to people who may assign permissions."""
         form: Any = super().get_form(request, obj, change, **kwargs)
+        if "email" in form.base_fields and "groups" not in form.base_fields:
+            form.base_fields["email"].required = True
         if "groups" in form.base_fields and not may(request.user, "auth.change_group"):
             form.base_fields["groups"].queryset = form.base_fields["groups"].queryset.filter(permissions=None)
         return form
@@ -76,10 +132,16 @@ class InvitationAdmin(BaseAdmin):
         if not change:
             request.invitation_code = obj.new_code()  # type: ignore[attr-defined]  # shown by response_add, not stored
             obj.created_by = get_user_model().objects.get(pk=request.user.pk or 0)
+            if "uses" not in form.fields:
+                obj.expires_at = clock.now() + timedelta(days=_DAYS)
         super().save_model(request, obj, form, change)
 
     def response_add(self, request: HttpRequest, obj: Invitation, post_url_continue: str | None = None) -> HttpResponse:
         code: str = request.invitation_code  # type: ignore[attr-defined]
+        return self._link_page(request, obj, code)
+
+    def _link_page(self, request: HttpRequest, obj: Invitation, code: str) -> HttpResponse:
+        """Show the link of an invitation, once, and mail it if it is for an address."""
         link = request.build_absolute_uri(f"{reverse('account_signup')}?invitation={code}")
         mailed = False
         if obj.email and settings.MAILS:

@@ -2,33 +2,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from allauth.account.adapter import get_adapter
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidget, UserChangeForm, UserCreationForm
 
-from accounts.admin.base import BaseAdmin, UncountedPaginator, display, without_fields
-from accounts.models import User
-from accounts.preferences import language_of
+from accounts.admin.base import BaseAdmin, UncountedPaginator, display, request_ip, without_fields
+from accounts.models import AuditEvent, User
 from accounts.rights import may, may_everything
+from accounts.sign_in.recovery import tell_owner
 
 
 def may_assign_permissions(person: Any) -> bool:
     """Whether somebody may assign groups with permissions: those who may change what such groups may do."""
     return may(person, "auth.change_group")
-
-
-def tell_owner(request: HttpRequest, user: User, what: str, email: str | None = None) -> None:
-    """Mail the owner of an account what staff changed about signing in to it; to `email` or to the present address."""
-    with language_of(user):
-        get_adapter(request).send_notification_mail(
-            "account/email/changed_by_staff", user, {"what": gettext(what)}, email=email
-        )
 
 
 class PasswordState(UnfoldReadOnlyPasswordHashWidget):
@@ -131,6 +122,7 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
         response: HttpResponse = super().user_change_password(request, id, form_url)
         user = User.objects.filter(pk=id).first() if request.method == "POST" and response.status_code == 302 else None
         if user is not None:
+            AuditEvent.write("password.change", request.user, user, request_ip(request))
             tell_owner(request, user, gettext_noop("Your password was changed."))
         return response
 

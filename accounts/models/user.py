@@ -63,7 +63,10 @@ class User(AbstractUser, Limited):
     class Meta(AbstractUser.Meta):
         verbose_name = _("user")  # type: ignore[assignment]  # AbstractUser's stubs know no lazy texts
         verbose_name_plural = _("users")  # type: ignore[assignment]
-        permissions = [("view_as", "Can look at the portal as a user sees it, without changing anything")]
+        permissions = [
+            ("view_as", "Can look at the portal as a user sees it, without changing anything"),
+            ("help_sign_in", "Can help to sign in"),
+        ]
 
     def change_key(self) -> str:
         return str(self.pk)

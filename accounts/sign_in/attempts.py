@@ -12,6 +12,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from allauth.account.internal.userkit import filter_users_by_email, get_user_by_username
@@ -30,6 +31,7 @@ _COOKIE: Final = "airelays_browser"
 _COOKIE_SECONDS: Final = 180 * 86_400
 _COOKIE_ACCOUNTS: Final = 5  # that one browser is remembered for
 _SALT: Final = "accounts.sign_in.attempts"
+_BROWSER: Final = "browser:"  # beginning of the origin of attempts in a browser that the account is known in
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Limit:
 PASSWORDS: Final = Limit(8, 300, 100)
 CODES: Final = Limit(5, 300, 20)
 MAILS: Final = Limit(5, 900, 20)
+# By what is tried.
+LIMITS: Final = {"password": PASSWORDS, "code": CODES, "login-code": CODES, "reset": MAILS, "code-mail": MAILS}
 
 
 def window_end(seconds: int) -> int:
@@ -68,6 +72,10 @@ def account_of(user: Any) -> str:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_browser(name: str) -> str:
+    return _BROWSER + _digest(name)[: 64 - len(_BROWSER)]
 
 
 def _add(subject: str, origin: str, seconds: int, step: int = 1) -> int:
@@ -103,15 +111,15 @@ class Guess:
         self._counted.clear()
 
 
-def begin(kind: str, accounts: Iterable[str], limit: Limit, request: HttpRequest) -> Guess:
-    """Count an attempt at accounts before it is looked at. `kind`: what is guessed, such as the password."""
-    guess = Guess(True)
+def begin(kind: str, accounts: Iterable[str], request: HttpRequest) -> Guess:
+    """Count an attempt at accounts before it is looked at. `kind`: what is guessed, a key of `LIMITS`."""
+    guess, limit = Guess(True), LIMITS[kind]
     known = known_browser(request)
     here = f"from {net.block_key(request.META.get('REMOTE_ADDR', ''))}"
     for account in accounts:
         subject = _digest(kind, account)
         if account in known:
-            guess.allowed &= guess.count(subject, _digest("browser", known[account]), limit.seconds) <= limit.tries
+            guess.allowed &= guess.count(subject, _of_browser(known[account]), limit.seconds) <= limit.tries
             continue
         mine = _add(subject, _digest(here), limit.seconds)  # also counts what is refused, which touches nobody else
         anywhere = guess.count(subject, "", limit.seconds)
@@ -125,8 +133,22 @@ def begin(kind: str, accounts: Iterable[str], limit: Limit, request: HttpRequest
 
 
 def forget(user: Any, kind: str) -> None:
-    """Drop the counts of an account, whose owner has just proved to have its mailbox."""
-    Attempt.objects.filter(subject=_digest(kind, account_of(user))).delete()
+    """Drop the counts of an account: its owner has just proved to have its mailbox, or staff lifts the limit."""
+    account = account_of(user)
+    Attempt.objects.filter(subject__in=[_digest(kind, account), _digest("refused", kind, account)]).delete()
+
+
+def limited_until(user: Any, kind: str) -> datetime | None:
+    """Return until when attempts at an account are refused, from everywhere or from one of its browsers; None: not."""
+    limit, now = LIMITS[kind], clock.now()
+    rows = Attempt.objects.filter(subject=_digest(kind, account_of(user)), ends_at__gt=int(now.timestamp()))
+    ends = [
+        ends_at
+        for origin, count, ends_at in rows.values_list("origin", "count", "ends_at")
+        if (origin == "hour" and count >= limit.most)
+        or ((origin == "" or origin.startswith(_BROWSER)) and count >= limit.tries)
+    ]
+    return datetime.fromtimestamp(max(ends), now.tzinfo) if ends else None
 
 
 def delete_expired() -> None:

@@ -5,7 +5,7 @@ With Redis, addresses are counted over all workers as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from allauth.account.internal.stagekit import unstash_login
@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django_ratelimit.core import is_ratelimited
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from accounts.sign_in import attempts
 
 View = Callable[..., HttpResponseBase]
@@ -65,13 +65,12 @@ def throttled(view: View, group: str, ip: str) -> View:
     return limited_view
 
 
-def guarded(
-    view: View, group: str, ip: str, kind: str, accounts: Accounts, limit: attempts.Limit, forgives: bool = True
-) -> View:
+def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forgives: bool = True) -> View:
     """Wrap a view that takes guesses, so that neither an address nor an account can be tried too often.
 
-    `forgives`: a redirect means that the guess was right, so that it does not count. A browser in which the account has
-    signed in before is counted alone, whatever others do from its address.
+    `kind`: what is tried, a key of `attempts.LIMITS`. `forgives`: a redirect means that the guess was right, so that it
+    does not count. A browser in which the account has signed in before is counted alone, whatever others do from its
+    address.
     """
 
     def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -81,10 +80,10 @@ def guarded(
         known = attempts.known_browser(request)
         if not (tried and all(account in known for account in tried)) and _address_limited(request, group, ip):
             return too_many_attempts(request)
-        guess = attempts.begin(kind, tried, limit, request)
+        guess = attempts.begin(kind, tried, request)
         if not guess.allowed:
             if guess.first_refusal:
-                _audit(request, group)
+                _audit(request, group, tried)
             return too_many_attempts(request)
         response = view(request, *args, **kwargs)
         if forgives and response.status_code in {302, 303}:
@@ -104,7 +103,9 @@ def _address_limited(request: HttpRequest, group: str, rate: str) -> bool:
     return limited
 
 
-def _audit(request: HttpRequest, group: str) -> None:
-    AuditEvent.write(
-        f"{group}.limited", None, None, request.META.get("REMOTE_ADDR"), name=request.POST.get("login", "")[:150]
-    )
+def _audit(request: HttpRequest, group: str, accounts: Collection[str] = ()) -> None:
+    """Write that attempts are refused, under the account that they were about where that is one."""
+    number = next(iter(accounts)).removeprefix("user:") if len(accounts) == 1 else ""
+    user = User.objects.filter(pk=int(number)).first() if number.isdecimal() else None
+    name = request.POST.get("login", "")[:150]
+    AuditEvent.write(f"{group}.limited", None, user, request.META.get("REMOTE_ADDR"), name=name)

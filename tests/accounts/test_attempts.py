@@ -113,7 +113,7 @@ def test_what_is_counted_names_nobody(people: People) -> None:
 def test_mails_with_codes_cannot_be_used_up_by_strangers(people: People) -> None:
     people.owner.email = "alice@example.org"
     people.owner.save()
-    view = guarded(lambda request: HttpResponse("sent"), "t", "1000/m", "mail", typed("email"), attempts.MAILS, False)
+    view = guarded(lambda request: HttpResponse("sent"), "t", "1000/m", "code-mail", typed("email"), False)
 
     def ask(address: str) -> int:
         request = RequestFactory().post("/", {"email": "Alice@example.org"}, REMOTE_ADDR=address)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from allauth.mfa.models import Authenticator
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
@@ -17,12 +16,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, display, request_ip
 from accounts.admin.inlines import PagedInline
-from accounts.admin.user import UserAdmin, tell_owner
+from accounts.admin.recovery import HelpedUserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import may
 from accounts.view_as import may_view_as
@@ -108,7 +106,7 @@ admin.site.unregister(User)
 
 
 @admin.register(User)
-class PayingUserAdmin(UserAdmin):
+class PayingUserAdmin(HelpedUserAdmin):
     """Users and their wallets."""
 
     list_display: Any = (
@@ -128,10 +126,19 @@ class PayingUserAdmin(UserAdmin):
         "top_up",
         "deduct",
         "look",
+        "sign_in_help",
         {
             "title": _("More"),
             "icon": "more_horiz",
-            "items": ["usage", "tokens", "geekai", "switch_unlimited", "remove_factors"],
+            "items": [
+                "usage",
+                "tokens",
+                "geekai",
+                "switch_unlimited",
+                "send_reset_mail",
+                "remove_factors",
+                "lift_limits",
+            ],
         },
     )
 
@@ -325,39 +332,3 @@ class PayingUserAdmin(UserAdmin):
 
     def has_look_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request.user, "accounts.view_as")
-
-    def has_factors_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return self.has_change_permission(request)
-
-    @action(description=_("Remove second factors"), url_path="factors", icon="no_encryption", permissions=["factors"])
-    def remove_factors(self, request: HttpRequest, object_id: Any) -> HttpResponse:
-        """Remove the second factors of a user who has lost them."""
-        user = get_object_or_404(User, pk=object_id)
-        if not self.has_change_permission(request, user):
-            raise PermissionDenied
-        rows = Authenticator.objects.filter(user=user)
-        if request.method != "POST":
-            text = _(
-                "%(name)s has %(n)d second factor(s), recovery codes included. Without them the password alone signs "
-                "in: make sure who asks."
-            ) % {
-                "name": user,
-                "n": rows.count(),
-            }
-            return self.confirm(
-                request,
-                user,
-                _("Remove the second factors of %(name)s") % {"name": user},
-                text,
-                _("Remove them"),
-                danger=True,
-            )
-        with transaction.atomic():
-            count, _rows = rows.delete()
-            AuditEvent.write("second-factor.reset", request.user, user, request_ip(request), count=count)
-        if count:
-            tell_owner(request, user, gettext_noop("Your second factors were removed."))
-        self.message_user(
-            request, _("%(n)d second factor(s) of %(name)s removed.") % {"n": count, "name": user}, messages.SUCCESS
-        )
-        return redirect("admin:accounts_user_change", user.pk)
