@@ -82,18 +82,14 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         hidden = self.hidden_fields(request)
         return [one for one in super().get_list_filter(request) if one not in hidden]
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Refuse to filter a list by what is hidden: who can ask whether it is above 0.5 finds out what it is."""
-        if lookup.partition("__")[0] in self.hidden_fields(request):
-            return False
-        return bool(super().lookup_allowed(lookup, value, request))
-
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **{**kwargs, "form": merging(kwargs.get("form") or self.form)})
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """Refuse filters on secrets, whatever a page's address says."""
+        """Refuse filters on secrets and hidden fields, whatever a page's address says: answers tell what they are."""
         name = lookup.partition("__")[0]
+        if name in self.hidden_fields(request):
+            return False
         if any(field.name == name and not field.is_relation for field in self.model._meta.fields if name in _SECRETS):
             return False
         return bool(super().lookup_allowed(lookup, value, request))

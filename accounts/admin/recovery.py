@@ -13,18 +13,18 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
 
 from accounts import audit_words
-from accounts.admin.base import action
+from accounts.admin.base import action, format_time
 from accounts.admin.user import UserAdmin
 from accounts.models import AuditEvent, User
 from accounts.rights import may
 from accounts.sign_in import recovery
 
 LIMIT_WORDS: Final[Mapping[str, Any]] = {
-    "password": _("wrong passwords"),
-    "code": _("wrong codes of a second factor"),
-    "login-code": _("wrong codes from a mail"),
-    "reset": _("mails to set a new password"),
-    "code-mail": _("mails with a code to sign in"),
+    "password": _("Too many wrong passwords: limited until %(until)s."),
+    "code": _("Too many wrong codes of a second factor: limited until %(until)s."),
+    "login-code": _("Too many wrong codes from a mail: limited until %(until)s."),
+    "reset": _("Too many mails for a new password: limited until %(until)s."),
+    "code-mail": _("Too many mails with a code to sign in: limited until %(until)s."),
 }
 
 
@@ -57,14 +57,14 @@ class HelpedUserAdmin(UserAdmin):
         why_not = recovery.why_not(request.user, user)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("How %(name)s signs in") % {"name": user},
+            "title": _("Sign-in of %(name)s") % {"name": user},
             "opts": self.model._meta,
             "object": user,
             "why_not": why_not,
             "address": recovery.reset_address(user),
             "why_no_mail": recovery.why_no_mail(user),
             "factors": [one.get_type_display() for one in Authenticator.objects.filter(user=user)],
-            "limits": [(LIMIT_WORDS[one.kind], one.until) for one in recovery.limits_of(user)],
+            "limits": [LIMIT_WORDS[one.kind] % {"until": format_time(one.until)} for one in recovery.limits_of(user)],
             "events": [_line(event) for event in recovery.events_of(user)],
             "sees_user": self.has_view_permission(request),
         }

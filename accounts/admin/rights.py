@@ -109,7 +109,7 @@ def grouped(site: AdminSite, permissions: list[Permission]) -> list[tuple[str, l
         if rows:
             found.append((section.title, rows))
     if left:
-        found.append((gettext("Rights that open nothing here"), [(one, _sentence(one)) for one in left.values()]))
+        found.append((gettext("Rights without effect"), [(one, _sentence(one)) for one in left.values()]))
     return found
 
 

@@ -82,7 +82,7 @@ def test_saving_the_page_keeps_rights_that_it_would_not_offer(people: People) ->
     group.permissions.set([odd, see])
     browser = signed_in(people.staff)
     page = page_of(browser, group)
-    assert "Rights that open nothing here" in page and page.count(f'value="{odd.pk}"') == 1
+    assert "Rights without effect" in page and page.count(f'value="{odd.pk}"') == 1
     boxes = re.findall(r'name="permissions" value="(\d+)"[^>]*checked', page)
     assert {int(pk) for pk in boxes} == {odd.pk, see.pk}
     path = f"/admin/auth/group/{group.pk}/change/"
@@ -92,7 +92,7 @@ def test_saving_the_page_keeps_rights_that_it_would_not_offer(people: People) ->
     assert set(group.permissions.all()) == {see}, "it can be taken away"
     refused = browser.post(path, form_of(group, see, odd))
     assert refused.status_code == 200 and set(group.permissions.all()) == {see}
-    assert "Rights that open nothing here" not in page_of(browser, Group.objects.create(name="New"))
+    assert "Rights without effect" not in page_of(browser, Group.objects.create(name="New"))
 
 
 def test_every_right_of_the_roles_stands_on_their_pages(people: People) -> None:

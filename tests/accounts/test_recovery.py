@@ -172,7 +172,7 @@ def test_limits_are_seen_and_lifted(alice: User) -> None:
         last = enter("alice", PASSWORD, REMOTE_ADDR="10.0.0.1")
     assert last.status_code == 429
     shown = browser.get(page).content.decode()
-    assert "too many wrong passwords" in shown and "Too many attempts refused" in shown
+    assert "Too many wrong passwords" in shown and "Too many attempts refused" in shown
     assert AuditEvent.objects.get(action="sign-in.limited").target_id == str(alice.pk)
     assert browser.post(path_of(alice, "lift-limits")).status_code == 302
     assert "No limit" in browser.get(page).content.decode()
