@@ -148,7 +148,7 @@ STAFF = {
     "admin:relay_channel_explain": "relay.view_channel",
     "admin:relay_channel_state_history": "relay.view_channel",
     "admin:relay_model_explain": "relay.view_model",
-    "admin:relay_model_prices": "relay.view_model",
+    "admin:relay_model_prices": "relay.view_model relay.view_modelprice",
     "admin:relay_model_add_gpt": "relay.add_model",
     "admin:relay_modelprice_new_version": "relay.add_modelprice",
     "admin:relay_ledgeraccount_verify_books": "relay.view_earnings",
