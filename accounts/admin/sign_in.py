@@ -13,7 +13,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
-from django.core.mail import send_mail
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -25,7 +24,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
-from accounts.sign_in import outbound
+from accounts.sign_in import invitations, outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
 from accounts.sign_in.recovery import HELP
 from portal.lib import clock, net
@@ -130,25 +129,23 @@ class InvitationAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: Invitation, form: Any, change: bool) -> None:
         if not change:
-            request.invitation_code = obj.new_code()  # type: ignore[attr-defined]  # shown by response_add, not stored
+            request.invitation = (obj, obj.new_code())  # type: ignore[attr-defined]  # shown by the next page alone
             obj.created_by = get_user_model().objects.get(pk=request.user.pk or 0)
             if "uses" not in form.fields:
                 obj.expires_at = clock.now() + timedelta(days=_DAYS)
         super().save_model(request, obj, form, change)
 
-    def response_add(self, request: HttpRequest, obj: Invitation, post_url_continue: str | None = None) -> HttpResponse:
-        code: str = request.invitation_code  # type: ignore[attr-defined]
-        return self._link_page(request, obj, code)
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Mail a new invitation when its transaction has ended: others would wait for the mail server."""
+        response = super().changeform_view(request, *args, **kwargs)
+        made: tuple[Invitation, str] | None = getattr(request, "invitation", None)
+        return response if made is None or response.status_code != 302 else self._link_page(request, *made)
 
     def _link_page(self, request: HttpRequest, obj: Invitation, code: str) -> HttpResponse:
         """Show the link of an invitation, once, and mail it if it is for an address."""
-        link = request.build_absolute_uri(f"{reverse('account_signup')}?invitation={code}")
-        mailed = False
-        if obj.email and settings.MAILS:
-            text = _("You are invited to an account. Open this link, choose a name and a password:\n\n%(link)s\n") % {
-                "link": link
-            }
-            mailed = bool(send_mail(str(_("Your invitation")), text, None, [obj.email], fail_silently=True))
+        inviter = get_user_model().objects.get(pk=request.user.pk or 0)
+        mailed = invitations.mail_invitation(request, obj, code, inviter)
+        link = invitations.link_of(request, code)
         context = {
             **self.admin_site.each_context(request),
             "title": str(_("Invitation")),
@@ -156,6 +153,7 @@ class InvitationAdmin(BaseAdmin):
             "object": obj,
             "link": link,
             "mailed": mailed,
+            "mails": settings.MAILS,
             "signup": settings.CONFIG.signup,
         }
         response = render(request, "admin/accounts/invitation/link.html", context)

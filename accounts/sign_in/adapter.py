@@ -85,17 +85,19 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
             sign_up.attach_invitation(request, user)
         return super().save_user(request, user, form, commit)
 
+    def is_email_verified(self, request: HttpRequest, email: str) -> bool:
+        return bool(super().is_email_verified(request, email)) or sign_up.proved_by_invitation(request, email)
+
     def get_client_ip(self, request: HttpRequest) -> str:
         return str(request.META.get("REMOTE_ADDR", ""))
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send a mail with a code, which names the portal by its configured address.
+        """Send a mail with a code, which names the product, and the portal by its configured address.
 
         Raises ImmediateHttpResponse when the mail server does not take it.
         """
-        if settings.CONFIG.public_url:
-            name = urlsplit(settings.CONFIG.public_url).netloc
-            context = {"current_site": {"name": name, "domain": name}, **context}
+        host = urlsplit(settings.CONFIG.public_url).netloc or self.request.get_host()
+        context = {"current_site": {"name": "AIRelays", "domain": host}, **context}
         try:
             super().send_mail(template_prefix, email, context)
         except (OSError, smtplib.SMTPException) as error:

@@ -34,6 +34,15 @@ class LoginForm(AllauthLoginForm):  # type: ignore[misc]  # allauth has no types
 class SignupForm(AllauthSignupForm):  # type: ignore[misc]  # allauth has no types
     """The sign-up form with the portal's rules about e-mail addresses."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        invited = sign_up.invited_email(context.request)
+        if invited and "email" in self.fields:
+            field = self.fields["email"]
+            field.initial = self.initial["email"] = invited
+            field.widget.attrs["readonly"] = True
+            field.help_text = _("Your invitation is for this address.")
+
     def clean_username(self) -> str:
         sign_up.release_abandoned(name=str(self.cleaned_data["username"]))
         name: str = super().clean_username()
@@ -53,7 +62,11 @@ class SignupForm(AllauthSignupForm):  # type: ignore[misc]  # allauth has no typ
 
     def save(self, request: HttpRequest) -> Any:
         """Make the account and its address in one transaction."""
+        email = str(self.cleaned_data.get("email") or "")
         with transaction.atomic():
+            if sign_up.proved_by_invitation(request, email):
+                for other in sign_up.unproved(email):
+                    sign_up.release(other)  # whoever typed it there did not have it
             return super().save(request)
 
     def try_save(self, request: HttpRequest) -> Any:

@@ -18,9 +18,11 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import AuditEvent, Invitation, User
+from accounts.sign_in import invitations
 from portal.lib import clock
 
 _INVITATION: Final = "invitation"  # session key of the invitation's code
+_PROOF: Final = "invitation_proof"  # session key of what the mailed link says more
 _CODE_LIVES: Final = timedelta(minutes=15)  # that is mailed to prove an address
 _KEPT: Final = timedelta(days=1)  # accounts whose address was not proved
 
@@ -36,7 +38,21 @@ def _presented(request: HttpRequest) -> Invitation | None:
     found = Invitation.find(code)
     if found is not None:
         request.session[_INVITATION] = code
+        if proof := str(request.GET.get(invitations.PROOF, ""))[:500]:
+            request.session[_PROOF] = proof
     return found
+
+
+def invited_email(request: HttpRequest) -> str:
+    """Return the only address that a visitor's invitation is for, empty when there is none."""
+    invited = invitation_of(request)
+    return invited.email if invited is not None else ""
+
+
+def proved_by_invitation(request: HttpRequest, email: str) -> bool:
+    """Whether a visitor has come by the link that was mailed to this address."""
+    invited = invitation_of(request)
+    return invited is not None and invitations.proves(invited, str(request.session.get(_PROOF, "")), email)
 
 
 def refusal(request: HttpRequest) -> str:
@@ -106,6 +122,7 @@ def settle_invitation(request: HttpRequest, user: User) -> None:
         if given_up:
             release(user)
     request.session.pop(_INVITATION, None)
+    request.session.pop(_PROOF, None)
     if given_up:
         invitation.refresh_from_db()
         raise ImmediateHttpResponse(closed_page(request, refusal_of(invitation) or refusal(request)))

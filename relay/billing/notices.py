@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -26,6 +27,7 @@ from django.conf import settings
 from django.core.mail import send_mail
 from django.db import connection, transaction
 from django.db.models import F, Max
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from standardwebhooks.webhooks import Webhook
 
@@ -44,6 +46,7 @@ logger: Final = logging.getLogger(__name__)
 PERCENTS: Final = (80, 100)
 _GRANTS: Final = ("starting", "top_up", "redeem")
 _MOST_USD: Final = money.in_usd(money.LARGEST)  # the form accepts larger thresholds
+_OF_USERS: Final = frozenset({NoticeKind.LOW_BALANCE, NoticeKind.BUDGET, NoticeKind.REDEEMED})  # others are for staff
 _PREFIX: Final = "whsec_"  # of secrets
 _FROM_URLSAFE: Final = str.maketrans("-_", "+/")  # secrets made before version 0.2 are base64 for URLs
 _RETRY_AFTER: Final = (60, 300, 1800, 7200)  # seconds until the next try
@@ -263,11 +266,10 @@ def _mail(notice: Notice) -> str:
     """Mail a notice. Returns "sent", "none" when no mail can be sent to this user, or "failed: " with the reason."""
     if not settings.CONFIG.email_host or not notice.user.email:
         return "none"
-    signature = f"\n\n{settings.CONFIG.public_url}" if settings.CONFIG.public_url else ""
+    with language_of(notice.user):
+        text = f"{notice.text}{_links(notice)}"
     try:
-        send_mail(
-            f"[AIRelays] {notice.subject}", notice.text + signature, settings.DEFAULT_FROM_EMAIL, [notice.user.email]
-        )
+        send_mail(f"[AIRelays] {notice.subject}", text, settings.DEFAULT_FROM_EMAIL, [notice.user.email])
     except OSError as error:
         logger.warning("a notice could not be mailed: %s", error)
         return f"failed: {type(error).__name__}: {error}"[:120]
@@ -275,6 +277,20 @@ def _mail(notice: Notice) -> str:
         logger.exception("the notice %s could not be mailed", notice.key)
         return f"failed: {type(error).__name__}: {error}"[:120]
     return "sent"
+
+
+def _links(notice: Notice) -> str:
+    """Links to the page that a notice is about and to the settings of notices, where the portal knows its address."""
+    portal = settings.CONFIG.public_url
+    if not portal:
+        return ""
+    if notice.kind in _OF_USERS:
+        page = _("Your balance and budgets: %(url)s") % {"url": portal + reverse("balance")}
+    else:
+        query = urlencode({"q": notice.data.get("channel", "")})
+        page = _("The channel: %(url)s") % {"url": f"{portal}{reverse('admin:relay_channel_changelist')}?{query}"}
+    chosen = _("How you are told: %(url)s") % {"url": portal + reverse("notices")}
+    return f"\n\n{page}\n\n{chosen}\n"
 
 
 def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:

@@ -262,7 +262,8 @@ def test_a_secret_made_before_standard_webhooks_signs_in_both_ways() -> None:
     Webhook("whsec_+/" + "A" * 41 + "=").verify(body, headers)
 
 
-def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -> None:
+def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox, settings: Any) -> None:
+    with_config(settings, public_url="https://ai.example.org:8443")
     user = people.owner
     user.email = "alice@example.org"
     user.save()
@@ -276,6 +277,8 @@ def test_mail_and_signed_webhook(people: People, hook: Hook, mailbox: Mailbox) -
     (headers, body), *others = hook.calls
     assert not others and len(mailbox.mails) == 1
     assert "Your balance is low" in mailbox.mails[0] and "alice@example.org" in mailbox.mails[0]
+    for path in ("/balance/", "/balance/notices/"):
+        assert f"https://ai.example.org:8443{path}\r\n" in mailbox.mails[0]
     Webhook(secret).verify(body, headers)
     check_old_signature(secret, headers, body)
     told = json.loads(body)
