@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -13,10 +14,12 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
+from django.core.validators import slug_re
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
@@ -26,10 +29,12 @@ from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
 from accounts.sign_in import invitations, outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
+from accounts.sign_in.discovery import Discovery, discover
 from accounts.sign_in.recovery import HELP
 from portal.lib import clock, net
 
 _DAYS: Final = 14  # that an invitation holds which was renewed, or made by who only helps to sign in
+_WORD: Final = "your-word"  # in a redirect URL, until one is typed
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
     if admin.site.is_registered(_model):  # allauth's own pages show secrets and are not audited
@@ -164,6 +169,8 @@ class InvitationAdmin(BaseAdmin):
 class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """The form of a sign-in provider. Its secret is written, never shown."""
 
+    discovery: Discovery | None = None  # of the typed address, asked before the transaction
+
     provider = forms.ChoiceField(label=_("Kind"))
     server_url = forms.CharField(
         required=False,
@@ -214,8 +221,13 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
         if data.get("provider") == "openid_connect":
             if not data.get("server_url"):
                 self.add_error("server_url", _("Type the address of the server."))
-            if not data.get("provider_id"):
+            word = data.get("provider_id")
+            if not word:
                 self.add_error("provider_id", _("Choose a word."))
+            elif not slug_re.fullmatch(word):
+                self.add_error("provider_id", _("Use letters, digits, hyphens and underscores only."))
+            elif SocialApp.objects.filter(provider_id=word).exclude(pk=self.instance.pk).exists():
+                self.add_error("provider_id", _("Another provider has this word already."))
         if data.get("server_url"):
             try:
                 data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
@@ -223,6 +235,8 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
                 why = reason.translated(gettext)
                 remedy = _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.")
                 self.add_error("server_url", remedy % {"why": why[0].upper() + why[1:]})
+            else:
+                self._check_discovery(data)
         if not self.instance.pk and not data.get("new_secret"):
             self.add_error("new_secret", _("Paste the secret that the provider gave you."))
         elif not data.get("new_secret") and not self.errors:
@@ -230,6 +244,14 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
             if secret_destination(moved) != self._given_for:
                 self.add_error("new_secret", _("The secret was given for another address. Paste the one for this one."))
         return data
+
+    def _check_discovery(self, data: dict[str, Any]) -> None:
+        """Refuse an address at which there is no such server; one that does not answer now may be right."""
+        found = self.discovery
+        moved = {"provider", "server_url"} & set(self.changed_data)
+        if data.get("provider") == "openid_connect" and moved and found is not None and found.fault and not found.away:
+            said = _("%(why)s The portal asked for %(url)s. Type the address of the issuer, as the server names it.")
+            self.add_error("server_url", said % {"why": found.fault, "url": found.url})
 
     def save(self, commit: bool = True) -> Any:
         app = self.instance
@@ -252,16 +274,58 @@ class ProviderAdmin(BaseAdmin):
     rights_title = _("sign-in providers")
     list_display = ("name", "provider", "client_id", "callback")
     search_fields = ("name", "client_id")
-    fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "trusted", "callback")
-    readonly_fields = ("callback",)
+    fields = ("provider", "name", "provider_id", "server_url", "client_id", "new_secret", "trusted")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        @display(description=_("Redirect URL to register there"))
+        def callback(app: SocialApp) -> str:
+            return _callback_url(request, app.provider, app.provider_id)
+
+        return [callback if name == "callback" else name for name in super().get_list_display(request)]
 
     @display(description=_("Redirect URL to register there"))
     def callback(self, app: SocialApp) -> str:
-        if not app.pk:
-            return str(_("Shown when it is saved."))
-        name = f"{app.provider}_callback"
-        path = reverse(name, args=[app.provider_id]) if app.provider == "openid_connect" else reverse(name)
-        return f"{settings.CONFIG.public_url}{path}"
+        """The redirect URL, without the portal's address; the list has it with the address."""
+        return _callback_url(None, app.provider, app.provider_id)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.discovery = getattr(request, "discovery", None)
+        urls = {one.id: _callback_url(request, one.id, _WORD) for one in providers.registry.get_class_list()}
+        now = _callback_url(request, obj.provider, obj.provider_id) if obj is not None else urls["openid_connect"]
+        if "client_id" in form.base_fields:  # which the provider gives for the redirect URL
+            form.base_fields["client_id"].help_text = format_html(
+                '{} <code id="callback" class="ar-secret" data-callbacks="{}">{}</code>',
+                _("Register this redirect URL at the provider; it gives you the client ID and its secret:"),
+                json.dumps(urls),
+                now,
+            )
+        return form
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Ask a typed server for its configuration before the transaction begins in which the form is saved."""
+        typed = request.POST.get("server_url", "").strip()
+        allowed = self.has_change_permission(request) or self.has_add_permission(request)
+        if typed and allowed and request.POST.get("provider") == "openid_connect":
+            try:
+                address = net.check_url(typed, tuple(outbound.allowances()))
+            except net.AddressRefused:
+                pass  # the form says so
+            else:
+                request.discovery = discover(address)  # type: ignore[attr-defined]  # read by the form
+        return super().changeform_view(request, *args, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: SocialApp, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        found: Discovery | None = form.discovery
+        if found is None:
+            return
+        if found.fault:
+            text = _("%(why)s The portal asked for %(url)s. Nobody can sign in until it has an answer there.")
+            self.message_user(request, text % {"why": found.fault, "url": found.url}, messages.WARNING)
+        else:
+            text = _("The server answered: it is the issuer %(issuer)s.")
+            self.message_user(request, text % {"issuer": found.issuer[:300]}, messages.SUCCESS)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         return self._audit(request, obj, "add")
@@ -284,6 +348,14 @@ class ProviderAdmin(BaseAdmin):
         self.message_user(
             request,
             _("Register the redirect URL at the provider: %(url)s")
-            % {"url": request.build_absolute_uri(self.callback(app))},
+            % {"url": _callback_url(request, app.provider, app.provider_id)},
             messages.INFO,
         )
+
+
+def _callback_url(request: HttpRequest | None, provider: str, word: str) -> str:
+    """Return the redirect URL of a provider, complete where there is a request."""
+    name = f"{provider}_callback"
+    path = reverse(name, args=[_WORD]) if provider == "openid_connect" else reverse(name)
+    path = path.replace(_WORD, word or _WORD)
+    return request.build_absolute_uri(path) if request is not None else path

@@ -11,10 +11,8 @@ import secrets
 from typing import Any, Final
 
 import jwt
-import requests
 from allauth.account.internal.decorators import login_not_required
 from allauth.account.models import EmailAddress
-from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
@@ -23,6 +21,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
+from accounts.sign_in.discovery import configuration_of, get_object
 from accounts.sign_in.provider_faults import ProviderFault
 
 # Signatures that a public key verifies; `none` and those with a shared secret are not among them.
@@ -42,11 +41,7 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
     @property
     def openid_config(self) -> dict[str, Any]:
         if not hasattr(self, "_openid_config"):
-            found = self._get(self.get_provider().server_url, _("its configuration"))
-            for member in ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"):
-                if not isinstance(found.get(member), str):
-                    raise ProviderFault(_("its configuration has no %(member)s") % {"member": member})
-            self._openid_config = found
+            self._openid_config = configuration_of(self.get_provider().server_url)
         config: dict[str, Any] = self._openid_config
         return config
 
@@ -55,7 +50,7 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
         data: dict[str, Any] = {"id_token": claims, "userinfo": claims}
         if app.settings.get("fetch_userinfo", True) and self.openid_config.get("userinfo_endpoint"):
             headers = {"Authorization": f"Bearer {token.token}"}
-            told = self._get(self.openid_config["userinfo_endpoint"], _("its user information"), headers)
+            told = get_object(self.openid_config["userinfo_endpoint"], _("its user information"), headers)
             if told.get("sub") != claims["sub"]:
                 raise ProviderFault(_("its user information is about somebody else than its ID token"))
             data["userinfo"] = {**claims, **told}
@@ -92,7 +87,7 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
         return claims
 
     def _key(self, kid: Any, algorithm: str) -> Any:
-        listed = self._get(self.openid_config["jwks_uri"], _("its keys")).get("keys")
+        listed = get_object(self.openid_config["jwks_uri"], _("its keys")).get("keys")
         for key in listed if isinstance(listed, list) else ():
             if not isinstance(key, dict) or key.get("use", "sig") != "sig" or key.get("alg", algorithm) != algorithm:
                 continue
@@ -102,21 +97,6 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
                 except jwt.PyJWTError:
                     continue
         raise ProviderFault(_("its ID token is signed with a key that it does not list"))
-
-    def _get(self, url: str, what: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        try:
-            with get_adapter().get_requests_session() as session:
-                answer = session.get(url, headers=headers)
-                answer.raise_for_status()
-                found = answer.json()
-        except requests.JSONDecodeError:
-            raise ProviderFault(_("%(what)s cannot be read") % {"what": what}) from None
-        except requests.HTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            raise ProviderFault(_("it answered %(status)d for %(what)s") % {"status": status, "what": what}) from None
-        if not isinstance(found, dict):
-            raise ProviderFault(_("%(what)s cannot be read") % {"what": what})
-        return found
 
 
 class CheckedOidcProvider(OpenIDConnectProvider):  # type: ignore[misc]  # allauth has no types

@@ -44,6 +44,22 @@
   });
   document.addEventListener("focusin", name);
 
+  // The redirect URL of a sign-in provider, while its kind and word are typed.
+  addEventListener("load", () => {
+    const callback = document.getElementById("callback");
+    if (!callback) return;
+    const urls = JSON.parse(callback.dataset.callbacks);
+    const kind = document.getElementById("id_provider");
+    const word = document.getElementById("id_provider_id");
+    const show = () => {
+      const typed = word.value.trim();
+      callback.textContent = typed ? urls[kind.value].replace("your-word", encodeURIComponent(typed)) : urls[kind.value];
+    };
+    kind.addEventListener("change", show);
+    word.addEventListener("input", show);
+    show();
+  });
+
   // Thousands of ticks are sent as one field of lines: servers limit the number of fields.
   document.addEventListener("submit", (event) => {
     const name = event.target.dataset.pack;

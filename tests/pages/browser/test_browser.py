@@ -478,6 +478,7 @@ def test_an_account_elsewhere_is_connected_and_signs_in(ready: Token) -> None:
             ("new_secret", "s3cret-of-the-client"),
         ):
             page.fill(f"#id_{field}", value)
+        expect(page.locator("#callback")).to_have_text(f"{site.base}/accounts/oidc/house/login/callback/")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("body")).to_contain_text("Register the redirect URL")
         user = site.page("wanda")
