@@ -52,8 +52,8 @@
     const kind = document.getElementById("id_provider");
     const word = document.getElementById("id_provider_id");
     const show = () => {
-      const typed = word.value.trim();
-      callback.textContent = typed ? urls[kind.value].replace("your-word", encodeURIComponent(typed)) : urls[kind.value];
+      const typed = encodeURIComponent(word.value.trim()) || "your-word";
+      callback.textContent = urls[kind.value].replace("your-word", typed);
     };
     kind.addEventListener("change", show);
     word.addEventListener("input", show);
