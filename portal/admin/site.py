@@ -19,6 +19,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         gettext_noop("Relay"),
         (
             (gettext_noop("Channels"), "dns", "relay_channel"),
+            (gettext_noop("API keys"), "passkey", "relay_apikey"),
             (gettext_noop("Models"), "smart_toy", "relay_model"),
             (gettext_noop("Model permissions"), "key", "relay_modelpermission"),
         ),

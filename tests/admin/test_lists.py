@@ -11,15 +11,17 @@ from django.urls import reverse
 
 from accounts.models import User
 from portal.lib import clock
-from relay.models import Channel, ChannelModel, Model, UsageRecord
+from relay.models import ApiKey, Channel, ChannelModel, Model, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
+from tests.support.sessions import clerk as clerk_with
 from tests.support.sessions import signed_in
 
 pytestmark = pytest.mark.shared
 
 LISTS = [
     "relay/channel",
+    "relay/apikey",
     "relay/model",
     "relay/modelpermission",
     "relay/token",
@@ -45,6 +47,15 @@ def test_lists_and_add_pages_open_for_superusers_and_not_for_others(staff: Clien
         client = Client()
         client.force_login(user)
         assert client.get(f"/admin/{path}/").status_code == 302
+
+
+def test_api_keys_are_found_in_the_menu_by_those_who_may_see_them(staff: Client, people: People) -> None:
+    link = 'href="/admin/relay/apikey/"'
+    front = staff.get("/admin/").content.decode()
+    assert link in front and "API keys" in front
+    assert link not in clerk_with("view_channel").get("/admin/").content.decode()
+    ApiKey.objects.create(channel=Channel.objects.create(name="one", provider="openai"), hint="sk-…abc")
+    assert "sk-…abc" in staff.get("/admin/relay/apikey/").content.decode(), "those of all channels"
 
 
 def test_clerk_sees_what_the_permissions_say(clerk: Client, people: People) -> None:

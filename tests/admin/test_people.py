@@ -8,11 +8,13 @@ from django.test import Client
 
 from accounts.models import AuditEvent, User
 from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.models import LedgerAccount, Model, Token
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
 from tests.support.sessions import NO_BUDGETS
+from tests.support.sessions import clerk as clerk_with
 
 pytestmark = pytest.mark.shared
 
@@ -175,6 +177,18 @@ def test_a_token_is_given_no_end_that_is_past(staff: Client, people: People) -> 
     assert not people.owner.tokens.exists()
     staff.post("/admin/relay/token/add/", {**form, "expires_at_0": "2099-01-01"})
     assert people.owner.tokens.exists()
+
+
+def test_balance_stands_beside_top_ups_and_deductions(staff: Client, people: People) -> None:
+    movements.top_up(people.owner, 12_500_000_000, actor=None, reason="x")
+    path = f"/admin/accounts/user/{people.owner.pk}/change/"
+    page = staff.get(path).content.decode()
+    assert "Top up" in page and "$12.50" in page and "Held by running requests" in page
+    movements.set_unlimited(people.owner, True)
+    assert "unlimited" in staff.get(path).content.decode()
+    reader = clerk_with("view_user")
+    seen = reader.get(path).content.decode()
+    assert "alice" in seen and "Held by running requests" not in seen, "who may not see money"
 
 
 def test_the_last_superuser_keeps_the_way_in(staff: Client, people: People) -> None:

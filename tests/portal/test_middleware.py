@@ -99,6 +99,13 @@ def test_behind_a_trusted_proxy_and_for_browser_apps(edge: Server, live: Portal)
     )
 
 
+def test_page_for_an_unknown_host_says_which_setting_to_change(db: None, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["ai.example.org"]
+    answer = Client(headers={"host": "ai.example.com"}).get("/accounts/login/")
+    text = answer.content.decode()
+    assert answer.status_code == 400 and "AIRELAYS_PUBLIC_URL" in text and "AIRELAYS_ALLOWED_HOSTS" in text
+
+
 @pytest.fixture
 def public(settings: Any) -> str:
     """The portal behind a TLS proxy at 127.0.0.1, as its settings make it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django import forms
@@ -30,6 +30,7 @@ from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.models.fields import UsdField
 from relay.tokens.bundles import make_bundle
 
+_WALLET: Final = ("balance", "used", "held")  # what is shown beside top-ups and deductions
 LIMITS = (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:]), "classes": ("tab",)})
 
 
@@ -148,12 +149,22 @@ class PayingUserAdmin(HelpedUserAdmin):
         return rows.annotate(
             wallet_balance=Subquery(wallet.annotate(left=F("granted") - F("used")).values("left")[:1]),
             wallet_used=Subquery(wallet.values("used")[:1]),
+            wallet_held=Subquery(wallet.values("reserved")[:1]),
             wallet_limited=Subquery(wallet.values("limited")[:1]),
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         found = super().get_fieldsets(request, obj)
-        return (*found, LIMITS) if obj is not None else found
+        if obj is None:
+            return found
+        wallet = ((_("Balance"), {"fields": (_WALLET,)}),) if self._sees_wallet(request) else ()
+        return (*wallet, *found, LIMITS)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *_WALLET)
+
+    def _sees_wallet(self, request: HttpRequest) -> bool:
+        return may(request.user, "relay.view_ledgeraccount") or self.has_wallet_permission(request)
 
     @display(description=_("balance"), ordering="wallet_balance")
     def balance(self, user: Any) -> str:
@@ -162,6 +173,10 @@ class PayingUserAdmin(HelpedUserAdmin):
     @display(description=_("used"), ordering="wallet_used")
     def used(self, user: Any) -> str:
         return money.show(user.wallet_used or 0)
+
+    @display(description=_("held by running requests"))
+    def held(self, user: Any) -> str:
+        return money.show(user.wallet_held or 0)
 
     def has_wallet_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request.user, "relay.add_ledgerentry")
