@@ -17,10 +17,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Prefixes that carry an IPv4 address inside an IPv6 one: 6to4 and NAT64. `is_global` is true for them in any case.
 _SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-# What `is_global` takes for public, depending on Python's version. They are in IANA's registries of special purposes.
+# What `is_global` takes for public, depending on Python's version: IANA's registries of special purposes have them.
+# 168.63.129.16 serves the machines in Azure.
 _SPECIAL = tuple(
-    ipaddress.ip_network(text)
-    for text in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "2001::/23", "3fff::/20", "5f00::/16", "100::/63")
+    map(
+        ipaddress.ip_network,
+        "192.0.0.0/24 192.88.99.0/24 168.63.129.16/32 fec0::/10 2001::/23 3fff::/20 5f00::/16 100::/63".split(),
+    )
 )
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 

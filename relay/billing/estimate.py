@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,9 +18,14 @@ _DATA_URL: Final = re.compile(
 _AUDIO_DATA: Final = re.compile(rb'("data"\s*:\s*)"[\w+/=-]{256,}"')  # of `input_audio`
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
 _PER_FILE: Final = 800  # an inline image or file, about one image at standard detail
-_MOST_PER_IMAGE: Final = 8  # times that: several tiles, or a model that counts images dearly
+_MOST_PER_IMAGE: Final = 32  # times that: models that count images dearly have 25,000 tokens for one
 _BYTES_PER_TOKEN: Final = 3  # of a text that has not been read yet
 _MEDIA_BYTES: Final = 200  # of sound and film for a token, at their lowest usual rates
+_SOUND_BYTES: Final = 1600  # of a token at a usual one: a tenth of a second of MP3
+_SHORT: Final = 64  # bytes of a parameter that hardly counts
+# Parameters of any length that models are not told.
+_UNTOLD: Final = frozenset(("model", "metadata", "client_metadata", "user", "logit_bias"))
+_COUNTED: Final = frozenset(("messages", "input", "tools"))
 _DOCUMENT_BYTES: Final = 40  # of a PDF for a token: a page with its picture has about 60 KB and 1,500 tokens
 _WIDEST: Final = 4  # bytes of a unit of `token_units`; a token has a byte at least
 _LARGEST_WINDOW: Final = 2 * 1024 * 1024  # tokens of context that any known model has
@@ -33,6 +39,21 @@ class PromptSize(NamedTuple):
 
     def plus(self, tokens: int, most: int) -> PromptSize:
         return PromptSize(self.tokens + tokens, self.most + most)
+
+
+def estimate_request(fields: Mapping[str, msgspec.Raw], messages: bytes | msgspec.Raw) -> PromptSize:
+    """Estimate the tokens of `messages`, and of every other long member of a request: tools, schemas, predictions."""
+    return estimate_prompt(messages, fields.get("tools")).plus(*estimate_others(fields, _COUNTED))
+
+
+def estimate_others(fields: Mapping[str, msgspec.Raw], counted: Collection[str]) -> PromptSize:
+    """Estimate the tokens of the long members of a request but for those that are `counted` already."""
+    units, most = 0.0, 0
+    for name, raw in fields.items():
+        if len(raw) > _SHORT and name not in _UNTOLD and name not in counted:
+            text = bytes(raw)
+            units, most = units + token_units(text), most + len(text)
+    return PromptSize(math.ceil(units), most)
 
 
 def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> PromptSize:
@@ -73,7 +94,7 @@ def file_size(size: int, kind: str, subtype: str = "") -> PromptSize:
         case "image":
             return PromptSize(_PER_FILE, _PER_FILE * _MOST_PER_IMAGE)
         case "audio" | "video":
-            return PromptSize(_PER_FILE, _PER_FILE + size // _MEDIA_BYTES)
+            return PromptSize(_PER_FILE + size // _SOUND_BYTES, _PER_FILE + size // _MEDIA_BYTES)
         case "text":
             return PromptSize(size // _BYTES_PER_TOKEN + 1, size + 1)
     if subtype in {"json", "xml"}:

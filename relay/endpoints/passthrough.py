@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import decode_object, encode
-from relay.billing.estimate import most_text
+from relay.billing.estimate import estimate_others, most_text
 from relay.endpoints.errors import invalid, refused_parameter
 from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
@@ -33,7 +33,7 @@ from relay.protocols.chat_completions.answer import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import Codec
-from relay.protocols.fields import BadRequest, Fields, as_object, read_document, read_model
+from relay.protocols.fields import BadRequest, Fields, as_object, one_limit, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
@@ -51,6 +51,7 @@ _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a 
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
 _MAX_SECONDS: Final = 24 * 3600
+_COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         check_channel=partial(_check_channel, run, request),
         stream=parsed.stream,
         prompt_tokens=parsed.prompt_tokens,
-        most_prompt=0 if request.form is not None else most_text(parsed.prompt_tokens),
+        most_prompt=partial(most_text, parsed.prompt_tokens) if request.form is None else None,
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation="" if request.form is not None else conversation_key(request.fields),
@@ -223,10 +224,11 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
             "file",
             "invalid_multipart",
         )
-    body, fields = read_document(body, model_in_path)
-    return _Request(
-        spec, read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members)), body, fields
-    )
+    body, fields = one_limit(*read_document(body, model_in_path), "max_tokens")
+    model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
+    if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
+        parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)
+    return _Request(spec, model, parsed, body, fields)
 
 
 async def _length(form: MultipartForm, file: Part) -> int:

@@ -44,6 +44,8 @@ _PARAMETERS: Final = frozenset(
         "response_format", "return_documents", "safety_identifier", "seed", "service_tier", "size", "speed", "stop",
         "store", "stream", "stream_format", "stream_options", "style", "suffix", "temperature", "text", "tool_choice",
         "tools", "top_logprobs", "top_n", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
+        # output limits of other servers
+        "max_gen_len", "max_length", "max_new_tokens", "max_tokens_to_sample", "n_predict", "num_predict",
     )
 )  # fmt: skip
 # Members whose objects have names that the APIs define, and the names that the portal, or a rule of it, reads there.
@@ -66,6 +68,20 @@ _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
         "transcript", "type", "url", "video_url",
     )
 ))  # fmt: skip
+
+
+# Files and films by their address, whose size only the upstream sees.
+_BY_ADDRESS: Final = (b'"file_url"', b'"video_url"', b'"audio_url"')
+
+
+class _Tool(msgspec.Struct):
+    type: object = None
+
+
+_tools: Final = msgspec.json.Decoder(list[_Tool] | None)
+# Names that other servers have for the output limit: llama.cpp takes the first of them before `max_tokens`.
+_LENGTHS: Final = ("n_predict", "num_predict", "max_new_tokens", "max_length", "max_gen_len", "max_tokens_to_sample")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 class BadRequest(Exception):
@@ -102,6 +118,35 @@ def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
         fields["model"] = msgspec.Raw(raw)
         body = encode(fields)
     return body, fields
+
+
+def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
+    """A body whose output limit has no other name than the API's, which is `own`.
+
+    A server that knows another name might keep to that one, and answer at more length than is held for it. It stands
+    for the limit where the request names none.
+    """
+    foreign = [name for name in _LENGTHS if name in fields]
+    if not foreign:
+        return body, fields
+    fields = dict(fields)
+    limits = [token_limit(raw) for raw in (fields.pop(name) for name in foreign) if not absent(raw)]
+    if limits and all(limits) and all(absent(fields.get(name)) for name in _LIMITS):
+        fields[own] = msgspec.Raw(b"%d" % min(limit for limit in limits if limit))
+    return encode(fields), fields
+
+
+def names_more(content: bytes, tools: msgspec.Raw | None, own: Collection[str]) -> bool:
+    """Whether a request names a file or film by its address, or a tool that is none of its `own` kinds."""
+    if any(mark in content for mark in _BY_ADDRESS):
+        return True
+    if tools is None:
+        return False
+    try:
+        found = _tools.decode(tools)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return True
+    return any(tool.type not in own for tool in found or ())
 
 
 def read_object(body: bytes) -> Json:

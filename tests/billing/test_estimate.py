@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from relay.billing.estimate import estimate_file, estimate_prompt
+from relay.billing.estimate import estimate_file, estimate_prompt, estimate_request
 
 
 def test_prompt_estimate_is_of_the_right_size() -> None:
@@ -50,13 +51,13 @@ def test_no_text_counts_as_a_file(text: str, least: int) -> None:
 @pytest.mark.parametrize(
     ("part", "tokens", "most"),
     [
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}, 800, 6_400),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}, 800, 25_600),
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 400_000}}, 7_500, 300_000),
         ({"type": "input_file", "file_data": "data:text/plain;base64," + "A" * 400_000}, 100_000, 300_000),
         ({"type": "input_file", "file_data": "data:application/json;base64," + "A" * 400_000}, 100_000, 300_000),
-        ({"type": "input_audio", "input_audio": {"data": "A" * 400_000, "format": "mp3"}}, 800, 2_300),
-        ({"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 400_000}}, 800, 2_300),
-        ({"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}, 800, 6_400),
+        ({"type": "input_audio", "input_audio": {"data": "A" * 400_000, "format": "mp3"}}, 987, 2_300),
+        ({"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 400_000}}, 987, 2_300),
+        ({"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}, 800, 25_600),
     ],
 )
 def test_files_count_by_kind_and_size(part: dict[str, Any], tokens: int, most: int) -> None:
@@ -69,3 +70,12 @@ def test_stored_files_count_as_what_they_are() -> None:
     assert estimate_file(3_000_000, "text/plain; charset=utf-8") == (1_000_001, 3_000_001)
     assert estimate_file(3_000_000, "application/pdf").tokens == 75_000
     assert estimate_file(10**9, "").most == 2 * 1024 * 1024, "no model reads more"
+
+
+def test_every_long_member_of_a_request_counts() -> None:
+    long = json.dumps({"description": "words that the model reads " * 100}).encode()
+    plain = estimate_request({"messages": Raw(b"[]")}, b"[]").tokens
+    for name in ("response_format", "functions", "prediction", "documents", "suffix", "instructions", "tools"):
+        found = estimate_request({"messages": Raw(b"[]"), name: Raw(long)}, b"[]")
+        assert found.tokens > plain + 600 and found.most >= len(long), name
+    assert estimate_request({"messages": Raw(b"[]"), "metadata": Raw(long)}, b"[]").tokens == plain, "no model is told"

@@ -30,6 +30,7 @@ from portal.lib import net
         "http://[64:ff9b::7f00:1]/v1",
         "http://[fec0::1]/v1",
         "http://192.0.0.192/v1",
+        "http://168.63.129.16/v1",
         "http://192.0.0.8/v1",
         "http://192.88.99.1/v1",
         "http://[2001:0:1::1]/v1",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.chat_completions.request import conversation_key, parse_chat_request
 from relay.protocols.fields import BadRequest
+from relay.protocols.responses.request import parse_responses_request
 from tests.support.strategies import FIELDS, JSON_VALUES, TEXT
 
 
@@ -58,3 +59,55 @@ def test_answer_parser_survives_anything(body: bytes) -> None:
 def test_what_tells_a_conversation(body: str, expected: str) -> None:
     request = parse_chat_request(f'{{"model":"m","messages":[{{}}],{body}}}'.encode())
     assert conversation_key(request.fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "limit"),
+    [
+        ({"n_predict": -1, "max_tokens": 10}, 10),  # llama.cpp takes n_predict before max_tokens
+        ({"n_predict": 9000, "max_tokens": 10}, 10),
+        ({"n_predict": 20}, 20),
+        ({"n_predict": -1}, None),
+        ({"n_predict": None, "max_length": 30}, 30),
+        ({"max_new_tokens": 30, "num_predict": 20, "max_gen_len": 25}, 20),
+        ({"max_length": 30, "n_predict": -1}, None),
+        ({"max_tokens_to_sample": "all"}, None),
+    ],
+)
+def test_an_output_limit_has_one_name(members: dict[str, Any], limit: int | None) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], **members}).encode()
+    request = parse_chat_request(body)
+    assert request.output_limit == limit
+    sent = json.loads(request.upstream_body("m", False))
+    assert {name: value for name, value in sent.items() if "max" in name or "predict" in name} == (
+        {"max_tokens": limit} if limit else {}
+    )
+    body = json.dumps({"model": "m", "input": "x", **members}).encode()
+    response = parse_responses_request(body)
+    assert response.output_limit == limit if "max_tokens" not in members else response.output_limit is None
+    assert not {"n_predict", "max_length", "max_new_tokens"} & response.fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("members", "known"),
+    [
+        ({}, True),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}, True),
+        ({"tools": [{"type": "web_search"}]}, False),
+        ({"tools": {"type": "web_search"}}, False),
+        ({"web_search_options": {}}, False),
+        ({"plugins": [{"id": "web"}]}, False),
+        ({"messages": [{"role": "user", "content": 'they wrote "file_url": "x"'}]}, True),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://a/b"}}]}]},
+            False,
+        ),
+    ],
+)
+def test_what_adds_to_a_prompt_is_told(members: dict[str, Any], known: bool) -> None:
+    values = {"model": "m", "messages": [{"role": "user", "content": "x"}], **members}
+    assert parse_chat_request(json.dumps(values).encode()).at_most(7) == (7 if known else None)
+    values["input"] = values.pop("messages")
+    values.pop("plugins", None)
+    if "plugins" not in members:
+        assert parse_responses_request(json.dumps(values).encode()).at_most(7) == (7 if known else None)

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
-from relay.billing.estimate import estimate_prompt
+from relay.billing.estimate import estimate_request
 from relay.billing.ledger.rows import RowWrite
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs
@@ -47,7 +47,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     except BadRequest as bad:
         raise invalid(bad) from None
     parsed, named = request.parsed, request.files
-    size = estimate_prompt(parsed.fields["messages"], parsed.fields.get("tools"))
+    size = estimate_request(parsed.fields, parsed.fields["messages"])
     if named is not None:
         size = size.plus(*named.size)
     wanted = GatewayRequest(
@@ -56,7 +56,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         check_channel=partial(check_text_channel, run, request),
         stream=parsed.stream,
         prompt_tokens=size.tokens,
-        most_prompt=size.most,
+        most_prompt=partial(parsed.at_most, size.most),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation=conversation_key(parsed.fields),

@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode, objects_of, text_of
-from relay.billing.estimate import estimate_prompt
+from relay.billing.estimate import estimate_request
 from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.endpoints.errors import invalid
 from relay.endpoints.files.file_inputs import FileInputs, names_files
@@ -355,10 +355,8 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         if not turn.history and turn.expanded_input == turn.raw_input
         else encode(turn.items)
     )
-    tools = request.fields.get("tools")
-    instructions = request.fields.get("instructions")
     earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
-    size = estimate_prompt(texts + bytes(instructions or b""), tools).plus(earlier, earlier)
+    size = estimate_request(request.fields, texts).plus(earlier, earlier)
     named = turn.files is not None and turn.files.size.most > 0
     if turn.files is not None:
         size = size.plus(*turn.files.size)
@@ -368,7 +366,7 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
         prompt_tokens=size.tokens,
-        most_prompt=size.most,
+        most_prompt=partial(request.at_most, size.most),
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,

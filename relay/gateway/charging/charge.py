@@ -27,6 +27,7 @@ _MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 # more (a cent, in nano-USD: hosted tools are charged by the call).
 _COST_FACTOR: Final = 20
 _COST_SLACK: Final = 10_000_000
+_USUAL_WINDOW: Final = 131_072  # tokens of context, of a model that nothing is known of
 _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse only below this share of its cost
 _FREE: Final = Price()
 
@@ -181,7 +182,13 @@ class RequestCharge:
 
     def _uncertainty(self, request: GatewayRequest) -> int:
         """What the prompt may cost beyond its estimate, in nano-USD, also at the price of longer prompts."""
-        most = min(request.most_prompt, self.model.context_window or request.most_prompt)
+        if request.most_prompt is None:
+            return 0
+        most, window = request.most_prompt(), self.model.context_window
+        if most is None:
+            most = window or _USUAL_WINDOW
+        elif window:
+            most = min(most, window)
         if most <= request.prompt_tokens:
             return 0
         costs = (ceiling(price, most, 0, self.multiplier, request.units) for price in self._prices(most))

@@ -22,7 +22,9 @@ class GatewayRequest:
     check_channel: ChannelCheck  # returns why a channel cannot serve the request, None if it can
     stream: bool = False
     prompt_tokens: int = 0
-    most_prompt: int = 0  # that the prompt can have, by its bytes; money is held for it where there is enough
+    # The tokens that the prompt can have, by its bytes, for which money is held where there is enough; None when
+    # something adds to it, so that it can fill the model's context.
+    most_prompt: Callable[[], int | None] | None = None
     output_limit: int | None = 0  # tokens of each of `choices` answers; None: the request names no limit
     choices: int = 1
     conversation: str = ""  # requests of the same conversation go to the same channel; empty: none

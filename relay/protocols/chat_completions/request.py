@@ -13,6 +13,8 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     decode_field,
+    names_more,
+    one_limit,
     optional_bool,
     optional_int,
     read_document,
@@ -91,6 +93,15 @@ class ChatRequest:
     choices: int  # how many answers are requested (`n`)
     output_limit: int | None = None  # tokens of each answer; None: no limit
 
+    def at_most(self, tokens: int) -> int | None:
+        """These tokens, those of all its bytes; None where something may add to them, told without decoding messages.
+
+        That is a file or film by its URL, a hosted tool, or a member that is not known.
+        """
+        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()):
+            return None
+        return None if names_more(bytes(self.fields["messages"]), self.fields.get("tools"), _OWN_TOOLS) else tokens
+
     def most_input(self) -> int | None:
         """The tokens of input that a request cannot exceed; None where something can add to what it contains.
 
@@ -156,7 +167,7 @@ class ChatRequest:
 
 def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields = read_document(body, model_in_path)
+    body, fields = one_limit(*read_document(body, model_in_path), "max_tokens")
     model = read_model(fields)
     if "messages" not in fields:
         message = "The field “messages” is missing: send a list with at least one message."

@@ -17,6 +17,8 @@ from relay.protocols.fields import (
     Fields,
     absent,
     decode_field,
+    names_more,
+    one_limit,
     optional_bool,
     read_document,
     read_model,
@@ -118,6 +120,16 @@ class ResponsesRequest:
         """The request's own input as a list of items. Raises BadRequest."""
         return input_items(self.fields.get("input"))
 
+    def at_most(self, tokens: int) -> int | None:
+        """These tokens, those of all its bytes; None where something may add to them, told without decoding items.
+
+        That is a file or film by its URL, a hosted tool, or a member that is not known.
+        """
+        fields = self.fields
+        if any(name not in _INERT and name not in _HANDLED and not absent(raw) for name, raw in fields.items()):
+            return None
+        return None if names_more(bytes(fields.get("input", b"")), fields.get("tools"), _OWN_TOOLS) else tokens
+
     def most_input(self) -> int | None:
         """The tokens of input that a request cannot exceed; None where something can add to what it contains.
 
@@ -181,7 +193,7 @@ class ResponsesRequest:
 
 def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields = read_document(body, model_in_path)
+    body, fields = one_limit(*read_document(body, model_in_path), "max_output_tokens")
     model = read_model(fields)
     previous = ""
     if not absent(raw := fields.get("previous_response_id")):

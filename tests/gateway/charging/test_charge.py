@@ -412,23 +412,23 @@ async def test_a_failed_request_costs_nothing_though_its_money_was_held_back() -
 
 async def test_money_is_held_for_a_prompt_longer_than_estimated_where_there_is_some() -> None:
     purse = Purse()
-    await charged(purse, priced(), output_limit=10, most_prompt=400)
+    await charged(purse, priced(), output_limit=10, most_prompt=lambda: 400)
     plain = Purse()
     await charged(plain, priced(), output_limit=10)
     assert (purse.need, purse.minimum) == (plain.need, plain.minimum) and plain.spare == 0
     dearer = Price(input=2 * CHEAP.input, output=CHEAP.output, above_tokens=200)
     tiers = Purse()
-    await charged(tiers, priced(CHEAP, dearer), output_limit=10, most_prompt=400)
+    await charged(tiers, priced(CHEAP, dearer), output_limit=10, most_prompt=lambda: 400)
     per_token = purse.spare // 300
     assert purse.spare == 300 * per_token > 0 and tiers.spare == (2 * 400 - 100) * per_token, "the tier of long prompts"
     small = Purse()
-    await charged(small, priced(context_window=150), output_limit=10, most_prompt=400)
+    await charged(small, priced(context_window=150), output_limit=10, most_prompt=lambda: 400)
     assert small.spare == 50 * per_token, "no prompt is longer than the window"
 
 
 async def test_what_is_held_for_a_longer_prompt_is_no_part_of_the_cost_and_last_of_all_for_the_answer() -> None:
     purse = Purse()
-    charge = await charged(purse, priced(), output_limit=10, most_prompt=400)
+    charge = await charged(purse, priced(), output_limit=10, most_prompt=lambda: 400)
     assert charge.grant is not None and charge.grant.amount == purse.need + purse.spare
     assert (charge.reserved, charge.clamp) == (purse.need, None)
     charge.take_kept(purse.spare + 1)
