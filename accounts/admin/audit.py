@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import audit_words
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, format_time
+from accounts.admin.rights import sentences
 from accounts.models import AuditEvent
 
 _RECENT = 2000  # entries whose actions can be chosen as a filter
@@ -36,9 +37,17 @@ def _changed(detail: Mapping[str, Any]) -> dict[str, Any]:
 
 def _changes(kind: str, detail: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     return [
-        (audit_words.field_label(kind, name), [_show_value(value) for value in pair])
+        (audit_words.field_label(kind, name), [_show_value(value) for value in _rights(name, pair)])
         for name, pair in _changed(detail).items()
     ]
+
+
+def _rights(name: str, pair: list[Any]) -> list[Any]:
+    """Of rights, return those that were taken away and those that were given, in sentences."""
+    if name not in {"permissions", "user_permissions"}:
+        return pair
+    words, (before, after) = sentences(admin.site), (set(side or ()) for side in pair)
+    return [sorted(words.get(right, right) for right in side) for side in (before - after, after - before)]
 
 
 def _facts(detail: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -130,7 +139,7 @@ class AuditEventAdmin(ReadOnlyAdmin):
     def what(self, event: AuditEvent) -> str:
         detail = event.detail or {}
         parts = [
-            _show_change(audit_words.field_label(event.target_type, name), *pair)
+            _show_change(audit_words.field_label(event.target_type, name), *_rights(name, pair))
             for name, pair in _changed(detail).items()
         ]
         parts += [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from django.contrib.auth.models import Permission
 from django.db.models import ForeignKey, Model
 from django.http import HttpRequest
 
@@ -18,6 +19,7 @@ SECRET_FIELDS: Final = frozenset(("sealed", "sealed_secret", "secret", "password
 _MASK: Final = "••••••"
 _IGNORED_FIELDS: Final = frozenset(("id", "created_at", "updated_at", "last_login", "date_joined"))
 _MAX_LENGTH: Final = 500  # characters of a value
+_MOST_RELATED: Final = 500  # rows of a many-to-many field
 Changes = dict[str, list[Any]]  # [before, after] by field
 
 
@@ -41,8 +43,17 @@ def field_values(row: Model, many: bool = True) -> dict[str, Any]:
         for field in row._meta.many_to_many:
             through: Any = field.remote_field.through
             if through._meta.auto_created:
-                found[field.name] = sorted(str(one) for one in getattr(row, field.name).all()[:200])
+                rows = getattr(row, field.name).all()
+                if field.related_model is Permission:
+                    rows = rows.select_related("content_type")
+                found[field.name] = sorted(map(_name, rows[:_MOST_RELATED]))
     return found
+
+
+def _name(row: Model) -> str:
+    if isinstance(row, Permission):  # as code asks for it: its own name is in the language of whoever saves
+        return f"{row.content_type.app_label}.{row.codename}"
+    return str(row)
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> Changes:

@@ -56,9 +56,9 @@ class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
             form.base_fields["permissions"].queryset = Permission.objects.filter(pk__in=wanted)
         return form
 
-    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name != "permissions":
-            return super().formfield_for_manytomany(db_field, request, **kwargs)
+            return super().formfield_for_dbfield(db_field, request, **kwargs)
         field = db_field.formfield(form_class=RightsField)
         field.site, field.label = self.admin_site, _("What members who are staff may do")
         return field

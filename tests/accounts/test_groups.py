@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from accounts.admin.rights import permission_name, sections, sentences
-from accounts.models import User
+from accounts.models import AuditEvent, User
 from tests.support.portal import People
 from tests.support.server import ROOT
 from tests.support.sessions import signed_in
@@ -112,3 +112,18 @@ def test_who_may_only_look_at_groups_reads_sentences(people: People, role: str) 
     assert "<li>See channels</li>" in page and "Can view" not in page and 'name="permissions"' not in page
     answer = signed_in(user).post(f"/admin/auth/group/{group.pk}/change/", form_of(group))
     assert answer.status_code == 403 and group.permissions.count() > 10
+
+
+def test_the_log_names_rights_that_were_given_and_taken(people: People) -> None:
+    group = Group.objects.create(name="Shift")
+    see, change, add = (
+        Permission.objects.get(codename=code) for code in ("view_channel", "change_channel", "add_channel")
+    )
+    group.permissions.set([see, change])
+    browser = signed_in(people.staff)
+    assert browser.post(f"/admin/auth/group/{group.pk}/change/", form_of(group, see, add)).status_code == 302
+    event = AuditEvent.objects.get(action="group.change")
+    assert event.detail["changes"]["permissions"][1] == ["relay.add_channel", "relay.view_channel"]
+    for path in ("/admin/accounts/auditevent/", f"/admin/accounts/auditevent/{event.pk}/change/"):
+        page = html.unescape(browser.get(path).content.decode())
+        assert "Change channels" in page and "Add channels" in page and "See channels" not in page

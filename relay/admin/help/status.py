@@ -52,6 +52,7 @@ class ErrorTextAdmin(BaseAdmin):
     Texts can be replaced for each language.
     """
 
+    rights_title = _("texts of the error catalogue")
     list_display = ("code", "language", "meaning", "remedy")
     search_fields = ("code", "meaning", "remedy")
 

@@ -127,11 +127,11 @@ class PayingUserAdmin(HelpedUserAdmin):
         "top_up",
         "deduct",
         "look",
-        "sign_in_help",
         {
             "title": _("More"),
             "icon": "more_horiz",
             "items": [
+                "sign_in_help",
                 "usage",
                 "tokens",
                 "geekai",
