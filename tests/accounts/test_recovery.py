@@ -144,7 +144,7 @@ def test_no_link_goes_to_an_address_that_is_not_proved(people: People, alice: Us
     """Of somebody who has not finished sign-up, of an account without one, of a disabled one, without a mail server."""
     browser = signed_in(in_role("dora", "Support"))
     unproved = User.objects.create_user("new", "new@corp.example", signed_up=True)
-    EmailAddress.objects.filter(user=unproved).update(verified=False)
+    EmailAddress.objects.create(user=unproved, email="new@corp.example", verified=False, primary=True)
     gone = User.objects.create_user("gone", "gone@corp.example", is_active=False)
     for user, word in ((unproved, "proved"), (people.other, "proved"), (gone, "disabled")):
         assert word in browser.post(path_of(user, "reset-mail"), follow=True).content.decode()

@@ -27,7 +27,7 @@ from portal.lib import clock, money
 from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import PRICE_FIELDS, save_prices
-from relay.admin.channels.model_list import kind_of, list_models, make_free, unpriced
+from relay.admin.channels.model_list import kind_of, list_models, make_free, unpriced, warn_unpriced
 from relay.admin.forms import parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
@@ -269,6 +269,8 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
                 added = add_models(channel, names, listings)
                 AuditEvent.write("channel.add-models", request.user, channel, request_ip(request), models=clean[:200])
             fill_facts(clean, listed.facts)
+            if not _may(request, _BY_KEY["prices"]):  # whose guide ends before it
+                warn_unpriced(request, clean)
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
             return _next_step("models", channel)
     have = set(channel.served.values_list("model__name", flat=True))

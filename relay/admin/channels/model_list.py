@@ -51,7 +51,12 @@ def complete_models(
     """
     wanted = list(names)
     fill_facts(wanted, facts)
-    if count := len(unpriced(Model.objects.filter(name__in=wanted))):
+    warn_unpriced(request, wanted, listed=listed)
+
+
+def warn_unpriced(request: HttpRequest, names: Iterable[str], *, listed: bool = True) -> None:
+    """Say which of the models have no price. `listed`: list prices were looked up for them."""
+    if count := len(unpriced(Model.objects.filter(name__in=list(names)))):
         messages.warning(request, unpriced_note(request, count, listed))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from accounts.models import AuditEvent, User
+from relay.billing import price_import
+from relay.billing.list_prices import ListedPrice, Listing
+from relay.channels.probe import ModelList
 from relay.models import Channel, ChannelModel, Model, ModelPrice
 from tests.support.portal import People
 from tests.support.sessions import signed_in, with_config
@@ -84,6 +88,34 @@ def test_others_take_no_list_prices(people: People, role: str) -> None:
     (listed,) = served(LISTED)
     take(person(role), listed, confirmed="1", model=[listed.pk])
     assert not listed.prices.exists()
+
+
+def test_a_list_price_that_needs_judgement_is_left_to_those_who_set_prices(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that names input alone: output would be free."""
+    half = ListedPrice(0, {"input": Decimal(1), "output": Decimal(0)}, frozenset(("output",)))
+    monkeypatch.setattr(price_import, "look_up", lambda *_: Listing("openai", "half", (half,)))
+    (model,) = served("half-listed")
+    page = take(person("Operator"), model)
+    assert f'value="{model.pk}" checked' not in page and "A price can be set by" in page
+    take(person("Operator", "second"), model, confirmed="1", model=[model.pk])
+    assert not model.prices.exists()
+    take(person("Owner"), model, confirmed="1", model=[model.pk])
+    assert model.prices.exists()
+
+
+def test_the_guide_says_whom_to_ask_to_those_whose_steps_end_before_prices(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.admin.channels.guide.list_models", lambda _channel: ModelList(()))
+    channel = Channel.objects.create(name="Mine", provider="openai")
+    for role, said in (("Operator", True), ("Owner", False)):
+        form = {"channel": channel.pk, "typed": f"own-model-of-{role}"}
+        browser = person(role)
+        browser.post(f"/admin/setup/models/?channel={channel.pk}", form)
+        page = html.unescape(browser.get("/admin/").content.decode())
+        assert ("No list price of a vendor was found" in page) == said, role
 
 
 def test_an_owner_sees_all_differences(people: People) -> None:
