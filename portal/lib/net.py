@@ -22,7 +22,16 @@ _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1:
 _SPECIAL = tuple(
     map(
         ipaddress.ip_network,
-        "192.0.0.0/24 192.88.99.0/24 168.63.129.16/32 fec0::/10 2001::/23 3fff::/20 5f00::/16 100::/63".split(),
+        [
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "168.63.129.16/32",
+            "fec0::/10",
+            "2001::/23",
+            "3fff::/20",
+            "5f00::/16",
+            "100::/63",
+        ],
     )
 )
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
