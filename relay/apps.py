@@ -12,8 +12,9 @@ class RelayConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.sign_in import outbound
-        from relay import signals
+        from relay import roles, signals
         from relay.models import AllowedUpstream
 
         signals.connect_signals()
+        roles.connect(self)
         outbound.allowances = AllowedUpstream.allowances

@@ -2,7 +2,7 @@ from accounts.models.attempt import Attempt
 from accounts.models.audit import AuditEvent
 from accounts.models.change import Change, ChangeTracked, ChangeTrackedQuerySet
 from accounts.models.form_key import FormKey
-from accounts.models.group import GroupSettings
+from accounts.models.group import GroupSettings, Role
 from accounts.models.invitation import Invitation
 from accounts.models.limits import LIMIT_FIELDS, Limited
 from accounts.models.user import User
@@ -18,5 +18,6 @@ __all__ = [
     "GroupSettings",
     "Invitation",
     "Limited",
+    "Role",
     "User",
 ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
@@ -46,3 +46,20 @@ class GroupSettings(ChangeTracked, Limited):
 
     def __str__(self) -> str:
         return self.group.name
+
+
+class Role(models.Model):
+    """A group that the portal made as a role, whatever it is called by now, and the rights that it was given once.
+
+    A right that an administrator takes away from the group is not given again.
+    """
+
+    key = models.CharField(max_length=20, unique=True)
+    group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="role")
+    given = models.ManyToManyField(Permission, related_name="+")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key

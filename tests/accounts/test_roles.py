@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from django.contrib.auth.models import Group
+from importlib import import_module
+from types import SimpleNamespace
 
-from accounts.models import User
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
+
+from accounts.models import Role, User
+from relay.roles import ROLES, give_rights, rights_of
 from tests.support.portal import People
 from tests.support.sessions import signed_in
 
@@ -14,8 +20,6 @@ pytestmark = pytest.mark.shared
 
 def test_roles_are_handed_out_by_owners_only(people: People) -> None:
     """Staff who may edit users cannot give a role to anybody, not even to one who is not staff yet."""
-    from django.contrib.auth.models import Permission
-
     helper = User.objects.create_user("dora", password="x", is_staff=True)
     helper.user_permissions.add(*Permission.objects.filter(codename__in=("change_user", "view_user")))
     owner_role = Group.objects.get(name="Owner")
@@ -37,3 +41,44 @@ def test_roles_are_handed_out_by_owners_only(people: People) -> None:
     assert signed_in(boss).get(f"/admin/accounts/user/{people.staff.pk}/password/").status_code == 403, (
         "nor the password of a superuser"
     )
+
+
+def _old_installation(*, upgraded: bool) -> None:
+    """As it was before roles were noted: begun before or after sign-in providers had permissions."""
+    owner = Group.objects.get(name="Owner")
+    Role.objects.all().delete()
+    if not upgraded:
+        owner.permissions.remove(*Permission.objects.filter(content_type__app_label__in=("socialaccount", "account")))
+    note = import_module("accounts.migrations.0008_roles").note
+    note(apps, SimpleNamespace(connection=connection))
+    give_rights()
+
+
+@pytest.mark.parametrize("history", ["new", "old, begun without", "old, begun with"])
+def test_a_role_has_the_same_rights_whenever_the_portal_was_set_up(db: None, history: str) -> None:
+    if history != "new":
+        _old_installation(upgraded=history == "old, begun with")
+    for key in ("owner", *ROLES):
+        held = set(Role.objects.get(key=key).group.permissions.all())
+        assert set(rights_of(key)) - held == set(), key
+    person = User.objects.create_user("dora", is_staff=True)
+    person.groups.add(Group.objects.get(name="Owner"))
+    assert signed_in(person).get("/admin/socialaccount/socialapp/").status_code == 200
+
+
+def test_a_right_is_given_to_a_role_once(db: None) -> None:
+    """What is taken away from it stays away; what is new comes, and the group may be called anything."""
+    role = Role.objects.get(key="owner")
+    Group.objects.filter(pk=role.group_id).update(name="Chefs")
+    taken = Permission.objects.get(codename="delete_channel")
+    role.group.permissions.remove(taken)
+    new = Permission.objects.create(codename="add_something", name="x", content_type=taken.content_type)
+    give_rights()
+    held = set(role.group.permissions.all())
+    assert new in held and taken not in held
+    _old = import_module("accounts.migrations.0008_roles")
+    Role.objects.all().delete()
+    Group.objects.filter(name="Chefs").update(name="Owner")
+    _old.note(apps, SimpleNamespace(connection=connection))
+    give_rights()
+    assert taken not in set(Group.objects.get(name="Owner").permissions.all()), "nor by what old installations lack"
