@@ -100,6 +100,10 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
         return super().get_changelist_formset(request, **{"formset": MergingModelFormSet, **kwargs})
 
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """The order of rows, also where sums of other tables are read along: the model's own does not hold there."""
+        return super().get_ordering(request) or self.model._meta.ordering or ("pk",)
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Read a row that is about to be saved when nobody else can change it any more."""
         found = super().get_object(request, object_id, from_field)

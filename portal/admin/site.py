@@ -46,6 +46,7 @@ _NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         gettext_noop("Money"),
         (
             (gettext_noop("Prices"), "sell", "relay_modelprice"),
+            (gettext_noop("Budgets"), "savings", "relay_budget"),
             (gettext_noop("Redemption codes"), "redeem", "relay_redemptionbatch"),
             (gettext_noop("Accounts"), "account_balance", "relay_ledgeraccount"),
             (gettext_noop("Ledger"), "menu_book", "relay_ledgerentry"),

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, UncountedPaginator, action, display, format_time, request_ip
 from accounts.admin.inlines import PagedInline
 from accounts.models import LIMIT_FIELDS, AuditEvent
+from accounts.rights import may
 from portal.lib import money
 from relay.admin.forms import TokenForm
 from relay.billing.ledger import movements
@@ -31,6 +32,7 @@ class TokenBudgetInline(PagedInline):
     verbose_name_plural = _("budgets")
     ordering = ("pk",)
     max_num = 3
+    list_parameter = "token__id__exact"
 
 
 @admin.register(Token)
@@ -57,7 +59,7 @@ class TokenAdmin(BaseAdmin):
     autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
-    actions_detail = ("explain", "usage", "rotate", "revoke")
+    actions_detail = ("explain", "usage", "budgets", "rotate", "revoke")
     paginator = UncountedPaginator
     ordering = ("-id",)
     fieldsets = (
@@ -145,6 +147,15 @@ class TokenAdmin(BaseAdmin):
         """Show the usage of a token, the newest requests first."""
         url = reverse("admin:relay_usagerecord_changelist")
         return redirect(f"{url}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
+
+    @action(description=_("Budgets"), url_path="budgets", icon="savings", permissions=["budgets"])
+    def budgets(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Show the budgets of a token, for those who may change them and not the token."""
+        url = reverse("admin:relay_budget_changelist")
+        return redirect(f"{url}?{urlencode({'token__id__exact': get_object_or_404(Token, pk=object_id).pk})}")
+
+    def has_budgets_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request.user, "relay.view_budget")
 
     @display(description=_("last used"))
     def last_used(self, token: Any) -> str:

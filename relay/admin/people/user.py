@@ -43,6 +43,7 @@ class UserBudgetInline(PagedInline):
     verbose_name_plural = _("budgets")
     ordering = ("pk",)
     max_num = 3
+    list_parameter = "user__id__exact"
 
 
 class UserPermissionInline(PagedInline):
@@ -134,6 +135,7 @@ class PayingUserAdmin(HelpedUserAdmin):
                 "sign_in_help",
                 "usage",
                 "tokens",
+                "budgets",
                 "geekai",
                 "switch_unlimited",
                 "send_reset_mail",
@@ -297,6 +299,15 @@ class PayingUserAdmin(HelpedUserAdmin):
 
     def has_tokens_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request.user, "relay.view_token")
+
+    @action(description=_("Budgets"), url_path="budgets", icon="savings", permissions=["budgets"])
+    def budgets(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Show the budgets of a user, for those who may change them and not the user."""
+        url = reverse("admin:relay_budget_changelist")
+        return redirect(f"{url}?{urlencode({'user__id__exact': get_object_or_404(User, pk=object_id).pk})}")
+
+    def has_budgets_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request.user, "relay.view_budget")
 
     @action(description=_("GeekAI bundle"), url_path="geekai", icon="package_2", permissions=["bundle"])
     def geekai(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -100,6 +100,7 @@ STAFF: Final = (
         "The books",
         "Proofs that every figure is the sum of its entries.",
     ),
+    PortalPage("budgets", "/admin/relay/budget/", "staff", "Budgets"),
     PortalPage("ledger", "/admin/relay/ledgerentry/", "staff", "Ledger"),
     PortalPage("codes", "/admin/relay/redemptionbatch/", "staff", "Redemption codes"),
     PortalPage("permissions", "/admin/relay/modelpermission/", "staff", "Model permissions"),
