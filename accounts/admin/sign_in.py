@@ -25,6 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
+from accounts.admin.user import roles_in
 from accounts.models import AuditEvent, Invitation
 from accounts.rights import may
 from accounts.sign_in import invitations, outbound
@@ -139,6 +140,15 @@ class InvitationAdmin(BaseAdmin):
             if "uses" not in form.fields:
                 obj.expires_at = clock.now() + timedelta(days=_DAYS)
         super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if roles := roles_in(form.instance.groups.all()):
+            said = _(
+                "Who signs up with this invitation is put into %(roles)s, but is not staff, and its rights count for "
+                "staff only: tick “staff status” on the page of the new user."
+            )
+            self.message_user(request, said % {"roles": ", ".join(roles)}, messages.WARNING)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Mail a new invitation when its transaction has ended: others would wait for the mail server."""

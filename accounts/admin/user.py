@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
@@ -22,6 +24,11 @@ def may_assign_permissions(person: Any) -> bool:
     return may(person, "auth.change_group")
 
 
+def roles_in(groups: Iterable[Group]) -> list[str]:
+    """Return the names of those groups that carry rights."""
+    return [group.name for group in groups if group.permissions.exists()]
+
+
 class PasswordState(UnfoldReadOnlyPasswordHashWidget):
     """Shows that there is a password and its algorithm, without the parts of hash and salt that Django shows."""
 
@@ -37,6 +44,8 @@ class PasswordState(UnfoldReadOnlyPasswordHashWidget):
 
 
 class UserForm(UserChangeForm):
+    made_staff = ""  # the roles for which somebody was made staff
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "password" in self.fields:
@@ -52,7 +61,20 @@ class UserForm(UserChangeForm):
             self.add_error(
                 lost[0], _("This is the only superuser who can sign in. Make another one first, then change this one.")
             )
+        self._check_role(data)
         return data
+
+    def _check_role(self, data: dict[str, Any]) -> None:
+        """Make somebody who is given a role staff: its rights count for staff only."""
+        roles = roles_in(data.get("groups") or ()) + ([gettext("superuser")] if data.get("is_superuser") else [])
+        if not roles or "is_staff" not in self.fields or data.get("is_staff"):
+            return
+        if "is_staff" in self.changed_data:
+            said = _("The rights of %(roles)s count for staff only. To end them, take this user out of it, too.")
+            self.add_error("is_staff", said % {"roles": ", ".join(roles)})
+        elif {"groups", "is_superuser"} & set(self.changed_data):
+            data["is_staff"] = True
+            self.made_staff = ", ".join(roles)
 
 
 @admin.register(User)
@@ -100,6 +122,10 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
         hidden = {"is_staff", "is_superuser"} | ({"groups"} if has_permissions else set())
         return without_fields(fieldsets, hidden)
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Adding needs the right to change, too: the rest of a new user is filled in on the user's page."""
+        return bool(super().has_add_permission(request)) and may(request.user, "accounts.change_user")
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let staff edit users and themselves. Other staff need more permissions, superusers a superuser.
 
@@ -130,8 +156,21 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
         """Save a user. One whose address is changed is told so at the old one."""
         before = User.objects.filter(pk=obj.pk).values_list("email", flat=True).first() if change else None
         super().save_model(request, obj, form, change)
+        if made_for := getattr(form, "made_staff", ""):
+            said = _("%(user)s is staff now, since the rights of %(roles)s count for staff only.")
+            self.message_user(request, said % {"user": obj, "roles": made_for})
         if before and before != obj.email:
             tell_owner(request, obj, gettext_noop("Your e-mail address was changed."), before)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say of somebody who is in a role without being staff that its rights do not count."""
+        user = context.get("original")
+        if request.method == "GET" and isinstance(user, User) and not user.is_staff:
+            roles = roles_in(user.groups.all()) + ([gettext("superuser")] if user.is_superuser else [])
+            if roles:
+                said = _("%(user)s is not staff, so the rights of %(roles)s do not count.")
+                self.message_user(request, said % {"user": user, "roles": ", ".join(roles)}, messages.WARNING)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Forbid deletion: users are disabled instead, so that their usage keeps its owner."""

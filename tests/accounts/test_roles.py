@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
+from django.test import Client
 
 from accounts.models import Role, User
 from relay.roles import ROLES, give_rights, rights_of
+from tests.support.pages.filled import filled
 from tests.support.portal import People
 from tests.support.sessions import signed_in
 
@@ -82,3 +85,38 @@ def test_a_right_is_given_to_a_role_once(db: None) -> None:
     _old.note(apps, SimpleNamespace(connection=connection))
     give_rights()
     assert taken not in set(Group.objects.get(name="Owner").permissions.all()), "nor by what old installations lack"
+
+
+def test_who_is_given_a_role_is_staff(people: People, staff: Client) -> None:
+    """The rights of a role count for staff only: one switch sets the other, and none is cleared alone."""
+    path = f"/admin/accounts/user/{people.owner.pk}/change/"
+    operator = Group.objects.get(name="Operator")
+
+    def save(**changes: Any) -> str:
+        form = filled(staff.get(path).content.decode(), **changes)
+        answer = staff.post(path, form, follow=True).content.decode()
+        people.owner.refresh_from_db()
+        return answer
+
+    assert "alice is staff now" in save(groups=[operator.pk]) and people.owner.is_staff
+    assert "take this user out of it" in save(is_staff=None) and people.owner.is_staff
+    save(groups=[], is_staff=None)
+    assert not people.owner.is_staff and not people.owner.groups.exists()
+    plain = Group.objects.create(name="Customers")
+    save(groups=[plain.pk])
+    assert not people.owner.is_staff, "a group without rights is no role"
+    assert "alice is staff now" in save(is_superuser="on") and people.owner.is_staff
+    save(is_superuser=None)
+    people.owner.groups.add(operator)
+    User.objects.filter(pk=people.owner.pk).update(is_staff=False)
+    assert "is not staff, so the rights of Operator do not count" in staff.get(path).content.decode()
+    save(notes="seen")
+    assert not people.owner.is_staff, "nobody is made staff by another change"
+
+
+def test_an_invitation_into_a_role_says_that_it_makes_no_staff(people: People, staff: Client) -> None:
+    page = "/admin/accounts/invitation/add/"
+    for name, said in (("Operator", True), ("Customers", False)):
+        group, _made = Group.objects.get_or_create(name=name)
+        form = filled(staff.get(page).content.decode(), note="x", uses=1, groups=[group.pk])
+        assert ("is not staff" in staff.post(page, form, follow=True).content.decode()) is said
