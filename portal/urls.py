@@ -14,7 +14,7 @@ from relay.admin.channels.guide import setup_view
 from relay.admin.records.refused import refused_view
 from relay.admin.records.running import end_view, running_view
 
-handler400, handler404, handler500 = errors.unreadable, errors.not_found, errors.broken
+handler400, handler403, handler404, handler500 = errors.unreadable, errors.refused, errors.not_found, errors.broken
 urlpatterns = [
     path("admin/login/", home.admin_login),  # replaces the admin's own, which has no throttling
     # Replaces the admin's own, which counts no guesses and tells nobody.
