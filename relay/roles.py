@@ -1,4 +1,4 @@
-"""What the roles of staff may do. Given after every migration, so that it does not depend on when a portal was set up."""
+"""What the roles of staff may do. Given after every migration, so that no role depends on when a portal was set up."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Todo:
     """A problem that needs a person, and the page to solve it."""
 
     text: str
-    url: str
+    url: str  # empty: the reader may not open the page
     urgent: bool = False  # requests fail, or will soon
 
 
@@ -101,7 +101,7 @@ class Board:
     behind: int  # requests that the sums do not include yet
     money: bool  # whether the user may see what users pay
     earnings: bool  # whether the user may see what upstreams cost and what is earned
-    setup: bool = False  # no channel but the built-in ones exists
+    setup: bool = False  # no channel but the built-in ones exists, and the reader may add one
     ranges: tuple[int, ...] = field(default=RANGES)
 
 

@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import action, display, request_ip
+from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from portal.lib import clock
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
@@ -336,7 +337,10 @@ class ChannelAdmin(ModelListAdmin):
 
     # -- actions on one channel --------------------------------------------------------------------------------------
 
-    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
+    def has_explain_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may_open(request, reverse("admin-explain"))
+
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["explain"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests for the channel's first model."""
         channel = get_object_or_404(Channel, pk=object_id)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 
+from accounts.doors import needs
 from accounts.models import User
-from accounts.rights import may
 from portal.lib.texts import whole_number
 from relay.gateway.routing.explain import Explanation, explain_route
 from relay.gateway.runtime import current
@@ -22,15 +20,13 @@ from relay.models.token import STATES
 _MAX_CHOICES = 500  # of a list
 
 
+@needs("relay.view_channel", "accounts.view_user")
 def explain_view(request: HttpRequest) -> HttpResponse:
     """Explain where a request of a user for a model would go.
 
     Parameters: `user` and `model` are names, `token` the id of one of the user's tokens, optional. GET shows the form
     and, with parameters, the answer. POST takes them as a form or as JSON and answers in JSON.
     """
-    person: Any = request.user
-    if not may(person, "relay.view_channel", "accounts.view_user"):
-        raise PermissionDenied
     if request.method == "POST":
         return _json_answer(request)
     asked = {name: request.GET.get(name, "").strip() for name in ("user", "token", "model")}

@@ -5,7 +5,7 @@ Which steps are done is read from the database, so the guide can be left and res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -166,15 +166,13 @@ def step_progress(channel: Channel | None) -> dict[str, bool]:
 
 def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
     """Show a step of the guide and handle its form. Without a step, redirect to the first that is not done."""
-    if not any(_may(request, one) for one in STEPS):
+    mine = [one for one in STEPS if _may(request, one)]
+    if not mine:
         raise PermissionDenied
     channel = current_channel(request)
     done = step_progress(channel)
     if not step:
-        return redirect(
-            "admin-setup-step",
-            next((one.key for one in STEPS if not done[one.key] and _may(request, one)), STEPS[-1].key),
-        )
+        return redirect("admin-setup-step", next((one.key for one in mine if not done[one.key]), mine[-1].key))
     if step not in _BY_KEY:
         raise Http404
     here = _BY_KEY[step]
@@ -182,12 +180,10 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
         raise PermissionDenied
     if channel is None and step in {"keys", "models", "test", "open", "prices"}:
         messages.info(request, _("First add a channel."))
-        return redirect("admin-setup-step", "channel")
+        return redirect("admin-setup-step", "channel") if _BY_KEY["channel"] in mine else redirect("admin:index")
     result = _HANDLERS[step](request, channel)
     if isinstance(result, HttpResponse):
         return result
-    keys = [one.key for one in STEPS]
-    following = keys[keys.index(step) + 1] if step != keys[-1] else None
     done = step_progress(channel)  # again, since the handler may have done the step
     context = {
         **admin.site.each_context(request),
@@ -195,7 +191,7 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
         "steps": [(one, done[one.key], _may(request, one)) for one in STEPS],
         "step": here,
         "channel": channel,
-        "following": _BY_KEY[following] if following else None,
+        "following": _step_after(request, step),
         "all_done": all(done.values()),
         **result,
     }
@@ -205,9 +201,26 @@ def setup_view(request: HttpRequest, step: str = "") -> HttpResponse:
     return response
 
 
-def _next_step(step: str, channel: Channel | None) -> HttpResponse:
-    keys = [one.key for one in STEPS]
-    response = redirect("admin-setup-step", keys[keys.index(step) + 1])
+def _powers(kwargs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """Return the permissions of a step, of any one step for the guide as a whole."""
+    step = _BY_KEY.get(kwargs.get("step", ""))
+    return tuple(one.permissions for one in (STEPS if step is None else (step,)))
+
+
+setup_view.powers = _powers  # type: ignore[attr-defined]  # read by `accounts.doors`
+
+
+def _step_after(request: HttpRequest, step: str) -> Step | None:
+    """Return the next step that the reader may do."""
+    return next((one for one in STEPS[STEPS.index(_BY_KEY[step]) + 1 :] if _may(request, one)), None)
+
+
+def _next_step(request: HttpRequest, step: str, channel: Channel | None) -> HttpResponse:
+    following = _step_after(request, step)
+    if following is None:
+        messages.success(request, _("That was the last step that your rights allow. Somebody else does the others."))
+        return redirect("admin:index")
+    response = redirect("admin-setup-step", following.key)
     if channel is not None:
         response["location"] += f"?channel={channel.pk}"
     return response
@@ -215,7 +228,7 @@ def _next_step(step: str, channel: Channel | None) -> HttpResponse:
 
 def _channel_step(request: HttpRequest, channel: Channel | None) -> Any:
     found = save_channel(request, channel)
-    return _next_step("channel", found) if isinstance(found, Channel) else found
+    return _next_step(request, "channel", found) if isinstance(found, Channel) else found
 
 
 def _keys_step(request: HttpRequest, channel: Channel) -> Any:
@@ -242,7 +255,7 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
                     )
                 if new:
                     messages.success(request, _("%(n)d key(s) added.") % {"n": len(new)})
-                return _next_step("keys", channel)
+                return _next_step(request, "keys", channel)
     return {
         "wrong": wrong,
         "stored_keys": [key.hint for key in channel.keys.all()],
@@ -272,7 +285,7 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
             if not _may(request, _BY_KEY["prices"]):  # whose guide ends before it
                 warn_unpriced(request, clean)
             messages.success(request, _("%(n)d model(s) added.") % {"n": added})
-            return _next_step("models", channel)
+            return _next_step(request, "models", channel)
     have = set(channel.served.values_list("model__name", flat=True))
     chosen = set(ticked(request, "name"))
     return {
@@ -290,7 +303,7 @@ def _test_step(request: HttpRequest, channel: Channel) -> Any:
         result = test_channel(channel, request.user, request_ip(request))
         (messages.success if result.ok else messages.error)(request, result.message)
         if result.ok:
-            return _next_step("test", channel)
+            return _next_step(request, "test", channel)
         channel.refresh_from_db()
     return {}
 
@@ -309,7 +322,7 @@ def _open_step(request: HttpRequest, channel: Channel) -> Any:
                 )
                 action, ip = "model.open" if is_open else "model.close", request_ip(request)
                 AuditEvent.objects.bulk_create(AuditEvent.entry(action, request.user, model, ip) for model in found)
-        return _next_step("open", channel)
+        return _next_step(request, "open", channel)
     return {"models": models, "was_open": " ".join(str(model.pk) for model in models if model.is_open)}
 
 
@@ -319,7 +332,7 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
         count = make_free(request, models)
         said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
         messages.success(request, said)
-        return _next_step("prices", channel)
+        return _next_step(request, "prices", channel)
     # A form is about the models that were shown, whatever comes first by now.
     named = {whole_number(name.rpartition("-")[2]) for name in request.POST if name.startswith(PRICE_FIELDS)}
     shown = list(models.filter(pk__in=named - {None}).order_by("name"))
@@ -328,7 +341,7 @@ def _prices_step(request: HttpRequest, channel: Channel) -> Any:
         shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
     rows = save_prices(request, shown, models, local=not channel.vendor.needs_key)
     if rows is None:
-        return _next_step("prices", channel)
+        return _next_step(request, "prices", channel)
     without = len(unpriced(models))
     return {
         "rows": rows,
@@ -350,7 +363,7 @@ def _user_step(request: HttpRequest, channel: Channel | None) -> Any:
             elif data["balance"]:
                 movements.top_up(user, money.nano(data["balance"]), actor=request.user, reason=_("First balance"))
         messages.success(request, _("%(name)s can sign in now.") % {"name": user})
-        response = _next_step("user", channel)
+        response = _next_step(request, "user", channel)
         response["location"] += ("&" if "?" in response["location"] else "?") + f"user={user.pk}"
         return response
     return {"form": form, "people": User.objects.filter(is_superuser=False).count()}

@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.admin.inlines import PagedInline
+from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import may
 from portal.lib import clock
@@ -242,7 +243,10 @@ class ModelAdmin(BaseAdmin):
         url = reverse("admin:relay_modelprice_changelist")
         return redirect(f"{url}?{urlencode({'model__id__exact': get_object_or_404(Model, pk=object_id).pk})}")
 
-    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
+    def has_explain_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may_open(request, reverse("admin-explain"))
+
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["explain"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests for a model."""
         model = get_object_or_404(Model, pk=object_id)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, display
 from accounts.models import LIMIT_FIELDS
+from accounts.rights import may
 from relay.admin.channels.inlines import KeyColumns
 from relay.admin.forms import ApiKeyForm
 from relay.models import ApiKey, Channel, ChannelModel
@@ -41,6 +42,14 @@ class PartAdmin(BaseAdmin):
         response: HttpResponse = super().changelist_view(request, {**context, **(extra_context or {})})
         return response
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Link channels for those who may open them."""
+        changes: Any = super().get_changelist_instance(request)
+        linked = may(request.user, "relay.view_channel")
+        for row in changes.result_list:
+            row.linked = linked
+        return changes
+
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
         """Add to the channel whose list was open."""
         filters = request.GET.get("_changelist_filters", "")
@@ -56,6 +65,8 @@ class PartAdmin(BaseAdmin):
     @display(description=_("channel"), ordering="channel__name")
     def of_channel(self, row: Any) -> str:
         url = reverse("admin:relay_channel_change", args=[row.channel_id])
+        if not getattr(row, "linked", False):
+            return str(row.channel)
         return format_html('<a class="ar-link" href="{}">{}</a>', url, row.channel)
 
     @admin.action(description=_("Enable"), permissions=["change"])

@@ -74,5 +74,6 @@ class ErrorTextAdmin(BaseAdmin):
             "languages": settings.LANGUAGES,
             "entries": [(entry, who, own.get(entry.code)) for entry, who in found],
             "may_change": self.has_change_permission(request),
+            "may_add": self.has_add_permission(request),
         }
         return render(request, "admin/relay/errortext/catalogue.html", context)

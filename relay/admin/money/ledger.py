@@ -116,6 +116,14 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     paginator = UncountedPaginator
     ordering = ("-id",)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Link receipts for those who may open them."""
+        changes: Any = super().get_changelist_instance(request)
+        linked = may(request.user, "relay.view_usagerecord")
+        for row in changes.result_list:
+            row.linked = linked
+        return changes
+
     @display(description=_("time"), ordering="at")
     def time(self, row: LedgerEntry) -> str:
         return format_time(row.at)
@@ -128,6 +136,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     def receipt(self, row: LedgerEntry) -> str:
         if not row.request_id:
             return "—"
+        if not getattr(row, "linked", False):
+            return f"…{row.request_id[-6:]}"
         return format_html(
             '<a href="{}?q={}" title="{}">…{}</a>',
             reverse("admin:relay_usagerecord_changelist"),

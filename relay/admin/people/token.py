@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, action, display, format_time, request_ip
 from accounts.admin.inlines import PagedInline
+from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import may
 from portal.lib import money
@@ -81,7 +82,10 @@ class TokenAdmin(BaseAdmin):
         (_("Dates"), {"fields": ("created_at", "rotated_at", "revoked_at"), "classes": ("collapse",)}),
     )
 
-    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["view"])
+    def has_explain_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may_open(request, reverse("admin-explain"))
+
+    @action(description=_("Explain"), url_path="explain", icon="help", permissions=["explain"])
     def explain(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Explain the routing of requests with a token."""
         token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
@@ -142,11 +146,14 @@ class TokenAdmin(BaseAdmin):
             quota_limited=Subquery(account.values("limited")[:1]),
         )
 
-    @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["view"])
+    @action(description=_("Usage"), url_path="usage", icon="receipt_long", permissions=["usage"])
     def usage(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show the usage of a token, the newest requests first."""
         url = reverse("admin:relay_usagerecord_changelist")
         return redirect(f"{url}?{urlencode({'token': get_object_or_404(Token, pk=object_id).pk})}")
+
+    def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return self.has_view_permission(request) and may(request.user, "relay.view_usagerecord")
 
     @action(description=_("Budgets"), url_path="budgets", icon="savings", permissions=["budgets"])
     def budgets(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -357,4 +357,6 @@ class PayingUserAdmin(HelpedUserAdmin):
         return render(request, "admin/confirm.html", {**context, "target": reverse("view-as", args=[user.pk])})
 
     def has_look_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return may(request.user, "accounts.view_as")
+        pk = str(object_id or "")
+        user = User.objects.filter(pk=pk).first() if pk.isdecimal() and len(pk) < 19 else None
+        return may(request.user, "accounts.view_as") if user is None else may_view_as(request.user, user)

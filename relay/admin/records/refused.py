@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from accounts.doors import needs
 from accounts.rights import may
 from relay.error_texts import explained
 from relay.models import Model, RefusedRequest
@@ -19,10 +19,9 @@ _OF_USER: Final = frozenset(("insufficient_quota",))
 _OF_MODEL: Final = frozenset(("model_not_allowed", "model_not_priced"))
 
 
+@needs("relay.view_usagerecord")
 def refused_view(request: HttpRequest, request_id: str) -> HttpResponse:
     """Show a refused request to staff who may view usage records."""
-    if not may(request.user, "relay.view_usagerecord"):
-        raise PermissionDenied
     refusal = get_object_or_404(RefusedRequest.objects.select_related("user", "token"), request_id=request_id)
     context = {
         **admin.site.each_context(request),

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import request_ip
+from accounts.doors import needs
 from accounts.models import AuditEvent
-from accounts.rights import may
 from relay.usage import running
 
 _REQUEST_ID = re.compile(r"req_[0-9a-f]{32}")
 
 
-def _check_permission(request: HttpRequest) -> None:
-    person: Any = request.user
-    if not may(person, "relay.end_request"):
-        raise PermissionDenied
-
-
+@needs("relay.end_request")
 def running_view(request: HttpRequest) -> HttpResponse:
     """Show the running requests. The page updates its rows over a websocket."""
-    _check_permission(request)
     running.request_worker_status()
     found = running.running_requests()
     return render(
@@ -43,9 +35,9 @@ def running_view(request: HttpRequest) -> HttpResponse:
     )
 
 
+@needs("relay.end_request")
 def end_view(request: HttpRequest, request_id: str) -> HttpResponse:
     """Ask for confirmation, then end a request on whichever worker it runs."""
-    _check_permission(request)
     if not _REQUEST_ID.fullmatch(request_id):
         raise Http404
     if request.method == "POST":

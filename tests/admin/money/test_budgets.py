@@ -7,9 +7,9 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from accounts.models import AuditEvent, User
+from portal.lib.money import NANO
 from relay.models import Budget, LedgerAccount
 from relay.tokens.lifecycle import create_token
-from portal.lib.money import NANO
 from tests.support.pages.filled import filled
 from tests.support.portal import People
 from tests.support.sessions import clerk, signed_in
