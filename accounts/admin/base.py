@@ -62,7 +62,7 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     warn_unsaved_form = True
     # Rights of the page's rows that are not plainly to see, add, change or delete them: sentences by codename.
     rights_words: ClassVar[Mapping[str, Any]] = {}
-    # Fields that only people with a right of its own see, set and filter by, with that right.
+    # Fields, columns and filters that only people with a right of its own see, set and filter by, with that right.
     guarded_fields: ClassVar[Mapping[str, str]] = {}
 
     def hidden_fields(self, request: HttpRequest) -> frozenset[str]:
@@ -80,7 +80,11 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         hidden = self.hidden_fields(request)
-        return [one for one in super().get_list_filter(request) if one not in hidden]
+        return [one for one in super().get_list_filter(request) if getattr(one, "parameter_name", one) not in hidden]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        hidden = self.hidden_fields(request)
+        return [one for one in super().get_list_display(request) if one not in hidden]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **{**kwargs, "form": merging(kwargs.get("form") or self.form)})
@@ -88,9 +92,9 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Refuse filters on secrets and hidden fields, whatever a page's address says: answers tell what they are."""
         name = lookup.partition("__")[0]
-        if name in self.hidden_fields(request):
-            return False
         if any(field.name == name and not field.is_relation for field in self.model._meta.fields if name in _SECRETS):
+            return False
+        if name in self.hidden_fields(request):
             return False
         return bool(super().lookup_allowed(lookup, value, request))
 

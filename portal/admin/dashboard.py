@@ -23,6 +23,7 @@ from relay.admin.channels.model_list import PRICING
 from relay.channels import status as channel_status
 from relay.error_texts import CODES, entries
 from relay.models import ApiKey, BlockedAddress, BooksProof, Channel, JobFault, LedgerAccount, Model, Token, Worker
+from relay.models.ledger import AMOUNTS
 from relay.models.usage import EndReason
 from relay.providers.vendors import BUILT_IN
 from relay.usage import rollup
@@ -238,7 +239,7 @@ def _todo(person: Any, channels: list[channel_status.ChannelStatus], earnings: b
         *(_ledger_todos() if earnings else ()),
         *_channel_todos(channels),
         *_model_todos(person),
-        *_installation_todos(),
+        *_installation_todos(may(person, AMOUNTS)),
     ]
     return sorted(found, key=lambda item: not item.urgent)
 
@@ -342,7 +343,7 @@ def _names(models: list[Any]) -> str:
     return _("%(names)s and %(n)d more") % {"names": shown, "n": len(models) - 3} if len(models) > 3 else shown
 
 
-def _installation_todos() -> list[Todo]:
+def _installation_todos(with_money: bool) -> list[Todo]:
     found = [
         Todo(
             _("Scheduled work fails (%(n)d×): %(what)s: %(why)s")
@@ -354,7 +355,7 @@ def _installation_todos() -> list[Todo]:
     empty = LedgerAccount.objects.filter(
         kind="wallet", limited=True, used__gt=0, granted__lte=F("used"), user__is_active=True
     ).count()
-    if empty:
+    if empty and with_money:
         found.append(
             Todo(
                 _("%(n)d user(s) have used their balance up.") % {"n": empty},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from django.conf import settings
 from django.db import models
@@ -49,6 +49,9 @@ class Period(models.TextChoices):
     DAY = "day", "day"
     WEEK = "week", "week"
     MONTH = "month", "month"
+
+
+AMOUNTS: Final = "relay.view_ledgeraccount"  # the right to see what users pay and have
 
 
 class LedgerAccount(models.Model):

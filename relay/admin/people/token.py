@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
@@ -19,6 +19,7 @@ from portal.lib import money
 from relay.admin.forms import TokenForm
 from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
+from relay.models.ledger import AMOUNTS
 from relay.models.token import STATES, make_token_secret
 from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts
@@ -55,6 +56,7 @@ class TokenAdmin(BaseAdmin):
         "created_at",
     )
     list_filter = ("enabled", "purpose")
+    guarded_fields: ClassVar[Any] = {"used": AMOUNTS}
     list_select_related = ("user",)
     search_fields = ("name", "=user__username", "^hint")
     autocomplete_fields = ("user", "models_allowed")

@@ -28,6 +28,7 @@ from portal.lib import money
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.models.fields import UsdField
+from relay.models.ledger import AMOUNTS
 from relay.tokens.bundles import make_bundle
 
 _WALLET: Final = ("balance", "used", "held")  # what is shown beside top-ups and deductions
@@ -124,6 +125,7 @@ class PayingUserAdmin(HelpedUserAdmin):
     )
     list_filter = ("is_active", "is_staff", "groups", BalanceFilter)  # type: ignore[assignment]  # longer than the base's
     inlines = (UserPermissionInline, UserBudgetInline)
+    guarded_fields: ClassVar[Any] = {"balance": AMOUNTS, "used": AMOUNTS}
     actions_detail: ClassVar[Any] = (
         "top_up",
         "deduct",

@@ -16,6 +16,7 @@ from accounts.rights import may
 from portal.lib import money
 from relay.error_texts import explained
 from relay.models import ApiKey, Channel, Model, RefusedRequest, UsageRecord
+from relay.models.ledger import AMOUNTS
 from relay.models.usage import EARNINGS, EndReason
 from relay.providers.failures import BY_WORD
 from relay.usage import rollup
@@ -42,7 +43,7 @@ _TONE = {"completed": "good", "client_error": "", "client_gone": "", "ended": "w
 
 def sees_money(request: HttpRequest) -> bool:
     """Whether somebody may see what users pay and have. Operators maintain channels without seeing it."""
-    return may(request.user, "relay.view_ledgeraccount")
+    return may(request.user, AMOUNTS)
 
 
 def sees_earnings(request: HttpRequest) -> bool:

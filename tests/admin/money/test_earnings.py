@@ -10,7 +10,10 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from accounts.models import AuditEvent, User
-from relay.models import Channel, Model, ModelPrice
+from portal.lib.money import NANO
+from relay.billing.ledger import movements
+from relay.models import Channel, LedgerAccount, Model, ModelPrice
+from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
 from tests.support.sessions import signed_in
 
@@ -129,3 +132,24 @@ def test_the_log_shows_list_prices_that_were_taken(people: People, priced: dict[
         browser = person(role, people)
         assert lines[0] in browser.get("/admin/accounts/auditevent/").content.decode()
         assert lines[0] in browser.get(f"/admin/accounts/auditevent/{event.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize("role", ["Owner", "Accountant", "Support", "Operator"])
+def test_balances_stand_in_lists_for_those_alone_who_may_see_them(people: People, role: str) -> None:
+    """Operators maintain channels without seeing what users pay and have, wherever it would stand."""
+    may = role != "Operator"
+    movements.top_up(people.owner, 777 * NANO, actor=None, reason="test")
+    token, _secret = create_token(people.owner, "mine", actor=None)
+    movements.set_quota(token, 55 * NANO)
+    LedgerAccount.objects.filter(user=people.owner, kind="wallet").update(used=777 * NANO)
+    LedgerAccount.objects.filter(token=token).update(used=44 * NANO)
+    browser = person(role, people)
+    users = browser.get("/admin/accounts/user/").content.decode()
+    assert ("777.00" in users, "?balance=empty" in users) == (may, may)
+    assert ("44.00" in browser.get("/admin/relay/token/").content.decode()) == may
+    narrowed = browser.get("/admin/accounts/user/?balance=empty")
+    assert (narrowed.status_code == 200) == may and narrowed.status_code < 500
+    front = browser.get("/admin/").content.decode()
+    assert ("used their balance up" in front) == (role in {"Owner", "Support"}), (
+        "accountants have no channels to look at"
+    )
