@@ -589,7 +589,16 @@ ROLES = {
         ],
     ),
     "Support": (
-        ["/admin/accounts/user/", f"{USER}/change/", "/admin/relay/token/", f"{USAGE}/", "/admin/explain/"],
+        [
+            "/admin/accounts/user/",
+            f"{USER}/change/",
+            f"{USER}/sign-in/",
+            f"{USER}/factors/",
+            "/admin/accounts/invitation/",
+            "/admin/relay/token/",
+            f"{USAGE}/",
+            "/admin/explain/",
+        ],
         [
             f"{USER}/top-up",
             f"{CHANNEL}/test",
@@ -597,7 +606,6 @@ ROLES = {
             "/admin/accounts/user/add/",
             "/admin/auth/group/add/",
             "/admin/setup/",
-            f"{USER}/factors",
         ],
     ),
 }
