@@ -3,7 +3,6 @@ from __future__ import annotations
 from allauth.account import views as account
 from allauth.mfa.base import views as mfa
 from allauth.mfa.webauthn import views as webauthn
-from django.conf import settings
 from django.urls import include, path
 from django.views.generic import RedirectView
 
@@ -31,9 +30,7 @@ urlpatterns = [
     path("signup/", throttled(account.signup, "sign-up", ip="10/h"), name="account_signup"),
     path(
         "password/reset/",
-        guarded(account.password_reset, "password-reset", "10/h", "reset", typed("email"), False)
-        if settings.MAILS
-        else views.no_mail,
+        views.mailing(guarded(account.password_reset, "password-reset", "10/h", "reset", typed("email"), False)),
         name="account_reset_password",
     ),
     path(
@@ -58,23 +55,12 @@ urlpatterns = [
         name="mfa_reauthenticate",
     ),
     path("2fa/webauthn/login/", throttled(webauthn.login_webauthn, "passkey", ip="40/5m"), name="mfa_login_webauthn"),
-    *(
-        [
-            path(
-                "login/code/",
-                guarded(
-                    account.request_login_code,
-                    "sign-in-code",
-                    "10/15m",
-                    "code-mail",
-                    typed("email"),
-                    False,
-                ),
-                name="account_request_login_code",
-            )
-        ]
-        if settings.MAILS
-        else ()
+    path(
+        "login/code/",
+        views.mailing(
+            guarded(account.request_login_code, "sign-in-code", "10/15m", "code-mail", typed("email"), False)
+        ),
+        name="account_request_login_code",
     ),
     path("oidc/<slug:provider_id>/login/", oidc.login, name="openid_connect_login"),
     path("oidc/<slug:provider_id>/login/callback/", oidc.callback, name="openid_connect_callback"),

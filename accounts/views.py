@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from allauth.account.stages import LoginStageController
@@ -13,6 +14,7 @@ from allauth.mfa.utils import is_mfa_enabled
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.internal.flows.connect import connect
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -57,6 +59,15 @@ def account(request: HttpRequest) -> HttpResponse:
 def no_mail(request: HttpRequest) -> HttpResponse:
     """Say that this portal cannot send mail. Replaces the pages that would."""
     return render(request, "account/no_mail.html")
+
+
+def mailing(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Wrap a view that sends mail: a portal that sends none says so in its place."""
+
+    def choose(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return view(request, *args, **kwargs) if settings.MAILS else no_mail(request)
+
+    return choose
 
 
 @login_required

@@ -32,6 +32,7 @@ PUBLIC = frozenset(
         "readyz",
         "set_language",
         "account_login",
+        "account_request_login_code",
         "account_logout",
         "account_inactive",
         "account_signup",
