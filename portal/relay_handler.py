@@ -29,6 +29,7 @@ from relay.api.request import RelayRequest
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
+from relay.gateway.exchange.interrupts import ended_error
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import runtime
 
@@ -93,7 +94,8 @@ class RelayHandler(ASGIHandler):
             if exchange.interrupted is None:
                 raise
             # The client has disconnected or does not read its answer: nothing can be sent, and the server closes the
-            # connection.
+            # connection. Unless the request was ended as if it had.
+            await self._tell_ended(exchange, send)
         finally:
             if run is not None:
                 run.watchdog.remove(exchange)
@@ -145,10 +147,12 @@ class RelayHandler(ASGIHandler):
         if exchange.left:  # there is nobody to send it to; a stream is read on for its usage
             if isinstance(response, EventStream):
                 await response.pump()
+            await self._tell_ended(exchange, send)
             return
         if exchange.early_start is not None:
             await exchange.early_start
             if isinstance(response, EventStream):
+                exchange.begun = True
                 await response.pump()
             else:
                 await exchange.write_last(exchange.error_event(_body(response)))
@@ -160,6 +164,7 @@ class RelayHandler(ASGIHandler):
                 response.discard()
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
+                exchange.begun = True
                 await response.pump()
             return
         body = _body(response)
@@ -170,6 +175,19 @@ class RelayHandler(ASGIHandler):
         elif len(body) > limits.PIECE_BYTES:
             body = await _send_pieces(send, body)
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _tell_ended(self, exchange: Exchange, send: Send) -> None:
+        """Answer a client that is still there, although its request was ended as if it had left."""
+        error = ended_error(exchange.ended_by) if exchange.ended_by is not None else None
+        if error is None:
+            return
+        if exchange.begun:
+            if exchange.farewell is None:
+                return  # the end has been sent
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        exchange.left, exchange.interrupted, exchange.ended_by = False, None, None
+        await self._send(exchange, error_response(error), send)
 
     def _head(self, exchange: Exchange, response: HttpResponseBase) -> dict[str, Any]:
         headers = [

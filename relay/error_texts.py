@@ -244,7 +244,7 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         "request_ended",
         403,
         "portal",
-        _("The request was ended: its token was revoked, or an administrator ended it."),
+        _("The request was ended: its token was revoked, its user cancelled it, or an administrator ended it."),
         _("Ask the administrator if you do not know why."),
     ),
     (

@@ -245,7 +245,7 @@ class Stopping(RelayUnavailable):
 
 
 class RequestEnded(RelayError):
-    """A running request was ended by the portal: its token was revoked, or an administrator ended it."""
+    """A running request was ended: its token or account was, its user cancelled it, or an administrator ended it."""
 
     status, type, code = 403, "permission_error", "request_ended"
 

@@ -27,6 +27,7 @@ class Change(models.Model):
     COOLDOWN = "cooldown"  # key: the place of a circuit that was opened or closed
     WATCH = "watch"  # staff are viewing the running requests, so workers write theirs down
     END = "end"  # key: id of a request that is to be ended
+    CANCEL = "cancel"  # the same, by its user: as if its client had left
 
     topic = models.CharField(max_length=12)  # what kind of data has changed
     # Which row of it, see the topics above; empty: all.

@@ -15,7 +15,6 @@ from portal.lib.money import plain
 from relay.billing.ledger.rows import RowWrite
 from relay.errors import (
     RelayError,
-    RequestEnded,
     Stopping,
     UnsupportedEndpoint,
     UpstreamFailed,
@@ -24,7 +23,7 @@ from relay.errors import (
     UpstreamTruncated,
 )
 from relay.gateway.charging.charge import spent_error
-from relay.gateway.exchange.interrupts import Ended, Interrupt, timeout_error
+from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error, timeout_error
 from relay.gateway.record import COMPLETED, MAX_NAMES, Outcome, Record
 from relay.gateway.routing.circuit_breaker import is_proof, leave
 from relay.gateway.routing.health import Requester
@@ -103,7 +102,7 @@ class Attempt:
     def failed(self, failure: Failure) -> None:
         """The attempt failed before its answer began; another channel may be tried."""
         self.run.health.failed(self.candidate, self._model, failure, self._began_at, self._requester)
-        self.exchange.linger = 0.0
+        self.exchange.linger, self.exchange.asked = 0.0, False
         self.over()
         self.record.end_attempt(self.candidate, self.began, failure)
 
@@ -182,6 +181,7 @@ class Attempt:
         self._sent = body
         self.record.unseen = self.unseen_tokens
         began = time.monotonic()
+        exchange.asked = True
         if channel.disconnect_policy != "free":
             exchange.linger = self.run.config.disconnect_read_seconds
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)
@@ -345,16 +345,9 @@ def interrupt_failure(ended: Ended) -> Failure:
 
 def interrupt_error(reason: Interrupt) -> RelayError:
     """The client's error for a request that was interrupted."""
-    if reason is Interrupt.REVOKED:
-        return RequestEnded("This request was ended because its token was revoked or disabled. Use another token.")
-    if reason is Interrupt.USER_DISABLED:
-        return RequestEnded(
-            "This request was ended because the account of its token was disabled. Ask the portal's administrator."
-        )
-    if reason is Interrupt.KILLED:
-        return RequestEnded(
-            "This request was ended by an administrator of the portal. Ask them why before you send it again."
-        )
+    ended = ended_error(reason)
+    if ended is not None:
+        return ended
     if reason is Interrupt.STOPPING:
         return Stopping(
             "The portal is being restarted, and this request could not end before. Send it again.", retry_after=1

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange.exchange import Exchange, Message
+from relay.gateway.exchange.interrupts import ended_error
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
@@ -37,6 +38,12 @@ class BackgroundRequest(Exchange):
         """Does nothing: there is no client that could disconnect."""
 
 
+def _ended(background: BackgroundRequest) -> tuple[int, bytes, RelayError] | None:
+    """The answer of a request that was ended as if its client had left."""
+    error = ended_error(background.ended_by) if background.ended_by is not None else None
+    return (error.http_status, error.body(), error) if error is not None else None
+
+
 async def _never_receive() -> Message:
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
@@ -59,13 +66,19 @@ async def run_in_background(
     run.watchdog.add(background)
     try:
         response = await work(background)
+        if (ended := _ended(background)) is not None:
+            return ended
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
         run.refusals.add(background, error, what)
         return error.http_status, error.body(), error
     except asyncio.CancelledError:
-        raise
+        if (ended := _ended(background)) is None:
+            raise
+        if background.task is not None and background.interrupted is not None:
+            background.task.uncancel()
+        return ended
     except Exception:
         logger.exception("a background request failed", extra={"request_id": background.request_id})
         fault = InternalError()

@@ -30,6 +30,7 @@ from relay.errors import (
 from relay.gateway.charging.charge import RequestCharge
 from relay.gateway.charging.reservations import Reservations
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.exchange.interrupts import Interrupt, ended_error
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.routing.selection import Candidate
 from relay.protocols.usage import NO_USAGE, Delivered, Expected, Report, Usage, believed
@@ -69,6 +70,13 @@ def bounded_names(names: list[str]) -> list[str]:
             return [*found, "..."]
         found.append(name)
     return found
+
+
+def _told(outcome: Outcome, ended_by: Interrupt, streamed: bool) -> Outcome:
+    """The outcome of a request that was ended as if its client had left, with the error that says by whom."""
+    error = ended_error(ended_by)
+    status = outcome.status if streamed or error is None or ended_by is Interrupt.CANCELLED else error.http_status
+    return replace(outcome, status=status, error=error)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -205,6 +213,8 @@ class Record:
         exchange.tokens_used = usage.input + usage.output
         unfinished = outcome.reason != COMPLETED and not outcome.answered
         charge.finish(self.candidate, usage, source, unfinished, outcome.reason == INTERNAL)
+        if outcome.reason == CLIENT_GONE and exchange.ended_by is not None:
+            outcome = _told(outcome, exchange.ended_by, self.streamed)
         return self._reservations.submit(
             self._row(outcome, usage, source), charge.grant, charge.cost, exchange, wait, rows
         )

@@ -42,7 +42,9 @@ from relay.gateway.watchdog import Watchdog
 from relay.gateway.worker_status import WorkerStatus
 from relay.providers.demo import DemoTransport
 from relay.providers.vendors import BUILT_IN
+from relay.tokens.lifecycle import changed_by_owner
 from relay.transport.pool import Upstreams
+from relay.usage.running import ended_by
 
 logger: Final = logging.getLogger(__name__)
 _TIDY_SECONDS: Final = 0.5
@@ -108,6 +110,7 @@ class Runtime:
             snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)
             snapshot_cache.on(Change.WATCH, self._on_watch)
             snapshot_cache.on(Change.END, self._on_end)
+            snapshot_cache.on(Change.CANCEL, self._on_cancel)
             try:
                 for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
                     self.health.take_over(cooldowns.name_of(place), state)
@@ -255,12 +258,26 @@ class Runtime:
         self._call_in_loop(self.worker_status.watched)
 
     def _on_end(self, request_id: str) -> None:
-        self._call_in_loop(lambda: self._end(request_id))
+        """Called in any thread that may use the database."""
+        actor = ended_by(request_id)
+        self._call_in_loop(lambda: self._end(request_id, actor))
 
-    def _end(self, request_id: str) -> None:
-        for exchange in self.watchdog.running:
-            if exchange.request_id == request_id:
+    def _end(self, request_id: str, actor: int | None) -> None:
+        for exchange in list(self.watchdog.running):
+            if exchange.request_id != request_id:
+                continue
+            if exchange.caller is not None and exchange.caller.user_id == actor:  # staff who end their own
+                self.watchdog.dismiss(exchange, Interrupt.CANCELLED)
+            else:
                 exchange.end(Interrupt.KILLED)
+
+    def _on_cancel(self, request_id: str) -> None:
+        self._call_in_loop(lambda: self._cancel(request_id))
+
+    def _cancel(self, request_id: str) -> None:
+        for exchange in list(self.watchdog.running):
+            if exchange.request_id == request_id:
+                self.watchdog.dismiss(exchange, Interrupt.CANCELLED)
 
     def _call_in_loop(self, work: Callable[[], None]) -> None:
         try:
@@ -272,9 +289,11 @@ class Runtime:
         caller = await snapshot_cache.caller(digest)
         state = caller.state(exchange.wall) if caller is not None else CallerState.TOKEN_DISABLED
         if state is CallerState.USER_DISABLED:
-            exchange.end(Interrupt.USER_DISABLED)
+            self.watchdog.dismiss(exchange, Interrupt.USER_DISABLED)
         elif state is CallerState.TOKEN_DISABLED:
-            exchange.end(Interrupt.REVOKED)
+            held = exchange.caller
+            own = held is not None and await snapshot_cache.in_thread(changed_by_owner, held.token_id, held.user_id)
+            self.watchdog.dismiss(exchange, Interrupt.WITHDRAWN if own else Interrupt.REVOKED)
 
 
 _runtime: Runtime | None = None

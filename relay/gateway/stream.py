@@ -12,7 +12,7 @@ from relay.billing.ledger.rows import RowWrite
 from relay.errors import InternalError, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import Attempt, interrupt_failure
 from relay.gateway.charging.charge import weight
-from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.gateway.exchange.interrupts import Ended, Interrupt, ended_error
 from relay.gateway.record import CLIENT_GONE, COMPLETED, INTERNAL, SHUTDOWN, Outcome, end_reason
 from relay.gateway.replies import EventStream
 from relay.gateway.upstream import GARBAGE, UpstreamAnswer
@@ -120,6 +120,7 @@ class Pump:
     async def run(self) -> None:
         """Send the stream. Called when the response's headers have been sent."""
         exchange, record, codec = self._exchange, self._record, self._codec
+        exchange.farewell = self._farewell
         try:
             error, detail, broke = await self._run_to_end()
             if not codec.done:
@@ -182,10 +183,18 @@ class Pump:
 
     async def _write_failure(self, error: RelayError) -> None:
         """Send an error event. Audio has none: its answer stays incomplete, and the server disconnects the client."""
+        event = self._failure(error)
+        if event:
+            await self._exchange.write_last(event)
+
+    def _failure(self, error: RelayError) -> bytes:
         codec = self._codec
         event = codec.failure(error.message, error.public_type, error.public_code, error.param)
-        if event:
-            await self._exchange.write_last((b"\n\n" if codec.mid_event else b"") + event)
+        return (b"\n\n" if codec.mid_event else b"") + event if event else b""
+
+    def _farewell(self, reason: Interrupt) -> bytes:
+        error = ended_error(reason)
+        return self._failure(error) if error is not None else b""
 
     async def _forward(self) -> None:
         """Send bytes until the upstream's end, its end marker or its error."""

@@ -44,7 +44,7 @@ class Watchdog:
         for callback in exchange.at_end:
             callback()
         exchange.at_end.clear()  # the callbacks refer to the exchange: breaks the cycle
-        exchange.progress = exchange.rows_for = exchange.early_head = None
+        exchange.progress = exchange.rows_for = exchange.early_head = exchange.farewell = None
         if exchange.listener is not None:
             exchange.listener.cancel()
         exchange.listener = exchange.task = None
@@ -57,7 +57,9 @@ class Watchdog:
                 exchange.listen(self.on_leave)
             if exchange.early_at and now >= exchange.early_at:
                 exchange.start_early()
-            if exchange.gone_at and now >= exchange.gone_at and exchange.waiting is not Interrupt.DATABASE:
+            if exchange.ended_by is not None and exchange.left and exchange.streaming and exchange.waiting is None:
+                exchange.interrupt(Interrupt.TOTAL)  # stuck in a send: the upstream is to be read on
+            elif exchange.gone_at and now >= exchange.gone_at and exchange.waiting is not Interrupt.DATABASE:
                 exchange.interrupt(Interrupt.CLIENT_GONE)
             elif exchange.waiting is not None:
                 if now - exchange.wait_since >= exchange.wait_limit:
@@ -76,6 +78,16 @@ class Watchdog:
             self._left.add(exchange)
         else:
             exchange.interrupt(Interrupt.CLIENT_GONE)
+
+    def dismiss(self, exchange: Exchange, reason: Interrupt) -> None:
+        """End a request as if its client had left: nothing that its user does elsewhere makes an answer free."""
+        if not exchange.asked:
+            exchange.end(reason)
+        elif not (exchange.left or exchange.recorded or exchange.interrupted is not None):
+            exchange.ended_by = reason
+            self.on_leave(exchange)
+            if exchange in self._left:
+                self.spawn(exchange.say_farewell())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine beside the requests, and keep a reference to its task until it is done."""

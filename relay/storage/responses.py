@@ -153,15 +153,15 @@ def create_queued(
     )
 
 
-def set_running(user_id: int, response_id: str) -> None:
-    """Mark a queued response as in progress."""
+def set_running(user_id: int, response_id: str) -> bool:
+    """Mark a queued response as in progress; returns whether it still is to be made."""
     row = StoredResponse.objects.filter(user=user_id, response_id=response_id, status="queued").first()
-    if row is not None:
-        body = decode_object(row.body) or {}
-        body["status"] = "in_progress"
-        StoredResponse.objects.filter(pk=row.pk, status="queued").update(
-            status="in_progress", body=encode(body).decode()
-        )
+    if row is None:
+        return False
+    body = decode_object(row.body) or {}
+    body["status"] = "in_progress"
+    queued = StoredResponse.objects.filter(pk=row.pk, status="queued")
+    return bool(queued.update(status="in_progress", body=encode(body).decode()))
 
 
 def cancel_response(pk: int) -> None:

@@ -69,3 +69,9 @@ def reveal_token(token: Token, *, actor: Any, ip: str | None = None) -> str | No
         secret = token.reveal()
         AuditEvent.write("token.reveal", actor, token, ip, revealed=secret is not None)
     return secret
+
+
+def changed_by_owner(token_id: int, user_id: int) -> bool:
+    """Whether the last change of a token was made by its owner, according to the audit log."""
+    events = AuditEvent.objects.filter(target_type=Token._meta.model_name, target_id=str(token_id)).order_by("-pk")
+    return events.values_list("actor", flat=True).first() == user_id

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from accounts.models import Change, User
+from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
 from portal.lib import clock
 from relay.models import Token, Worker
@@ -71,6 +71,7 @@ def _age(seconds: float) -> str:
 
 
 _GONE_AFTER: Final = 90.0  # seconds
+_LATELY: Final = 200  # entries of the audit log that are searched
 
 
 def request_worker_status() -> None:
@@ -81,6 +82,13 @@ def request_worker_status() -> None:
 def end_request(request_id: str) -> None:
     """Ask every worker to end a request. The one that serves it does so within a second."""
     announce(Change.END, [request_id])
+
+
+def ended_by(request_id: str) -> int | None:
+    """Return the id of the user who asked for the end of a request lately, None when it is not known."""
+    events = AuditEvent.objects.order_by("-pk").values_list("action", "actor", "detail")[:_LATELY]
+    ends = ((actor, detail) for action, actor, detail in events if action == "request.end")
+    return next((actor for actor, detail in ends if detail.get("request_id") == request_id), None)
 
 
 def live_workers() -> list[Worker]:

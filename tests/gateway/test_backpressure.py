@@ -132,4 +132,4 @@ def test_revoked_token_ends_its_running_stream(server: Server, live: Portal, how
             user.save()
         said = read_until(connection, b'"code":"request_ended"')
         assert (b"account of its token was disabled" in said) == (how == "disable-user")
-    assert live.record(request_id(head)).end_reason == "ended"
+    assert live.record(request_id(head)).end_reason == "client_gone"

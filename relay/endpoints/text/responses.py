@@ -88,7 +88,8 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
 async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
     user = turn.caller.user_id
     try:
-        await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id)
+        if not await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id):
+            return  # it was cancelled or deleted before it began
         _, _, error = await run_in_background(
             run, background, partial(answer_turn, run=run, turn=turn), "POST /v1/responses (background)"
         )
@@ -119,7 +120,7 @@ async def cancel_response(caller: Caller, response_id: str) -> Json:
 
 def _cancel(pk: int, request_id: str) -> None:
     stored_responses.cancel_response(pk)
-    announce(Change.END, [request_id])
+    announce(Change.CANCEL, [request_id])
 
 
 # -- stored responses ------------------------------------------------------------------------------------------------

@@ -35,14 +35,18 @@ class Exchange:
         "_holder",
         "_receive",
         "_send",
+        "asked",
         "at_end",
+        "begun",
         "body_read",
         "caller",
         "client_id",
         "early_at",
         "early_head",
         "early_start",
+        "ended_by",
         "error_event",
+        "farewell",
         "gone_at",
         "headers",
         "held",
@@ -97,6 +101,10 @@ class Exchange:
         self.left = False  # the client has left, and the answer is read on
         self.gone_at = 0.0  # when that ends
         self.unsent = 0  # bytes read since then
+        self.asked = False  # an upstream was asked, and may bill
+        self.ended_by: Interrupt | None = None  # why the request was ended as if its client had left, which is there
+        self.begun = False  # the head of a stream has been sent
+        self.farewell: Callable[[Interrupt], bytes] | None = None  # the event with which a running stream ends
         # The limit that runs while the task waits for the upstream or the database, None while it does not wait.
         # Only then may the watchdog interrupt it for slowness.
         self.waiting: Interrupt | None = None
@@ -254,14 +262,23 @@ class Exchange:
         A client that reads no more gets an incomplete answer, and the server disconnects it.
         """
         if self.left:
-            return
-        self.streaming, self.quiet_since = False, 0.0
+            if self.ended_by is None or not self.begun:
+                return
+            data = b""  # the client has been told why
+        self.streaming, self.quiet_since, self.farewell = False, 0.0, None
         self.total_at = time.monotonic() + FINAL_WRITE_SECONDS
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": False})
         except asyncio.CancelledError as cancelled:
             if not isinstance(self.explain(cancelled), Ended):
                 raise
+
+    async def say_farewell(self) -> None:
+        """Tell the client of a running stream why it gets no more, while the upstream is read on."""
+        if self.begun and self.farewell is not None and self.ended_by is not None:
+            event = self.farewell(self.ended_by)
+            if event:
+                await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
     def start_early(self) -> None:
         """Send the head of the stream and a comment, before the answer has begun."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from relay.errors import UpstreamTimeout
+from relay.errors import RequestEnded, UpstreamTimeout
 
 
 class Interrupt(Enum):
@@ -17,7 +17,9 @@ class Interrupt(Enum):
     TOTAL = "took too long"
     DATABASE = "the database did not answer in time"
     REVOKED = "the token was revoked"
+    WITHDRAWN = "its owner revoked the token"
     USER_DISABLED = "the user was disabled"
+    CANCELLED = "its user cancelled it"
     SPENT = "nothing was left to pay with"
     KILLED = "ended by an administrator"
     STOPPING = "the portal is stopping"
@@ -31,6 +33,23 @@ _TIMEOUTS: Final = {
     Interrupt.TOTAL: "The answer took longer than this portal allows (total timeout). Ask for a shorter answer.",
 }
 
+# What ends a running request in the error that says so.
+_ENDED: Final = {
+    Interrupt.REVOKED: "This request was ended because its token was revoked or disabled. Use another token.",
+    Interrupt.WITHDRAWN: (
+        "This request was ended because the owner of its token revoked, disabled or rotated it. Use another token."
+    ),
+    Interrupt.USER_DISABLED: (
+        "This request was ended because the account of its token was disabled. Ask the portal's administrator."
+    ),
+    Interrupt.CANCELLED: "This request was cancelled by its user. Send it again for another answer.",
+    Interrupt.KILLED: (
+        "This request was ended by an administrator of the portal. Ask them why before you send it again."
+    ),
+}
+# As if the client had left: the answer is read on for its usage, and charged. A user can cause each of these.
+AS_IF_LEFT: Final = frozenset((Interrupt.REVOKED, Interrupt.WITHDRAWN, Interrupt.USER_DISABLED, Interrupt.CANCELLED))
+
 
 class Ended(Exception):
     """The request must end, for a reason other than a failure of the upstream."""
@@ -38,6 +57,12 @@ class Ended(Exception):
     def __init__(self, reason: Interrupt) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+def ended_error(reason: Interrupt) -> RequestEnded | None:
+    """The client's error for a request that somebody has ended; None for other reasons."""
+    text = _ENDED.get(reason)
+    return RequestEnded(text) if text is not None else None
 
 
 def timeout_error(reason: Interrupt) -> UpstreamTimeout:
