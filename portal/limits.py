@@ -24,12 +24,16 @@ KEEP_ALIVE_SECONDS: Final = 75  # without a request on a connection that has had
 # A body may take this long, and a second for each so many bytes: 32 MiB may take 35 minutes.
 BODY_SECONDS: Final = 30
 BODY_BYTES_PER_SECOND: Final = 16 * KIB
+# A body may come in so many pieces, and one more for each 64 bytes: a chunk of one byte costs as much as one of 1,000.
+BODY_PIECES: Final = 1000
+BYTES_PER_PIECE: Final = 64
 PAGE_BYTES: Final = 4 * MIB  # of a form on a page; the largest is a list of keys that is pasted
 PAGES_BYTES: Final = 64 * MIB  # of all forms on pages that a worker receives at once; an address has a quarter of it
 FORM_FIELDS: Final = 5000  # of a form on a page: the admin's lists have a few for each row
 FORM_PARTS: Final = 100  # of a form that stores a file
 FORM_BYTES: Final = 64 * KIB  # of its names, headers and fields beside the file
 WEBSOCKET_BYTES: Final = 16 * MIB  # of one message, unfolded: 15 MiB of audio, as OpenAI's realtime API takes it
+WEBSOCKET_FRAMES: Final = 1000  # within a second, and one more for each BYTES_PER_PIECE
 
 # -- what /v1 holds in memory -----------------------------------------------------------------------------------------
 UNCOUNTED_BYTES: Final = 64 * KIB  # of a body that are not worth counting

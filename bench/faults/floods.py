@@ -58,6 +58,23 @@ def _body(path: bytes) -> Flood:
     return send
 
 
+async def _tiny_chunks(stream: Stream) -> None:
+    stream[1].write(b"POST /accounts/login/ HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(1000):
+        stream[1].write(b"1\r\n \r\n" * 10_000)
+        await stream[1].drain()
+
+
+async def _frames(stream: Stream) -> None:
+    stream[1].write(
+        b"GET /v1/realtime HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for _ in range(1000):
+        stream[1].write(b"\x89\x80\0\0\0\0" * 10_000)
+        await stream[1].drain()
+
+
 async def _pipelined(stream: Stream) -> None:
     while True:
         stream[1].write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1000)
@@ -93,6 +110,8 @@ FLOODS: Final[dict[str, tuple[Flood, int]]] = {
     "a body to a probe": (_body(b"/healthz"), 20),
     "a body to a page": (_body(b"/accounts/login/"), 20),
     "a body to /v1": (_body(b"/v1/chat/completions"), 20),
+    "a body in tiny chunks": (_tiny_chunks, 20),
+    "frames of a websocket": (_frames, 20),
     "requests behind each other": (_pipelined, 20),
     "half a request": (_idle, 400),
     "bad tokens": (_asks(_BAD_TOKEN), 50),

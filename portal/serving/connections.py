@@ -43,6 +43,9 @@ INVALID: Final = _error(400, "invalid_http", "This is not a valid HTTP request."
 SLOW: Final = _error(408, "request_timeout", "The request did not arrive in time. Send it again.")
 CROWDED: Final = _error(503, "too_many_connections", "Too many connections are open. Close some, then try again.")
 TOO_LARGE: Final = _error(413, "request_too_large", "The body is larger than any that this portal takes. Send less.")
+SMALL_PIECES: Final = _error(
+    400, "chunks_too_small", "The body comes in far more pieces than its size needs. Send larger chunks."
+)
 LONG_URL: Final = _error(
     414, "url_too_long", f"The URL is longer than {limits.URL_BYTES // limits.KIB} KiB. Send a shorter one."
 )

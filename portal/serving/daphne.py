@@ -18,6 +18,7 @@ from portal.serving.connections import (
     CROWDED,
     LONG_URL,
     SLOW,
+    SMALL_PIECES,
     TOO_LARGE,
     Connections,
     Phase,
@@ -44,6 +45,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
         super().__init__()
         self._table: Connections = connections()
         self._phase, self._since, self.received = Phase.NEW, 0.0, 0
+        self.pieces = 0  # in which more of the body may come
         self._pace = ReadPace()
         self._refused = False
         self.readable = asyncio.Event()  # the client has read most of what it was sent
@@ -76,6 +78,7 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
 
     def allHeadersReceived(self) -> None:
         self._phase, self._since, self.received = Phase.BODY, self._table.now, 0
+        self.pieces = limits.BODY_PIECES
         if len(self._path) > limits.URL_BYTES:
             self.refuse(LONG_URL)
         super().allHeadersReceived()
@@ -108,6 +111,10 @@ class Channel(http.HTTPChannel):  # type: ignore[misc]
             self.transport.write(answer)
             self.loseConnection()
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if not self._refused:  # otherwise it has been answered
+            super()._respondToBadRequestAndDisconnect()
+
     def overdue(self, now: float) -> bool:
         if not self.transport.connected:  # a websocket that took over the connection has ended
             self._table.closed(self, self.peer)
@@ -136,10 +143,11 @@ class Request(http_protocol.WebRequest):  # type: ignore[misc]
     def handleContentChunk(self, data: bytes) -> None:
         channel = self.channel
         channel.received += len(data)
-        if channel.received > channel.most:
-            channel.refuse(TOO_LARGE)
-        else:
-            super().handleContentChunk(data)
+        channel.pieces += len(data) // limits.BYTES_PER_PIECE - 1
+        if channel.received > channel.most or channel.pieces < 0:
+            channel.refuse(SMALL_PIECES if channel.pieces < 0 else TOO_LARGE)
+            raise http._MalformedChunkedDataError("refused")  # ends the parsing of what came with it
+        super().handleContentChunk(data)
 
 
 class HttpFactory(http_protocol.HTTPFactory):  # type: ignore[misc]

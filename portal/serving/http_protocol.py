@@ -11,6 +11,7 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 
 from portal import limits
 from portal.serving.connections import (
@@ -20,6 +21,7 @@ from portal.serving.connections import (
     LONG_URL,
     PIPELINED,
     SLOW,
+    SMALL_PIECES,
     TOO_LARGE,
     Connections,
     Phase,
@@ -28,12 +30,16 @@ from portal.serving.connections import (
     is_late,
     largest_body,
 )
+from portal.serving.page_body import page_body
 from relay.api.paths import relay_path
 
 _PER_PIECE: Final = 16  # bytes that frame a chunk
 # Looked up for every request: names of this module cost a third of a member of an enum or of another module.
 _NEW, _BODY, _ANSWER, _KEPT = Phase.NEW, Phase.BODY, Phase.ANSWER, Phase.KEPT
 _HEADER_BYTES, _HEADER_FIELDS, _URL_BYTES = limits.HEADER_BYTES, limits.HEADER_FIELDS, limits.URL_BYTES
+_BODY_PIECES, _BYTES_PER_PIECE = limits.BODY_PIECES, limits.BYTES_PER_PIECE
+_EARLY_BYTES: Final = 4 * limits.KIB  # that a websocket's client may send before it has its answer
+_STEP_BYTES: Final = 4 * limits.KIB  # of a websocket that are looked at before its frames are counted again
 
 
 class _Refused(Exception):
@@ -56,6 +62,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = 0.0  # when that began, by the table's clock
         self._room = limits.HEADER_BYTES  # bytes that may still come for the head, and beside the body
         self._received = 0  # bytes of the body
+        self._pieces = 0  # in which more of it may come
         self._why = b""  # the answer with which the request is refused
         self._pace = ReadPace()
         self._refused = False
@@ -118,21 +125,24 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline and len(self.pipeline) >= limits.PIPELINED_REQUESTS:
             self._why = PIPELINED
             raise _Refused
-        self._state, self._since, self._received = _BODY, self._table.now, 0
+        self._state, self._since, self._received, self._pieces = _BODY, self._table.now, 0, _BODY_PIECES
         super().on_headers_complete()
         path = self.scope.get("path", "")  # none if it becomes a websocket
         if path.startswith("/v1/") or relay_path(path) is not None:
             self._most_body = self._largest_body
             self._table.busy(self)  # it is answered as soon as its token is known not to be valid
         else:
-            self._most_body = limits.PAGE_BYTES + limits.MIB  # portal.serving.page_body has said why before
+            # What is too large for the page, portal.serving.page_body refuses first, and says why.
+            most = page_body(self.scope["method"], path)
+            self._most_body = most + (limits.MIB if most else limits.UNCOUNTED_BYTES)
 
     def on_body(self, body: bytes) -> None:
         size = len(body)
         self._room += size + _PER_PIECE
         self._received += size
-        if self._received > self._most_body:
-            self._why = TOO_LARGE
+        self._pieces += size // _BYTES_PER_PIECE - 1
+        if self._received > self._most_body or self._pieces < 0:
+            self._why = SMALL_PIECES if self._pieces < 0 else TOO_LARGE
             raise _Refused
         super().on_body(body)
 
@@ -236,7 +246,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self._table: Connections = connections()
         self._pace = ReadPace()
-        self._early = 0  # bytes before the handshake has been answered
+        self._head = True  # what comes next is the handshake
+        self._early = _EARLY_BYTES  # that may come before it has been answered
+        self._second = 0.0  # by the table's clock, in which frames are counted
+        self._frames = 0  # that may still come in it
 
     @property
     def peer(self) -> str:
@@ -254,12 +267,31 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.handshake_complete:
-            self._early += len(data)
-            if self._early > limits.HEADER_BYTES + 2 * limits.URL_BYTES:  # clients send nothing before the answer
+        if not self.handshake_complete and not self._head:
+            self._early -= len(data)
+            if self._early < 0:
                 self.transport.abort()
                 return
-        super().data_received(data)
+        self._head = False
+        if self._second != self._table.now:
+            self._second, self._frames = self._table.now, limits.WEBSOCKET_FRAMES
+        for start in range(0, len(data), _STEP_BYTES):
+            if self.transport.is_closing():
+                return
+            piece = data[start : start + _STEP_BYTES]
+            self._frames += len(piece) // _BYTES_PER_PIECE
+            super().data_received(piece)
+
+    def handle_events(self) -> None:
+        """Handle the frames that have been read, unless they are far more than their bytes need."""
+        self._frames -= len(self.conn.events)
+        if self._frames >= 0:
+            super().handle_events()
+        elif self.handshake_complete and not self.close_sent:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, "too many frames in a second: send larger ones")
+            self.handle_parser_exception()
+        else:
+            self.transport.abort()
 
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read its answers."""

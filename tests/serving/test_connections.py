@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,10 @@ class Wire(asyncio.Transport):
     def __init__(self, peer: str) -> None:
         super().__init__({"peername": (peer, 1), "sockname": ("127.0.0.1", 80)})
         self.sent, self.unsent, self.ended, self.paused = b"", 0, "", False
+        self.protocol: Any = None  # that has taken it over
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: Any) -> None:
         self.sent += bytes(data)
@@ -89,8 +94,12 @@ def connect(table: Connections, loop: asyncio.AbstractEventLoop) -> Connect:
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
-    if scope["path"] == "/hangs":
-        await asyncio.Event().wait()
+    if scope["path"] == "/accepts":
+        await send({"type": "websocket.accept"})
+    if scope["path"] == "/hangs" or scope["type"] == "websocket":
+        with contextlib.suppress(asyncio.CancelledError):  # uvicorn would log it
+            await asyncio.Event().wait()
+        return
     if not scope["path"].endswith("/at-once"):
         while (message := await receive()).get("more_body"):
             continue
@@ -149,9 +158,39 @@ def test_ordinary_requests_pass_however_they_are_cut(connect: Connect, feed: Cal
     feed(protocol, *[bytes([byte]) for byte in GET])
     body = b"b" * 300_000
     feed(protocol, b"POST / HTTP/1.1\r\ncontent-length: 300000\r\n\r\n" + body)
-    feed(protocol, b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", *[b"1\r\nb\r\n"] * 30_000, b"0\r\n\r\n")
+    chunks = [b"1\r\nb\r\n"] * 900 + [b"40\r\n%b\r\n" % (b"b" * 64)] * 5_000
+    feed(protocol, b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", *chunks, b"0\r\n\r\n")
+    feed(protocol, b"POST / HTTP/1.1\r\ncontent-length: 900\r\n\r\n", *[b"b"] * 900)
     feed(protocol, b"GET / HTTP/1.1\r\nx: " + b"y" * 60_000 + b"\r\n\r\n" + GET * 10)
-    assert wire.sent.count(b"HTTP/1.1 200 ") == 14 and not wire.ended
+    assert wire.sent.count(b"HTTP/1.1 200 ") == 15 and not wire.ended
+
+
+@pytest.mark.parametrize("path", [b"/accounts/login/", b"/v1/chat/completions"])
+@pytest.mark.parametrize(
+    ("framing", "piece"),
+    [
+        (b"transfer-encoding: chunked", b"1\r\nb\r\n"),
+        (b"transfer-encoding: chunked", b"3f;x=y\r\n%b\r\n" % (b"b" * 63)),
+        (b"content-length: 100000", b"b"),  # as it is read
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_body_has_no_more_pieces_than_its_size_needs(
+    connect: Connect, feed: Callable[..., None], path: bytes, framing: bytes, piece: bytes, at_once: bool
+) -> None:
+    pieces = [piece] * (limits.BODY_PIECES + 1)
+    if at_once and framing.startswith(b"transfer"):
+        pieces = [b"".join(pieces)]
+    protocol, wire = connect()
+    feed(protocol, b"POST %b HTTP/1.1\r\n%b\r\n\r\n" % (path, framing), *pieces)
+    assert wire.sent.startswith(b"HTTP/1.1 400 ") and b'"chunks_too_small"' in wire.sent and wire.ended == "closed"
+
+
+def test_pages_without_a_body_take_next_to_none(connect: Connect, feed: Callable[..., None]) -> None:
+    for request in (b"GET /", b"HEAD /balance/", b"POST /healthz"):
+        protocol, wire = connect()
+        feed(protocol, request + b" HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n", *[b"b" * 16_384] * 5)
+        assert wire.sent.startswith(b"HTTP/1.1 413 ") and wire.ended == "closed"
 
 
 def test_requests_behind_each_other_are_limited(connect: Connect, feed: Callable[..., None]) -> None:
@@ -244,3 +283,49 @@ def test_a_proxy_has_no_limit_of_its_own(connect: Connect, table: Connections, m
 
     monkeypatch.setattr(table, "_trusted", parse_networks(["192.0.2.1"]))
     assert not any(wire.ended for _, wire in [connect() for _ in range(6)])
+
+
+# -- websockets ------------------------------------------------------------------------------------------------------
+
+_UPGRADE = (
+    b"GET %b HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_PING = b"\x89\x80\0\0\0\0"
+_PART = b"\x00\x80\0\0\0\0"  # of a message
+_POLICY = b"\x03\xf0"  # 1008
+
+
+@pytest.fixture
+def open_websocket(connect: Connect, feed: Callable[..., None]) -> Callable[[bytes], tuple[Any, Wire]]:
+    def open_websocket(path: bytes) -> tuple[Any, Wire]:
+        protocol, wire = connect()
+        feed(protocol, _UPGRADE % path)
+        assert wire.protocol is not None
+        return wire.protocol, wire
+
+    return open_websocket
+
+
+def test_nothing_is_read_of_a_websocket_before_it_is_accepted(
+    open_websocket: Callable[[bytes], tuple[Any, Wire]], feed: Callable[..., None]
+) -> None:
+    protocol, wire = open_websocket(b"/undecided")
+    feed(protocol, _PING * 10_000)
+    assert wire.ended == "aborted" and not protocol.conn.events
+
+
+@pytest.mark.parametrize("frame", [_PING, _PART])
+def test_frames_of_a_websocket_are_limited(
+    open_websocket: Callable[[bytes], tuple[Any, Wire]], feed: Callable[..., None], frame: bytes, table: Connections
+) -> None:
+    protocol, wire = open_websocket(b"/accepts")
+    start = b"\x01\x80\0\0\0\0" if frame is _PART else b""
+    feed(protocol, start, *[frame] * (limits.WEBSOCKET_FRAMES - 1))
+    table.check(table.now + 1)  # another second
+    feed(protocol, frame * limits.WEBSOCKET_FRAMES)
+    assert not wire.ended
+    large = (b"\x00" if frame is _PART else b"\x82") + b"\xfe" + (16_384).to_bytes(2) + bytes(4 + 16_384)
+    feed(protocol, large, frame * 200, frame * 100_000)
+    assert wire.ended and _POLICY in wire.sent
+    assert len(protocol.frames) <= 2 * limits.WEBSOCKET_FRAMES + 201

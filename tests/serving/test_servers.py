@@ -54,6 +54,7 @@ _TOO_MUCH = (
     (b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 414),
     (b"POST /healthz" + _CHUNKED + b"1\r\nx\r\n", 413),
     (b"POST /accounts/login/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999\r\n\r\n", 413),
+    (b"POST /accounts/login/" + _CHUNKED + b"1\r\nx\r\n" * 2_000, 400),
     (b"POST /accounts/login/" + _CHUNKED + (b"10000\r\n" + b"x" * 65_536 + b"\r\n") * 70, 413),
     (b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999\r\n\r\n", 413),
 )
