@@ -85,10 +85,15 @@ class Config(BaseSettings):
     )
     max_upload_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest file that can be stored, in bytes.")
     max_total_upload_bytes: int = Field(
-        256 * 1024 * 1024, ge=1024, description="Bytes that all stored files may take up together."
+        1024 * 1024 * 1024, ge=1024, description="Bytes that all stored files may take up together."
     )
     max_user_upload_bytes: int = Field(
-        256 * 1024 * 1024, ge=1024, description="Bytes that the files of one user may take up together."
+        0,
+        ge=0,
+        description=(
+            "Bytes that the files of one user may take up together. 0: a quarter of MAX_TOTAL_UPLOAD_BYTES, so that "
+            "nobody takes it all."
+        ),
     )
     max_user_stored_bytes: int = Field(
         1024 * 1024 * 1024,

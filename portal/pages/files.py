@@ -23,12 +23,16 @@ def file_list(request: HttpRequest) -> HttpResponse:
     """List files with their quota, the latest batches, and the number of stored responses and conversations."""
     user = signed_in_user(request)
     used, limits = files.used_bytes(user.pk), files.storage_limits()
+    free = files.free_room(user.pk)
+    left = max(0, free.least)  # which may be less than one's own room has left
     context = {
         "page": Paginator(files_of(user), _PAGE).get_page(request.GET.get("page")),
         "used": used,
-        "room": limits.user,
-        "largest": limits.file,
-        "share": min(100, round(100 * used / limits.user)),
+        "room": used + left,
+        "left": left,
+        "narrow": "portal" if free.common < min(free.own, free.stored) else "user" if free.stored < free.own else "",
+        "largest": min(limits.file, left),
+        "share": min(100, round(100 * used / (used + left))) if used + left else 100,
         "batches": [(batch, *counts_of(batch), error_summary(batch)) for batch in batches_of(user)[:10]],
         "responses": responses_of(user).count(),
         "conversations": conversations_of(user).count(),

@@ -26,11 +26,12 @@ from portal.lib.ids import time_ordered_hex
 from relay.errors import RequestTooLarge, StorageFull
 from relay.models import Upload, UploadSession
 from relay.models.upload import UploadState
-from relay.storage.room import COUNTED_STATES, check_room, room_lock, show_bytes
+from relay.storage.room import COUNTED_STATES, no_room, room_left, room_lock, show_bytes
 
 logger: Final = logging.getLogger(__name__)
 STALE_AFTER: Final = timedelta(hours=2)  # a file of another host that is still being received has lost its worker
 MIB: Final = 1 << 20
+USER_SHARE: Final = 4  # of the room for all files, one user has this part unless it is configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class StorageLimits:
 def storage_limits() -> StorageLimits:
     """Return the configured limits."""
     config = settings.CONFIG
-    return StorageLimits(config.max_upload_bytes, config.max_total_upload_bytes, config.max_user_upload_bytes)
+    total = config.max_total_upload_bytes
+    return StorageLimits(config.max_upload_bytes, total, config.max_user_upload_bytes or total // USER_SHARE)
 
 
 def folder() -> Path:
@@ -79,24 +81,45 @@ def used_bytes(user_id: int | None = None) -> int:
     return int(rows.aggregate(sum=Sum("size"))["sum"] or 0)
 
 
-def _check_free(user_id: int, more: int, replaces: int = 0) -> None:
-    """Check that `more` bytes are free, of which `replaces` are stored already. Raises RequestTooLarge."""
+@dataclass(frozen=True, slots=True)
+class FreeRoom:
+    """The bytes that are free for the files of one user, by each limit; negative where there are too many."""
+
+    own: int  # of the user's files
+    common: int  # of the files of all users
+    stored: int  # of everything that is stored for the user
+
+    @property
+    def least(self) -> int:
+        return min(self.own, self.common, self.stored)
+
+
+def free_room(user_id: int) -> FreeRoom:
     limits = storage_limits()
-    free = limits.user - used_bytes(user_id)
-    if more > free:
+    return FreeRoom(limits.user - used_bytes(user_id), limits.total - used_bytes(), room_left(user_id))
+
+
+def _free_for(user_id: int, more: int, replaces: int = 0) -> int:
+    """Return the bytes that are free, which are at least `more`; of those, `replaces` are stored already.
+
+    Raises RequestTooLarge.
+    """
+    limits, free = storage_limits(), free_room(user_id)
+    if more > free.own:
         message = (
-            f"Your files may take up {show_bytes(limits.user)} together, and {show_bytes(max(0, free))} of it are "
+            f"Your files may take up {show_bytes(limits.user)} together, and {show_bytes(max(0, free.own))} of it are "
             "free. Delete files you do not need any more, then try again."
         )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
-    free = limits.total - used_bytes()
-    if more > free:
+    if more > free.common:
         message = (
-            f"The portal's storage for files is full: {show_bytes(max(0, free))} of {show_bytes(limits.total)} are "
-            "free. Delete files, or ask the portal's administrator."
+            f"The portal's storage for files is full: {show_bytes(max(0, free.common))} of {show_bytes(limits.total)} "
+            "are free. Delete files, or ask the portal's administrator."
         )
         raise RequestTooLarge(message, code="storage_quota_exceeded")
-    check_room(user_id, more - replaces)
+    if more - replaces > free.stored:
+        raise no_room(free.stored)
+    return min(free.own, free.common, free.stored + replaces)
 
 
 def check_file_size(size: int) -> None:
@@ -125,7 +148,7 @@ def reserve_upload(
     """
     name = name or time_ordered_hex()
     with room_lock():
-        _check_free(user_id, reserved, replaces)
+        _free_for(user_id, reserved, replaces)
         return Upload.objects.create(
             file_id=f"file-{name}",
             user_id=user_id,
@@ -141,13 +164,15 @@ def reserve_upload(
         )
 
 
-def grow(upload: Upload, reserved: int, replaces: int = 0) -> None:
-    """Reserve more space, `reserved` bytes in all, for a file whose length is not known. Raises RequestTooLarge.
+def grow(upload: Upload, needed: int, wanted: int, replaces: int = 0) -> None:
+    """Reserve more space for a file whose length is not known: `wanted` bytes in all, or what is free of them.
 
-    `replaces`: bytes of what is stored for the user that go when the file is whole.
+    Raises RequestTooLarge if that is less than `needed`. `replaces`: bytes of what is stored for the user that go when
+    the file is whole.
     """
     with room_lock():
-        _check_free(upload.user_id, reserved - upload.size, replaces)
+        free = _free_for(upload.user_id, needed - upload.size, replaces)
+        reserved = max(needed, min(wanted, upload.size + free))
         Upload.objects.filter(pk=upload.pk).update(size=reserved)
     upload.size = reserved
 

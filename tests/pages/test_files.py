@@ -26,3 +26,24 @@ def test_the_page_of_files_is_ones_own(people: People, client: Any) -> None:
     client.force_login(people.owner)
     assert client.post(f"/storage/{mine.file_id}/delete/").status_code == 302
     assert mine.file_id not in client.get("/storage/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("max_total_upload_bytes", "files of all users"), ("max_user_stored_bytes", "take up room as well")],
+)
+def test_the_page_says_what_is_really_left(people: People, client: Any, settings: Any, limit: str, said: str) -> None:
+    from relay.storage import files
+
+    stored_for(people.owner)
+    stored_for(people.other, "theirs.txt")
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_upload_bytes": 1 << 20, limit: 2048 + 512 + 6})
+    left = files.free_room(people.owner.pk).least
+    assert 2048 <= left < 2600
+    client.force_login(people.owner)
+    page = client.get("/storage/")
+    assert page.context["left"] == page.context["largest"] == left and page.context["room"] == left + 3
+    assert said in page.content.decode()
+    settings.CONFIG = settings.CONFIG.model_copy(update={limit: 1})
+    page = client.get("/storage/")
+    assert page.context["left"] == 0 and page.context["share"] == 100

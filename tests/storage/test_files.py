@@ -45,3 +45,37 @@ def test_the_files_of_a_user_go_with_the_user(people: People, django_capture_on_
     with django_capture_on_commit_callbacks(execute=True):
         Upload.objects.filter(user=people.other).delete()  # as Django does when it deletes what hangs on a user
     assert not path.exists()
+
+
+@pytest.mark.parametrize("limit", ["max_user_upload_bytes", "max_total_upload_bytes", "max_user_stored_bytes"])
+def test_a_growing_file_gets_what_is_free(people: People, settings: Any, limit: str) -> None:
+    from portal.limits import ROW_BYTES
+    from relay.errors import RequestTooLarge
+    from relay.storage import files
+
+    rows = ROW_BYTES if limit == "max_user_stored_bytes" else 0
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_upload_bytes": 1 << 30, limit: 1000 + rows})
+    upload = files.reserve_upload(people.owner.pk, 100, "me")
+    files.grow(upload, 600, 600)
+    files.grow(upload, 700, 1_000_000)
+    assert upload.size == 1000
+    with pytest.raises(RequestTooLarge):
+        files.grow(upload, 1001, 2000)
+    files.remove(upload)
+
+
+def test_one_user_has_a_share_of_the_room_for_all(people: People, settings: Any) -> None:
+    from relay.errors import RequestTooLarge
+    from relay.storage import files
+
+    settings.CONFIG = settings.CONFIG.model_copy(
+        update={"max_user_upload_bytes": 0, "max_total_upload_bytes": 4000, "max_user_stored_bytes": 1 << 30}
+    )
+    with pytest.raises(RequestTooLarge) as refused:
+        files.reserve_upload(people.other.pk, 1001, "me")
+    assert "Your files may take up 1,000 bytes" in refused.value.message
+    taken = files.reserve_upload(people.other.pk, 1000, "me")
+    files.remove(files.reserve_upload(people.owner.pk, 1000, "me"))
+    settings.CONFIG = settings.CONFIG.model_copy(update={"max_user_upload_bytes": 3000})
+    assert files.free_room(people.owner.pk).least == 3000
+    files.remove(taken)

@@ -26,7 +26,6 @@ from relay.storage.files import UploadWriter
 
 _BLOCK: Final = 1 << 20  # bytes that are written at a time
 _FORM_OVERHEAD: Final = 1024  # bytes of a form besides its file; the reserved space is corrected as the file arrives
-_FIRST_RESERVATION: Final = 1 << 20  # bytes of storage that are reserved when no length is announced
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(;\s*charset=[A-Za-z0-9_-]{1,30})?", re.I)
 
 
@@ -141,14 +140,15 @@ async def receive_form(
     except BadRequest as bad:
         raise InvalidRequest(bad.message, code=bad.code) from None
     most = files.storage_limits().file
-    announced = exchange.announced_length
+    # What a compressed form unfolds to is not known.
+    announced = None if b"content-encoding" in exchange.headers else exchange.announced_length
     if announced is not None and announced > most + limits.FORM_BYTES:
         await snapshot_cache.in_thread(files.check_file_size, announced)
-    reserved = max(0, announced - _FORM_OVERHEAD) if announced is not None else _FIRST_RESERVATION
+    reserved = max(0, announced - _FORM_OVERHEAD) if announced is not None else 0
     exchange.total_at = exchange.started + run.config.total_timeout
     sink = await _begin(run, user_id, min(reserved, most), session)
     try:
-        await _read(exchange, parser, sink, most)
+        await _read(exchange, parser, sink, most, announced is None)
     except BaseException:
         await discard(sink)
         raise
@@ -182,7 +182,8 @@ async def _abandon(work: asyncio.Future[UploadWriter]) -> None:
         pass  # nothing was reserved
 
 
-async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: int) -> None:
+async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: int, ahead: bool) -> None:
+    """`ahead`: space is reserved before it is needed, since the length is not known."""
     machine = parser.make()
     waiting = received = 0
     try:
@@ -195,7 +196,7 @@ async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: i
             if sink.size + waiting > most:
                 await snapshot_cache.in_thread(files.check_file_size, sink.size + waiting)
             if waiting >= _BLOCK:
-                await _write(parser, sink, waiting, most)
+                await _write(parser, sink, most, ahead)
         machine.finalize()
     except BadRequest as bad:
         raise InvalidRequest(bad.message, code=bad.code, param=bad.param) from None
@@ -212,16 +213,16 @@ async def _read(exchange: Exchange, parser: _Parser, sink: UploadWriter, most: i
             code="missing_required_parameter",
             param=parser.file_field,
         )
-    await _write(parser, sink, waiting, most)
+    await _write(parser, sink, most, ahead)
 
 
-async def _write(parser: _Parser, sink: UploadWriter, waiting: int, most: int) -> None:
+async def _write(parser: _Parser, sink: UploadWriter, most: int, ahead: bool) -> None:
     data = b"".join(parser.data)
     parser.data.clear()
-    if sink.size + len(data) > sink.upload.size:
-        await snapshot_cache.in_thread(
-            files.grow, sink.upload, min(most, max(2 * sink.upload.size, sink.size + len(data)))
-        )
+    needed = sink.size + len(data)
+    if needed > sink.upload.size:
+        wanted = min(most, max(_BLOCK, 2 * sink.upload.size)) if ahead else needed
+        await snapshot_cache.in_thread(files.grow, sink.upload, needed, wanted)
     if data:
         await snapshot_cache.in_slow_thread(sink.write, data)
 

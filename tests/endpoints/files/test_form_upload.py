@@ -215,6 +215,28 @@ def test_a_chunked_form_is_stored(live: Portal, server: Server) -> None:
     )
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_may_take_all_that_is_left(small: Server, announced: bool) -> None:
+    token = token_of(small)
+    for _ in range(2):
+        assert upload(small, token, b"x" * 700_000).status_code == 200
+    form = b"".join(
+        (_PURPOSE, b"user_data\r\n", _FILE, b"x" * (2 * MIB - 2 * 700_000 - 1), b"\r\n--b--\r\n")
+    )  # fmt: skip
+    answer = httpx.post(
+        f"{small.url}/v1/files",
+        content=form if announced else iter([form]),
+        headers={"authorization": f"Bearer {token}", "content-type": _FORM},
+        timeout=30,
+        trust_env=False,
+    )
+    assert answer.status_code == 200 and answer.json()["bytes"] == 2 * MIB - 1_400_000
+    full = upload(small, token, b"x")
+    assert full.status_code == 413 and "0 bytes of it are free" in full.json()["error"]["message"]
+    for file in small.get(token, "/v1/files").json()["data"]:
+        small.request("DELETE", token, f"/v1/files/{file['id']}")
+
+
 def _half(port: int, token: str, size: int = 300_000) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     head = (
