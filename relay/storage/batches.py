@@ -317,9 +317,7 @@ def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, 
         for body in rows.values_list("body", flat=True).iterator(chunk_size=200):
             data = body.encode() + b"\n"
             if writer.size + len(data) > writer.upload.size:
-                files.grow(
-                    writer.upload, writer.size + len(data), max(2 * writer.upload.size, files.MIB), replaced
-                )
+                files.grow(writer.upload, writer.size + len(data), max(2 * writer.upload.size, files.MIB), replaced)
             writer.write(data)
         name = f"{batch.batch_id}_{'output' if ok else 'error'}.jsonl"
         writer.finish(UploadState.STORED, name, UploadPurpose.BATCH_OUTPUT, "application/jsonl", expires)
