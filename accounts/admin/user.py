@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
-from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UnfoldReadOnlyPasswordHashWidg
 
 from accounts.admin.base import BaseAdmin, UncountedPaginator, display, request_ip, without_fields
 from accounts.models import AuditEvent, User
+from accounts.models.counts import count_of
 from accounts.rights import may, may_everything
 from accounts.sign_in.recovery import tell_owner
 
@@ -102,11 +102,8 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         rows: QuerySet[User] = super().get_queryset(request)
-        tokens = User.tokens.rel.related_model._default_manager.filter(
-            user=OuterRef("pk"), revoked_at__isnull=True
-        )  # the relay's
-        counted = tokens.order_by().values("user").annotate(n=Count("pk")).values("n")
-        return rows.prefetch_related("groups").annotate(live_tokens=Coalesce(Subquery(counted), 0))
+        tokens = User.tokens.rel.related_model._default_manager.filter(revoked_at__isnull=True)  # the relay's
+        return rows.prefetch_related("groups").annotate(live_tokens=count_of(tokens, "user"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show fields of permissions only to superusers and to those who may assign them.

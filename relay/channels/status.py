@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db.models import Count, Q
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
+from accounts.models.counts import count_of
 from portal.lib import clock
 from relay.channels.cooldowns import NO_API
 from relay.channels.urls import url_refusal
@@ -70,8 +70,8 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     for key in ApiKey.objects.filter(enabled=True, **chosen).exclude(auto_disabled=""):
         out.setdefault(key.channel_id, []).append(key)
     rows = Channel.objects.annotate(
-        keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True),
-        models_on=Count("served", filter=Q(served__enabled=True), distinct=True),
+        keys_on=count_of(ApiKey.objects.filter(enabled=True, auto_disabled=""), "channel"),
+        models_on=count_of(ChannelModel.objects.filter(enabled=True), "channel"),
     )
     if only is not None:
         rows = rows.filter(pk=only)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import action, display, request_ip
 from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
+from accounts.models.counts import count_of
 from portal.lib import clock
 from relay.admin.channels.inlines import ApiKeyInline, ChannelModelInline, TagFilter
 from relay.admin.channels.model_list import ModelListAdmin, complete_models
@@ -28,7 +29,7 @@ from relay.channels import cooldowns
 from relay.channels import status as channel_status
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models, copy_channel
-from relay.models import Channel, ChannelEvent
+from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown
 from relay.models.usage import EARNINGS
 from relay.providers.vendors import VENDORS
 
@@ -135,11 +136,12 @@ class ChannelAdmin(ModelListAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         rows: QuerySet[Channel] = super().get_queryset(request)
+        keys = ApiKey.objects.filter(enabled=True)
         return rows.annotate(
-            keys_on=Count("keys", filter=Q(keys__enabled=True, keys__auto_disabled=""), distinct=True),
-            keys_out=Count("keys", filter=Q(keys__enabled=True) & ~Q(keys__auto_disabled=""), distinct=True),
-            models_on=Count("served", filter=Q(served__enabled=True), distinct=True),
-            cooling=Count("cooldowns", filter=Q(cooldowns__until__gt=clock.now()), distinct=True),
+            keys_on=count_of(keys.filter(auto_disabled=""), "channel"),
+            keys_out=count_of(keys.exclude(auto_disabled=""), "channel"),
+            models_on=count_of(ChannelModel.objects.filter(enabled=True), "channel"),
+            cooling=count_of(Cooldown.objects.filter(until__gt=clock.now()), "channel"),
         )
 
     # -- columns -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Count, Q, QuerySet, Subquery
+from django.db.models import QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -18,6 +18,7 @@ from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.admin.inlines import PagedInline
 from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
+from accounts.models.counts import count_of
 from accounts.rights import may
 from portal.lib import clock
 from relay.admin.channels.model_list import PRICING, complete_models, make_free, unpriced, who_sets_prices
@@ -147,10 +148,9 @@ class ModelAdmin(BaseAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         rows: QuerySet[Model] = super().get_queryset(request)
-        serving = Q(served_by__enabled=True, served_by__channel__enabled=True)
         return rows.prefetch_related("served_by__channel").annotate(
-            serving=Count("served_by", filter=serving, distinct=True),
-            granted=Count("permissions", distinct=True),
+            serving=count_of(ChannelModel.objects.filter(enabled=True, channel__enabled=True), "model"),
+            granted=count_of(ModelPermission.objects.all(), "model"),
             price_input=Subquery(current_prices().values("input")[:1]),
         )
 
