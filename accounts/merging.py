@@ -194,10 +194,13 @@ class MergingFormSet:
         form = super().management_form  # type: ignore[misc]  # of the formset
         form.fields[FIELD] = forms.CharField(required=False, widget=forms.HiddenInput)
         if not this.is_bound:
-            form.initial[FIELD] = sign(
-                {str(one.instance.pk): one.digests() for one in this.initial_forms if isinstance(one, Merging)}
-            )
+            form.initial[FIELD] = sign(self.shown())
         return form
+
+    def shown(self) -> dict[str, Any]:
+        """Return the digests of what is shown of each row, by its id."""
+        this: Any = self
+        return {str(one.instance.pk): one.digests() for one in this.initial_forms if isinstance(one, Merging)}
 
     def full_clean(self) -> None:
         super().full_clean()  # type: ignore[misc]  # of the formset

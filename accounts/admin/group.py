@@ -9,18 +9,15 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template import loader
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import StackedInline
 
 from accounts.admin.base import BaseAdmin, display
+from accounts.admin.inlines import OneRowInline
 from accounts.admin.rights import RightsField, grouped, permission_name, sentences
 from accounts.models import GroupSettings
 
 
-class GroupSettingsInline(StackedInline):
+class GroupSettingsInline(OneRowInline):
     model = GroupSettings
-    can_delete = False
-    extra = 1
-    max_num = 1
 
 
 admin.site.unregister(Group)
