@@ -18,6 +18,7 @@ from unfold import decorators
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
 from accounts.admin.auditing import AuditedAdmin
+from accounts.admin.lookups import check_lookup, read_initial
 from accounts.merging import MergingModelFormSet, merging
 from accounts.models import AuditEvent
 from accounts.rights import may
@@ -96,7 +97,11 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
             return False
         if name in self.hidden_fields(request):
             return False
+        check_lookup(self.model, lookup, value)
         return bool(super().lookup_allowed(lookup, value, request))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return read_initial(self.model, super().get_changeform_initial_data(request))
 
     def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
         return super().get_changelist_form(request, **{"form": merging(forms.ModelForm), **kwargs})

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, display
+from accounts.admin.lookups import read_initial
 from accounts.models import LIMIT_FIELDS
 from accounts.rights import may
 from relay.admin.channels.inlines import KeyColumns
@@ -55,7 +56,7 @@ class PartAdmin(BaseAdmin):
         filters = request.GET.get("_changelist_filters", "")
         found = dict(part.split("=", 1) for part in filters.split("&") if "=" in part)
         initial: Any = super().get_changeform_initial_data(request)
-        return {**({"channel": pk} if (pk := found.get("channel__id__exact")) else {}), **initial}
+        return {**read_initial(self.model, {"channel": found.get("channel__id__exact")}), **initial}
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A row stays with its channel: a key must not be sent to another address than the one it was given for."""
