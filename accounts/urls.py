@@ -54,7 +54,11 @@ urlpatterns = [
         guarded(mfa.reauthenticate, "second-factor", "20/5m", CODE, signed_in),
         name="mfa_reauthenticate",
     ),
-    path("2fa/webauthn/login/", throttled(webauthn.login_webauthn, "passkey", ip="40/5m"), name="mfa_login_webauthn"),
+    path(
+        "2fa/webauthn/login/",
+        throttled(webauthn.login_webauthn, "passkey", ip="40/5m", forgives=True),
+        name="mfa_login_webauthn",
+    ),
     path(
         "login/code/",
         views.mailing(

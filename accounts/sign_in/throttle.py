@@ -12,7 +12,7 @@ from allauth.account.internal.stagekit import unstash_login
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django_ratelimit.core import is_ratelimited
+from django_ratelimit.core import get_usage, is_ratelimited
 
 from accounts.models import AuditEvent, User
 from accounts.sign_in import attempts
@@ -51,16 +51,20 @@ def signed_in(request: HttpRequest) -> list[str]:
     return [attempts.account_of(request.user)] if request.user.is_authenticated else []
 
 
-def throttled(view: View, group: str, ip: str) -> View:
+def throttled(view: View, group: str, ip: str, forgives: bool = False) -> View:
     """Wrap a view so that one address cannot send its form too often.
 
-    `ip`: a limit of django-ratelimit such as "20/5m". `group` names the counter.
+    `ip`: a limit of django-ratelimit such as "20/5m". `group` names the counter. `forgives`: who is signed in
+    afterwards does not count.
     """
 
     def limited_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method == "POST" and _address_limited(request, group, ip):
             return too_many_attempts(request)
-        return view(request, *args, **kwargs)
+        response = view(request, *args, **kwargs)
+        if forgives and request.method == "POST" and request.user.is_authenticated:
+            _forgive_address(request, group, ip)
+        return response
 
     return limited_view
 
@@ -78,16 +82,21 @@ def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forg
             return view(request, *args, **kwargs)
         tried = accounts(request)
         known = attempts.known_browser(request)
-        if not (tried and all(account in known for account in tried)) and _address_limited(request, group, ip):
+        counted = not (tried and all(account in known for account in tried))
+        if counted and _address_limited(request, group, ip):
             return too_many_attempts(request)
         guess = attempts.begin(kind, tried, request)
         if not guess.allowed:
             if guess.first_refusal:
                 _audit(request, group, tried)
             return too_many_attempts(request)
+        before = request.user.is_authenticated
         response = view(request, *args, **kwargs)
-        if forgives and response.status_code in {302, 303}:
+        right = forgives and response.status_code in {302, 303}
+        if right:
             guess.take_back()
+        if counted and (right or (request.user.is_authenticated and not before)):
+            _forgive_address(request, group, ip)
         if request.user.is_authenticated:
             attempts.remember_browser(request, response)
         return response
@@ -96,11 +105,23 @@ def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forg
 
 
 def _address_limited(request: HttpRequest, group: str, rate: str) -> bool:
-    limited: bool = is_ratelimited(request, group=f"{group}:ip", key="ip", rate=rate, method="POST", increment=True)
+    """Count an attempt of an address before it is looked at, so that those at the same time all count."""
+    tried = get_usage(request, group=f"{group}:ip", key="ip", rate=rate, method="POST", increment=True)
+    if tried is None:  # limits are off
+        return False
+    limited = bool(tried["should_limit"])
+    if limited and tried["limit"]:
+        # An office may have one address: what was right does not count. Both counters have the same windows.
+        right = get_usage(request, group=f"{group}:right", key="ip", rate=rate, method="POST")
+        limited = right is None or tried["count"] - right["count"] > tried["limit"]
     # One entry in a while: a stranger must not be able to fill the audit log.
     if limited and not is_ratelimited(request, group=f"{group}:told", key="ip", rate="1/5m", increment=True):
         _audit(request, group)
     return limited
+
+
+def _forgive_address(request: HttpRequest, group: str, rate: str) -> None:
+    get_usage(request, group=f"{group}:right", key="ip", rate=rate, method="POST", increment=True)
 
 
 def _audit(request: HttpRequest, group: str, accounts: Collection[str] = ()) -> None:

@@ -12,7 +12,7 @@ from django.core.cache import cache
 from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
-from accounts.models import Attempt, AuditEvent
+from accounts.models import Attempt, AuditEvent, User
 from accounts.sign_in import attempts
 from accounts.sign_in.throttle import guarded, typed
 from portal.lib import clock
@@ -88,6 +88,25 @@ def test_second_factors_are_guessed_per_account_and_not_per_address(people: Peop
 
 def test_right_passwords_do_not_count(people: People) -> None:
     assert {try_password("alice", RIGHT, "127.0.9.9") for _ in range(15)} == {302}
+
+
+def test_an_office_behind_one_address_signs_in(people: People) -> None:
+    """Each in a browser that nobody is known in."""
+    names = [f"colleague-{number}" for number in range(24)]
+    for name in names:
+        User.objects.create_user(name, password=RIGHT)
+    assert {try_password(name, RIGHT, "127.0.9.3") for name in names} == {302}
+    found = [try_password(f"nobody {number}", "x", "127.0.9.3") for number in range(24)]
+    assert found.count(200) == 20 and found[20:] == [429] * 4, "and guesses count as before"
+    assert try_password("colleague-1", RIGHT, "127.0.9.3") == 429
+
+
+def test_right_sign_ins_give_no_more_guesses(people: People) -> None:
+    found = []
+    for number in range(30):
+        found.append(try_password(f"nobody {number}", "x", "127.0.9.4"))
+        try_password("bob", RIGHT, "127.0.9.4")
+    assert found.count(200) == 20
 
 
 def test_the_audit_log_does_not_grow_with_the_guesses(people: People) -> None:
