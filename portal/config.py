@@ -52,14 +52,16 @@ class Config(BaseSettings):
     time_zone: values.Zone = Field(
         "UTC", description="Time zone of dates in the pages, and of the days, weeks and months of budgets."
     )
-    secret_key: str = Field("", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder.")
-    encryption_keys: values.Words = Field(
+    secret_key: values.Key = Field(
+        "", description="Signs sessions. Empty: kept in `keys/secret_key` of the data folder."
+    )
+    encryption_keys: values.Keys = Field(
         [],
         description=(
             "Encrypt upstream keys and tokens; the first encrypts, all decrypt. Empty: kept in `keys/encryption_keys`."
         ),
     )
-    token_key: str = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
+    token_key: values.Key = Field("", description="Keys the digests of relay tokens. Empty: kept in `keys/token_key`.")
     sqlite_sync: Literal["full", "normal"] = Field(
         "full",
         description=(

@@ -25,7 +25,7 @@ try:
         CONFIG.encryption_keys or crypto.load_or_create(DATA_DIR / "keys" / "encryption_keys").split()
     )
     TOKEN_KEY = (CONFIG.token_key or crypto.load_or_create(DATA_DIR / "keys" / "token_key")).encode()
-except sources.ConfigError as error:
+except (sources.ConfigError, ValueError) as error:  # ValueError: of a key file
     sys.stderr.write(f"airelays: {error}\n")
     raise SystemExit(2) from None
 except OSError as error:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from portal.lib import databases, money, net
+from portal.lib import crypto, databases, money, net
 
 
 def _split(value: object) -> object:
@@ -21,13 +21,26 @@ def _split(value: object) -> object:
 
 
 def _networks(value: list[str]) -> list[str]:
-    net.parse_networks(value)
+    net.check_narrow(net.parse_networks(value))
     return value
 
 
 def _allowances(value: list[str]) -> list[str]:
     for line in value:
-        net.Allowance.parse(line)
+        net.Allowance.check(line)
+    return value
+
+
+def _key(value: str) -> str:
+    if value:
+        crypto.check_key(value)
+    return value
+
+
+def _keys(value: list[str]) -> list[str]:
+    """The first encrypts. The others only read what they have encrypted, so that a weak one can be replaced."""
+    for key in value[:1]:
+        crypto.check_key(key)
     return value
 
 
@@ -140,7 +153,8 @@ def _expand(value: Path) -> Path:
         raise ValueError("there is no home folder here: write the whole path") from None
 
 
-Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Key = Annotated[str, AfterValidator(_key)]
+Keys = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_keys)]
 Networks = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_networks)]
 Allowances = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_allowances)]
 Hosts = Annotated[list[str], NoDecode, BeforeValidator(_split), AfterValidator(_hosts)]

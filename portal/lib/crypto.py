@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 PREFIX = "v1:"
+_LEAST_CHARACTERS: Final = 32  # of a key: 128 bits in hex
+_LEAST_DIFFERENT: Final = 8  # characters; of 32 random digits of hex less than one in a million has fewer
 
 
 class Undecryptable(Exception):
@@ -37,15 +39,28 @@ def random_key() -> str:
     return secrets.token_urlsafe(48)
 
 
+def check_key(text: str) -> None:
+    """Raise ValueError, with what to do, for a key that can be guessed. Those that `random_key` makes pass."""
+    if len(text) < _LEAST_CHARACTERS or len(set(text)) < _LEAST_DIFFERENT:
+        raise ValueError(
+            f"write a random key of at least {_LEAST_CHARACTERS} characters, such as the output of `openssl rand -hex "
+            "32`, or leave it out to have one made"
+        )
+
+
 def load_or_create(path: Path, make: Callable[[], str] = random_key) -> str:
     """Read a key file, or create it atomically, so that two processes starting at once use the same key.
 
-    Raises OSError when the folder cannot be written.
+    Raises OSError when the folder cannot be written, ValueError when the file is empty.
     """
     try:
-        return path.read_text(encoding="utf-8").strip()
+        found = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         pass
+    else:
+        if not found:
+            raise ValueError(f"the key file {path} is empty. Restore it from a backup; without one, delete it")
+        return found
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(dir=path.parent)  # created with mode 0600
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _SPECIAL = tuple(
         ],
     )
 )
+_MAPPED_BITS = 96  # of ::ffff:0:0/96
+_UNIQUE_LOCAL = ipaddress.IPv6Network("fc00::/7")
+# The widest network that is still somebody's, by version: operators of proxies publish at most a /12 and a /29.
+_WIDEST = {4: 8, 6: 16}
 _NO_ADDRESS = gettext_noop("“%(text)s” is not an address, a network or a host name")
 
 
@@ -57,12 +62,39 @@ def parse_networks(lines: Iterable[str]) -> tuple[Network, ...]:
         if not text:
             continue
         try:
-            found.append(ipaddress.ip_network(text, strict=False))
+            found.append(_network(text))
         except ValueError as error:
             raise BadAddress(
                 gettext_noop("“%(text)s” is neither an IP address nor a network such as 10.0.0.0/8"), text=text
             ) from error
     return tuple(found)
+
+
+def _network(text: str) -> Network:
+    """Parse a network or an address, as `parse_address` does: without a zone, and as IPv4 where that is mapped.
+
+    Addresses are compared as IPv4 wherever they come from, so a mapped network would never match. Raises ValueError.
+    """
+    network = ipaddress.ip_network(re.sub("%[^/]*", "", text), strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS))
+
+
+def check_narrow(networks: Iterable[Network]) -> None:
+    """Raise BadAddress for a network that holds so much of the Internet that it stands for everybody."""
+    for network in networks:
+        if network.prefixlen < _WIDEST[network.version] and not _inside_unique_local(network):
+            raise BadAddress(
+                gettext_noop("%(network)s is nearly everybody: name the networks that you mean, such as 10.0.0.0/8"),
+                network=str(network),
+            )
+
+
+def _inside_unique_local(network: Network) -> bool:
+    """Whether a network is a part of the unique local addresses of IPv6, which are as wide as nothing public may be."""
+    return isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_UNIQUE_LOCAL)
 
 
 def own_names() -> list[str]:
@@ -174,11 +206,23 @@ class Allowance:
         if not value or any(character.isspace() for character in value):
             raise BadAddress(_NO_ADDRESS, text=text)
         try:
-            return cls(ipaddress.ip_network(value, strict=False), "", port)
+            return cls(_network(value), "", port)
         except ValueError:
             if "/" in value or ":" in value:
                 raise BadAddress(_NO_ADDRESS, text=text) from None
             return cls(None, value, port)
+
+    @classmethod
+    def check(cls, text: str) -> Allowance:
+        """Parse what somebody types. Raises BadAddress, also for what stands for everything, and for patterns."""
+        found = cls.parse(text)
+        if found.network is not None:
+            check_narrow((found.network,))
+        elif re.fullmatch(r"[\w.-]+", found.host) is None:
+            raise BadAddress(
+                gettext_noop("“%(text)s” is no host name: name each host or network, there are no patterns"), text=text
+            )
+        return found
 
     def covers(self, host: str, address: Address | None, port: int) -> bool:
         if self.port is not None and self.port != port:

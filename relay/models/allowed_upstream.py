@@ -32,7 +32,7 @@ class AllowedUpstream(ChangeTracked):
 
     def clean(self) -> None:
         try:
-            Allowance.parse(self.address)
+            Allowance.check(self.address)
         except BadAddress as error:
             raise ValidationError({"address": error.translated(gettext)}) from error
 

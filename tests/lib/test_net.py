@@ -85,6 +85,10 @@ def test_guard_permits_the_public_internet(url: str) -> None:
         ("ollama.lan:11434", "http://other.lan:11434/v1", False),
         ("[::1]:8000", "http://[::1]:8000/v1", True),
         ("[::1]:8000", "http://[::1]:8001/v1", False),
+        ("::ffff:127.0.0.1", "http://127.0.0.1/v1", True),
+        ("[::ffff:127.0.0.1]:8000", "http://[::ffff:7f00:1]:8000/v1", True),
+        ("::ffff:10.0.0.0/104", "http://10.9.9.9/v1", True),
+        ("::ffff:10.0.0.0/104", "http://192.168.0.1/v1", False),
     ],
 )
 def test_allow_list_opens_what_it_names_and_no_more(entry: str, url: str, allowed: bool) -> None:
@@ -124,6 +128,25 @@ def test_allow_list_refuses_nonsense(text: str) -> None:
 def test_forwarded_for_is_believed_from_trusted_proxies_only(peer: str, header: str, expected: str) -> None:
     assert net.client_ip(peer, header, net.parse_networks(["10.0.0.0/8"])) == expected
     assert net.client_ip(peer, header, ()) == peer
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1/32"),
+        ("::FFFF:7f00:1", "127.0.0.1/32"),
+        ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("fe80::1%eth0", "fe80::1/128"),
+        ("2001:db8::1/64", "2001:db8::/64"),
+    ],
+)
+def test_networks_are_read_as_addresses_are(typed: str, read: str) -> None:
+    (network,) = net.parse_networks([typed])
+    assert str(network) == read
+    address = net.parse_address(typed.partition("/")[0])
+    assert address is not None and net.inside(address, (network,))
 
 
 def test_the_query_of_a_webhook_is_kept_and_never_shown() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from django.test import RequestFactory
 
 from portal import config
 from portal.installation.sources import ConfigError
+from portal.lib import crypto
 from portal.serving import banner
 from tests.support.portal import People
 from tests.support.sessions import signed_in
@@ -70,6 +72,21 @@ def test_toml_file_sections_and_precedence(tmp_path: Path) -> None:
         ({"AIRELAYS_UNPRICED": "5/1000000001"}, "999,999,999"),
         ({"AIRELAYS_REFRESH_HOURS": "inf"}, "AIRELAYS_REFRESH_HOURS"),
         ({"AIRELAYS_PORT": "9" * 5000}, "AIRELAYS_PORT"),
+        ({"AIRELAYS_SECRET_KEY": "x"}, "AIRELAYS_SECRET_KEY: write a random key of at least 32 characters"),
+        ({"AIRELAYS_SECRET_KEY": "x" * 64}, "openssl rand -hex 32"),
+        ({"AIRELAYS_TOKEN_KEY": "short"}, "AIRELAYS_TOKEN_KEY: write a random key"),
+        ({"AIRELAYS_ENCRYPTION_KEYS": "not-a-key"}, "AIRELAYS_ENCRYPTION_KEYS: write a random key"),
+        ({"AIRELAYS_ENCRYPTION_KEYS": f"old,{'0123456789abcdef' * 2}"}, "AIRELAYS_ENCRYPTION_KEYS: write a random key"),
+        ({"AIRELAYS_TRUSTED_PROXIES": "0.0.0.0/0"}, "name the networks"),
+        ({"AIRELAYS_TRUSTED_PROXIES": "0.0.0.0/1,128.0.0.0/1"}, "name the networks"),
+        ({"AIRELAYS_TRUSTED_PROXIES": "127.0.0.1,::/0"}, "name the networks"),
+        ({"AIRELAYS_TRUSTED_PROXIES": "::ffff:0:0/96"}, "0.0.0.0/0"),
+        ({"AIRELAYS_TRUSTED_PROXIES": "*"}, "neither an IP address nor a network"),
+        ({"AIRELAYS_WEBHOOK_ALLOW": "*"}, "name each host"),
+        ({"AIRELAYS_WEBHOOK_ALLOW": "*.lan:8080"}, "name each host"),
+        ({"AIRELAYS_WEBHOOK_ALLOW": "0.0.0.0/0"}, "name the networks"),
+        ({"AIRELAYS_UPSTREAM_ALLOW": "10.0.0.1,*"}, "name each host"),
+        ({"AIRELAYS_UPSTREAM_ALLOW": "[::/0]:443"}, "name the networks"),
         ({"AIRELAYS_DATA_DIR": "~nobody-of-this-name/data"}, "the whole path"),
     ],
 )
@@ -77,6 +94,29 @@ def test_bad_value_is_one_line_that_names_the_setting(settings: dict[str, str], 
     with pytest.raises(ConfigError) as caught:
         config.load({}, settings)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("made", [crypto.random_key(), secrets.token_urlsafe(32), secrets.token_hex(16)])
+def test_random_keys_and_networks_that_are_somebodys_are_taken(made: str) -> None:
+    """Those that the first run has ever made, and 128 bits in hex."""
+    found = config.load(
+        {},
+        {
+            "AIRELAYS_CONFIG": "",
+            "AIRELAYS_SECRET_KEY": made,
+            "AIRELAYS_TOKEN_KEY": made,
+            "AIRELAYS_ENCRYPTION_KEYS": f"{made},weak",
+            "AIRELAYS_TRUSTED_PROXIES": "10.0.0.0/8,fc00::/7,fd00::/8,104.16.0.0/12,2400:cb00::/29",
+            "AIRELAYS_WEBHOOK_ALLOW": "10.0.0.0/8,ollama_1.lan:8080,[::1]:9000",
+        },
+    )
+    assert found.encryption_keys == [made, "weak"], "a weak key can be replaced: it only reads"
+
+
+def test_an_empty_key_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "token_key").write_text("\n")
+    with pytest.raises(ValueError, match="token_key is empty"):
+        crypto.load_or_create(tmp_path / "token_key")
 
 
 def test_unknown_setting_in_the_file_is_an_error(tmp_path: Path) -> None:

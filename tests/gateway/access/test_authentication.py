@@ -50,7 +50,8 @@ def test_address_outside_the_allow_list_is_refused(server: Server, live: Portal)
     check(
         server.get(live.token(allowed_ips=["203.0.113.0/24"]), "/v1/models"), 403, "permission_error", "ip_not_allowed"
     )
-    assert server.get(live.token(allowed_ips=["127.0.0.0/8"]), "/v1/models").status_code == 200
+    for allowed in ("127.0.0.0/8", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"):
+        assert server.get(live.token(allowed_ips=[allowed]), "/v1/models").status_code == 200, allowed
 
 
 def test_forwarding_header_of_an_untrusted_peer_is_ignored(server: Server, live: Portal) -> None:
