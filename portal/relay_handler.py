@@ -28,6 +28,7 @@ from relay.api.paths import deployment_of, relay_path
 from relay.api.request import RelayRequest
 from relay.api.respond import base_url_object, json_response
 from relay.errors import InternalError, RelayError
+from relay.gateway.access.authentication import name_caller
 from relay.gateway.exchange.exchange import AsgiScope, Exchange, Receive, Send
 from relay.gateway.exchange.interrupts import ended_error
 from relay.gateway.replies import Answer, EventStream
@@ -119,7 +120,7 @@ class RelayHandler(ASGIHandler):
         except Resolver404:
             if path == "/v1" and method == "GET":  # opened in a browser, to see whether the base URL is right
                 return json_response(base_url_object(settings.VERSION))
-            return error_response(unknown_route(method, path))
+            raise await _refused(exchange, unknown_route(method, path)) from None
         request = RelayRequest(scope, path, exchange)
         request.method = method
         request.resolver_match = match
@@ -133,7 +134,7 @@ class RelayHandler(ASGIHandler):
             return error_response(exchange.refusal)
         if response.status_code == 405:
             allowed = response.headers.get("Allow", "").replace("GET", "GET, HEAD")
-            return error_response(wrong_method(method, path, allowed))
+            raise await _refused(exchange, wrong_method(method, path, allowed))
         return response
 
     def _resolve(self, path: str) -> ResolverMatch:
@@ -206,6 +207,12 @@ class RelayHandler(ASGIHandler):
         if self._cors_origins:
             headers.extend(_cors(exchange, self._cors_origins))
         return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+async def _refused(exchange: Exchange, error: RelayError) -> RelayError:
+    """The error of a request that reaches no endpoint. It is recorded as others are: under the token that it brings."""
+    await name_caller(exchange)
+    return error
 
 
 async def _send_pieces(send: Send, body: bytes) -> bytes:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 
@@ -23,6 +23,7 @@ from relay.usage.paging import merged_page
 from relay.usage.query import OWN_FILTERS, Period, UsageQuery, filtered, last_days, months
 from relay.usage.receipts import ledger_entries_of, receipt
 from relay.usage.reports import report_lines, report_total, today_ordinal
+from relay.usage.search import find_request
 
 ROWS = 50
 _MOST: Final = 50
@@ -33,6 +34,10 @@ _RANGES: Final = (1, 7, 30, 90)
 def usage(request: HttpRequest) -> HttpResponse:
     """Usage in a period by day, model and token, and its requests, filtered and paged by id."""
     user = signed_in_user(request)
+    asked = request.GET.get("q", "").strip()
+    named = find_request(asked, usage_of(user), refusals_of(user)) if asked else None
+    if named is not None:
+        return redirect("receipt", named.request_id)
     behind = rollup.catch_up()
     query = _query(request, last_days(DAYS))
     period = query.period or last_days(DAYS)
@@ -63,6 +68,7 @@ def usage(request: HttpRequest) -> HttpResponse:
         "models": [line.label for line in report_lines(query.scope(user=user.pk, model=None, token=None), "model")],
         "tokens": list(tokens_of(user).values_list("pk", "name")[:200]),
         "behind": behind,
+        "asked": asked[:120],
         "here": "usage",
     }
     return render(request, "portal/usage.html", context)

@@ -50,6 +50,9 @@ def test_every_refusal_before_routing_is_kept_with_its_reason(live: Portal, serv
         "invalid_value": server.post(secret, ask(model, stream="many")),
         "invalid_json": server.post(secret, b"{"),
         "not_found": server.get(secret, "/v1/files/file-none"),
+        "method_not_allowed": server.get(secret, "/v1/chat/completions"),
+        "not_implemented": server.post(secret, {}, "/v1/fine_tuning/jobs"),
+        "unknown_url": server.get(secret, "/v1/nothing"),
     }
     for code, response in refusals.items():
         row = kept(response)

@@ -33,6 +33,7 @@ from relay.usage.reports import (
     report_total,
     top_spenders,
 )
+from relay.usage.search import find_request
 
 _RANGES = (1, 7, 30, 90, 365)
 _MOST_EXPORTED = 100_000  # lines of a report
@@ -67,13 +68,12 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         """Show the records, filtered and paged by keyset: the table may have millions of rows and is never counted."""
         if not self.has_view_permission(request):
             return super().changelist_view(request, extra_context)
-        asked = request.GET.get("q", "").strip()[:120]
-        if asked.startswith("req_"):
-            found = UsageRecord.objects.filter(request_id=asked).values_list("pk", flat=True).first()
-            if found is not None:
-                return redirect("admin:relay_usagerecord_change", found)
-            if RefusedRequest.objects.filter(request_id=asked).exists():
-                return redirect("admin-refused", asked)
+        asked = request.GET.get("q", "").strip()
+        found = find_request(asked, UsageRecord.objects.all(), RefusedRequest.objects.all()) if asked else None
+        if isinstance(found, UsageRecord):
+            return redirect("admin:relay_usagerecord_change", found.pk)
+        if found is not None:
+            return redirect("admin-refused", found.request_id)
         query = UsageQuery.read(request.GET, STAFF_FILTERS)
         rows, narrowed = query.records(UsageRecord.objects.all())
         refused, alike = query.refusals(RefusedRequest.objects.all())
@@ -97,7 +97,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "user_name": query.user_name() or request.GET.get("user_name", ""),
             "names": query.names(),
             "narrowed": bool(query.filters or query.period),
-            "asked": asked,
+            "asked": asked[:120],
             "unknown": bool(asked),
             "reasons": EndReason.choices,
             "channels": Channel.objects.values_list("pk", "name"),

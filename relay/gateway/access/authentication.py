@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -55,11 +56,7 @@ def presented_token(headers: Mapping[bytes, bytes]) -> str:
 
 async def identify(exchange: Exchange) -> Caller:
     """The caller of a request. Raises InvalidToken, TokenUnusable, AddressBlocked, Forbidden, RelayUnavailable."""
-    secret = presented_token(exchange.headers)
-    if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
-        secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
-    digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
-    caller = snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
+    caller = await _caller(exchange, presented_token(exchange.headers))
     if caller is None:
         raise await _refuse(exchange.ip)
     address_block.succeeded(exchange.ip)
@@ -75,6 +72,21 @@ async def identify(exchange: Exchange) -> Caller:
         )
     check_address(caller, exchange.ip)
     return caller
+
+
+async def name_caller(exchange: Exchange) -> None:
+    """Set the caller of a request that is refused whoever sends it, for the record. No token counts as a bad one."""
+    secret = presented_token(exchange.headers)
+    if secret and exchange.caller is None:
+        with suppress(RelayUnavailable):
+            exchange.caller = await _caller(exchange, secret)
+
+
+async def _caller(exchange: Exchange, secret: str) -> Caller | None:
+    if secret[TOKEN_LENGTH : TOKEN_LENGTH + 1] == "-" and (pin := whole_number(secret[TOKEN_LENGTH + 1 :])) is not None:
+        secret, exchange.pinned = secret[:TOKEN_LENGTH], pin
+    digest = digest_of_key(secret, exchange.wall) if secret.startswith(PLAYGROUND_PREFIX) else digest_of(secret)
+    return snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)
 
 
 async def _refuse(ip: str) -> InvalidToken | AddressBlocked:
