@@ -48,6 +48,7 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
     database: str
+    seen: int = -1  # the newest change that it is known to have taken over
 
     @property
     def url(self) -> str:
@@ -70,6 +71,8 @@ class Server:
     def catch_up(self) -> None:
         """Wait until the (one) worker has taken over every change made so far."""
         newest = self.query("SELECT max(id) FROM accounts_change")[0][0] or 0
+        if newest == self.seen:
+            return
         until(
             lambda: (
                 httpx.get(f"{self.url}/readyz", timeout=60, trust_env=False, verify=NO_CERTIFICATES).json()[
@@ -78,6 +81,7 @@ class Server:
                 >= newest
             )
         )
+        self.seen = newest
 
     def post(self, token: str, body: object, path: str = "/v1/chat/completions", **options: Any) -> httpx.Response:
         self.catch_up()
