@@ -72,7 +72,7 @@ def throttled(view: View, group: str, ip: str, forgives: bool = False) -> View:
 def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forgives: bool = True) -> View:
     """Wrap a view that takes guesses, so that neither an address nor an account can be tried too often.
 
-    `kind`: what is tried, a key of `attempts.LIMITS`. `forgives`: a redirect means that the guess was right, so that it
+    `kind`: what is tried, a key of `attempts.LIMITS`. `forgives`: a redirect means that a guess at an account was right, so that it
     does not count. A browser in which the account has signed in before is counted alone, whatever others do from its
     address.
     """
@@ -92,7 +92,7 @@ def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forg
             return too_many_attempts(request)
         before = request.user.is_authenticated
         response = view(request, *args, **kwargs)
-        right = forgives and response.status_code in {302, 303}
+        right = bool(tried) and forgives and response.status_code in {302, 303}
         if right:
             guess.take_back()
         if counted and (right or (request.user.is_authenticated and not before)):
