@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,6 @@ from typing import Final
 import msgspec
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from tinytag import TinyTag, TinyTagException
 
 from portal.lib.json import decode_object, encode
 from relay.billing.estimate import estimate_others, most_text
@@ -37,6 +35,7 @@ from relay.protocols.fields import BadRequest, Fields, as_object, one_limit, rea
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
+from relay.protocols.passthrough.audio import audio_milliseconds
 from relay.protocols.passthrough.requests import PassthroughRequest
 from relay.protocols.passthrough.stream import ByteStream, TypedStream
 from relay.protocols.sse import is_stream
@@ -45,12 +44,9 @@ from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.transport.body import Pieces
 
-# Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
-_BYTES_PER_SECOND: Final = 4000
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
-_MAX_SECONDS: Final = 24 * 3600
 _COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
 
 
@@ -232,22 +228,8 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
 
 
 async def _length(form: MultipartForm, file: Part) -> int:
-    """The milliseconds of an audio file: from its header, otherwise estimated from its size."""
-    return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)), file.filename or "")
-
-
-def audio_milliseconds(content: bytes, filename: str) -> int:
-    """The milliseconds of audio: from its header, otherwise estimated from its size."""
-    seconds: float | None = None
-    try:
-        seconds = TinyTag.get(filename, file_obj=io.BytesIO(content), tags=False).duration
-    except (TinyTagException, ValueError, LookupError, ArithmeticError, OSError):
-        seconds = None
-    except Exception:  # clients can send any bytes; an unexpected error of the parser must not fail the request
-        seconds = None
-    if not seconds or seconds <= 0:
-        seconds = len(content) / _BYTES_PER_SECOND
-    return max(1, round(min(seconds, _MAX_SECONDS) * 1000))
+    """The milliseconds of an audio file."""
+    return await asyncio.to_thread(audio_milliseconds, bytes(form.content(file)))
 
 
 def _check_channel(run: Runtime, request: _Request, channel: ChannelView) -> RelayError | None:

@@ -1,0 +1,340 @@
+"""The length of audio in a request, for upstreams that do not report it. Pure.
+
+The bytes decide, not what a header states: frames and packets are counted where a container has them, and samples by
+their size. What is only stated is believed as far as the bytes can be so long at the rates of the container's codecs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+# Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
+_BYTES_PER_SECOND: Final = 4000
+_LEAST_RATE: Final = 100  # bytes per second: a codec in its pauses
+_MAX_SECONDS: Final = 24 * 3600
+_STEPS: Final = 200_000  # frames and segments that are looked at, more than an hour; the rest counts by its size
+_PARTS: Final = 2000  # chunks, blocks, boxes and tracks that are looked at
+_NOT_AUDIO: Final = 0.1  # share of a file that chunks beside the audio may have to be believed
+_COMPRESSED: Final = (0.4, 0.9)  # of the size of its samples that FLAC has usually, and at most
+_LOSSY_RATE: Final = 40_000  # bytes per second of AAC and WMA at most, 320 kbit/s
+_STEREO_RATE: Final = 200_000  # of other codecs in MP4: samples of 16 bits, and ALAC
+_HIGHEST: Final = (384_000, 32, 64)  # samples per second, channels and bits of a sample that are no mistake
+# Bits of a sample by the format tag of a WAV: ADPCM, G.711, GSM 6.10. PCM says it itself.
+_WAV_BITS: Final = {0x02: 4.0, 0x11: 4.0, 0x06: 8.0, 0x07: 8.0, 0x31: 1.625}
+_AIFC_BITS: Final = {b"ulaw": 8.0, b"ULAW": 8.0, b"alaw": 8.0, b"ALAW": 8.0, b"ima4": 4.25}
+_AIFC_PCM: Final = frozenset((b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64"))
+_MPEG_RATES: Final = (44_100, 48_000, 32_000)
+_AAC_RATES: Final = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350)
+_KBITS: Final = {  # by MPEG-1 or a later version, and layer
+    (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_OPUS_MS: Final = (10, 20, 40, 60) * 3 + (10, 20) * 2 + (2.5, 5, 10, 20) * 4  # of a frame, by its configuration
+_ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+
+def audio_milliseconds(content: bytes) -> int:
+    """The milliseconds of an audio file, at least 1 and at most those of a day."""
+    seconds = 0.0
+    try:
+        reader = _reader(content)
+        seconds = reader(content) if reader is not None else 0.0
+    except (struct.error, IndexError, ArithmeticError):
+        pass  # it ends in the middle of a header
+    if not seconds > 0:
+        seconds = len(content) / _BYTES_PER_SECOND
+    return max(1, round(min(seconds, _MAX_SECONDS) * 1000))
+
+
+def _reader(content: bytes) -> Callable[[bytes], float] | None:
+    """What reads the seconds of a file of this kind, 0 where they cannot be told."""
+    start = _after_id3(content)
+    mark = content[start : start + 12]
+    if mark[:4] == b"RIFF" and mark[8:] == b"WAVE":
+        return _wav
+    if mark[:4] == b"FORM" and mark[8:] in (b"AIFF", b"AIFC"):
+        return _aiff
+    if mark[:4] == b"fLaC":
+        return _flac
+    if mark[:4] == b"OggS":
+        return _ogg
+    if mark[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return _mp4
+    if content.startswith(_ASF):
+        return _asf
+    if start or (mark[:1] == b"\xff" and mark[1:2] >= b"\xe0"):
+        return _mpeg
+    return None
+
+
+def _after_id3(content: bytes) -> int:
+    """Where an ID3 tag at the beginning ends, 0 without one."""
+    if content[:3] != b"ID3" or len(content) < 10:
+        return 0
+    size = 0
+    for byte in content[6:10]:
+        size = size << 7 | byte & 127
+    return min(len(content), size + 10 + (10 if content[5] & 16 else 0))
+
+
+def _believed(stated: float, least: float, most: float, otherwise: float) -> float:
+    return stated if least <= stated <= most else otherwise
+
+
+def _with_rest(seconds: float, start: int, at: int, end: int) -> float:
+    """The seconds up to `at`, with those of what was not looked at: like the part from `start`, or by its size."""
+    rest = end - at
+    return max(seconds + rest / _BYTES_PER_SECOND, seconds * (end - start) / (at - start)) if rest > 32 else seconds
+
+
+# -- samples of a fixed size -----------------------------------------------------------------------------------------
+
+
+def _chunks(content: bytes, header: struct.Struct, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """The names of chunks, where their contents begin, and their sizes."""
+    for _ in range(_PARTS):
+        if start + header.size > len(content):
+            return
+        name, size = header.unpack_from(content, start)
+        start += header.size
+        yield name, start, min(size, len(content) - start)
+        start += size + size % 2
+
+
+def _sampled(content: bytes, begin: int, size: int, rate: float) -> float:
+    """The seconds of samples from `begin` on, of which `size` bytes are said to be audio. `rate`: bytes a second."""
+    if not begin or rate <= 0:
+        return 0.0
+    whole = (len(content) - begin) / rate
+    return _believed(size / rate, (1 - _NOT_AUDIO) * whole, whole, whole)
+
+
+def _rate(samples: float, channels: int, bits: float) -> float:
+    """The bytes of a second, 0 where they make no sense."""
+    sane = all(0 < value <= most for value, most in zip((samples, channels, bits), _HIGHEST, strict=True))
+    return samples * channels * bits / 8 if sane else 0.0
+
+
+def _wav(content: bytes) -> float:
+    rate, begin, size = 0.0, 0, 0
+    for name, start, length in _chunks(content, struct.Struct("<4sI"), _after_id3(content) + 12):
+        if name == b"fmt ":
+            tag, channels, samples, _, _, bits = struct.unpack_from("<HHIIHH", content, start)
+            if tag == 0xFFFE and length >= 26:  # "extensible": the tag is in its last member
+                (tag,) = struct.unpack_from("<H", content, start + 24)
+            found = _rate(samples, channels, -(-bits // 8) * 8 if tag in (1, 3) else _WAV_BITS.get(tag, 0.0))
+            rate = min(rate, found) if begin or rate else found
+        elif name == b"data":
+            begin, size = begin or start, size + length
+    return _sampled(content, begin, size, rate)
+
+
+def _aiff(content: bytes) -> float:
+    rate, begin, size = 0.0, 0, 0
+    for name, start, length in _chunks(content, struct.Struct(">4sI"), _after_id3(content) + 12):
+        if name == b"COMM":
+            channels, _, bits, exponent, mantissa = struct.unpack_from(">hIhHQ", content, start)
+            kind = content[start + 18 : start + 22] if length >= 22 else b"NONE"
+            each = -(-bits // 8) * 8 if kind in _AIFC_PCM else _AIFC_BITS.get(kind, 0.0)
+            samples = mantissa * 2.0 ** (max(-200, min(200, (exponent & 0x7FFF) - 16383 - 63)))
+            rate = _rate(samples, channels, each)
+        elif name == b"SSND":
+            begin, size = begin or start, size + length
+    return _sampled(content, begin, size, rate)
+
+
+def _flac(content: bytes) -> float:
+    start = _after_id3(content) + 4
+    packed = int.from_bytes(content[start + 14 : start + 22], "big")
+    samples, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    for _ in range(_PARTS):  # blocks of metadata
+        (head,) = struct.unpack_from(">I", content, start)
+        start += 4 + (head & 0xFFFFFF)
+        if head >> 31:
+            break
+    rate, size = _rate(samples, channels, bits), max(0, len(content) - start)
+    if not rate:
+        return 0.0
+    usual, most = _COMPRESSED
+    stated = (packed & 0xFFFFFFFFF) / samples
+    return _believed(stated, size / (most * rate), size / _LEAST_RATE, size / (usual * rate))
+
+
+# -- frames and packets ----------------------------------------------------------------------------------------------
+
+
+def _mpeg(content: bytes) -> float:
+    """MP3 and its older layers, and AAC in ADTS: the frames, and what is between them by its size."""
+    start = at = _after_id3(content)
+    seconds, between, kind = 0.0, 0, -1
+    for _ in range(_STEPS):
+        if at + 7 > len(content):
+            break
+        size, length = _mpeg_frame(content, at) if content[at] == 0xFF else (0, 0.0)
+        if size and (kind in (-1, content[at + 1] & 0xFE)):
+            kind, seconds, at = content[at + 1] & 0xFE, seconds + length, at + size
+            continue
+        following = content.find(b"\xff", at + 1)
+        following = following if following >= 0 else len(content)
+        between, at = between + following - at, following
+    if not seconds:
+        return 0.0
+    seconds += between / _BYTES_PER_SECOND
+    return _with_rest(seconds, start, at, len(content))
+
+
+def _mpeg_frame(content: bytes, at: int) -> tuple[int, float]:
+    """The size and the seconds of the frame at this place; 0 where there is none."""
+    first, second = content[at + 1], content[at + 2]
+    if first & 0xE0 != 0xE0:
+        return 0, 0.0
+    version, layer = first >> 3 & 3, 4 - (first >> 1 & 3)  # version 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5
+    if layer == 4:  # ADTS
+        if first & 0xF0 != 0xF0 or second >> 2 & 15 >= len(_AAC_RATES):
+            return 0, 0.0
+        size = (content[at + 3] & 3) << 11 | content[at + 4] << 3 | content[at + 5] >> 5
+        return (size, 1024 * ((content[at + 6] & 3) + 1) / _AAC_RATES[second >> 2 & 15]) if size > 6 else (0, 0.0)
+    if version == 1 or second >> 4 in (0, 15) or second >> 2 & 3 == 3:
+        return 0, 0.0
+    old = version == 3
+    rate = _MPEG_RATES[second >> 2 & 3] >> (0 if old else 1 if version == 2 else 2)
+    samples = 384 if layer == 1 else 1152 if layer == 2 or old else 576
+    bits = _KBITS[1 if old else 2, layer][second >> 4] * 1000
+    slot = 4 if layer == 1 else 1
+    return (samples // 8 // slot * bits // rate + (second >> 1 & 1)) * slot, samples / rate
+
+
+def _ogg(content: bytes) -> float:
+    """Opus and Speex by their packets; Vorbis by its last page, as far as its packets can be so long."""
+    at = start = _after_id3(content)
+    streams: dict[bytes, _OggStream] = {}
+    steps = 0
+    while at + 27 <= len(content) and steps < _STEPS:
+        if content[at : at + 4] != b"OggS":
+            following = content.find(b"OggS", at + 1)
+            at, steps = following if following >= 0 else len(content), steps + 1
+            continue
+        table = content[at + 27 : at + 27 + content[at + 26]]
+        serial, body = content[at + 14 : at + 18], at + 27 + len(table)
+        if content[at + 5] & 2:
+            streams[serial] = _OggStream(content[body : body + 80])
+        stream = streams.get(serial)
+        if stream is not None:
+            stream.granule = max(stream.granule, *struct.unpack_from("<q", content, at + 6))
+            stream.read(content, body, table, bool(content[at + 5] & 1))
+        at, steps = body + sum(table), steps + 1 + len(table)
+    seconds = max((stream.seconds() for stream in streams.values()), default=0.0)
+    return _with_rest(seconds, start, at, len(content))
+
+
+class _OggStream:
+    """One stream of an Ogg file."""
+
+    def __init__(self, head: bytes) -> None:
+        """`head`: its first packet."""
+        self._opus, self._each, self._rate = head.startswith(b"OpusHead"), 0.0, 0
+        if head.startswith(b"\x01vorbis"):
+            (self._rate,) = struct.unpack_from("<I", head, 12)
+            if self._rate <= _HIGHEST[0]:
+                self._each = (1 << (head[28] >> 4)) / 2 / self._rate  # two long blocks overlap by a half
+        elif head.startswith(b"Speex   "):
+            self._each = 0.02 * max(1, struct.unpack_from("<I", head, 64)[0])
+        self._total, self.granule = 0.0, 0
+
+    def read(self, content: bytes, at: int, table: bytes, continued: bool) -> None:
+        """Count the packets of a page whose segments begin at `at`."""
+        begins = not continued
+        for size in table:
+            if begins and size:
+                self._total += self._each if self._each else _opus(content, at) if self._opus else 0.0
+            at, begins = at + size, size < 255
+
+    def seconds(self) -> float:
+        if not self._rate:
+            return self._total
+        return _believed(self.granule / self._rate, self._total / 2, self._total, self._total)
+
+
+def _opus(content: bytes, at: int) -> float:
+    """The seconds of an Opus packet. RFC 6716, 3.1."""
+    frames = (1, 2, 2, 0)[content[at] & 3] or content[at + 1] & 63
+    return min(120.0, frames * _OPUS_MS[content[at] >> 3]) / 1000 if content[at : at + 4] != b"Opus" else 0.0
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The names of boxes, and where their contents begin and end."""
+    for _ in range(_PARTS):
+        if start + 8 > end:
+            return
+        size, name = struct.unpack_from(">I4s", content, start)
+        body = start + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", content, body)
+            body += 8
+        last = min(end, start + size) if size else end
+        if last < body:
+            return
+        yield name, body, last
+        start = last
+
+
+def _mp4(content: bytes) -> float:
+    """By the samples of its sound: their sizes, and for AAC their number. 0 for fragments, which have no table."""
+    stated, found = 0.0, 0.0
+    for name, start, end in _boxes(content, _after_id3(content), len(content)):
+        if name != b"moov":
+            continue
+        for inner, begin, last in _boxes(content, start, end):
+            if inner == b"mvhd":
+                stated = max(stated, _clock(content, begin))
+            elif inner == b"trak":
+                found = max(found, _track(content, begin, last, stated))
+    return found
+
+
+def _clock(content: bytes, at: int) -> float:
+    """The seconds of an `mvhd`."""
+    scale, length = (
+        struct.unpack_from(">IQ", content, at + 20) if content[at] else struct.unpack_from(">II", content, at + 12)
+    )
+    return length / scale if scale else 0.0
+
+
+def _track(content: bytes, start: int, end: int, stated: float) -> float:
+    """The seconds of a track of sound, 0 for others."""
+    parts: dict[bytes, int] = {}
+    spans = [(start, end)]
+    while spans:
+        for name, begin, last in _boxes(content, *spans.pop()):
+            if name in (b"mdia", b"minf", b"stbl") and name not in parts:
+                spans.append((begin, last))
+            parts.setdefault(name, begin)
+    if b"stsz" not in parts or b"hdlr" not in parts or content[parts[b"hdlr"] + 8 : parts[b"hdlr"] + 12] != b"soun":
+        return 0.0
+    each, count = struct.unpack_from(">II", content, parts[b"stsz"] + 4)
+    count = min(count, len(content))
+    size = each * count if each else sum(struct.unpack_from(f">{count}I", content, parts[b"stsz"] + 12))
+    if content[parts.get(b"stsd", end) + 12 :][:4] != b"mp4a":
+        return _believed(stated, size / _STEREO_RATE, size / _LEAST_RATE, size / _BYTES_PER_SECOND)
+    (rate,) = struct.unpack_from(">H", content, parts[b"stsd"] + 40)
+    least = max(size / _LOSSY_RATE, count * 1024 / 48_000)  # HE-AAC has twice as many samples in each
+    return _believed(stated, least, size / _LEAST_RATE, max(least, count * 1024 / min(max(rate, 8000), 48_000)))
+
+
+def _asf(content: bytes) -> float:
+    at = content.find(_ASF_PROPERTIES, 0, 65_536)
+    if at < 0:
+        return 0.0
+    length, _, preroll = struct.unpack_from("<QQQ", content, at + 64)
+    stated, size = length / 1e7 - preroll / 1e3, len(content)
+    return _believed(stated, size / _LOSSY_RATE, size / _LEAST_RATE, 0.0)

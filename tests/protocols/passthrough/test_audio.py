@@ -1,0 +1,160 @@
+"""The length of audio, whatever its header states."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from relay.protocols.passthrough.audio import audio_milliseconds
+
+SECOND = 32_000  # bytes of 16-bit samples at 16 kHz
+
+
+def wav(
+    seconds: int, stated: int | None = None, align: int = 2, tag: int = 1, bits: int = 16, rate: int = 16_000
+) -> bytes:
+    size = seconds * rate * bits // 8
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, tag, 1, rate, rate * align, align, bits)
+    body = b"WAVE" + form + struct.pack("<4sI", b"data", size if stated is None else stated) + bytes(size)
+    return struct.pack("<4sI", b"RIFF", len(body)) + body
+
+
+def aiff(seconds: int, frames: int | None = None) -> bytes:
+    frames = seconds * 16_000 if frames is None else frames
+    common = struct.pack(">4sIhIhHQ", b"COMM", 18, 1, frames, 16, 16383 + 13, 16_000 << 50)
+    body = b"AIFF" + common + struct.pack(">4sI", b"SSND", seconds * SECOND) + bytes(seconds * SECOND)
+    return struct.pack(">4sI", b"FORM", len(body)) + body
+
+
+def flac(seconds: int, samples: int) -> bytes:
+    """As large as such a file is usually: 0.5 of its samples."""
+    info = bytes(10) + (16_000 << 44 | 0 << 41 | 15 << 36 | samples).to_bytes(8, "big") + bytes(16)
+    return b"fLaC" + struct.pack(">I", 1 << 31 | 34) + info + bytes(seconds * SECOND // 2)
+
+
+def mp3(frames: int, before: bytes = b"") -> bytes:
+    """MPEG-2 layer 3, 32 kbit/s at 16 kHz: 36 ms in 144 bytes."""
+    return before + (b"\xff\xf3\x48\xc0" + bytes(140)) * frames
+
+
+def adts(frames: int) -> bytes:
+    """128 bytes with 1,024 samples at 16 kHz."""
+    return (b"\xff\xf1\x60\x40\x10\x1f\xfc" + bytes(121)) * frames
+
+
+def page(serial: int, flags: int, granule: int, packets: list[bytes]) -> bytes:
+    table = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, serial, 0, 0, len(table))
+    return head + table + b"".join(packets)
+
+
+def opus(seconds: int, granule: int) -> bytes:
+    """Packets of 20 ms and 60 bytes, 50 in a page."""
+    head = page(7, 2, 0, [b"OpusHead" + bytes(11)]) + page(7, 0, 0, [b"OpusTags" + bytes(8)])
+    return head + page(7, 0, granule, [b"\x48" + bytes(59)] * 50) * seconds
+
+
+def vorbis(seconds: int, granule: int) -> bytes:
+    """Long blocks of 2,048 samples: 1,024 new ones in each packet, at 16 kHz."""
+    head = page(7, 2, 0, [b"\x01vorbis" + struct.pack("<IBIIIIBB", 0, 1, 16_000, 0, 0, 0, 0xB8, 1)])
+    return head + page(7, 0, granule, [bytes(100)] * 125) * (seconds // 8)
+
+
+def box(name: bytes, *content: bytes) -> bytes:
+    body = b"".join(content)
+    return struct.pack(">I4s", len(body) + 8, name) + body
+
+
+def m4a(frames: int, stated: int, scale: int = 1000) -> bytes:
+    """AAC at 16 kHz: 1,024 samples in 256 bytes. `stated`: of `mvhd`."""
+    entry = box(b"mp4a", bytes(24), struct.pack(">I", 16_000 << 16))
+    table = box(
+        b"stbl",
+        box(b"stsd", struct.pack(">II", 0, 1), entry),
+        box(b"stsz", struct.pack(">III", 0, 0, frames), struct.pack(">I", 256) * frames),
+    )
+    sound = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"soun", bytes(12)), box(b"minf", table)))
+    picture = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"vide", bytes(12)), box(b"minf", table)))
+    clock = box(b"mvhd", bytes(12), struct.pack(">II", scale, stated), bytes(80))
+    return box(b"ftyp", b"M4A ") + box(b"moov", clock, picture, sound) + box(b"mdat", bytes(256 * frames))
+
+
+def asf(size: int, milliseconds: int) -> bytes:
+    properties = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365") + bytes(48)
+    return (
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+        + bytes(14)
+        + properties
+        + struct.pack("<QQQ", milliseconds * 10_000, 0, 0)
+        + bytes(size)
+    )
+
+
+HONEST = {
+    "wav": (wav(100), 100),
+    "wav without a size": (wav(100, 0xFFFFFFFF), 100),
+    "wav in A-law": (wav(100, tag=6, bits=8, rate=8000), 100),
+    "aiff": (aiff(100), 100),
+    "flac": (flac(100, 1_600_000), 100),
+    "mp3": (mp3(1000), 36),
+    "mp3 with a cover": (mp3(1000, b"ID3\x04\x00\x00\x00\x00\x78\x00" + bytes(0x78 << 7)), 36),
+    "aac": (adts(1000), 64),
+    "opus": (opus(100, 4_800_000), 100),
+    "vorbis": (vorbis(80, 1_250_000), 78.125),
+    "m4a": (m4a(1000, 64_000), 64),
+    "wma": (asf(400_000, 50_000), 50),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_file_is_as_long_as_it_states(name: str) -> None:
+    content, seconds = HONEST[name]
+    assert audio_milliseconds(content) == pytest.approx(seconds * 1000, rel=0.002)
+
+
+LIES = {
+    "wav of 8 bytes": (wav(100, 8), 100),
+    "wav with large blocks": (wav(100, align=60_000), 100),
+    "wav in two chunks": (wav(1) + wav(99)[36:], 100),
+    "wav of many samples": (wav(100)[:24] + b"\xff" * 4 + wav(100)[28:], 800),
+    "aiff of one frame": (aiff(100, 1), 100),
+    "flac of one sample": (flac(100, 1), 125),
+    "mp3 with garbage behind a frame": (mp3(1) + b"\xff" + bytes(400_000), 100),
+    "mp3 of another kind": (mp3(1) + b"\xff\xfb\x90\xc0" + bytes(400_000), 100),
+    "opus that has not begun": (opus(100, 10), 100),
+    "vorbis that has not begun": (vorbis(80, 10), 80),
+    "vorbis of many samples": (vorbis(80, 10)[:40] + b"\xff" * 4 + vorbis(80, 10)[44:], 31.64),
+    "m4a of one unit": (m4a(1000, 1), 64),
+    "m4a of quick units": (m4a(1000, 64_000, 2**32 - 1), 64),
+    "wma of a moment": (asf(400_000, 1), 100),
+    "matroska": (b"\x1aE\xdf\xa3" + bytes(400_000), 100),
+    "nothing": (bytes(400_000), 100),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_header_is_believed_only_as_far_as_the_bytes_allow(name: str) -> None:
+    content, seconds = LIES[name]
+    assert audio_milliseconds(content) == pytest.approx(seconds * 1000, rel=0.02)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_a_file_that_is_cut_off_has_a_length(name: str) -> None:
+    content, _ = HONEST[name]
+    for size in (*range(200), 1000, len(content) // 2):
+        assert audio_milliseconds(content[:size]) >= 1
+
+
+def test_what_is_built_to_take_long_is_not_read_to_its_end_and_counts_by_its_size() -> None:
+    """Empty segments, syncs without frames, boxes and chunks of no size."""
+    size = 4_000_000
+    pages = opus(1, 0) + page(7, 0, 0, [b""] * 255) * (size // 282)
+    boxes = box(b"ftyp", b"M4A ") + box(b"moov", box(b"free") * (size // 8))
+    for content in (
+        pages,
+        mp3(1) + b"\xff" * size,
+        boxes,
+        wav(0) + struct.pack("<4sI", b"junk", 0) * (size // 8),
+    ):
+        assert audio_milliseconds(content) >= size // SECOND * 1000
