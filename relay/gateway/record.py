@@ -88,6 +88,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: RelayError | None = None  # its public message is in the record, which the user sees
     detail: str = ""  # may name an upstream: is in the list of attempts, which only staff see
     delivered: Delivered | None = None  # None: nothing, or neither text nor audio
+    at_work: bool = False  # the upstream was, when something else ended the request: it is charged in spite of an error
     answered: bool = False  # the upstream's answer is complete, whatever became of it: it is charged as used
 
 
@@ -228,7 +229,7 @@ class Record:
                 self._keep_report(usage.report, true)
             return usage, "reported" if true else "estimated"
         tokens = delivered.units() if delivered is not None else 0.0
-        if self.sent and (outcome.error is None or tokens):
+        if self.sent and (outcome.error is None or tokens or outcome.at_work):
             units, output = self.units, estimate_text(self._with_unseen(tokens))
             counted = Usage(
                 self.prompt_tokens,

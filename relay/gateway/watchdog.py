@@ -57,7 +57,8 @@ class Watchdog:
                 exchange.listen(self.on_leave)
             if exchange.early_at and now >= exchange.early_at:
                 exchange.start_early()
-            if exchange.ended_by is not None and exchange.left and exchange.streaming and exchange.waiting is None:
+            told = exchange.ended_by is not None and exchange.left and exchange.begun
+            if told and exchange.streaming and exchange.waiting is None:
                 exchange.interrupt(Interrupt.TOTAL)  # stuck in a send: the upstream is to be read on
             elif exchange.gone_at and now >= exchange.gone_at and exchange.waiting is not Interrupt.DATABASE:
                 exchange.interrupt(Interrupt.CLIENT_GONE)

@@ -46,6 +46,7 @@ class Upstream:
         self.paths: list[str] = []
         self.keys: list[str] = []
         self.saying: dict[str, Any] = {}
+        self.commits = 0
         self.closed = threading.Event()
         self.started = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True).start()
@@ -126,6 +127,15 @@ class Upstream:
                     }
                 )
             )
+        elif event["type"] == "input_audio_buffer.commit":
+            self.commits += 1
+            item = f"item_{self.commits}"
+            await socket.send(json.dumps({"type": "input_audio_buffer.committed", "item_id": item}))
+            await asyncio.sleep(event.get("after", 0))
+            written = {"type": "conversation.item.input_audio_transcription.completed", "item_id": item}
+            report = {"usage": event["usage"]} if "usage" in event else {}
+            if not event.get("never"):
+                await socket.send(json.dumps({**written, "transcript": "hello there", **report}))
         elif event["type"] == "echo":
             await socket.send(json.dumps({"type": "echoed", "pad": event["pad"]}))
         elif event["type"] == "flood":
@@ -222,6 +232,150 @@ def test_speech_that_is_written_down_is_priced_as_its_own_model(live: Portal, se
     server.catch_up()
     asyncio.run(run())
     assert records("heard", 1)[-1].cost == 3 * 100_000 + 2 * 200_000
+
+
+def heard_priced(server: Server) -> None:
+    from relay.models import Model, ModelPrice
+
+    heard, _ = Model.objects.get_or_create(name="heard")
+    ModelPrice.objects.get_or_create(model=heard, input=100, output=200)
+    server.catch_up()
+
+
+def transcriptions_of(user: Any) -> list[Any]:
+    from relay.models import UsageRecord
+
+    return list(UsageRecord.objects.filter(model="heard", user=user))
+
+
+def speech(seconds: int = 1) -> str:
+    return json.dumps({"type": "input_audio_buffer.append", "audio": "A" * (64_000 * seconds)})
+
+
+WRITTEN = {"type": "tokens", "input_tokens": 300, "output_tokens": 50, "total_tokens": 350}
+WRITTEN_COST = 300 * 100_000 + 50 * 200_000
+
+
+def test_transcriptions_are_paid_from_what_the_session_holds_and_end_it_when_that_is_spent(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
+    """All is held for the first response: a quarter of the balance for each transcription, and thirty asked for."""
+    heard_priced(server)
+    user = live.user(balance=100_000_000)
+    token, before = live.token(user), realtime.commits
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            for _ in range(30):
+                await socket.send(json.dumps({"type": "input_audio_buffer.commit", "usage": WRITTEN}))
+            assert (await until(socket, "error"))["error"]["code"] == "insufficient_quota"
+            with pytest.raises(websockets.ConnectionClosed):
+                while True:
+                    await asyncio.wait_for(socket.recv(), 60)
+
+    asyncio.run(run())
+    made = realtime.commits - before
+    assert 1 <= made <= 3, "as many as can be paid, and one more"
+    rows = happens(lambda: found if len(found := transcriptions_of(user)) == made else None)
+    assert sum(row.cost for row in rows) == made * WRITTEN_COST
+    assert settled(user).used == min(made * WRITTEN_COST, 100_000_000)
+
+
+def test_one_transcription_after_the_other_is_charged_until_nothing_is_left_for_a_response(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
+    heard_priced(server)
+    user = live.user(balance=200_000_000)
+    token, before = live.token(user), realtime.commits
+    server.catch_up()
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            with pytest.raises(websockets.ConnectionClosed):
+                for _ in range(30):
+                    await socket.send(json.dumps({"type": "input_audio_buffer.commit", "usage": WRITTEN}))
+                    await until(socket, "conversation.item.input_audio_transcription.completed")
+
+    asyncio.run(run())
+    assert realtime.commits - before == 5, "four leave less than a response needs to begin"
+    assert settled(user).used == 5 * WRITTEN_COST
+
+
+def test_audio_is_not_sent_beyond_what_its_transcription_can_be_paid_with(
+    live: Portal, server: Server, realtime: Upstream, model: str
+) -> None:
+    heard_priced(server)
+    user = live.user(balance=100_000_000)
+    token = live.token(user)
+    server.catch_up()
+    got = len(realtime.got)
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(json.dumps({"type": "session.update", "session": {"turn_detection": None}}))
+            told = asyncio.ensure_future(until(socket, "error"))
+            for _ in range(60):
+                if told.done():
+                    break
+                await socket.send(speech())
+            assert (await told)["error"]["code"] == "insufficient_quota"
+
+    asyncio.run(run())
+    second = 17 * 100_000 + 5 * 200_000
+    assert 10 < len(realtime.got) - got < 100_000_000 // second
+    assert settled(user).used == 0, "nothing was committed"
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_transcription_is_charged_although_the_client_left_before_it(
+    live: Portal, server: Server, realtime: Upstream, model: str, reports: bool
+) -> None:
+    """One without usage is estimated by the length of the audio and the text."""
+    heard_priced(server)
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+    report = {"usage": WRITTEN} if reports else {}
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(speech(20))
+            await socket.send(json.dumps({"type": "input_audio_buffer.commit", "after": 0.5, **report}))
+            await until(socket, "input_audio_buffer.committed")
+
+    asyncio.run(run())
+    record = happens(lambda: next(iter(transcriptions_of(user)), None))
+    assert record.usage_source == ("reported" if reports else "estimated")
+    assert (record.input_tokens, record.output_tokens > 0) == (300 if reports else 200, True)
+    assert settled(user).used == record.cost > 0
+
+
+def test_a_response_is_charged_although_its_user_revoked_the_token(live: Portal, server: Server, model: str) -> None:
+    from relay.models import Token
+    from relay.tokens.lifecycle import revoke_token
+
+    user = live.user(balance=10**12)
+    token = live.token(user)
+    server.catch_up()
+    usage = {"input_tokens": 20, "output_tokens": 700, "total_tokens": 720}
+
+    async def run() -> None:
+        async with connect(url(server, model), additional_headers=bearer(token)) as socket:
+            await until(socket, "session.created")
+            await socket.send(json.dumps({"type": "talk", "id": "a", "words": 0, "cancelled": usage}))
+            await until(socket, "response.output_text.done")
+            await asyncio.to_thread(lambda: revoke_token(Token.objects.get(user=user), actor=user))
+            assert "owner of its token" in (await until(socket, "error"))["error"]["message"]
+
+    asyncio.run(run())
+    (row,) = records(model, 1)
+    assert (row.end_reason, row.error_code, row.usage_source) == ("client_gone", "request_ended", "reported")
+    assert row.cost == 20 * 4_000 + 700 * 24_000 == settled(user).used
 
 
 def test_the_token_may_come_as_a_sub_protocol(live: Portal, server: Server, model: str) -> None:
@@ -474,7 +628,8 @@ def test_a_revoked_token_ends_the_connection(live: Portal, server: Server, model
                 await asyncio.wait_for(socket.recv(), 5)
 
     asyncio.run(run())
-    assert records(model, 1)[-1].end_reason == "ended"
+    record = records(model, 1)[-1]
+    assert (record.end_reason, record.error_code, record.cost) == ("client_gone", "request_ended", 0)
 
 
 def test_a_limit_of_requests_counts_responses(live: Portal, server: Server, realtime: Upstream) -> None:

@@ -9,56 +9,41 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+from portal.lib.json import Json
 from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
-from relay.errors import InvalidRequest, RateLimited, RelayError, RelayUnavailable
+from relay.endpoints.realtime.transcriptions import Transcriptions, Turn, database_timeout
+from relay.errors import InvalidRequest, RateLimited, RelayError
 from relay.gateway.attempt import Attempt
-from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, Outcome, Record
+from relay.gateway.record import COMPLETED, ENDED, Outcome, Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.realtime.conversation import Conversation, Delta
 from relay.protocols.realtime.events import RealtimeUsage
-from relay.protocols.usage import ADDED_TO_CHAT, NO_USAGE, Delivered, Usage
+from relay.protocols.realtime.speech import is_commit
+from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
 
 logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
-_WAIT_SECONDS: Final = 15.0  # for the database
-
-
-class _Turn(BackgroundRequest):
-    """The exchange of one response but the first, which has that of the handshake."""
-
-    __slots__ = ()
-
-
-@asynccontextmanager
-async def _database_timeout() -> AsyncIterator[None]:
-    """No watchdog sees the exchange of a response. Raises RelayUnavailable."""
-    try:
-        async with asyncio.timeout(_WAIT_SECONDS):
-            yield
-    except TimeoutError:
-        raise RelayUnavailable("The portal could not hold the money for a response.", retry_after=5) from None
+_OURS: Final = frozenset((ENDED, "timeout"))  # reasons for which an upstream is closed that was at work
 
 
 class RealtimeResponse:
     """One response, from the hold of its money to its record."""
 
-    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "record")
+    __slots__ = ("_audio", "_size", "_units", "exchange", "heard", "meter", "record", "refusal")
 
     def __init__(self, record: Record, exchange: Exchange) -> None:
         self.record, self.exchange = record, exchange
         self.heard = 0.0  # what the conversation had counted when it began
         self.meter: Meter | None = record.charge.meter(exchange)
+        self.refusal: RelayError | None = None  # why nothing is held for it
         self._units = self._audio = 0.0  # estimated tokens that arrived
         self._size = 0
 
@@ -67,7 +52,7 @@ class RealtimeResponse:
         self._units, self._audio, self._size = self._units + units, self._audio + audio, self._size + size
         meter = self.meter
         if meter is not None and meter.count(size):
-            async with _database_timeout():
+            async with database_timeout():
                 if not await meter.check(self._units):
                     raise spent_error()
 
@@ -76,8 +61,25 @@ class RealtimeResponse:
         more, self.record.prompt_tokens = tokens - self.record.prompt_tokens, max(tokens, self.record.prompt_tokens)
         if more <= 0:
             return True
-        async with _database_timeout():
+        async with database_timeout():
             return await self.record.charge.hold_input(self.exchange, more)
+
+    def give_up(self, most: int, keep: int = -1) -> int:
+        """Give back what is held, but for `keep`, or for what has been delivered; returns how much."""
+        charge = self.record.charge
+        given = charge.give_up(most, charge.least(self._units) if keep < 0 else keep)
+        if given and self.meter is not None:
+            self.meter.refresh(self._units)
+        return given
+
+    async def hold_least(self) -> bool:
+        """Hold what a short response needs, if that has been given up; returns False when it cannot be paid."""
+        charge = self.record.charge
+        grant, least = charge.grant, charge.least()
+        if grant is None or grant.reservation is None or grant.amount >= least:
+            return True
+        async with database_timeout():
+            return await charge.hold_more(self.exchange, least - grant.amount)
 
     def units(self) -> float:
         return self._units
@@ -89,8 +91,9 @@ class RealtimeResponse:
         delivered = Delivered(
             self._size, lambda: self._units, lambda: self._audio, reason == COMPLETED, lambda: self._audio > 0
         )
-        future = self.record.submit(Outcome(reason, 200, usage, error, delivered=delivered), wait=wait)
-        if isinstance(self.exchange, _Turn):  # the handshake goes on with its connection
+        at_work = reason in _OURS
+        future = self.record.submit(Outcome(reason, 200, usage, error, delivered=delivered, at_work=at_work), wait=wait)
+        if isinstance(self.exchange, Turn):  # the handshake goes on with its connection
             for callback in self.exchange.at_end:
                 callback()
             self.exchange.at_end.clear()
@@ -105,7 +108,7 @@ class RealtimeResponses:
         self._model, self._upstream_model = attempt.record.model, attempt.record.upstream_model
         self._candidate = attempt.record.candidate
         self.conversation = Conversation()
-        self._transcribed = 0  # tokens that transcriptions used
+        self.transcriptions = Transcriptions(exchange, caller, run, attempt, self._lend)
         attempt.record.request.most_input = self._most_input
         # Held for a response that has not been asked for: the first one's money was held with the connection.
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
@@ -115,7 +118,11 @@ class RealtimeResponses:
 
     @property
     def busy(self) -> bool:
-        """Whether the upstream owes the usage of a response."""
+        """Whether the upstream owes the usage of a response or a transcription."""
+        return self._responding or self.transcriptions.busy
+
+    @property
+    def _responding(self) -> bool:
         return bool(self._running or self._asked)
 
     def running_ids(self) -> list[str]:
@@ -145,6 +152,8 @@ class RealtimeResponses:
     async def begin(self, response_id: str) -> RealtimeResponse:
         """The upstream begins a response, asked or not. Raises InsufficientQuota when its input cannot be paid."""
         response = await self._begin(response_id)
+        if response.refusal is not None:
+            raise response.refusal
         if not await response.hold_input(self._input_tokens()):
             raise spent_error()
         return response
@@ -160,6 +169,7 @@ class RealtimeResponses:
             except RelayError as error:  # it is charged all the same, as far as there is money
                 logger.info("a realtime response began that nothing is held for: %s", error)
                 response = await self._make(held=False)
+                response.refusal = error
         response.heard = self.conversation.unreported
         response.record.sent = True
         self._running[response_id] = response
@@ -195,18 +205,36 @@ class RealtimeResponses:
 
     async def hold_next(self) -> None:
         """Check that the next response is permitted, and hold its money. Raises RelayError."""
-        if self._next is None and not self.busy:
+        if self._next is None and not self._responding:
             self._next = await self._make()
             self._exchange.progress = partial(self._progress, self._next.record)
+        if self._next is not None and not await self._next.hold_least():
+            raise spent_error()
+
+    async def take_speech(self, seconds: float = 0.0, event: Json | None = None) -> None:
+        """Hold the money for speech that is about to be sent, or committed. Raises RelayError."""
+        speech = self.transcriptions.speech
+        if seconds:
+            speech.appended(seconds)
+        elif event is not None:
+            speech.sent(event)
+        try:
+            await self.transcriptions.hold()
+        except RelayError:
+            if event is not None and is_commit(event):
+                speech.refused()
+            raise
 
     def close(self, reason: str, error: RelayError | None = None) -> None:
         """The connection has ended. What runs is estimated by what arrived; money that was not used is given back."""
         for response in self._running.values():
+            response.exchange.ended_by = self._exchange.ended_by
             response.submit(reason, None, error, wait=False)
+        self.transcriptions.close(reason)
         waiting = [*self._asked, *([self._next] if self._next is not None else [])]
         for response in waiting:
             self._drop(response, reason, error)
-        self._exchange.tokens_used = (self._exchange.tokens_used or 0) + self._transcribed
+        self._exchange.tokens_used = (self._exchange.tokens_used or 0) + self.transcriptions.tokens
         self._running.clear()
         self._asked.clear()
         self._next = None
@@ -216,6 +244,14 @@ class RealtimeResponses:
     def _drop(self, response: RealtimeResponse, reason: str = COMPLETED, error: RelayError | None = None) -> None:
         response.record.sent = False
         response.submit(reason, None, error, wait=False)
+
+    def _lend(self, amount: int, last: bool) -> None:
+        """Free up to an amount of what is held. `last`: also what the next response needs to begin."""
+        if self._next is not None:
+            amount -= self._next.give_up(amount, 0 if last else -1)
+        for response in (*self._asked, *self._running.values()):
+            if amount > 0:
+                amount -= response.give_up(amount)
 
     async def _take(self) -> RealtimeResponse:
         response, self._next = self._next, None
@@ -257,14 +293,14 @@ class RealtimeResponses:
             checks = [check for check in (*terms.checks, *model.checks) if check.kind != "slots"]
             if checks:
                 await run.admission.admit(turn, checks, request.prompt_tokens)
-            async with _database_timeout():
+            async with database_timeout():
                 await charge.reserve(turn, request)
         else:
             charge.grant = await run.reservations.reserve(turn, caller, 0, 0)
         return self._response(turn, request, self._model, charge)
 
-    def _turn(self) -> _Turn:
-        turn = _Turn(self._caller, b"")
+    def _turn(self) -> Turn:
+        turn = Turn(self._caller, b"")
         turn.ip, turn.client_id = self._exchange.ip, self._exchange.client_id
         return turn
 
@@ -278,37 +314,3 @@ class RealtimeResponses:
 
     def _progress(self, record: Record) -> dict[str, object]:
         return {**record.progress(), "id": self._exchange.request_id}
-
-    async def record_transcription(self, usage: Usage | None, name: str) -> None:
-        """Record a transcription of the user's speech, at the price of its own model if the portal has one.
-
-        Otherwise at the price of the session's model. It has been made: it is charged as far as there is money. Raises
-        RelayUnavailable.
-        """
-        if usage is None:
-            return
-        self._transcribed += usage.input + usage.output
-        snapshot, run, caller = snapshot_cache.snapshot, self._run, self._caller
-        model = snapshot.models.get(name) or snapshot.models.get(self._model)
-        if model is None or (not model.priced and run.fallback_price is None):
-            logger.warning("the transcription of a realtime session has no price: %s", name)
-            model = snapshot.models.get(self._model)
-            if model is None:
-                return
-        turn = self._turn()
-        charge = RequestCharge(
-            run.reservations, caller, model, snapshot.terms(caller).multiplier, run.fallback_price, turn.wall
-        )
-        charge.grant = await run.reservations.reserve(turn, caller, 0, 0)
-        request = GatewayRequest(
-            ENDPOINT,
-            model.name,
-            partial(check_realtime_channel, run),
-            stream=True,
-            prompt_tokens=usage.input,
-            output_limit=usage.output,
-            units=NO_USAGE,
-        )
-        response = self._response(turn, request, name or model.name, charge, name)
-        response.record.upstream_model = name
-        await self._exchange.committed(response.record.submit(Outcome(COMPLETED, 200, usage)))

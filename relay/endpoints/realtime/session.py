@@ -19,7 +19,7 @@ from relay.endpoints.realtime.connection import Handshake, UpstreamConnection
 from relay.endpoints.realtime.responses import RealtimeResponses
 from relay.errors import InvalidRequest, RelayError, UpstreamFailed
 from relay.gateway.attempt import interrupt_error
-from relay.gateway.exchange.interrupts import Ended, Interrupt
+from relay.gateway.exchange.interrupts import AS_IF_LEFT, Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
 from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest
@@ -29,7 +29,6 @@ from relay.protocols.realtime.events import (
     read_usage,
     realtime_error_event,
     session_update,
-    transcription_model,
 )
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
@@ -45,7 +44,6 @@ class RealtimeSession:
         self.attempt, self._send_frame = connection.attempt, send
         self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
         self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt)
-        self.transcription = ""  # the model that transcribes the user's speech
         self._refusal: RelayError | None = None  # why the next response was not permitted
         if self.attempt.channel.disconnect_policy != "free":
             exchange.linger = run.config.disconnect_read_seconds
@@ -58,21 +56,24 @@ class RealtimeSession:
 
     async def from_client(self, text: str | None, data: bytes | None) -> None:
         """Send a frame to the upstream; returns when its buffer has room again."""
+        if self._refusal is not None or self.exchange.left:
+            return  # the session is about to end
         try:
             if text is not None:
                 event, text = client_event(text, self.model, self.candidate.route.upstream_name)
-                self.responses.conversation.sent(event)
+                seconds = self.responses.conversation.sent(event)
+                await self.responses.take_speech(seconds, event)
                 if is_request(event):
                     await self.responses.ask()
                 await self.socket.send_str(text)
             elif data is not None:
-                self.responses.conversation.sent_audio(len(data))
+                await self.responses.take_speech(self.responses.conversation.sent_audio(len(data)))
                 await self.socket.send_bytes(data)
         except BadRequest as bad:
             await self.send(realtime_error_event(bad.message, InvalidRequest.type, bad.code, bad.param))
         except RelayError as refusal:
             self._refusal = refusal
-            self.exchange.interrupt(Interrupt.SPENT)
+            self.exchange.end(Interrupt.SPENT)  # not while a record is being written
         except (ConnectionError, aiohttp.ClientError):
             pass  # the other direction detects that the connection is closed, and reports it
 
@@ -110,6 +111,7 @@ class RealtimeSession:
                 session: Json = {"type": "realtime", **exchange.session}
                 session.pop("model", None)  # in the address, by the upstream's name
                 self.responses.conversation.sent(session)
+                self.responses.transcriptions.speech.configured(session, asked=True)
                 await self.socket.send_str(session_update(session))
             code, reason = await self._relay()
             if code not in {1000, 1001}:
@@ -128,7 +130,8 @@ class RealtimeSession:
                 await self.socket.close()
         if error is not None:
             code, reason = await self._end_with(error)
-        gone = exchange.left and error is None
+        gone = exchange.ended_by is not None or (exchange.left and error is None)
+        error = None if exchange.ended_by is not None else error
         self.responses.close(CLIENT_GONE if gone else COMPLETED if error is None else end_reason(error), error)
         return code, reason
 
@@ -137,6 +140,10 @@ class RealtimeSession:
         exchange = self.exchange
         try:
             await self.send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+            if exchange.must_end in AS_IF_LEFT:
+                exchange.ended_by, exchange.must_end = exchange.must_end, None
+            elif exchange.must_end is Interrupt.SPENT:
+                exchange.must_end = None
             if self.responses.busy and exchange.must_end is None and not self.socket.closed and exchange.leave():
                 await self._cancel_responses()
                 await self._relay()
@@ -157,7 +164,7 @@ class RealtimeSession:
         exchange, socket = self.exchange, self.socket
         while not (exchange.left and not self.responses.busy):
             if exchange.must_end is not None:
-                raise interrupt_error(exchange.must_end)
+                raise self._refusal or interrupt_error(exchange.must_end)
             message = await socket.receive()
             if message.type is aiohttp.WSMsgType.TEXT:
                 if exchange.left:
@@ -181,23 +188,27 @@ class RealtimeSession:
             await responses.count(delta, len(text))
             await self.send(text)
             return
-        model = transcription_model(text)
-        if model is not None:
-            self.transcription = model
+        transcriptions = responses.transcriptions
+        if transcriptions.speech.heard(text):
             responses.conversation.configured(text)
         created = read_created(text)
         if created is not None:
             await responses.begin(created)
         elif is_error(text):
-            responses.refused()
+            if "input_audio_buffer" in text:
+                transcriptions.speech.refused()
+            else:
+                responses.refused()
         used = read_usage(text)
         if used is not None and used.transcription:
-            await responses.record_transcription(used.usage, self.transcription)
+            await transcriptions.record(used)
         elif used is not None:
             await responses.end(used)
         await self.send(text)
-        if used is not None and not used.transcription and not self.exchange.left:
-            await responses.hold_next()
+        if not self.exchange.left:
+            if used is not None:
+                await responses.hold_next()
+            await transcriptions.hold()
 
 
 def _close_code(code: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from typing import Final
 
@@ -211,6 +212,33 @@ class RequestCharge:
         self._need = grant.amount - self._kept
         return grant.amount - before >= _PROMPT_LOW * more
 
+    def least(self, delivered: float = 0.0) -> int:
+        """What a short answer needs, or one that has delivered so many tokens."""
+        tokens = max(_MIN_OUTPUT, math.ceil(delivered))
+        return int(self._prompt_cost * _PROMPT_LOW) + ceiling(self._highest_price, 0, tokens, self.multiplier)
+
+    async def hold_more(self, exchange: Exchange, more: int) -> bool:
+        """Hold so much more for the answer; returns False when it cannot be paid."""
+        grant = self.grant
+        if grant is None or grant.reservation is None:
+            return True
+        wanted = grant.amount + more
+        await self._reservations.extend(exchange, grant, self._caller.budgets, more)
+        self._need = grant.amount
+        return grant.amount >= wanted
+
+    def give_up(self, most: int, keep: int) -> int:
+        """Give back up to `most` of what is held for the answer, but for `keep`; returns how much."""
+        grant = self.grant
+        if grant is None or grant.reservation is None:
+            return 0
+        given = grant.give_back(min(most, grant.amount - keep))
+        self._need = grant.amount
+        self._kept = min(self._kept, grant.amount)
+        covered = affordable_output(self._highest_price, grant.amount - self._prompt_cost, self.multiplier)
+        self._promised = min(self._promised, covered)
+        return given
+
     @property
     def counts_units(self) -> bool:
         """Whether something but tokens has a price."""
@@ -309,6 +337,11 @@ class Meter:
 
     def _set_room(self, delivered: float) -> None:
         self.room = max(0, int((self._threshold - delivered) * _BYTES_PER_TOKEN))
+
+    def refresh(self, delivered: float) -> None:
+        """Take over that the charge has given up a part of what it held."""
+        self._covered = self._tokens()
+        self._set_room(delivered)
 
     def count(self, size: int) -> bool:
         """Count bytes of the upstream that are passed on, by their weight; returns whether to call `check`."""

@@ -90,6 +90,28 @@ class Grant:
         self.reservations.trim(reservation)
         return Settlement(reservation.id, self.scope, Charge(request_id, cost, covered, self.house, at), self._settled)
 
+    def give_back(self, most: int) -> int:
+        """Give up to this amount back to the worker's reservation, where others can take it; returns how much."""
+        given = max(0, min(most, self.amount))
+        if self.reservation is not None:
+            self.amount -= given
+            self.reservation.granted -= given
+        return given
+
+    def take_spare(self, most: int) -> None:
+        """Take up to this amount of what is free in the worker's reservation."""
+        reservation = self.reservation
+        if reservation is not None:
+            taken = max(0, min(most, reservation.spare))
+            self.amount += taken
+            reservation.granted += taken
+
+    def sibling(self) -> Grant:
+        """A grant of nothing yet, from the same reservation."""
+        if self.reservation is not None:
+            self.reservation.running += 1
+        return Grant(self.reservations, self.scope, self.house, self.reservation)
+
     def drop(self) -> None:
         """The request ended without costing anything."""
         if not self.over:
@@ -153,6 +175,14 @@ class Reservations:
             raise
         reservation.used_at = time.monotonic()
         return grant
+
+    def empty_grant(self, exchange: Exchange, caller: Caller) -> Grant:
+        """A grant of nothing yet, for `extend` and `take_spare`."""
+        scope = SpendScope(caller.user_id, caller.token_id, self.days.of(exchange.wall))
+        if not caller.limited:
+            return Grant(self, scope, caller.house)
+        reservation = self._reservations.get((caller.token_id, scope.day)) or self._open(scope)
+        return Grant(self, scope, caller.house, reservation).sibling()
 
     async def extend(self, exchange: Exchange, grant: Grant, budgets: Sequence[BudgetLine], more: int) -> bool:
         """Grant `more` nano-USD to a running request; returns False when nothing is left."""

@@ -86,17 +86,18 @@ class Conversation:
         """What the next response reads, at most as far as that is known."""
         return max(LEAST_INPUT, self._reported + round(self._heard))
 
-    def sent(self, event: Json) -> None:
-        """Count an event of the client."""
+    def sent(self, event: Json) -> float:
+        """Count an event of the client; returns the seconds of audio that it appends."""
         if text_of(event, "type") == "input_audio_buffer.append":
-            self._heard += self._audio(text_of(event, "audio"), _HEARD_PER_SECOND)
-            return
+            return self.sent_audio(len(text_of(event, "audio")) * 3 // 4)
         self._heard += self._tokens(event)
         self.unbounded = self.unbounded or _ELSEWHERE.search(encode(event)) is not None
+        return 0.0
 
-    def sent_audio(self, size: int) -> None:
-        """Count bytes of audio that came in a binary frame."""
+    def sent_audio(self, size: int) -> float:
+        """Count bytes of audio, such as came in a binary frame; returns their seconds."""
         self._heard += size / self._rate * _HEARD_PER_SECOND
+        return size / self._rate
 
     def configured(self, text: str) -> None:
         """Read the format of audio in an event of the upstream about the session."""

@@ -11,13 +11,13 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, decode_object, encode, object_of, text_of
+from portal.lib.json import Json, encode
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
 
 # Texts that are searched for before an event is decoded: most events are pieces of audio.
-MARKS: Final = ("response.done", "input_audio_transcription.completed", "session.updated", "session.created")
+MARKS: Final = ("response.done", "input_audio_transcription.completed")
 
 
 class _Response(msgspec.Struct):
@@ -30,6 +30,8 @@ class _Event(msgspec.Struct):
     type: str = ""
     response: _Response | None = None
     usage: msgspec.Raw = msgspec.Raw()
+    item_id: object = None
+    transcript: object = None
 
 
 _event: Final = msgspec.json.Decoder(_Event)
@@ -43,11 +45,13 @@ class RealtimeUsage:
     response_id: str
     usage: Usage | None  # None: the event has no counts
     status: str = ""  # of the response
+    item_id: str = ""  # that was transcribed
+    transcript: str = ""
 
 
 def read_usage(text: str) -> RealtimeUsage | None:
     """The usage in an event; None for events of other types."""
-    if not any(mark in text for mark in MARKS[:2]):
+    if not any(mark in text for mark in MARKS):
         return None
     try:
         event = _event.decode(text)
@@ -58,23 +62,10 @@ def read_usage(text: str) -> RealtimeUsage | None:
         usage = parse_responses_usage(response.usage) if present(response.usage) else None
         return RealtimeUsage(False, response.id or "", usage, response.status or "")
     if event.type.endswith("input_audio_transcription.completed"):
-        return RealtimeUsage(
-            True, "", parse_responses_usage(event.usage) if present(event.usage) else None, "completed"
-        )
+        usage = parse_responses_usage(event.usage) if present(event.usage) else None
+        item, said = (value if isinstance(value, str) else "" for value in (event.item_id, event.transcript))
+        return RealtimeUsage(True, "", usage, "completed", item, said)
     return None
-
-
-def transcription_model(text: str) -> str | None:
-    """The model that transcribes the user's speech in a session: empty for none, None for events of other types."""
-    if not any(mark in text for mark in MARKS[2:]):
-        return None
-    event = decode_object(text)
-    if event is None or text_of(event, "type") not in {"session.created", "session.updated"}:
-        return None
-    session = object_of(event, "session")
-    audio_input = object_of(object_of(session, "audio"), "input")
-    found = object_of(audio_input, "transcription") or object_of(session, "input_audio_transcription")
-    return text_of(found, "model")
 
 
 def client_event(text: str, model: str, upstream_model: str) -> tuple[Json, str]:
