@@ -31,7 +31,7 @@ from relay import jobs  # noqa: E402
 from relay.api.consumers import RealtimeConsumer  # noqa: E402
 from relay.api.paths import relay_path  # noqa: E402
 from relay.billing import notices  # noqa: E402
-from relay.endpoints import batches  # noqa: E402
+from relay.endpoints import batch_runner  # noqa: E402
 from relay.gateway.exchange.exchange import AsgiScope, Receive, Send  # noqa: E402
 from relay.gateway.runtime import Runtime, current, runtime  # noqa: E402
 from relay.storage import retention  # noqa: E402
@@ -47,7 +47,7 @@ Runtime.periodic_tasks = {
     "deleting refused requests": refusals.work,
     **({"scheduled work": jobs.run_once} if settings.CONFIG.jobs else {}),
 }
-Runtime.background_tasks = (batches.run_batches,)
+Runtime.background_tasks = (batch_runner.run_batches,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
 live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))

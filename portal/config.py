@@ -125,7 +125,15 @@ class Config(BaseSettings):
         le=3650,
         description=("Days for which requests that were refused before routing are kept. 0: they are not recorded."),
     )
-    batch_concurrency: int = Field(4, ge=1, le=100, description="Requests of batches that one worker makes at once.")
+    batch_concurrency: int = Field(
+        4,
+        ge=1,
+        le=100,
+        description=(
+            "Requests of batches that one worker makes at once; users take turns, and one who has none running gets "
+            "one all the same, up to as many again."
+        ),
+    )
     batch_price: values.Share = Field(
         "1",
         description=(

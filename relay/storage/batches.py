@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Min, Q, Sum
 
 from portal import limits
 from portal.lib import clock
@@ -129,49 +129,57 @@ def cancel_batch(batch: Batch) -> None:
     Batch.objects.filter(pk=batch.pk, status__in=(Status.VALIDATING, Status.IN_PROGRESS)).update(
         status=Status.CANCELLING, cancelling_at=clock.now()
     )
+    Batch.objects.filter(pk=batch.pk, owner="").update(lease_until=None)  # if it was put back for a while
     batch.refresh_from_db()
 
 
 # -- for the worker that runs it -------------------------------------------------------------------------------------
 
 
-def claim(owner: str, most: int, running: Collection[int]) -> list[Batch]:
-    """Claim up to `most` batches for the worker `owner` that no living worker has claimed.
+def _unclaimed() -> Q:
+    """The condition for batches that have not ended and that no living worker has claimed.
 
-    `running`: those it runs already.
+    Those that were put back for a while have a lease without an owner.
     """
     now = clock.now()
-    claimed: list[Batch] = []
-    for batch in (
-        Batch.objects.filter(status__in=_OPEN_STATUSES).exclude(pk__in=list(running)).order_by("pk")[: most * 4]
+    leased = Batch.objects.filter(status__in=_OPEN_STATUSES, lease_until__gt=now).exclude(owner="")
+    dead = [owner for owner in leased.order_by().values_list("owner", flat=True).distinct() if is_dead(owner)]
+    return Q(status__in=_OPEN_STATUSES) & (Q(lease_until=None) | Q(lease_until__lte=now) | Q(owner__in=dead))
+
+
+def waiting_users(running: Collection[int]) -> list[int]:
+    """The users who have batches that no worker runs, who waits longest first. `running`: those of this worker."""
+    rows = Batch.objects.filter(_unclaimed()).exclude(pk__in=list(running))
+    return list(rows.values_list("user_id", flat=True).annotate(first=Min("pk")).order_by("first"))
+
+
+def claim(owner: str, user_id: int, running: Collection[int]) -> Batch | None:
+    """Claim the oldest batch of a user that no living worker has claimed, for the worker `owner`.
+
+    `running`: those it runs already. Returns None when there is none, or another worker was faster.
+    """
+    rows = Batch.objects.filter(_unclaimed(), user=user_id).exclude(pk__in=list(running))
+    batch = rows.order_by("pk").first()
+    until = clock.now() + BATCH_LEASE
+    if batch is None or not Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(
+        owner=owner, lease_until=until
     ):
-        if len(claimed) >= most:
-            break
-        if (
-            batch.owner not in {"", owner}
-            and batch.lease_until is not None
-            and batch.lease_until > now
-            and not is_dead(batch.owner)
-        ):
-            continue
-        if Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(
-            owner=owner, lease_until=now + BATCH_LEASE
-        ):
-            batch.owner, batch.lease_until = owner, now + BATCH_LEASE
-            claimed.append(batch)
-    return claimed
-
-
-def renew(batch: Batch, owner: str) -> str | None:
-    """Extend the claim of a worker to a batch. Returns its status, None when another worker has it now."""
-    if not Batch.objects.filter(pk=batch.pk, owner=owner).update(lease_until=clock.now() + BATCH_LEASE):
         return None
-    return Batch.objects.values_list("status", flat=True).get(pk=batch.pk)
+    batch.owner, batch.lease_until = owner, until
+    return batch
 
 
-def give_up_claim(batch: Batch, owner: str) -> None:
-    """Let other workers claim a batch at once."""
-    Batch.objects.filter(pk=batch.pk, owner=owner).update(owner="", lease_until=None)
+def renew(owner: str, running: Collection[int]) -> dict[int, str]:
+    """Extend the claims of a worker to batches. Returns their status by primary key, of those that it still has."""
+    rows = Batch.objects.filter(pk__in=list(running), owner=owner)
+    rows.update(lease_until=clock.now() + BATCH_LEASE)
+    return dict(rows.values_list("pk", "status"))
+
+
+def put_back(batch: Batch, owner: str, seconds: float) -> None:
+    """Let any worker claim a batch again, after this time."""
+    until = clock.now() + timedelta(seconds=seconds) if seconds else None
+    Batch.objects.filter(pk=batch.pk, owner=owner).update(owner="", lease_until=until)
 
 
 def read_input(batch: Batch) -> BatchInput:
@@ -215,6 +223,11 @@ def start_batch(batch: Batch, parsed: BatchInput) -> None:
 def done_lines(batch: Batch) -> set[int]:
     """Return the numbers of the lines that have been answered or have failed."""
     return set(batch.lines.values_list("number", flat=True))
+
+
+def all_answered(batch: Batch) -> bool:
+    """Whether every request of a batch has its outcome."""
+    return batch.lines.count() >= batch.total
 
 
 def write_failure(batch: Batch, number: int, body: str) -> None:

@@ -277,3 +277,92 @@ def test_nobody_else_sees_a_batch(sdk: OpenAI, live: Portal, server: Server) -> 
         assert server.request("POST", stranger, f"/v1/batches/{batch.id}/cancel").status_code == 404
         assert batch.id not in server.get(stranger, "/v1/batches").text
     wait_for(sdk, batch.id)
+
+
+def _other(live: Portal, server: Server) -> OpenAI:
+    client = OpenAI(base_url=server.url + "/v1", api_key=live.token(), max_retries=0, timeout=30)
+    server.catch_up()
+    return client
+
+
+def test_an_upstream_that_hangs_keeps_no_other_user_waiting(sdk: OpenAI, live: Portal, server: Server) -> None:
+    gate = asyncio.Event()
+
+    async def hang(call: Call) -> None:
+        await gate.wait()
+        await call.reply(200, completion())
+
+    async def busy(call: Call) -> None:
+        await call.error(503, "busy", "overloaded", {"retry-after": "30"})
+
+    hanging, failing, quick = live.model(hang), live.model(busy), live.model(hello)
+    server.catch_up()
+    stuck = [submit(sdk, lines(model, 12)) for model in (hanging, failing, hanging, hanging)]
+    until(lambda: live.upstream.count(hanging) >= 4)
+    with _other(live, server) as other:
+        assert wait_for(other, submit(other, lines(quick, 6)).id).request_counts.completed == 6
+    for batch in stuck:
+        assert sdk.batches.cancel(batch.id).status == "cancelling"
+    assert wait_for(sdk, stuck[1].id).status == "cancelled"  # its pauses end, and nothing of it is in flight
+    assert wait_for(sdk, submit(sdk, lines(quick, 6)).id).request_counts.completed == 6
+    live.upstream.set(gate)
+    done = [wait_for(sdk, batch.id) for batch in stuck]
+    assert {batch.status for batch in done} == {"cancelled"}
+    assert sum(batch.request_counts.completed for batch in done) == live.upstream.count(hanging)
+
+
+def test_batches_that_wait_for_room_keep_nobody_waiting(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import Batch, Token, Upload
+    from relay.models.token import digest_of
+    from relay.models.upload import UploadState
+    from relay.storage import files
+
+    quick = live.model(hello)
+    server.catch_up()
+    owner = Token.objects.get(digest=digest_of(sdk.api_key)).user
+    inputs = [sdk.files.create(file=("b.jsonl", lines(quick, 1)), purpose="batch") for _ in range(6)]
+    # As if the files of this user took up all that they may.
+    full = files.reserve_upload(owner.pk, 0, "nobody")
+    Upload.objects.filter(pk=full.pk).update(state=UploadState.PART, size=files.storage_limits().user)
+    try:
+        waiting = [
+            sdk.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+            for file in inputs
+        ]
+        rows = Batch.objects.filter(batch_id__in=[batch.id for batch in waiting])
+        until(lambda: rows.filter(status="finalizing", owner="", lease_until__isnull=False).count() == 6)
+        assert "wait for room" in rows.values_list("errors", flat=True)[0]
+        with _other(live, server) as other:
+            assert wait_for(other, submit(other, lines(quick, 1)).id).status == "completed"
+        sdk.files.delete(inputs[0].id)  # all requests have been made: it is not needed any more
+    finally:
+        files.remove(Upload.objects.get(pk=full.pk))
+    rows.update(lease_until=None)
+    done = [wait_for(sdk, batch.id) for batch in waiting]
+    assert {batch.status for batch in done} == {"completed"}
+    assert all(len(results(sdk, batch.output_file_id)) == 1 for batch in done)
+
+
+def test_a_batch_that_was_put_back_is_cancelled_at_once(live: Portal) -> None:
+    from relay.models import Batch
+    from relay.storage import batches
+    from relay.tokens.lifecycle import create_token
+
+    users = [live.user(), live.user()]
+    made = []
+    for user in users:
+        token = create_token(user, "a", actor=None)[0]
+        made.append(batches.create_batch(user.pk, token.pk, "/v1/embeddings", "file-none", None, None))
+    try:
+        first, second = made
+        # The server of these tests looks for batches, too: it must not find these.
+        Batch.objects.filter(pk__in=[first.pk, second.pk]).update(owner="me", lease_until=first.expires_at)
+        batches.put_back(first, "me", 3600.0)
+        assert not set(batches.waiting_users([])) & {user.pk for user in users}
+        assert batches.claim("me", users[0].pk, []) is None
+        batches.put_back(first, "somebody else", 0.0)
+        assert batches.renew("me", [first.pk, second.pk]) == {second.pk: "validating"}
+        batches.cancel_batch(first)
+        assert first.status == "cancelling" and first.lease_until is None
+    finally:
+        Batch.objects.filter(pk__in=[batch.pk for batch in made]).delete()

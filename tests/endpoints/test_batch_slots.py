@@ -1,0 +1,92 @@
+"""Slots for requests of batches: users take turns, and nobody waits for one who only waits."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from portal import limits
+from relay.endpoints.batch_runner import next_user
+from relay.endpoints.batch_slots import BatchSlots, Slot
+
+
+def granted(*slots: Slot) -> list[bool | None]:
+    return [slot.granted.result() if slot.granted.done() else None for slot in slots]
+
+
+async def test_users_take_turns() -> None:
+    slots = BatchSlots(2)
+    ada = [slots.ask(1) for _ in range(5)]
+    assert granted(*ada) == [True, True, None, None, None]
+    bob, cid, eve = [[slots.ask(user) for _ in range(2)] for user in (2, 3, 4)]
+    assert granted(*bob, *cid) == [True, None, True, None]  # one each, though all are taken
+    assert granted(*eve) == [None, None]  # as many again, and no more
+    last = slots.ask(2)
+    bob[0].give_back()
+    bob[1].give_back()
+    cid[0].give_back()
+    assert granted(bob[1], cid[1], eve[0], eve[1], last) == [True, True, True, None, None]  # in the order of asking
+    for slot in (*ada[:2], cid[1]):
+        slot.give_back()
+    assert granted(ada[2], *ada[3:], last, eve[1]) == [True, None, None, True, None]
+    for slot in (eve[0], last, *ada[2:], eve[1]):
+        slot.give_back()
+    assert granted(*[slots.ask(9) for _ in range(3)]) == [True, True, None]
+
+
+async def test_a_slot_is_given_back_once() -> None:
+    slots = BatchSlots(1)
+    first, second, third = slots.ask(1), slots.ask(1), slots.ask(1)
+    first.give_back()
+    first.give_back()
+    assert granted(second, third) == [True, None]
+    third.give_back()
+    assert granted(third) == [False]
+    second.give_back()
+    third.give_back()
+    assert granted(slots.ask(1), slots.ask(1)) == [True, None]
+
+
+async def test_who_is_cancelled_keeps_no_place() -> None:
+    slots = BatchSlots(1)
+    first, second, third = slots.ask(1), slots.ask(1), slots.ask(1)
+    waiting = asyncio.ensure_future(asyncio.wait_for(second.granted, None))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    first.give_back()
+    assert granted(third) == [True]
+    second.give_back()
+    assert granted(slots.ask(2), slots.ask(3)) == [True, None]
+
+
+def running(*users: int, ending: int = 0) -> Any:
+    """Batches that run; the first so many only finish what was cancelled."""
+    found = []
+    for number, user in enumerate(users):
+        event = asyncio.Event()
+        if number < ending:
+            event.set()
+        found.append(SimpleNamespace(batch=SimpleNamespace(user_id=user), ending=event))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("now", "ending", "waiting", "next_one"),
+    [
+        ([], 0, [], None),
+        ([], 0, [1, 2], 1),
+        ([1], 0, [1, 2], 2),  # who has fewest
+        ([1, 2], 0, [2, 1], 2),  # of those, who waits longest
+        ([1] * limits.BATCHES_AT_ONCE, 0, [1], None),
+        ([1] * limits.BATCHES_AT_ONCE, 0, [1, 2], 2),
+        ([1] * limits.BATCHES_AT_ONCE, 2, [1], 1),  # cancelled ones do not count
+        ([1] * (limits.BATCHES // 2), limits.BATCHES // 2, [1], None),  # up to so many
+        (list(range(limits.BATCHES)), 0, [99], None),
+    ],
+)
+def test_whose_batch_is_begun_next(now: list[int], ending: int, waiting: list[int], next_one: int | None) -> None:
+    assert next_user(waiting, running(*now, ending=ending)) == next_one
