@@ -35,6 +35,14 @@ FORM_BYTES: Final = 64 * KIB  # of its names, headers and fields beside the file
 WEBSOCKET_BYTES: Final = 16 * MIB  # of one message, unfolded: 15 MiB of audio, as OpenAI's realtime API takes it
 WEBSOCKET_FRAMES: Final = 1000  # within a second, and one more for each BYTES_PER_PIECE
 
+# -- JSON under /v1 --------------------------------------------------------------------------------------------------
+# Each member or item costs up to 2 µs of a worker's time, however short it is. 300,000 tokens are the most that
+# OpenAI takes in one request for embeddings, and 10,000 messages with calls of tools have 80,000 members.
+JSON_MEMBERS: Final = 100_000  # of all objects together
+JSON_FIELDS: Final = 1_000  # members of the outermost object
+JSON_VALUES: Final = 400_000  # items, members after the first, objects and lists
+LARGE_BODY_BYTES: Final = 256 * KIB  # of which permission, limits and money are asked before it is parsed
+
 # -- what /v1 holds in memory -----------------------------------------------------------------------------------------
 UNCOUNTED_BYTES: Final = 64 * KIB  # of a body that are not worth counting
 ANSWER_BYTES: Final = 128 * MIB  # of an upstream's answer that is read whole: 2,048 embeddings have 75 MiB

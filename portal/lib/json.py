@@ -93,6 +93,24 @@ def strict_decode(text: bytes) -> object:
     return seen if isinstance(seen, Repeated) else _in_list(seen) or found
 
 
+def has_more_values(text: bytes, members: int, values: int) -> bool:
+    """Whether JSON has more members, or more items, members, objects and lists together, than so many.
+
+    Reads nothing: marks are counted, outside strings if there are many. Costs nothing for texts too short to have as
+    many, 10 ms for 10 MB of one text.
+    """
+    if len(text) < 2 * min(members, values) or _within(text, members, values):
+        return False
+    # Without what is escaped, a quote begins or ends a string.
+    most = 2 * (members + values) + 1
+    pieces = text.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', most)
+    return len(pieces) > most or not _within(b"".join(pieces[::2]), members, values)
+
+
+def _within(text: bytes, members: int, values: int) -> bool:
+    return text.count(b":") <= members and sum(map(text.count, (b",", b"[", b"{"))) <= values
+
+
 def _has_escaped_colon(text: bytes) -> bool:
     return b"\\u003" in text and (b"\\u003a" in text or b"\\u003A" in text)
 

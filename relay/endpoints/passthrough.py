@@ -13,6 +13,7 @@ import msgspec
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from portal import limits
 from portal.lib.json import decode_object, encode
 from relay.billing.estimate import estimate_others, most_text
 from relay.endpoints.errors import invalid, refused_parameter
@@ -20,7 +21,7 @@ from relay.errors import RelayError, UnsupportedEndpoint
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.pipeline import check_end, serve
+from relay.gateway.pipeline import check_end, check_large, serve
 from relay.gateway.replies import Answer, EventStream
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
@@ -167,6 +168,8 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
     """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
+    if len(body) > limits.LARGE_BODY_BYTES:
+        await check_large(exchange, caller, run, endpoint, body, PASSTHROUGH_ENDPOINTS[endpoint].model)
     content_type = exchange.headers.get(b"content-type", b"").decode("latin-1")
     try:
         request = await _parse(PASSTHROUGH_ENDPOINTS[endpoint], body, content_type, exchange.model_in_path)

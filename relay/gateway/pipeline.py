@@ -22,6 +22,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView
+from relay.protocols.fields import named_model
 
 logger: Final = logging.getLogger(__name__)
 
@@ -86,6 +87,27 @@ def check_access(exchange: Exchange, caller: Caller, endpoint: str, name: str) -
     exchange.model_asked = name
     check_purpose(caller, endpoint.partition(".")[0])
     return permitted_model(caller, snapshot_cache.snapshot, name, exchange.wall)
+
+
+async def check_large(
+    exchange: Exchange, caller: Caller, run: Runtime, endpoint: str, body: bytes, model: str = ""
+) -> None:
+    """Ask for permission, limits and money before a large body is parsed; `serve` asks again.
+
+    `model`: where the body names none. Raises RelayError.
+    """
+    named = named_model(body)
+    name = exchange.model_in_path or named or model
+    if named is None or not name:
+        return  # it is said when it is parsed
+    found = check_access(exchange, caller, endpoint, name)
+    writer.admit()
+    terms = snapshot_cache.snapshot.terms(caller)
+    run.admission.check(terms.checks + found.checks)
+    charge = RequestCharge(
+        run.reservations, caller, found, exchange.multiplier(terms.multiplier), run.fallback_price, exchange.wall
+    )
+    await charge.check_money(exchange)
 
 
 async def count_request(exchange: Exchange, caller: Caller, run: Runtime) -> None:

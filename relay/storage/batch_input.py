@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import BOM, NOTHING, Json, decode, decode_object, encode
+from portal import limits
+from portal.lib.json import BOM, NOTHING, Json, decode, decode_object, encode, has_more_values
 
 # Paths that a batch may call, and their names in usage records.
 ENDPOINTS: Final = {
@@ -23,6 +24,7 @@ ENDPOINTS: Final = {
 }  # fmt: skip
 MAX_LINES: Final = 50_000
 _MAX_ERRORS: Final = 100
+_NO_LINE: Final = "This line is no JSON object, or it has a member twice, or too many."
 _MAX_CUSTOM_ID: Final = 512  # characters
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # byte order marks, as PowerShell writes them
 _MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.S)
@@ -79,7 +81,12 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
         if wrong is not None or found is None:
             errors.append(
                 {
-                    **(wrong or error("invalid_json_line", "This line is no JSON object, or has a member twice.")),
+                    **(
+                        wrong
+                        or error(
+                            "invalid_json_line", "This line is no JSON object, has a member twice, or too many members."
+                        )
+                    ),
                     "line": number,
                 }
             )
@@ -97,6 +104,8 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
 
 def _read_line(raw: bytes) -> _Line | None:
     """The members of a line; None if it is no JSON object, or has a member twice."""
+    if has_more_values(raw, limits.JSON_MEMBERS, limits.JSON_VALUES):
+        return None
     found = _read_object(raw)
     if found is not None:
         # What the decoder drops takes a colon with it; the values are kept byte by byte.
@@ -133,6 +142,8 @@ def _split(raw: bytes) -> _Line | None:
 
 def _read_object(raw: bytes | msgspec.Raw) -> _Line | None:
     try:
+        if has_more_values(bytes(raw), limits.JSON_MEMBERS, limits.JSON_VALUES):
+            return None
         return _members.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
@@ -146,7 +157,7 @@ def _text(found: _Line, name: str) -> str:
 def _check_line(found: _Line | None, endpoint: str, names: set[str]) -> Json | None:
     """Return what is wrong with a line as an entry of `errors`. `names`: the custom ids of the lines before."""
     if found is None:
-        return error("invalid_json_line", "This line is no JSON object, or has a member twice.")
+        return error("invalid_json_line", _NO_LINE)
     name = _text(found, "custom_id")
     if not name or len(name) > _MAX_CUSTOM_ID:
         return error(

@@ -8,9 +8,11 @@ from typing import Any, cast
 import pytest
 from django.http.response import HttpResponseBase
 
+from relay.billing.prices import Price, PriceList
 from relay.errors import (
     InsufficientQuota,
     InternalError,
+    ModelNotFound,
     NoAvailableChannel,
     RateLimited,
     RelayError,
@@ -22,8 +24,8 @@ from relay.errors import (
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
-from relay.gateway.limits.windows import Limits, Subject, checks
-from relay.gateway.pipeline import serve
+from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
+from relay.gateway.pipeline import check_large, serve
 from relay.gateway.record import COMPLETED, Outcome
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
@@ -273,3 +275,60 @@ async def test_conversations_of_one_name_are_spread_by_user_and_kept_only_where_
     for _ in range(4):
         await asked(run, failing_by_channel({}, tried), conversation="default")
     assert sorted(number for number, _ in tried) == [1, 1, 2, 2]
+
+
+# -- large bodies ----------------------------------------------------------------------------------------------------
+
+
+async def test_permission_limits_and_money_are_asked_of_what_a_large_body_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, exchange = Run(), new_exchange()
+    limited = checks((Subject("token:2", "this token", Limits(rpm=1, tpm=5)),))
+    priced = model(price=PriceList((Price(input=1_000, output=1_000),)))
+    publish(monkeypatch, priced, limited)
+    money: list[Exchange] = []
+    run.reservations.asked = money.append
+
+    async def check(body: bytes, default: str = "") -> None:
+        await check_large(exchange, CALLER, cast(Runtime, run), "chat.completions", body, default)
+
+    for _ in range(3):
+        await check(b'{"x":[1,2],"model":"m"}')  # nothing is counted
+    assert len(money) == 3
+    await check(b"{}", "m")
+    await check(b"{}")
+    await check(b'{"model":7}', "m")  # what cannot be read is refused when it is parsed
+    await check(b'{"model":"m"', "m")
+    assert len(money) == 4
+    with pytest.raises(ModelNotFound):
+        await check(b'{"model":"%b"}' % (b"none" * 60))
+    run.reservations.refuses = InsufficientQuota("no money")
+    with pytest.raises(InsufficientQuota):
+        await check(b'{"model":"m"}')
+    other = new_exchange()
+    await run.admission.admit(other, limited, 5)
+    end(other)
+    with pytest.raises(RateLimited):
+        await check(b'{"model":"m"}')
+    publish(monkeypatch, model())
+    await check(b'{"model":"m"}')  # it costs nothing
+
+
+@pytest.mark.parametrize("limit", [Limits(rpm=1), Limits(rpd=1), Limits(tpm=7)])
+async def test_a_limit_that_is_used_up_says_when_it_is_free(limit: Limits) -> None:
+    wanted = checks((Subject("token:2", "this token", limit),))
+    limiter = MemoryLimiter()
+    assert limiter.refusing(wanted, 0.0) is None
+    limiter.acquire(wanted, 7, "a", 10.0)
+    window = wanted[0].window
+    assert limiter.refusing(wanted, 30.0) == (wanted[0], window - 20.0)
+    assert limiter.refusing(wanted, window + 10.0) is None
+
+
+async def test_requests_at_once_are_asked_without_counting() -> None:
+    wanted = checks((Subject("token:2", "this token", Limits(concurrency=1)),))
+    limiter = MemoryLimiter()
+    assert limiter.refusing(wanted, 0.0) is None
+    limiter.acquire(wanted, 0, "a", 0.0)
+    assert limiter.refusing(wanted, 0.0) == (wanted[0], 1.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portal.lib import json as subject
-from portal.lib.json import Repeated, strict_decode, without_long_strings
+from portal.lib.json import Repeated, has_more_values, strict_decode, without_long_strings
 
 pytestmark = pytest.mark.shared
 
@@ -99,3 +99,45 @@ def test_emptying_long_strings_leaves_the_rest(document: Any, style: tuple[str, 
 )
 def test_the_place_is_named(text: bytes, path: str) -> None:
     assert strict_decode(text) == Repeated(path)
+
+
+# -- how many values a text has --------------------------------------------------------------------------------------
+
+
+def counted(value: Any) -> tuple[int, int]:
+    """The members of a document, and its objects, lists, and what has a comma before it."""
+    if not isinstance(value, list):
+        return 0, 0
+    inner = [counted(entry[1] if isinstance(value, Pairs) else entry) for entry in value]
+    members = len(value) if isinstance(value, Pairs) else 0
+    return members + sum(one for one, _ in inner), 1 + max(0, len(value) - 1) + sum(other for _, other in inner)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    DOCUMENTS,
+    st.tuples(st.sampled_from([",", " , "]), st.sampled_from([":", " :", ": "]), st.booleans(), st.booleans()),
+)
+def test_values_are_counted_outside_strings(document: Any, style: tuple[str, str, bool, bool]) -> None:
+    members, values = counted(document)
+    text = written([document, "[{,:" * 9, document], style).encode()
+    members, values = 2 * members, 2 * values + 3
+    assert not has_more_values(text, members, values)
+    assert not members or has_more_values(text, members - 1, values)
+    assert has_more_values(text, members, values - 1)
+
+
+@pytest.mark.parametrize(
+    "text", [b'["a', b'["\\', b'"\\"', b'["' + b"\\" * 9 + b'"', b'"' + b"\\\\" * 5 + b'"', b'{"a' + b'"' * 7]
+)
+def test_values_of_what_is_no_json_are_counted_without_error(text: bytes) -> None:
+    assert has_more_values(b"[" * 200 + text, 100, 100)
+    assert not has_more_values(text * 2, 8, 8)
+
+
+def test_texts_that_are_too_short_are_not_looked_at() -> None:
+    class Unread(bytes):
+        def count(self, *_: Any) -> int:
+            raise AssertionError
+
+    assert not has_more_values(Unread(b"[]"), 2, 2)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from portal import limits
 from relay.protocols.chat_completions.answer import parse_chat_answer
 from relay.protocols.chat_completions.request import conversation_key, parse_chat_request
 from relay.protocols.fields import BadRequest
@@ -111,3 +112,30 @@ def test_what_adds_to_a_prompt_is_told(members: dict[str, Any], known: bool) -> 
     values.pop("plugins", None)
     if "plugins" not in members:
         assert parse_responses_request(json.dumps(values).encode()).at_most(7) == (7 if known else None)
+
+
+_SMALL = b'{"model":"m","messages":[{"role":"user","content":"%b"}],"tools":[%b],"x":[%b]%b}'
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            _SMALL % (b"", b"{" + b",".join(b'"%d":1' % n for n in range(limits.JSON_MEMBERS)) + b"}", b"", b""),
+            "members",
+        ),
+        (_SMALL % (b"", b"", b",".join([b"0"] * limits.JSON_VALUES), b""), "items"),
+        (_SMALL % (b"", b"", b",".join([b"{}"] * (limits.JSON_VALUES // 2)), b""), "items"),
+        (_SMALL % (b"", b"", b",".join([b'"",0'] * limits.JSON_VALUES), b""), "items"),
+        (_SMALL % (b"", b"", b"", b"".join(b',"f%d":1' % n for n in range(limits.JSON_FIELDS))), "fields"),
+    ],
+)
+def test_more_members_and_items_than_any_request_has_are_refused_unread(body: bytes, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        parse_chat_request(body)
+
+
+def test_long_texts_and_lists_of_tokens_are_read() -> None:
+    text = b'a, b: [c, {d}]\\n \\"e\\", f' * (limits.JSON_VALUES // 2)
+    parse_chat_request(_SMALL % (text, b"", b"", b""))
+    parse_chat_request(_SMALL % (b"", b"", b",".join([b"1000"] * 300_000), b""))

@@ -9,6 +9,7 @@ from typing import Final
 
 from django.http.response import HttpResponseBase
 
+from portal import limits
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode_object, encode
 from relay.billing.estimate import estimate_request
@@ -19,7 +20,7 @@ from relay.endpoints.text.endpoint import check_text_channel, try_text
 from relay.gateway.attempt import Attempt
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.pipeline import check_access, check_end, serve
+from relay.gateway.pipeline import check_access, check_end, check_large, serve
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.upstream import UpstreamAnswer
@@ -39,6 +40,8 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     """Serve one request. Raises RelayError if no part of an answer has been sent; the record is on disk by then."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
+    if len(body) > limits.LARGE_BODY_BYTES:
+        await check_large(exchange, caller, run, _ENDPOINT, body)
     try:
         request = ChatTextRequest(parse_chat_request(body, exchange.model_in_path), int(exchange.wall))
         if b'"file_' in body:

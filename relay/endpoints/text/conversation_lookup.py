@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+from portal import limits
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import text_of
 from relay.endpoints.errors import invalid
@@ -14,7 +15,7 @@ from relay.endpoints.room import user_room
 from relay.endpoints.text.response_turn import ENDPOINT, TOO_LONG, ResponseTurn
 from relay.errors import InvalidRequest
 from relay.gateway.exchange.exchange import Exchange
-from relay.gateway.pipeline import check_access, check_end
+from relay.gateway.pipeline import check_access, check_end, check_large
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -31,6 +32,8 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
     """Read and parse a request, and find the conversation that it continues. Raises RelayError."""
     body = await exchange.read_body(run.config.max_body_bytes)
     check_end(exchange)
+    if len(body) > limits.LARGE_BODY_BYTES:
+        await check_large(exchange, caller, run, ENDPOINT, body)
     try:
         request = parse_responses_request(body, exchange.model_in_path)
         raw_input = request.items()

@@ -70,6 +70,15 @@ class Admission:
             raise refused
         exchange.reply_headers += headers
 
+    def check(self, wanted: Sequence[Check]) -> None:
+        """Refuse a request whose limits are used up, without counting it; in Redis they are asked when it is counted.
+
+        Raises RateLimited, ConcurrencyLimited.
+        """
+        found = self._memory.refusing(wanted, time.monotonic()) if self.redis is None else None
+        if found is not None:
+            raise limit_error(*found)
+
     async def enter(self, exchange: Exchange, wanted: Sequence[Check], tokens: int, slot: str) -> AdmissionEntry:
         """Count a request, or an attempt at a channel, until its entry is left or the exchange ends."""
         verdict = (

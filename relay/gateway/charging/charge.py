@@ -169,6 +169,12 @@ class RequestCharge:
         if limit is not None or self.clamp is not None:
             self._promised = (assumed if self.clamp is None else self.clamp) * choices
 
+    async def check_money(self, exchange: Exchange) -> None:
+        """Raise InsufficientQuota if not even the shortest request can be paid for, RelayUnavailable."""
+        costs = (ceiling(price, 1, 1, self.multiplier) for price in self._prices(0))
+        if least := min(costs, default=0):
+            (await self._reservations.reserve(exchange, self._caller, least, least)).drop()
+
     def _prices(self, prompt_tokens: int) -> list[Price]:
         """The prices of all routes that may serve: which one will is not known yet."""
         found: list[Price] = []

@@ -213,6 +213,18 @@ class MemoryLimiter:
             self._forget(now)
         return verdict
 
+    def refusing(self, wanted: Sequence[Check], now: float) -> tuple[Check, float] | None:
+        """A limit that is used up, and the seconds to wait; nothing is counted."""
+        for check in wanted:
+            if not check.window:
+                if self._slots.get(check.key, 0) >= check.limit:
+                    return check, 1.0
+            elif (state := self._windows.get(check.key)) is not None:
+                state.move(now)
+                if state.used >= check.limit:
+                    return check, state.wait(state.used + 1 - check.limit, now)
+        return None
+
     def finish(
         self, counted: Sequence[Check], expected: int, used: int | None, slot: str, since: float, now: float
     ) -> None:
