@@ -12,6 +12,7 @@ from django.shortcuts import render
 
 from portal.pages.shared.scope import signed_in_user
 from relay.catalog.offers import models_of, offers, price_factor, served_to
+from relay.catalog.serving import serving_channels
 from relay.models.catalog import Ability
 
 ROWS = 60
@@ -22,7 +23,8 @@ def model_list(request: HttpRequest) -> HttpResponse:
     """List the models, searchable by name, description and ability."""
     asked, ability = request.GET.get("q", "").strip()[:100], request.GET.get("ability", "")
     user = signed_in_user(request)
-    rows = served_to(user, models_of(user))
+    channels = serving_channels(user)
+    rows = served_to(channels, models_of(user))
     for word in asked.split():
         rows = rows.filter(Q(name__icontains=word) | Q(display_name__icontains=word) | Q(description__icontains=word))
     if ability in Ability.values:
@@ -31,7 +33,7 @@ def model_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
     labels = dict(Ability.choices)
     shown: list[tuple[Any, list[Any]]] = [
-        (offer, [labels[one] for one in offer.model.known_abilities if one in labels]) for offer in offers(user, page)
+        (offer, [labels[one] for one in offer.model.known_abilities if one in labels]) for offer in offers(user, page, channels)
     ]
     context = {
         "page": page,

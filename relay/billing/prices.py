@@ -84,6 +84,11 @@ class PriceList:
                 return price
         return None
 
+    def tiers(self, now: float) -> tuple[Price, ...]:
+        """Return the tiers of the price in force at `now` (Unix seconds), those of the longest prompts first."""
+        since = next((price.since for price in self.versions if price.since <= now), None)
+        return tuple(price for price in self.versions if price.since == since)
+
 
 def cost(price: Price, usage: Usage, multiplier: int = ONE) -> int:
     """Return the nano-USD that one request costs, rounded up. From 0 to LARGEST_COST, whatever the usage says.

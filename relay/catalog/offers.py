@@ -5,7 +5,7 @@ Catalogue, snippets and playground take models from here, so that none of them s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -16,12 +16,11 @@ from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from accounts.models import GroupSettings, User
 from portal.lib import clock
 from relay.catalog.price_texts import ONE, PriceNow, prices_now
+from relay.catalog.serving import serving_channels
 from relay.models import ChannelModel, Model, Token
 from relay.models.token import fits_purpose
 from relay.providers.model_facts import may_chat
-from relay.providers.vendors import VENDORS
 
-_KEYLESS: Final = tuple(key for key, vendor in VENDORS.items() if not vendor.needs_key)
 _MOST: Final = 500  # models that a page chooses from
 
 
@@ -76,30 +75,29 @@ def price_factor(user: User) -> Decimal:
     return ONE if found is None else Decimal(found).normalize()
 
 
-def served_to(user: User, models: QuerySet[Model]) -> QuerySet[Model]:
-    """Annotate models with `served`: whether some channel with a key serves them to the user."""
-    channel = Q(channel__groups_limited=False, channel__groups=None) | Q(channel__groups__in=user.groups.all())
-    keys = Q(channel__keys__enabled=True) | Q(channel__provider__in=_KEYLESS, channel__keys=None)
-    links = ChannelModel.objects.filter(channel, keys, model=OuterRef("pk"), enabled=True, channel__enabled=True)
+def served_to(channels: Collection[int], models: QuerySet[Model]) -> QuerySet[Model]:
+    """Annotate models with `served`: whether one of the channels, as `serving_channels` finds them, serves them."""
+    links = ChannelModel.objects.filter(channel__in=channels, model=OuterRef("pk"), enabled=True)
     return models.annotate(served=Exists(links))
 
 
-def offers(user: User, models: Iterable[Model]) -> list[Offer]:
-    """Return offers of models, which are annotated by `served_to`. Takes 3 queries."""
+def offers(user: User, models: Iterable[Model], channels: Collection[int]) -> list[Offer]:
+    """Return offers of models, which are annotated by `served_to`, at the prices of the channels. Takes 3 queries."""
     listed = list(models)
-    prices, factor = prices_now((model.pk for model in listed), clock.now()), price_factor(user)
+    prices, factor = prices_now((model.pk for model in listed), clock.now(), channels), price_factor(user)
     return [Offer(model, prices[model.pk], factor, bool(getattr(model, "served", False))) for model in listed]
 
 
 def usable_offers(user: User, token: Token | None = None) -> list[Offer]:
     """Return at most 500 models that the user can call now, by name; with a token, those that it can call."""
-    rows = served_to(user, models_of(user)).filter(Q(served=True))
+    channels = serving_channels(user)
+    rows = served_to(channels, models_of(user)).filter(Q(served=True))
     if token is not None:
         allowed = list(token.models_allowed.values_list("pk", flat=True))
         rows = rows.filter(pk__in=allowed) if token.models_limited or allowed else rows
     purpose = token.purpose if token is not None else ""
     return [
         offer
-        for offer in offers(user, rows[:_MOST])
+        for offer in offers(user, rows[:_MOST], channels)
         if offer.usable and fits_purpose(purpose, offer.model.known_abilities)
     ]

@@ -5,18 +5,19 @@ Amounts are USD: per 1M tokens for the classes of tokens, per unit for calls, im
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
-from django.db.models import Exists, F, OuterRef, QuerySet, Subquery
+from django.conf import settings
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from portal.lib import clock
-from relay.billing.list_prices import ListedPrice
+from relay.billing.price_ranges import PriceRange, Tier, price_ranges, with_general
 from relay.models import ChannelModel, Model, ModelPrice
 from relay.models.price import CLASSES, UNIT_CLASSES, PricePurpose
 
@@ -37,69 +38,92 @@ _WORDS: Final[Mapping[str, str]] = {
     "per_character": gettext_noop("%(usd)s per character"),
 }
 _SIDES: Final = ("input", "output")
+_NOTHING: Final = Decimal(0)
 _SMALLEST: Final = Decimal("1e-9")
 _CONTEXT: Final = Context(prec=40)
 
 
 @dataclass(frozen=True, slots=True)
 class PriceNow:
-    """The price in force of one model."""
+    """The price in force of one model on the channels that can serve it, which may have prices of their own."""
 
-    tiers: tuple[ListedPrice, ...] = ()  # by length of prompt, ascending; empty: the model has no price of its own
-    by_channel: bool = False  # some channel that serves it has a price of its own
+    tiers: tuple[PriceRange, ...] = ()  # by length of prompt, ascending; empty: requests find no price
 
     @property
     def known(self) -> bool:
         """Whether requests find a price."""
-        return bool(self.tiers) or self.by_channel
+        return bool(self.tiers)
 
     def sides(self, factor: Decimal = ONE) -> tuple[str, str] | None:
         """Return the prices of input and output per 1M tokens. None when tokens cost nothing, or depend on more."""
-        if not self.tiers or not factor or not any(self.tiers[0].classes[side] for side in _SIDES):
+        if not self.tiers or not factor or not any(self.tiers[0].highest.get(side) for side in _SIDES):
             return None
-        into, out = (usd(self.tiers[0].classes[side], factor) for side in _SIDES)
+        into, out = (_span(self.tiers[0], side, factor) for side in _SIDES)
         return into, out
 
     def notes(self, factor: Decimal = ONE) -> str:
-        """Return everything that `sides` leaves out: units, longer prompts, channels with prices of their own."""
-        found = [unit_words(self.tiers[0].classes, factor)] if self.tiers else []
+        """Return everything that `sides` leaves out: units, longer prompts, and why there are several prices."""
+        found = [_unit_words(self.tiers[0], factor)] if self.tiers else []
         found += [
-            _("above %(n)s tokens: %(price)s")
-            % {"n": f"{tier.above_tokens:,}", "price": price_words(tier.classes, factor)}
+            _("above %(n)s tokens: %(price)s") % {"n": f"{tier.above_tokens:,}", "price": range_words(tier, factor)}
             for tier in self.tiers[1:]
         ]
-        if self.by_channel:
-            found.append(_("other prices on some channels"))
+        if any(tier.differs for tier in self.tiers):
+            found.append(_("depending on the channel"))
         return "; ".join(filter(None, found))
 
     def words(self, factor: Decimal = ONE, unpriced: str = "refuse") -> str:
         """Return all of it in one line. `unpriced`: the setting UNPRICED, for models without any price."""
         if not self.tiers:
-            return _("depends on the channel") if self.by_channel else unpriced_words(unpriced)
+            return unpriced_words(unpriced)
         notes = self.notes(factor)
-        if self.sides(factor) is None and unit_words(self.tiers[0].classes, factor):
+        if self.sides(factor) is None and _unit_words(self.tiers[0], factor):
             return notes
-        return "; ".join(filter(None, (price_words(self.tiers[0].classes, factor, units=False), notes)))
+        return "; ".join(filter(None, (range_words(self.tiers[0], factor, units=False), notes)))
 
 
 NO_PRICE: Final = PriceNow()
 
 
-def prices_now(models: Iterable[int], now: datetime) -> dict[int, PriceNow]:
-    """Return what users pay for models at `now`, by their ids. Takes 2 queries, however many models there are."""
+def prices_now(models: Iterable[int], now: datetime, channels: Collection[int] | None = None) -> dict[int, PriceNow]:
+    """Return what users pay for models at `now`, by their ids. Takes 2 queries, however many models there are.
+
+    `channels`: those that can serve the user who asks; None: what everybody may be charged. A model that none of them
+    serves has its own price.
+    """
     ids = list(models)
+    tiers: dict[tuple[int, int | None], list[ModelPrice]] = {}
     sale = ModelPrice.objects.filter(model__in=ids, purpose=PricePurpose.SALE, valid_from__lte=now)
-    rows = (
-        sale.filter(channel=None)
-        .annotate(newest=Subquery(current_prices(now, "model").values("valid_from")[:1]))
-        .filter(valid_from=F("newest"))
-        .order_by("model", "above_tokens")
-    )
-    tiers: dict[int, list[ListedPrice]] = {}
-    for row in rows:
-        tiers.setdefault(row.model_id, []).append(ListedPrice(row.above_tokens, classes_of(row)))
-    varied = set(_priced_links(now).filter(model__in=ids).values_list("model", flat=True))
-    return {pk: PriceNow(tuple(tiers.get(pk, ())), pk in varied) for pk in ids}
+    for row in sale.order_by("-valid_from"):
+        found = tiers.setdefault((row.model_id, row.channel_id), [])
+        if not found or found[0].valid_from == row.valid_from:
+            found.append(row)
+    links: dict[int, list[int]] = {}
+    rows = ChannelModel.objects.filter(model__in=ids, enabled=True, channel__enabled=True)
+    for model, channel in rows.values_list("model", "channel"):
+        if channels is None or channel in channels:
+            links.setdefault(model, []).append(channel)
+    lists: dict[tuple[int, int | None], list[Tier]] = {
+        key: [(row.above_tokens, classes_of(row)) for row in found] for key, found in tiers.items()
+    }
+    fallback = _fallback(settings.CONFIG.unpriced)
+    result = {}
+    for pk in ids:
+        general = lists.get((pk, None), [])
+        served = [with_general(lists.get((pk, channel), []), general) for channel in links.get(pk, ())]
+        if not any(served):
+            served = [general]
+        elif fallback is not None:  # is what channels without a price charge where others have one
+            served = [one or fallback for one in served]
+        result[pk] = PriceNow(price_ranges(served))
+    return result
+
+
+def _fallback(unpriced: str) -> list[Tier] | None:
+    if unpriced == "refuse":
+        return None
+    into, out = (Decimal(part) for part in ("0/0" if unpriced == "free" else unpriced).split("/"))
+    return [(0, {"input": into, "output": out})]
 
 
 def current_prices(now: datetime | None = None, model: str = "pk") -> QuerySet[ModelPrice]:
@@ -143,11 +167,16 @@ def price_words(
 
     `every` names all classes of tokens, not input and output alone. Zero tokens go unsaid where units cost something.
     """
-    said = unit_words(classes, factor) if units else ""
+    return range_words(PriceRange(0, classes, classes), factor, every=every, units=units)
+
+
+def range_words(tier: PriceRange, factor: Decimal = ONE, *, every: bool = False, units: bool = True) -> str:
+    """Return the prices of several channels in words, as `price_words` does: “$2.50–$3.00 in, …”."""
+    said = _unit_words(tier, factor) if units else ""
     names: Sequence[str] = [name for name in CLASSES if name not in UNIT_CLASSES and (every or name in _SIDES)]
-    amounts = {name: classes[name] for name in names if name in classes}
-    if any(amounts.values()) and factor:
-        tokens = ", ".join(_(_WORDS[name]) % {"usd": usd(value, factor)} for name, value in amounts.items())
+    names = [name for name in names if name in tier.highest]
+    if factor and any(tier.highest[name] for name in names):
+        tokens = ", ".join(_(_WORDS[name]) % {"usd": _span(tier, name, factor)} for name in names)
         return "; ".join(filter(None, (_("%(prices)s per 1M tokens") % {"prices": tokens}, said)))
     return said or _("free")
 
@@ -164,9 +193,21 @@ def unpriced_words(setting: str) -> str:
 
 def unit_words(classes: Mapping[str, Decimal], factor: Decimal = ONE) -> str:
     """Return what is charged per unit in words, empty when nothing is."""
+    return _unit_words(PriceRange(0, classes, classes), factor)
+
+
+def _unit_words(tier: PriceRange, factor: Decimal) -> str:
     return ", ".join(
-        _(_WORDS[name]) % {"usd": usd(classes[name], factor)} for name in UNIT_CLASSES if classes.get(name) and factor
+        _(_WORDS[name]) % {"usd": _span(tier, name, factor)}
+        for name in UNIT_CLASSES
+        if tier.highest.get(name) and factor
     )
+
+
+def _span(tier: PriceRange, name: str, factor: Decimal) -> str:
+    """The amount of a class, or the lowest and the highest."""
+    low, high = (usd(side.get(name, _NOTHING), factor) for side in (tier.lowest, tier.highest))
+    return low if low == high else f"{low}–{high}"
 
 
 def usd(amount: Decimal, factor: Decimal = ONE) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import ClassVar
 
@@ -219,6 +220,18 @@ class Channel(ChangeTracked, Limited):
     def effective_base_url(self) -> str:
         """The base URL of the channel, or else of its vendor, without a trailing slash."""
         return (self.base_url or self.vendor.base_url).rstrip("/")
+
+    def refusal(self, allowed: Sequence[net.Allowance]) -> str:
+        """Return why its address or its proxy may not be used, empty when they may. Resolves no names."""
+        if self.vendor.built_in:
+            return ""
+        try:
+            net.check_url(self.effective_base_url, allowed)
+            if self.proxy_url:
+                net.check_url(self.proxy_url, allowed, ("http",))
+        except net.AddressRefused as reason:
+            return str(reason)
+        return ""
 
     def key_destination(self) -> str:
         """Who gets the keys of this channel: the origin of its address, and a proxy that can read them.

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from portal.lib import clock
-from relay.models import ModelPrice
+from relay.models import ChannelModel, ModelPrice
 from tests.support.portal import Portal, ask
 from tests.support.server import Server
 
@@ -41,6 +41,62 @@ def test_models_tell_their_window_abilities_and_price(live: Portal, server: Serv
     GroupSettings.objects.update_or_create(group=group, defaults={"price_multiplier": "0.5"})
     user.groups.add(group)
     assert server.get(live.token(user), f"/v1/models/{name}").json()["pricing"]["input"] == "1.25"
+
+
+def test_prices_are_those_of_the_channels_that_serve(live: Portal, server: Server) -> None:
+    from relay.models import Model
+
+    own, other = live.channel(), live.channel()
+    closed, keyless = live.channel(), live.channel(keys=())
+    closed.groups_limited = True
+    closed.save()
+    name = live.model(price={"input": 1, "output": 10}, channels=[own, closed, keyless])
+    model = Model.objects.get(name=name)
+    at = clock.now()
+    for channel, usd, above in ((own, 7, 0), (own, 9, 100), (closed, 50, 0), (keyless, 60, 0)):
+        ModelPrice.objects.create(
+            model=model, channel=channel, input=usd, output=usd * 10, above_tokens=above, valid_from=at
+        )
+    token = live.token(live.user())
+    server.catch_up()
+    tiers = [{"above_tokens": 100, "input": "9", "output": "90"}]
+    base = {"currency": "USD", "tokens_per": "1000000"}
+    found = server.get(token, f"/v1/models/{name}").json()["pricing"]
+    assert found == {**base, "input": "7", "output": "70", "tiers": tiers}
+    ChannelModel.objects.create(channel=other, model=model)
+    server.catch_up()
+    low = {"lowest": {"input": "1", "output": "10"}}
+    found = server.get(token, f"/v1/models/{name}").json()["pricing"]
+    assert found == {**base, "input": "7", "output": "70", **low, "tiers": [{**tiers[0], **low}]}
+
+
+@pytest.mark.parametrize("fault", ["dead", "elsewhere", "unreadable", "proxy"])
+def test_what_no_key_can_call_is_not_offered(live: Portal, server: Server, fault: str) -> None:
+    """In the list of models, in the catalogue and by a call alike."""
+    from accounts.models import User
+    from relay.catalog.offers import usable_offers
+    from relay.models import ApiKey
+
+    channel = live.channel()
+    name, user = live.model(price={"input": 1, "output": 1}, channels=[channel]), live.user()
+    token, owner = live.token(user), User.objects.get(pk=user.pk)
+    offered = [entry.model.name for entry in usable_offers(owner)]
+    assert server.get(token, f"/v1/models/{name}").status_code == 200 and name in offered
+    (key,) = ApiKey.objects.filter(channel=channel)
+    if fault == "dead":
+        key.auto_disabled = "key_dead"
+    elif fault == "elsewhere":
+        key.given_for = "https://elsewhere.example.org:443"
+    elif fault == "unreadable":
+        key.sealed = key.sealed[:-8] + "AAAAAAA="
+    else:
+        channel.proxy_url = "http://10.1.2.3:3128"
+        channel.save()
+    key.save()
+    server.catch_up()
+    assert server.post(token, ask(name)).status_code in {502, 503}
+    assert server.get(token, f"/v1/models/{name}").json()["error"]["code"] == "model_not_found"
+    assert name not in [entry.model.name for entry in usable_offers(owner)]
 
 
 @pytest.mark.parametrize("path", ["/v1/models/a/b/c", "/v1/models/openai%2Fgpt-x"])

@@ -64,6 +64,16 @@ def models(db: None) -> dict[str, Model]:
         "tiered": [{"input": 1, "output": 4}, {"input": 2, "output": 8, "above_tokens": 200_000}],
         "later": [{"input": 1, "output": 1, "valid_from": clock.now() + timedelta(days=1)}],
         "by-channel": [{"input": 3, "output": 3, "channel": channel}],
+        "dearer-here": [
+            {"input": 1, "output": 10},
+            {"input": 7, "output": 70, "channel": channel},
+            {"input": 9, "output": 90, "above_tokens": 100, "channel": channel},
+        ],
+        "in-two-places": [
+            {"input": 1, "output": 10, "per_call": "0.01"},
+            {"input": 7, "output": 10, "channel": channel},
+        ],
+        "reserved-elsewhere": [{"input": 1, "output": 10}],
     }
     found, at = {}, clock.now()
     for name, rows in prices.items():
@@ -71,6 +81,13 @@ def models(db: None) -> dict[str, Model]:
         ChannelModel.objects.create(channel=channel, model=found[name])
         for row in rows:
             ModelPrice.objects.create(model=found[name], **{"valid_from": at, **row})
+    other = Channel.objects.create(name="d", provider="ollama")
+    ChannelModel.objects.create(channel=other, model=found["in-two-places"])
+    closed = Channel.objects.create(name="e", provider="ollama", groups_limited=True)
+    keyless = Channel.objects.create(name="f", provider="openai")
+    for place in (closed, keyless):
+        ChannelModel.objects.create(channel=place, model=found["reserved-elsewhere"])
+        ModelPrice.objects.create(model=found["reserved-elsewhere"], channel=place, input=55, output=55, valid_from=at)
     ModelPrice.objects.create(model=found["by-call"], input=9, output=9, valid_from=at - timedelta(days=1))
     return found
 
@@ -82,7 +99,9 @@ SAID = {
     "no-charge": ["free"],
     "tiered": ["$1.00", "$4.00", "above 200,000 tokens: $2.00 in, $8.00 out per 1M tokens"],
     "later": ["no price yet"],
-    "by-channel": ["depends on the channel"],
+    "by-channel": ["$3.00"],
+    "dearer-here": ["$7.00", "$70.00", "above 100 tokens: $9.00 in, $90.00 out per 1M tokens"],
+    "in-two-places": ["$1.00–$7.00", "$10.00", "$0.00–$0.01 per call; depending on the channel"],
 }
 
 
@@ -106,7 +125,10 @@ def test_every_page_with_prices_says_the_same(models: dict[str, Model], people: 
         if name == "later" and "setup" in url:
             said = ["<input"]
         assert all(word in row for word in said), (name, row)
-        assert "$0.00" not in row, name
+        assert "$0.00" not in row.replace("$0.00–", ""), name
+    if url == "/catalog/":
+        row = next(part for part in page.split("<tr") if "reserved-elsewhere" in part)
+        assert "$1.00" in row and "$55.00" not in row, "of a channel that this user cannot use, or that has no key"
 
 
 def test_the_list_of_prices_shows_units(models: dict[str, Model], staff: Client) -> None:

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from accounts.admin.base import BaseAdmin
 from accounts.rights import may_everything
+from portal.lib import net
 from relay.models import AllowedUpstream, BlockedAddress
 
 
@@ -48,6 +49,11 @@ class BlockedAddressAdmin(BaseAdmin):
 
     list_display = ("address", "failures", "blocked_until", "created_at")
     search_fields = ("address",)
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
+        """Find the block of a whole address as it is typed: blocks of IPv6 are networks, mapped addresses IPv4."""
+        whole = net.parse_address(search_term) is not None
+        return super().get_search_results(request, queryset, net.block_key(search_term) if whole else search_term)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
@@ -11,12 +13,13 @@ from portal.lib.money import plain
 from relay.api.auth import token_auth
 from relay.api.request import exchange_of
 from relay.api.respond import json_response
-from relay.billing.prices import ONE, Price
+from relay.billing.price_ranges import Amounts, Tier, price_ranges, with_general
+from relay.billing.prices import ONE, Price, PriceList
 from relay.errors import ModelNotFound
-from relay.gateway.access.authorization import usable_models
+from relay.gateway.access.authorization import serving_routes, usable_models
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.views import ModelView
+from relay.gateway.snapshot.views import ModelView, Route
 
 router = Router(auth=token_auth)
 
@@ -54,7 +57,7 @@ async def _model_objects(request: HttpRequest, name: str = "") -> list[dict[str,
     caller, fallback = exchange.caller, (await runtime()).fallback_price
     assert caller is not None  # noqa: S101  # token_auth has run
     return [
-        model_object(model, snapshot.terms(caller).multiplier, exchange.wall, fallback)
+        model_object(model, serving_routes(caller, model), snapshot.terms(caller).multiplier, exchange.wall, fallback)
         for model in usable_models(caller, snapshot, exchange.wall, fallback is not None)
         if not name or model.name == name
     ]
@@ -74,26 +77,58 @@ _PRICES = (
     ("second", "per_second"),
     ("character", "per_character"),
 )
+_UNITS = frozenset(("call", "image", "second", "character"))  # zero: nothing is charged for them
 
 
-def pricing(model: ModelView, multiplier: int, now: float, fallback: Price | None = None) -> dict[str, str] | None:
-    """The caller's prices in USD as text: per 1M tokens, or per unit. None when the price depends on the channel.
+def pricing(
+    model: ModelView, routes: Iterable[Route], multiplier: int, now: float, fallback: Price | None = None
+) -> dict[str, object] | None:
+    """The caller's prices in USD as text: per 1M tokens, or per unit. None when there is no price.
 
-    `fallback`: the price of models without one.
+    Where the routes that can serve have several prices it is the highest, and `lowest` has those that differ. `tiers`
+    are the prices of longer prompts. `fallback`: the price of models without one.
     """
-    price = (model.price.at(now, 0) if model.price is not None else None) or (None if model.varied else fallback)
-    if price is None:
-        return None
-    found = {"currency": "USD", "tokens_per": "1000000"}
-    for name, shown in _PRICES:
-        value = getattr(price, name)
-        if value or (value is not None and name in {"input", "output"}):
-            found[shown] = plain(-(-value * multiplier // ONE))
-    return found
+    general = _tiers(model.price, now)
+    lists = [
+        with_general(_tiers(route.price, now), general) or ([_tier(fallback)] if fallback is not None else [])
+        for route in routes
+    ]
+    found: dict[str, object] = {}
+    tiers = []
+    for one in price_ranges(lists):
+        shown: dict[str, object] = _amounts(one.highest, multiplier)
+        if one.differs:
+            low = _amounts(one.lowest, multiplier)
+            shown["lowest"] = {name: low[name] for name in low if low[name] != shown[name]}
+        if one.above_tokens:
+            tiers.append({"above_tokens": one.above_tokens, **shown})
+        else:
+            found = {"currency": "USD", "tokens_per": "1000000", **shown}
+    if tiers:
+        found["tiers"] = tiers
+    return found or None
 
 
-def model_object(model: ModelView, multiplier: int, now: float, fallback: Price | None = None) -> dict[str, object]:
-    """A model object that the SDKs of both OpenAI and Anthropic can read."""
+def _tiers(prices: PriceList | None, now: float) -> list[Tier]:
+    return [_tier(price) for price in prices.tiers(now)] if prices is not None else []
+
+
+def _tier(price: Price) -> Tier:
+    """A tier in nano-USD."""
+    amounts = {name: getattr(price, name) for name, _shown in _PRICES}
+    return price.above_tokens, {
+        name: Decimal(value) for name, value in amounts.items() if value or (value is not None and name not in _UNITS)
+    }
+
+
+def _amounts(amounts: Amounts, multiplier: int) -> dict[str, object]:
+    return {shown: plain(-(-int(amounts[name]) * multiplier // ONE)) for name, shown in _PRICES if name in amounts}
+
+
+def model_object(
+    model: ModelView, routes: Iterable[Route], multiplier: int, now: float, fallback: Price | None = None
+) -> dict[str, object]:
+    """A model object that the SDKs of both OpenAI and Anthropic can read. `routes`: by which it can be served."""
     found: dict[str, object] = {
         "id": model.name,
         "object": "model",
@@ -109,7 +144,7 @@ def model_object(model: ModelView, multiplier: int, now: float, fallback: Price 
         found["max_output_tokens"] = model.max_output_tokens
     if model.abilities:
         found["abilities"] = list(model.abilities)
-    price = pricing(model, multiplier, now, fallback)
+    price = pricing(model, routes, multiplier, now, fallback)
     if price is not None:
         found["pricing"] = price
     return found

@@ -186,7 +186,13 @@ MODEL_OBJECT: Final = obj(
     context_window=COUNT,
     max_output_tokens=COUNT,
     abilities=array(string()),
-    pricing=ANY | {"description": "USD: per 1M tokens (input, output …), per call, image, second or character."},
+    pricing=ANY
+    | {
+        "description": (
+            "USD: per 1M tokens (input, output …), per call, image, second or character; the highest of the channels "
+            "that can serve it, with `lowest` where they differ, and `tiers` of longer prompts."
+        )
+    },
 )
 FILE_OBJECT: Final = obj(
     "id object bytes created_at filename purpose status",

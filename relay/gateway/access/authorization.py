@@ -9,7 +9,7 @@ from portal.lib import net
 from relay.errors import Forbidden, ModelNotFound
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.snapshot import Snapshot
-from relay.gateway.snapshot.views import ModelView
+from relay.gateway.snapshot.views import ModelView, Route
 from relay.models.token import fits_purpose
 from relay.providers.vendors.openai import GPT_FAMILY, GPT_LINK
 
@@ -76,19 +76,22 @@ def check_purpose(caller: Caller, family: str) -> None:
         )
 
 
+def serving_routes(caller: Caller, model: ModelView) -> tuple[Route, ...]:
+    """The routes by which requests of the caller can be sent: they have a key, and their address may be used.
+
+    Keys that cool down count, since they come back by themselves. Those that were taken out of service do not.
+    """
+    return tuple(route for route in caller.routes(model) if route.channel.keys and not route.channel.refusal)
+
+
 def may_call(caller: Caller, model: ModelView, now: float, sells_unpriced: bool) -> bool:
     """Whether requests of the caller for a model can succeed: permission, purpose, a price, and a channel that serves.
 
-    Keys that cool down or were disabled automatically count, since they come back. `sells_unpriced`: whether models
-    without a price are served, by the setting UNPRICED.
+    `sells_unpriced`: whether models without a price are served, by the setting UNPRICED.
     """
     if not caller.may_use(model, now) or not fits_purpose(caller.purpose, model.abilities):
         return False
-    routes = [
-        route
-        for route in caller.routes(model)
-        if not route.channel.refusal and (route.channel.keys or route.channel.disabled_keys)
-    ]
+    routes = serving_routes(caller, model)
     return bool(routes) and (sells_unpriced or model.priced_at(now, routes))
 
 

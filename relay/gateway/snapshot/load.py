@@ -217,15 +217,9 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         views.append(KeyView(key.pk, key.weight, headers, str(key), _checks("key", key.pk, "a key", key)))
     if not keys and not vendor.needs_key:  # with keys that are all disabled it is out of service, not without a key
         views.append(KeyView(0, 1, request_headers({})))
-    refusal = ""
-    if not vendor.built_in:
-        try:
-            net.check_url(channel.effective_base_url, allowed)
-            if channel.proxy_url:
-                net.check_url(channel.proxy_url, allowed, ("http",))
-        except net.AddressRefused as reason:
-            refusal = str(reason)
-            _log_once(f"channel “{channel.name}” is not used: {reason}")
+    refusal = channel.refusal(allowed)
+    if refusal:
+        _log_once(f"channel “{channel.name}” is not used: {refusal}")
     apis = vendor.served(channel.text_api)
     return ChannelView(
         id=channel.pk,
