@@ -33,7 +33,8 @@ def model_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows, ROWS).get_page(request.GET.get("page"))
     labels = dict(Ability.choices)
     shown: list[tuple[Any, list[Any]]] = [
-        (offer, [labels[one] for one in offer.model.known_abilities if one in labels]) for offer in offers(user, page, channels)
+        (offer, [labels[one] for one in offer.model.known_abilities if one in labels])
+        for offer in offers(user, page, channels)
     ]
     context = {
         "page": page,

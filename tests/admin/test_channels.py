@@ -260,6 +260,21 @@ def test_address_is_unblocked_by_deleting_its_row(staff: Client) -> None:
     assert not BlockedAddress.objects.exists()
 
 
+def test_a_block_is_found_by_the_address_that_it_blocks(staff: Client) -> None:
+    until = clock.now()
+    for address in ("203.0.113.9", "2001:db8:1:2::/64"):
+        BlockedAddress.objects.create(address=address, failures=8, blocked_until=until)
+    for typed, found in (
+        ("203.0.113.9", ["203.0.113.9"]),
+        ("::ffff:203.0.113.9", ["203.0.113.9"]),
+        ("2001:db8:1:2::77", ["2001:db8:1:2::/64"]),
+        ("2001:db8:9::1", []),
+        ("203.0", ["203.0.113.9"]),
+    ):
+        page = staff.get("/admin/relay/blockedaddress/", {"q": typed})
+        assert [row.address for row in page.context["cl"].result_list] == found, typed
+
+
 def test_switching_a_channel_is_in_its_history(people: People) -> None:
     staff = signed_in(people.staff)
     channel = Channel.objects.create(name="main", provider="openai")
