@@ -72,9 +72,9 @@ def throttled(view: View, group: str, ip: str, forgives: bool = False) -> View:
 def guarded(view: View, group: str, ip: str, kind: str, accounts: Accounts, forgives: bool = True) -> View:
     """Wrap a view that takes guesses, so that neither an address nor an account can be tried too often.
 
-    `kind`: what is tried, a key of `attempts.LIMITS`. `forgives`: a redirect means that a guess at an account was right, so that it
-    does not count. A browser in which the account has signed in before is counted alone, whatever others do from its
-    address.
+    `kind`: what is tried, a key of `attempts.LIMITS`. `forgives`: a redirect means that a guess at an account was
+    right, so that it does not count. A browser in which the account has signed in before is counted alone, whatever
+    others do from its address.
     """
 
     def guarded_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -182,7 +182,8 @@ def _verify(progress: Callable[[str], None]) -> Report:
     for user, (cost, shortfall) in recorded.items():
         if user is not None and user not in seen:
             _check_user(report, user, _UserTotals(has_wallet=True), {}, (cost, shortfall))
-    report.totals = dict(totals)
+    _compare(report, "all entries", "held", report.reserved, totals["held"])
+    report.totals = {side: amount for side, amount in totals.items() if amount}
     return report
 
 
@@ -190,7 +191,12 @@ def _add_entry(report: Report, totals: dict[str, int], user_totals: _UserTotals,
     user, token, day, kind, debit, credit, *sums, count = row
     amount, held = _whole(*sums[:2]), _whole(*sums[2:])
     report.entries += count
-    totals[debit] -= amount
+    if kind == EntryKind.USAGE:  # what was not held comes from the wallet; what the house pays for is held no more
+        totals["held"] -= held
+        totals["wallet"] += held if debit == "house" else held - amount
+        totals["house"] -= amount if debit == "house" else 0
+    else:
+        totals[debit] -= amount
     totals[credit] += amount
     debits, right_credit = _RULES.get(kind, (frozenset(), ""))
     if debit not in debits or credit != right_credit:

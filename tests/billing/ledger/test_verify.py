@@ -17,6 +17,7 @@ from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.verify import Report, _check_account, _UserTotals, verify
+from relay.models import LedgerAccount
 from tests.billing.ledger.entries import charge, record, reserve
 from tests.support.money import wallet
 from tests.support.portal import People
@@ -145,3 +146,16 @@ def test_sums_beyond_64_bits_are_reported(people: People) -> None:
         cursor.execute(f"UPDATE relay_ledgerentry SET amount = {money.LARGEST}")
     (difference,) = verify().differences
     assert difference.what == "granted" and difference.should_be == 5 * money.LARGEST
+
+
+@pytest.mark.parametrize("house", [False, True])
+def test_the_sides_of_the_books_are_what_is_held_and_left(scope: SpendScope, house: bool) -> None:
+    """Also when a request cost more than was held for it, or was paid for by the house in the end."""
+    reserve(scope, 1000)
+    requests.settle(LedgerSql(), "h" * 32, scope, [replace(charge(1500, 700), house=house)])
+    record(scope, "req_1", 1500)
+    report = verify()
+    assert report.clean and sum(report.totals.values()) == 0
+    purse = LedgerAccount.objects.get(user=scope.user_id, kind="wallet")
+    assert report.totals["held"] == report.reserved == purse.reserved == 300
+    assert report.totals["wallet"] == purse.granted - purse.used - purse.reserved
