@@ -172,6 +172,8 @@ class _Found:
 def parse_form(body: bytes, content_type: str) -> MultipartForm:
     """Parse the body of a form. Raises BadRequest."""
     boundary = boundary_of(content_type)
+    if body.count(b"--" + boundary) > _MAX_PARTS + 1:  # the parser takes a microsecond for each, also inside a file
+        raise BadRequest(f"The form has more than {_MAX_PARTS} fields.", None, "invalid_multipart")
     found: list[_Found] = []
     field, value = bytearray(), bytearray()
     ended = False

@@ -98,6 +98,7 @@ _FORM = "multipart/form-data; boundary=b"
         (_PURPOSE + b"world peace\r\n" + _FILE + b"\r\n--b--\r\n", _FORM, "invalid_value"),
         (_PURPOSE + b"x" * 70_000 + b"\r\n--b--\r\n", _FORM, "invalid_multipart"),
         (_FILE + b"\r\n" + _FILE + b"\r\n--b--\r\n", _FORM, "invalid_value"),
+        (_PURPOSE + b"user_data\r\n" + _FILE + b"\r\n--bx" * 11_000 + b"\r\n--b--\r\n", _FORM, "invalid_multipart"),
     ],
 )
 def test_broken_uploads_leave_nothing(live: Portal, server: Server, content: bytes, kind: str, code: str) -> None:
