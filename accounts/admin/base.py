@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from django import forms
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import IntegerField, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import formats, timezone
@@ -23,6 +24,7 @@ from accounts.merging import MergingModelFormSet, merging
 from accounts.models import AuditEvent
 from accounts.rights import may
 from portal.lib import clock
+from portal.lib.texts import whole_number
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as TypedModelAdmin
@@ -102,6 +104,15 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return read_initial(self.model, super().get_changeform_initial_data(request))
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        """Leave out what is no id among the rows that an action is for."""
+        if isinstance(self.model._meta.pk, IntegerField):
+            chosen = request.POST.copy()
+            ids = [pk for pk in chosen.getlist(ACTION_CHECKBOX_NAME) if whole_number(pk) is not None]
+            chosen.setlist(ACTION_CHECKBOX_NAME, ids)
+            request.POST = chosen  # type: ignore[assignment]  # read-only by its type
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
         return super().get_changelist_form(request, **{"form": merging(forms.ModelForm), **kwargs})

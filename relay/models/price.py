@@ -106,6 +106,8 @@ class ModelPrice(ChangeTracked):
     def clean(self) -> None:
         if self.purpose == PricePurpose.COST and self.channel is None:
             raise ValidationError({"channel": _("What an upstream charges belongs to a channel: choose one.")})
+        if self.model_id is None or self.valid_from is None or self.above_tokens is None:
+            return  # which the form says
         same = ModelPrice.objects.filter(
             model=self.model,
             channel=self.channel,

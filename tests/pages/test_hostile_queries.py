@@ -224,3 +224,23 @@ def test_no_page_breaks_on_what_is_typed_into_its_address(
                 broken.append(f"{page} {name}={value[:12]}: {error!r}")
     assert not broken, f"{len(broken)} of {asked}:\n" + "\n".join(broken)
     assert asked > 1200
+
+
+def test_no_page_of_a_model_breaks_on_ids_in_its_path_or_in_the_form_of_an_action(db: None) -> None:
+    admin = User.objects.create_superuser("page-admin", password="a long password")
+    client = Client(raise_request_exception=False)
+    client.force_login(admin)
+    broken = []
+    for model, page in site._registry.items():
+        start = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        actions = page.get_actions(request_of(admin))
+        for value in ("9" * 400, "m1"):
+            for view in ("change", "delete", "history"):
+                if client.get(f"{start}{value}/{view}/").status_code >= 500:
+                    broken.append(f"{start} {value[:12]} {view}")
+            form = {"action": next(iter(actions), ""), "_selected_action": [value, "1"], "form-TOTAL_FORMS": value}
+            if actions and client.post(start, form).status_code >= 500:
+                broken.append(f"{start} {value[:12]} action")
+            if client.post(f"{start}add/", {"_popup": value}).status_code >= 500:
+                broken.append(f"{start} {value[:12]} add")
+    assert not broken, broken
