@@ -56,6 +56,7 @@ GO_TOGETHER: Final = {
     "relay.Cooldown.model",
     "relay.ModelPrice.channel",
     "relay.Upload.session",
+    "accounts.Role.given",
 }
 """References whose rows are deleted with what they name, so that they never become empty."""
 KEPT: Final = {
