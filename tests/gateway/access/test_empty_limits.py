@@ -40,6 +40,7 @@ LIMITS: Final = {
 """Lists that limit something, and the flag that outlives their rows."""
 GIVE: Final = {
     "auth.Group.permissions",
+    "accounts.Role.given",
     "accounts.User.groups",
     "accounts.User.user_permissions",
     "accounts.Invitation.groups",
@@ -56,7 +57,6 @@ GO_TOGETHER: Final = {
     "relay.Cooldown.model",
     "relay.ModelPrice.channel",
     "relay.Upload.session",
-    "accounts.Role.given",
 }
 """References whose rows are deleted with what they name, so that they never become empty."""
 KEPT: Final = {
