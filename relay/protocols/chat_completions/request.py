@@ -28,47 +28,13 @@ from relay.protocols.usage import ADDED_TO_CHAT
 _OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens")
 
 # Members that add nothing to the input. Of any other it is not known: vendors have several for searches and plugins.
-_INERT: Final = frozenset(
-    [
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "n",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "stop",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "repetition_penalty",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "response_format",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "reasoning_effort",
-        "reasoning",
-        "thinking",
-        "verbosity",
-        "prediction",
-        "modalities",
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-    ]
-)
+_INERT: Final = frozenset((
+    "model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "temperature",
+    "top_p", "top_k", "min_p", "stop", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls",
+    "functions", "function_call", "reasoning_effort", "reasoning", "thinking", "verbosity", "prediction",
+    "modalities", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+))  # fmt: skip
 _TEXT_PARTS: Final = frozenset(("text", "refusal", "thinking"))
 _TOLD: Final = frozenset(("system", "developer", "user", "tool"))  # roles whose messages no template shortens
 _OWN_TOOLS: Final = frozenset(("function", "custom"))

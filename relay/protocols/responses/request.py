@@ -43,52 +43,18 @@ _LONGEST_CALL_ID: Final = 64
 _DEEPEST: Final = 20  # levels of an item
 _MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
 # Members, tools, items and parts of items that add nothing to the input beyond what a request contains.
-_INERT: Final = frozenset(
-    [
-        "model",
-        "input",
-        "instructions",
-        "stream",
-        "stream_options",
-        "max_output_tokens",
-        "temperature",
-        "top_p",
-        "top_logprobs",
-        "text",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "max_tool_calls",
-        "reasoning",
-        "include",
-        "store",
-        "background",
-        "truncation",
-        "user",
-        "metadata",
-        "client_metadata",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-    ]
-)
+_INERT: Final = frozenset((
+    "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature", "top_p",
+    "top_logprobs", "text", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "reasoning",
+    "include", "store", "background", "truncation", "user", "metadata", "client_metadata", "service_tier",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+))  # fmt: skip
 _OWN_TOOLS: Final = frozenset(("function", "custom", "namespace", "local_shell", "apply_patch"))
-_OWN_ITEMS: Final = frozenset(
-    [
-        "message",
-        "reasoning",
-        "function_call",
-        "function_call_output",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "local_shell_call",
-        "local_shell_call_output",
-        "apply_patch_call",
-        "apply_patch_call_output",
-        "additional_tools",
-    ]
-)
+_OWN_ITEMS: Final = frozenset((
+    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call",
+    "custom_tool_call_output", "local_shell_call", "local_shell_call_output", "apply_patch_call",
+    "apply_patch_call_output", "additional_tools",
+))  # fmt: skip
 _TEXT_PARTS: Final = frozenset(("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"))
 
 
