@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -67,6 +68,9 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     rights_words: ClassVar[Mapping[str, Any]] = {}
     # Fields, columns and filters that only people with a right of its own see, set and filter by, with that right.
     guarded_fields: ClassVar[Mapping[str, str]] = {}
+
+    # Why some rows cannot be deleted, and what to do instead.
+    instead_of_deleting: ClassVar[Any] = ""
 
     def hidden_fields(self, request: HttpRequest) -> frozenset[str]:
         """Return the guarded fields that somebody may not see."""
@@ -179,6 +183,8 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Do not ask for permission to delete rows that go along, such as those that the portal writes itself."""
         found, counts, needed, protected = super().get_deleted_objects(objs, request)
+        if protected and self.instead_of_deleting:
+            self.message_user(request, self.instead_of_deleting, messages.WARNING)
         along = {
             str(model._meta.verbose_name)
             for model, page in self.admin_site._registry.items()

@@ -7,6 +7,7 @@ from django.db import models
 
 from relay.models.byte_count import byte_count
 from relay.models.channel import ApiKey, Channel
+from relay.models.fields import LooseForeignKey
 
 
 class StoredResponse(models.Model):
@@ -16,12 +17,8 @@ class StoredResponse(models.Model):
     response_id = models.CharField(max_length=120)
     request_id = models.CharField(max_length=36, blank=True)
     model = models.CharField(max_length=120)
-    channel = models.ForeignKey(
-        Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
-    api_key = models.ForeignKey(
-        ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
+    channel = LooseForeignKey(Channel, null=True)
+    api_key = LooseForeignKey(ApiKey, null=True)
     # The upstream stored it, too, so the next turn may name it there, on the same channel and with the same key.
     upstream_keeps = models.BooleanField(default=False)
     # Its id there. Empty in rows of version 0.2, whose `response_id` was the upstream's.

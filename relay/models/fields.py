@@ -6,7 +6,10 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import models
+from django.db.models.deletion import ProtectedError
+from django.db.models.fields.related_descriptors import ForwardManyToOneDescriptor
 from django.utils.translation import gettext as _
 
 from portal.lib import money
@@ -37,3 +40,44 @@ class UsdField(forms.DecimalField):
                 code="amount",
             )
         return found
+
+
+class _LooseReference(ForwardManyToOneDescriptor):  # type: ignore[type-arg]  # not generic at run time
+    """Reads the referenced row, or None when it has been deleted."""
+
+    def get_object(self, instance: Any) -> Any:
+        try:
+            return super().get_object(instance)
+        except ObjectDoesNotExist:
+            return None
+
+
+class LooseForeignKey(models.ForeignKey):  # type: ignore[type-arg]  # not generic at run time
+    """A reference without a database constraint, in a row that outlives what it refers to.
+
+    It is nullable, and reads as None once that is deleted, as it does in a query with `select_related`; the column keeps the id. Give
+    `on_delete=keep_used` where rows that are referred to must stay.
+    """
+
+    forward_related_accessor_class = _LooseReference
+
+    def __init__(self, to: Any, on_delete: Any = models.DO_NOTHING, **options: Any) -> None:
+        bare: dict[str, Any] = {"db_constraint": False, "db_index": False, "related_name": "+"}
+        super().__init__(to, on_delete, **bare | options)
+
+    def deconstruct(self) -> Any:
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.ForeignKey", args, {**kwargs, "on_delete": models.DO_NOTHING}  # the same column
+
+
+def keep_used(collector: Any, field: Any, rows: Any, using: str) -> None:
+    """Refuse to delete rows that others refer to, as `PROTECT` does, which would read all of the others.
+
+    Costs a search of a column without an index: deletions by staff are rare, and requests do not pay for an index.
+    """
+    for (pk,) in rows.order_by().values_list(field.attname)[:1]:
+        kind = field.remote_field.model
+        raise ProtectedError(f"{kind._meta.verbose_name} {pk} is in use", set(kind._base_manager.filter(pk=pk)))
+
+
+keep_used.lazy_sub_objs = True  # type: ignore[attr-defined]  # Django's collector passes a query, not its rows

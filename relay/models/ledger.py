@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext, gettext_noop
 
+from relay.models.fields import LooseForeignKey
 from relay.models.token import Token
 
 
@@ -147,20 +148,11 @@ class LedgerEntry(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
     )
-    token = models.ForeignKey(
-        Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
+    token = LooseForeignKey(Token, null=True)
     day = models.IntegerField()
     request_id = models.CharField(max_length=36, blank=True)
     reservation = models.CharField(max_length=32, blank=True)
-    actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        null=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-        db_index=False,
-    )
+    actor = LooseForeignKey(settings.AUTH_USER_MODEL, null=True)
     reason = models.CharField(max_length=200, blank=True)
 
     objects = models.Manager.from_queryset(AppendOnlyQuerySet)()

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 
+from relay.models.fields import LooseForeignKey
 from relay.models.token import Token
 
 
@@ -20,17 +21,8 @@ class RefusedRequest(models.Model):
     request_id = models.CharField(max_length=36, db_index=True)
     client_request_id = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(db_index=True)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        null=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-        db_index=False,
-    )
-    token = models.ForeignKey(
-        Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
+    user = LooseForeignKey(settings.AUTH_USER_MODEL, null=True)
+    token = LooseForeignKey(Token, null=True)
     model = models.CharField(max_length=120, blank=True, help_text="As the client wrote it, as far as it was read.")
     endpoint = models.CharField(max_length=120, help_text="Method and path.")
     status = models.PositiveSmallIntegerField(help_text="HTTP status that the client got.")

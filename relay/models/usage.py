@@ -6,6 +6,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from relay.models.channel import ApiKey, Channel
+from relay.models.fields import LooseForeignKey, keep_used
 from relay.models.price import ModelPrice
 from relay.models.token import Token
 
@@ -63,23 +64,10 @@ class UsageRecord(models.Model):
     request_id = models.CharField(max_length=36, unique=True)
     client_request_id = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(db_index=True)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        null=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-        db_index=False,
-    )
-    token = models.ForeignKey(
-        Token, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
-    channel = models.ForeignKey(
-        Channel, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
-    api_key = models.ForeignKey(
-        ApiKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
+    user = LooseForeignKey(settings.AUTH_USER_MODEL, null=True)
+    token = LooseForeignKey(Token, null=True)
+    channel = LooseForeignKey(Channel, null=True)
+    api_key = LooseForeignKey(ApiKey, null=True)
     model = models.CharField(max_length=120)
     upstream_model = models.CharField(max_length=160, blank=True)
     endpoint = models.CharField(max_length=40)
@@ -108,9 +96,7 @@ class UsageRecord(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     attempt_log = models.JSONField(default=list)
     client_ip = models.CharField(max_length=45, blank=True)
-    price = models.ForeignKey(
-        ModelPrice, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
-    )
+    price = LooseForeignKey(ModelPrice, null=True, on_delete=keep_used)
     price_multiplier = models.PositiveIntegerField(
         default=1_000_000, help_text="Of the user's group, in parts per million."
     )

@@ -53,7 +53,6 @@ def receipt(record: UsageRecord, staff: bool = False, earnings: bool = False) ->
 
     Money is in USD, as decimal strings.
     """
-    price = record.price
     entries = ledger_entries_of(record)
     found: dict[str, Any] = {
         "object": "usage.receipt",
@@ -71,7 +70,7 @@ def receipt(record: UsageRecord, staff: bool = False, earnings: bool = False) ->
         "usage": {name: getattr(record, field) for field, name in TOKEN_FIELDS} | {"source": record.usage_source},
         "ignored_parameters": record.ignored_parameters,
         "attempts": record.attempts,
-        "price": price_object(price) if price is not None else None,
+        "price": _price_of(record),
         "price_multiplier": money.plain(record.price_multiplier * 1000),
         "reserved_usd": money.plain(record.reserved),
         "cost_usd": money.plain(record.cost),
@@ -109,6 +108,15 @@ def ledger_entries_of(record: UsageRecord) -> list[LedgerEntry]:
     return list(
         LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk")
     )
+
+
+def _price_of(record: UsageRecord) -> dict[str, Any] | None:
+    """The price of a request as JSON, None when it has none. Of one that is deleted only the id is known."""
+    if record.price_id is None:
+        return None
+    if record.price is None:
+        return {"id": record.price_id, "deleted": True, "usd": {}}
+    return price_object(record.price)
 
 
 def price_object(price: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.test import Client
 from accounts.models import User
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, Model, ModelPrice, Pool
+from tests.support.money import record
 from tests.support.portal import People
 
 pytestmark = pytest.mark.shared
@@ -95,3 +96,24 @@ def test_what_people_wrote_needs_permission_as_before(channel: Channel, people: 
     people.other.user_permissions.add(Permission.objects.get(codename="delete_modelprice"))
     assert client.post(url, {"post": "yes"}).status_code == 302
     assert not Channel.objects.filter(pk=channel.pk).exists()
+
+
+@pytest.mark.parametrize("kind", ["model", "channel"])
+def test_what_has_a_used_price_is_not_deleted_but_disabled(
+    staff: Client, people: People, channel: Channel, kind: str
+) -> None:
+    model = channel.models.get()
+    price = ModelPrice.objects.create(
+        model=model, channel=channel if kind == "channel" else None, valid_from=clock.now(), input=1, output=2
+    )
+    record(people.owner, price=price)
+    row = {"channel": channel, "model": model}[kind]
+    url = f"/admin/relay/{kind}/{row.pk}/delete/"
+    page = staff.get(url).content.decode()
+    assert "Disable it instead" in page and str(price) in page and 'name="post"' not in page
+    staff.post(url, {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    assert "Disable it instead" in staff.post(f"/admin/relay/{kind}/", chosen).content.decode()
+    many = {**chosen, "select_across": "1", "count": "1"}
+    assert str(price) in staff.post(f"/admin/relay/{kind}/", many).content.decode()
+    assert type(row)._default_manager.filter(pk=row.pk).exists() and ModelPrice.objects.filter(pk=price.pk).exists()

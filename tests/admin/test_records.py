@@ -17,6 +17,7 @@ from portal.lib import clock
 from relay.models import Channel, UsageRecord
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
+from relay.usage.receipts import receipt
 from tests.support.asserts import csv_rows
 from tests.support.money import record, refused
 from tests.support.portal import People, Portal
@@ -63,6 +64,21 @@ def test_usage_of_deleted_things_is_still_shown(staff: Client) -> None:
     )
     channel.delete()
     assert staff.get("/admin/relay/usagerecord/").status_code == 200
+
+
+def test_pages_and_exports_outlive_everything_that_a_record_refers_to(staff: Client) -> None:
+    gone = dict.fromkeys(("user_id", "token_id", "channel_id", "api_key_id", "price_id"), 999_999)
+    found = record(None, **gone)  # type: ignore[arg-type]  # its id says who it was
+    refusal = refused(None, user_id=999_999, token_id=999_999)  # type: ignore[arg-type]  # as above
+    page = staff.get(f"/admin/relay/usagerecord/{found.pk}/change/")
+    assert page.status_code == 200 and "#999999, which was deleted" in page.content.decode()
+    assert receipt(UsageRecord.objects.get(), staff=True)["price"] == {"id": 999_999, "deleted": True, "usd": {}}
+    for path in ("", "export/", "report/", "report/?by=user", "report/?by=token", "report/?by=channel"):
+        answer = staff.get(f"/admin/relay/usagerecord/{path}")
+        assert answer.status_code == 200, path
+        if path == "export/":
+            assert {found.request_id, refusal.request_id} <= {row["request_id"] for row in csv_rows(answer)}
+    assert staff.get(f"/admin/relay/usagerecord/?q={refusal.request_id}", follow=True).status_code == 200
 
 
 def test_receipt_report_and_margin_for_staff(staff: Client, people: People) -> None:

@@ -55,6 +55,7 @@ class ChannelAdmin(ModelListAdmin):
     form = ChannelForm
     guarded_fields: ClassVar[Any] = {"cost_multiplier": EARNINGS}
     inlines = (ApiKeyInline, ChannelModelInline)
+    instead_of_deleting = _("Receipts of past requests refer to its prices, so it is kept. Disable it instead.")
     list_display = ("named", "state", "enabled", "priority", "weight", "key_count", "model_count", "last_test")
     list_editable = ("enabled", "priority", "weight")
     list_before_template = "admin/relay/channel_states.html"

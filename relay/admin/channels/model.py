@@ -118,6 +118,7 @@ class ModelAdmin(BaseAdmin):
     """Public model names."""
 
     form = ModelForm
+    instead_of_deleting = _("Receipts of past requests refer to its prices, so it is kept. Disable it instead.")
     inlines = (ServedByInline, PermissionInline)
     list_display = (
         "name",

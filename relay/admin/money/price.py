@@ -87,7 +87,7 @@ class ModelPriceAdmin(BaseAdmin):
         return bool(super().has_delete_permission(request, obj)) and not (obj is not None and obj.in_force)
 
     def may_go_along(self, request: HttpRequest) -> bool:
-        """A price in force goes with its model or channel: receipts keep what they charged."""
+        """A price in force that no receipt refers to goes with its model or channel."""
         return bool(super().has_delete_permission(request))
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
