@@ -55,8 +55,8 @@ class _LooseReference(ForwardManyToOneDescriptor):  # type: ignore[type-arg]  # 
 class LooseForeignKey(models.ForeignKey):  # type: ignore[type-arg]  # not generic at run time
     """A reference without a database constraint, in a row that outlives what it refers to.
 
-    It is nullable, and reads as None once that is deleted, as it does in a query with `select_related`; the column keeps the id. Give
-    `on_delete=keep_used` where rows that are referred to must stay.
+    It is nullable, and reads as None once that is deleted, as it does in a query with `select_related`; the column
+    keeps the id. Give `on_delete=keep_used` where rows that are referred to must stay.
     """
 
     forward_related_accessor_class = _LooseReference

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from portal.lib.money import NANO
 from tests.support.asserts import until
+from tests.support.money import PRICE
 from tests.support.portal import People, Portal, ask
 from tests.support.server import Server
 from tests.support.sessions import signed_in
@@ -129,6 +131,35 @@ def test_why_a_request_goes_where_it_goes(live: Portal, server: Server) -> None:
     assert f'value="{user.username}"' in form and f'<option value="{own.pk}" selected>' in form
     page = boss.get(f"/admin/explain/?user={user.username}&model={model}").content.decode()
     assert "left alone" in page and first.name in page
+
+
+def test_limits_that_are_used_up_are_in_the_way_as_the_gateway_sees_them(live: Portal, server: Server) -> None:
+    from decimal import Decimal
+
+    from relay.billing.ledger import movements
+    from relay.models import Budget, LedgerAccount, Token
+
+    boss = signed_in(live.user(is_staff=True, is_superuser=True))
+    user = live.user(balance=NANO)
+    secret = live.token(user)
+    token = Token.objects.get(user=user)
+    model = live.model(price=PRICE)
+    asked = {"user": user.username, "token": str(token.pk), "model": model}
+    assert explain(boss, **asked)["allowed"]
+    free = live.model()
+    for owner, words in (({"user": user}, f"daily budget of {user}, $0.000001"), ({"token": token}, "of the token")):
+        budget = Budget.objects.create(period="day", limit=Decimal("0.000001"), **owner)
+        found = explain(boss, **asked)
+        assert not found["allowed"] and len(found["obstacles"]) == 1 and words in found["obstacles"][0]
+        assert "less than any request costs" in found["obstacles"][0] and "fail now" in found["verdict"]
+        assert explain(boss, **{**asked, "model": free})["allowed"], "what costs nothing needs no budget"
+        budget.delete()
+    Budget.objects.create(period="day", limit=Decimal("0.000001"), user=user)
+    assert server.post(secret, ask(model)).status_code == 429 and server.post(secret, ask(free)).status_code == 200
+    Budget.objects.all().delete()
+    movements.set_quota(token, 0)
+    assert "quota of the token" in explain(boss, **asked)["obstacles"][-1]
+    assert LedgerAccount.objects.filter(token=token, kind="quota").exists()
 
 
 def test_explaining_is_for_staff_with_the_right(people: People) -> None:

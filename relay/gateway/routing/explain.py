@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from portal.lib import clock, money
+from relay.billing.prices import ceiling
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
@@ -29,8 +30,10 @@ from relay.gateway.routing.selection import (
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
-from relay.models import ChannelModel, LedgerAccount, Model, ModelPermission, Token
+from relay.models import ChannelModel, Model, ModelPermission, Token
+from relay.models.budget import PERIOD_WORDS
 from relay.models.pool import STRATEGY_WORDS
+from relay.usage.receipts import SpendingLimit, spending_limits
 
 _STATUS_LABELS = {
     RouteStatus.NEXT: gettext_lazy("serves now"),
@@ -114,7 +117,8 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
             )
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
-    obstacles += _money(user, token)
+    least = _least_cost(view, caller, snapshot.terms(caller).multiplier, now.timestamp())
+    obstacles += _money(user, token, least)
     who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
     sells_unpriced = settings.CONFIG.unpriced != "refuse"
     visible = view is not None and may_call(caller, view, now.timestamp(), sells_unpriced)
@@ -341,18 +345,34 @@ def _disabled_key_line(route: Route, key: Any) -> RouteLine:
     )
 
 
-def _money(user: User, token: Token | None) -> list[str]:
+def _money(user: User, token: Token | None, least: int) -> list[str]:
+    """The balance, quota and budgets that do not cover `least` nano-USD, as the ledger asks them."""
+    texts = {
+        ("wallet", "user"): _("The balance of %(user)s is used up. Top it up on the user's page."),
+        ("quota", "token"): _("The quota of the token, %(quota)s, is used up. Raise it on the token's page."),
+        ("budget", "user"): _("The %(period)s budget of %(user)s, %(quota)s, is used up until %(until)s."),
+        ("budget", "token"): _(
+            "The %(period)s budget of the token “%(token)s”, %(quota)s, is used up until %(until)s."
+        ),
+    }
     found = []
-    wallet = LedgerAccount.objects.filter(user=user, kind="wallet", limited=True).first()
-    if wallet is not None and wallet.granted - wallet.used <= 0:
-        found.append(_("The balance of %(user)s is used up. Top it up on the user's page.") % {"user": user})
-    quota = LedgerAccount.objects.filter(token=token, kind="quota", limited=True).first() if token is not None else None
-    if quota is not None and quota.granted - quota.used <= 0:
-        found.append(
-            _("The quota of the token, %(quota)s, is used up. Raise it on the token's page.")
-            % {"quota": money.show(quota.granted)}
-        )
+    for line in spending_limits(user.pk, token.pk if token is not None else None, clock.now().timestamp()):
+        if line.limit is not None and (left := line.limit - line.used) < least:
+            period = _(PERIOD_WORDS[line.period]) if line.period else ""
+            values = {"user": user, "token": token, "quota": money.show(line.limit), "period": period}
+            found.append(texts[line.kind, line.scope] % {**values, "until": _moment(line.ends_at)})
+            if left > 0:
+                found[-1] += " " + _("%(left)s is left, less than any request costs.") % {"left": money.show(left)}
     return found
+
+
+def _least_cost(view: ModelView | None, caller: Caller, multiplier: int, now: float) -> int:
+    """The nano-USD that the shortest request for a model must find; 0: it is free."""
+    lists = [view.price, *(route.price for route in caller.routes(view))] if view is not None else []
+    prices = [price for one in lists if one is not None and (price := one.at(now, 1)) is not None]
+    if not prices:
+        return 0 if settings.CONFIG.unpriced == "free" else 1
+    return max(ceiling(price, 1, 1, multiplier) for price in prices)
 
 
 def _live(seen: Live | None) -> Live:
