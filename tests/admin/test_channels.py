@@ -12,6 +12,7 @@ from django.test import Client
 
 from accounts.models import AuditEvent
 from portal.lib import clock, net
+from relay.channels.probe import ModelList
 from relay.channels.urls import base_url_of
 from relay.models import AllowedUpstream, ApiKey, BlockedAddress, Channel, ChannelModel, Model, UsageRecord
 from relay.providers.vendors import VENDORS
@@ -252,6 +253,31 @@ def test_models_are_fetched_and_added(staff: Client, upstream: Upstream) -> None
         channel.served.filter(model__name="mock-small").exists()
         and not Model.objects.filter(name="mock-large").exists()
     )
+
+
+def test_models_are_listed_with_a_key_in_service_and_errors_name_it(
+    staff: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = make_channel(upstream, "probe-keys")
+    first = channel.keys.get()
+    first.auto_disabled = "key_invalid"
+    first.save()
+    second = ApiKey(channel=channel)
+    second.set_secret("sk-second-0123456789abcdef")
+    second.save()
+    asked = []
+
+    def fetch(_channel: Channel, key: ApiKey) -> ModelList:
+        asked.append(key)
+        return ModelList((), "The upstream does not accept this key.")
+
+    monkeypatch.setattr("relay.admin.channels.model_list.fetch_models", fetch)
+    for url in (f"/admin/relay/channel/{channel.pk}/models/", f"/admin/setup/models/?channel={channel.pk}"):
+        assert f"Asked with the key {second}." in staff.get(url).content.decode()
+    assert asked == [second, second]
+    ApiKey.objects.filter(pk=second.pk).update(enabled=False)
+    staff.get(f"/admin/relay/channel/{channel.pk}/models/")
+    assert asked[-1] == first, "none is in service: it may be good again"
 
 
 def test_address_is_unblocked_by_deleting_its_row(staff: Client) -> None:

@@ -264,7 +264,7 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _models_step(request: HttpRequest, channel: Channel) -> Any:
-    wrong, listed = "", list_models(channel)
+    wrong, listed = "", list_models(request, channel)
     if request.method == "POST":
         clean: list[str] = []
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from django.conf import settings
@@ -34,12 +35,23 @@ from relay.providers.model_facts import ModelFacts
 PRICING: Final = "relay.add_modelprice"  # the right to say what users pay
 
 
-def list_models(channel: Channel) -> ModelList:
-    """Fetch the model list of a channel's upstream with its first enabled key."""
+def list_models(request: HttpRequest, channel: Channel) -> ModelList:
+    """Fetch the model list of a channel's upstream with its first key in service; an error names the key.
+
+    With none in service the first enabled key is asked with: it may be good again.
+    """
+    keys = list(channel.keys.filter(enabled=True))
+    key = next((one for one in keys if not one.auto_disabled), keys[0] if keys else None)
     try:
-        return fetch_models(channel, channel.keys.filter(enabled=True).first())
+        listed = fetch_models(channel, key)
     except Undecryptable as error:
-        return ModelList((), why_unusable(error))
+        listed = ModelList((), why_unusable(error))
+    if not listed.error or key is None:
+        return listed
+    name = str(key) if may(request.user, "relay.view_apikey") else key.public_name
+    return replace(
+        listed, error=gettext("%(error)s Asked with the key %(key)s.") % {"error": listed.error, "key": name}
+    )
 
 
 def complete_models(
@@ -108,7 +120,7 @@ class ModelListAdmin(ChannelHealthAdmin):
     def choose_models(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Show the upstream's model list, and add the models that are ticked."""
         channel = get_object_or_404(Channel, pk=object_id)
-        listed = list_models(channel)
+        listed = list_models(request, channel)
         if request.method == "POST":
             names = [
                 name

@@ -107,7 +107,7 @@ class BudgetAdmin(BaseAdmin):
 
     @display(description=_("left"))
     def left_usd(self, budget: Any) -> str:
-        return money.show(max(0, money.nano(budget.limit) - _used(budget)))
+        return money.show_left(max(0, money.nano(budget.limit) - _used(budget)))
 
 
 def _used(budget: Any) -> int:

@@ -95,6 +95,17 @@ class AmountForm(forms.Form):
     )
 
 
+class DeductionForm(AmountForm):
+    """The form of a deduction: all that is left can be typed, whatever requests have left of it."""
+
+    amount = UsdField(
+        least=Decimal("0.000000001"),
+        decimal_places=9,
+        label=_("Amount in USD"),
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
+    )
+
+
 def _check_room(user: User, amount: int) -> None:
     """Raise ValidationError if a wallet cannot hold `amount` nano-USD more."""
     granted = LedgerAccount.objects.filter(user=user, kind="wallet").values_list("granted", flat=True).first() or 0
@@ -172,7 +183,7 @@ class PayingUserAdmin(HelpedUserAdmin):
 
     @display(description=_("balance"), ordering="wallet_balance")
     def balance(self, user: Any) -> str:
-        return money.show(user.wallet_balance or 0) if user.wallet_limited is not False else str(_("unlimited"))
+        return money.show_left(user.wallet_balance or 0) if user.wallet_limited is not False else str(_("unlimited"))
 
     @display(description=_("used"), ordering="wallet_used")
     def used(self, user: Any) -> str:
@@ -197,7 +208,7 @@ class PayingUserAdmin(HelpedUserAdmin):
         """Ask for an amount and a reason, then top up or deduct."""
         user = get_object_or_404(User, pk=object_id)
         adds = move is movements.top_up
-        form = AmountForm(request.POST if request.method == "POST" else None)
+        form = (AmountForm if adds else DeductionForm)(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
@@ -226,7 +237,7 @@ class PayingUserAdmin(HelpedUserAdmin):
                 )
                 self.message_user(
                     request,
-                    said % {"amount": money.show(amount), "user": user, "left": money.show(left)},
+                    said % {"amount": money.exact(amount), "user": user, "left": money.show_left(left)},
                     messages.SUCCESS,
                 )
                 return redirect("admin:accounts_user_change", user.pk)
@@ -235,8 +246,8 @@ class PayingUserAdmin(HelpedUserAdmin):
             "user": user
         }
         have = {
-            "balance": money.show(wallet.balance if wallet else 0),
-            "held": money.show(wallet.reserved if wallet else 0),
+            "balance": money.exact(wallet.balance if wallet else 0),
+            "held": money.exact(wallet.reserved if wallet else 0),
         }
         text = str(_("The balance is %(balance)s, of which running requests hold %(held)s.") % have)
         if wallet and not wallet.limited:
@@ -259,7 +270,7 @@ class PayingUserAdmin(HelpedUserAdmin):
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
         limited = wallet is None or wallet.limited
         if request.method != "POST":
-            left = money.show(wallet.balance if wallet else 0)
+            left = money.show_left(wallet.balance if wallet else 0)
             text = (
                 _("%(user)s may then spend without end; the portal pays.")
                 if limited

@@ -37,7 +37,7 @@ class NotEnough(Exception):
 
     def __init__(self, free: int) -> None:
         text = _("Only %(amount)s can be taken; the rest is spent or reserved by running requests.")
-        super().__init__(text % {"amount": money.show(max(free, 0))})
+        super().__init__(text % {"amount": money.exact(max(free, 0))})
         self.free = free  # nano-USD
 
 

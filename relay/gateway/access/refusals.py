@@ -10,7 +10,7 @@ import time
 from typing import Final
 
 from portal.lib.redact import redact
-from relay.errors import RelayError
+from relay.errors import RelayError, RequestNotFound
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.usage.refusals import Refusal, write
@@ -34,10 +34,13 @@ class Refusals:
     def add(self, exchange: Exchange, error: RelayError, endpoint: str) -> None:
         """Record that a request was answered with an error, if its token is known and it has no usage record.
 
+        Not that a receipt was looked up which is not there: that is no use of the portal, and receipts are written a
+        moment after their requests.
+
         `endpoint`: method and path.
         """
         caller = exchange.caller
-        if caller is None or not caller.token_id or exchange.recorded or self._off:
+        if caller is None or not caller.token_id or exchange.recorded or self._off or isinstance(error, RequestNotFound):
             return
         self._close_minute()
         refusal = Refusal(

@@ -33,7 +33,7 @@ from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, Model, ModelPermission, Token
 from relay.models.budget import PERIOD_WORDS
 from relay.models.pool import STRATEGY_WORDS
-from relay.usage.receipts import SpendingLimit, spending_limits
+from relay.usage.receipts import spending_limits
 
 _STATUS_LABELS = {
     RouteStatus.NEXT: gettext_lazy("serves now"),

@@ -7,6 +7,7 @@ from django.test import Client
 
 from accounts.models import AuditEvent
 from portal.lib.money import NANO
+from relay.billing.ledger import movements
 from relay.models import BooksProof, LedgerEntry
 from tests.support.money import wallet
 from tests.support.portal import People
@@ -38,6 +39,19 @@ def test_top_up_and_deduct_ask_for_a_reason_and_are_audited(staff: Client, peopl
         "wallet.top-up",
         "wallet.deduct",
     }
+
+
+def test_the_balance_as_it_is_shown_can_be_taken(staff: Client, people: People) -> None:
+    movements.top_up(people.owner, 15_486_280_001, actor=None, reason="test")
+    url = f"/admin/accounts/user/{people.owner.pk}"
+    for page in (f"{url}/change/", "/admin/accounts/user/"):
+        text = staff.get(page).content.decode()
+        assert "$15.48" in text and "$15.49" not in text, "rounded down, as its user sees it"
+    assert "The balance is $15.486280001" in staff.get(f"{url}/deduct/").content.decode()
+    refused = staff.post(f"{url}/deduct/", {"amount": "15.49", "reason": "closed"})
+    assert refused.status_code == 422 and "Only $15.486280001 can be taken" in refused.content.decode()
+    assert staff.post(f"{url}/deduct/", {"amount": "15.486280001", "reason": "closed"}).status_code == 302
+    assert wallet(people.owner).balance == 0
 
 
 def test_unlimited_is_switched_after_being_asked(staff: Client, people: People) -> None:

@@ -85,6 +85,7 @@ def test_what_has_a_record_or_no_known_token_is_not_kept(written: list[Refusal])
         kept = Refusals(30)
         refuse(kept, recorded=True)
         refuse(kept, caller=None)
+        kept.add(exchange(), RequestNotFound("There is no receipt of it."), "GET /v1/usage/req_1")  # a look-up only
         await kept.flush()
         off = Refusals(0)
         refuse(off)
