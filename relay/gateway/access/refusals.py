@@ -40,7 +40,13 @@ class Refusals:
         `endpoint`: method and path.
         """
         caller = exchange.caller
-        if caller is None or not caller.token_id or exchange.recorded or self._off or isinstance(error, RequestNotFound):
+        if (
+            caller is None
+            or not caller.token_id
+            or exchange.recorded
+            or self._off
+            or isinstance(error, RequestNotFound)
+        ):
             return
         self._close_minute()
         refusal = Refusal(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.errors import Forbidden, InsufficientQuota, ModelNotFound, RelayUnavailable
+from relay.errors import Forbidden, InsufficientQuota, ModelNotFound, RelayUnavailable, RequestNotFound
 from relay.gateway.access import refusals
 from relay.gateway.access.refusals import PER_TOKEN, PER_USER, Refusals
 from relay.gateway.exchange.exchange import Exchange
