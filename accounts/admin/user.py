@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from allauth.account.utils import filter_users_by_email
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
@@ -17,6 +19,7 @@ from accounts.models import AuditEvent, User
 from accounts.models.counts import count_of
 from accounts.rights import may, may_everything
 from accounts.sign_in.recovery import tell_owner
+from accounts.sign_in.sign_up import taken_by_others
 
 
 def may_assign_permissions(person: Any) -> bool:
@@ -43,7 +46,24 @@ class PasswordState(UnfoldReadOnlyPasswordHashWidget):
         return context
 
 
-class UserForm(UserChangeForm):
+class OneAddressForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """Takes an address that no other account has, in any letter case: people sign in with it."""
+
+    def clean_email(self) -> str:
+        typed = str(self.cleaned_data.get("email") or "")
+        others = [user for user in filter_users_by_email(typed) if user.pk != self.instance.pk] if typed else []
+        if "email" in self.changed_data and taken_by_others(typed, others):
+            raise forms.ValidationError(
+                _("Another account has this address. Sign-in by address needs it to be of one account.")
+            )
+        return typed
+
+
+class NewUserForm(OneAddressForm, UserCreationForm):
+    """The form of a new user."""
+
+
+class UserForm(OneAddressForm, UserChangeForm):
     made_staff = ""  # the roles for which somebody was made staff
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -81,7 +101,7 @@ class UserForm(UserChangeForm):
 class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # get_form
     """Users. Disabling a user disables all of the user's tokens within a second."""
 
-    form, add_form, change_password_form = UserForm, UserCreationForm, AdminPasswordChangeForm
+    form, add_form, change_password_form = UserForm, NewUserForm, AdminPasswordChangeForm
     list_display = ("username", "email", "active", "staff", "group_names", "token_count", "last_login")
     list_filter = ("is_active", "is_staff", "groups")
     actions = ("enable_users", "disable_users")

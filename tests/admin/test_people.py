@@ -56,10 +56,11 @@ def test_staff_gain_no_rights_through_groups_or_other_staff(clerk: Client, peopl
         ).status_code
         == 403
     )
-    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob"})
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob", "email": ""})
     assert not people.other.groups.exists(), "a group that carries rights is for owners to give"
     plain = Group.objects.create(name="plain")
-    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", {**form, "username": "bob", "groups": [plain.pk]})
+    bob = {**form, "username": "bob", "email": "", "groups": [plain.pk]}
+    clerk.post(f"/admin/accounts/user/{people.other.pk}/change/", bob)
     assert list(people.other.groups.all()) == [plain], "for users, groups are classes that staff manage"
 
 
@@ -207,3 +208,18 @@ def test_the_last_superuser_keeps_the_way_in(staff: Client, people: People) -> N
     assert staff.post(url, {**form, "is_active": "on", "is_staff": "on"}).status_code == 302
     people.staff.refresh_from_db()
     assert not people.staff.is_superuser
+
+
+def test_an_address_belongs_to_one_account_in_any_letter_case(staff: Client, people: People) -> None:
+    User.objects.filter(pk=people.owner.pk).update(email="anna@example.org")
+    values = {
+        "username": "anna2",
+        "password1": "a long passphrase",
+        "password2": "a long passphrase",
+    }
+    for email, taken in (("ANNA@example.org", True), ("anna@example.org", True), ("anna2@example.org", False)):
+        page = staff.post("/admin/accounts/user/add/", {**values, "email": email}).content.decode()
+        assert ("Another account has this address" in page) == taken, email
+    page = f"/admin/accounts/user/{people.other.pk}/change/"
+    assert "Another account has" in staff.post(page, {"username": "bob", "email": "Anna@Example.org"}).content.decode()
+    assert not User.objects.filter(email__iexact="anna@example.org").exclude(pk=people.owner.pk).exists()
