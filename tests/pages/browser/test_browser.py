@@ -580,7 +580,6 @@ ROLES = {
             f"{USER}/top-up",
         ],
         [
-            "/admin/relay/channel/",
             f"{CHANNEL}/change/",
             f"{CHANNEL}/test",
             "/admin/running/",
