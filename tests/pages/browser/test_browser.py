@@ -580,7 +580,6 @@ ROLES = {
             f"{USER}/top-up",
         ],
         [
-            f"{CHANNEL}/change/",
             f"{CHANNEL}/test",
             "/admin/running/",
             "/admin/setup/keys/",
