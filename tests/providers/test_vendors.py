@@ -125,6 +125,7 @@ NAMED: Final[dict[str, tuple[set[str], str]]] = {
     "portal/settings.py": ({"relay", "google"}, "the Django application, and a provider of sign-in"),
     "portal/translations.py": ({"relay"}, "the Django application"),
     "relay/apps.py": ({"relay"}, "the Django application"),
+    "relay/roles.py": ({"relay"}, "the Django application"),
     "relay/api/paths.py": ({"openai", "anthropic"}, "first parts of paths that clients ask for"),
     "relay/api/urls.py": ({"relay"}, "the namespace of URLs"),
     "relay/models/channel.py": (

@@ -26,6 +26,7 @@ from relay.models import (
     Pool,
     Token,
 )
+from relay.models.fields import keep_used
 from relay.signals import LIMITING_LISTS
 from relay.storage.batches import batch_token_digest
 from relay.tokens.lifecycle import create_token
@@ -129,7 +130,11 @@ def test_each_list_and_optional_reference_is_classified() -> None:
     for name in GO_TOGETHER | KEPT | SAY_WHO:
         field: Any = apps.get_model(name.rpartition(".")[0])._meta.get_field(name.rpartition(".")[2])
         wanted = (
-            {models.CASCADE} if name in GO_TOGETHER else {models.PROTECT, models.DO_NOTHING} if name in KEPT else None
+            {models.CASCADE}
+            if name in GO_TOGETHER
+            else {models.PROTECT, models.DO_NOTHING, keep_used}
+            if name in KEPT
+            else None
         )
         assert wanted is None or field.remote_field.on_delete in wanted, name
 
