@@ -260,7 +260,7 @@ def test_models_are_listed_with_a_key_in_service_and_errors_name_it(
 ) -> None:
     channel = make_channel(upstream, "probe-keys")
     first = channel.keys.get()
-    first.auto_disabled = "key_invalid"
+    first.auto_disabled = "key_dead"
     first.save()
     second = ApiKey(channel=channel)
     second.set_secret("sk-second-0123456789abcdef")
