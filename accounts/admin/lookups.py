@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db.models import DateField, GeneratedField, IntegerField, Model
+from django.db.models import DateField, GeneratedField, GenericIPAddressField, IntegerField, Model
 from django.db.models.constants import LOOKUP_SEP
 
+from portal.lib.net import parse_address
 from portal.lib.texts import LARGEST_ID, whole_number
 
 _COMPARING: Final = frozenset(("exact", "gt", "gte", "lt", "lte", "range"))
@@ -25,6 +26,10 @@ def check_lookup(model: type[Model], lookup: str, value: object) -> None:
     """Raise IncorrectLookupParameters for a filter whose numbers no column holds. Its list is shown without filters."""
     field, rest = _column(model, lookup)
     part, _sign, end = rest.rpartition(LOOKUP_SEP)
+    if isinstance(field, GenericIPAddressField) and end in {"", *_COMPARING, "in"}:
+        if any(parse_address(text) is None for text in str(value).split(",")):
+            raise IncorrectLookupParameters
+        return
     if isinstance(field, DateField) and (part or end) in _PARTS:
         least, most = _PARTS[part or end]
     elif isinstance(field, IntegerField) and not part:
