@@ -95,9 +95,11 @@ class Transcriptions:
         ample = self._cost_of(charge, seconds + _AHEAD, commits)
         if grant.amount < need:
             await self._extend(grant, ample - grant.amount)
-        if grant.amount < need:
-            self._lend(need - grant.amount, False)
-            grant.take_spare(need - grant.amount)
+        # Audio leaves the next response what it needs to begin; a commit may be the last thing that is paid for.
+        for last in (False, True) if commits > covered[1] else (False,):
+            if grant.amount < need:
+                self._lend(need - grant.amount, last)
+                grant.take_spare(need - grant.amount)
         if grant.amount < need:
             raise spent_error()
         self._held = (seconds + _AHEAD if grant.amount >= ample else seconds, commits)
@@ -109,7 +111,9 @@ class Transcriptions:
         if price is None:
             return 0
         each = max(self._dearest, ceiling(price, _PER_COMMIT[0], _PER_COMMIT[1], charge.multiplier))
-        return more * each + ceiling(price, into, out, charge.multiplier, Usage(milliseconds=audio * 1000))
+        heard = ceiling(price, into, out, charge.multiplier, Usage(milliseconds=audio * 1000))
+        # What an upstream hears at a commit without audio is not known before the first: then as the dearest so far.
+        return more * each + (max(heard, self._dearest) if commits else heard)
 
     def _grant(self) -> Grant:
         """What is held, from the reservation of the current day."""
