@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from bench.faults import cases as fault_cases
+from bench.faults import scripts
 from bench.faults.floods import MOST_DELAY, beside_floods
 from bench.faults.targets import FaultTarget
 from tests.support.load.targets import rss_mib, wait_for
@@ -291,7 +292,6 @@ def _until(found: Callable[[], Any], seconds: float) -> bool:
     return True
 
 
-_CASES = fault_cases
 _UPSTREAM_CLOSED = "its upstream call closed within 1 s"
 
 
@@ -301,7 +301,7 @@ def _beside_floods(target: FaultTarget, _: Upstream) -> str:
 
     def good() -> str:
         seen = ask(target, "fault-beside-floods")
-        return _CASES.complete(seen)
+        return fault_cases.complete(seen)
 
     return beside_floods(target.base_url, target.process.pid, good)
 
@@ -311,58 +311,58 @@ EVENTS = (
         "client leaves before the headers",
         _UPSTREAM_CLOSED,
         _disconnects("fault-leaves-before", False, 0.5, False, "client_gone"),
-        {"fault-leaves-before": _CASES.silent},
+        {"fault-leaves-before": scripts.silent},
     ),
     FaultEvent(
         "client leaves before the headers of a stream",
         _UPSTREAM_CLOSED,
         _disconnects("fault-leaves-before-stream", True, 0.5, False, "client_gone"),
-        {"fault-leaves-before-stream": _CASES.silent},
+        {"fault-leaves-before-stream": scripts.silent},
     ),
     FaultEvent(
         "client leaves during a plain answer",
         _UPSTREAM_CLOSED,
         _disconnects("fault-leaves-plain", False, 0.5, False, "client_gone"),
-        {"fault-leaves-plain": _CASES.half_a_plain_answer},
+        {"fault-leaves-plain": scripts.half_a_plain_answer},
     ),
     FaultEvent(
         "client leaves during a stream",
         _UPSTREAM_CLOSED,
         _disconnects("fault-leaves-stream", True, 0.3, True, "client_gone"),
-        {"fault-leaves-stream": _CASES.slow_stream},
+        {"fault-leaves-stream": scripts.slow_stream},
     ),
     FaultEvent(
         "client leaves at the end",
         "a record of a completed answer",
         _disconnects_at_end,
-        {"fault-leaves-at-end": _CASES.healthy},
+        {"fault-leaves-at-end": scripts.healthy},
     ),
     FaultEvent(
         "client never reads",
         "others served, memory flat",
         _never_reads,
-        {"fault-never-reads": _CASES.endless, "fault-beside": _CASES.healthy},
+        {"fault-never-reads": scripts.endless, "fault-beside": scripts.healthy},
     ),
     FaultEvent(
         "a good request beside a flood",
         f"at most {1000 * MOST_DELAY:.0f} ms later beside floods of headers, bodies, connections and pages without a "
         "token; memory given back",
         _beside_floods,
-        {"fault-beside-floods": _CASES.healthy},
+        {"fault-beside-floods": scripts.healthy},
         needs_database=True,
     ),
     FaultEvent(
         "kill -9",
         "every whole answer has one record; the books balance",
         _kill,
-        {"fault-beside": _CASES.healthy},
+        {"fault-beside": scripts.healthy},
         needs_database=True,
     ),
     FaultEvent(
         "database away for 10 s",
         "whole answers, or 503 with Retry-After; nothing lost",
         _database_away,
-        {"fault-beside": _CASES.healthy},
+        {"fault-beside": scripts.healthy},
         needs_database=True,
     ),
 )

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults import targets as fault_targets
-from bench.faults.cases import CASES, WAIT, Case, healthy
+from bench.faults.cases import CASES, Case
 from bench.faults.events import EVENTS, FaultEvent, ask, verify_ledger
 from bench.faults.redis_gone import redis_gone
+from bench.faults.scripts import WAIT, healthy
 from bench.faults.targets import FaultTarget, UpstreamUrls, model_of
 from tests.support.server import free_port
 from tests.support.upstream import Upstream

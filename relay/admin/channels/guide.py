@@ -14,11 +14,11 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
@@ -26,8 +26,8 @@ from accounts.rights import may
 from portal.lib import clock, money
 from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
-from relay.admin.channels.guide_prices import PRICE_FIELDS, save_prices
-from relay.admin.channels.model_list import kind_of, list_models, make_free, unpriced, warn_unpriced
+from relay.admin.channels.guide_prices import price_form
+from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
 from relay.admin.forms import parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
@@ -37,7 +37,7 @@ from relay.catalog.offers import usable_offers
 from relay.channels.health_checks import correct_base_url, test_channel
 from relay.channels.keys import add_keys
 from relay.channels.models import add_models
-from relay.models import Channel, Model, ModelPrice, Token
+from relay.models import Channel, Model, Token
 from relay.models.fields import UsdField
 from relay.providers.vendors import BUILT_IN
 from relay.tokens import lifecycle
@@ -105,7 +105,6 @@ STEPS: Final = (
         ("relay.add_token",),
     ),
 )
-_MOST_PRICES: Final = 60  # models that are priced at once, those without a price first
 _BY_KEY: Final = {step.key: step for step in STEPS}
 
 
@@ -327,28 +326,7 @@ def _open_step(request: HttpRequest, channel: Channel) -> Any:
 
 
 def _prices_step(request: HttpRequest, channel: Channel) -> Any:
-    models = Model.objects.filter(served_by__channel=channel)
-    if request.method == "POST" and request.POST.get("free"):
-        count = make_free(request, models)
-        said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
-        messages.success(request, said)
-        return _next_step(request, "prices", channel)
-    # A form is about the models that were shown, whatever comes first by now.
-    named = {whole_number(name.rpartition("-")[2]) for name in request.POST if name.startswith(PRICE_FIELDS)}
-    shown = list(models.filter(pk__in=named - {None}).order_by("name"))
-    if not shown:
-        priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
-        shown = sorted(models.order_by(priced, "name")[:_MOST_PRICES], key=lambda model: model.name)
-    rows = save_prices(request, shown, models, local=not channel.vendor.needs_key)
-    if rows is None:
-        return _next_step(request, "prices", channel)
-    without = len(unpriced(models))
-    return {
-        "rows": rows,
-        "more": max(0, models.count() - len(shown)),
-        "without": without,
-        "saved": request.method == "POST" and without,
-    }
+    return price_form(request, channel) or _next_step(request, "prices", channel)
 
 
 def _user_step(request: HttpRequest, channel: Channel | None) -> Any:

@@ -6,20 +6,23 @@ from decimal import Decimal
 from typing import Any, Final
 
 from django import forms
+from django.contrib import messages
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock
-from relay.admin.channels.model_list import unpriced
+from portal.lib.texts import whole_number
+from relay.admin.channels.model_list import make_free, unpriced
 from relay.admin.money.below_cost import warn_below_cost
 from relay.billing import price_import
 from relay.catalog.margins import below_cost, margins
 from relay.catalog.price_texts import PriceNow, prices_now
-from relay.models import Model, ModelPrice
+from relay.models import Channel, Model, ModelPrice
 from relay.models.fields import UsdField
 
 # A model, its price in force in words (empty: none), and the fields of its form: class, value, what is wrong with it.
@@ -27,11 +30,38 @@ PriceRow = tuple[Model, str, list[tuple[str, Any, str]]]
 _TOKENS: Final = ("input", "output")
 _UNITS: Final = ("per_call", "per_image")
 _CLASSES: Final = _TOKENS + _UNITS
-PRICE_FIELDS: Final = tuple(f"{name}-" for name in _CLASSES)  # beginnings of the names of the form's fields
+_FIELDS: Final = tuple(f"{name}-" for name in _CLASSES)  # beginnings of the names of the form's fields
 _PRICE: Final = UsdField(decimal_places=9)
+MOST_PRICES: Final = 60  # models that are priced at once, those without a price first
 
 
-def save_prices(
+def price_form(request: HttpRequest, channel: Channel) -> dict[str, Any] | None:
+    """Save what was typed. Returns what the step's page shows, None when it is done."""
+    models = Model.objects.filter(served_by__channel=channel)
+    if request.method == "POST" and request.POST.get("free"):
+        count = make_free(request, models)
+        said = ngettext("%(n)d model is free now.", "%(n)d models are free now.", count) % {"n": count}
+        messages.success(request, said)
+        return None
+    # A form is about the models that were shown, whatever comes first by now.
+    named = {whole_number(name.rpartition("-")[2]) for name in request.POST if name.startswith(_FIELDS)}
+    shown = list(models.filter(pk__in=named - {None}).order_by("name"))
+    if not shown:
+        priced = Exists(ModelPrice.objects.filter(model=OuterRef("pk")))
+        shown = sorted(models.order_by(priced, "name")[:MOST_PRICES], key=lambda model: model.name)
+    rows = _save_prices(request, shown, models, local=not channel.vendor.needs_key)
+    if rows is None:
+        return None
+    without = len(unpriced(models))
+    return {
+        "rows": rows,
+        "more": max(0, models.count() - len(shown)),
+        "without": without,
+        "saved": request.method == "POST" and without,
+    }
+
+
+def _save_prices(
     request: HttpRequest, models: list[Model], every: QuerySet[Model], *, local: bool = False
 ) -> list[PriceRow] | None:
     """Save the prices that were typed for models. Returns the rows of the form to show, None when none lacks one.
