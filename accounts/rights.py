@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 
 
 def has_required_factor(user: Any) -> bool:
@@ -37,6 +38,22 @@ def may(user: Any, *powers: str) -> bool:
 def may_everything(user: Any) -> bool:
     """Whether a user is a superuser who may act as staff now."""
     return bool(getattr(user, "is_superuser", False) and may_act_as_staff(user))
+
+
+def exceeds(user: Any, person: Any) -> bool:
+    """Whether a user has rights that a person has not, so that the person may not come into that account.
+
+    Rights count as stored: also those that are asleep, of a disabled user or of no staff.
+    """
+    if user == person or may_everything(person):
+        return False
+    if user.is_superuser:
+        return True
+    from django.contrib.auth.models import Permission  # models import this module before the applications are ready
+
+    stored = Permission.objects.filter(Q(group__user=user) | Q(user=user))
+    rights = {f"{app}.{code}" for app, code in stored.values_list("content_type__app_label", "codename")}
+    return not (may(person, "auth.change_group") or rights <= person.get_all_permissions())
 
 
 def people_who_may(power: str, most: int = 5) -> str:

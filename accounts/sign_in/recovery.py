@@ -18,10 +18,8 @@ from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib.auth import logout
-from django.contrib.auth.models import Permission
 from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -30,7 +28,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from accounts.models import AuditEvent, User
 from accounts.preferences import language_of
-from accounts.rights import may, may_everything
+from accounts.rights import exceeds, may
 from accounts.sign_in import attempts
 
 HELP: Final = "accounts.help_sign_in"
@@ -80,21 +78,13 @@ def why_not(person: Any, user: User) -> str:
     """Return why somebody who has the right to help may not help this user, empty when they may."""
     if person.pk == user.pk:
         return gettext("This is your own account: what you need is on its page, under Account.")
-    if may_everything(person):
-        return ""
-    if user.is_superuser or not (may(person, "auth.change_group") or _rights_of(user) <= person.get_all_permissions()):
+    if exceeds(user, person):
         return gettext("This person has rights that you do not have. Only somebody who has them, too, can help.")
     return ""
 
 
 def may_help(person: Any, user: User) -> bool:
     return may(person, HELP) and not why_not(person, user)
-
-
-def _rights_of(user: User) -> set[str]:
-    """The rights that stand in a user's name: also those that are asleep, of a disabled user or of no staff."""
-    rows = Permission.objects.filter(Q(group__user=user) | Q(user=user))
-    return {f"{app}.{code}" for app, code in rows.values_list("content_type__app_label", "codename")}
 
 
 # -- what somebody can do ----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from accounts.models import LIMIT_FIELDS, AuditEvent
+from accounts.models import LIMIT_FIELDS, AuditEvent, User
+from accounts.rights import exceeds
 from portal.lib import clock, money, net
 from relay.channels.keys import secrets_of
 from relay.channels.urls import allowance_for, base_url_of, check_typed_url
@@ -326,9 +327,13 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at ru
         fields = "__all__"  # noqa: DJ007  # the admin's fieldsets choose
 
 
+EXCEEDS: Final = _("This person has rights that you do not have: only they, or somebody who has them, can do this.")
+
+
 class TokenForm(LimitingListForm):
     """A relay token, with its quota."""
 
+    person: Any = None  # who makes it
     limiting_list, limit_flag = "models_allowed", "models_limited"
     allowed_ips = forms.CharField(
         required=False,
@@ -368,6 +373,13 @@ class TokenForm(LimitingListForm):
             account = self.instance.ledger_accounts.filter(kind="quota", limited=True).first()
             if account is not None:
                 self.initial["quota"] = money.plain(account.granted)
+
+    def clean_user(self) -> User:
+        """Give no token of somebody with more rights to a person, who would have those rights on /v1."""
+        user: User = self.cleaned_data["user"]
+        if exceeds(user, self.person):
+            raise forms.ValidationError(EXCEEDS)
+        return user
 
     def clean_expires_at(self) -> datetime | None:
         expires: datetime | None = self.cleaned_data["expires_at"]

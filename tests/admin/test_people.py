@@ -96,6 +96,26 @@ def test_token_made_for_a_user_is_shown_once(staff: Client, people: People) -> N
     assert AuditEvent.objects.filter(action="token.create", target_id=str(token.pk)).exists()
 
 
+def test_nobody_gets_a_token_of_somebody_with_more_rights(people: People) -> None:
+    """Staff's tokens read everybody's receipts on /v1, for example."""
+    token, secret = create_token(people.staff, "t", actor=None)
+    rights = ("view_token", "add_token", "change_token", "view_channel", "view_user")
+    person = clerk_with(*rights)
+    answer = person.post(f"/admin/relay/token/{token.pk}/rotate/", follow=True).content.decode()
+    token.refresh_from_db()
+    assert token.digest == digest_of(secret) and "rights that you do not have" in answer
+    form = {"user": people.staff.pk, "name": "mine", "purpose": "chat", "enabled": "on", **NO_BUDGETS}
+    answer = person.post("/admin/relay/token/add/", form).content.decode()
+    assert "rights that you do not have" in answer and not Token.objects.filter(name="mine").exists()
+    person.post("/admin/setup/token/", {"user": people.staff.pk, "name": "guided"})
+    assert not Token.objects.filter(name="guided").exists()
+    mine, _secret = create_token(people.owner, "plain", actor=None)
+    before = mine.digest
+    person.post(f"/admin/relay/token/{mine.pk}/rotate/")
+    mine.refresh_from_db()
+    assert mine.digest != before, "of others they do"
+
+
 def test_token_is_rotated_and_revoked_after_being_asked(staff: Client, people: People) -> None:
     token, secret = create_token(people.owner, "t", actor=None)
     url = f"/admin/relay/token/{token.pk}/rotate/"

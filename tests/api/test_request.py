@@ -51,6 +51,7 @@ def test_chunked_request_body_without_length_passes(server: Server, live: Portal
         (b"null", "invalid_json", None),
         (b"\xff\xfe{}", "invalid_json", None),
         (b"{" + b'"a":[' * 90_000, "invalid_json", None),
+        (b"{" + b'"a":[' * 200_000, "invalid_value", None),  # more members than any request has
         (b'{"messages":[{}]}', "missing_required_parameter", "model"),
         (b'{"model":5,"messages":[{}]}', "invalid_value", "model"),
         (b'{"model":null,"messages":[{}]}', "invalid_value", "model"),

@@ -22,13 +22,13 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent, User
-from accounts.rights import may
+from accounts.rights import exceeds, may
 from portal.lib import clock, money
 from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
-from relay.admin.forms import parse_keys, parse_model_names, ticked
+from relay.admin.forms import EXCEEDS, parse_keys, parse_model_names, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts
@@ -352,7 +352,9 @@ def _token_step(request: HttpRequest, channel: Channel | None) -> Any:
     chosen = whole_number(request.POST.get("user") or request.GET.get("user"))
     user = people.filter(pk=chosen).first() if chosen is not None else people.first()
     secret, command = "", ""
-    if request.method == "POST" and user is not None:
+    if user is not None and exceeds(user, request.user):
+        messages.error(request, EXCEEDS)
+    elif request.method == "POST" and user is not None:
         made, secret = lifecycle.create_token(
             user,
             request.POST.get("name", "").strip()[:60] or _("First token"),

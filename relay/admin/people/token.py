@@ -14,9 +14,9 @@ from accounts.admin.base import BaseAdmin, UncountedPaginator, action, display, 
 from accounts.admin.inlines import PagedInline
 from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
-from accounts.rights import may
+from accounts.rights import exceeds, may
 from portal.lib import money
-from relay.admin.forms import TokenForm
+from relay.admin.forms import EXCEEDS, TokenForm
 from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
 from relay.models.ledger import AMOUNTS
@@ -193,11 +193,19 @@ class TokenAdmin(BaseAdmin):
         response["Cache-Control"] = "no-store"
         return response
 
+    def get_form(self, request: HttpRequest, obj: Token | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.person = request.user
+        return form
+
     @action(description=_("Rotate"), url_path="rotate", icon="autorenew", permissions=["change"])
     def rotate(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         token: Token = get_object_or_404(Token.objects.select_related("user"), pk=object_id)
         if token.revoked_at:
             self.message_user(request, _("A revoked token cannot be rotated. Create a new one."), messages.ERROR)
+            return redirect("admin:relay_token_change", token.pk)
+        if exceeds(token.user, request.user):
+            self.message_user(request, EXCEEDS, messages.ERROR)
             return redirect("admin:relay_token_change", token.pk)
         if request.method != "POST":
             return self.confirm(

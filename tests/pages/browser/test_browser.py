@@ -574,6 +574,7 @@ ROLES = {
     "Accountant": (
         [
             "/admin/relay/modelprice/",
+            "/admin/relay/channel/",
             "/admin/relay/redemptionbatch/",
             "/admin/relay/ledgerentry/",
             f"{USAGE}/report",
