@@ -33,6 +33,7 @@ FORM_FIELDS: Final = 5000  # of a form on a page: the admin's lists have a few f
 FORM_PARTS: Final = 100  # of a form that stores a file
 FORM_BYTES: Final = 64 * KIB  # of its names, headers and fields beside the file
 WEBSOCKET_BYTES: Final = 16 * MIB  # of one message, unfolded: 15 MiB of audio, as OpenAI's realtime API takes it
+WEBSOCKET_EARLY_BYTES: Final = 4 * KIB  # that a client may send before its handshake has been answered
 WEBSOCKET_FRAMES: Final = 1000  # within a second, and one more for each BYTES_PER_PIECE
 
 # -- JSON under /v1 --------------------------------------------------------------------------------------------------

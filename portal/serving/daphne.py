@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import daphne.http_protocol
 import daphne.server
+import daphne.ws_protocol
 import twisted.web.http
 
 from portal import limits
@@ -32,6 +33,8 @@ from portal.serving.page_body import most_body
 http: Any = twisted.web.http
 http_protocol: Any = daphne.http_protocol
 server: Any = daphne.server
+ws_protocol: Any = daphne.ws_protocol
+_POLICY_VIOLATION: Final = 1008
 _UNREAD_BYTES: Final = 1 << 20  # of a websocket that wait for the client before the portal waits for it
 
 
@@ -155,10 +158,45 @@ class HttpFactory(http_protocol.HTTPFactory):  # type: ignore[misc]
 
     protocol = staticmethod(lambda: http._GenericHTTPChannelProtocol(Channel()))
 
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        server.websocket_max_message_size = server.websocket_max_frame_size = limits.WEBSOCKET_BYTES
+
     def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
         protocol.requestFactory = Request
         return protocol
+
+
+class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+    """Daphne's websockets, of which no more frames are handled within a second than their bytes need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._table: Connections = connections()
+        self._second = 0.0  # by the table's clock, in which frames are counted
+        self._frames = 0  # that may still come in it
+        self._early = limits.WEBSOCKET_EARLY_BYTES  # that may come before it has been answered
+        self._head = True  # what comes next is the handshake
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.state == self.STATE_CONNECTING and not self._head:
+            self._early -= len(data)
+            if self._early < 0:
+                self.dropConnection(abort=True)
+                return
+        self._head = False
+        if self._second != self._table.now:
+            self._second, self._frames = self._table.now, limits.WEBSOCKET_FRAMES
+        self._frames += len(data) // limits.BYTES_PER_PIECE
+        super().dataReceived(data)
+
+    def onFrameBegin(self) -> None:
+        self._frames -= 1
+        if self._frames == -1:
+            self.sendCloseFrame(_POLICY_VIOLATION, b"too many frames in a second: send larger ones")
+            self.dropConnection()  # what has come already is not looked at
+        super().onFrameBegin()
 
 
 def _unread(transport: Any) -> int:
@@ -185,4 +223,5 @@ _handle_reply: Final = server.Server.handle_reply
 def limit_daphne() -> None:
     """Give Daphne the limits."""
     server.HTTPFactory = HttpFactory
+    ws_protocol.WebSocketFactory.protocol = WebSocketProtocol
     server.Server.handle_reply = _send

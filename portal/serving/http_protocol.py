@@ -38,7 +38,6 @@ _PER_PIECE: Final = 16  # bytes that frame a chunk
 _NEW, _BODY, _ANSWER, _KEPT = Phase.NEW, Phase.BODY, Phase.ANSWER, Phase.KEPT
 _HEADER_BYTES, _HEADER_FIELDS, _URL_BYTES = limits.HEADER_BYTES, limits.HEADER_FIELDS, limits.URL_BYTES
 _BODY_PIECES, _BYTES_PER_PIECE = limits.BODY_PIECES, limits.BYTES_PER_PIECE
-_EARLY_BYTES: Final = 4 * limits.KIB  # that a websocket's client may send before it has its answer
 _STEP_BYTES: Final = 4 * limits.KIB  # of a websocket that are looked at before its frames are counted again
 
 
@@ -247,7 +246,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._table: Connections = connections()
         self._pace = ReadPace()
         self._head = True  # what comes next is the handshake
-        self._early = _EARLY_BYTES  # that may come before it has been answered
+        self._early = limits.WEBSOCKET_EARLY_BYTES  # that may come before it has been answered
         self._second = 0.0  # by the table's clock, in which frames are counted
         self._frames = 0  # that may still come in it
 
