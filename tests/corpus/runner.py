@@ -45,8 +45,6 @@ class Case:
         self._tokens: dict[str, str] = {}
 
     def run(self) -> None:
-        self._make()
-        self.server.catch_up()
         for number, step in enumerate(self.spec["step"], 1):
             for _ in range(step.get("repeat", 1)):
                 self.answers, self.calls = list(step.get("upstream", [])), []
@@ -67,7 +65,7 @@ class Case:
 
     # -- what is needed ----------------------------------------------------------------------------------------------
 
-    def _make(self) -> None:
+    def make(self) -> None:
         spec, live = self.spec, self.live
         channels = [spec.get("channel", {}), *spec.get("spare", [])]
         made = [

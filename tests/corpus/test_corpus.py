@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import transaction
 
-from relay.models import Channel, Model
 from tests.corpus.runner import Case
 from tests.support.money import books_balance
 from tests.support.portal import Portal
 from tests.support.server import Server
+from tests.support.upstream import Upstream
 
 CASES = Path(__file__).parent / "cases"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def books(servers_database: object) -> Iterator[None]:
-    yield
-    with servers_database():  # type: ignore[operator]
+@pytest.fixture(scope="module")
+def cases(
+    request: pytest.FixtureRequest,
+    servers_database: Callable[[], AbstractContextManager[None]],
+    upstream: Upstream,
+    server: Server,
+) -> Iterator[dict[Path, Case]]:
+    """The cases that were chosen. What they need is made at once: the server reads it again after each change."""
+    items: list[Any] = [item for item in request.session.items if item.path == request.path]
+    chosen = [item.callspec.params["path"] for item in items]
+    with servers_database():
+        found = {path: Case(path, Portal(upstream), server) for path in chosen}
+        with transaction.atomic():
+            for case in found.values():
+                case.make()
+        server.catch_up()
+    yield found
+    with servers_database():
         books_balance()
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_case(path: Path, live: Portal, server: Server) -> None:
-    Case(path, live, server).run()
-    # The server would read all of them again at each change.
-    Channel.objects.exclude(provider="demo").filter(enabled=True).update(enabled=False)
-    Model.objects.exclude(served_by__channel__provider="demo").filter(enabled=True).update(enabled=False)
+def test_case(path: Path, live: Portal, cases: dict[Path, Case]) -> None:
+    cases[path].run()
