@@ -145,6 +145,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
     assert "Internal Server Error" not in log.read_text(), log.read_text()[-3000:]
 
 
+@pytest.fixture(autouse=True)
+def closed(site: Site) -> Iterator[None]:
+    """Pages of one test would go on listening, drawing and asking while the next ones run."""
+    yield
+    for context in site.browser.contexts:
+        context.close()
+
+
 @pytest.fixture(scope="module")
 def ready(site: Site) -> Token:
     """The first-run guide, walked through by hand: what comes out is a user's token."""

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 CHROMIUM: Final = (
     os.environ.get("CHROMIUM")
+    or shutil.which("chromium-headless-shell")  # draws no windows
     or shutil.which("chromium")
     or shutil.which("chromium-browser")
     or shutil.which("google-chrome")
