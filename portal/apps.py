@@ -27,7 +27,7 @@ class PortalConfig(AppConfig):
         from django.contrib import admin
         from django.db.backends.signals import connection_created
 
-        from portal import checks  # noqa: F401  # registers the system checks
+        from portal import checks, lookups  # noqa: F401  # registers the system checks and a lookup
         from portal.translations import translate_models
 
         translate_models()

@@ -18,6 +18,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.handlers import wsgi
 from django.core.management import call_command
 from django.db.models import DateField
+from django.forms import ModelChoiceField, ModelMultipleChoiceField
 from django.http import QueryDict
 from django.template import Template, engines
 from django.template.loader_tags import BlockNode, ExtendsNode
@@ -27,6 +28,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from accounts.admin.base import BaseAdmin
 from accounts.models import User
 from relay.usage import rollup
+from tests.support.pages.filled import filled
 from tests.support.pages.pages import ALL_PAGES, FILTERED_PAGES, ids
 
 pytestmark = pytest.mark.shared
@@ -244,3 +246,29 @@ def test_no_page_of_a_model_breaks_on_ids_in_its_path_or_in_the_form_of_an_actio
             if client.post(f"{start}add/", {"_popup": value}).status_code >= 500:
                 broken.append(f"{start} {value[:12]} add")
     assert not broken, broken
+
+
+def test_no_form_of_the_admin_breaks_on_ids_that_it_never_offered(db: None) -> None:
+    call_command("seed", users=2, tokens=3, requests=12, days=2)
+    admin = User.objects.create_superuser("page-admin", password="a long password")
+    client = Client(raise_request_exception=False)
+    client.force_login(admin)
+    broken, tried = [], 0
+    for model in site._registry:
+        start = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        first = model._default_manager.first()
+        for path in [f"{start}add/", *([f"{start}{first.pk}/change/"] if first is not None else [])]:
+            page = client.get(path)
+            if page.status_code != 200 or "adminform" not in (page.context or {}):
+                continue
+            forms = [page.context["adminform"].form]
+            forms += [form for inline in page.context["inline_admin_formsets"] for form in inline.formset.forms]
+            sent = filled(page.content.decode())
+            for form in forms:
+                for name, field in form.fields.items():
+                    if isinstance(field, ModelChoiceField | ModelMultipleChoiceField):
+                        for value in ("9" * 400, "m1"):
+                            tried += 1
+                            if client.post(path, sent | {form.add_prefix(name): value}).status_code >= 500:
+                                broken.append(f"{path} {form.add_prefix(name)} {value[:12]}")
+    assert not broken and tried > 40, (tried, broken)
