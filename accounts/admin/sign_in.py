@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
@@ -26,8 +27,8 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.admin.user import roles_in
-from accounts.models import AuditEvent, Invitation
-from accounts.rights import may
+from accounts.models import AuditEvent, Invitation, User
+from accounts.rights import exceeds, may
 from accounts.sign_in import invitations, outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
 from accounts.sign_in.discovery import Discovery, discover
@@ -35,6 +36,7 @@ from accounts.sign_in.recovery import HELP
 from portal.lib import clock, net
 
 _DAYS: Final = 14  # that an invitation holds which was renewed, or made by who only helps to sign in
+IDENTITY: Final = frozenset(("provider", "provider_id", "server_url"))  # fields that say who tells who people are
 _WORD: Final = "your-word"  # in a redirect URL, until one is typed
 
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
@@ -180,6 +182,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
     """The form of a sign-in provider. Its secret is written, never shown."""
 
     discovery: Discovery | None = None  # of the typed address, asked before the transaction
+    person: Any = None  # who has the page open
 
     provider = forms.ChoiceField(label=_("Kind"))
     server_url = forms.CharField(
@@ -228,6 +231,7 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
+        self._check_rights(data)
         if data.get("provider") == "openid_connect":
             if not data.get("server_url"):
                 self.add_error("server_url", _("Type the address of the server."))
@@ -255,6 +259,20 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
                 self.add_error("new_secret", _("The secret was given for another address. Paste the one for this one."))
         return data
 
+    def _check_rights(self, data: dict[str, Any]) -> None:
+        """Refuse another server under a name by which people with more rights sign in: it could say that it is them."""
+        known = self.instance
+        names = {known.provider_id or known.provider} if known.pk else set()
+        if not known.pk or IDENTITY & set(self.changed_data):
+            names.add((data.get("provider_id") or "") or str(data.get("provider")))
+            if any(exceeds(user, self.person) for user in connected(names)):
+                raise forms.ValidationError(
+                    _(
+                        "People who have rights that you do not have sign in with this provider. Only somebody who has "
+                        "them, too, can say where it is."
+                    )
+                )
+
     def _check_discovery(self, data: dict[str, Any]) -> None:
         """Refuse an address at which there is no such server; one that does not answer now may be right."""
         found = self.discovery
@@ -270,10 +288,17 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
             "server_url": self.cleaned_data.get("server_url", ""),
             "email_authentication": self.cleaned_data["trusted"],
         }
+        if (IDENTITY | {"trusted"}) & set(self.changed_data):
+            app.settings["trusted_by"] = getattr(self.person, "pk", None)
         if self.cleaned_data.get("new_secret"):
             app.settings["sealed_secret"], app.secret = seal_secret(self.cleaned_data["new_secret"].strip()), ""
         app.settings["secret_for"] = secret_destination(app)
         return super().save(commit)
+
+
+def connected(names: Collection[str]) -> list[User]:
+    """Return the users who are connected to providers with these names."""
+    return list(User.objects.filter(socialaccount__provider__in=names).distinct())
 
 
 @admin.register(SocialApp)
@@ -300,7 +325,7 @@ class ProviderAdmin(BaseAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        form.discovery = getattr(request, "discovery", None)
+        form.discovery, form.person = getattr(request, "discovery", None), request.user
         urls = {one.id: _callback_url(request, one.id, _WORD) for one in providers.registry.get_class_list()}
         now = _callback_url(request, obj.provider, obj.provider_id) if obj is not None else urls["openid_connect"]
         if "client_id" in form.base_fields:  # which the provider gives for the redirect URL

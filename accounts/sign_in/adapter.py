@@ -28,6 +28,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from accounts.rights import exceeds
 from accounts.sign_in import sign_up
 from accounts.sign_in.outbound import CheckedSession
 from accounts.sign_in.provider_faults import fault_page
@@ -171,9 +172,18 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
         for address in sociallogin.email_addresses:
             if address.verified and self.can_authenticate_by_email(sociallogin, address.email):
                 known = EmailAddress.objects.filter(email=address.email.lower(), verified=True).first()
-                if known is not None:
+                if known is not None and self._may_lead_to(known.user, sociallogin.provider.app):
                     return known.user, known.email
         return None
+
+    def _may_lead_to(self, user: User, app: SocialApp) -> bool:
+        """Whether who has trusted a provider could come into this account anyway.
+
+        Otherwise a server of their own would make them whoever they like. People with more rights sign in to their
+        account once, and are connected then.
+        """
+        person = User.objects.filter(pk=app.settings.get("trusted_by") or 0).first()
+        return not (exceeds(user, person) if person is not None else user.is_superuser)
 
     def on_authentication_error(
         self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from accounts.models import AuditEvent, Change, User
 from accounts.models.change import announce
+from accounts.rights import exceeds
 from portal.lib import clock
 from relay.models import Model, Token
 from relay.models.token import make_token_secret
@@ -29,8 +31,10 @@ def create_token(
 ) -> tuple[Token, str]:
     """Create a token. Returns it and its secret, which is not stored in clear.
 
-    `secret` is one that clients have already, of at least 160 random bits; otherwise it is made.
+    `secret` is one that clients have already, of at least 160 random bits; otherwise it is made. `actor`: who gets to
+    see it, None for a command. Raises PermissionDenied when the user has rights that the actor has not.
     """
+    _check_rights(user, actor)
     secret = secret or make_token_secret()
     token = Token(user=user, name=name, expires_at=expires_at, allowed_ips=list(allowed_ips), purpose=purpose)
     token.set_secret(secret)
@@ -42,7 +46,11 @@ def create_token(
 
 
 def rotate_token(token: Token, *, actor: Any, ip: str | None = None) -> str:
-    """Give a token a new secret and return it. The old one stops working on every worker within a second."""
+    """Give a token a new secret and return it. The old one stops working on every worker within a second.
+
+    Raises PermissionDenied when its owner has rights that the actor has not.
+    """
+    _check_rights(token.user, actor)
     secret = make_token_secret()
     with transaction.atomic():
         announce(Change.TOKEN, [token.digest])
@@ -69,6 +77,12 @@ def reveal_token(token: Token, *, actor: Any, ip: str | None = None) -> str | No
         secret = token.reveal()
         AuditEvent.write("token.reveal", actor, token, ip, revealed=secret is not None)
     return secret
+
+
+def _check_rights(user: User, actor: Any) -> None:
+    """A token acts with its owner's rights: nobody is given one of somebody with more of them."""
+    if actor is not None and exceeds(user, actor):
+        raise PermissionDenied
 
 
 def changed_by_owner(token_id: int, user_id: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount, SocialApp
+from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.test import Client
 
@@ -184,6 +185,29 @@ def test_a_provider_whose_addresses_are_trusted_just_works(people: People, issue
     browser = Client()
     issuer.sign_in(browser)
     assert not is_inside(browser) or not SocialAccount.objects.filter(user=user).exists(), "not proved, not trusted"
+
+
+def test_nobody_comes_into_an_account_with_more_rights_by_a_server_of_their_own(people: People, issuer: Issuer) -> None:
+    root, app = people.staff, SocialApp.objects.get()
+    EmailAddress.objects.create(user=root, email="olga@example.org", verified=True, primary=True)
+    owner = User.objects.create_user("owner", is_staff=True)
+    owner.groups.add(Group.objects.get(name="Owner"))
+    url = f"/admin/socialaccount/socialapp/{app.pk}/change/"
+    assert signed_in(owner).post(url, provider_form(issuer, new_secret="", trusted="on")).status_code == 302
+    browser = Client()
+    back = issuer.sign_in(browser)
+    assert not is_inside(browser) and "/accounts/login/?next=" in back["location"], "connected by signing in once"
+    assert signed_in(root).post(url, provider_form(issuer, new_secret="")).status_code == 302
+    assert signed_in(root).post(url, provider_form(issuer, new_secret="", trusted="on")).status_code == 302
+    assert issuer.sign_in(Client()).status_code == 302 and SocialAccount.objects.get().user == root
+    with issuing() as other:  # which says that its user is who signs in with the one of before
+        moved = provider_form(other, provider_id=app.provider_id)
+        page = signed_in(owner).post(url, moved)
+        assert page.status_code == 200 and "have rights that you do not have" in page.content.decode()
+        app.delete()
+        page = signed_in(owner).post("/admin/socialaccount/socialapp/add/", moved)
+        assert "have rights that you do not have" in page.content.decode() and not SocialApp.objects.exists()
+        assert signed_in(root).post("/admin/socialaccount/socialapp/add/", moved).status_code == 302
 
 
 def test_an_unproved_address_binds_nobody(issuer: Issuer, settings: Any) -> None:

@@ -109,6 +109,8 @@ def test_nobody_gets_a_token_of_somebody_with_more_rights(people: People) -> Non
     assert "rights that you do not have" in answer and not Token.objects.filter(name="mine").exists()
     person.post("/admin/setup/token/", {"user": people.staff.pk, "name": "guided"})
     assert not Token.objects.filter(name="guided").exists()
+    page = person.post(f"/admin/accounts/user/{people.staff.pk}/geekai/", follow=True).content.decode()
+    assert "rights that you do not have" in page and people.staff.tokens.count() == 1
     mine, _secret = create_token(people.owner, "plain", actor=None)
     before = mine.digest
     person.post(f"/admin/relay/token/{mine.pk}/rotate/")

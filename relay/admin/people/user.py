@@ -22,9 +22,10 @@ from accounts.admin.base import action, display, request_ip
 from accounts.admin.inlines import PagedInline
 from accounts.admin.recovery import HelpedUserAdmin
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
-from accounts.rights import may
+from accounts.rights import exceeds, may
 from accounts.view_as import may_view_as
 from portal.lib import money
+from relay.admin.forms import EXCEEDS
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.models.fields import UsdField
@@ -326,6 +327,9 @@ class PayingUserAdmin(HelpedUserAdmin):
     def geekai(self, request: HttpRequest, object_id: Any) -> HttpResponse:
         """Create the three tokens that GeekAI needs, and show once what to paste into it."""
         user = get_object_or_404(User, pk=object_id)
+        if exceeds(user, request.user):
+            self.message_user(request, EXCEEDS, messages.ERROR)
+            return redirect("admin:accounts_user_change", user.pk)
         if request.method != "POST":
             text = _(
                 "Three tokens are made for %(name)s: one for chat, one for pictures, one for Midjourney. They are "
