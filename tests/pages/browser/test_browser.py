@@ -90,11 +90,16 @@ class Site:
         )
 
     def manage(self, code: str) -> str:
-        """Run Python in the portal's own settings: what no page does, such as making somebody staff."""
+        """Run Python in the portal's own settings: what no page does, such as making somebody staff.
+
+        Returns when the portal has taken over what that changed.
+        """
         assert self.shell.stdin is not None and self.shell.stdout is not None
         self.shell.stdin.write(json.dumps(code) + "\n")
         self.shell.stdin.flush()
-        return str(json.loads(self.shell.stdout.readline() or '"the shell has ended"'))
+        said = str(json.loads(self.shell.stdout.readline() or '"the shell has ended"'))
+        self.server.catch_up()
+        return said
 
 
 SHELL = """
