@@ -3,16 +3,16 @@ from __future__ import annotations
 from typing import Final
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
 from relay.models.ledger import Period
 from relay.models.token import Token
 
+_ONCE: Final = _("There is such a budget already: change its limit.")
 PERIOD_WORDS: Final = {"day": gettext_noop("daily"), "week": gettext_noop("weekly"), "month": gettext_noop("monthly")}
 
 
@@ -34,9 +34,14 @@ class Budget(models.Model):
             models.CheckConstraint(
                 condition=Q(user__isnull=False, token__isnull=True) | Q(user__isnull=True, token__isnull=False),
                 name="budget_user_or_token",
+                violation_error_message=_("Choose a user or a token, one of the two."),
             ),
-            models.UniqueConstraint(fields=["user", "period"], name="budget_once_per_user"),
-            models.UniqueConstraint(fields=["token", "period"], name="budget_once_per_token"),
+            models.UniqueConstraint(
+                fields=["user", "period"], name="budget_once_per_user", violation_error_message=_ONCE
+            ),
+            models.UniqueConstraint(
+                fields=["token", "period"], name="budget_once_per_token", violation_error_message=_ONCE
+            ),
         ]
 
     def __str__(self) -> str:
@@ -46,8 +51,3 @@ class Budget(models.Model):
     def owner_id(self) -> int:
         """Id of the user whose spending it limits."""
         return self.user_id if self.user_id is not None else self.token.user_id  # type: ignore[union-attr]  # one of the two is there
-
-    def clean(self) -> None:
-        # Neither is set yet when it is added on the form of its owner.
-        if self.user_id is not None and self.token_id is not None:
-            raise ValidationError(_("A budget belongs to a user or to a token, one of the two."))

@@ -103,7 +103,13 @@ class ChannelModel(ChangeTracked):
     class Meta:
         verbose_name = "model of a channel"
         verbose_name_plural = "models of channels"
-        constraints = [models.UniqueConstraint(fields=["channel", "model"], name="channel_serves_model_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "model"],
+                name="channel_serves_model_once",
+                violation_error_message=_("The channel serves this model already."),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} · {self.channel}"
@@ -125,14 +131,19 @@ class ModelPermission(ChangeTracked):
             models.CheckConstraint(
                 condition=Q(user__isnull=False, group__isnull=True) | Q(user__isnull=True, group__isnull=False),
                 name="permission_user_or_group",
+                violation_error_message=_("Choose a user or a group, one of the two."),
             ),
-            models.UniqueConstraint(fields=["model", "user"], name="permission_once_per_user"),
-            models.UniqueConstraint(fields=["model", "group"], name="permission_once_per_group"),
+            models.UniqueConstraint(
+                fields=["model", "user"],
+                name="permission_once_per_user",
+                violation_error_message=_("This user has such a permission already: change it."),
+            ),
+            models.UniqueConstraint(
+                fields=["model", "group"],
+                name="permission_once_per_group",
+                violation_error_message=_("This group has such a permission already: change it."),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.user or self.group} may use {self.model}"
-
-    def clean(self) -> None:
-        if (self.user is None) == (self.group is None):
-            raise ValidationError(_("Choose a user or a group, one of the two."))

@@ -27,7 +27,13 @@ class ErrorText(ChangeTracked):
         verbose_name = _("text of an error")
         verbose_name_plural = _("error catalogue")
         ordering = ["code", "language"]
-        constraints = [models.UniqueConstraint(fields=["code", "language"], name="error_text_once_per_language")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["code", "language"],
+                name="error_text_once_per_language",
+                violation_error_message=_("There is such a text in this language already: change it."),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.code} ({self.language})"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.db.models.constraints import BaseConstraint
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from accounts.models import User
 from portal.lib import clock
-from relay.models import ApiKey, Channel, ChannelModel, Model, UsageRecord
+from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPermission, UsageRecord
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
 from tests.support.sessions import clerk as clerk_with
@@ -156,3 +158,37 @@ def test_no_list_joins_two_kinds_of_rows_at_once(staff: Client) -> None:
             join for join in query.alias_map.values() if getattr(getattr(join, "join_field", 0), "multiple", False)
         ]
         assert len(several) <= 1, (kind, [join.table_name for join in several])
+
+
+def test_no_form_speaks_of_constraints(staff: Client, people: People) -> None:
+    """Each constraint on rows that people type says in a sentence of its own what is wrong."""
+    request = RequestFactory().get("/")
+    request.user = people.staff
+    pages = [*admin.site._registry.values()]
+    typed = {page.model for page in pages if page.has_add_permission(request) or page.has_change_permission(request)}
+    typed |= {inline.model for page in pages for inline in page.inlines}
+    seen = 0
+    for table in typed:
+        for constraint in table._meta.constraints:
+            own = constraint.violation_error_message != BaseConstraint.default_violation_error_message
+            assert own, f"{constraint.name} needs a violation_error_message"
+            seen += 1
+    assert seen >= 8
+
+    model = Model.objects.create(name="m")
+    token = create_token(people.owner, "laptop", actor=None)[0]
+    user = {"user": people.owner.pk}
+    ModelPermission.objects.create(model=model, user=people.owner)
+    Budget.objects.create(user=people.owner, period="day", limit=1)
+    permission, budget = {"model": model.pk}, {"period": "day", "limit": "2"}
+    for path, form, said in (
+        ("modelpermission", permission, "Choose a user or a group, one of the two."),
+        ("modelpermission", permission | user, "This user has such a permission already: change it."),
+        ("budget", budget, "Choose a user or a token, one of the two."),
+        ("budget", budget | user | {"token": token.pk}, "Choose a user or a token, one of the two."),
+        ("budget", budget | {"limit": "much"}, "Choose a user or a token, one of the two."),
+        ("budget", budget | user, "There is such a budget already: change its limit."),
+    ):
+        page = html.unescape(staff.post(f"/admin/relay/{path}/add/", form).content.decode())
+        assert page.count(said) == 1, (path, form, "once, and once only")
+        assert "onstraint" not in page and "already exists" not in page, (path, form)

@@ -36,17 +36,6 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         model = Budget
         fields = ("user", "token", "period", "limit")
 
-    def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.instance.pk or self.errors:
-            return data
-        user, token, period = data.get("user"), data.get("token"), data.get("period")
-        if (user is None) == (token is None):
-            raise forms.ValidationError(_("Choose a user or a token, one of the two."))
-        if Budget.objects.filter(user=user, token=token, period=period).exists():
-            raise forms.ValidationError(_("There is such a budget already: change its limit."))
-        return data
-
 
 @admin.register(Budget)
 class BudgetAdmin(BaseAdmin):
