@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -20,7 +21,7 @@ class Incident(models.Model):
     title = models.CharField(_("title"), max_length=120)
     text = models.TextField(_("text"), blank=True, help_text=_("What happens, since when, and what is being done."))
     severity = models.CharField(_("severity"), max_length=12, choices=Severity.choices, default=Severity.DEGRADED)
-    started_at = MomentField(_("began"), default=clock.now)
+    started_at = MomentField(_("began"), default=clock.now, begins=True)
     resolved_at = MomentField(_("over since"), null=True, blank=True, help_text=_("Empty: it goes on."))
     affected = models.ManyToManyField(
         Model,
@@ -43,3 +44,7 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def clean(self) -> None:
+        if self.started_at and self.resolved_at and self.resolved_at < self.started_at:
+            raise ValidationError({"resolved_at": _("It cannot be over before it began.")})

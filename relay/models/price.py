@@ -65,7 +65,7 @@ class ModelPrice(ChangeTracked):
         help_text="Only when this channel serves. Empty: for all.",
     )
     purpose = models.CharField(max_length=4, choices=PricePurpose.choices, default=PricePurpose.SALE)
-    valid_from = MomentField(default=clock.now, db_index=True)
+    valid_from = MomentField(default=clock.now, db_index=True, begins=True)
     above_tokens = models.PositiveIntegerField(
         "for prompts longer than",
         default=0,

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.merging import Merging, digest
 from accounts.models import User
-from accounts.models.fields import END, FIRST
+from accounts.models.fields import END, FIRST, TypedMomentField
 from portal.lib import clock, money, net
 from portal.lib.days import PERIODS
 from relay.billing.ledger import movements
@@ -31,9 +31,9 @@ _VALIDITY = [
 _AMOUNTS: Final = ("quota", *PERIODS)
 
 
-def _until(label: Any) -> forms.DateTimeField:
+def _until(label: Any) -> TypedMomentField:
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
-    return forms.DateTimeField(required=False, label=label, widget=widget)
+    return TypedMomentField(required=False, label=label, widget=widget)
 
 
 def _check_until(until: datetime | None) -> datetime | None:
