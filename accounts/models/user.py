@@ -26,7 +26,23 @@ def language_choices() -> list[tuple[str, str]]:
 
 
 class UserManager(_Manager):
-    pass
+    def named(self, text: str, by_address: bool = True) -> User | None:
+        """Return whom a typed user name or, for those who may see addresses, e-mail address means; None: nobody.
+
+        An exact name goes before other letter cases, a name before an address. Two people are nobody.
+        """
+        typed = text.strip()
+        if not typed or "\0" in typed:
+            return None
+        exact = self.filter(username=typed).first()
+        if exact is not None:
+            return exact
+        alike = [{"username__iexact": typed}, *([{"email__iexact": typed}] if by_address and "@" in typed else [])]
+        for condition in alike:
+            found = list(self.filter(**condition)[:2])
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
 
 
 class User(AbstractUser, Limited):

@@ -87,11 +87,15 @@ def read_period(parameters: Mapping[str, str]) -> Period | None:
     dates = {side: parse_day(parameters.get(side, "")) for side in ("since", "until")}
     if any(dates.values()):
         today = today_ordinal()
-        first, last = (day.toordinal() if day else None for day in dates.values())
+        since, until = dates["since"], dates["until"]
+        if since and until and since > until:  # typed the wrong way round: the days between them are meant
+            since, until = until, since
+        first = since.toordinal() if since else _EARLIEST
+        last = min(until.toordinal() if until else today, today)
         return Period(
-            max(first or _EARLIEST, _EARLIEST),
-            max(min(last or today, today), _EARLIEST),
-            tuple((side, day.isoformat()) for side, day in dates.items() if day),
+            max(first, _EARLIEST),
+            max(last, first, _EARLIEST),  # one that begins in the future is its first day
+            tuple((side, day.isoformat()) for side, day in (("since", since), ("until", until)) if day),
         )
     if (month := _month(parameters.get("month", ""))) is not None:
         first_day = date(month // 12, month % 12 + 1, 1).toordinal()
@@ -109,16 +113,27 @@ class UsageQuery:
     period: Period | None  # None: all records
     filters: Mapping[str, Any]  # by name: ids, and texts
     extra: Mapping[str, str] = field(default_factory=dict)  # other parameters that links keep
+    nobody: str = ""  # the name that was asked for, when no user has it
 
     @classmethod
     def read(
-        cls, parameters: Mapping[str, str], known: Sequence[str], default: Period | None = None, **extra: str
+        cls,
+        parameters: Mapping[str, str],
+        known: Sequence[str],
+        default: Period | None = None,
+        *,
+        by_address: bool = False,
+        **extra: str,
     ) -> UsageQuery:
-        """Read a query string. Filters that are not `known`, and values that make no sense, are left out."""
+        """Read a query string. Filters that are not `known`, and values that make no sense, are left out.
+
+        `by_address`: whether its reader may find users by their e-mail address.
+        """
         found: dict[str, Any] = {}
-        name = _text(parameters, "user_name", 150).strip()
+        name, nobody = _text(parameters, "user_name", 254).strip(), ""
         if name and "user" in known:  # 0, which nobody has, for a name that nobody has
-            found["user"] = User.objects.filter(username=name).values_list("pk", flat=True).first() or 0
+            user = User.objects.named(name, by_address)
+            found["user"], nobody = (0, name) if user is None else (user.pk, "")
         for key in known:
             if key in IDS:
                 if key not in found and (number := whole_number(parameters.get(key, ""))) is not None:
@@ -127,7 +142,7 @@ class UsageQuery:
                 found[key] = value
         if found.get("outcome", "failed") not in {*EndReason.values, "failed", REFUSED}:
             del found["outcome"]
-        return cls(read_period(parameters) or default, found, extra)
+        return cls(read_period(parameters) or default, found, extra, nobody)
 
     def link(self, **changes: object) -> str:
         """Return the query string of a link with the period and all filters but for `changes`; None leaves one out.
@@ -137,12 +152,21 @@ class UsageQuery:
         found: dict[str, object] = {**self.extra}
         if self.period is not None and not changes.keys() & set(_PERIOD):
             found |= dict(self.period.parameters)
-        found |= {**self.filters, **changes}
+        found |= {**self.parameters(), **changes}
+        if "user" in changes:
+            found.pop("user_name", None)
         return f"?{urlencode({k: v for k, v in found.items() if v is not None}, safe='/', quote_via=quote)}"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the filters as parameters of a query string."""
+        if not self.nobody:
+            return dict(self.filters)
+        return {"user_name": self.nobody, **{key: value for key, value in self.filters.items() if key != "user"}}
 
     def only(self, known: Sequence[str]) -> UsageQuery:
         """Return the same for a page that has fewer filters, and no other parameters."""
-        return replace(self, filters={key: value for key, value in self.filters.items() if key in known}, extra={})
+        filters = {key: value for key, value in self.filters.items() if key in known}
+        return replace(self, filters=filters, extra={}, nobody=self.nobody if "user" in filters else "")
 
     def scope(self, **chosen: Any) -> ReportScope:
         """Return the scope of a report on it, which needs a period."""
@@ -194,7 +218,11 @@ class UsageQuery:
             "user": _("User"), "token": _("Token"), "channel": _("Channel"), "model": _("Model"),
             "outcome": _("Outcome"), "code": _("Error code"),
         }  # fmt: skip
-        return [(labels[key], self._name(key, value), self.link(**{key: None})) for key, value in self.filters.items()]
+        return [
+            (labels[key], self._name(key, value), self.link(**{key: None}))
+            for key, value in self.filters.items()
+            if key != "user" or not self.nobody
+        ]
 
     def user_name(self) -> str:
         """Return the name of the user that it is filtered by, empty without one."""

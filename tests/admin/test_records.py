@@ -14,7 +14,7 @@ from django.test import Client
 
 from accounts.models import AuditEvent, User
 from portal.lib import clock
-from relay.models import Channel, UsageRecord
+from relay.models import Channel, Model, UsageRecord
 from relay.tokens.lifecycle import create_token
 from relay.usage import rollup
 from relay.usage.receipts import receipt
@@ -266,3 +266,34 @@ def test_refused_requests_are_shown_to_staff_with_the_right_only(people: People)
     User.objects.get(username="clerk").user_permissions.clear()
     assert may.get(path).status_code == 403
     assert signed_in(people.owner).get(path).status_code in {302, 403} and Client().get(path).status_code == 302
+
+
+def test_users_are_found_by_address_by_those_who_may_see_it(staff: Client, people: People) -> None:
+    people.owner.email = "Alice@Example.org"
+    people.owner.save()
+    record(people.owner, model="of-alice")
+    path, address = "/admin/relay/usagerecord/", "alice@example.ORG"
+    for typed in (address, "alice", "ALICE"):
+        assert "of-alice" in staff.get(path, {"user_name": typed}).content.decode(), typed
+    blind = clerk("view_usagerecord")
+    assert "of-alice" in blind.get(path, {"user_name": "alice"}).content.decode()
+    page = html.unescape(blind.get(path, {"user_name": address}).content.decode())
+    assert "of-alice" not in page and f"There is no user “{address}”." in page and "#0" not in page
+    assert signed_in(people.other).get(path, {"user_name": address}).status_code in {302, 403}
+    page = html.unescape(staff.get(path, {"user_name": "nobody", "model": "gpt"}).content.decode())
+    assert "There is no user “nobody”." in page and "#0" not in page and "user_name=nobody" in page
+    report = html.unescape(staff.get(f"{path}report/", {"user_name": "nobody"}).content.decode())
+    assert "There is no user “nobody”." in report and 'name="user_name" value="nobody"' in report
+    people.other.email = "alice@example.org"
+    people.other.save()
+    found = User.objects.named(address)
+    assert found is None, "two with one address are nobody"
+
+
+def test_explain_finds_users_by_address(staff: Client, people: People) -> None:
+    people.owner.email = "alice@example.org"
+    people.owner.save()
+    Model.objects.create(name="gpt")
+    asked = {"user": "alice@example.org", "model": "gpt"}
+    assert "There is no user" not in staff.get("/admin/explain/", asked).content.decode()
+    assert staff.post("/admin/explain/", asked).status_code == 200

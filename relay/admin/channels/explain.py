@@ -24,8 +24,9 @@ _MAX_CHOICES = 500  # of a list
 def explain_view(request: HttpRequest) -> HttpResponse:
     """Explain where a request of a user for a model would go.
 
-    Parameters: `user` and `model` are names, `token` the id of one of the user's tokens, optional. GET shows the form
-    and, with parameters, the answer. POST takes them as a form or as JSON and answers in JSON.
+    Parameters: `user` is a name or e-mail address, `model` a name, `token` the id of one of the user's tokens,
+    optional. GET shows the form and, with parameters, the answer. POST takes them as a form or as JSON and answers
+    in JSON.
     """
     if request.method == "POST":
         return _json_answer(request)
@@ -33,7 +34,7 @@ def explain_view(request: HttpRequest) -> HttpResponse:
     error, found = "", None
     if asked["user"] and asked["model"]:
         found, error = _explain(asked)
-    chosen = User.objects.filter(username=asked["user"]).first() if asked["user"] else None
+    chosen = User.objects.named(asked["user"])
     context = {
         **admin.site.each_context(request),
         "title": _("Explain routing"),
@@ -74,7 +75,7 @@ def _json_answer(request: HttpRequest) -> HttpResponse:
 
 def _explain(asked: dict[str, str]) -> tuple[Explanation | None, str]:
     """Return the explanation, or None and what is wrong with the parameters."""
-    user = User.objects.filter(username=asked["user"]).first()
+    user = User.objects.named(asked["user"])
     if user is None:
         return None, str(_("There is no user “%(user)s”.") % {"user": asked["user"]})
     token = None

@@ -74,7 +74,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             return redirect("admin:relay_usagerecord_change", found.pk)
         if found is not None:
             return redirect("admin-refused", found.request_id)
-        query = UsageQuery.read(request.GET, STAFF_FILTERS)
+        query = _query(request)
         rows, narrowed = query.records(UsageRecord.objects.all())
         refused, alike = query.refusals(RefusedRequest.objects.all())
         sources = (
@@ -94,7 +94,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "until": page.until,
             "chosen": query.filters,
             "dates": query.period.dates if query.period is not None else {},
-            "user_name": query.user_name() or request.GET.get("user_name", ""),
+            "user_name": query.user_name() or query.nobody,
             "names": query.names(),
             "narrowed": bool(query.filters or query.period),
             "asked": asked[:120],
@@ -141,7 +141,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
         """Show sums by day, model, token, channel or user, or export them as CSV."""
         by = request.GET.get("by", "day")
         by = by if by in GROUPINGS else "day"
-        query = UsageQuery.read(request.GET, REPORT_FILTERS, last_days(30), by=by)
+        query = UsageQuery.read(request.GET, REPORT_FILTERS, last_days(30), by_address=_sees_users(request), by=by)
         behind = rollup.catch_up()
         if request.GET.get("csv"):
             return self._export_report(request, query, by)
@@ -165,7 +165,8 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "total": total,
             "total_money": _line_money(total),
             "names": query.names(),
-            "hidden": {"by": by, **query.filters},
+            "nobody": query.nobody,
+            "hidden": {"by": by, **query.parameters()},
             "links": {
                 "all": UsageQuery(query.period, {}, query.extra).link(),
                 "table": query.link(csv=1),
@@ -185,7 +186,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
     @action(description=_("Export as CSV"), url_path="export", icon="download", permissions=["money"])
     def export_csv(self, request: HttpRequest) -> HttpResponseBase:
         """Stream records as CSV: those that the list shows with the same period and filters."""
-        query = UsageQuery.read(request.GET, STAFF_FILTERS)
+        query = _query(request)
         rows, refused = query.records(UsageRecord.objects.all()), query.refusals(RefusedRequest.objects.all())
         AuditEvent.write("usage.export", request.user, None, request_ip(request), query=query.link())
         response = StreamingHttpResponse(
@@ -200,6 +201,15 @@ class UsageRecordAdmin(ReadOnlyAdmin):
 
     def has_earnings_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_view_permission(request) and sees_earnings(request)
+
+
+def _sees_users(request: HttpRequest) -> bool:
+    return may(request.user, "accounts.view_user")
+
+
+def _query(request: HttpRequest) -> UsageQuery:
+    """The period and filters of the list or its export."""
+    return UsageQuery.read(request.GET, STAFF_FILTERS, by_address=_sees_users(request))
 
 
 def _tone(row: UsageRecord | RefusedRequest) -> str:
