@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from django import forms
+from django.apps import apps
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
@@ -16,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import formats, timezone
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from unfold import decorators
 from unfold.admin import ModelAdmin as UnfoldModelAdmin
 
@@ -162,15 +164,24 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         return changes
 
     def confirm(
-        self, request: HttpRequest, obj: Model, title: Any, text: Any, button: Any, danger: bool = False
+        self,
+        request: HttpRequest,
+        obj: Model,
+        title: Any,
+        text: Any,
+        button: Any,
+        danger: bool = False,
+        *,
+        wanted: str = "",
     ) -> HttpResponse:
-        """Return a page that asks for confirmation of an action. It posts to the same URL."""
+        """Return a page that asks for confirmation of an action. It posts to the same URL, `wanted` along."""
         context = {
             **self.admin_site.each_context(request),
             "title": title,
             "text": text,
             "button": button,
             "danger": danger,
+            "wanted": wanted,
             "object": obj,
             "opts": self.model._meta,
         }
@@ -185,6 +196,7 @@ class BaseAdmin(AuditedAdmin, TypedModelAdmin[Any]):
         found, counts, needed, protected = super().get_deleted_objects(objs, request)
         if protected and self.instead_of_deleting:
             self.message_user(request, self.instead_of_deleting, messages.WARNING)
+        found, counts = _without_links(found), {what: n for what, n in counts.items() if what not in _link_names()}
         along = {
             str(model._meta.verbose_name)
             for model, page in self.admin_site._registry.items()
@@ -252,6 +264,28 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at
         if isinstance(rows, QuerySet):
             return len(rows.order_by().values_list("pk", flat=True)[: self.LIMIT + 1])
         return len(rows)
+
+
+def _links() -> list[Any]:
+    """The tables that Django makes for many-to-many fields."""
+    return [model for model in apps.get_models(include_auto_created=True) if model._meta.auto_created]
+
+
+def _link_names() -> set[str]:
+    return {str(model._meta.verbose_name_plural) for model in _links()}
+
+
+def _without_links(found: list[Any]) -> list[Any]:
+    """Leave out of what goes with a row the links to other rows, which have no name of their own."""
+    names = tuple(f"{capfirst(model._meta.verbose_name)}: " for model in _links())
+    kept: list[Any] = []
+    for one in found:
+        if isinstance(one, list):
+            if below := _without_links(one):
+                kept.append(below)
+        elif not str(one).startswith(names):
+            kept.append(one)
+    return kept
 
 
 def without_fields(fieldsets: Any, hidden: Collection[str]) -> Any:

@@ -86,7 +86,8 @@ def _kinds(rows: QuerySet[Any]) -> set[Any]:
         found = _collected(rows)
     except (ProtectedError, RestrictedError):
         return set()
-    return {*found.data, *(fast.model for fast in found.fast_deletes if fast.exists())}
+    kinds = {*found.data, *(fast.model for fast in found.fast_deletes if fast.exists())}
+    return {kind for kind in kinds if not kind._meta.auto_created}  # links between rows, which have no page
 
 
 def _lacking(page: Any, request: HttpRequest, rows: QuerySet[Any]) -> set[str]:

@@ -26,6 +26,7 @@ STATES: Final = {
     "disabled": gettext_noop("disabled"),
     "expired": gettext_noop("expired"),
     "revoked": gettext_noop("revoked"),
+    "used_up": gettext_noop("quota used up"),
 }
 
 
@@ -153,12 +154,15 @@ class Token(ChangeTracked, Limited):
         except Undecryptable:
             return None
 
-    def state(self, at: datetime | None = None) -> str:
-        """Return "active", "disabled", "expired" or "revoked"."""
+    def state(self, at: datetime | None = None, left: int | None = None) -> str:
+        """Return "active", "disabled", "expired", "revoked" or "used_up".
+
+        `left`: nano-USD that are left of its quota; None: it has none, or it is not asked for.
+        """
         if self.revoked_at:
             return "revoked"
         if not self.enabled:
             return "disabled"
         if self.expires_at and self.expires_at <= (at or clock.now()):
             return "expired"
-        return "active"
+        return "active" if left is None or left > 0 else "used_up"

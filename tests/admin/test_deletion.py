@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
-from accounts.models import User
+from accounts.models import GroupSettings, User
 from portal.lib import clock
 from relay.models import ApiKey, Channel, ChannelEvent, ChannelModel, Cooldown, Model, ModelPrice, Pool
 from tests.support.money import record
@@ -117,3 +117,15 @@ def test_what_has_a_used_price_is_not_deleted_but_disabled(
     many = {**chosen, "select_across": "1", "count": "1"}
     assert str(price) in staff.post(f"/admin/relay/{kind}/", many).content.decode()
     assert type(row)._default_manager.filter(pk=row.pk).exists() and ModelPrice.objects.filter(pk=price.pk).exists()
+
+
+def test_pages_of_deletion_name_what_goes(staff: Client, people: People) -> None:
+    group = Group.objects.create(name="Partners")
+    group.permissions.set(Permission.objects.all()[:3])
+    group.user_set.add(people.owner)
+    GroupSettings.objects.create(group=group)
+    many = {"action": "delete_selected", "_selected_action": [group.pk]}
+    pages = [staff.get(f"/admin/auth/group/{group.pk}/delete/"), staff.post("/admin/auth/group/", many)]
+    for page in pages:
+        text = page.content.decode()
+        assert "Partners" in text and " object (" not in text and "relationship" not in text

@@ -103,10 +103,19 @@ class TokenAdmin(BaseAdmin):
         return False
 
     @display(
-        description=_("state"), label={"active": "success", "disabled": "", "expired": "warning", "revoked": "danger"}
+        description=_("state"),
+        label={
+            "active": "success",
+            "disabled": "",
+            "expired": "warning",
+            "revoked": "danger",
+            "used_up": "warning",
+        },
     )
-    def state_label(self, token: Token) -> tuple[str, Any]:
-        return token.state(), _(STATES[token.state()])
+    def state_label(self, token: Any) -> tuple[str, Any]:
+        left = (token.quota_granted or 0) - (token.quota_used or 0) if token.quota_limited else None
+        state = token.state(left=left)
+        return state, _(STATES[state])
 
     def save_model(self, request: HttpRequest, obj: Token, form: Any, change: bool) -> None:
         if not change:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -16,7 +14,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
-from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.admin.base import action, display, request_ip
 from accounts.admin.inlines import PagedInline
@@ -26,9 +23,9 @@ from accounts.rights import exceeds, may
 from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.admin.forms import EXCEEDS
+from relay.admin.people.wallet import AmountForm, DeductionForm, Meanwhile, check_room, check_seen, newest_seen
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
-from relay.models.fields import UsdField
 from relay.models.ledger import AMOUNTS
 from relay.tokens.bundles import make_bundle
 
@@ -78,43 +75,6 @@ class BalanceFilter(admin.SimpleListFilter):
         if self.value() == "unlimited":
             return queryset.filter(pk__in=wallets.filter(limited=False).values("user"))
         return queryset
-
-
-class AmountForm(forms.Form):
-    """The form of a top-up or a deduction."""
-
-    amount = UsdField(
-        least=Decimal("0.000001"),
-        label=_("Amount in USD"),
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
-    )
-    reason = forms.CharField(
-        label=_("Reason"),
-        max_length=200,
-        help_text=_("Kept in the ledger; the user sees it."),
-        widget=UnfoldAdminTextInputWidget(),
-    )
-
-
-class DeductionForm(AmountForm):
-    """The form of a deduction: all that is left can be typed, whatever requests have left of it."""
-
-    amount = UsdField(
-        least=Decimal("0.000000001"),
-        decimal_places=9,
-        label=_("Amount in USD"),
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
-    )
-
-
-def _check_room(user: User, amount: int) -> None:
-    """Raise ValidationError if a wallet cannot hold `amount` nano-USD more."""
-    granted = LedgerAccount.objects.filter(user=user, kind="wallet").values_list("granted", flat=True).first() or 0
-    if granted + amount > money.LARGEST:
-        raise ValidationError(
-            _("A wallet can hold %(most)s in all, spent amounts included. Make it unlimited instead.")
-            % {"most": money.show(money.LARGEST)}
-        )
 
 
 admin.site.unregister(User)
@@ -214,8 +174,9 @@ class PayingUserAdmin(HelpedUserAdmin):
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
                 if adds:
-                    _check_room(user, amount)
+                    check_room(user, amount)
                 with transaction.atomic():
+                    check_seen(user, request.POST.get("seen", ""))
                     move(user, amount, actor=request.user, reason=reason)
                     AuditEvent.write(
                         "wallet.top-up" if adds else "wallet.deduct",
@@ -227,6 +188,8 @@ class PayingUserAdmin(HelpedUserAdmin):
                     )
             except movements.NotEnough as error:
                 form.add_error("amount", str(error))
+            except Meanwhile as error:
+                form.add_error(None, error)
             except ValidationError as error:
                 form.add_error("amount", error)
             else:
@@ -262,6 +225,7 @@ class PayingUserAdmin(HelpedUserAdmin):
             "form": form,
             "button": button,
             "text": text,
+            "seen": newest_seen(user),
         }
         return render(request, "admin/form.html", context, status=422 if form.errors else 200)
 
@@ -270,6 +234,8 @@ class PayingUserAdmin(HelpedUserAdmin):
         user = get_object_or_404(User, pk=object_id)
         wallet = LedgerAccount.objects.filter(user=user, kind="wallet").first()
         limited = wallet is None or wallet.limited
+        # What the page said it would do: on two open pages, the second must not undo the first.
+        limited = request.POST.get("wanted", "unlimited" if limited else "limited") == "unlimited"
         if request.method != "POST":
             left = money.show_left(wallet.balance if wallet else 0)
             text = (
@@ -285,6 +251,7 @@ class PayingUserAdmin(HelpedUserAdmin):
                 title % names,
                 text % names,
                 _("Make unlimited") if limited else _("Limit to the balance"),
+                wanted="unlimited" if limited else "limited",
             )
         with transaction.atomic():
             movements.set_unlimited(user, limited)

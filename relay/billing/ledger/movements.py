@@ -25,6 +25,7 @@ from relay.billing.ledger.verify import granted_by
 from relay.models import Budget, LedgerAccount, LedgerEntry, RedemptionCode, Token
 from relay.models.ledger import EntryKind
 
+BY_PEOPLE: Final = (EntryKind.STARTING, EntryKind.TOP_UP, EntryKind.DEDUCT, EntryKind.REDEEM)
 _NOT_REDEEMABLE: Final = {
     "redeemed": gettext_noop("This code has been redeemed already."),
     "expired": gettext_noop("This code has expired."),
@@ -90,6 +91,11 @@ def top_up(user: User, amount: int, *, actor: Any, reason: str) -> None:
         db = LedgerSql()
         open_account(db, f"wallet:{user.pk}", "wallet", user.pk)
         _grant(db, user.pk, amount, EntryKind.TOP_UP, "funding", actor, reason)
+
+
+def newest_movement(user: User) -> LedgerEntry | None:
+    """Return the entry that last added to a user's wallet or took from it, other than for requests."""
+    return LedgerEntry.objects.filter(user=user, token=None, kind__in=BY_PEOPLE).order_by("-pk").first()
 
 
 def deduct(user: User, amount: int, *, actor: Any, reason: str) -> None:

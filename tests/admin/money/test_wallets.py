@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 from django.test import Client
 
 from accounts.models import AuditEvent
+from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
 from relay.models import BooksProof, LedgerEntry
+from relay.tokens.lifecycle import create_token
 from tests.support.money import wallet
 from tests.support.portal import People
 from tests.support.sessions import clerk
@@ -85,3 +90,51 @@ def test_money_needs_its_own_right(people: People) -> None:
 
 
 BOOKS = "/admin/relay/ledgeraccount/verify/"
+
+
+def test_a_page_that_shows_an_old_balance_asks_again(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.owner.pk}"
+
+    def seen(path: str) -> str:
+        found = re.search(r'name="seen" value="(\d+)"', staff.get(f"{url}/{path}/").content.decode())
+        assert found
+        return found[1]
+
+    for path, tabs in (("top-up", [seen("top-up")] * 2), ("deduct", [])):
+        tabs = tabs or [seen(path)] * 2
+        form = {"amount": "3", "reason": "Invoice 7"}
+        if path == "deduct":
+            movements.top_up(people.owner, 10 * NANO, actor=None, reason="x")
+            tabs = [seen(path)] * 2
+        before = wallet(people.owner).granted
+        assert staff.post(f"{url}/{path}/", {**form, "seen": tabs[0]}).status_code == 302
+        once = wallet(people.owner).granted
+        asked = staff.post(f"{url}/{path}/", {**form, "seen": tabs[1]})
+        text = html.unescape(asked.content.decode())
+        assert asked.status_code == 422 and "The balance has changed since you opened this page" in text
+        assert "$3.00 by" in text and "Invoice 7" in text
+        assert wallet(people.owner).granted == once != before
+        now = re.search(r'name="seen" value="(\d+)"', text)
+        assert now and now[1] != tabs[1]
+        assert staff.post(f"{url}/{path}/", {**form, "seen": now[1]}).status_code == 302, "meant twice: booked twice"
+        assert wallet(people.owner).granted == once + (once - before)
+
+
+def test_what_requests_cost_meanwhile_keeps_nobody_from_a_top_up(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.owner.pk}/top-up/"
+    movements.top_up(people.owner, NANO, actor=None, reason="x")
+    newest = LedgerEntry.objects.order_by("-pk")[0].pk
+    token = create_token(people.owner, "t", actor=None)[0]
+    LedgerEntry.objects.create(
+        at=clock.now(), kind="usage", debit="wallet", credit="revenue", amount=5, user=people.owner, token=token, day=1
+    )
+    assert staff.post(url, {"amount": "1", "reason": "r", "seen": newest}).status_code == 302
+
+
+def test_two_pages_that_lift_a_limit_do_not_set_it_again(staff: Client, people: People) -> None:
+    url = f"/admin/accounts/user/{people.owner.pk}/unlimited/"
+    assert 'name="wanted" value="unlimited"' in staff.get(url).content.decode()
+    for _ in range(2):
+        staff.post(url, {"wanted": "unlimited"})
+    assert not wallet(people.owner).limited
+    assert 'name="wanted" value="limited"' in staff.get(url).content.decode()
