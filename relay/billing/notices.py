@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import httpx
 import msgspec
+from allauth.account.models import EmailAddress
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.core.mail import send_mail
@@ -99,6 +100,9 @@ def _low_balances() -> list[Notice]:
     low = [wallet for wallet in wallets.select_related("user") if wallet.left < own.get(wallet.user_id, default)]
     added = LedgerEntry.objects.filter(user__in=[wallet.user_id for wallet in low], token=None, kind__in=_GRANTS)
     newest = dict(added.values_list("user_id").annotate(Max("pk")).order_by())
+    # A starting balance below the threshold is nothing that its user has to be told of at once.
+    given = set(added.exclude(kind="starting").values_list("user_id", flat=True))
+    low = [wallet for wallet in low if wallet.used or wallet.user_id in given]
 
     def low_balance(wallet: LedgerAccount) -> Notice:
         return _low_balance(wallet, own.get(wallet.user_id, default), newest.get(wallet.user_id, 0))
@@ -115,7 +119,7 @@ def _low_balance(wallet: LedgerAccount, threshold: int, newest: int) -> Notice:
     left = max(0, wallet.balance)
     data = {"left_usd": money.plain(left), "threshold_usd": money.plain(threshold)}
     with language_of(wallet.user):
-        values = {"left": money.show(left), "threshold": money.show(threshold)}
+        values = {"left": money.show_left(left), "threshold": money.exact(threshold)}
         subject = _("Your balance is low: %(left)s") % values
         text = _(
             "%(left)s is left of your balance, less than %(threshold)s. Requests are refused when it is used up. "
@@ -264,7 +268,7 @@ def _send(notice: Notice) -> bool:
 
 def _mail(notice: Notice) -> str:
     """Mail a notice. Returns "sent", "none" when no mail can be sent to this user, or "failed: " with the reason."""
-    if not settings.CONFIG.email_host or not notice.user.email:
+    if not settings.CONFIG.email_host or not notice.user.email or not _proved(notice.user):
         return "none"
     with language_of(notice.user):
         text = f"{notice.text}{_links(notice)}"
@@ -277,6 +281,13 @@ def _mail(notice: Notice) -> str:
         logger.exception("the notice %s could not be mailed", notice.key)
         return f"failed: {type(error).__name__}: {error}"[:120]
     return "sent"
+
+
+def _proved(user: User) -> bool:
+    """Whether mail may go to a user's address: whoever signed up may have typed that of somebody else."""
+    if not user.signed_up:
+        return True
+    return bool(EmailAddress.objects.filter(user=user, email=user.email.lower(), verified=True).exists())
 
 
 def _links(notice: Notice) -> str:

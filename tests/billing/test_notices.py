@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.test import Client
 from standardwebhooks.webhooks import Webhook
 
@@ -323,3 +324,26 @@ def test_redeeming_is_told(people: People) -> None:
     client.post("/balance/", {"code": codes[0]})
     assert kinds(people.owner) == ["redeemed A code of $5.00 was redeemed"]
     assert "A code of $5.00 was redeemed" in client.get("/balance/").content.decode()
+
+
+def test_a_starting_balance_below_the_threshold_is_no_news(people: People) -> None:
+    db = LedgerSql()
+    movements._grant(db, people.owner.pk, 10_000_000, "starting", "house", None, "Starting balance")
+    assert notices.write_due_notices() == 0, "one second after signing up"
+    token = create_token(people.owner, "t", actor=None)[0]
+    spend(people.owner, token, 1_000_000)
+    assert notices.write_due_notices() == 1
+
+
+def test_no_mail_goes_to_an_address_that_nobody_has_proved(people: People, mailbox: Mailbox) -> None:
+    user = people.owner
+    user.email, user.signed_up = "victim@example.org", True
+    user.save()
+    movements.top_up(user, 4_989_640_000, actor=None, reason="x")
+    NoticeSettings.objects.create(user=user, low_balance=Decimal("4.99"))
+    assert notices.write_due_notices() == 1 and notices.deliver() == 1
+    assert not mailbox.mails and Notice.objects.get().email_state == "none"
+    Notice.objects.update(done=False, email_state="", next_try_at=clock.now())
+    EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+    assert notices.deliver() == 1 and len(mailbox.mails) == 1
+    assert "$4.98 is left of your balance, less than $4.99." in Notice.objects.get().text
