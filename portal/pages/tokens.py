@@ -70,11 +70,13 @@ def token_list(request: HttpRequest) -> HttpResponse:
     )
     page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
     listed: list[Any] = list(page)
-    rows = [
-        TokenRow(token, token.state(), token.used or 0, token.granted if token.limited else None, token.last_used)
-        for token in listed
-    ]
+    rows = [_row(token) for token in listed]
     return render(request, "portal/tokens.html", {"rows": rows, "page": page, "here": "tokens"})
+
+
+def _row(token: Any) -> TokenRow:
+    used, quota = token.used or 0, token.granted if token.limited else None
+    return TokenRow(token, token.state(left=None if quota is None else quota - used), used, quota, token.last_used)
 
 
 @login_required
@@ -139,9 +141,10 @@ def _locked(request: HttpRequest, pk: int) -> Token:
 def _detail(request: HttpRequest, token: Token, form: TokenLimitsForm) -> HttpResponse:
     lines = [line for line in spending_limits(token.user_id, token.pk, time.time()) if line.scope == "token"]
     last = UsageRecord.objects.filter(token=token).order_by("-started_at").values_list("started_at", flat=True).first()
+    quota = next((line for line in lines if line.kind == "quota" and line.limit is not None), None)
     context = {
         "token": token,
-        "state": token.state(),
+        "state": token.state(left=None if quota is None or quota.limit is None else quota.limit - quota.used),
         "revealable": _revealable(token),
         "form": form,
         "lines": lines,

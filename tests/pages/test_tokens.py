@@ -9,6 +9,7 @@ from django.test import Client
 
 from accounts.models import AuditEvent
 from portal.lib import clock
+from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, Model, ModelPermission, Token, UsageRecord
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import create_token, revoke_token
@@ -189,3 +190,24 @@ def test_revoked_tokens_are_not_revealed(owned: tuple[Token, str]) -> None:
     revoke_token(token, actor=None)
     token.refresh_from_db()
     assert token.reveal() is None
+
+
+def test_a_token_whose_quota_is_used_up_says_so(people: People, staff: Client) -> None:
+    token = create_token(people.owner, "laptop", actor=None)[0]
+    own, path = signed_in(people.owner), f"/tokens/{token.pk}/"
+    movements.set_quota(token, 5)
+    for page in (own.get("/tokens/"), own.get(path), staff.get("/admin/relay/token/")):
+        assert "quota used up" not in page.content.decode()
+    account = LedgerAccount.objects.filter(token=token, kind="quota")
+    account.update(used=5)
+    for page in (own.get("/tokens/"), own.get(path), staff.get("/admin/relay/token/")):
+        assert "quota used up" in page.content.decode()
+    assert "Raise it below." in own.get(path).content.decode()
+    Token.objects.filter(pk=token.pk).update(limits_fixed=True)
+    assert "Ask an administrator." in own.get(path).content.decode()
+    assert signed_in(people.other).get(path).status_code == 404
+    movements.set_quota(token, None)
+    assert "quota used up" not in own.get(path).content.decode(), "no quota is none that is used up"
+    movements.set_quota(token, 0)
+    account.update(used=0)
+    assert "quota used up" in own.get(path).content.decode(), "one of nothing pays for nothing"

@@ -13,6 +13,7 @@ from django.test import Client
 from portal.lib import clock
 from relay.models import UsageRecord
 from relay.tokens.lifecycle import create_token
+from relay.usage.query import read_period
 from tests.support.asserts import csv_rows
 from tests.support.money import record, refused
 from tests.support.portal import People, Portal
@@ -126,3 +127,26 @@ def test_page_and_export_show_the_same_period_and_filters(people: People) -> Non
         assert link is not None
         assert {row["request_id"] for row in csv_rows(client.get(html.unescape(link[1])))} == wanted, asked
         assert f"<dt>Requests</dt><dd>{len(wanted)}</dd>" in page or "failed" in asked
+
+
+def test_rows_cost_what_is_owed_and_figures_say_what_they_are_of(people: People) -> None:
+    record(people.owner, cost=360_000, shortfall=80_000)
+    browser = signed_in(people.owner)
+    page = browser.get("/usage/").content.decode()
+    assert "$0.00028" in page and "$0.00036" not in page, "what is not covered is not owed"
+    said = "These figures are of all requests, whatever their outcome."
+    assert said not in page and said in browser.get("/usage/?outcome=failed").content.decode()
+
+
+def test_a_period_that_is_typed_the_wrong_way_round_is_the_days_between(people: People, staff: Client) -> None:
+    wrong, right = {"since": "2026-03-09", "until": "2026-03-02"}, {"since": "2026-03-02", "until": "2026-03-09"}
+    assert read_period(wrong) == read_period(right)
+    future = read_period({"since": "2999-01-01"})
+    assert future is not None and future.first == future.last
+    for client, path in (
+        (signed_in(people.owner), "/usage/"),
+        (staff, "/admin/relay/usagerecord/"),
+        (staff, "/admin/relay/usagerecord/report/"),
+    ):
+        label = read_period(right)
+        assert label is not None and label.label in html.unescape(client.get(path, wrong).content.decode()), path
