@@ -28,6 +28,13 @@ LIMIT_WORDS: Final[Mapping[str, Any]] = {
 }
 
 
+FAILED_WORDS: Final[Mapping[str, Any]] = {
+    "password": _("Wrong passwords that are counted now: %(n)d."),
+    "code": _("Wrong codes of a second factor that are counted now: %(n)d."),
+    "login-code": _("Wrong codes from a mail that are counted now: %(n)d."),
+}
+
+
 class HelpedUserAdmin(UserAdmin):
     """Users, and help for those who cannot sign in. It needs a right of its own, and no right to change users."""
 
@@ -65,6 +72,7 @@ class HelpedUserAdmin(UserAdmin):
             "why_no_mail": recovery.why_no_mail(user),
             "factors": [one.get_type_display() for one in Authenticator.objects.filter(user=user)],
             "limits": [LIMIT_WORDS[one.kind] % {"until": format_time(one.until)} for one in recovery.limits_of(user)],
+            "failures": [FAILED_WORDS[kind] % {"n": n} for kind, n in recovery.failures_of(user)],
             "events": [_line(event) for event in recovery.events_of(user)],
             "sees_user": self.has_view_permission(request),
         }

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from allauth.account.models import EmailAddress
+from allauth.account.utils import filter_users_by_email
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount import providers
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
@@ -33,6 +34,7 @@ from accounts.sign_in import invitations, outbound
 from accounts.sign_in.adapter import seal_secret, secret_destination
 from accounts.sign_in.discovery import Discovery, discover
 from accounts.sign_in.recovery import HELP
+from accounts.sign_in.sign_up import taken_by_others
 from portal.lib import clock, net
 
 _DAYS: Final = 14  # that an invitation holds which was renewed, or made by who only helps to sign in
@@ -48,6 +50,17 @@ class InvitationForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic 
     class Meta:
         model = Invitation
         fields = ("note", "email", "groups", "uses", "expires_at")
+
+    def clean_email(self) -> str:
+        """Refuse an address that has an account: whoever follows the link there could not sign up."""
+        typed = str(self.cleaned_data["email"] or "")
+        if not typed or "email" not in self.changed_data:
+            return typed
+        if taken_by_others(typed, list(filter_users_by_email(typed))):
+            raise forms.ValidationError(
+                _("There is an account with this address already. If its owner cannot sign in, help on its page.")
+            )
+        return typed
 
     def clean_expires_at(self) -> datetime | None:
         ends: datetime | None = self.cleaned_data["expires_at"]
@@ -131,6 +144,7 @@ class InvitationAdmin(BaseAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         if "email" in form.base_fields and "groups" not in form.base_fields:
             form.base_fields["email"].required = True
+            form.base_fields["email"].help_text = _("Only for an account with this address.")
         if "groups" in form.base_fields and not may(request.user, "auth.change_group"):
             form.base_fields["groups"].queryset = form.base_fields["groups"].queryset.filter(permissions=None)
         return form

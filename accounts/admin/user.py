@@ -201,13 +201,13 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg, misc]  # 
     @admin.action(description=_("Disable, ending what runs"), permissions=["change"])
     def disable_users(self, request: HttpRequest, rows: QuerySet[User]) -> None:
         """Disable users. Their tokens are refused and running requests end within a second, on every worker."""
-        found = self.switch(
-            request,
-            self._changeable(request, rows).exclude(pk=request.user.pk or 0),
-            "is_active",
-            False,
-            "user.disable",
-        )
+        chosen = self._changeable(request, rows)
+        others = chosen.exclude(pk=request.user.pk or 0)
+        if chosen.filter(pk=request.user.pk or 0).exists():
+            self.message_user(request, _("You cannot disable yourself. Ask another administrator."), messages.WARNING)
+        found = self.switch(request, others, "is_active", False, "user.disable")
+        if not found:
+            return
         self.message_user(
             request,
             _("%(n)d user(s) disabled; what they had running is being ended.") % {"n": len(found)},

@@ -151,6 +151,14 @@ def limited_until(user: Any, kind: str) -> datetime | None:
     return datetime.fromtimestamp(max(ends), now.tzinfo) if ends else None
 
 
+def failed(user: Any, kind: str) -> int:
+    """Return how many wrong attempts at an account are counted now: those of this hour, and of its own browsers."""
+    now = int(clock.now().timestamp())
+    rows = Attempt.objects.filter(subject=_digest(kind, account_of(user)), ends_at__gt=now)
+    counts = rows.values_list("origin", "count")
+    return sum(count for origin, count in counts if origin == "hour" or origin.startswith(_BROWSER))
+
+
 def delete_expired() -> None:
     """Delete the counts of windows that have ended. Called now and then."""
     Attempt.objects.filter(ends_at__lt=int(clock.now().timestamp())).delete()

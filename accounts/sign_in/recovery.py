@@ -33,6 +33,7 @@ from accounts.sign_in import attempts
 
 HELP: Final = "accounts.help_sign_in"
 _MOST_EVENTS: Final = 100
+_GUESSED: Final = ("password", "code", "login-code")  # the others count mails
 # Actions in the audit log that are about signing in: of somebody about their own account, and of others about it.
 _OWN: Final = (
     "sign-in",
@@ -107,7 +108,10 @@ def reset_address(user: User) -> str:
 def why_no_mail(user: User) -> str:
     """Return why no mail for a new password can be sent, empty when one can."""
     if not settings.MAILS:
-        return gettext("This portal cannot send mail: its mail server is not set up.")
+        return gettext(
+            "This portal cannot send mail: its mail server is not set up (AIRELAYS_EMAIL_HOST). Until then, whoever "
+            "may change users can set a password on the user's page."
+        )
     if not user.is_active:
         return gettext("This account is disabled.")
     if not reset_address(user):
@@ -159,6 +163,11 @@ def limits_of(user: User) -> list[Limited]:
     """Return the limits that refuse attempts at an account now, from strange browsers or from one of its own."""
     found = ((kind, attempts.limited_until(user, kind)) for kind in attempts.LIMITS)
     return [Limited(kind, until) for kind, until in found if until is not None]
+
+
+def failures_of(user: User) -> list[tuple[str, int]]:
+    """Return how often something was tried in vain at an account lately, by kind: a key of `attempts.LIMITS`."""
+    return [(kind, count) for kind in _GUESSED if (count := attempts.failed(user, kind))]
 
 
 def lift_limits(request: HttpRequest, user: User) -> None:

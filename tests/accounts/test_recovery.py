@@ -282,3 +282,31 @@ def test_who_could_change_users_can_help_as_before(people: People) -> None:
     assert Permission.objects.filter(codename="help_sign_in", group__name="Owner").exists()
     assert Permission.objects.filter(codename="help_sign_in", group__name="Support").exists()
     assert not Permission.objects.filter(codename="help_sign_in", group__name__in=("Operator", "Accountant")).exists()
+
+
+def test_support_sees_attempts_that_failed(alice: User, people: People) -> None:
+    support = signed_in(in_role("sue", "Support"))
+
+    def page() -> str:
+        return html.unescape(support.get(path_of(alice, "sign-in")).content.decode())
+
+    assert "None is counted now." in page()
+    for number in range(3):
+        assert enter("alice@corp.example", f"wrong {number}").status_code == 200
+    assert "Wrong passwords that are counted now: 3." in page()
+    assert signed_in(people.other).get(path_of(alice, "sign-in")).status_code in {302, 403}
+    assert signed_in(alice).get(path_of(alice, "sign-in")).status_code in {302, 403}
+
+
+def test_without_a_mail_server_support_is_told_who_can_help(alice: User, settings: Any) -> None:
+    settings.MAILS = False
+    page = signed_in(in_role("sue", "Support")).get(path_of(alice, "sign-in")).content.decode()
+    assert "AIRELAYS_EMAIL_HOST" in page and "can set a password" in page
+
+
+def test_who_is_disabled_is_told_whom_to_ask(people: People) -> None:
+    people.owner.is_active = False
+    people.owner.save()
+    answer = enter(people.owner.username, PASSWORD)
+    page = Client().get(answer["location"]).content.decode()
+    assert "This account is disabled" in page and "Ask the administrator of this portal" in page

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-from django.contrib.auth.models import Permission
-from django.test import Client
+from typing import Any
 
-from accounts.models import AuditEvent, User
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Permission
+from django.test import Client, RequestFactory
+from django.utils import timezone
+
+from accounts.models import AuditEvent, Invitation, User
+from accounts.models.fields import MomentField
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
-from relay.models import LedgerAccount, Model, Token
+from relay.models import Incident, LedgerAccount, Model, Token
 from relay.models.token import digest_of
 from relay.tokens.lifecycle import create_token
 from tests.support.portal import People
-from tests.support.sessions import NO_BUDGETS
+from tests.support.sessions import NO_BUDGETS, signed_in
 from tests.support.sessions import clerk as clerk_with
 
 pytestmark = pytest.mark.shared
@@ -200,6 +206,70 @@ def test_a_token_is_given_no_end_that_is_past(staff: Client, people: People) -> 
     assert not people.owner.tokens.exists()
     staff.post("/admin/relay/token/add/", {**form, "expires_at_0": "2099-01-01"})
     assert people.owner.tokens.exists()
+
+
+def test_a_day_without_a_time_is_meant_to_its_end_or_from_its_beginning(staff: Client, people: People) -> None:
+    """In every form with a day and a time, and in the one box of the pages of users."""
+    fields = [
+        (model, field) for model in apps.get_models() for field in model._meta.fields if isinstance(field, MomentField)
+    ]
+    assert len(fields) >= 7
+    request = RequestFactory().get("/")
+    for table, field in fields:
+        page = admin.site._registry.get(table)
+        if page is None:
+            continue
+        box = page.formfield_for_dbfield(field, request)
+        assert box is not None
+        typed = box.clean(["2099-01-31", ""])
+        wanted = "00:00:00" if field.name in {"started_at", "valid_from"} else "23:59:59"
+        assert timezone.localtime(typed).strftime("%Y-%m-%d %H:%M:%S") == f"2099-01-31 {wanted}", field
+    model = Model.objects.create(name="m")
+    form = {"model": model.pk, "user": people.owner.pk, "expires_at_0": "2099-01-31", "expires_at_1": ""}
+    assert staff.post("/admin/relay/modelpermission/add/", form).status_code == 302
+    form = {"name": "phone", "validity": "", "until": "2099-01-31", "allowed_ips": ""}
+    assert signed_in(people.owner).post("/tokens/new/", form).status_code == 200
+    ends = [people.owner.model_permissions.get().expires_at, people.owner.tokens.get().expires_at]
+    assert [timezone.localtime(end).strftime("%d %H:%M:%S") for end in ends] == ["31 23:59:59"] * 2
+    for nonsense in ("31", "2099-02-30", "tomorrow"):
+        assert signed_in(people.owner).post("/tokens/new/", {**form, "until": nonsense}).status_code == 422
+
+
+def test_an_incident_does_not_end_before_it_begins(staff: Client) -> None:
+    form = {"title": "t", "text": "", "severity": "outage", "started_at_0": "2026-11-29", "started_at_1": "10:00"}
+    page = staff.post("/admin/relay/incident/add/", {**form, "resolved_at_0": "2026-11-01", "resolved_at_1": ""})
+    assert "It cannot be over before it began." in page.content.decode() and not Incident.objects.exists()
+    staff.post("/admin/relay/incident/add/", {**form, "resolved_at_0": "2026-11-29", "resolved_at_1": ""})
+    assert Incident.objects.exists()
+
+
+def test_nobody_disables_themselves_by_the_list(staff: Client, people: People) -> None:
+    form: dict[str, Any] = {"action": "disable_users", "_selected_action": [people.staff.pk]}
+    page = staff.post("/admin/accounts/user/", form, follow=True).content.decode()
+    assert "You cannot disable yourself." in page and "0 user(s)" not in page
+    form["_selected_action"].append(people.other.pk)
+    page = staff.post("/admin/accounts/user/", form, follow=True).content.decode()
+    assert "You cannot disable yourself." in page and "1 user(s) disabled" in page
+    people.staff.refresh_from_db()
+    assert people.staff.is_active
+
+
+def test_an_address_that_has_an_account_is_not_invited(staff: Client, people: People) -> None:
+    people.owner.email = "alice@example.org"
+    people.owner.save()
+    form = {"note": "n", "email": "ALICE@example.org", "uses": "1", "expires_at_0": "", "expires_at_1": ""}
+    helper = clerk_with("help_sign_in", "view_invitation")
+    for client in (staff, helper):
+        page = client.post("/admin/accounts/invitation/add/", form)
+        assert "There is an account with this address already." in page.content.decode()
+    assert signed_in(people.other).post("/admin/accounts/invitation/add/", form).status_code in {302, 403}
+    assert not Invitation.objects.exists()
+    for client in (staff, helper):
+        client.post("/admin/accounts/invitation/add/", {**form, "email": "new@example.org"})
+    assert Invitation.objects.count() == 2
+    row = Invitation.objects.create(note="old", email="alice@example.org")
+    page = staff.post(f"/admin/accounts/invitation/{row.pk}/change/", {**form, "email": row.email, "note": "kept"})
+    assert page.status_code == 302, "one that was made before can be changed in other ways"
 
 
 def test_balance_stands_beside_top_ups_and_deductions(staff: Client, people: People) -> None:
