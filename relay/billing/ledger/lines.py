@@ -39,6 +39,7 @@ class Reserved:
     kind: str  # of the account: wallet, quota or budget; empty: no account limits spending
     period: str  # of a budget, else empty
     tight: bool  # the account is nearly used up, so nothing is reserved in advance
+    of_token: bool = False  # the account is the token's alone, not the user's
 
 
 @dataclass(slots=True)

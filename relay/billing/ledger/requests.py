@@ -51,7 +51,7 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
     tightest = _tightest(db, scope, order.budgets)
     if tightest is None:  # no account limits spending
         return Reserved(0, money.LARGEST, money.LARGEST, "", "", False)
-    free, balance, kind, period = tightest
+    free, balance, kind, period, of_token = tightest
     tight = free < _TIGHT_SHARE * (need + headroom)
     amount = need if tight else need + headroom
     if amount > free:
@@ -71,7 +71,7 @@ def reserve(db: LedgerSql, order: ReserveOrder, now: float) -> Reserved:
         db.write(
             [_entry(db, now, scope, _Movement(EntryKind.RESERVE, "wallet", "held", amount, reservation=reservation))]
         )
-    return Reserved(amount, free - amount, balance, kind, period, tight)
+    return Reserved(amount, free - amount, balance, kind, period, tight, of_token)
 
 
 def settle(
@@ -180,10 +180,12 @@ def prolong(db: LedgerSql, owner: str, now: float) -> None:
     db.run("UPDATE relay_reservation SET expires_at = %s WHERE owner = %s", (int(now) + RESERVATION_SECONDS, owner))
 
 
-def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -> tuple[int, int, str, str] | None:
-    """Return (free, balance, kind, period) of the limited account with the least left, None when none is limited.
+def _tightest(
+    db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]
+) -> tuple[int, int, str, str, bool] | None:
+    """Return (free, balance, kind, period, is the token's) of the limited account with the least left.
 
-    Opens accounts that are missing.
+    None when none is limited. Opens accounts that are missing.
     """
     columns = "kind, period, token_id, limited, granted, used, reserved"
     sql = f"SELECT {columns} FROM relay_ledgeraccount WHERE {_SCOPE}"  # noqa: S608
@@ -201,7 +203,7 @@ def _tightest(db: LedgerSql, scope: SpendScope, budgets: Sequence[BudgetLine]) -
             if db.run(budget_exists, (value, period)).fetchone():  # not lifted meanwhile
                 open_budget(db, scope.user_id, token_id, period, scope.day, wanted["budget", period, token_id])
         rows = db.run(sql, scope.values).fetchall()
-    found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1]) for row in rows if row[3]]
+    found = [(row[4] - row[5] - row[6], row[4] - row[5], row[0], row[1], row[2] is not None) for row in rows if row[3]]
     return min(found) if found else None
 
 

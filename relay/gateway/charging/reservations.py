@@ -336,6 +336,8 @@ class Reservations:
 def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
     """The error for a request that cannot be paid for: `minimum` covers a short answer, `need` the longest."""
     what = _SCOPES[result.kind].format(period=result.period)
+    if result.kind == "budget":
+        what += " of this token" if result.of_token else " of this account"
     left, missing = max(0, result.balance), money.show(need - max(0, result.free))
     if result.free < result.balance and need <= result.balance:
         error = InsufficientQuota(
@@ -346,10 +348,11 @@ def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
         )
         error.retry = True
         return error
+    raised = "the token's owner can raise it on its page" if result.of_token else "the administrator can raise it"
     remedy = {
         "wallet": "Top up, or ask the portal's administrator.",
         "quota": "Its owner can raise the quota on the portal.",
-        "budget": "It is renewed when the period ends; its limit can be raised on the portal.",
+        "budget": f"It is renewed when the period ends; {raised}.",
     }[result.kind]
     up_to = f" (up to {money.show(need)} for the longest answer)" if need > minimum else ""
     missing = money.show(max(1, minimum - left))

@@ -84,12 +84,12 @@ def test_a_token_quota_and_budgets_hold_at_the_same_time(live: Portal, server: S
     for _ in range(3):
         assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
     refused = server.post(secret, ask(model, max_tokens=7))
-    assert refused.status_code == 429 and "budget of this month" in refused.json()["error"]["message"]
+    assert refused.status_code == 429 and "budget of this month of this account" in refused.json()["error"]["message"]
     Budget.objects.get(user=user).delete()
     for _ in range(2):
         assert server.post(secret, ask(model, max_tokens=7)).status_code == 200
     refused = server.post(secret, ask(model, max_tokens=7))
-    assert refused.status_code == 429 and "budget of this day" in refused.json()["error"]["message"]
+    assert refused.status_code == 429 and "budget of this day of this token" in refused.json()["error"]["message"]
     budget = Budget.objects.get(token=token)
     budget.limit = Decimal(100)
     budget.save()
@@ -428,4 +428,7 @@ def test_a_refusal_tells_money_that_is_held_back_for_others_from_money_that_is_m
     held = module.quota_error(Reserved(0, 100, 5000, "wallet", "", True), 1000, 10)
     assert "held back" in held.message and (held.retry, held.retry_after) == (True, 2)
     gone = module.quota_error(Reserved(0, 100, 500, "budget", "day", True), 1000, 600)
-    assert "budget of this day" in gone.message and (gone.retry, gone.retry_after) == (False, None)
+    assert "budget of this day of this account" in gone.message and "the administrator can raise it" in gone.message
+    assert (gone.retry, gone.retry_after) == (False, None)
+    own = module.quota_error(Reserved(0, 100, 500, "budget", "day", True, True), 1000, 600).message
+    assert "budget of this day of this token" in own and "the token's owner can raise it" in own
