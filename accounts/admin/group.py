@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -14,6 +14,8 @@ from accounts.admin.base import BaseAdmin, display
 from accounts.admin.inlines import OneRowInline
 from accounts.admin.rights import RightsField, grouped, permission_name, sentences
 from accounts.models import GroupSettings
+
+BELOW: Final = "ar-below"  # class of a fieldset that comes after the settings of a group
 
 
 class GroupSettingsInline(OneRowInline):
@@ -39,7 +41,14 @@ class GroupAdmin(DjangoGroupAdmin, BaseAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show rights as text to those who cannot change them."""
         may = self.has_change_permission(request, obj) if obj is not None else self.has_add_permission(request)
-        return ((None, {"fields": ("name", "permissions" if may else "rights")}),)
+        name = "permissions" if may else "rights"
+        return ((None, {"fields": ("name",)}), (_("Rights of staff"), {"fields": (name,), "classes": (BELOW,)}))
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """Show the long list of rights below what a group is for, closed unless it has some or something is wrong."""
+        group, form = context.get("original"), context["adminform"].form
+        context["rights_open"] = bool(form.errors) or (group is not None and group.permissions.exists())
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Offer the rights that open something, and those that the group has: saving the page takes none away."""

@@ -12,7 +12,8 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from accounts.admin.rights import permission_name, sections, sentences
-from accounts.models import AuditEvent, User
+from accounts.models import AuditEvent, GroupSettings, User
+from relay.models import Model, ModelPermission
 from tests.support.portal import People
 from tests.support.server import ROOT
 from tests.support.sessions import signed_in
@@ -127,3 +128,44 @@ def test_the_log_names_rights_that_were_given_and_taken(people: People) -> None:
     for path in ("/admin/accounts/auditevent/", f"/admin/accounts/auditevent/{event.pk}/change/"):
         page = html.unescape(browser.get(path).content.decode())
         assert "Change channels" in page and "Add channels" in page and "See channels" not in page
+
+
+def test_what_a_group_is_for_comes_before_its_rights(people: People) -> None:
+    browser = signed_in(people.staff)
+    page = browser.get("/admin/auth/group/add/").content.decode()
+    parts = ('name="name"', 'name="settings-0-description"', 'name="settings-0-price_multiplier"', 'name="permissions"')
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places) and page.count('name="permissions"') > 50
+    details = page[page.rindex("<details", 0, places[-1]) :]
+    assert details.startswith("<details>"), "closed"
+    opened = page_of(browser, Group.objects.get(name="Support"))
+    assert "<details open>" in opened
+    wrong = browser.post("/admin/auth/group/add/", {**form_of(Group(name="")), "permissions": ["0"]}).content.decode()
+    assert "<details open>" in wrong, "an error within is not hidden"
+
+
+def test_the_list_says_what_roles_are_for(people: People) -> None:
+    browser = signed_in(people.staff)
+    page = browser.get("/admin/auth/group/").content.decode()
+    assert page.count("Role of staff:") == 4
+    GroupSettings.objects.update_or_create(group=Group.objects.get(name="Support"), defaults={"description": "Night"})
+    page = browser.get("/admin/auth/group/").content.decode()
+    assert page.count("Role of staff:") == 3 and "Night" in page
+
+
+def test_who_deletes_a_group_reads_what_its_members_lose(people: People) -> None:
+    group = Group.objects.create(name="Partners")
+    GroupSettings.objects.create(group=group, price_multiplier="0.5", member_rpm=3)
+    ModelPermission.objects.create(model=Model.objects.create(name="m"), group=group)
+    browser, path = signed_in(people.staff), f"/admin/auth/group/{group.pk}/delete/"
+    assert "lose with it" not in browser.get(path).content.decode(), "it has no members"
+    group.user_set.add(people.owner)
+    many = {"action": "delete_selected", "_selected_action": [group.pk]}
+    for page in (browser.get(path), browser.post("/admin/auth/group/", many)):
+        text = html.unescape(page.content.decode())
+        assert "1 member(s) of “Partners” lose with it: the price × 0.5; its limits of requests and tokens; " in text
+        assert "permission for 1 model(s)." in text
+    for person in (people.owner, people.other):
+        assert signed_in(person).get(path).status_code in {302, 403}
+    gone = browser.post(path, {"post": "yes"}, follow=True).content.decode()
+    assert "lose with it" not in gone and not Group.objects.filter(name="Partners").exists()
