@@ -66,6 +66,8 @@ _EXPLANATIONS: Final = {
 _WEB_PAGE: Final = gettext_noop(
     "The address answered with a web page or a redirect, not as an API: the base URL is probably wrong. Most end in /v1"
 )
+# How OpenSSL says, by its version, that what answers is no TLS.
+_PLAIN_HTTP: Final = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
 # How servers say that an address is none of theirs: OpenAI's “Invalid URL (POST /v1/x)”, and web frameworks.
 _NO_ADDRESS: Final = re.compile(
     r"invalid url|unknown (url|request url|path|endpoint|route)|no route|^not found|cannot (get|post)|"
@@ -210,6 +212,8 @@ def _unreachable(error: Exception) -> str:
         )
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
+    if _PLAIN_HTTP.search(str(error)):
+        return _("This address speaks plain HTTP, not HTTPS: write http:// at the beginning of the base URL.")
     if isinstance(error, httpx.ConnectError):
         return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {
             "error": error

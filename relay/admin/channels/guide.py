@@ -28,7 +28,7 @@ from portal.lib.texts import whole_number
 from relay.admin.channels.guide_channel import save_channel
 from relay.admin.channels.guide_prices import price_form
 from relay.admin.channels.model_list import kind_of, list_models, warn_unpriced
-from relay.admin.forms import EXCEEDS, parse_keys, parse_model_names, ticked
+from relay.admin.forms import EXCEEDS, parse_keys, parse_model_names, parse_served, ticked
 from relay.billing.ledger import movements
 from relay.billing.price_import import listings_for
 from relay.catalog.facts import fill_facts
@@ -265,15 +265,16 @@ def _keys_step(request: HttpRequest, channel: Channel) -> Any:
 def _models_step(request: HttpRequest, channel: Channel) -> Any:
     wrong, listed = "", list_models(request, channel)
     if request.method == "POST":
-        clean: list[str] = []
+        names: list[tuple[str, str]] = []
         try:
-            clean = parse_model_names([*ticked(request, "name"), *request.POST.get("typed", "").splitlines()])
-            if not clean and not channel.served.exists():
+            ticks = [(name, "") for name in parse_model_names(ticked(request, "name"))]
+            names = [*ticks, *parse_served(request.POST.get("typed", ""))]
+            if not names and not channel.served.exists():
                 wrong = _("Tick or type at least one model.")
         except forms.ValidationError as invalid:
             wrong = " ".join(invalid.messages)
         if not wrong:
-            names = [(name, "") for name in clean]
+            clean = list(dict.fromkeys(name for name, _upstream in names))
             listings = listings_for(channel.provider, names)
             if listed.base_url:
                 messages.info(request, correct_base_url(channel, listed.base_url, request.user, request_ip(request)))
@@ -300,11 +301,11 @@ def _models_step(request: HttpRequest, channel: Channel) -> Any:
 def _test_step(request: HttpRequest, channel: Channel) -> Any:
     if request.method == "POST":
         result = test_channel(channel, request.user, request_ip(request))
-        (messages.success if result.ok else messages.error)(request, result.message)
         if result.ok:
+            messages.success(request, result.message)
             return _next_step(request, "test", channel)
-        channel.refresh_from_db()
-    return {}
+        channel.refresh_from_db()  # the page says how the test went
+    return {"serves": channel.served.exists()}
 
 
 def _open_step(request: HttpRequest, channel: Channel) -> Any:

@@ -24,6 +24,11 @@ class KeyColumns:
 
     last_uses: dict[Any, Any]
 
+    @display(description=_("key"), ordering="pk")
+    def numbered(self, key: ApiKey) -> str:
+        """The number by which texts call a key, and the ends of its secret."""
+        return f"#{key.pk} {key.hint}" if key.pk else "—"
+
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:
         if not key.is_for(key.channel):
@@ -67,8 +72,8 @@ class ApiKeyInline(KeyColumns, PagedInline):
 
     model = ApiKey
     form = ApiKeyForm
-    fields = ("hint", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label")
-    readonly_fields = ("hint", "state", "cooldown", "last_use", "balance_label")
+    fields = ("numbered", "label", "secret", "enabled", "weight", "state", "cooldown", "last_use", "balance_label")
+    readonly_fields = ("numbered", "state", "cooldown", "last_use", "balance_label")
     hide_title = True
     show_change_link = True
     list_parameter = "channel__id__exact"

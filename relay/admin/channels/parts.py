@@ -91,7 +91,7 @@ class ApiKeyAdmin(KeyColumns, PartAdmin):
 
     form = ApiKeyForm
     list_display = (
-        "hint",
+        "numbered",
         "label",
         "of_channel",
         "enabled",
@@ -101,14 +101,14 @@ class ApiKeyAdmin(KeyColumns, PartAdmin):
         "last_use",
         "balance_label",
     )
-    list_display_links = ("hint",)
+    list_display_links = ("numbered",)
     list_editable = ("label", "enabled", "weight")
     list_filter = ("enabled", "auto_disabled", "channel")
     search_fields = ("label", "hint", "channel__name")
     autocomplete_fields = ("channel",)
-    readonly_fields = ("hint", "state", "cooldown", "balance_label")
+    readonly_fields = ("numbered", "state", "cooldown", "balance_label")
     fieldsets = (
-        (None, {"fields": ("channel", "hint", "label", "secret", "enabled", "weight")}),
+        (None, {"fields": ("channel", "numbered", "label", "secret", "enabled", "weight")}),
         (_("State"), {"fields": ("state", "cooldown", "balance_label")}),
         (_("Limits"), {"fields": (LIMIT_FIELDS[:2], LIMIT_FIELDS[2:])}),
     )

@@ -239,3 +239,40 @@ def test_one_person_alone_finishes_the_guide(db: None, ollama: Channel) -> None:
     page = html.unescape(made.content.decode())
     assert "The portal is ready." in page and '"model": "llama3"' in page and "/v1/chat/completions" in page
     assert "only user" not in client.get("/admin/").content.decode()
+
+
+def test_https_typed_for_a_plain_server_is_understood(staff: Client, relay: tuple[str, str]) -> None:
+    host, root = relay
+    AllowedUpstream.objects.create(address=host)
+    channel = Channel.objects.create(name="plain", provider="openai", base_url=f"https://{host}{root}")
+    page = html.unescape(staff.get(f"/admin/setup/models/?channel={channel.pk}").content.decode())
+    assert "This address speaks plain HTTP, not HTTPS" in page and "SSL" not in page
+
+
+def test_the_guide_takes_names_as_the_channels_own_form_does(staff: Client) -> None:
+    channel = Channel.objects.create(name="c", provider="openai", base_url="http://127.0.0.1:9/v1")
+    path = "/admin/setup/models/"
+    for wrong in ("two words", "a b = c", "= c"):
+        answer = staff.post(path, {"channel": channel.pk, "typed": wrong})
+        assert "is not a model name" in answer.content.decode() and wrong in html.unescape(answer.content.decode())
+    assert staff.post(path, {"channel": channel.pk, "typed": "big = gpt-4o\nsmall"}).status_code == 302
+    served = channel.served.values_list("model__name", "upstream_name")
+    assert set(served) == {("big", "gpt-4o"), ("small", "")}
+
+
+def test_a_failed_test_in_the_guide_is_said_once(staff: Client) -> None:
+    channel = Channel.objects.create(name="c", provider="openai", base_url="http://127.0.0.1:9/v1")
+    path = f"/admin/setup/test/?channel={channel.pk}"
+    page = html.unescape(staff.post(path, {"channel": channel.pk}).content.decode())
+    channel.refresh_from_db()
+    assert channel.test_message and page.count(channel.test_message) == 1
+    assert "Add models" in page and f"/admin/setup/models/?channel={channel.pk}" in page
+
+
+def test_keys_are_listed_under_the_numbers_by_which_tests_name_them(staff: Client) -> None:
+    channel = Channel.objects.create(name="c", provider="openai", base_url="http://127.0.0.1:9/v1")
+    key = ApiKey(channel=channel)
+    key.set_secret("sk-secret-0123456789abcdef")
+    key.save()
+    for path in (f"/admin/relay/channel/{channel.pk}/change/", "/admin/relay/apikey/"):
+        assert f"{key.public_name} {key.hint}" in html.unescape(staff.get(path).content.decode()), path
