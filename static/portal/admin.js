@@ -44,6 +44,24 @@
   });
   document.addEventListener("focusin", name);
 
+  // The search in the menu: Enter opens what is chosen, or else the first result. The theme's own looks for a list that
+  // is not there, and fails.
+  document.addEventListener("alpine:init", () => {
+    const theirs = window.searchDropdown;
+    if (!theirs) return;
+    window.searchDropdown = () => ({
+      ...theirs(),
+      links: () => [...document.querySelectorAll("#search-results a")],
+      maxItem() {
+        return this.links().length;
+      },
+      selectItem() {
+        const link = this.links()[Math.max(this.currentIndex, 1) - 1];
+        if (link) location.assign(link.href);
+      },
+    });
+  });
+
   // The redirect URL of a sign-in provider, while its kind and word are typed.
   addEventListener("load", () => {
     const callback = document.getElementById("callback");

@@ -55,7 +55,17 @@ class ModelPriceAdmin(BaseAdmin):
     actions_detail: ClassVar[Any] = ("new_version",)
     ordering = ("model__name", "-valid_from", "above_tokens")
     fieldsets = (
-        (None, {"fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens")}),
+        (
+            None,
+            {
+                "fields": ("model", ("purpose", "channel"), "valid_from", "above_tokens"),
+                "description": _(
+                    "Without a price of “what the channel's upstream charges”, what users pay, times the multiplier of "
+                    "the channel, counts as the upstream's cost: raising the one raises the other, and nothing seems "
+                    "to be earned."
+                ),
+            },
+        ),
         (
             _("USD per 1M tokens"),
             {
@@ -97,6 +107,14 @@ class ModelPriceAdmin(BaseAdmin):
         elif db_field.name == "purpose" and not may(request.user, EARNINGS):
             kwargs["choices"] = [(PricePurpose.SALE.value, PricePurpose.SALE.label)]
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        found = super().get_fieldsets(request, obj)
+        if may(request.user, EARNINGS):
+            return found
+        return [
+            (title, {key: value for key, value in options.items() if key != "description"}) for title, options in found
+        ]
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         found = super().get_list_filter(request)
