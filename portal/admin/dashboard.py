@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.urls import reverse
 from django.utils import formats
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from portal.admin.todos import Todo, todos
 from portal.lib import clock, money
@@ -140,7 +141,7 @@ def _figures(scope: ReportScope, sums: ReportSums, with_money: bool, earnings: b
         Figure(
             _("Failed"),
             f"{100 * sums.failed / sums.requests:.2f} %" if sums.requests else "—",
-            _("%(n)s requests") % {"n": f"{sums.failed:,}"},
+            ngettext("%(n)s request", "%(n)s requests", sums.failed) % {"n": f"{sums.failed:,}"},
             usage + query.link(outcome="failed"),
         ),
         Figure(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -42,6 +44,10 @@ class NoticeForm(Merging, forms.ModelForm):  # type: ignore[type-arg]  # not gen
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._webhook: str = self.instance.webhook_url
+        own = money.exact(money.nano(Decimal(settings.CONFIG.low_balance)))
+        self.fields["low_balance"].help_text = _("USD. Empty: the portal's own threshold, %(amount)s.") % {
+            "amount": own
+        }
         self.initial["webhook_url"] = self.shown("webhook_url", self._webhook)
 
     def shown(self, name: str, value: Any) -> Any:

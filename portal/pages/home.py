@@ -20,6 +20,7 @@ from accounts.models import GroupSettings, User
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
 from portal.pages.shared.scope import signed_in_user, tokens_of
+from portal.pages.status import open_incidents
 from relay.catalog.offers import usable_offers
 from relay.error_texts import explained
 from relay.usage import rollup
@@ -134,6 +135,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "refused": sum(one.requests for one in refused),
         "refused_why": explained(refused[0].code) if refused else None,
         "wallet": next((line for line in accounts if line.kind == "wallet"), None),
+        "incidents": open_incidents(user),
         "budgets": [line for line in accounts if line.kind == "budget"],
         "today": report_total(ReportScope.days(1, user=user.pk)),
         "totals": totals,

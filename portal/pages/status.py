@@ -110,6 +110,14 @@ def _status_day(day: int, requests: int, faults: int) -> StatusDay:
     return StatusDay("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
 
 
+def open_incidents(user: User) -> list[Incident]:
+    """Incidents that go on and that a user may read of, for other pages. None where nobody has a status page."""
+    now = Incident.objects.filter(resolved_at=None, started_at__lte=clock.now())
+    if settings.CONFIG.status_page == "off" or not now.exists():
+        return []
+    return [one for one in _incidents(list(models_of(user)[:_MOST])) if one.resolved_at is None]
+
+
 def _incidents(models: list[Model]) -> list[Incident]:
     """Current incidents, and those resolved within DAYS, that affect everything or one of the models."""
     rows: QuerySet[Incident] = Incident.objects.filter(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
+
+from portal.lib import clock
+from relay.models import Budget, Incident, LedgerAccount
+from tests.support.portal import People
+from tests.support.sessions import signed_in, with_config
 
 pytestmark = pytest.mark.shared
 
@@ -71,3 +78,21 @@ def test_no_page_lies_where_the_relay_answers() -> None:
     for pattern in get_resolver("portal.urls").url_patterns:
         shown = "/" + str(pattern.pattern).replace("<slug:", "x").split("<")[0]
         assert relay_path(shown) is None, shown
+
+
+def test_the_overview_says_what_is_wrong_now(people: People, settings: Any) -> None:
+    browser = signed_in(people.owner)
+    Incident.objects.create(title="Slow answers")
+    Incident.objects.create(title="Not yours", models_limited=True)
+    Incident.objects.create(title="Long over", resolved_at=clock.now())
+    Budget.objects.create(user=people.owner, period="day", limit=1)
+    account = LedgerAccount.objects.filter(user=people.owner, kind="budget")
+    account.update(used=999_999_999)
+    page = browser.get("/").content.decode()
+    assert "Slow answers" in page and "Not yours" not in page and "Long over" not in page
+    assert "is used up" not in page
+    account.update(used=1_370_000_000)
+    assert "A budget of $1.00 is used up" in browser.get("/").content.decode()
+    assert "A budget of" not in signed_in(people.other).get("/").content.decode()
+    with_config(settings, status_page="off")
+    assert "Slow answers" not in browser.get("/").content.decode()
