@@ -13,13 +13,22 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin.base import BaseAdmin, display
 from accounts.admin.inlines import OneRowInline
 from accounts.admin.rights import RightsField, grouped, permission_name, sentences
-from accounts.models import GroupSettings
+from accounts.models import LIMIT_FIELDS, GroupSettings
 
 BELOW: Final = "ar-below"  # class of a fieldset that comes after the settings of a group
 
 
 class GroupSettingsInline(OneRowInline):
     model = GroupSettings
+    fields = (
+        "description",
+        "price_multiplier",
+        "is_default",
+        ("member_rpm", "member_tpm"),
+        ("member_rpd", "member_concurrency"),
+        LIMIT_FIELDS[:2],
+        LIMIT_FIELDS[2:],
+    )
 
 
 admin.site.unregister(Group)

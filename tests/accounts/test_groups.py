@@ -133,7 +133,8 @@ def test_the_log_names_rights_that_were_given_and_taken(people: People) -> None:
 def test_what_a_group_is_for_comes_before_its_rights(people: People) -> None:
     browser = signed_in(people.staff)
     page = browser.get("/admin/auth/group/add/").content.decode()
-    parts = ('name="name"', 'name="settings-0-description"', 'name="settings-0-price_multiplier"', 'name="permissions"')
+    fields = ("description", "price_multiplier", "member_rpm", "max_rpm")
+    parts = ('name="name"', *(f'name="settings-0-{field}"' for field in fields), 'name="permissions"')
     places = [page.index(part) for part in parts]
     assert places == sorted(places) and page.count('name="permissions"') > 50
     details = page[page.rindex("<details", 0, places[-1]) :]

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import display, format_time
@@ -27,7 +28,7 @@ class KeyColumns:
     @display(description=_("key"), ordering="pk")
     def numbered(self, key: ApiKey) -> str:
         """The number by which texts call a key, and the ends of its secret."""
-        return f"#{key.pk} {key.hint}" if key.pk else "—"
+        return format_html("#{} <code>{}</code>", key.pk, key.hint) if key.pk else "—"
 
     @display(description=_("state"))
     def state(self, key: ApiKey) -> str:

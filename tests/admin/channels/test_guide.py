@@ -275,4 +275,4 @@ def test_keys_are_listed_under_the_numbers_by_which_tests_name_them(staff: Clien
     key.set_secret("sk-secret-0123456789abcdef")
     key.save()
     for path in (f"/admin/relay/channel/{channel.pk}/change/", "/admin/relay/apikey/"):
-        assert f"{key.public_name} {key.hint}" in html.unescape(staff.get(path).content.decode()), path
+        assert f"{key.public_name} <code>{key.hint}</code>" in html.unescape(staff.get(path).content.decode()), path
