@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.db.models.constraints import BaseConstraint
+from django.forms import DateTimeField, SplitDateTimeField
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from accounts.models import User
+from accounts.models.fields import SplitMomentField
 from portal.lib import clock
 from relay.models import ApiKey, Budget, Channel, ChannelModel, Model, ModelPermission, UsageRecord
 from relay.tokens.lifecycle import create_token
@@ -192,3 +194,28 @@ def test_no_form_speaks_of_constraints(staff: Client, people: People) -> None:
         page = html.unescape(staff.post(f"/admin/relay/{path}/add/", form).content.decode())
         assert page.count(said) == 1, (path, form, "once, and once only")
         assert "onstraint" not in page and "already exists" not in page, (path, form)
+
+
+def test_the_search_of_the_menu_offers_what_its_reader_may_open(people: People) -> None:
+    support, operator = clerk_with("view_user", "view_channel"), signed_in(people.staff)
+    assert "/admin/relay/channel/" in support.get("/admin/search/", {"s": "channel"}).content.decode()
+    page = support.get("/admin/search/", {"s": "<anna&x>"}).content.decode()
+    assert "No page is called that." in page and "/admin/accounts/user/?q=%3Canna%26x%3E" in page
+    assert "usagerecord" not in page and "<anna" not in page
+    assert "/admin/relay/usagerecord/?q=req_1" in operator.get("/admin/search/", {"s": "req_1"}).content.decode()
+    assert support.get("/admin/search/", {"s": ""}).content == b""
+    assert signed_in(people.other).get("/admin/search/", {"s": "anna"}).status_code in {302, 403}
+
+
+def test_every_day_and_time_that_staff_type_may_be_a_day_alone(people: People) -> None:
+    request = RequestFactory().get("/")
+    request.user = people.staff
+    seen = 0
+    for page in admin.site._registry.values():
+        forms = [page.get_form(request)] if page.has_add_permission(request) else []
+        forms += [inline(page.model, admin.site).get_formset(request).form for inline in page.inlines]
+        for name, field in [pair for form in forms for pair in form.base_fields.items()]:
+            if isinstance(field, (DateTimeField, SplitDateTimeField)):
+                assert isinstance(field, SplitMomentField), (page, name)
+                seen += 1
+    assert seen >= 7
