@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Final
 
 from django import forms
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
+from django.forms.models import InlineForeignKeyField
 from django.utils import formats, timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
@@ -110,6 +112,18 @@ class Merging:
         if self.seen and self.instance.pk is not None:
             self._merge()
         super()._post_clean()  # type: ignore[misc]  # of the form
+
+    def validate_unique(self) -> None:
+        """Ask the constraints of an inline's row, too: Django leaves out all that name what the row belongs to."""
+        super().validate_unique()  # type: ignore[misc]  # of the form
+        this: Any = self
+        names = [name for name, field in self.fields.items() if isinstance(field, InlineForeignKeyField)]
+        if not names or this.non_field_errors() or any(getattr(self.instance, f"{name}_id") is None for name in names):
+            return
+        try:
+            self.instance.validate_constraints(exclude=this._get_validation_exclusions())
+        except ValidationError as error:
+            this._update_errors(error)
 
     def _merge(self) -> None:
         this: Any = self

@@ -28,6 +28,7 @@ BODY_BYTES_PER_SECOND: Final = 16 * KIB
 BODY_PIECES: Final = 1000
 BYTES_PER_PIECE: Final = 64
 PAGE_BYTES: Final = 4 * MIB  # of a form on a page; the largest is a list of keys that is pasted
+ANONYMOUS_PAGE_BYTES: Final = 128 * KIB  # of one that somebody sends who has not signed in: reading it takes time
 PAGES_BYTES: Final = 64 * MIB  # of all forms on pages that a worker receives at once; an address has a quarter of it
 FORM_FIELDS: Final = 5000  # of a form on a page: the admin's lists have a few for each row
 FORM_PARTS: Final = 100  # of a form that stores a file

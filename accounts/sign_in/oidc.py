@@ -56,7 +56,7 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
             data["userinfo"] = {**claims, **told}
             if "email" in told:  # whether it is verified is said where it is said
                 data["userinfo"]["email_verified"] = told.get("email_verified", False)
-        return self.get_provider().sociallogin_from_response(request, data)
+        return self.get_provider().sociallogin_from_response(request, _storable(data))
 
     def _verified_claims(self, app: Any, id_token: Any) -> dict[str, Any]:
         if not isinstance(id_token, str) or not id_token:
@@ -82,7 +82,8 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if claims.get("azp", None if several else app.client_id) != app.client_id:
             raise ProviderFault(_("its ID token was made for another application"))
-        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255 or not claims["sub"].isascii():
+        sub = claims["sub"]
+        if not isinstance(sub, str) or not 0 < len(sub) <= 255 or not (sub.isascii() and sub.isprintable()):
             raise ProviderFault(_("it names people in a way that is not allowed"))
         return claims
 
@@ -97,6 +98,15 @@ class CheckedOidcAdapter(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # a
                 except jwt.PyJWTError:
                     continue
         raise ProviderFault(_("its ID token is signed with a key that it does not list"))
+
+
+def _storable(value: Any) -> Any:
+    """What a server said without what PostgreSQL does not store: NUL, and halves of surrogate pairs."""
+    if isinstance(value, dict):
+        return {_storable(name): _storable(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_storable(member) for member in value]
+    return value.replace("\0", "").encode("utf-8", "ignore").decode() if isinstance(value, str) else value
 
 
 class CheckedOidcProvider(OpenIDConnectProvider):  # type: ignore[misc]  # allauth has no types

@@ -14,14 +14,17 @@ from allauth.socialaccount import providers
 from allauth.socialaccount.models import SocialApp
 from allauth.socialaccount.providers.base import AuthError, ProviderException
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 
 logger: Final = logging.getLogger(__name__)
-# What reading foreign data in a wrong form raises.
-_MISREAD: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ImproperlyConfigured)
+# What reading foreign data in a wrong form raises, or storing it.
+_MISREAD: Final = (
+    ValueError, LookupError, TypeError, AttributeError, AssertionError, ImproperlyConfigured, DataError,
+)  # fmt: skip
 
 
 class ProviderFault(ProviderException):  # type: ignore[misc]  # allauth has no types

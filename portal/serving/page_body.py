@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
+from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 
 from portal import limits
 from portal.lib import net
@@ -44,17 +48,36 @@ class _Busy(Exception):
     """There are too many requests for pages."""
 
 
+async def is_signed_in(scope: AsgiScope) -> bool:
+    """Whether the session of a request is somebody's. Takes a query; who they are is asked by the page itself."""
+    cookies = SimpleCookie()
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            try:
+                cookies.load(value.decode("latin-1"))
+            except CookieError:
+                return False
+    session = cookies.get(settings.SESSION_COOKIE_NAME)
+    if session is None:
+        return False
+    store: Any = import_module(settings.SESSION_ENGINE).SessionStore(session.value)
+    return bool(await sync_to_async(store.get)(SESSION_KEY))
+
+
 class Pages:
     """The application of the pages, with the limits that come before it."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, app: App, is_signed_in: Callable[[AsgiScope], Awaitable[bool]] = is_signed_in) -> None:
+        self._app, self._is_signed_in = app, is_signed_in
         self._turns, self._probes = Turns(limits.PAGES_AT_ONCE), Turns(limits.PAGES_AT_ONCE)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         probe = scope["path"] in _PROBES
-        most = page_body(scope["method"], scope["path"])
-        if _announced(scope) > most:
+        most, announced = page_body(scope["method"], scope["path"]), _announced(scope)
+        large = announced is None or limits.ANONYMOUS_PAGE_BYTES < announced <= most
+        if most and large and not await self._is_signed_in(scope):
+            most = limits.ANONYMOUS_PAGE_BYTES
+        if announced is not None and announced > most:
             await _refuse(send, most)
             return
         address = _address(scope)
@@ -169,12 +192,12 @@ class _Body:
             forms.give_back(self._address, self._held)
 
 
-def _announced(scope: AsgiScope) -> int:
-    """The bytes of the body that the headers announce; too many if they cannot be read."""
+def _announced(scope: AsgiScope) -> int | None:
+    """The bytes of the body that the headers announce, None if they do not; too many if they cannot be read."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() and len(value) < 19 else limits.PAGES_BYTES
-    return 0
+    return None
 
 
 def _address(scope: AsgiScope) -> str:
@@ -185,11 +208,15 @@ def _address(scope: AsgiScope) -> str:
 
 
 async def _refuse(send: Send, most: int) -> None:
-    text = (
-        f"The request is larger than the {most // limits.MIB} MiB that a page takes. Send less at a time."
-        if most
-        else "This page takes no request body. Leave it out."
-    )
+    if not most:
+        text = "This page takes no request body. Leave it out."
+    elif most == limits.ANONYMOUS_PAGE_BYTES:
+        text = (
+            f"The request is larger than the {most // limits.KIB} KiB that a page takes before you have signed in. "
+            "Sign in and send it again."
+        )
+    else:
+        text = f"The request is larger than the {most // limits.MIB} MiB that a page takes. Send less at a time."
     await _answer(send, 413, text)
 
 

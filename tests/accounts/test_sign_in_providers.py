@@ -72,6 +72,8 @@ def test_an_oidc_server_that_is_set_up_in_the_admin_signs_people_in(people: Peop
         ({"claims": {"sub": "somebody-else"}}, "about somebody else"),
         ({"claims": {"sub": None}}, "is not valid"),
         ({"claims": {"sub": "x" * 300}, "person": {**OLGA, "sub": "x" * 300}}, "in a way that is not allowed"),
+        ({"person": {**OLGA, "sub": "olga\0"}}, "in a way that is not allowed"),
+        ({"person": {**OLGA, "sub": "\ud800"}}, "in a way that is not allowed"),
         ({"person": {"email": "olga@example.org"}, "claims": {"sub": "olga-1"}}, "about somebody else"),
         ({"answers": {"openid-configuration": (500, "")}}, "answered 500 for its configuration"),
         ({"answers": {"openid-configuration": (200, "<html>")}}, "configuration cannot be read"),
@@ -140,6 +142,15 @@ def test_people_with_long_names_are_told_apart(issuer: Issuer) -> None:
         issuer.sign_in(browser)
         assert is_inside(browser)
     assert SocialAccount.objects.count() == 2
+
+
+@pytest.mark.parametrize("name", ["preferred_username", "name", "given_name", "picture", "x\0y"])
+def test_claims_that_no_database_stores_break_nothing(issuer: Issuer, name: str) -> None:
+    issuer.person = {**OLGA, name: ["o\0lga\ud800"] if "\0" in name else "o\0lga\ud800"}
+    browser = Client()
+    assert issuer.sign_in(browser).status_code == 302 and is_inside(browser)
+    found = json.dumps(SocialAccount.objects.get().extra_data)
+    assert "olga" in found and "\\u0000" not in found and "\\ud800" not in found
 
 
 def preset(**values: Any) -> User:

@@ -21,6 +21,8 @@ import portal
 import relay
 from accounts.merging import FIELD, Merging, MergingFormSet
 from accounts.models import GroupSettings, User
+from relay.models import Channel
+from relay.models import Model as RelayModel
 from tests.support.pages.filled import filled
 from tests.support.sessions import signed_in
 
@@ -152,3 +154,24 @@ def test_settings_of_a_group(seeded: User) -> None:
     assert client.post(url, filled(text, form_key=None)).status_code == 302
     settings.refresh_from_db()
     assert settings.price_multiplier == 4
+
+
+def test_the_second_of_two_who_add_the_same_row_is_told(seeded: User) -> None:
+    """Of each inline whose rows are unique within what they belong to."""
+    client, user = signed_in(seeded), User.objects.create_user("shared")
+    model = RelayModel.objects.create(name="closed-model")
+    channel = Channel.objects.first()
+    assert channel is not None
+    served = RelayModel.objects.create(name="served-model")
+    for url, prefix, new in (
+        (f"/admin/accounts/user/{user.pk}/change/", "budgets", {"period": "week", "limit": "3"}),
+        (f"/admin/accounts/user/{user.pk}/change/", "model_permissions", {"model": model.pk}),
+        (f"/admin/relay/channel/{channel.pk}/change/", "served", {"model": served.pk, "enabled": "on"}),
+    ):
+        empty = client.get(url).content.decode()
+        count = int(filled(empty)[f"{prefix}-TOTAL_FORMS"][0])
+        row = {f"{prefix}-TOTAL_FORMS": str(count + 1), f"{prefix}-{count}-id": ""}
+        row |= {f"{prefix}-{count}-{name}": str(value) for name, value in new.items()}
+        assert client.post(url, filled(empty, form_key=None, **row)).status_code == 302, prefix
+        told = client.post(url, filled(empty, form_key=None, **row))
+        assert told.status_code == 200 and "already" in told.content.decode(), prefix

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from portal import limits
 from portal.serving.page_body import Pages, Turns, most_body
 from relay.gateway.limits.memory import forms
+from tests.support.portal import People
+from tests.support.sessions import signed_in
 
 
 async def visit(
@@ -32,6 +35,10 @@ async def visit(
     scope = {"type": "http", "path": path, "method": method, "headers": [*headers], "client": (peer, 1)}
     await pages(scope, receive, send)
     return sent
+
+
+async def yes(scope: Any) -> bool:
+    return True
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -61,11 +68,28 @@ async def test_a_body_is_limited_by_its_page(path: str, method: str, size: int, 
     step = 1 << 20
     pieces = [b"x" * min(step, size - at) for at in range(0, size, step)] or [b""]
     headers = [(b"content-length", b"%d" % size)] if announced else []
-    sent = await visit(Pages(echo), path, pieces, method, headers)
+    sent = await visit(Pages(echo, yes), path, pieces, method, headers)
     assert sent[0]["status"] == status
     if status == 200:
         assert len(sent[1]["body"]) == size
     assert forms.used == 0
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_has_not_signed_in_sends_little(people: People, announced: bool) -> None:
+    """Reading a form of 4 MiB takes a worker most of a second."""
+    session = signed_in(people.owner).cookies["sessionid"].value
+    for cookie, size, status in (
+        ("", limits.ANONYMOUS_PAGE_BYTES, 200),
+        ("", limits.ANONYMOUS_PAGE_BYTES + 1, 413),
+        ("sessionid=made-up", limits.PAGE_BYTES, 413),
+        ("csrftoken=x; \0; sessionid", limits.PAGE_BYTES, 413),
+        (f"csrftoken=x; sessionid={session}", limits.PAGE_BYTES, 200),
+    ):
+        headers = [(b"cookie", cookie.encode())] + [(b"content-length", b"%d" % size)] * announced
+        sent = async_to_sync(visit)(Pages(echo), "/accounts/login/", [b"x" * size], headers=headers)
+        assert sent[0]["status"] == status, (cookie, size)
+        assert status == 200 or b"Sign in and send it again" in sent[1]["body"]
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", "²".encode(), b"9" * 5000])
@@ -74,14 +98,13 @@ async def test_a_length_that_is_no_number_is_too_large(length: bytes) -> None:
 
 
 async def test_forms_of_one_address_have_a_share_of_memory() -> None:
-    pages, gate = Pages(echo), asyncio.Event()
-    whole = limits.PAGE_BYTES
+    gate, whole = asyncio.Event(), limits.PAGE_BYTES
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await gate.wait()
         await echo(scope, receive, send)
 
-    pages = Pages(slow)
+    pages = Pages(slow, yes)
     visits = [asyncio.ensure_future(visit(pages, pieces=[b"x" * whole])) for _ in range(6)]
     for _ in range(20):
         await asyncio.sleep(0)

@@ -68,6 +68,9 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
         turn.members, {**turn.ids, **turn.overridden_members(False)}, request.model, [], None, ("queued", "")
     )
     background = BackgroundRequest(caller, request.body)
+    background.request_id = (
+        exchange.request_id
+    )  # the id that the client is told; this exchange has no record of its own
     background.pinned, background.ip, background.client_id = exchange.pinned, exchange.ip, exchange.client_id
     own = stored_responses.with_ids(turn.raw_input, background.request_id.removeprefix("req_"))
     await snapshot_cache.in_thread(

@@ -161,6 +161,7 @@ def test_made_in_the_background_and_gone_on_from(sdk: OpenAI, live: Portal, nati
     made = sdk.responses.create(model=model, input="slow", background=True)
     assert made.status == "queued" and made.background is True
     done = wait_for(sdk, made.id)
+    assert live.record(made._request_id).endpoint == "responses", "found by the id that its client was told"
     assert (
         done.id == made.id and done.status == "completed" and done.output_text == "answer 1" and done.background is True
     )
