@@ -98,6 +98,17 @@ def deployment(app_configs: Any, **_options: Any) -> list[CheckMessage]:
                 id="portal.W001",
             )
         )
+    if "*" in config.allowed_hosts and not config.public_url:
+        found.append(
+            Warning(
+                _(
+                    "The pages answer to any host name, and links in e-mails are written with it: a stranger can have "
+                    "a link to their own server mailed to a user."
+                ),
+                hint=_("Set AIRELAYS_PUBLIC_URL, or name the hosts in AIRELAYS_ALLOWED_HOSTS."),
+                id="portal.W010",
+            )
+        )
     if config.public_url and not config.public_url.startswith("https://") and not loopback:
         found.append(
             Warning(

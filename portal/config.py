@@ -261,7 +261,7 @@ class Config(BaseSettings):
     low_balance: values.Usd = Field(
         "1", description="USD; a user whose balance falls below is told, unless the user chose another threshold."
     )
-    email_host: str = Field("", description="Mail server for notices. Empty: none are mailed.")
+    email_host: values.Host = Field("", description="Mail server for notices. Empty: none are mailed.")
     email_port: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
     email_security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="How the connection to the mail server is protected."

@@ -71,7 +71,21 @@ def _zone(value: str) -> str:
 def _redis(value: str) -> str:
     if value and not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("write it as redis://host:6379/0")
+    try:
+        parts = urlsplit(value)
+        port, number = parts.port, parts.path.strip("/")
+    except ValueError:
+        port, number = 0, ""
+    if port == 0 or (value.startswith("redis") and not (parts.hostname and (not number or number.isdecimal()))):
+        raise ValueError("write it as redis://host:6379/0: a host, a port and the number of a database")
     return value
+
+
+def _host(value: str) -> str:
+    name = value.strip()
+    if name and not _is_host(name.strip("[]")):
+        raise ValueError(f"“{name[:60]}” is not the name of a host: leave out the scheme, the port and the path")
+    return name
 
 
 def _public_url(value: str) -> str:
@@ -169,6 +183,7 @@ Unpriced = Annotated[str, AfterValidator(_unpriced)]
 Zone = Annotated[str, AfterValidator(_zone)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis)]
+Host = Annotated[str, AfterValidator(_host)]
 DatabaseUrl = Annotated[str, AfterValidator(databases.check_database_url)]
 Sender = Annotated[str, AfterValidator(_sender)]
 Certificates = Annotated[str, AfterValidator(_certificates)]

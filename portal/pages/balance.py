@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django_ratelimit.core import is_ratelimited
+from django_ratelimit.core import get_usage
 
 from accounts.merging import Merging, digest
 from accounts.models import AuditEvent, User
@@ -72,7 +72,8 @@ def balance(request: HttpRequest) -> HttpResponse:
     user = signed_in_user(request)
     wrong = ""
     if request.method == "POST":
-        if is_ratelimited(request, group="redeem", key="user", rate=GUESSES, increment=True):
+        wrong_ones = get_usage(request, group="redeem", key="user", rate=GUESSES)
+        if wrong_ones is not None and wrong_ones["count"] >= wrong_ones["limit"]:
             return too_many_attempts(request)
         code = find_code(request.POST.get("code", ""))
         try:
@@ -81,6 +82,7 @@ def balance(request: HttpRequest) -> HttpResponse:
             amount = movements.redeem(code, user)
         except movements.NotRedeemable as error:
             wrong = str(error)
+            get_usage(request, group="redeem", key="user", rate=GUESSES, increment=True)
         else:
             AuditEvent.write("code.redeem", user, code, request.META.get("REMOTE_ADDR"), usd=money.plain(amount))
             notices.notify_redeemed(user, code, amount)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from accounts.models import AuditEvent
@@ -30,6 +31,17 @@ def test_balance_page_and_redeeming(people: People) -> None:
     assert "redeemed already" in signed_in(people.other).post("/balance/", {"code": codes[0]}).content.decode()
     assert "$5.00" not in signed_in(people.other).get("/balance/").content.decode()
     assert AuditEvent.objects.filter(action="code.redeem", actor=people.owner).count() == 1
+
+
+def test_right_codes_do_not_count_as_guesses(people: People) -> None:
+    cache.clear()  # guesses of other tests by users of the same number
+    _, codes = create_codes("Gift", NANO, 12, actor=None)
+    browser = signed_in(people.owner)
+    for code in codes[:11]:
+        assert browser.post("/balance/", {"code": code}).status_code == 302
+    for _ in range(10):
+        assert browser.post("/balance/", {"code": "WRONG-WRONG"}).status_code == 422
+    assert browser.post("/balance/", {"code": codes[11]}).status_code == 429
 
 
 def test_guessing_codes_is_slowed_down(people: People, one_window: None) -> None:
