@@ -240,6 +240,10 @@ def test_no_page_of_a_model_breaks_on_ids_in_its_path_or_in_the_form_of_an_actio
             for view in ("change", "delete", "history"):
                 if client.get(f"{start}{value}/{view}/").status_code >= 500:
                     broken.append(f"{start} {value[:12]} {view}")
+            if page.list_editable:
+                rows = {"form-TOTAL_FORMS": "1", "form-INITIAL_FORMS": "1", "form-0-id": value, "_save": "Save"}
+                if client.post(start, rows).status_code >= 500:
+                    broken.append(f"{start} {value[:12]} list")
             form = {"action": next(iter(actions), ""), "_selected_action": [value, "1"], "form-TOTAL_FORMS": value}
             if actions and client.post(start, form).status_code >= 500:
                 broken.append(f"{start} {value[:12]} action")

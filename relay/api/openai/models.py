@@ -16,7 +16,7 @@ from relay.api.respond import json_response
 from relay.billing.price_ranges import Amounts, Tier, price_ranges, with_general
 from relay.billing.prices import ONE, Price, PriceList
 from relay.errors import ModelNotFound
-from relay.gateway.access.authorization import serving_routes, usable_models
+from relay.gateway.access.authorization import find_model, serving_routes, usable_models
 from relay.gateway.runtime import runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.views import ModelView, Route
@@ -27,7 +27,8 @@ router = Router(auth=token_auth)
 @router.get("/models", url_name="models")
 async def list_models(request: HttpRequest) -> HttpResponse:
     """The models that this token can call."""
-    data = await _model_objects(request)
+    snapshot = snapshot_cache.snapshot
+    data = await _model_objects(request, snapshot.models.values())
     ids = [entry["id"] for entry in data]
     return json_response(
         {
@@ -43,7 +44,8 @@ async def list_models(request: HttpRequest) -> HttpResponse:
 @router.get("/models/{path:name}", url_name="model")
 async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     """One model. One that this token cannot call is not found."""
-    for found in await _model_objects(request, name):
+    model = find_model(snapshot_cache.snapshot, name)
+    for found in await _model_objects(request, [model] if model is not None else []):
         return json_response(found)
     raise ModelNotFound(
         f"The model “{name[:100]}” does not exist, or your token cannot call it. GET /v1/models lists those that are.",
@@ -51,15 +53,14 @@ async def retrieve_model(request: HttpRequest, name: str) -> HttpResponse:
     )
 
 
-async def _model_objects(request: HttpRequest, name: str = "") -> list[dict[str, object]]:
-    """The objects of all models that the caller can call, or of the one of this name."""
+async def _model_objects(request: HttpRequest, models: Iterable[ModelView]) -> list[dict[str, object]]:
+    """The objects of those models that the caller can call."""
     exchange, snapshot = exchange_of(request), snapshot_cache.snapshot
     caller, fallback = exchange.caller, (await runtime()).fallback_price
     assert caller is not None  # noqa: S101  # token_auth has run
     return [
         model_object(model, serving_routes(caller, model), snapshot.terms(caller).multiplier, exchange.wall, fallback)
-        for model in usable_models(caller, snapshot, exchange.wall, fallback is not None)
-        if not name or model.name == name
+        for model in usable_models(caller, models, exchange.wall, fallback is not None)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from portal.lib import net
@@ -95,10 +95,6 @@ def may_call(caller: Caller, model: ModelView, now: float, sells_unpriced: bool)
     return bool(routes) and (sells_unpriced or model.priced_at(now, routes))
 
 
-def usable_models(caller: Caller, snapshot: Snapshot, now: float, sells_unpriced: bool) -> list[ModelView]:
-    """The models that the caller can call, by name. Families are left out: they are patterns."""
-    return [
-        model
-        for model in snapshot.models.values()
-        if not model.name.endswith("*") and may_call(caller, model, now, sells_unpriced)
-    ]
+def usable_models(caller: Caller, models: Iterable[ModelView], now: float, sells_unpriced: bool) -> list[ModelView]:
+    """Those models that the caller can call. Families are left out: they are patterns."""
+    return [model for model in models if not model.name.endswith("*") and may_call(caller, model, now, sells_unpriced)]

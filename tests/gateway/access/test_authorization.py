@@ -118,6 +118,9 @@ def test_a_family_of_models_serves_every_name_that_fits(live: Portal, server: Se
     assert record.model == f"{prefix}g-abc" and record.cost > 0, (
         "at the family's price, under the name that was asked for"
     )
+    found = server.get(token, f"/v1/models/{prefix}g-abc").json()
+    assert found["id"] == f"{prefix}g-abc" and found["pricing"]["output"] == "2", "what can be called is there"
+    assert server.get(token, f"/v1/models/{prefix}*").status_code == 404
     assert prefix + "*" not in [entry["id"] for entry in server.get(token, "/v1/models").json()["data"]]
     assert (
         server.post(token, ask(prefix)).status_code == 404

@@ -140,7 +140,7 @@ def test_each_list_and_optional_reference_is_classified() -> None:
 
 
 def allowed(token: Token) -> list[str]:
-    return [model.name for model in usable_models(caller_from_token(token), load_snapshot(), 0.0, True)]
+    return [model.name for model in usable_models(caller_from_token(token), load_snapshot().models.values(), 0.0, True)]
 
 
 @pytest.fixture
