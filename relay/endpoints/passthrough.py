@@ -32,7 +32,7 @@ from relay.protocols.chat_completions.answer import chunks_of, whole_completion
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.chat_completions.stream import ChatStream, error_event
 from relay.protocols.codec import Codec
-from relay.protocols.fields import BadRequest, Fields, as_object, one_limit, read_document, read_model
+from relay.protocols.fields import BadRequest, Fields, as_object, one_count, one_limit, read_document, read_model
 from relay.protocols.multipart import MultipartForm, Part, parse_form
 from relay.protocols.passthrough import answers, conversion, requests
 from relay.protocols.passthrough.answers import AnswerReader
@@ -223,7 +223,7 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
             "file",
             "invalid_multipart",
         )
-    body, fields = one_limit(*read_document(body, model_in_path), "max_tokens")
+    body, fields = one_count(*one_limit(*read_document(body, model_in_path), "max_tokens"))
     model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
     if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
         parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)

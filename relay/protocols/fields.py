@@ -51,6 +51,10 @@ _PARAMETERS: Final = frozenset(
         "tools", "top_logprobs", "top_n", "top_p", "truncation", "user", "verbosity", "voice", "web_search_options",
         # output limits of other servers
         "max_gen_len", "max_length", "max_new_tokens", "max_tokens_to_sample", "n_predict", "num_predict",
+        # counts of answers of other servers
+        "batch_size", "candidate_count", "image_count", "max_images", "num_completions", "num_generations",
+        "num_images", "num_images_per_prompt", "num_outputs", "num_return_sequences", "num_samples",
+        "number_of_images", "samples",
     )
 )  # fmt: skip
 # Members whose objects have names that the APIs define, and the names that the portal, or a rule of it, reads there.
@@ -87,6 +91,13 @@ _tools: Final = msgspec.json.Decoder(list[_Tool] | None)
 # Names that other servers have for the output limit: llama.cpp takes the first of them before `max_tokens`.
 _LENGTHS: Final = ("n_predict", "num_predict", "max_new_tokens", "max_length", "max_gen_len", "max_tokens_to_sample")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# Names that other servers have for the number of answers: SiliconFlow, Replicate, fal, Stability, Ideogram, Google,
+# Hugging Face, DashScope and libraries for diffusion (API references, November 2026).
+COUNTS: Final = frozenset((
+    "batch_size", "candidate_count", "candidateCount", "image_count", "max_images", "n_images", "num_completions",
+    "num_generations", "num_images", "num_images_per_prompt", "num_outputs", "num_return_sequences", "num_samples",
+    "number_of_images", "numberOfImages", "sampleCount", "samples",
+))  # fmt: skip
 
 
 class BadRequest(Exception):
@@ -168,6 +179,32 @@ def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
     if limits and all(limits) and all(absent(fields.get(name)) for name in _LIMITS):
         fields[own] = msgspec.Raw(b"%d" % min(limit for limit in limits if limit))
     return encode(fields), fields
+
+
+def one_count(body: bytes, fields: Fields) -> tuple[bytes, Fields]:
+    """A body whose number of answers has no other name than `n`, for which another stands where it names none.
+
+    A server that knows another name might make more answers than are paid for. What cannot be understood is left for
+    the rules of channels, which leave these names out.
+    """
+    foreign = COUNTS.intersection(fields)
+    if not foreign or not absent(fields.get("n")):
+        return body, fields
+    counts = [_count(fields[name]) for name in foreign if not absent(fields[name])]
+    if not counts or not all(counts):
+        return body, fields
+    fields = {name: raw for name, raw in fields.items() if name not in foreign}
+    fields["n"] = msgspec.Raw(b"%d" % max(count for count in counts if count))
+    return encode(fields), fields
+
+
+def _count(raw: msgspec.Raw) -> int | None:
+    """A number of answers; None for anything else."""
+    try:
+        found = optional_int.decode(raw)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return found if found is not None and found >= 1 else None
 
 
 def names_more(content: bytes, tools: msgspec.Raw | None, own: Collection[str]) -> bool:

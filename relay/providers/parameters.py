@@ -10,7 +10,8 @@ responses, embeddings, images, audio …), and a rule with a family stands befor
     refuse            422, naming the field; or another channel
     refuse:<JSON>     the same, unless it has this value, which is then left out
 
-Each vendor's rules are in its file in `relay.providers.vendors`; a channel may have more.
+Each vendor's rules are in its file in `relay.providers.vendors`; a channel may have more. Both stand above the rules
+for every vendor, which are here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import msgspec
 
 from portal.lib.json import encode
 from portal.lib.texts import TranslatableError, gettext_noop
-from relay.protocols.fields import folded
+from relay.protocols.fields import COUNTS, folded
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
@@ -31,6 +32,34 @@ _any: Final = msgspec.json.Decoder()
 Fields = dict[str, msgspec.Raw]
 Policy = Mapping[str, str]
 _EMPTY: Final = frozenset((b"null", b"", b"[]", b"{}"))
+
+# Parameters by which clients name other models than `model`, or choose by themselves who serves it, at which address or
+# with which key: what such a request costs is not known here, and whether its user may use the model neither. Source:
+# the API references of OpenRouter, LiteLLM's proxy, Vercel's AI gateway, Requesty, Perplexity, Groq, LM Studio,
+# Fireworks, LoRAX, new-api and Anthropic (`fallbacks`, tools that name their model), read in November 2026.
+_OTHER_MODELS: Final = (
+    "models", "fallbacks", "fallback", "fallback_model", "fallback_models", "route", "provider", "providers", "preset",
+    "plugins", "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks",
+    "context_window_fallback_dict", "model_list", "user_config", "router_settings_override", "specific_deployment",
+    "deployment", "deployment_id", "engine", "model_id", "model_name", "base_model", "target_model", "model_info",
+    "litellm_params", "litellm_metadata", "custom_llm_provider", "api_base", "base_url", "api_key", "api_version",
+    "extra_body", "extra_headers", "extra_query", "prompt_id", "tags", "group", "providerOptions", "provider_options",
+    "requesty", "compound_custom", "draft_model", "speculation", "adapter_id", "adapter_source", "lora_path",
+    "tools[].model", "tools[].parameters.model",
+)  # fmt: skip
+# Parameters that make more answers than are asked for by `n`, by the APIs that know them in another sense or not at
+# all. Seedream makes a sequence of images of one.
+_MORE_ANSWERS: Final = {
+    "chat": (*COUNTS, "best_of", "num_beams", "beam_width"),
+    "completions": (*COUNTS, "num_beams", "beam_width"),
+    "responses": (*COUNTS, "n", "best_of", "num_beams", "beam_width"),
+    "images": (*COUNTS, "best_of", "sequential_image_generation", "sequential_image_generation_options"),
+}
+_FOR_ALL: Final[Policy] = {
+    spelled: "drop"
+    for name in (*_OTHER_MODELS, *(f"{family}/{name}" for family, names in _MORE_ANSWERS.items() for name in names))
+    for spelled in (name, name.lower())
+}
 
 # What a client of chat calls a parameter of responses; rules for the latter hold for the former where the upstream
 # speaks responses.
@@ -81,9 +110,9 @@ def check_policy(rules: object) -> None:
 
 
 def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:
-    """The rules of one family at one channel, by bare name: the channel's own before the vendor's."""
+    """The rules of one family at one channel, by bare name: the channel's own before the vendor's before all others."""
     found: dict[str, str] = {}
-    for rules in (vendors, own):
+    for rules in (_FOR_ALL, vendors, own):
         for name, action in sorted(rules.items(), key=lambda rule: "/" in rule[0]):
             prefix, slash, bare = name.rpartition("/")
             if not slash or prefix == family:
@@ -97,23 +126,28 @@ def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
     `converted`: a request of chat for an upstream that speaks responses.
     """
     others = _in_other_letters(fields)
+    if not others and not converted and policy.keys().isdisjoint(fields):  # nearly always
+        return ""
     for name, action in policy.items():
         if not action.startswith("refuse"):
             continue
-        for said in (name, *(called for called, real in _CALLED.items() if converted and real == name)):
-            if said in fields and not _fine(fields[said], action[7:]):
-                return said
-            if said in others and not _fine(fields[others[said]], action[7:]):
-                return others[said]
+        called = (called for called, real in _CALLED.items() if converted and real == name)
+        for sent in [sent for said in (name, *called) for sent in (said, *others.get(said, []))]:
+            if sent in fields and not _fine(fields[sent], action[7:]):
+                return sent
     return ""
 
 
-def _in_other_letters(fields: Fields) -> dict[str, str]:
+def _in_other_letters(fields: Fields) -> dict[str, list[str]]:
     """The names of fields by what a parser takes them for that ignores case, as those of Go do."""
     names = "".join(fields)
     if names.islower() and names.isascii() and names.isidentifier():  # nearly always
         return {}
-    return {plain: name for name in fields if (plain := folded(name)) != name}
+    found: dict[str, list[str]] = {}
+    for name in fields:
+        if (plain := folded(name)) != name:
+            found.setdefault(plain, []).append(name)
+    return found
 
 
 def _fine(raw: msgspec.Raw, allowed: str) -> bool:
@@ -148,16 +182,23 @@ def apply_to(policy: Policy, body: dict[str, object]) -> list[str]:
 
 
 def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fields, list[str]]:
-    """The fields to send, and the names of those that were dropped with a value that would have meant something."""
-    if not policy and not strip_nulls:
+    """The fields to send, and the names of those that were dropped with a value that would have meant something.
+
+    The fields themselves where no rule is about one of them, so that the client's bytes may go on as they are.
+    """
+    others = _in_other_letters(fields)
+    seen: dict[tuple[str, str], bool] = {}
+    named = [
+        name for name in policy if name in fields or name in others or ("[]" in name and _reaches(fields, name, seen))
+    ]
+    if not named and not strip_nulls:
         return fields, []
     out = dict(fields)
     dropped = []
-    others = _in_other_letters(fields) if policy else {}
-    for name, action in policy.items():
+    for name in named:
+        action = policy[name]
         if name in others and not action.startswith("rename:"):
-            out.pop(others[name])
-            dropped.append(others[name])
+            dropped += [other for other in others[name] if out.pop(other, None) is not None]
         if "[]" in name:
             dropped += [name] * _drop_inside(out, name)
         elif name in out:
@@ -171,13 +212,22 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
     return out, dropped
 
 
+def _reaches(fields: Fields, path: str, seen: dict[tuple[str, str], bool]) -> bool:
+    """Whether a list may have what a path names. `seen`: what has been searched for, which costs 0.5 ms for 1 MB."""
+    top, _, rest = path.partition("[].")
+    if top not in fields:
+        return False
+    name = rest.rpartition(".")[2]
+    if (top, name) not in seen:
+        seen[top, name] = b'"%s"' % name.encode() in bytes(fields[top])
+    return seen[top, name]
+
+
 def _drop_inside(fields: Fields, path: str) -> bool:
     """Take a member out of every object of a list. True when there was one."""
     top, _, rest = path.partition("[].")
     *way, last = rest.split(".")
-    if top not in fields or b'"%s"' % last.encode() not in bytes(fields[top]):
-        return False
-    entries = _decoded(bytes(fields[top]))
+    entries = _decoded(bytes(fields.get(top, b"")))
     found = False
     for entry in entries if isinstance(entries, list) else ():
         holder: object = entry

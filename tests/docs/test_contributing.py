@@ -89,7 +89,7 @@ def test_the_portal_takes_the_example(staff: Client, upstream: Upstream, acme: V
         "embeddings": "https://api.acme.example/v1/embeddings",
     }
     assert route.channel.keys[0].headers["api-key"] == "sk-of-acme"
-    assert route.channel.policies["chat"] == {"seed": "drop", "n": "refuse:1"}
+    assert {"seed": "drop", "n": "refuse:1"}.items() <= route.channel.policies["chat"].items()
     channel.base_url = upstream.base_url
     key.set_secret("sk-of-acme", channel)  # a key is for the address that it was given for
     assert probe_channel(channel, key, "acme-large").ok

@@ -187,6 +187,32 @@ def test_images_made_edited_and_varied(sdk: OpenAI, live: Portal, server: Server
     assert sdk.images.create_variation(model=model, image=("a.png", PNG, "image/png"), n=2).data
 
 
+def test_what_is_made_is_what_is_held_and_paid_for(live: Portal, server: Server) -> None:
+    """A server that knows other names for the number of answers, or for models, makes no more than was held."""
+
+    async def script(call: Call) -> None:
+        if call.path == "/v1/completions":
+            await call.reply(200, {"choices": [{"text": "x", "finish_reason": "stop", "index": 0}]})
+        else:
+            await call.reply(200, {"created": 1, "data": [{"url": "https://x.example/1"}]})
+
+    model, token = served(live, server, script, price={"per_image": 1}), live.token()
+    ask = {"model": model, "prompt": "a cat", "batch_size": 3, "num_images": 2, "models": ["dear"]}
+    answer = server.post(token, ask, path="/v1/images/generations")
+    assert live.upstream.last(model).json == {"model": model, "prompt": "a cat", "n": 3}
+    assert answer.headers["x-airelays-ignored-parameters"] == "models"
+    answer = server.post(token, {**ask, "n": 2, "best_of": 9}, path="/v1/images/generations")
+    assert live.upstream.last(model).json == {"model": model, "prompt": "a cat", "n": 2}
+    told = set(answer.headers["x-airelays-ignored-parameters"].split(","))
+    assert told == {"models", "batch_size", "num_images", "best_of"}
+    form = {"model": model, "prompt": "a hat", "num_images": "10", "models": "dear"}
+    answer = server.request("POST", token, "/v1/images/edits", data=form, files={"image": ("a.png", PNG)})
+    assert live.upstream.last(model).json == {"model": model, "prompt": "a hat"}
+    assert set(answer.headers["x-airelays-ignored-parameters"].split(",")) == {"models", "num_images"}
+    server.post(token, {"model": model, "prompt": "x", "max_tokens": 5, "samples": 4}, path="/v1/completions")
+    assert live.upstream.last(model).json == {"model": model, "prompt": "x", "max_tokens": 5, "n": 4}
+
+
 def test_images_arrive_in_parts(sdk: OpenAI, live: Portal, server: Server) -> None:
     async def script(call: Call) -> None:
         await call.open_stream()

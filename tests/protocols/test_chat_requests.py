@@ -90,6 +90,25 @@ def test_an_output_limit_has_one_name(members: dict[str, Any], limit: int | None
 
 
 @pytest.mark.parametrize(
+    ("members", "sent"),
+    [
+        ({}, {}),
+        ({"num_images": 4}, {"n": 4}),
+        ({"batch_size": 4, "num_return_sequences": 7, "samples": None}, {"n": 7}),
+        ({"n": None, "candidateCount": 2}, {"n": 2}),
+        ({"n": 2, "num_images": 4}, {"n": 2, "num_images": 4}),  # channels' rules leave it out
+        ({"num_images": "many"}, {"num_images": "many"}),
+    ],
+)
+def test_the_number_of_answers_has_one_name(members: dict[str, Any], sent: dict[str, Any]) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}], **members}).encode()
+    request = parse_chat_request(body)
+    assert request.choices == sent.get("n", 1)
+    found = json.loads(request.upstream_body("m", False))
+    assert {name: value for name, value in found.items() if name not in ("model", "messages")} == sent
+
+
+@pytest.mark.parametrize(
     ("members", "known"),
     [
         ({}, True),

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from relay.providers.apis import FAMILIES
 from relay.providers.parameters import BadPolicy, apply, check_policy, policy_of, refused
 from relay.providers.vendors import VENDORS
 
@@ -70,6 +71,48 @@ def test_the_channels_own_rules_stand_before_the_vendors() -> None:
     )
     assert own["user"] == "refuse"
     assert "seed" not in own and "top_p" not in own and own["logit_bias"] == "drop"
+
+
+OTHER_MODELS = {
+    "models": ["dear"], "fallbacks": [{"model": "dear"}], "context_window_fallbacks": [{"m": ["dear"]}],
+    "content_policy_fallbacks": [{"m": ["dear"]}], "model_list": [{"model_name": "m"}], "route": "fallback",
+    "provider": {"order": ["dear"]}, "preset": "dear", "plugins": [{"id": "fusion", "model": "dear"}],
+    "extra_body": {"models": ["dear"]}, "providerOptions": {"gateway": {"models": ["dear"]}}, "api_base": "https://x",
+    "compound_custom": {"models": {"answering_model": "dear"}}, "draft_model": "dear", "deployment_id": "dear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_vendor_is_told_of_other_models(vendor: str, family: str) -> None:
+    policy = policy_of(VENDORS[vendor].parameters, {}, family)
+    tools: list[dict[str, Any]] = [
+        {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {"model": {}}}},
+        {"type": "image_generation", "model": "dear"},
+        {"type": "openrouter:subagent", "parameters": {"model": "dear"}},
+    ]
+    out, dropped = apply(policy, fields(model="m", tools=tools, **OTHER_MODELS))
+    assert OTHER_MODELS.keys() & out.keys() <= ({"extra_body"} if vendor == "gemini" else set())
+    assert shown(out)["tools"] == [tools[0], {"type": "image_generation"}, {"type": tools[2]["type"], "parameters": {}}]
+    assert {*OTHER_MODELS, "tools[].model", "tools[].parameters.model"} - {"extra_body"} <= set(dropped)
+    out, dropped = apply(policy, fields(MODELS=["dear"], Models=["dear"], ProviderOptions=1))
+    assert not out and dropped == ["MODELS", "Models", "ProviderOptions"]
+    assert shown(apply(policy_of({}, {"models": "forward"}, family), fields(models=[]))[0]) == {"models": []}
+
+
+@pytest.mark.parametrize(
+    ("family", "left"), [("chat", {"n"}), ("completions", {"n", "best_of"}), ("responses", set()), ("images", {"n"})]
+)
+def test_answers_are_counted_by_one_name(family: str, left: set[str]) -> None:
+    counts = dict.fromkeys(("n", "best_of", "num_images", "batch_size", "candidateCount", "num_return_sequences"), 3)
+    assert apply(policy_of({}, {}, family), fields(**counts))[0].keys() == left
+    sent = shown(apply(policy_of(VENDORS["siliconflow"].parameters, {}, "images"), fields(n=2, batch_size=10))[0])
+    assert sent == {"batch_size": 2}, "the rule that renames comes after"
+
+
+def test_what_no_rule_is_about_goes_on_as_it_is() -> None:
+    found = fields(model="m", messages=[{"role": "user", "content": "x"}], tools=[{"type": "function"}])
+    assert apply(policy_of(VENDORS["xai"].parameters, {}, "chat"), found)[0] is found
 
 
 @pytest.mark.parametrize(

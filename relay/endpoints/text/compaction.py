@@ -15,7 +15,7 @@ from portal.lib.json import Json, decode_object, encode, object_of, text_of
 from relay.billing.estimate import estimate_prompt
 from relay.endpoints.text.conversation_lookup import read_turn
 from relay.endpoints.text.endpoint import ask_amended, open_text
-from relay.endpoints.text.response_turn import ResponseTurn, gateway_request
+from relay.endpoints.text.response_turn import ENDPOINT, ResponseTurn, gateway_request
 from relay.errors import RelayError, UnsupportedEndpoint, UnsupportedParameter, UpstreamRefused
 from relay.gateway.access.authorization import permitted_model
 from relay.gateway.attempt import Attempt
@@ -48,6 +48,7 @@ from relay.protocols.responses.replay import events_of
 from relay.protocols.responses.request import ResponsesRequest, user_item, without_upstream_ids
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Delivered, Usage
+from relay.providers import parameters
 from relay.providers.classify import Failure
 from relay.storage import responses as stored_responses
 
@@ -275,7 +276,9 @@ async def _ask_upstream(turn: ResponseTurn, api: str, attempt: Attempt) -> HttpR
 async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, bytes]:
     """The answer of the upstream's own endpoint, decoded and as it came. Raises Failure, Ended."""
     sent = _COMPACT_FIELDS if wants_compaction(turn.raw_input) else turn.fields.keys() - _OMITTED
-    fields = {name: raw for name, raw in turn.fields.items() if name in sent}
+    known = {name: raw for name, raw in turn.fields.items() if name in sent}
+    fields, dropped = parameters.apply(attempt.channel.policy(ENDPOINT), known, attempt.channel.strips_nulls)
+    fields = dict(fields)
     fields["model"] = msgspec.Raw(encode(attempt.candidate.route.upstream_name))
     attempt.record.sent = api == _COMPACT
 
@@ -287,7 +290,7 @@ async def _fetch(turn: ResponseTurn, api: str, attempt: Attempt) -> tuple[Json, 
 
     text = await ask_amended(turn, attempt, ask)
     attempt.close()
-    attempt.record.dropped = turn.left_out
+    attempt.record.dropped = [*turn.left_out, *dropped]
     found = decode_object(text)
     answered = found is not None and (
         "input_tokens" in found if api == _INPUT_TOKENS else upstream_compaction(found) is not None

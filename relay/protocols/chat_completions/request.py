@@ -14,6 +14,7 @@ from relay.protocols.fields import (
     as_object,
     decode_field,
     names_more,
+    one_count,
     one_limit,
     optional_bool,
     optional_int,
@@ -133,7 +134,7 @@ class ChatRequest:
 
 def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields = one_limit(*read_document(body, model_in_path), "max_tokens")
+    body, fields = one_count(*one_limit(*read_document(body, model_in_path), "max_tokens"))
     model = read_model(fields)
     if "messages" not in fields:
         message = "The field “messages” is missing: send a list with at least one message."

@@ -51,5 +51,7 @@ VENDOR: Final = Vendor(
         rule(FailureClass.TRANSIENT, "500 504", "internal deadline_exceeded"),
         rule(FailureClass.CLIENT, "400", "invalid_argument"),
     ),
+    # What its own SDK-less clients write into it is of its own: `google`, which names no model.
+    parameters={"extra_body": "forward"},
     price_search={"google": 30},
 )

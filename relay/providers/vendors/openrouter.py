@@ -30,6 +30,7 @@ VENDOR: Final = Vendor(
     cost_member="cost",
     parameters={
         "store": "drop",
+        "tools[].parameters.analysis_models": "drop",  # of openrouter:fusion
     },
     failures=(
         # What a provider behind it said, of a key of OpenRouter's or of the account's own for that provider.

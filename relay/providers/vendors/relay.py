@@ -25,6 +25,7 @@ VENDOR: Final = Vendor(
     label="Another relay (one-api, new-api, AIRelays …)",
     position=990,
     apis=OPENAI_COMPATIBLE | {"responses"},
+    parameters={"tools[].parameters.analysis_models": "drop"},  # of OpenRouter behind it
     failures=(
         # The account there, or that of its own upstream; or this request alone is too dear for what is left.
         rule(FailureClass.BILLING, "403 429", "insufficient_quota", doubtful=True),

@@ -58,7 +58,9 @@ def test_counting_and_compacting_are_asked_of_upstreams_that_can(sdk: OpenAI, li
     server.catch_up()
     counted = sdk.responses.input_tokens.with_raw_response.count(model=model, input="x")
     assert counted.parse().input_tokens == 123 and live.record(counted.headers["x-request-id"]).cost == 0
-    made = sdk.responses.with_raw_response.compact(model=model, input="x")
+    made = sdk.responses.with_raw_response.compact(model=model, input="x", extra_body={"models": ["dear"]})
+    assert "models" not in live.upstream.last(model).json
+    assert made.headers["x-airelays-ignored-parameters"] == "models"
     assert made.parse().output[0].type == "compaction" and live.record(made.headers["x-request-id"]).output_tokens == 7
 
 

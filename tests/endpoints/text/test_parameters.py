@@ -63,6 +63,21 @@ def test_rules_hold_for_converted_requests_in_the_clients_words(live: Portal, se
     )
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("text_api", ["chat", "responses"])
+def test_no_request_names_another_model_than_it_pays_for(
+    live: Portal, server: Server, path: str, text_api: str
+) -> None:
+    script = Upstream() if text_api == "responses" else hello
+    model = live.model(script, channels=[live.channel(provider="relay", text_api=text_api)])
+    more = {"models": ["dear"], "fallbacks": ["dear"], "route": "fallback", "extra_body": {"models": ["dear"]}}
+    body = ask(model, **more) if "chat" in path else {"model": model, "input": "x", **more}
+    answer = server.post(live.token(), body, path=path)
+    assert answer.status_code == 200, answer.text
+    assert not more.keys() & live.upstream.last(model).json.keys()
+    assert set(answer.headers["x-airelays-ignored-parameters"].split(",")) == more.keys()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
 @pytest.mark.parametrize("text_api", ["chat", "responses"])
