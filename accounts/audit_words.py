@@ -57,6 +57,7 @@ VERBS: Final[dict[str, Any]] = {
     "expire": _("given up"),
     "export": _("exported"),
     "facts": _("facts filled in"),
+    "fail": _("failed"),
     "import": _("imported"),
     "limited": _("limited again"),
     "limits": _("limits changed"),

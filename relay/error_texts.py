@@ -68,7 +68,7 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         403,
         "you",
         _("The token may be used from other addresses only."),
-        _("Add this address to the token's allowed addresses, or leave them empty."),
+        _("Use a token that may be used from this address: create one, or ask the administrator to change this one."),
     ),
     (
         "purpose_not_allowed",
@@ -81,8 +81,8 @@ _BUILT_IN: Final[tuple[tuple[str, int, str, Any, Any], ...]] = (
         "model_not_allowed",
         403,
         "you",
-        _("The model exists, but you have no permission for it."),
-        _("Choose a model from the list of models, or ask the administrator for a permission."),
+        _("The model exists, but you have no permission for it, or the token is limited to other models."),
+        _("Choose a model from the list of models, use another token, or ask the administrator for a permission."),
     ),
     ("model_not_found", 404, "you", _("No model has this name here."), _("Copy the name from the list of models.")),
     (

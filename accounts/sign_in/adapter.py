@@ -190,7 +190,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allau
     ) -> None:
         """Say what went wrong, and at whom. Raises ImmediateHttpResponse."""
         if getattr(error, "value", error) != "cancelled":
-            raise ImmediateHttpResponse(fault_page(request, str(provider.name), error, exception))
+            raise ImmediateHttpResponse(fault_page(request, str(provider.name), error, exception, provider.app))
 
     def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[Any]:
         """Return the sign-in providers with their secrets decrypted, without those whose secret cannot be used."""

@@ -80,6 +80,9 @@ def test_an_oidc_server_that_is_set_up_in_the_admin_signs_people_in(people: Peop
         ({"answers": {"openid-configuration": (200, "[]")}}, "configuration cannot be read"),
         ({"answers": {"openid-configuration": (200, "{}")}}, "no issuer"),
         ({"answers": {"openid-configuration": (200, "x" * (2 << 20))}}, "cannot be reached"),
+        ({"answers": {"/token": (401, '{"error":"invalid_client"}')}}, "does not accept the portal"),
+        ({"answers": {"/token": (200, '{"error":"incorrect_client_credentials"}')}}, "does not accept the portal"),
+        ({"answers": {"/token": (400, '{"error":"invalid_grant"}')}}, "Begin again"),
         ({"answers": {"/token": (500, "no")}}, "cannot be read"),
         ({"answers": {"/token": (200, "<html>")}}, "cannot be read"),
         ({"answers": {"/token": (302, "")}}, "cannot be read"),
@@ -102,6 +105,16 @@ def test_whatever_a_provider_answers_is_a_page_that_says_what(
     assert (answer.status_code, says in text, "House" in text) == (502, True, True), text[-1500:]
     assert not is_inside(browser) and not User.objects.filter(email="olga@example.org").exists()
     assert not [record for record in caplog.records if record.exc_info], "one line, no traceback"
+
+
+def test_who_has_set_a_provider_up_sees_that_it_refuses_the_portal(people: People, issuer: Issuer) -> None:
+    cache.clear()
+    issuer.answers = {"/token": (401, '{"error":"invalid_client"}')}
+    for _ in range(2):
+        issuer.sign_in(Client())
+    event = AuditEvent.objects.get(action="sign-in-provider.fail")
+    page = signed_in(people.staff).get("/admin/accounts/auditevent/").content.decode()
+    assert "client ID or secret" in event.detail["reason"] and "Sign-in provider: failed" in page
 
 
 def test_a_provider_that_cannot_be_reached_is_named(issuer: Issuer) -> None:

@@ -160,6 +160,13 @@ def test_limits_that_are_used_up_are_in_the_way_as_the_gateway_sees_them(live: P
     movements.set_quota(token, 0)
     assert "quota of the token" in explain(boss, **asked)["obstacles"][-1]
     assert LedgerAccount.objects.filter(token=token, kind="quota").exists()
+    movements.set_quota(token, 100_000)
+    token.allowed_ips, token.purpose = ["10.0.0.0/8"], "chat"
+    token.save()
+    found = explain(boss, **asked)
+    assert found["allowed"] and len(found["conditions"]) == 3, found
+    assert "from 10.0.0.0/8 alone" in found["conditions"][0] and "for chat" in found["conditions"][1].lower()
+    assert "$0.0001 is left of the quota" in found["conditions"][2] and "is refused" in found["conditions"][2]
 
 
 def test_explaining_is_for_staff_with_the_right(people: People) -> None:

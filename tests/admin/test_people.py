@@ -124,6 +124,22 @@ def test_nobody_gets_a_token_of_somebody_with_more_rights(people: People) -> Non
     assert mine.digest != before, "of others they do"
 
 
+def test_a_token_is_found_by_whatever_its_owner_reads_out(staff: Client, people: People) -> None:
+    User.objects.filter(pk=people.owner.pk).update(email="alice@example.org")
+    token, secret = create_token(people.owner, "laptop", actor=None)
+    other, _ = create_token(people.other, "desk", actor=None)
+    first, last = secret[:7], secret[-4:]
+    typed = [first, first[3:], last, secret[:12], secret[3:12], f"{first}…{last}", f"{first}...{last}", token.hint]
+    for text in [*typed, f"sk-****{last}", "lapt", "alice@example.org", "alice"]:
+        page = staff.get("/admin/relay/token/", {"q": text}).content.decode()
+        assert f"/{token.pk}/change/" in page, text
+    assert f"/{other.pk}/change/" not in staff.get("/admin/relay/token/", {"q": f"{first}…{last}"}).content.decode()
+    moved = staff.get("/admin/relay/token/", {"q": secret})
+    assert moved.status_code == 302 and secret not in moved["location"]
+    page = staff.get(moved["location"]).content.decode()
+    assert f"/{token.pk}/change/" in page and "first and last letters only" in page and secret not in page
+
+
 def test_token_is_rotated_and_revoked_after_being_asked(staff: Client, people: People) -> None:
     token, secret = create_token(people.owner, "t", actor=None)
     url = f"/admin/relay/token/{token.pk}/rotate/"

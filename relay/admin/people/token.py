@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import re
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.db.models import F, Func, OuterRef, QuerySet, Subquery
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.db.models import F, Func, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -16,6 +18,7 @@ from accounts.doors import may_open
 from accounts.models import LIMIT_FIELDS, AuditEvent
 from accounts.rights import exceeds, may
 from portal.lib import money
+from portal.lib.crypto import mask
 from relay.admin.forms import EXCEEDS, TokenForm
 from relay.billing.ledger import movements
 from relay.models import Budget, Token, UsageRecord
@@ -23,6 +26,11 @@ from relay.models.ledger import AMOUNTS
 from relay.models.token import STATES, make_token_secret
 from relay.tokens import lifecycle
 from relay.usage.receipts import quota_accounts
+
+_FIRST, _LAST = 7, 4  # letters of a token that are stored in clear: its beginning and its end
+# What people have of a token: a part of it, or its beginning and end with whatever they write for what is between.
+_VISIBLE: Final = re.compile(r"([\w-]*)(?:(…|\.{2,}|\*+)([\w-]*))?")
+_WHOLE: Final = re.compile(r"sk-[\w-]{16,}|[\w-]{40,}")
 
 
 class TokenBudgetInline(PagedInline):
@@ -58,7 +66,8 @@ class TokenAdmin(BaseAdmin):
     list_filter = ("enabled", "purpose")
     guarded_fields: ClassVar[Any] = {"used": AMOUNTS}
     list_select_related = ("user",)
-    search_fields = ("name", "=user__username", "^hint")
+    search_fields = ("name", "=user__username", "=user__email")
+    search_help_text = _("A part of the name, the owner's whole name or address, or any visible part of the token.")
     autocomplete_fields = ("user", "models_allowed")
     readonly_fields = ("hint", "created_at", "rotated_at", "revoked_at")
     actions = ("enable", "disable", "revoke_selected")
@@ -141,6 +150,33 @@ class TokenAdmin(BaseAdmin):
                 % {"token": form.instance},
                 messages.WARNING,
             )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Token], search_term: str
+    ) -> tuple[QuerySet[Token], bool]:
+        """Find tokens by what people have of one, too: its beginning, its end, both, or the whole of it."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        shown = _VISIBLE.fullmatch(search_term.strip())
+        if shown is None:
+            return found, may_repeat
+        first, gap, last = shown.groups(default="")
+        starts = Q(hint__startswith=first[:_FIRST]) | Q(hint__startswith=f"sk-{first}"[:_FIRST])
+        if gap:
+            parts = starts & Q(hint__endswith=last[-_LAST:])
+        else:
+            parts = Q(hint__contains=first) if len(first) <= _LAST else starts
+        return found | queryset.filter(parts), may_repeat
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """Take a whole token out of the address, which browsers and proxies keep."""
+        typed = request.GET.get(SEARCH_VAR, "").strip()
+        if _WHOLE.fullmatch(typed):
+            query = request.GET.copy()
+            query[SEARCH_VAR] = mask(typed)
+            text = _("A whole token was searched for. Ask people for its first and last letters only.")
+            self.message_user(request, text, messages.WARNING)
+            return redirect(f"{request.path}?{query.urlencode()}")
+        return super().changelist_view(request, extra_context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Token]:
         account = quota_accounts()

@@ -29,7 +29,8 @@ def check_address(caller: Caller, ip: str) -> None:
     """Raises Forbidden when the token is limited to other addresses."""
     if caller.networks and not caller.may_come_from(net.parse_address(ip)):
         raise Forbidden(
-            "This token may not be used from your address. Its owner can change the allowed addresses on the portal.",
+            "This token may not be used from your address. Use it from one of its allowed addresses, or create another "
+            "token on the portal; an administrator can change the addresses of this one.",
             code="ip_not_allowed",
         )
 
@@ -57,6 +58,12 @@ def permitted_model(caller: Caller, snapshot: Snapshot, name: str, now: float) -
         shown = name if len(name) <= 100 else name[:99] + "…"
         raise ModelNotFound(
             f"The model “{shown}” does not exist here. GET /v1/models lists the models of your token.", param="model"
+        )
+    if caller.models is not None and model.id not in caller.models:
+        raise Forbidden(
+            f"Your token is limited to other models than “{model.name}”. GET /v1/models lists them. Create another "
+            "token on the portal, or ask its administrator to add the model to this one.",
+            param="model",
         )
     if not caller.may_use(model, now):
         raise Forbidden(

@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import User
-from portal.lib import clock, money
-from relay.billing.prices import ceiling
+from portal.lib import clock
 from relay.channels import cooldowns
 from relay.gateway.access.authorization import find_model, may_call
 from relay.gateway.routing.circuit_breaker import OpenCircuit
+from relay.gateway.routing.explain_money import Covers
 from relay.gateway.routing.health import Health
 from relay.gateway.routing.selection import (
     Live,
@@ -31,9 +31,7 @@ from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ModelView, Route
 from relay.models import ChannelModel, Model, ModelPermission, Token
-from relay.models.budget import PERIOD_WORDS
 from relay.models.pool import STRATEGY_WORDS
-from relay.usage.receipts import spending_limits
 
 _STATUS_LABELS = {
     RouteStatus.NEXT: gettext_lazy("serves now"),
@@ -74,6 +72,7 @@ class Explanation:
     serves: str | None  # what would serve a request, None: nothing
     obstacles: list[str] = field(default_factory=list)  # each with its remedy
     lines: list[RouteLine] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)  # which some requests do not meet
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "lines": [line.as_json() for line in self.lines]}
@@ -117,8 +116,8 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
             )
         if view is not None and not view.priced and settings.CONFIG.unpriced == "refuse":
             obstacles.append(_("It has no price, so requests are refused. Set one, or take the vendors' list prices."))
-    least = _least_cost(view, caller, snapshot.terms(caller).multiplier, now.timestamp())
-    obstacles += _money(user, token, least)
+    covers = Covers(user, token, view, caller, snapshot.terms(caller).multiplier, now.timestamp())
+    obstacles += covers.obstacles()
     who = _("%(user)s with the token “%(token)s”") % {"user": user, "token": token} if token is not None else str(user)
     sells_unpriced = settings.CONFIG.unpriced != "refuse"
     visible = view is not None and may_call(caller, view, now.timestamp(), sells_unpriced)
@@ -144,7 +143,24 @@ def explain_route(user: User, token: Token | None, model_name: str, seen: Live |
         serves,
         obstacles,
         lines,
+        [*_of_token(token), *covers.conditions()],
     )
+
+
+def _of_token(token: Token | None) -> list[str]:
+    """What a token is limited to, of which an explanation cannot know whether a request keeps to it."""
+    found = []
+    if token is not None and token.allowed_ips:
+        found.append(
+            _("The token serves requests from %(addresses)s alone; others are refused as “ip_not_allowed”.")
+            % {"addresses": ", ".join(token.allowed_ips)}
+        )
+    if token is not None and token.purpose:
+        found.append(
+            _("The token is for %(purpose)s alone; other endpoints are refused as “purpose_not_allowed”.")
+            % {"purpose": token.get_purpose_display()}
+        )
+    return found
 
 
 def _person(user: User) -> list[str]:
@@ -343,36 +359,6 @@ def _disabled_key_line(route: Route, key: Any) -> RouteLine:
     return RouteLine(
         route.channel.name, route.channel.id, key.name, _("out of service"), why, route.channel.priority, returns
     )
-
-
-def _money(user: User, token: Token | None, least: int) -> list[str]:
-    """The balance, quota and budgets that do not cover `least` nano-USD, as the ledger asks them."""
-    texts = {
-        ("wallet", "user"): _("The balance of %(user)s is used up. Top it up on the user's page."),
-        ("quota", "token"): _("The quota of the token, %(quota)s, is used up. Raise it on the token's page."),
-        ("budget", "user"): _("The %(period)s budget of %(user)s, %(quota)s, is used up until %(until)s."),
-        ("budget", "token"): _(
-            "The %(period)s budget of the token “%(token)s”, %(quota)s, is used up until %(until)s."
-        ),
-    }
-    found = []
-    for line in spending_limits(user.pk, token.pk if token is not None else None, clock.now().timestamp()):
-        if line.limit is not None and (left := line.limit - line.used) < least:
-            period = _(PERIOD_WORDS[line.period]) if line.period else ""
-            values = {"user": user, "token": token, "quota": money.show(line.limit), "period": period}
-            found.append(texts[line.kind, line.scope] % {**values, "until": _moment(line.ends_at)})
-            if left > 0:
-                found[-1] += " " + _("%(left)s is left, less than any request costs.") % {"left": money.show(left)}
-    return found
-
-
-def _least_cost(view: ModelView | None, caller: Caller, multiplier: int, now: float) -> int:
-    """The nano-USD that the shortest request for a model must find; 0: it is free."""
-    lists = [view.price, *(route.price for route in caller.routes(view))] if view is not None else []
-    prices = [price for one in lists if one is not None and (price := one.at(now, 1)) is not None]
-    if not prices:
-        return 0 if settings.CONFIG.unpriced == "free" else 1
-    return max(ceiling(price, 1, 1, multiplier) for price in prices)
 
 
 def _live(seen: Live | None) -> Live:
