@@ -44,7 +44,7 @@ class HelpedUserAdmin(UserAdmin):
     }
 
     def has_help_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return may(request.user, recovery.HELP)
+        return self.has_view_permission(request) and may(request.user, recovery.HELP)
 
     def has_helping_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """Whether somebody may help, and may help this user. Asked for each action of a page, looked up once."""

@@ -16,6 +16,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget,
 from accounts.models import LIMIT_FIELDS, AuditEvent, User
 from accounts.rights import exceeds
 from portal.lib import clock, money, net
+from relay.channels.cooldowns import close_circuits
 from relay.channels.keys import secrets_of
 from relay.channels.urls import allowance_for, base_url_of, check_typed_url
 from relay.models import AllowedUpstream, ApiKey, Channel, Incident, Model, Token
@@ -307,6 +308,8 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at r
         if secret:
             self.instance.set_secret(secret)
             self.instance.reset_state()
+            if self.instance.pk:
+                close_circuits(key_id=self.instance.pk)  # which are about the secret of before
         saved: ApiKey = super().save(commit)
         return saved
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from accounts.models import AuditEvent
 from portal.lib import clock
 from portal.lib.crypto import Undecryptable
-from relay.channels.cooldowns import end_cooldowns, missing_apis_of
+from relay.channels.cooldowns import end_cooldowns
 from relay.channels.keys import Evidence, notify_staff, postpone, put_back, take_out
 from relay.channels.probe import (
     ProbeResult,
@@ -125,7 +125,7 @@ def correct_base_url(channel: Channel, base_url: str, actor: Any, ip: str | None
     with transaction.atomic():
         channel.save(update_fields=["base_url"])
         AuditEvent.write("channel.change", actor, channel, ip, changes={"base_url": [before, base_url]})
-        end_cooldowns(missing_apis_of(channel), actor, ip)
+        end_cooldowns(list(channel.cooldowns.all()), actor, ip)
     return _("The base URL was %(before)s, where no API answers; %(now)s does, so it is %(now)s now.") % {
         "before": before,
         "now": base_url,

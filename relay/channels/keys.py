@@ -67,6 +67,7 @@ def add_keys(channel: Channel, secrets: Iterable[str]) -> tuple[list[ApiKey], in
                 key.set_secret(secret, channel)
                 key.reset_state()
                 key.save()
+                cooldowns.close_circuits(key_id=key.pk)
                 again.append(key)
                 continue
             key = ApiKey(channel=channel)

@@ -388,7 +388,7 @@ def test_page_says_what_took_a_key_out_and_which_apis_the_upstream_lacks(staff: 
     assert "/v1/responses" not in plain
 
 
-def test_another_address_forgets_which_apis_the_old_one_lacked(staff: Client) -> None:
+def test_another_address_or_secret_has_nothing_of_what_the_old_one_did(staff: Client) -> None:
     from relay.channels.cooldowns import MissingApi, save_missing_apis
     from relay.models import Cooldown
 
@@ -398,5 +398,23 @@ def test_another_address_forgets_which_apis_the_old_one_lacked(staff: Client) ->
     save_missing_apis([((channel.pk, "responses"), MissingApi(now, now + 60, "x"))], "w")
     page = f"/admin/relay/channel/{channel.pk}/change/"
     assert staff.post(page, channel_form(notes="x")).status_code == 302 and Cooldown.objects.exists()
+    Cooldown.objects.create(
+        place=f"{channel.pk}:0:0", channel=channel, kind="transient", since=clock.now(), until=clock.now()
+    )
     assert staff.post(page, channel_form(base_url="https://api.openai.com/v1")).status_code == 302
+    assert not Cooldown.objects.exists()
+    key = ApiKey(channel=channel)
+    key.set_secret("sk-dead-0123456789abcdef")
+    key.save()
+    Cooldown.objects.create(
+        place=f"{channel.pk}:{key.pk}:0",
+        channel=channel,
+        api_key=key,
+        kind="key_dead",
+        since=clock.now(),
+        until=clock.now(),
+    )
+    page, form = f"/admin/relay/apikey/{key.pk}/change/", {"channel": channel.pk, "enabled": "on", "weight": 1}
+    assert staff.post(page, form | {"label": "x"}).status_code == 302 and Cooldown.objects.exists()
+    assert staff.post(page, form | {"secret": "sk-good-0123456789abcdef"}).status_code == 302
     assert not Cooldown.objects.exists()

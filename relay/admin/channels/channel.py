@@ -216,7 +216,7 @@ class ChannelAdmin(ModelListAdmin):
             ChannelEvent.write(obj.pk, "created", "", request.user)
             return
         if {"provider", "base_url", "proxy_url"} & set(form.changed_data):  # another upstream, perhaps
-            cooldowns.end_cooldowns(cooldowns.missing_apis_of(obj), request.user, request_ip(request))
+            cooldowns.end_cooldowns(list(obj.cooldowns.all()), request.user, request_ip(request))
         if "enabled" in form.changed_data:
             ChannelEvent.write(obj.pk, "enabled" if obj.enabled else "disabled", "", request.user)
 

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from accounts.admin.base import request_ip
 from accounts.models import AuditEvent
 from relay.admin.forms import BaseUrlForm
-from relay.channels.cooldowns import end_cooldowns, missing_apis_of
+from relay.channels.cooldowns import end_cooldowns
 from relay.models import Channel, ChannelEvent
 from relay.providers.vendors import offered
 
@@ -70,7 +70,7 @@ def _save_corrected(request: HttpRequest, channel: Channel, before: str) -> None
     """Save a corrected channel. Keys that were given for another address are out of use, which is said."""
     channel.tested_at, channel.test_ok, channel.test_message = None, None, ""
     channel.save()
-    end_cooldowns(missing_apis_of(channel), request.user, request_ip(request))
+    end_cooldowns(list(channel.cooldowns.all()), request.user, request_ip(request))
     now = channel.effective_base_url
     changes = {"base_url": [before, now]} if before != now else {}
     AuditEvent.write("channel.change", request.user, channel, request_ip(request), changes=changes)

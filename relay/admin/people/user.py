@@ -155,7 +155,7 @@ class PayingUserAdmin(HelpedUserAdmin):
         return money.show(user.wallet_held or 0)
 
     def has_wallet_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return may(request.user, "relay.add_ledgerentry")
+        return self.has_view_permission(request) and may(request.user, "relay.add_ledgerentry")
 
     @action(description=_("Top up"), url_path="top-up", icon="add_card", permissions=["wallet"])
     def top_up(self, request: HttpRequest, object_id: Any) -> HttpResponse:
@@ -318,7 +318,7 @@ class PayingUserAdmin(HelpedUserAdmin):
         return response
 
     def has_bundle_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return may(request.user, "relay.add_token")
+        return self.has_view_permission(request) and may(request.user, "relay.add_token")
 
     @action(description=_("Look as this user"), url_path="look", icon="visibility", permissions=["look"])
     def look(self, request: HttpRequest, object_id: Any) -> HttpResponse:

@@ -6,9 +6,10 @@ import html
 import re
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, User
 from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
@@ -16,7 +17,7 @@ from relay.models import BooksProof, LedgerEntry
 from relay.tokens.lifecycle import create_token
 from tests.support.money import wallet
 from tests.support.portal import People
-from tests.support.sessions import clerk
+from tests.support.sessions import clerk, signed_in
 
 pytestmark = pytest.mark.shared
 
@@ -44,6 +45,16 @@ def test_top_up_and_deduct_ask_for_a_reason_and_are_audited(staff: Client, peopl
         "wallet.top-up",
         "wallet.deduct",
     }
+
+
+def test_money_is_moved_by_those_alone_who_see_its_user(people: People) -> None:
+    """Otherwise the answer to what was booked is that one may not see this page."""
+    url = f"/admin/accounts/user/{people.owner.pk}/top-up/"
+    form = {"amount": "1", "reason": "gift"}
+    assert clerk("add_ledgerentry").post(url, form).status_code == 403 and wallet(people.owner).granted == 0
+    User.objects.get(username="clerk").user_permissions.add(Permission.objects.get(codename="view_user"))
+    other = signed_in(User.objects.get(username="clerk"))
+    assert other.post(url, form, follow=True).status_code == 200 and wallet(people.owner).granted == NANO
 
 
 def test_the_balance_as_it_is_shown_can_be_taken(staff: Client, people: People) -> None:
