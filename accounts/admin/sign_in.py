@@ -261,7 +261,11 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
                 data["server_url"] = net.check_url(data["server_url"], tuple(outbound.allowances()))
             except net.AddressRefused as reason:
                 why = reason.translated(gettext)
-                remedy = _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.")
+                remedy = (
+                    _("%(why)s. A superuser can allow it under “Allowed upstream addresses”.")
+                    if isinstance(reason, net.NotPublic)
+                    else _("%(why)s.")
+                )
                 self.add_error("server_url", remedy % {"why": why[0].upper() + why[1:]})
             else:
                 self._check_discovery(data)
@@ -366,6 +370,11 @@ class ProviderAdmin(BaseAdmin):
 
     def save_model(self, request: HttpRequest, obj: SocialApp, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if settings.CONFIG.signup == "off":
+            text = _(
+                "Sign-up is off (AIRELAYS_SIGNUP): only people who have an account already come in by this provider."
+            )
+            self.message_user(request, text, messages.INFO)
         found: Discovery | None = form.discovery
         if found is None:
             return
