@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from portal.lib import clock
+from relay.models import Conversation, ConversationItem, StoredResponse
 from tests.support.portal import People, Portal, stored_for
 
 pytestmark = pytest.mark.shared
@@ -55,3 +57,25 @@ def test_the_admin_lists_files_and_deletes_them_with_their_bytes(people: People,
         and not files.path_of(mine.storage_name).exists()
     )
     assert AuditEvent.objects.filter(action="upload.delete").exists()
+
+
+def test_lists_of_what_is_kept_say_how_large_it_is(people: People, client: Any) -> None:
+    now = clock.now()
+    StoredResponse.objects.create(
+        response_id="resp_1",
+        user=people.owner,
+        model="m",
+        status="completed",
+        input="x" * 200_000,
+        created_at=now,
+        expires_at=now,
+    )
+    conversation = Conversation.objects.create(
+        conversation_id="conv_1", user=people.owner, created_at=now, expires_at=now
+    )
+    for number in range(3):
+        ConversationItem.objects.create(conversation=conversation, item_id=f"msg_{number}", body="y" * 100_000)
+    client.force_login(people.staff)
+    assert "0.2 MiB" in client.get("/admin/relay/storedresponse/").content.decode()
+    page = client.get("/admin/relay/conversation/").content.decode()
+    assert "0.3 MiB" in page and ">3<" in page

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import Count, QuerySet
+from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, request_ip
 from accounts.models import AuditEvent
 from accounts.rights import may
+from portal import limits
 from relay.models import Batch, Conversation, StoredResponse
 from relay.storage import batches
+from relay.storage.room import show_bytes
 
 
 class _StoredAdmin(BaseAdmin):
@@ -50,28 +52,41 @@ class _StoredAdmin(BaseAdmin):
 class StoredResponseAdmin(_StoredAdmin):
     """Stored responses, which apps can fetch and continue."""
 
-    list_display = ("response_id", "user", "model", "channel", "status", "created_at", "expires_at")
+    list_display = ("response_id", "user", "model", "channel", "status", "room", "created_at", "expires_at")
     list_filter = ("status", "channel")
     list_select_related = ("user", "channel")
     search_fields = ("=response_id", "=request_id", "user__username")
     exclude = ("input", "output", "body")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StoredResponse]:
+        rows: QuerySet[StoredResponse] = super().get_queryset(request)
+        return rows.defer(*self.exclude)
+
+    @display(description=_("size"), ordering="size")
+    def room(self, response: StoredResponse) -> str:
+        return show_bytes(response.size + limits.ROW_BYTES)
 
 
 @admin.register(Conversation)
 class ConversationAdmin(_StoredAdmin):
     """Conversations of /v1/conversations."""
 
-    list_display = ("conversation_id", "user", "item_count", "created_at", "expires_at")
+    list_display = ("conversation_id", "user", "item_count", "room", "created_at", "expires_at")
     search_fields = ("=conversation_id", "user__username")
     exclude = ("metadata",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         rows: QuerySet[Conversation] = super().get_queryset(request)
-        return rows.annotate(item_count=Count("items"))
+        return rows.annotate(item_count=Count("items"), item_bytes=Sum("items__size"))
 
     @display(description=_("items"))
     def item_count(self, conversation: Any) -> int:
         return int(conversation.item_count)
+
+    @display(description=_("size"), ordering="item_bytes")
+    def room(self, conversation: Any) -> str:
+        rows = 1 + conversation.item_count
+        return show_bytes(conversation.size + (conversation.item_bytes or 0) + rows * limits.ROW_BYTES)
 
 
 @admin.register(Batch)
@@ -109,7 +124,10 @@ class BatchAdmin(ReadOnlyAdmin):
 
     @display(description=_("what is wrong"))
     def why(self, batch: Batch) -> str:
-        return batches.error_summary(batch) or "—"
+        summary = batches.error_summary(batch)
+        if summary or not batch.failed:
+            return summary or "—"
+        return str(_("%(n)d line(s) failed: the error file says why.")) % {"n": batch.failed}
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return may(request.user, "relay.change_batch")
