@@ -81,6 +81,9 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
             found.append(
                 Todo(_("Channel “%(name)s” serves nothing: %(why)s") % {"name": one.name, "why": one.text}, url, True)
             )
+        elif one.failing:
+            text = _("Channel “%(name)s” answers nothing: %(why)s") % {"name": one.name, "why": one.details[0]}
+            found.append(Todo(text, url, True))
         elif one.id in failed:
             why = channel_status.shorten(failed[one.id])
             found.append(

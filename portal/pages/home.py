@@ -19,8 +19,8 @@ from django.utils.translation import ngettext
 from accounts.models import GroupSettings, User
 from portal.lib import clock, money
 from portal.pages.shared.charts import Bar, bars
+from portal.pages.shared.incidents import open_incidents
 from portal.pages.shared.scope import signed_in_user, tokens_of
-from portal.pages.status import open_incidents
 from relay.catalog.offers import usable_offers
 from relay.error_texts import explained
 from relay.usage import rollup

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import formats
@@ -15,14 +14,14 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from portal.lib import clock
+from portal.pages.shared.incidents import MOST_MODELS, incidents_of
 from relay.catalog.offers import models_of
 from relay.channels import status as channel_status
-from relay.models import ChannelDay, Incident, Model, TallyDay
+from relay.models import ChannelDay, Model, TallyDay
 from relay.usage import rollup
 from relay.usage.reports import today_ordinal
 
 DAYS = 30
-_MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,11 @@ def status(request: HttpRequest) -> HttpResponse:
     shown = (
         models_of(user) if isinstance(user, User) else Model.objects.filter(enabled=True, is_open=True).order_by("name")
     )
-    models = [model for model in shown[:_MOST] if not model.name.endswith("*")]
+    models = [model for model in shown[:MOST_MODELS] if not model.name.endswith("*")]
     rollup.catch_up()
-    incidents = _incidents(models)
+    incidents = incidents_of(models, DAYS)
     context = {
-        "lines": _lines(models),
+        "lines": _lines(models, set(user.groups.values_list("pk", flat=True)) if isinstance(user, User) else set()),
         "open": [incident for incident in incidents if incident.resolved_at is None],
         "past": [incident for incident in incidents if incident.resolved_at is not None],
         "days": DAYS,
@@ -68,7 +67,7 @@ def status(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/status.html", context)
 
 
-def _lines(models: list[Model]) -> list[StatusLine]:
+def _lines(models: list[Model], groups: set[int]) -> list[StatusLine]:
     today = today_ordinal()
     first = today - DAYS + 1
     names = [model.name for model in models]
@@ -84,7 +83,7 @@ def _lines(models: list[Model]) -> list[StatusLine]:
     ):
         of = times.setdefault(name, {})
         of[int(value)] = of.get(int(value), 0) + count
-    states = channel_status.model_states(models)
+    states = channel_status.model_states(models, groups)
     found = []
     for model in models:
         mine = counts.get(model.name, {})
@@ -108,21 +107,3 @@ def _status_day(day: int, requests: int, faults: int) -> StatusDay:
         "n": requests,
     }
     return StatusDay("good" if share < 0.02 else "some" if share < 0.25 else "bad", text)
-
-
-def open_incidents(user: User) -> list[Incident]:
-    """Incidents that go on and that a user may read of, for other pages. None where nobody has a status page."""
-    now = Incident.objects.filter(resolved_at=None, started_at__lte=clock.now())
-    if settings.CONFIG.status_page == "off" or not now.exists():
-        return []
-    return [one for one in _incidents(list(models_of(user)[:_MOST])) if one.resolved_at is None]
-
-
-def _incidents(models: list[Model]) -> list[Incident]:
-    """Current incidents, and those resolved within DAYS, that affect everything or one of the models."""
-    rows: QuerySet[Incident] = Incident.objects.filter(
-        Q(resolved_at=None) | Q(resolved_at__gte=clock.now() - timedelta(days=DAYS)), started_at__lte=clock.now()
-    )
-    return list(
-        rows.filter(Q(models_limited=False) | Q(affected__in=models)).distinct().prefetch_related("affected")[:30]
-    )

@@ -5,15 +5,17 @@ Synchronous.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from django.db.models import Q
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from accounts.models.counts import count_of
 from portal.lib import clock
+from relay.channels import recent
 from relay.channels.cooldowns import NO_API
 from relay.channels.urls import url_refusal
 from relay.models import AllowedUpstream, ApiKey, Channel, ChannelModel, Cooldown, Model
@@ -21,6 +23,7 @@ from relay.providers.failures import BY_WORD
 from relay.providers.vendors import BUILT_IN
 
 UP, PARTLY, COOLING, DOWN, OFF = "up", "partly", "cooling", "down", "off"
+FAILING = "failing"  # of a model: it should be served, but its last requests have failed
 _MOST_COOLDOWNS = 10  # that are described
 
 
@@ -37,6 +40,7 @@ class ChannelStatus:
     text: str  # the reason in one sentence, empty when there is none
     until: str | None = None  # when it is tried again, in ISO 8601
     details: tuple[str, ...] = ()  # everything that is wrong but keys out of service, a sentence each
+    failing: int = 0  # requests that it has failed since it last answered one; 0: too few to tell
 
     @property
     def serves(self) -> bool:
@@ -46,7 +50,7 @@ class ChannelStatus:
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object, without the details."""
         found = asdict(self)
-        del found["details"]
+        del found["details"], found["failing"]
         return found
 
 
@@ -56,7 +60,7 @@ def channel_status(channel_id: int) -> ChannelStatus | None:
 
 
 def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
-    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 6 queries."""
+    """Return the status of every channel, or of `only` one, in the order in which they are used. Takes 7 queries."""
     now = clock.now()
     allowed = AllowedUpstream.allowances()
     cooling: dict[int, list[Cooldown]] = {}
@@ -79,9 +83,28 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     given: dict[int, set[str]] = {}
     for channel_id, given_for in in_service.order_by().values_list("channel", "given_for").distinct():
         given.setdefault(channel_id, set()).add(given_for)
+    runs = recent.failing().channels
     return [
-        _status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), given.get(row.pk, set()), allowed) for row in rows
+        _with_failures(
+            _status_of(row, cooling.get(row.pk, []), out.get(row.pk, []), given.get(row.pk, set()), allowed),
+            runs.get(row.pk),
+        )
+        for row in rows
     ]
+
+
+def _with_failures(found: ChannelStatus, run: recent.Run | None) -> ChannelStatus:
+    if run is None or not found.serves:
+        return found
+    said = _("None of its last %(n)d requests was answered: %(why)s") % {"n": run.count, "why": shorten(run.why)}
+    return replace(
+        found,
+        state=PARTLY,
+        word=_("failing"),
+        text=f"{said} · {found.text}" if found.text else said,
+        details=(said, *found.details),
+        failing=run.count,
+    )
 
 
 def _status_of(
@@ -175,12 +198,12 @@ def _clock(at: Any) -> str:
     return formats.date_format(timezone.localtime(at), "H:i:s")
 
 
-def model_states(wanted: Iterable[Model]) -> dict[int, str]:
+def model_states(wanted: Iterable[Model], groups: Collection[int] = ()) -> dict[int, str]:
     """Return the state of each model by id: UP while a channel that is up serves it and is not cooling down for it.
 
-    Takes 7 queries.
+    Channels count that are open to all or to one of the `groups`, by id. Takes 9 queries.
     """
-    wanted = list(wanted)
+    wanted, runs = list(wanted), recent.failing().models
     up = {status.id for status in channel_statuses() if status.serves}
     cooling = set(
         Cooldown.objects.filter(until__gt=clock.now(), model__isnull=False, api_key=None).values_list(
@@ -188,15 +211,18 @@ def model_states(wanted: Iterable[Model]) -> dict[int, str]:
         )
     )
     serving: dict[int, list[int]] = {}
-    for channel, model in ChannelModel.objects.filter(
-        enabled=True, channel__enabled=True, model__in=wanted
-    ).values_list("channel_id", "model_id"):
+    mine = Q(channel__groups_limited=False) | Q(channel__groups__in=groups)
+    for channel, model in (
+        ChannelModel.objects.filter(mine, enabled=True, channel__enabled=True, model__in=wanted)
+        .values_list("channel_id", "model_id")
+        .distinct()
+    ):
         serving.setdefault(model, []).append(channel)
     found = {}
     for model_row in wanted:
         routes = serving.get(model_row.pk, [])
         if any(channel in up and (channel, model_row.pk) not in cooling for channel in routes):
-            found[model_row.pk] = UP
+            found[model_row.pk] = FAILING if model_row.name in runs else UP
         else:
             found[model_row.pk] = DOWN if not routes else COOLING
     return found
