@@ -9,12 +9,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from portal.lib.json import decode
+from relay.protocols.prompts.content import Content, content_of
 from relay.protocols.token_estimate import token_units
 
 # A file within a request: only where an API has one. A text that begins like one is a text.
 _DATA_URL: Final = re.compile(
     rb'("(?:url|image_url|video_url|file_url|file_data|data|audio_url)"\s*:\s*)"data:(\w*)/?([^;,"]*)[^"]*"'
 )
+_IMAGE_MEMBERS: Final = (b'"url"', b'"image_url"')
 _AUDIO_DATA: Final = re.compile(rb'("data"\s*:\s*)"[\w+/=-]{256,}"')  # of `input_audio`
 _PER_MESSAGE: Final = 4  # role and separators, as OpenAI's counting guide has it
 _PER_FILE: Final = 800  # an inline image or file, about one image at standard detail
@@ -41,9 +44,11 @@ class PromptSize(NamedTuple):
         return PromptSize(self.tokens + tokens, self.most + most)
 
 
-def estimate_request(fields: Mapping[str, msgspec.Raw], messages: bytes | msgspec.Raw) -> PromptSize:
+def estimate_request(
+    fields: Mapping[str, msgspec.Raw], messages: bytes | msgspec.Raw, content: Content | None = None
+) -> PromptSize:
     """Estimate the tokens of `messages`, and of every other long member of a request: tools, schemas, predictions."""
-    return estimate_prompt(messages, fields.get("tools")).plus(*estimate_others(fields, _COUNTED))
+    return estimate_prompt(messages, fields.get("tools"), content).plus(*estimate_others(fields, _COUNTED))
 
 
 def estimate_others(fields: Mapping[str, msgspec.Raw], counted: Collection[str]) -> PromptSize:
@@ -56,18 +61,33 @@ def estimate_others(fields: Mapping[str, msgspec.Raw], counted: Collection[str])
     return PromptSize(math.ceil(units), most)
 
 
-def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None) -> PromptSize:
+def estimate_prompt(
+    messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = None, content: Content | None = None
+) -> PromptSize:
     """Estimate the tokens of the JSON text of `messages` and `tools`, and those that they can have.
 
-    An inline file counts by its kind and size, not as the text of its Base64.
+    An inline file counts by its kind and size, not as the text of its Base64. `content`: what the messages have beside
+    their text, where that has been looked at.
     """
-    text, files, tokens, most = bytes(messages), 0, 0, 0
+    text = bytes(messages)
+    images, media, _ = content_of(decode(text)) if content is None else content
+    text, files = _without_files(text, images) if media else (text, PromptSize(0, 0))
+    units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
+    longest = len(text) + (len(bytes(tools)) if tools is not None else 0) + _PER_MESSAGE
+    return PromptSize(math.ceil(units * 0.9) + files.tokens + _PER_MESSAGE, longest + files.most)
+
+
+def _without_files(text: bytes, images: int) -> tuple[bytes, PromptSize]:
+    """The text without its inline files, and their tokens, with those of so many images, inline or by address."""
+    tokens = most = inline = 0
     if b'"data:' in text:
 
         def count(match: re.Match[bytes]) -> bytes:
-            nonlocal files, tokens, most
-            found = file_size((match.end() - match.start()) * 3 // 4, match[2].decode(), match[3].decode("latin-1"))
-            files, tokens, most = files + 1, tokens + found.tokens, most + found.most
+            nonlocal inline, tokens, most
+            kind = match[2].decode()
+            found = file_size((match.end() - match.start()) * 3 // 4, kind, match[3].decode("latin-1"))
+            inline += kind == "image" and match[1].startswith(_IMAGE_MEMBERS)
+            tokens, most = tokens + found.tokens, most + found.most
             return match[1] + b'""'
 
         text = _DATA_URL.sub(count, text)
@@ -80,12 +100,8 @@ def estimate_prompt(messages: bytes | msgspec.Raw, tools: msgspec.Raw | None = N
             return match[1] + b'""'
 
         text = _AUDIO_DATA.sub(count_audio, text)
-    others = text.count(b'"image_url"') // 2 - files  # the name is there twice for each image, as type and as member
-    if others > 0:
-        tokens, most = tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE
-    units = token_units(text) + (token_units(bytes(tools)) if tools is not None else 0.0)
-    longest = len(text) + (len(bytes(tools)) if tools is not None else 0) + _PER_MESSAGE
-    return PromptSize(math.ceil(units * 0.9) + tokens + _PER_MESSAGE, longest + most)
+    others = max(0, images - inline)  # an image that is not in the request, or not as an image
+    return text, PromptSize(tokens + others * _PER_FILE, most + others * _PER_FILE * _MOST_PER_IMAGE)
 
 
 def file_size(size: int, kind: str, subtype: str = "") -> PromptSize:

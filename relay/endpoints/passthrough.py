@@ -48,6 +48,8 @@ from relay.transport.body import Pieces
 _REFUSED: Final = frozenset((400, 404, 415, 422, 501))  # statuses with which a parameter's value is refused
 _NO_AUDIO: Final = re.compile(r"json|text/|html|xml|javascript")  # content types of errors and of sign-in pages
 _MEDIA: Final = ("images.", "audio.")  # endpoints with streams of their own
+_SHOWN: Final = ("image", "images", "mask")  # pictures that a request for one has
+_MOST_PER_PICTURE: Final = 8_000  # tokens, as OpenAI's models look at one closely (November 2026)
 _COUNTED: Final = frozenset(("prompt", "input", "query", "documents", "image", "images", "mask"))
 
 
@@ -182,7 +184,7 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         check_channel=partial(_check_channel, run, request),
         stream=parsed.stream,
         prompt_tokens=parsed.prompt_tokens,
-        most_prompt=partial(most_text, parsed.prompt_tokens) if request.form is None else None,
+        most_prompt=partial(_most_prompt, request),
         output_limit=parsed.output_limit,
         choices=parsed.choices,
         conversation="" if request.form is not None else conversation_key(request.fields),
@@ -193,6 +195,20 @@ async def pass_through(exchange: Exchange, caller: Caller, run: Runtime, endpoin
         least_input=partial(requests.least_input, request.body) if endpoint == "completions" else None,
     )
     return await serve(exchange, caller, run, gateway_request, partial(_try, request))
+
+
+def _most_prompt(request: _Request) -> int | None:
+    """The tokens that the prompt can have; None where it can fill the model's context."""
+    parsed, form = request.parsed, request.form
+    if parsed.unbounded:
+        return None
+    pictures = 0
+    if request.spec.endpoint.startswith("images."):
+        pictures = sum(requests.entries(request.fields.get(name)) for name in _SHOWN)
+        pictures += len(form.files(*_SHOWN, "image[]")) if form is not None else 0
+    return (parsed.prompt_tokens if form is not None else most_text(parsed.prompt_tokens)) + (
+        pictures * _MOST_PER_PICTURE
+    )
 
 
 async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_path: str) -> _Request:
@@ -223,7 +239,8 @@ async def _parse(spec: EndpointSpec, body: bytes, content_type: str, model_in_pa
             "file",
             "invalid_multipart",
         )
-    body, fields = one_count(*one_limit(*read_document(body, model_in_path), "max_tokens"))
+    body, fields, _ = read_document(body, model_in_path)
+    body, fields = one_count(*one_limit(body, fields, "max_tokens"))
     model, parsed = read_model(fields, spec.model), spec.parse(requests.values_of(fields, spec.members))
     if not spec.form and (others := estimate_others(fields, _COUNTED).tokens):
         parsed = replace(parsed, prompt_tokens=parsed.prompt_tokens + others)

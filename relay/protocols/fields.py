@@ -10,12 +10,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from portal import limits
-from portal.lib.json import BOM, Json, Repeated, encode, has_more_values, strict_decode, without_long_strings
+from portal.lib.json import (
+    BOM,
+    Json,
+    Repeated,
+    decode,
+    encode,
+    has_escaped_letters,
+    has_more_values,
+    strict_decode,
+    without_long_strings,
+)
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -79,15 +89,6 @@ _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
 ))  # fmt: skip
 
 
-# Files and films by their address, whose size only the upstream sees.
-_BY_ADDRESS: Final = (b'"file_url"', b'"video_url"', b'"audio_url"')
-
-
-class _Tool(msgspec.Struct):
-    type: object = None
-
-
-_tools: Final = msgspec.json.Decoder(list[_Tool] | None)
 # Names that other servers have for the output limit: llama.cpp takes the first of them before `max_tokens`.
 _LENGTHS: Final = ("n_predict", "num_predict", "max_new_tokens", "max_length", "max_gen_len", "max_tokens_to_sample")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -114,6 +115,14 @@ def unsupported(message: str, param: str | None) -> BadRequest:
     return BadRequest(message, param, "unsupported_parameter", 422)
 
 
+class Document(NamedTuple):
+    """A body, its top-level members undecoded, and all of it decoded, in which long strings may have been emptied."""
+
+    body: bytes
+    fields: Fields
+    decoded: Json
+
+
 class _Named(msgspec.Struct):
     model: str = ""
 
@@ -136,10 +145,11 @@ def check_size(body: bytes) -> None:
         raise BadRequest(_TOO_MANY, None, "invalid_value")
 
 
-def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
-    """The body and its top-level members, undecoded. Raises BadRequest.
+def read_document(body: bytes, model: str = "") -> Document:
+    """Read a body that means one thing only. Raises BadRequest.
 
-    `model`: one that the path names, as Azure's paths do; the body then names it too.
+    `model`: one that the path names, as Azure's paths do; the body then names it too. A body with escaped letters is
+    written anew, so that names can be searched for in its bytes.
     """
     if body.startswith(BOM):
         body = body[len(BOM) :]
@@ -157,12 +167,15 @@ def read_document(body: bytes, model: str = "") -> tuple[bytes, Fields]:
             "invalid_value",
         )
     found = _strict_object(without_long_strings(body))
+    if has_escaped_letters(body):
+        body = encode(decode(body))
+        fields = _fields.decode(body)
     check_names(fields)
     check_inner_names(found)
     if model and (raw := encode(model)) != bytes(fields.get("model", b"")):
         fields["model"] = msgspec.Raw(raw)
         body = encode(fields)
-    return body, fields
+    return Document(body, fields, found)
 
 
 def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
@@ -205,19 +218,6 @@ def _count(raw: msgspec.Raw) -> int | None:
     except (msgspec.DecodeError, ValueError):
         return None
     return found if found is not None and found >= 1 else None
-
-
-def names_more(content: bytes, tools: msgspec.Raw | None, own: Collection[str]) -> bool:
-    """Whether a request names a file or film by its address, or a tool that is none of its `own` kinds."""
-    if any(mark in content for mark in _BY_ADDRESS):
-        return True
-    if tools is None:
-        return False
-    try:
-        found = _tools.decode(tools)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return True
-    return any(tool.type not in own for tool in found or ())
 
 
 def read_object(body: bytes) -> Json:

@@ -71,6 +71,14 @@ _CALLED: Final[Mapping[str, str]] = {
 }
 
 
+class Rules(dict[str, str]):
+    """The rules of one family at one channel, by bare name."""
+
+    def __init__(self, rules: Policy) -> None:
+        super().__init__(rules)
+        self.nested = [name for name in rules if "[]" in name]
+
+
 class Unsupported(Exception):
     """The upstream cannot honour a parameter. `param`: its name in the client's request."""
 
@@ -117,7 +125,7 @@ def policy_of(vendors: Policy, own: Policy, family: str) -> Policy:
             prefix, slash, bare = name.rpartition("/")
             if not slash or prefix == family:
                 found[bare] = action
-    return {name: action for name, action in found.items() if action != "forward"}
+    return Rules({name: action for name, action in found.items() if action != "forward"})
 
 
 def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
@@ -188,9 +196,11 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
     """
     others = _in_other_letters(fields)
     seen: dict[tuple[str, str], bool] = {}
-    named = [
-        name for name in policy if name in fields or name in others or ("[]" in name and _reaches(fields, name, seen))
-    ]
+    nested = policy.nested if isinstance(policy, Rules) else Rules(policy).nested
+    reached = {name for name in nested if _reaches(fields, name, seen)}
+    if not others and not reached and not strip_nulls and policy.keys().isdisjoint(fields):  # nearly always
+        return fields, []
+    named = [name for name in policy if name in fields or name in others or name in reached]
     if not named and not strip_nulls:
         return fields, []
     out = dict(fields)

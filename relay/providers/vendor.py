@@ -60,6 +60,8 @@ class Vendor:
     output_field: str = "max_tokens"
     # How it counts reasoning tokens in the usage of chat completions and responses.
     reasoning: ReasoningCount = "inside"
+    # An output limit holds for what its models think as well; otherwise only for what they say then.
+    limits_thinking: bool = True
     # The member of its usage that says what it charges for the request, empty: it says nothing. Only it may use the
     # name in this sense, since what it says becomes the request's upstream cost.
     cost_member: CostMember | Literal[""] = ""

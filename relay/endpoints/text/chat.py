@@ -50,7 +50,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
     except BadRequest as bad:
         raise invalid(bad) from None
     parsed, named = request.parsed, request.files
-    size = estimate_request(parsed.fields, parsed.fields["messages"])
+    size = estimate_request(parsed.fields, parsed.fields["messages"], parsed.content)
     if named is not None:
         size = size.plus(*named.size)
     wanted = GatewayRequest(
@@ -67,6 +67,7 @@ async def chat_completions(exchange: Exchange, caller: Caller, run: Runtime) -> 
         most_input=parsed.most_input if named is None else None,
         put_in=request.put_files_in if named is not None else None,
         least_input=parsed.least_input,
+        thinking=parsed.thinking(),
     )
     return await serve(exchange, caller, run, wanted, partial(try_text, request))
 

@@ -30,6 +30,7 @@ from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.error_objects import is_error_object
+from relay.protocols.prompts.content import content_of
 from relay.protocols.responses.compaction import (
     ASK,
     INSTRUCTIONS,
@@ -257,7 +258,9 @@ def _summary(turn: ResponseTurn) -> ResponseTurn:
     items = [*conversation_to_compact(items), user_item(ASK)]
     fields = {name: msgspec.Raw(encode(value)) for name, value in members.items()}
     fields["input"] = msgspec.Raw(encode(items))
-    request = ResponsesRequest(encode(fields), fields, turn.parsed.model, False, False, False, "", "", _SUMMARY_TOKENS)
+    content = content_of(items)
+    model, limit = turn.parsed.model, _SUMMARY_TOKENS
+    request = ResponsesRequest(encode(fields), fields, model, False, False, False, "", "", limit, content)
     summary = ResponseTurn(request, turn.caller, items, items, id=turn.id, created=turn.created, endpoint=_COMPACT)
     summary.makers, summary.files = turn.makers, turn.files
     return summary

@@ -36,6 +36,7 @@ from relay.gateway.snapshot.views import Pair
 from relay.models import Conversation, ConversationItem, StoredResponse
 from relay.protocols.chat_completions.request import conversation_key
 from relay.protocols.fields import BadRequest, Fields
+from relay.protocols.prompts.content import content_of
 from relay.protocols.responses.client import ResponsesClient
 from relay.protocols.responses.client_stream import first_error_event
 from relay.protocols.responses.compaction import expand_summaries
@@ -350,13 +351,12 @@ async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> H
 def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
     """The gateway request of a turn."""
     request = turn.parsed
-    texts = (
-        bytes(request.fields.get("input", b""))
-        if not turn.history and turn.expanded_input == turn.raw_input
-        else encode(turn.items)
-    )
+    if not turn.history and turn.expanded_input == turn.raw_input:
+        texts, content = bytes(request.fields.get("input", b"")), request.content
+    else:
+        texts, content = encode(turn.items), content_of(turn.items)
     earlier = min(turn.previous.tokens, _MOST_TOKENS) if turn.unread and turn.previous is not None else 0
-    size = estimate_request(request.fields, texts).plus(earlier, earlier)
+    size = estimate_request(request.fields, texts, content).plus(earlier, earlier)
     named = turn.files is not None and turn.files.size.most > 0
     if turn.files is not None:
         size = size.plus(*turn.files.size)
@@ -366,7 +366,7 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         check_channel=partial(check_text_channel, run, turn),
         stream=request.stream,
         prompt_tokens=size.tokens,
-        most_prompt=partial(request.at_most, size.most),
+        most_prompt=partial(request.at_most, size.most, content),
         output_limit=request.output_limit,
         conversation=request.conversation_id or conversation_key(request.fields),
         prefer=turn.preferred,
@@ -374,4 +374,5 @@ def gateway_request(run: Runtime, turn: ResponseTurn) -> GatewayRequest:
         most_input=None if named else request.most_input,
         put_in=turn.put_files_in,
         least_input=request.least_input,
+        thinking=request.thinking(),
     )

@@ -9,6 +9,7 @@ from typing import Final
 from portal.lib import money
 from relay.billing.prices import Price, PriceList, affordable_output, ceiling, cost
 from relay.errors import InsufficientQuota, ModelNotPriced
+from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, USUAL_WINDOW, answer_lengths, thinking_beside
 from relay.gateway.charging.reservations import Grant, Reservations
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
@@ -22,13 +23,11 @@ _LEAST_STEP: Final = 64  # tokens by which the reservation of a stream grows tha
 _EXTEND_AT: Final = 0.8  # share of its reservation from which a stream without a limit reserves more
 _ESTIMATE_ERROR: Final = 1.5  # by which an estimate of text may exceed its tokens: English has nearly five characters
 _BYTES_PER_TOKEN: Final = 3  # at least, by the estimate of `relay.protocols.token_estimate`
-ASSUMED_OUTPUT: Final = 32_768  # tokens of a non-streaming answer, for models whose output limit is unknown
 _MIN_OUTPUT: Final = 16  # tokens; a request that can pay for less is refused
 # What an upstream says a request costs is not believed beyond this factor of what its prices make it, and this much
 # more (a cent, in nano-USD: hosted tools are charged by the call).
 _COST_FACTOR: Final = 20
 _COST_SLACK: Final = 10_000_000
-_USUAL_WINDOW: Final = 131_072  # tokens of context, of a model that nothing is known of
 _PROMPT_LOW: Final = 0.6  # the estimate of a prompt may be too high: refuse only below this share of its cost
 _FREE: Final = Price()
 
@@ -48,9 +47,11 @@ class RequestCharge:
 
     __slots__ = (
         "_caller",
+        "_choices",
         "_fallback",
         "_highest_price",
         "_kept",
+        "_limit",
         "_need",
         "_now",
         "_promised",
@@ -93,6 +94,8 @@ class RequestCharge:
         self._need = self._prompt_cost = 0  # the highest possible cost, of the request and of its prompt
         self._kept = 0  # what is held beside that, for a prompt that has more tokens than estimated
         self._highest_price = _FREE  # of the routes that may serve
+        self._choices = 1
+        self._limit = 0  # tokens of each answer, as the upstream is told it; 0: none
         self._promised = 0  # tokens that all answers together may have; 0: no limit
 
     @property
@@ -136,6 +139,7 @@ class RequestCharge:
                 "administrator to set one.",
                 param="model",
             )
+        self._limit, self._choices = 0 if request.exact else limit or 0, choices
         if not caller.limited:
             self._highest_price = own[0]
             self.grant = await self._reservations.reserve(exchange, caller, 0, 0)
@@ -144,14 +148,19 @@ class RequestCharge:
         limit = min(limit, longest) if limit is not None and longest is not None else limit
         unlimited = min(longest or STREAM_STEP, STREAM_STEP) if request.stream else longest or ASSUMED_OUTPUT
         assumed = unlimited if limit is None else limit
+        thinking = 0
+        if self._limit:
+            channels = [route.channel for route in caller.routes(self.model)]
+            thinking = thinking_beside(self._limit, request.thinking, self.model, channels, self._now)
+        held = (assumed + thinking) * choices
         worst = (
             own[0]
             if len(own) == 1
-            else max(own, key=lambda price: ceiling(price, prompt_tokens, assumed * choices, multiplier, units))
+            else max(own, key=lambda price: ceiling(price, prompt_tokens, held, multiplier, units))
         )
         self._highest_price = worst
         self._prompt_cost = ceiling(worst, prompt_tokens, 0, multiplier, units)
-        self._need = ceiling(worst, prompt_tokens, assumed * choices, multiplier, units)
+        self._need = ceiling(worst, prompt_tokens, held, multiplier, units)
         least = ceiling(worst, int(prompt_tokens * _PROMPT_LOW), min(assumed, _MIN_OUTPUT) * choices, multiplier, units)
         minimum = self._need if request.exact or request.whole else min(self._need, least)
         spare = self._uncertainty(request)
@@ -161,7 +170,7 @@ class RequestCharge:
             affordable = affordable_output(
                 self._highest_price, grant.amount - self._prompt_cost, self.multiplier, choices
             )
-            self.clamp = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
+            self.clamp = self._limit = max(min(assumed, affordable), min(assumed, _MIN_OUTPUT))
             self._need = grant.amount
         elif grant.reservation is not None:
             self._kept = grant.amount - self._need
@@ -193,7 +202,7 @@ class RequestCharge:
             return 0
         most, window = request.most_prompt(), self.model.context_window
         if most is None:
-            most = window or _USUAL_WINDOW
+            most = window or USUAL_WINDOW
         elif window:
             most = min(most, window)
         if most <= request.prompt_tokens:
@@ -273,6 +282,9 @@ class RequestCharge:
         self.price_id = price.id or None
         self.cost = cost(price, usage, self.multiplier)
         self.upstream_cost = self._upstream_cost(route, usage, price)
+        if self._limit and source == "reported":
+            limit = self._limit * self._choices
+            answer_lengths.learn(route.channel.id, self.model.id, usage.output, limit, self._now)
         self.billing = "usage" if source == "reported" else "estimate"
         if at_fault:
             self.cost, self.billing = 0, "free"

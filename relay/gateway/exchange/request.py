@@ -40,3 +40,5 @@ class GatewayRequest:
     put_in: Callable[[Exchange], Awaitable[None]] | None = None
     # The estimated tokens that it is certain to have, as `relay.protocols.usage.Expected` has them. None: not known.
     least_input: Callable[[float], float] | None = None
+    # Tokens of thinking that it names for each answer, beside the limit where the upstream counts so; None: none.
+    thinking: int | None = None

@@ -262,6 +262,7 @@ def _channel(channel: Channel, keys: list[ApiKey], allowed: tuple[net.Allowance,
         # Behind another address there is a server of another kind.
         late_system=vendor.late_system and vendor.base_url in {"", channel.effective_base_url},
         reasoning=vendor.reasoning,
+        limits_thinking=vendor.limits_thinking,
         cost_member=vendor.cost_member,
     )
 

@@ -13,7 +13,6 @@ from relay.protocols.fields import (
     Fields,
     as_object,
     decode_field,
-    names_more,
     one_count,
     one_limit,
     optional_bool,
@@ -23,6 +22,8 @@ from relay.protocols.fields import (
     short_string,
     token_limit,
 )
+from relay.protocols.prompts.content import TEXT, Content, content_of, names_foreign_tools
+from relay.protocols.prompts.thinking import thinking_budget
 from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
 
@@ -59,15 +60,22 @@ class ChatRequest:
     include_usage: bool  # the client wants a usage chunk at the end of a stream
     choices: int  # how many answers are requested (`n`)
     output_limit: int | None = None  # tokens of each answer; None: no limit
+    content: Content = TEXT  # of its messages
 
     def at_most(self, tokens: int) -> int | None:
-        """These tokens, those of all its bytes; None where something may add to them, told without decoding messages.
+        """These tokens, those of all its bytes; None where something may add to them.
 
-        That is a file or film by its URL, a hosted tool, or a member that is not known.
+        That is a file or film by its URL, a hosted tool, or a part or a member that is not known.
         """
-        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()):
+        if self.content.unbounded or any(
+            name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()
+        ):
             return None
-        return None if names_more(bytes(self.fields["messages"]), self.fields.get("tools"), _OWN_TOOLS) else tokens
+        return None if names_foreign_tools(self.fields.get("tools"), _OWN_TOOLS) else tokens
+
+    def thinking(self) -> int | None:
+        """The tokens of thinking that it names; None: it names none."""
+        return thinking_budget(self.fields)
 
     def most_input(self) -> int | None:
         """The tokens of input that a request cannot exceed; None where something can add to what it contains.
@@ -134,7 +142,8 @@ class ChatRequest:
 
 def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields = one_count(*one_limit(*read_document(body, model_in_path), "max_tokens"))
+    body, fields, decoded = read_document(body, model_in_path)
+    body, fields = one_count(*one_limit(body, fields, "max_tokens"))
     model = read_model(fields)
     if "messages" not in fields:
         message = "The field “messages” is missing: send a list with at least one message."
@@ -148,7 +157,8 @@ def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
     )
     choices = read_choices(fields)
     include_usage = bool(options and options.include_usage)
-    return ChatRequest(body, fields, model, stream, include_usage, choices, _output_limit(fields))
+    content = content_of(decoded.get("messages"))
+    return ChatRequest(body, fields, model, stream, include_usage, choices, _output_limit(fields), content)
 
 
 def _output_limit(fields: Fields) -> int | None:

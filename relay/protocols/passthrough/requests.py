@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from portal.lib.json import Json, decode, decode_object, text_of
+import msgspec
+
+from portal.lib.json import Json, decode, decode_object, encode, text_of
 from portal.lib.texts import whole_number
-from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields
+from relay.protocols.fields import MAX_TOKENS, BadRequest, Fields, absent
 from relay.protocols.token_estimate import least_units, token_units
 from relay.protocols.usage import ADDED_TO_CHAT, LEAST_ADDED, NO_USAGE, Usage
 
 Values = Mapping[str, object]
 _PER_INPUT: Final = 1
+_PICTURES: Final = ("image", "image_url")  # members of inputs: Jina, Cohere, OpenAI
+_PER_PICTURE: Final = 800
+_SCHEME: Final = 16  # characters in which that of an address ends
 # Upper estimates of the tokens of one large image, by quality; any other value counts as the best quality.
 _IMAGE_TOKENS: Final = {"low": 500, "medium": 2000, "standard": 2000}
 _BEST_IMAGE: Final = 8000
@@ -43,6 +48,7 @@ class PassthroughRequest:
     exact: bool = True  # the answer cannot be limited to fewer tokens
     encoding: str = ""  # of embeddings: float or base64; of transcriptions: the response_format
     inputs: int = 1  # texts of embeddings and moderations, for each of which there is a vector or a verdict
+    unbounded: bool = False  # something that its input names, such as a film, can be of any length
 
 
 def values_of(fields: Fields, names: frozenset[str]) -> dict[str, object]:
@@ -96,8 +102,40 @@ def _inputs(value: object) -> int:
 
 
 def _part_tokens(part: Json) -> int:
-    text = text_of(part, "text")
-    return math.ceil(token_units(text.encode("utf-8", "replace"))) if text else 800
+    """The estimated tokens of an input that is an object: its text, or all of its members, and a picture."""
+    text, pictured = text_of(part, "text"), _pictured(part)
+    told = text.encode("utf-8", "replace") if text or pictured else encode(part)
+    units = math.ceil(token_units(told)) if told else 0
+    return units + _PER_PICTURE if pictured else units if text else max(units, _PER_PICTURE)
+
+
+def _pictured(part: Json) -> bool:
+    return any(part.get(name) for name in _PICTURES)
+
+
+def _is_unbounded(inputs: object) -> bool:
+    """Whether an input names what can be of any length: anything but a picture by its address, or a list of parts."""
+    parts = inputs if isinstance(inputs, list) else [inputs]
+    return any(
+        isinstance(value, (dict, list)) or (isinstance(value, str) and "://" in value[:_SCHEME])
+        for part in parts
+        if isinstance(part, dict)
+        for name, value in part.items()
+        if name not in _PICTURES and name != "text"
+    )
+
+
+_entries: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def entries(raw: msgspec.Raw | None) -> int:
+    """How many entries a member has, which may be one that is no list."""
+    if raw is None or absent(raw):
+        return 0
+    try:
+        return len(_entries.decode(raw))
+    except (msgspec.DecodeError, ValueError):
+        return 1
 
 
 def parse_completions(values: Values) -> PassthroughRequest:
@@ -126,12 +164,17 @@ def parse_embeddings(values: Values) -> PassthroughRequest:
     if wanted not in (None, "float", "base64"):
         raise BadRequest("The field “encoding_format” must be float or base64.", "encoding_format")
     texts = _need(values, "input", "a text, or a list of texts")
-    return PassthroughRequest(_text_tokens(texts, "input"), encoding=str(wanted or "float"), inputs=_inputs(texts))
+    return PassthroughRequest(
+        _text_tokens(texts, "input"),
+        encoding=str(wanted or "float"),
+        inputs=_inputs(texts),
+        unbounded=_is_unbounded(texts),
+    )
 
 
 def parse_moderations(values: Values) -> PassthroughRequest:
     texts = _need(values, "input", "a text, a list of texts, or a list of parts")
-    return PassthroughRequest(_text_tokens(texts, "input"), inputs=_inputs(texts))
+    return PassthroughRequest(_text_tokens(texts, "input"), inputs=_inputs(texts), unbounded=_is_unbounded(texts))
 
 
 def parse_images(values: Values) -> PassthroughRequest:
@@ -180,7 +223,8 @@ def parse_rerank(values: Values) -> PassthroughRequest:
     documents = _need(values, "documents", "a list of texts to be ranked")
     if not isinstance(documents, list):
         raise BadRequest("The field “documents” must be a list.", "documents")
-    return PassthroughRequest(_text_tokens(documents, "documents") + query * len(documents))
+    tokens = _text_tokens(documents, "documents") + query * len(documents)
+    return PassthroughRequest(tokens, unbounded=_is_unbounded([*documents, values.get("query")]))
 
 
 def least_input(body: bytes, enough: float) -> float:

@@ -17,7 +17,6 @@ from relay.protocols.fields import (
     Fields,
     absent,
     decode_field,
-    names_more,
     one_limit,
     optional_bool,
     read_document,
@@ -25,6 +24,8 @@ from relay.protocols.fields import (
     string,
     token_limit,
 )
+from relay.protocols.prompts.content import OWN_ITEMS, OWN_TOOLS, TEXT, Content, content_of, names_foreign_tools
+from relay.protocols.prompts.thinking import thinking_budget
 from relay.protocols.token_estimate import least_units, texts_in
 from relay.protocols.usage import ADDED_TO_CHAT
 
@@ -42,18 +43,12 @@ _SEALED_PART: Final = "encrypted_content"  # the type of a part of a tool's resu
 _LONGEST_CALL_ID: Final = 64
 _DEEPEST: Final = 20  # levels of an item
 _MOST_TOLD: Final = 20_000  # characters of an item; the outputs of shells are shortened to fewer by their clients
-# Members, tools, items and parts of items that add nothing to the input beyond what a request contains.
+# Members and parts of items that add nothing to the input beyond what a request contains.
 _INERT: Final = frozenset((
     "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "temperature", "top_p",
     "top_logprobs", "text", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "reasoning",
     "include", "store", "background", "truncation", "user", "metadata", "client_metadata", "service_tier",
     "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-))  # fmt: skip
-_OWN_TOOLS: Final = frozenset(("function", "custom", "namespace", "local_shell", "apply_patch"))
-_OWN_ITEMS: Final = frozenset((
-    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call",
-    "custom_tool_call_output", "local_shell_call", "local_shell_call_output", "apply_patch_call",
-    "apply_patch_call_output", "additional_tools",
 ))  # fmt: skip
 _TEXT_PARTS: Final = frozenset(("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"))
 
@@ -81,20 +76,28 @@ class ResponsesRequest:
     previous_id: str  # empty: none
     conversation_id: str  # empty: none
     output_limit: int | None  # tokens of the answer; None: no limit
+    content: Content = TEXT  # of its own input
 
     def items(self) -> list[Json]:
         """The request's own input as a list of items. Raises BadRequest."""
         return input_items(self.fields.get("input"))
 
-    def at_most(self, tokens: int) -> int | None:
-        """These tokens, those of all its bytes; None where something may add to them, told without decoding items.
+    def at_most(self, tokens: int, content: Content | None = None) -> int | None:
+        """These tokens, those of all its bytes; None where something may add to them.
 
-        That is a file or film by its URL, a hosted tool, or a member that is not known.
+        That is a file or film by its URL, a hosted tool, or an item, a part or a member that is not known.
+        `content`: of the whole conversation, if that is more than its own input.
         """
         fields = self.fields
-        if any(name not in _INERT and name not in _HANDLED and not absent(raw) for name, raw in fields.items()):
+        if (content or self.content).unbounded or any(
+            name not in _INERT and name not in _HANDLED and not absent(raw) for name, raw in fields.items()
+        ):
             return None
-        return None if names_more(bytes(fields.get("input", b"")), fields.get("tools"), _OWN_TOOLS) else tokens
+        return None if names_foreign_tools(fields.get("tools"), OWN_TOOLS) else tokens
+
+    def thinking(self) -> int | None:
+        """The tokens of thinking that it names; None: it names none."""
+        return thinking_budget(self.fields)
 
     def most_input(self) -> int | None:
         """The tokens of input that a request cannot exceed; None where something can add to what it contains.
@@ -108,10 +111,10 @@ class ResponsesRequest:
         values: Json = {name: decode(fields[name]) for name in ("input", "tools") if name in fields}
         items = objects_of(values, "input")
         tools = objects_of(values, "tools") + [tool for item in items for tool in objects_of(item, "tools")]
-        if any(tool.get("type") not in _OWN_TOOLS for tool in tools):
+        if any(tool.get("type") not in OWN_TOOLS for tool in tools):
             return None
         for item in items:
-            if item.get("type", "message") not in _OWN_ITEMS:
+            if item.get("type", "message") not in OWN_ITEMS:
                 return None
             parts = [part for name in ("content", "output", "summary") for part in objects_of(item, name)]
             if any(part.get("type") not in _TEXT_PARTS for part in parts):
@@ -159,7 +162,8 @@ class ResponsesRequest:
 
 def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRequest:
     """Parse the body of a request. Raises BadRequest. `model_in_path`: stands before the body's."""
-    body, fields = one_limit(*read_document(body, model_in_path), "max_output_tokens")
+    body, fields, decoded = read_document(body, model_in_path)
+    body, fields = one_limit(body, fields, "max_output_tokens")
     model = read_model(fields)
     previous = ""
     if not absent(raw := fields.get("previous_response_id")):
@@ -178,7 +182,18 @@ def parse_responses_request(body: bytes, model_in_path: str = "") -> ResponsesRe
     if background and stored is False:
         message = "A response that is made in the background must be stored: leave “store” out, or set it to true."
         raise BadRequest(message, "background")
-    return ResponsesRequest(body, fields, model, stream, stored is not False, background, previous, conversation, limit)
+    return ResponsesRequest(
+        body,
+        fields,
+        model,
+        stream,
+        stored is not False,
+        background,
+        previous,
+        conversation,
+        limit,
+        content_of(decoded.get("input")),
+    )
 
 
 def _conversation(raw: msgspec.Raw | None) -> str:

@@ -18,6 +18,7 @@ VENDOR: Final = Vendor(
     base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
     apis=CHAT | {"responses", "completions", "embeddings", "rerank"},
     paths={"rerank": "/../../compatible-api/v1/reranks"},
+    limits_thinking=False,  # max_tokens; max_completion_tokens does, which not every model takes
     failures=(
         rule(FailureClass.BILLING, "400 403", "arrearage allocationquota.freetieronly"),
         rule(FailureClass.BILLING, "403 429", text=r"^(the )?free (allocated )?quota"),

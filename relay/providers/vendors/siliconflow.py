@@ -25,6 +25,7 @@ VENDOR: Final = Vendor(
     position=150,
     base_url="https://api.siliconflow.com/v1",
     apis=CHAT | {"completions", "embeddings", "rerank", "images.generations", "audio.speech", "audio.transcriptions"},
+    limits_thinking=False,  # which has a limit of its own, thinking_budget
     parameters={"images/n": "rename:batch_size", "images/size": "rename:image_size"},
     failures=(
         rule(FailureClass.BILLING, "402 403", "30001"),

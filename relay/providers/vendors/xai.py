@@ -19,6 +19,7 @@ VENDOR: Final = Vendor(
     apis=CHAT | {"completions", "images.generations", "responses", "realtime"},
     stores=True,
     reasoning="beside",
+    limits_thinking=False,
     cost_member="cost_in_usd_ticks",
     parameters={
         "messages[].name": "drop",

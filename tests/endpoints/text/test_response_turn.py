@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
 from openai import OpenAI
 
+from portal.lib.json import Json
+from relay.endpoints.text.response_turn import ResponseTurn, gateway_request
+from relay.gateway.exchange.request import GatewayRequest
+from relay.gateway.runtime import Runtime
+from relay.protocols.responses.request import parse_responses_request
 from tests.endpoints.text.responses_upstream import Upstream, response
+from tests.gateway.attempts import CALLER
 from tests.protocols.chat_rules import refusal
 from tests.support.portal import Portal
 from tests.support.server import Server
@@ -295,3 +301,21 @@ def test_a_conversation_with_readable_thoughts_goes_on_at_an_upstream_that_takes
     assert two.headers["x-airelays-ignored-parameters"] == "input[reasoning]"
     sent = second.last(model).json["input"]
     assert "Tea." in json.dumps(sent) and "thirsty" not in json.dumps(sent)
+
+
+def test_what_was_said_before_is_held_for_as_what_is_said_now() -> None:
+    """A kept conversation with a document by its address can fill the context, and its images count."""
+    body = b'{"model":"m","input":"And now?"}'
+    document = {"type": "input_file", "file_url": "https://x.example/a.pdf"}
+    image = {"type": "input_image", "image_url": "https://x.example/a.png"}
+
+    def asked(*parts: dict[str, str]) -> GatewayRequest:
+        history: list[Json] = [{"type": "message", "role": "user", "content": list(parts)}] if parts else []
+        request = parse_responses_request(body)
+        items = request.items()
+        return gateway_request(cast(Runtime, None), ResponseTurn(request, CALLER, items, items, history))
+
+    plain, pictured, unbounded = asked(), asked(*[image] * 3), asked(document)
+    assert plain.most_prompt is not None and pictured.most_prompt is not None and unbounded.most_prompt is not None
+    assert plain.most_prompt() == len(b'"And now?"') + 4 and unbounded.most_prompt() is None
+    assert (pictured.most_prompt() or 0) > 3 * 25_600 and pictured.prompt_tokens > 3 * 800

@@ -17,7 +17,8 @@ from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.prices import ONE, Price, PriceList
 from relay.errors import InsufficientQuota
-from relay.gateway.charging.charge import ASSUMED_OUTPUT, STREAM_STEP, RequestCharge, fallback_price
+from relay.gateway.charging.answer_lengths import ASSUMED_OUTPUT, answer_lengths
+from relay.gateway.charging.charge import STREAM_STEP, RequestCharge, fallback_price
 from relay.gateway.charging.reservations import Grant, WorkerReservation
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.snapshot.callers import Caller
@@ -433,3 +434,60 @@ async def test_what_is_held_for_a_longer_prompt_is_no_part_of_the_cost_and_last_
     assert (charge.reserved, charge.clamp) == (purse.need, None)
     charge.take_kept(purse.spare + 1)
     assert charge._kept == 0 and charge._prompt_cost == 100
+
+
+@pytest.mark.parametrize(
+    ("within", "named", "abilities", "beside"),
+    [
+        (True, None, (), 0),
+        (True, 10, (), 0),
+        (True, 16, (), 16),  # a limit of 16 cannot hold it
+        (True, 32_000, ("text",), 32_000),
+        (False, None, (), 4_000),
+        (False, None, ("reasoning",), 4_000),
+        (False, None, ("vision",), 0),
+        (False, 0, ("reasoning",), 0),
+        (False, 10, (), 10),
+        (False, 10**9, (), 64_000),
+    ],
+)
+async def test_money_is_held_for_thinking_that_a_limit_does_not_hold_for(
+    within: bool, named: int | None, abilities: tuple[str, ...], beside: int
+) -> None:
+    purse = Purse()
+    view = priced(max_output_tokens=4_000, context_window=64_000, abilities=abilities)
+    view = replace(view, routes=(channel(1), channel(2, limits_thinking=within)))
+    charge = await charged(purse, view, output_limit=16, thinking=named, choices=2)
+    plain = Purse()
+    await charged(plain, priced(), output_limit=16, choices=2)
+    assert purse.need - plain.need == 2 * 2 * beside and purse.minimum == plain.minimum
+    poor = await charged(Purse(plain.need + 40), view, output_limit=16, thinking=named, choices=2)
+    assert poor.clamp in (None, 16) and charge.clamp is None, "the answer may have what it was told"
+
+
+async def test_what_exceeds_its_limit_once_is_held_for_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_lengths, "_seen", {})
+    route = channel(1)
+    view = replace(priced(max_output_tokens=4_000), routes=(route,))
+
+    async def need() -> int:
+        purse = Purse()
+        charge = await charged(purse, view, output_limit=16)
+        charge.finish(candidate(route), Usage(100, output=40), "reported", False, False)
+        return purse.need
+
+    first = await need()
+    assert await need() == first, "a few tokens beyond are no thoughts"
+    charge = await charged(Purse(), view, output_limit=16)
+    charge.finish(candidate(route), Usage(100, output=32_000), "estimated", False, False)
+    assert await need() == first, "nor is what nobody reported"
+    charge.finish(candidate(route), Usage(100, output=32_000), "reported", False, False)
+    assert await need() == first + 2 * 4_000
+    other = replace(view, routes=(channel(2),))
+    elsewhere = Purse()
+    await charged(elsewhere, other, output_limit=16)
+    assert elsewhere.need == first, "at this channel"
+    assert answer_lengths.exceeds(1, view.id, NOW + 86_399) and not answer_lengths.exceeds(1, view.id, NOW + 86_400)
+    for number in range(5_000):
+        answer_lengths.learn(number, 7, 500, 16, NOW)
+    assert len(answer_lengths._seen) <= 4_096

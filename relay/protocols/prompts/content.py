@@ -1,0 +1,215 @@
+"""What the messages or items of a request have beside their text: images, files, and what may add to them. Pure.
+
+Whatever is not known may stand for more tokens than its bytes: a document by its address, a film as a list of frames,
+a reference to something that the upstream stores. Each costs a look at its members: 0.1 µs for a part that is text.
+
+Source: the API references of OpenAI, Mistral, Anthropic, DashScope and vLLM, November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+import msgspec
+
+from portal.lib.json import Json, object_of, text_of
+
+
+class Content(NamedTuple):
+    """What the messages or items of a request have beside their text."""
+
+    images: int = 0  # by their address or in the request
+    media: bool = False  # there may be data URLs or Base64 in it, which count otherwise than texts do
+    unbounded: bool = False  # something may add to it, so that it can fill the model's context
+
+
+TEXT: Final = Content()
+_UNKNOWN: Final = Content(0, media=True, unbounded=True)
+
+# Items of the Responses API that add nothing to what the request contains.
+OWN_ITEMS: Final = frozenset((
+    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call",
+    "custom_tool_call_output", "local_shell_call", "local_shell_call_output", "apply_patch_call",
+    "apply_patch_call_output", "additional_tools",
+))  # fmt: skip
+OWN_TOOLS: Final = frozenset(("function", "custom", "namespace", "local_shell", "apply_patch"))
+# Members of messages of chat completions and of those items. Of any other it is not known what it brings along, such
+# as the `audio` of an earlier answer by its id, or the `attachments` of other servers.
+_MESSAGE: Final = frozenset((
+    "role", "content", "name", "tool_calls", "tool_call_id", "tool_name", "function_call", "refusal",
+    "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "annotations",
+    "cache_control", "prompt_cache_breakpoint", "extra_content", "provider_specific_fields", "prefix", "partial", "id",
+))  # fmt: skip
+_ITEM: Final = frozenset((
+    "type", "id", "role", "status", "phase", "content", "summary", "name", "namespace", "call_id", "arguments",
+    "input", "output", "tools", "encrypted_content", "action", "operation", "execution", "created_by", "caller",
+    "cache_control", "prompt_cache_breakpoint",
+))  # fmt: skip
+_PARTS: Final = ("content", "output", "summary")
+
+_TEXTS: Final = frozenset((
+    "text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text", "encrypted_content",
+))  # fmt: skip
+_SAID: Final = frozenset((
+    "type", "text", "refusal", "encrypted_content", "annotations", "logprobs", "cache_control",
+    "prompt_cache_breakpoint", "id",
+))  # fmt: skip
+_IMAGES: Final = frozenset(("image_url", "input_image", "image", "computer_screenshot"))
+# Members of parts whose size is known, beside `_BESIDE`.
+_MEDIA: Final = {
+    "image_url": frozenset(("image_url",)),
+    "input_image": frozenset(("image_url", "file_id", "detail")),
+    "input_audio": frozenset(("input_audio",)),
+    "video_url": frozenset(("video_url",)),
+    "audio_url": frozenset(("audio_url",)),
+    "file": frozenset(("file",)),
+    "input_file": frozenset(("file_data", "file_id", "filename", "detail")),
+}
+_BESIDE: Final = frozenset(("type", "cache_control", "prompt_cache_breakpoint", "uuid", "id"))
+# Members of the objects in them.
+_HOLDERS: Final = frozenset(("url", "detail", "file_data", "file_id", "filename", "format", "data", "uuid"))
+# Behind other addresses, upstreams that fetch by themselves may find films and documents.
+_PICTURES: Final = frozenset((
+    "", "png", "jpg", "jpeg", "gif", "webp", "bmp", "avif", "heic", "heif", "tif", "tiff", "svg",
+))  # fmt: skip
+_kind: Final = itemgetter("type")
+
+
+def content_of(items: object) -> Content:
+    """What decoded messages or input items have beside their text. Long strings may have been emptied, addresses not
+    (`portal.lib.json.without_long_strings`).
+    """
+    if items is None or isinstance(items, str):
+        return TEXT
+    if not isinstance(items, list):
+        return _UNKNOWN
+    parts: list[object] = []
+    unbounded = False
+    for item in items:
+        if type(item) is not dict:
+            return _UNKNOWN
+        content = item.get("content")
+        if type(content) is list:
+            parts += content
+        elif content is not None and type(content) is not str:
+            unbounded = True
+        if "type" in item:
+            unbounded = _of_item(item, parts) or unbounded
+        elif not _MESSAGE.issuperset(item):
+            unbounded = _has_more(item, _MESSAGE) or unbounded
+    return _of_parts(parts, unbounded)
+
+
+def _of_item(item: Json, parts: list[object]) -> bool:
+    """Whether an item of the Responses API may add to its content; adds what it has beside `content` to the parts."""
+    for name in ("output", "summary"):
+        found = item.get(name)
+        if isinstance(found, list):
+            parts += found
+        elif found is not None and not isinstance(found, str):
+            return True
+    kind = item["type"]
+    if not isinstance(kind, str) or kind not in OWN_ITEMS or _has_more(item, _ITEM):
+        return True
+    return "tools" in item and _is_foreign("namespace", item["tools"], OWN_TOOLS)
+
+
+def _has_more(holder: Json, known: Collection[str]) -> bool:
+    return any(name not in known and value not in (None, False, "", [], {}) for name, value in holder.items())
+
+
+def _of_parts(parts: list[object], unbounded: bool) -> Content:
+    try:
+        plain = _TEXTS.issuperset(map(_kind, parts)) and all(map(_SAID.issuperset, parts))  # type: ignore[arg-type]
+    except (KeyError, TypeError):  # a part without a type, or that is no object
+        plain = False
+    if plain:
+        return Content(0, unbounded, unbounded) if unbounded else TEXT
+    images = 0
+    for part in parts:
+        if isinstance(part, str):
+            continue
+        if not isinstance(part, dict):
+            unbounded = True
+            continue
+        images += _is_image(part)
+        unbounded = unbounded or not _is_bounded(part)
+    return Content(images, True, unbounded)
+
+
+def _is_image(part: Json) -> bool:
+    """By its type or its members: servers go by either."""
+    kind = part.get("type")
+    return "image_url" in part or "image" in part or (isinstance(kind, str) and kind in _IMAGES)
+
+
+def _is_bounded(part: Json) -> bool:
+    """Whether a part is text, or a file whose size is in the request."""
+    kind = text_of(part, "type")
+    if kind in _TEXTS:
+        return not _has_more(part, _SAID)
+    if kind == "thinking":
+        thought = part.get("thinking")
+        texts = _of_parts(thought, unbounded=False) if isinstance(thought, list) else TEXT
+        return not texts.media and not _has_more(part, _SAID.union(("thinking", "signature", "closed")))
+    if kind not in _MEDIA or _has_more(part, _MEDIA[kind].union(_BESIDE)):
+        return False
+    holder = object_of(part, kind) or part
+    if holder is not part and _has_more(holder, _HOLDERS):
+        return False
+    if kind in {"image_url", "input_image"}:
+        found = holder.get("url") if holder is not part else part.get("image_url")
+        return found is None or (isinstance(found, str) and (_is_inline(found) or _shows_picture(found)))
+    sources = [holder[name] for name in ("url", "data", "file_data", kind) if name in holder and holder is not part]
+    sources += [part[name] for name in ("file_data", kind) if name in part and holder is part]
+    return all(source is None or (isinstance(source, str) and _is_inline(source)) for source in sources)
+
+
+def _is_inline(text: str) -> bool:
+    """Whether it is a data URL or Base64, and no address."""
+    return text.startswith("data:") or ":" not in text
+
+
+def _shows_picture(address: str) -> bool:
+    """Whether nothing in an address says that it is of something else than a picture."""
+    scheme, _, rest = address.partition("?")[0].partition("#")[0].lower().partition("://")
+    host, _, path = rest.partition("/")
+    name = path.rpartition("/")[2]
+    ending = name.rpartition(".")[2] if "." in name else ""
+    return scheme in {"http", "https"} and "youtu" not in host and ending in _PICTURES
+
+
+# -- tools -----------------------------------------------------------------------------------------------------------
+
+
+class _Tool(msgspec.Struct):
+    type: object = None
+    tools: object = None
+
+
+_tools: Final = msgspec.json.Decoder(list[_Tool] | None)
+
+
+def names_foreign_tools(tools: msgspec.Raw | None, own: Collection[str]) -> bool:
+    """Whether the `tools` of a request, or those in a namespace of them, are not all of its `own` kinds: others are
+    hosted, and bring what they find into the prompt.
+    """
+    if tools is None:
+        return False
+    try:
+        found = _tools.decode(tools)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return True
+    return any(_is_foreign(tool.type, tool.tools, own) for tool in found or ())
+
+
+def _is_foreign(kind: object, inner: object, own: Collection[str]) -> bool:
+    if not isinstance(kind, str) or kind not in own:
+        return True
+    if inner in (None, []):
+        return False
+    if not isinstance(inner, list):
+        return True
+    return any(not isinstance(one, dict) or _is_foreign(one.get("type"), one.get("tools"), own) for one in inner)
