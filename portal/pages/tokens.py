@@ -31,8 +31,9 @@ from relay.billing.ledger import movements
 from relay.catalog.first_call import choose_call
 from relay.catalog.offers import usable_offers
 from relay.models import Token, UsageRecord
+from relay.models.budget import PERIOD_WORDS
 from relay.tokens import lifecycle
-from relay.usage.receipts import quota_accounts, spending_limits
+from relay.usage.receipts import quota_accounts, spending_limits, used_up_budgets
 
 REVEALS = "30/h"
 ROWS = 50
@@ -51,17 +52,18 @@ class TokenRow:
     used: int  # nano-USD
     quota: int | None  # nano-USD; None: no quota
     last_used: datetime | None
+    budgets: list[tuple[str, int, bool]]  # period in words, nano-USD, and whether nothing is left of it
 
 
 @login_required
 def token_list(request: HttpRequest) -> HttpResponse:
-    """List the tokens with their limits and time of last use, 50 a page, in 7 queries."""
+    """List the tokens with their limits and time of last use, 50 a page, in 9 queries."""
     account = quota_accounts()
     # Func instead of Max, which would add a GROUP BY: this way it is one lookup in an index.
     last = (
         UsageRecord.objects.filter(token=OuterRef("pk")).order_by().annotate(last=Func(F("started_at"), function="MAX"))
     )
-    tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed")
+    tokens_ = tokens_of(signed_in_user(request)).prefetch_related("models_allowed", "budgets")
     annotated = tokens_.annotate(
         used=Subquery(account.values("used")[:1]),
         granted=Subquery(account.values("granted")[:1]),
@@ -70,13 +72,19 @@ def token_list(request: HttpRequest) -> HttpResponse:
     )
     page = Paginator(annotated, ROWS).get_page(request.GET.get("page"))
     listed: list[Any] = list(page)
-    rows = [_row(token) for token in listed]
+    spent = used_up_budgets([token.pk for token in listed], time.time())
+    rows = [_row(token, spent) for token in listed]
     return render(request, "portal/tokens.html", {"rows": rows, "page": page, "here": "tokens"})
 
 
-def _row(token: Any) -> TokenRow:
+def _row(token: Any, spent: set[tuple[int, str]]) -> TokenRow:
     used, quota = token.used or 0, token.granted if token.limited else None
-    return TokenRow(token, token.state(left=None if quota is None else quota - used), used, quota, token.last_used)
+    budgets = [
+        (_(PERIOD_WORDS[one.period]), money.nano(one.limit), (token.pk, one.period) in spent)
+        for one in token.budgets.all()
+    ]
+    state = token.state(left=None if quota is None else quota - used)
+    return TokenRow(token, state, used, quota, token.last_used, budgets)
 
 
 @login_required

@@ -5,12 +5,13 @@ Synchronous; called in threads from /v1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import CharField, OuterRef, Q, Value
+from django.db.models import CharField, F, OuterRef, Q, Value
 from django.db.models.functions import Cast, Concat
 
 from accounts.rights import may, staff_member
@@ -200,6 +201,15 @@ def spending_limits(user_id: int, token_id: int | None, now: float) -> list[Spen
                 )
             )
     return found
+
+
+def used_up_budgets(token_ids: Iterable[int], now: float) -> set[tuple[int, str]]:
+    """The budgets of tokens of which nothing is left now, by token and period. One query."""
+    day = Days(settings.TIME_ZONE).of(now)
+    rows = LedgerAccount.objects.filter(
+        token__in=list(token_ids), kind="budget", limited=True, first_day__lte=day, last_day__gte=day
+    )
+    return set(rows.filter(granted__lte=F("used") + F("reserved")).values_list("token_id", "period"))
 
 
 def _account_limit(row: LedgerAccount, days: Days, now: float) -> SpendingLimit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -154,6 +155,18 @@ def test_rotate_disable_and_revoke(clients: tuple[Client, Client, Client], owned
         "token.disable",
         "token.revoke",
     ]
+
+
+def test_the_list_says_which_budgets_there_are_and_which_is_used_up(people: People) -> None:
+    token, _ = create_token(people.owner, "mine", actor=None)
+    browser = signed_in(people.owner)
+    for period, limit in (("day", "0.01"), ("month", "5")):
+        Budget.objects.create(token=token, period=period, limit=Decimal(limit))
+    page = browser.get("/tokens/").content.decode()
+    assert "daily budget of $0.01" in page and "monthly budget of $5.00" in page and "used up" not in page
+    assert LedgerAccount.objects.filter(token=token, kind="budget", period="day").update(used=10_000_000) == 1
+    page = browser.get("/tokens/").content.decode()
+    assert page.count("used up") == 1 and page.index("daily budget") < page.index("used up") < page.index("monthly")
 
 
 def test_lists_show_ones_own_alone(
