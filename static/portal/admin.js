@@ -31,6 +31,13 @@
         part.removeAttribute("aria-labelledby");
       }
     }
+    // What the theme lets only a mouse press, such as "More" above a page.
+    for (const press of document.querySelectorAll("[x-on\\:click]")) {
+      if (press.matches("a[href], button, input, select, textarea, [tabindex]")) continue;
+      if (press.querySelector("a, button, input, select, textarea")) continue;
+      press.tabIndex = 0;
+      press.setAttribute("role", "button");
+    }
     for (const hint of document.querySelectorAll("span.help-tooltip[aria-label]")) hint.setAttribute("role", "img");
     for (const box of document.querySelectorAll("#main .overflow-x-auto, #content .overflow-x-auto"))
       if (!box.hasAttribute("tabindex")) box.tabIndex = 0;
@@ -43,6 +50,23 @@
     }, 150);
   });
   document.addEventListener("focusin", name);
+  // Its lists of actions stand at the end of the page, where Tab would come to them last.
+  let opener = null;
+  document.addEventListener("keydown", (event) => {
+    const pressed = event.target;
+    if (event.key === "Escape" && opener && pressed.closest("body > nav")) {
+      opener.click();
+      opener.focus();
+    }
+    if (!["Enter", " "].includes(event.key) || !pressed.matches("[x-on\\:click][role=button]:not(button)")) return;
+    event.preventDefault();
+    pressed.click();
+    opener = pressed;
+    setTimeout(() => {
+      const open = [...document.querySelectorAll("body > nav")].find((list) => list.checkVisibility());
+      open?.querySelector("a")?.focus();
+    }, 200);
+  });
 
   // The search in the menu: Enter opens what is chosen, or else the first result. The theme's own looks for a list that
   // is not there, and fails.

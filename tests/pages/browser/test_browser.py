@@ -760,6 +760,24 @@ def test_a_channels_state_changes_while_one_looks_with_websockets_and_without(re
     site.manage("from relay.models import Channel; Channel.objects.filter(name='Spare').delete()")
 
 
+def test_actions_of_the_administration_are_reached_by_keyboard(ready: Token) -> None:
+    page = ready.site.admin()
+    pk = ready.site.manage("from accounts.models import User; print(User.objects.get(username='wanda').pk)")
+    page.goto(f"{ready.site.base}/admin/accounts/user/{pk}/change/")
+    page.wait_for_function("document.documentElement.dataset.named")
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("document.activeElement.textContent")
+        if "More" in focused.split():
+            break
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="GeekAI bundle").first).to_be_visible()
+    page.wait_for_function("document.activeElement.matches('body > nav a')")
+    page.keyboard.press("Escape")
+    page.wait_for_function("/more_horiz/.test(document.activeElement.textContent)")
+    expect(page.get_by_role("link", name="GeekAI bundle").first).to_be_hidden()
+
+
 def test_everything_on_the_way_to_a_token_works_by_keyboard(ready: Token) -> None:
     site = ready.site
     page = site.context().new_page()
