@@ -8,6 +8,7 @@ Source: the API references of OpenAI, Mistral, Anthropic, DashScope and vLLM, No
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -57,23 +58,27 @@ _SAID: Final = frozenset((
     "prompt_cache_breakpoint", "id",
 ))  # fmt: skip
 _IMAGES: Final = frozenset(("image_url", "input_image", "image", "computer_screenshot"))
-# Members of parts whose size is known, beside `_BESIDE`.
-_MEDIA: Final = {
-    "image_url": frozenset(("image_url",)),
-    "input_image": frozenset(("image_url", "file_id", "detail")),
-    "input_audio": frozenset(("input_audio",)),
-    "video_url": frozenset(("video_url",)),
-    "audio_url": frozenset(("audio_url",)),
-    "file": frozenset(("file",)),
-    "input_file": frozenset(("file_data", "file_id", "filename", "detail")),
-}
 _BESIDE: Final = frozenset(("type", "cache_control", "prompt_cache_breakpoint", "uuid", "id"))
+# Members of parts whose size is known, by their type.
+_MEDIA: Final = {
+    "image_url": _BESIDE | {"image_url"},
+    "input_image": _BESIDE | {"image_url", "file_id", "detail"},
+    "input_audio": _BESIDE | {"input_audio"},
+    "video_url": _BESIDE | {"video_url"},
+    "audio_url": _BESIDE | {"audio_url"},
+    "file": _BESIDE | {"file"},
+    "input_file": _BESIDE | {"file_data", "file_id", "filename", "detail"},
+}
 # Members of the objects in them.
 _HOLDERS: Final = frozenset(("url", "detail", "file_data", "file_id", "filename", "format", "data", "uuid"))
-# Behind other addresses, upstreams that fetch by themselves may find films and documents.
-_PICTURES: Final = frozenset((
-    "", "png", "jpg", "jpeg", "gif", "webp", "bmp", "avif", "heic", "heif", "tif", "tiff", "svg",
-))  # fmt: skip
+# An address that does not say that it is of something else than a picture: behind others, upstreams that fetch by
+# themselves may find films and documents.
+_PICTURE: Final = re.compile(
+    r"https?://(?![^/?#]*youtu)[^/?#]+(?:/(?:[^?#]*/)?"
+    r"(?:[^./?#]*|[^/?#]*\.(?:png|jpe?g|gif|webp|bmp|avif|hei[cf]|tiff?|svg)))?(?:[?#].*)?",
+    re.I | re.S,
+)
+_LONGEST: Final = 8192  # characters of an address that is looked at
 _kind: Final = itemgetter("type")
 
 
@@ -116,8 +121,10 @@ def _of_item(item: Json, parts: list[object]) -> bool:
     return "tools" in item and _is_foreign("namespace", item["tools"], OWN_TOOLS)
 
 
-def _has_more(holder: Json, known: Collection[str]) -> bool:
-    return any(name not in known and value not in (None, False, "", [], {}) for name, value in holder.items())
+def _has_more(holder: Json, known: frozenset[str]) -> bool:
+    return not known.issuperset(holder) and any(
+        name not in known and value not in (None, False, "", [], {}) for name, value in holder.items()
+    )
 
 
 def _of_parts(parts: list[object], unbounded: bool) -> Content:
@@ -154,7 +161,7 @@ def _is_bounded(part: Json) -> bool:
         thought = part.get("thinking")
         texts = _of_parts(thought, unbounded=False) if isinstance(thought, list) else TEXT
         return not texts.media and not _has_more(part, _SAID.union(("thinking", "signature", "closed")))
-    if kind not in _MEDIA or _has_more(part, _MEDIA[kind].union(_BESIDE)):
+    if kind not in _MEDIA or _has_more(part, _MEDIA[kind]):
         return False
     holder = object_of(part, kind) or part
     if holder is not part and _has_more(holder, _HOLDERS):
@@ -173,12 +180,7 @@ def _is_inline(text: str) -> bool:
 
 
 def _shows_picture(address: str) -> bool:
-    """Whether nothing in an address says that it is of something else than a picture."""
-    scheme, _, rest = address.partition("?")[0].partition("#")[0].lower().partition("://")
-    host, _, path = rest.partition("/")
-    name = path.rpartition("/")[2]
-    ending = name.rpartition(".")[2] if "." in name else ""
-    return scheme in {"http", "https"} and "youtu" not in host and ending in _PICTURES
+    return len(address) <= _LONGEST and _PICTURE.fullmatch(address) is not None
 
 
 # -- tools -----------------------------------------------------------------------------------------------------------

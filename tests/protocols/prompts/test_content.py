@@ -83,6 +83,7 @@ def test_what_is_in_the_request_is_counted_by_its_size(part: Any, images: int) -
         message({"type": "media", "file_uri": URL}),
         message(image("gs://b/v.mp4")),
         message(image("https://x.example/film.mp4")),
+        message(image("https://x.example/" + "a" * 10_000)),
         message(image("https://www.youtube.com/watch?v=1")),
         message({"video_url": {"url": URL}}),  # vLLM goes by the member
         message({"text": "x"}, {"audio": URL}),
