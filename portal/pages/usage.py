@@ -21,7 +21,7 @@ from relay.usage import rollup
 from relay.usage.csv_files import csv_chunks
 from relay.usage.paging import merged_page
 from relay.usage.query import OWN_FILTERS, Period, UsageQuery, filtered, last_days, months
-from relay.usage.receipts import ledger_entries_of, receipt
+from relay.usage.receipts import ledger_entries_of, movements_naming, receipt
 from relay.usage.reports import report_lines, report_total, today_ordinal
 from relay.usage.search import find_request
 
@@ -96,6 +96,7 @@ def usage_receipt(request: HttpRequest, request_id: str) -> HttpResponse:
     context = {
         "record": record,
         "entries": ledger_entries_of(record),
+        "naming": movements_naming(record),
         "prices": prices,
         "multiplier": details["price_multiplier"],
         "error": explained(record.error_code) if record.error_code else None,

@@ -5,7 +5,7 @@ Synchronous; called in threads from /v1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from django.db.models.functions import Cast, Concat
 from accounts.rights import may, staff_member
 from portal.lib import money
 from portal.lib.days import Days, bounds
+from relay.billing.ledger.movements import BY_PEOPLE
 from relay.models import Budget, LedgerAccount, LedgerEntry, Token, UsageRecord
 from relay.models.price import CLASSES
 from relay.models.usage import EARNINGS
@@ -33,6 +34,8 @@ TOKEN_FIELDS = (
     ("audio_output_tokens", "audio_output"),
     ("image_input_tokens", "image_input"),
 )
+
+_MOST_NAMING = 50  # movements that name one request
 
 # Members of a receipt that say what its user pays.
 _AMOUNTS = (
@@ -109,6 +112,28 @@ def ledger_entries_of(record: UsageRecord) -> list[LedgerEntry]:
     return list(
         LedgerEntry.objects.filter(user_id=record.user_id, day=day, request_id=record.request_id).order_by("pk")
     )
+
+
+def movements_naming(record: UsageRecord) -> list[LedgerEntry]:
+    """Return the movements of a request's user whose reason names the request, such as a refund, the oldest first."""
+    if record.user_id is None:
+        return []
+    return list(
+        LedgerEntry.objects.filter(
+            user_id=record.user_id, token=None, kind__in=BY_PEOPLE, reason__contains=record.request_id
+        ).order_by("pk")[:_MOST_NAMING]
+    )
+
+
+def not_given_back(record: UsageRecord, naming: Sequence[LedgerEntry]) -> int:
+    """Return what is left to give back of what a request's user paid for it, in nano-USD.
+
+    `naming`: the movements that name it.
+    """
+    if record.user_id is None or record.payer != "wallet":
+        return 0
+    given = sum(entry.amount if entry.kind == "top_up" else -entry.amount for entry in naming)
+    return max(0, record.cost - record.shortfall - max(0, given))
 
 
 def _price_of(record: UsageRecord) -> dict[str, Any] | None:

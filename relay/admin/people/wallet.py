@@ -18,10 +18,11 @@ from relay.models.fields import UsdField
 
 
 class AmountForm(forms.Form):
-    """The form of a top-up or a deduction."""
+    """The form of a top-up or a deduction. To the nano-dollar: what requests have left, and cost, is moved whole."""
 
     amount = UsdField(
-        least=Decimal("0.000001"),
+        least=Decimal("0.000000001"),
+        decimal_places=9,
         label=_("Amount in USD"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
@@ -30,17 +31,6 @@ class AmountForm(forms.Form):
         max_length=200,
         help_text=_("Kept in the ledger; the user sees it."),
         widget=UnfoldAdminTextInputWidget(),
-    )
-
-
-class DeductionForm(AmountForm):
-    """The form of a deduction: all that is left can be typed, whatever requests have left of it."""
-
-    amount = UsdField(
-        least=Decimal("0.000000001"),
-        decimal_places=9,
-        label=_("Amount in USD"),
-        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autofocus": True}),
     )
 
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, action, request_ip
@@ -23,7 +25,7 @@ from relay.usage import rollup
 from relay.usage.csv_files import csv_chunks, report_csv
 from relay.usage.paging import merged_page
 from relay.usage.query import REPORT_FILTERS, STAFF_FILTERS, UsageQuery, filtered, last_days, months
-from relay.usage.receipts import ledger_entries_of, receipt
+from relay.usage.receipts import ledger_entries_of, movements_naming, not_given_back, receipt
 from relay.usage.reports import (
     GROUPINGS,
     MOST_LINES,
@@ -127,9 +129,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
             "record": record,
             "receipt": receipt(record, staff=True, earnings=sees_earnings(request)),
             "attempts": _attempts(record),
-            "entries": [(entry, money.show(entry.amount)) for entry in ledger_entries_of(record)]
-            if sees_money(request)
-            else [],
+            **_ledger(request, record),
             "money": _money(record) if sees_money(request) else None,
             "earnings": sees_earnings(request),
             "error": explained(record.error_code) if record.error_code else None,
@@ -171,6 +171,7 @@ class UsageRecordAdmin(ReadOnlyAdmin):
                 "all": UsageQuery(query.period, {}, query.extra).link(),
                 "table": query.link(csv=1),
                 "requests": query.only(REPORT_FILTERS).link(),
+                "movements": query.only(("user",)).link() if may(request.user, "relay.view_ledgerentry") else "",
             },
         }
         return render(request, "admin/relay/usagerecord/report.html", context)
@@ -245,20 +246,36 @@ def _file_name(query: UsageQuery, what: str) -> str:
 def _money(record: UsageRecord) -> dict[str, str]:
     charged = record.cost - record.shortfall
     return {
-        "cost": money.show(record.cost),
-        "charged": money.show(charged),
-        "shortfall": money.show(record.shortfall) if record.shortfall else "",
-        "reserved": money.show(record.reserved),
-        "upstream": money.show(record.upstream_cost),
-        "margin": money.show(charged - record.upstream_cost),
+        "cost": money.exact(record.cost),
+        "charged": money.exact(charged),
+        "shortfall": money.exact(record.shortfall) if record.shortfall else "",
+        "reserved": money.exact(record.reserved),
+        "upstream": money.exact(record.upstream_cost),
+        "margin": money.exact(charged - record.upstream_cost),
+    }
+
+
+def _ledger(request: HttpRequest, record: UsageRecord) -> dict[str, Any]:
+    """Return the entries of a request, the movements that name it, and where it is given back, as far as one may."""
+    if not sees_money(request):
+        return {"entries": [], "naming": [], "give_back": ""}
+    naming = movements_naming(record)
+    left = not_given_back(record, naming) if may(request.user, "relay.add_ledgerentry") else 0
+    wanted = {"amount": money.plain(left), "reason": f"Refund of {record.request_id}"}
+    return {
+        "entries": [(entry, money.exact(entry.amount)) for entry in ledger_entries_of(record)],
+        "naming": [(entry, money.exact(entry.amount)) for entry in naming],
+        "give_back": f"{reverse('admin:accounts_user_top_up', args=[record.user_id])}?{urlencode(wanted)}"
+        if left and record.user is not None
+        else "",
     }
 
 
 def _line_money(sums: Any) -> dict[str, str]:
     return {
-        "cost": money.show(sums.cost),
-        "upstream": money.show(sums.upstream_cost),
-        "margin": money.show(sums.margin),
+        "cost": money.exact(sums.cost),
+        "upstream": money.exact(sums.upstream_cost),
+        "margin": money.exact(sums.margin),
     }
 
 
