@@ -53,7 +53,23 @@ def decrypt_codes(batch: RedemptionBatch) -> list[tuple[RedemptionCode, str]]:
 
 def find_code(typed: str) -> RedemptionCode | None:
     """Find the code that a user typed, None when there is none. Case, spaces and dashes do not matter."""
-    return RedemptionCode.objects.select_related("batch").filter(digest=_digest(typed)).first()
+    return RedemptionCode.objects.select_related("batch", "redeemed_by").filter(digest=_digest(typed)).first()
+
+
+def is_whole_code(typed: str) -> bool:
+    """Whether a text has as many letters and digits as a code, and no others than codes have."""
+    clean = _clean(typed)
+    return len(clean) == _LENGTH and set(clean) <= set(_ALPHABET)
+
+
+def disable_code(code: RedemptionCode, *, actor: Any, ip: str | None = None) -> bool:
+    """Make one code worthless that nobody has redeemed. Returns False if it is no longer open."""
+    with transaction.atomic():
+        rows = RedemptionCode.objects.filter(pk=code.pk, redeemed_at__isnull=True, enabled=True)
+        if not rows.update(enabled=False):
+            return False
+        AuditEvent.write("code.disable", actor, code, ip, of=code.batch.name)
+        return True
 
 
 def _random_code() -> str:
@@ -62,5 +78,8 @@ def _random_code() -> str:
 
 
 def _digest(code: str) -> str:
-    clean = "".join(character for character in code.upper() if character.isalnum())
-    return keyed_digest(settings.TOKEN_KEY, b"code:" + clean.encode())
+    return keyed_digest(settings.TOKEN_KEY, b"code:" + _clean(code).encode())
+
+
+def _clean(code: str) -> str:
+    return "".join(character for character in code.upper() if character.isalnum())

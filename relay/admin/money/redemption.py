@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django import forms
 from django.contrib import admin, messages
+from django.core import signing
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -20,9 +22,16 @@ from accounts.admin.base import BaseAdmin, action, display, request_ip
 from accounts.models import AuditEvent
 from portal.lib import clock, money
 from portal.lib.crypto import Undecryptable
-from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes
-from relay.models import RedemptionBatch
+from relay.billing.redemption import MAX_CODES, create_codes, decrypt_codes, disable_code, find_code, is_whole_code
+from relay.models import RedemptionBatch, RedemptionCode
 from relay.models.fields import UsdField
+
+_STATES: Final = {
+    "open": ("good", _("open")),
+    "redeemed": ("", _("redeemed")),
+    "disabled": ("bad", _("disabled")),
+    "expired": ("warn", _("expired")),
+}
 
 
 class RedemptionBatchForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
@@ -77,6 +86,10 @@ class RedemptionBatchAdmin(BaseAdmin):
     list_display = ("name", "amount_usd", "count", "redeemed", "expires_at", "created_at", "created_by")
     list_select_related = ("created_by",)
     search_fields = ("name", "codes__hint")
+    search_help_text = _(
+        "Names of batches, and codes: a whole one, or its beginning. “Find a code” keeps a whole one out of addresses."
+    )
+    actions_list: ClassVar[Any] = ("find_code",)
     actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -107,12 +120,62 @@ class RedemptionBatchAdmin(BaseAdmin):
         """Forbid deletion: codes are disabled instead, since the ledger refers to them."""
         return False
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list or, when one whole code is searched for, that code and no other."""
+        typed = request.GET.get("q", "")
+        if self.has_view_permission(request) and is_whole_code(typed):
+            return self._code_page(request, find_code(typed), wrong=True)
+        return super().changelist_view(request, extra_context)
+
+    @action(description=_("Find a code"), url_path="find", icon="search", permissions=["view"])
+    def find_code(self, request: HttpRequest) -> HttpResponse:
+        """Find one code that somebody typed, and disable it. It is posted, so that no address has it."""
+        if request.method != "POST":
+            return self._code_page(request, None)
+        if "disable" not in request.POST:
+            return self._code_page(request, find_code(request.POST.get("code", "")), wrong=True)
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        try:  # signed, so that only who has typed a code can name it
+            pk = signing.loads(request.POST["disable"], salt=RedemptionCode.PURPOSE)
+        except signing.BadSignature:
+            return self._code_page(request, None, wrong=True)
+        code = get_object_or_404(RedemptionCode.objects.select_related("batch", "redeemed_by"), pk=pk)
+        if disable_code(code, actor=request.user, ip=request_ip(request)):
+            self.message_user(request, _("The code %(code)s is disabled.") % {"code": code}, messages.SUCCESS)
+        else:
+            self.message_user(request, _("The code %(code)s was not open any more.") % {"code": code}, messages.WARNING)
+        code.refresh_from_db()
+        return self._code_page(request, code)
+
+    def _code_page(self, request: HttpRequest, code: RedemptionCode | None, wrong: bool = False) -> HttpResponse:
+        """Show a code, and the form to find one. `wrong`: one was typed."""
+        state = code.state() if code is not None else ""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Find a code"),
+            "opts": self.model._meta,
+            "cl": None,
+            "code": code,
+            "state": _STATES.get(state),
+            "amount": money.exact(code.batch.amount) if code is not None else "",
+            "wrong": wrong and code is None,
+            "signed": signing.dumps(code.pk, salt=RedemptionCode.PURPOSE)
+            if code is not None and state == "open" and self.has_change_permission(request)
+            else "",
+        }
+        response = render(
+            request, "admin/relay/redemptionbatch/find.html", context, status=422 if context["wrong"] else 200
+        )
+        response["Cache-Control"] = "no-store"
+        return response
+
     def has_secret_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self.has_add_permission(request)
 
     @display(description=_("each"))
     def amount_usd(self, batch: RedemptionBatch) -> str:
-        return money.show(batch.amount)
+        return money.exact(batch.amount)
 
     @display(description=_("redeemed"))
     def redeemed(self, batch: Any) -> str:
@@ -138,7 +201,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     ) -> HttpResponse:
         self.message_user(
             request,
-            _("%(count)s code(s) of %(amount)s made.") % {"count": obj.count, "amount": money.show(obj.amount)},
+            _("%(count)s code(s) of %(amount)s made.") % {"count": obj.count, "amount": money.exact(obj.amount)},
             messages.SUCCESS,
         )
         return redirect("admin:relay_redemptionbatch_show_codes", obj.pk)
@@ -155,7 +218,7 @@ class RedemptionBatchAdmin(BaseAdmin):
             "title": _("Codes “%(batch)s”") % {"batch": batch},
             "opts": self.model._meta,
             "object": batch,
-            "amount": money.show(batch.amount),
+            "amount": money.exact(batch.amount),
             "rows": rows[:1000],
         }
         response = render(request, "admin/relay/redemptionbatch/codes.html", context)

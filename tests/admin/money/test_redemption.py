@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from django.test import Client
 
+from accounts.models import AuditEvent
 from portal.lib.money import NANO
+from relay.billing.redemption import create_codes
 from relay.models import RedemptionBatch
 from tests.support.portal import People
-from tests.support.sessions import clerk
+from tests.support.sessions import clerk, signed_in
 
 pytestmark = pytest.mark.shared
 
@@ -64,3 +67,44 @@ def test_codes_that_are_over_are_not_made(staff: Client) -> None:
     assert staff.post(url, {"name": "new", "expires_at_0": "2020-01-01", "expires_at_1": "00:00"}).status_code == 302
     batch.refresh_from_db()
     assert batch.name == "new", "one that is over can be named"
+
+
+def test_one_code_is_found_by_typing_it_and_disabled_alone(staff: Client, people: People) -> None:
+    batch, codes = create_codes("Spring", 5 * NANO, 3, actor=people.staff)
+    url = "/admin/relay/redemptionbatch/"
+    owner, reader = signed_in(people.owner), clerk("view_redemptionbatch")
+    assert owner.post(f"{url}find/", {"code": codes[0]}).status_code in {302, 403}
+    for client in (staff, reader):
+        for typed in (codes[0], codes[0].lower().replace("-", " ")):
+            for answer in (client.post(f"{url}find/", {"code": typed}), client.get(url, {"q": typed})):
+                page = answer.content.decode()
+                assert answer.status_code == 200 and "Spring" in page and "$5.00" in page
+                assert find_hint(codes[0]) in page and "no-store" in answer["Cache-Control"]
+                assert not any(find_hint(other) in page for other in codes[1:]), "no other"
+    for wrong in ("A" * 20, codes[0][:-1], "", "é%_", "x" * 5000, codes[0] + codes[1]):
+        answer = reader.post(f"{url}find/", {"code": wrong})
+        assert answer.status_code == 422 and "This is not a code of this portal." in answer.content.decode()
+        assert "Spring" not in answer.content.decode()
+    assert "This is not a code" in staff.get(url, {"q": "A" * 20}).content.decode()
+    assert "Spring" in staff.get(url, {"q": codes[0][:5]}).content.decode(), "a beginning finds the batch"
+
+    assert "Disable this code" not in reader.post(f"{url}find/", {"code": codes[0]}).content.decode()
+    page = staff.post(f"{url}find/", {"code": codes[0]}).content.decode()
+    signed = re.search(r'name="disable" value="([^"]+)"', page)
+    assert signed and codes[0] not in signed[1]
+    assert reader.post(f"{url}find/", {"disable": signed[1]}).status_code == 403
+    assert staff.post(f"{url}find/", {"disable": str(batch.codes.all()[0].pk)}).status_code == 422
+    assert batch.codes.filter(enabled=True).count() == 3
+    assert "is disabled" in staff.post(f"{url}find/", {"disable": signed[1]}).content.decode()
+    assert [code.hint for code in batch.codes.filter(enabled=False)] == [find_hint(codes[0])]
+    event = AuditEvent.objects.get(action="code.disable")
+    assert (event.actor, event.target_name) == (people.staff, find_hint(codes[0])) and codes[0] not in str(event.detail)
+    assert "was not open any more" in staff.post(f"{url}find/", {"disable": signed[1]}).content.decode()
+    assert AuditEvent.objects.filter(action="code.disable").count() == 1
+    assert owner.post("/balance/", {"code": codes[0]}).status_code == 422
+    assert owner.post("/balance/", {"code": codes[1]}).status_code == 302, "the others are as they were"
+    assert "alice" in staff.post(f"{url}find/", {"code": codes[1]}).content.decode()
+
+
+def find_hint(code: str) -> str:
+    return f"{code[:5]}…{code[-2:]}"
