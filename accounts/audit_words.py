@@ -13,10 +13,12 @@ from django.utils.translation import gettext_lazy as _
 
 # Targets that are not named like a model.
 TARGETS: Final[dict[str, Any]] = {
+    "code": _("redemption code"),
     "codes": _("redemption codes"),
     "connection": _("account at a sign-in provider"),
     "email": _("e-mail address"),
     "key": _("API key"),
+    "ledger": _("ledger"),
     "notices": _("notices"),
     "passkey": _("passkey"),
     "password": _("password"),

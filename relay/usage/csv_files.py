@@ -34,12 +34,12 @@ async def csv_chunks(
 
     Reads a thousand at a time by id, so that neither memory nor a transaction grows with their number.
     """
-    yield _csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ()), *(_EARNINGS_COLUMNS if earnings else ())]])
+    yield table_csv([[*_COLUMNS, *(_STAFF_COLUMNS if staff else ()), *(_EARNINGS_COLUMNS if earnings else ())]])
     for table in (rows.select_related("user", "token", "channel"), refused.select_related("user", "token")):
         before: int | None = None
         while page := await database_sync_to_async(_page)(table, before):
             before = page[-1].pk
-            yield _csv([_values(row, staff, earnings) for row in page])
+            yield table_csv([_values(row, staff, earnings) for row in page])
 
 
 def report_csv(by: str, lines: Sequence[ReportLine]) -> bytes:
@@ -52,7 +52,7 @@ def report_csv(by: str, lines: Sequence[ReportLine]) -> bytes:
         name = line.key.isoformat() if by == "day" else line.label
         amounts = (money.plain(amount) for amount in (sums.cost, sums.upstream_cost, sums.margin))
         table.append([name, sums.requests, sums.failed, sums.input, sums.cached, sums.output, *amounts])
-    return _csv(table)
+    return table_csv(table)
 
 
 def _page(rows: QuerySet[Any], before: int | None) -> list[Any]:
@@ -106,7 +106,8 @@ def _name(row: Any) -> str:
     return "" if row is None else str(row)
 
 
-def _csv(table: list[list[Any]]) -> bytes:
+def table_csv(table: list[list[Any]]) -> bytes:
+    """Return rows as CSV in which no text is a formula."""
     out = io.StringIO()
     csv.writer(out).writerows([[escape_formula(value) for value in row] for row in table])
     return out.getvalue().encode()

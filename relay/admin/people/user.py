@@ -23,7 +23,7 @@ from accounts.rights import exceeds, may
 from accounts.view_as import may_view_as
 from portal.lib import money
 from relay.admin.forms import EXCEEDS
-from relay.admin.people.wallet import AmountForm, DeductionForm, Meanwhile, check_room, check_seen, newest_seen
+from relay.admin.people.wallet import AmountForm, Meanwhile, check_room, check_seen, newest_seen
 from relay.billing.ledger import movements
 from relay.models import Budget, LedgerAccount, ModelPermission
 from relay.models.ledger import AMOUNTS
@@ -108,6 +108,7 @@ class PayingUserAdmin(HelpedUserAdmin):
             "items": [
                 "sign_in_help",
                 "usage",
+                "movements",
                 "tokens",
                 "budgets",
                 "geekai",
@@ -169,7 +170,9 @@ class PayingUserAdmin(HelpedUserAdmin):
         """Ask for an amount and a reason, then top up or deduct."""
         user = get_object_or_404(User, pk=object_id)
         adds = move is movements.top_up
-        form = (AmountForm if adds else DeductionForm)(request.POST if request.method == "POST" else None)
+        # A link may say what is meant, such as that of a receipt to give back; nothing moves before it is sent.
+        wanted = {name: value[:200] for name in ("amount", "reason") if (value := request.GET.get(name, ""))}
+        form = AmountForm(request.POST if request.method == "POST" else None, initial=wanted)
         if request.method == "POST" and form.is_valid():
             amount, reason = money.nano(form.cleaned_data["amount"]), form.cleaned_data["reason"]
             try:
@@ -272,6 +275,15 @@ class PayingUserAdmin(HelpedUserAdmin):
 
     def has_usage_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request.user, "relay.view_usagerecord")
+
+    @action(description=_("Movements"), url_path="movements", icon="menu_book", permissions=["entries"])
+    def movements(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """Show what was added to the balance of a user and taken from it, other than for requests."""
+        url = reverse("admin:relay_ledgerentry_changelist")
+        return redirect(f"{url}?{urlencode({'user': get_object_or_404(User, pk=object_id).pk})}")
+
+    def has_entries_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return may(request.user, "relay.view_ledgerentry")
 
     @action(description=_("Tokens"), url_path="tokens", icon="vpn_key", permissions=["tokens"])
     def tokens(self, request: HttpRequest, object_id: Any) -> HttpResponse:
