@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
@@ -76,6 +76,7 @@ def channel_statuses(only: int | None = None) -> list[ChannelStatus]:
     rows = Channel.objects.annotate(
         keys_on=count_of(ApiKey.objects.filter(enabled=True, auto_disabled=""), "channel"),
         models_on=count_of(ChannelModel.objects.filter(enabled=True), "channel"),
+        reserved=Exists(Channel.groups.through.objects.filter(channel=OuterRef("pk"))),
     )
     if only is not None:
         rows = rows.filter(pk=only)
@@ -134,6 +135,9 @@ def _status_of(
         return status(DOWN, _("no key for this address"), text)
     if not channel.models_on:
         return status(DOWN, _("no model"), _("It serves no model yet."))
+    if channel.groups_limited and not channel.reserved:
+        text = _("It is reserved for groups, and none is left of them. Choose others, or lift the limit.")
+        return status(DOWN, _("reserved for nobody"), text)
     whole = [row for row in cooling if row.api_key_id is None and row.model_id is None]
     keys = {row.api_key_id for row in cooling if row.api_key_id is not None and row.model_id is None}
     if whole or (keys and len(keys) >= channel.keys_on):

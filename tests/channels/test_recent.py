@@ -89,3 +89,15 @@ def test_a_model_is_up_where_a_channel_of_the_reader_serves_it(channel: Channel)
     channel.groups_limited = True
     channel.save()
     assert model_states([model]) == {model.pk: "down"} and model_states([model], {group.pk}) == {model.pk: "up"}
+
+
+def test_a_channel_that_is_reserved_for_groups_that_are_gone_is_not_up(channel: Channel) -> None:
+    group = Group.objects.create(name="resellers")
+    channel.groups.add(group)
+    channel.groups_limited = True
+    channel.save()
+    found = channel_status(channel.pk)
+    assert found is not None and found.state == "up"
+    group.delete()
+    found = channel_status(channel.pk)
+    assert found is not None and (found.state, found.word) == ("down", "reserved for nobody")
