@@ -86,9 +86,7 @@ class RedemptionBatchAdmin(BaseAdmin):
     list_display = ("name", "amount_usd", "count", "redeemed", "expires_at", "created_at", "created_by")
     list_select_related = ("created_by",)
     search_fields = ("name", "codes__hint")
-    search_help_text = _(
-        "Names of batches, and codes: a whole one, or its beginning. “Find a code” keeps a whole one out of addresses."
-    )
+    search_help_text = _("Names of batches, and codes: whole ones, or their beginning.")
     actions_list: ClassVar[Any] = ("find_code",)
     actions_detail: ClassVar[Any] = ("show_codes", "export_codes", "disable_codes")
 
