@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from channels.db import database_sync_to_async
 from django.db.models import BigIntegerField, Count, F, Q, QuerySet, Sum
+from django.utils.translation import gettext
 
 from accounts.models import User
 from portal.lib import money
@@ -88,17 +89,17 @@ class EntryQuery:
 
     def page(self, before: str, size: int) -> EntryPage:
         """Return at most `size` entries after those of the page with this cursor, empty for the first."""
-        ordered = self._after(before).select_related("user", "token", "actor")
+        ordered = self._after(before)
         if self.narrowed is None:
-            found = list(ordered[: size + 1])
+            found = list(_with_names(ordered)[: size + 1])
             return EntryPage(found[:size], _cursor(found[size - 1]) if len(found) > size else "")
         found = []
         for _ in range(MAX_SCANS):
-            edge = next(iter(ordered[SCAN_SIZE - 1 : SCAN_SIZE]), None)
+            edge = next(iter(ordered.only("day", "at")[SCAN_SIZE - 1 : SCAN_SIZE]), None)
             part = ordered.filter(self.narrowed)
             if edge is not None:
-                part = part.exclude(self._beyond(edge.day, edge.pk))
-            found += part[: size + 1 - len(found)]
+                part = part.filter(self._up_to(edge.day, edge.pk))
+            found += _with_names(part)[: size + 1 - len(found)]
             if len(found) > size:
                 return EntryPage(found[:size], _cursor(found[size - 1]))
             if edge is None:
@@ -110,7 +111,7 @@ class EntryQuery:
         """Yield all entries, a thousand at a time: neither memory nor a transaction grows with their number."""
         rows = self.rows if self.narrowed is None else self.rows.filter(self.narrowed)
         before = ""
-        while page := list(self._after(before, rows).select_related("user", "token", "actor")[:_CHUNK]):
+        while page := list(_with_names(self._after(before, rows))[:_CHUNK]):
             before = _cursor(page[-1])
             yield page
 
@@ -132,7 +133,7 @@ class EntryQuery:
             return None
         return [
             KindSum(
-                str(kind.label),
+                gettext(kind.label),
                 found[f"{kind}_entries"],
                 int(found[f"{kind}_high"] or 0) * money.NANO + int(found[f"{kind}_low"] or 0),
             )
@@ -151,6 +152,10 @@ class EntryQuery:
     def _beyond(self, day: int, pk: int) -> Q:
         """The condition for rows that come after one in the order of the page."""
         return Q(day__lte=day) & (Q(day__lt=day) | Q(pk__lt=pk)) if self.indexed else Q(pk__lt=pk)
+
+    def _up_to(self, day: int, pk: int) -> Q:
+        """The opposite of `_beyond`, in a form for which PostgreSQL uses an index."""
+        return Q(day__gte=day) & (Q(day__gt=day) | Q(pk__gte=pk)) if self.indexed else Q(pk__gte=pk)
 
 
 async def entry_csv(query: EntryQuery) -> AsyncIterator[bytes]:
@@ -225,6 +230,10 @@ def _like(text: str, tokens: Mapping[int, int] | None = None) -> Q:
 def _tokens_named(text: str) -> dict[int, int]:
     """Return the users of the tokens whose names are like a text, by the token's id."""
     return dict(Token.objects.filter(name__icontains=text).values_list("pk", "user")[:_MOST_NAMED])
+
+
+def _with_names(rows: QuerySet[LedgerEntry]) -> QuerySet[LedgerEntry]:
+    return rows.select_related("user", "token", "actor")
 
 
 def _cursor(row: LedgerEntry) -> str:

@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import formats, timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import ReadOnlyAdmin, UncountedPaginator, action, display, format_time, request_ip
@@ -166,7 +167,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             "query": query,
             "ways": [(kind or PEOPLE, label, usage.link(kind=kind or None)) for kind, label in _WAYS],
             "way": query.kind if query.kind in {REQUESTS, ALL} else PEOPLE if query.kind in {"", PEOPLE} else "",
-            "kinds": EntryKind.choices,
+            "kinds": [(kind.value, gettext(kind.label)) for kind in EntryKind],
             "months": [(label, usage.link(month=month), month) for month, label in months()],
             "month": dict(query.period.parameters).get("month") if query.period is not None else None,
             "dates": query.period.dates if query.period is not None else {},
