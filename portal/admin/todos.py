@@ -73,8 +73,6 @@ def _ledger_todos() -> list[Todo]:
 
 def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
     found = []
-    tested = Channel.objects.filter(test_ok=False, pk__in=[one.id for one in channels if one.serves])
-    failed = dict(tested.values_list("pk", "test_message"))
     for one in channels:
         url = reverse("admin:relay_channel_change", args=[one.id])
         if one.state == channel_status.DOWN:
@@ -84,8 +82,8 @@ def _channel_todos(channels: list[channel_status.ChannelStatus]) -> list[Todo]:
         elif one.failing:
             text = _("Channel “%(name)s” answers nothing: %(why)s") % {"name": one.name, "why": one.details[0]}
             found.append(Todo(text, url, True))
-        elif one.id in failed:
-            why = channel_status.shorten(failed[one.id])
+        elif one.serves and one.failed_test:
+            why = channel_status.shorten(one.failed_test)
             found.append(
                 Todo(_("Channel “%(name)s” failed its last test: %(why)s") % {"name": one.name, "why": why}, url)
             )

@@ -40,6 +40,7 @@ class ChannelStatus:
     text: str  # the reason in one sentence, empty when there is none
     until: str | None = None  # when it is tried again, in ISO 8601
     details: tuple[str, ...] = ()  # everything that is wrong but keys out of service, a sentence each
+    failed_test: str = ""  # why its last test failed, empty: it did not
     failing: int = 0  # requests that it has failed since it last answered one; 0: too few to tell
 
     @property
@@ -48,9 +49,9 @@ class ChannelStatus:
         return self.state in {UP, PARTLY}
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as a JSON object, without the details."""
+        """Return the fields as a JSON object, without what is for pages alone."""
         found = asdict(self)
-        del found["details"], found["failing"]
+        del found["details"], found["failing"], found["failed_test"]
         return found
 
 
@@ -113,7 +114,8 @@ def _status_of(
 ) -> ChannelStatus:
     def status(state: str, word: str, text: str, until: str | None = None) -> ChannelStatus:
         details = (*_test_details(channel), *_cooldown_details(cooling))
-        return ChannelStatus(channel.pk, channel.name, state, word, text, until, details)
+        why = channel.test_message if channel.test_ok is False else ""
+        return ChannelStatus(channel.pk, channel.name, state, word, text, until, details, why)
 
     if not channel.enabled:
         return status(OFF, _("disabled"), _("Disabled by a person."))
