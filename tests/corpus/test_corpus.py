@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,19 @@ def cases(
     upstream: Upstream,
     server: Server,
 ) -> Iterator[dict[Path, Case]]:
-    """The cases that were chosen. What they need is made at once: the server reads it again after each change."""
+    """The cases that were chosen. What they need is made at once: the server reads it again after each change.
+
+    In several transactions, since the server cannot write meanwhile.
+    """
     items: list[Any] = [item for item in request.session.items if item.path == request.path]
     chosen = [item.callspec.params["path"] for item in items]
     with servers_database():
         found = {path: Case(path, Portal(upstream), server) for path in chosen}
-        with transaction.atomic():
-            for case in found.values():
-                case.make()
+        left = iter(found.values())
+        while some := list(islice(left, 20)):
+            with transaction.atomic():
+                for case in some:
+                    case.make()
         server.catch_up()
     yield found
     with servers_database():
