@@ -15,6 +15,7 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
+from django.db import DatabaseError
 
 from portal import limits
 from portal.lib import net
@@ -49,7 +50,10 @@ class _Busy(Exception):
 
 
 async def is_signed_in(scope: AsgiScope) -> bool:
-    """Whether the session of a request is somebody's. Takes a query; who they are is asked by the page itself."""
+    """Whether the session of a request is somebody's. Takes a query; who they are is asked by the page itself.
+
+    Raises DatabaseError.
+    """
     cookies = SimpleCookie()
     for name, value in scope["headers"]:
         if name == b"cookie":
@@ -58,7 +62,7 @@ async def is_signed_in(scope: AsgiScope) -> bool:
             except CookieError:
                 return False
     session = cookies.get(settings.SESSION_COOKIE_NAME)
-    if session is None:
+    if session is None or not session.value.isalnum():  # no key of Django's, which the database might not take
         return False
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore(session.value)
     return bool(await sync_to_async(store.get)(SESSION_KEY))
@@ -75,8 +79,12 @@ class Pages:
         probe = scope["path"] in _PROBES
         most, announced = page_body(scope["method"], scope["path"]), _announced(scope)
         large = announced is None or limits.ANONYMOUS_PAGE_BYTES < announced <= most
-        if most and large and not await self._is_signed_in(scope):
-            most = limits.ANONYMOUS_PAGE_BYTES
+        try:
+            if most and large and not await self._is_signed_in(scope):
+                most = limits.ANONYMOUS_PAGE_BYTES
+        except DatabaseError:
+            await _answer(send, 503, "The portal's database cannot be reached. Try again in a few seconds.")
+            return
         if announced is not None and announced > most:
             await _refuse(send, most)
             return

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import OperationalError
 
 from portal import limits
 from portal.serving.page_body import Pages, Turns, most_body
@@ -84,12 +85,22 @@ def test_who_has_not_signed_in_sends_little(people: People, announced: bool) -> 
         ("", limits.ANONYMOUS_PAGE_BYTES + 1, 413),
         ("sessionid=made-up", limits.PAGE_BYTES, 413),
         ("csrftoken=x; \0; sessionid", limits.PAGE_BYTES, 413),
+        (r'sessionid="abcdefgh\000ij"', limits.PAGE_BYTES, 413),
         (f"csrftoken=x; sessionid={session}", limits.PAGE_BYTES, 200),
     ):
         headers = [(b"cookie", cookie.encode())] + [(b"content-length", b"%d" % size)] * announced
         sent = async_to_sync(visit)(Pages(echo), "/accounts/login/", [b"x" * size], headers=headers)
         assert sent[0]["status"] == status, (cookie, size)
         assert status == 200 or b"Sign in and send it again" in sent[1]["body"]
+
+
+async def test_a_database_that_is_away_is_said() -> None:
+    async def away(scope: Any) -> bool:
+        raise OperationalError("away")
+
+    headers = [(b"content-length", b"%d" % limits.PAGE_BYTES)]
+    sent = await visit(Pages(echo, away), headers=headers)
+    assert sent[0]["status"] == 503 and b"database cannot be reached" in sent[1]["body"]
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", "²".encode(), b"9" * 5000])
