@@ -44,11 +44,15 @@ class PromptSize(NamedTuple):
         return PromptSize(self.tokens + tokens, self.most + most)
 
 
+_NOTHING: Final = PromptSize(0, 0)
+
+
 def estimate_request(
     fields: Mapping[str, msgspec.Raw], messages: bytes | msgspec.Raw, content: Content | None = None
 ) -> PromptSize:
     """Estimate the tokens of `messages`, and of every other long member of a request: tools, schemas, predictions."""
-    return estimate_prompt(messages, fields.get("tools"), content).plus(*estimate_others(fields, _COUNTED))
+    prompt, others = estimate_prompt(messages, fields.get("tools"), content), estimate_others(fields, _COUNTED)
+    return prompt.plus(*others) if others.most else prompt
 
 
 def estimate_others(fields: Mapping[str, msgspec.Raw], counted: Collection[str]) -> PromptSize:
@@ -58,7 +62,7 @@ def estimate_others(fields: Mapping[str, msgspec.Raw], counted: Collection[str])
         if len(raw) > _SHORT and name not in _UNTOLD and name not in counted:
             text = bytes(raw)
             units, most = units + token_units(text), most + len(text)
-    return PromptSize(math.ceil(units), most)
+    return PromptSize(math.ceil(units), most) if most else _NOTHING
 
 
 def estimate_prompt(

@@ -91,6 +91,7 @@ _INNER: Final = (_PARAMETERS | _STRUCTURES | frozenset(
 
 # Names that other servers have for the output limit: llama.cpp takes the first of them before `max_tokens`.
 _LENGTHS: Final = ("n_predict", "num_predict", "max_new_tokens", "max_length", "max_gen_len", "max_tokens_to_sample")
+_FOREIGN_LENGTHS: Final = frozenset(_LENGTHS)
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # Names that other servers have for the number of answers: SiliconFlow, Replicate, fal, Stability, Ideogram, Google,
 # Hugging Face, DashScope and libraries for diffusion (API references, November 2026).
@@ -184,9 +185,9 @@ def one_limit(body: bytes, fields: Fields, own: str) -> tuple[bytes, Fields]:
     A server that knows another name might keep to that one, and answer at more length than is held for it. It stands
     for the limit where the request names none.
     """
-    foreign = [name for name in _LENGTHS if name in fields]
-    if not foreign:
+    if _FOREIGN_LENGTHS.isdisjoint(fields):
         return body, fields
+    foreign = [name for name in _LENGTHS if name in fields]
     fields = dict(fields)
     limits = [token_limit(raw) for raw in (fields.pop(name) for name in foreign) if not absent(raw)]
     if limits and all(limits) and all(absent(fields.get(name)) for name in _LIMITS):
@@ -200,9 +201,9 @@ def one_count(body: bytes, fields: Fields) -> tuple[bytes, Fields]:
     A server that knows another name might make more answers than are paid for. What cannot be understood is left for
     the rules of channels, which leave these names out.
     """
-    foreign = COUNTS.intersection(fields)
-    if not foreign or not absent(fields.get("n")):
+    if COUNTS.isdisjoint(fields) or not absent(fields.get("n")):
         return body, fields
+    foreign = COUNTS.intersection(fields)
     counts = [_count(fields[name]) for name in foreign if not absent(fields[name])]
     if not counts or not all(counts):
         return body, fields
@@ -257,11 +258,18 @@ def _why_unreadable(error: Exception, body: bytes) -> str:
     return _NOT_JSON
 
 
+def are_parameters(names: Iterable[str]) -> bool:
+    """Whether all are names of parameters, in the letters that these have."""
+    return _PARAMETERS.issuperset(names)
+
+
 def check_names(fields: Collection[str]) -> None:
     """Raises BadRequest for parameters in other letters.
 
     Go's encoding/json takes “Model” for “model”, and of both the last; parsers in C end a name at a NUL.
     """
+    if are_parameters(fields):  # nearly always
+        return
     for name in set(fields) - _PARAMETERS:
         plain = folded(name)
         if plain != name and plain in _PARAMETERS:
@@ -273,22 +281,18 @@ def check_inner_names(found: Json) -> None:
 
     Costs half a microsecond for each message, and nothing for schemas.
     """
-    level = [found]
-    while level:
-        inner = [
-            value
-            for holder in level
-            for name, value in holder.items()
-            if type(value) is not str and (type(value) is list or type(value) is dict) and name in _STRUCTURES
-        ]
-        level = [value for value in inner if isinstance(value, dict)]
-        lists = [value for value in inner if isinstance(value, list)]
-        while lists:
-            level += [value for values in lists for value in values if isinstance(value, dict)]
-            lists = [value for values in lists for value in values if isinstance(value, list)]
-        if not all(map(_INNER.issuperset, level)):
-            for holder in level:
-                _check_inner(holder.keys() - _INNER)
+    left: list[Json] = [found]
+    while left:
+        for name, value in left.pop().items():
+            if type(value) is str or name not in _STRUCTURES:
+                continue
+            for one in value if type(value) is list else (value,):
+                if type(one) is dict:
+                    if not _INNER.issuperset(one):
+                        _check_inner(one.keys() - _INNER)
+                    left.append(one)
+                elif type(one) is list:
+                    left.append({"items": one})
 
 
 def folded(name: str) -> str:

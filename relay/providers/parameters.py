@@ -24,7 +24,7 @@ import msgspec
 
 from portal.lib.json import encode
 from portal.lib.texts import TranslatableError, gettext_noop
-from relay.protocols.fields import COUNTS, folded
+from relay.protocols.fields import COUNTS, are_parameters, folded
 
 _ACTION: Final = re.compile(r"forward|drop|rename:[A-Za-z_][A-Za-z0-9_]*|refuse(?::.+)?")
 _NAME: Final = re.compile(r"(?:[a-z_]+/)?[A-Za-z_][A-Za-z0-9_]*(?:\[\](?:\.[A-Za-z_][A-Za-z0-9_]*)+)?")
@@ -76,7 +76,11 @@ class Rules(dict[str, str]):
 
     def __init__(self, rules: Policy) -> None:
         super().__init__(rules)
-        self.nested = [name for name in rules if "[]" in name]
+        self.nested: dict[str, list[tuple[str, bytes]]] = {}  # of lists: names of rules, and what they look for
+        for name in rules:
+            top, brackets, rest = name.partition("[].")
+            if brackets:
+                self.nested.setdefault(top, []).append((name, b'"%s"' % rest.rpartition(".")[2].encode()))
 
 
 class Unsupported(Exception):
@@ -148,8 +152,10 @@ def refused(policy: Policy, fields: Fields, converted: bool = False) -> str:
 
 def _in_other_letters(fields: Fields) -> dict[str, list[str]]:
     """The names of fields by what a parser takes them for that ignores case, as those of Go do."""
+    if are_parameters(fields):  # nearly always
+        return {}
     names = "".join(fields)
-    if names.islower() and names.isascii() and names.isidentifier():  # nearly always
+    if names.islower() and names.isascii() and names.isidentifier():
         return {}
     found: dict[str, list[str]] = {}
     for name in fields:
@@ -195,9 +201,8 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
     The fields themselves where no rule is about one of them, so that the client's bytes may go on as they are.
     """
     others = _in_other_letters(fields)
-    seen: dict[tuple[str, str], bool] = {}
     nested = policy.nested if isinstance(policy, Rules) else Rules(policy).nested
-    reached = {name for name in nested if _reaches(fields, name, seen)}
+    reached = set() if nested.keys().isdisjoint(fields) else _reached(nested, fields)
     if not others and not reached and not strip_nulls and policy.keys().isdisjoint(fields):  # nearly always
         return fields, []
     named = [name for name in policy if name in fields or name in others or name in reached]
@@ -222,15 +227,14 @@ def apply(policy: Policy, fields: Fields, strip_nulls: bool = False) -> tuple[Fi
     return out, dropped
 
 
-def _reaches(fields: Fields, path: str, seen: dict[tuple[str, str], bool]) -> bool:
-    """Whether a list may have what a path names. `seen`: what has been searched for, which costs 0.5 ms for 1 MB."""
-    top, _, rest = path.partition("[].")
-    if top not in fields:
-        return False
-    name = rest.rpartition(".")[2]
-    if (top, name) not in seen:
-        seen[top, name] = b'"%s"' % name.encode() in bytes(fields[top])
-    return seen[top, name]
+def _reached(nested: Mapping[str, list[tuple[str, bytes]]], fields: Fields) -> set[str]:
+    """The rules that may find what they name in a list. A search costs 0.5 ms for 1 MB."""
+    found: set[str] = set()
+    for top in nested.keys() & fields.keys():
+        text = bytes(fields[top])
+        seen = {named: named in text for named in {named for _, named in nested[top]}}
+        found.update(name for name, named in nested[top] if seen[named])
+    return found
 
 
 def _drop_inside(fields: Fields, path: str) -> bool:

@@ -84,7 +84,6 @@ class Upstreams:
             max_line_size=_HEADER_SIZE,
             max_field_size=_HEADER_SIZE,
             max_headers=_HEADER_FIELDS,
-            skip_auto_headers=("User-Agent", "Accept-Encoding"),
         )
 
     async def close(self) -> None:

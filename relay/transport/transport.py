@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final
 
 import aiohttp
@@ -24,6 +25,11 @@ _fresh: Final[ContextVar[bool]] = ContextVar("fresh", default=False)  # the requ
 _STALE_SECONDS: Final = 1.0  # a reused connection that fails later than this was not stale
 MAX_FRAME: Final = 16 * 1024 * 1024 + 1  # bytes of a websocket message
 _HEARTBEAT: Final = 30.0  # seconds
+
+
+@lru_cache(maxsize=256)
+def _timeouts(pool: float | None, connect: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=pool, sock_connect=connect, sock_read=read)
 
 
 async def _refuse_redirect(
@@ -118,12 +124,7 @@ class UpstreamTransport(AiohttpTransport):
                 headers=request.extensions.get("headers") or request.headers.multi_items(),
                 data=body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=timeout.get("pool"),
-                    sock_connect=timeout.get("connect"),
-                    sock_read=timeout.get("read"),
-                ),
+                timeout=_timeouts(timeout.get("pool"), timeout.get("connect"), timeout.get("read")),
                 proxy=str(self.proxy.url) if self.proxy else None,
             )
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,7 @@ def delete_expired(stopping: Callable[[], bool] = lambda: False) -> int:
             break
         whole += len(pks)
         RefusedRequest.objects.filter(pk__in=pks).delete()
+        time.sleep(0.02)  # lets others write: SQLite looks now and then whether it may
     return whole
 
 

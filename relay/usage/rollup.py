@@ -112,6 +112,7 @@ def rebuild(progress: Callable[[int], None] = lambda _: None) -> int:
     while found := _roll_up_chunk():
         done += found
         progress(done)
+        time.sleep(0.02)
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -29,17 +30,19 @@ def cases(
 ) -> Iterator[dict[Path, Case]]:
     """The cases that were chosen. What they need is made at once: the server reads it again after each change.
 
-    In several transactions, since the server cannot write meanwhile.
+    In several transactions with pauses, since the server cannot write meanwhile: SQLite looks every 100 ms whether it
+    may, and would find the next one begun for as long as it waits.
     """
     items: list[Any] = [item for item in request.session.items if item.path == request.path]
     chosen = [item.callspec.params["path"] for item in items]
     with servers_database():
         found = {path: Case(path, Portal(upstream), server) for path in chosen}
         left = iter(found.values())
-        while some := list(islice(left, 20)):
+        while some := list(islice(left, 40)):
             with transaction.atomic():
                 for case in some:
                     case.make()
+            time.sleep(0.15)
         server.catch_up()
     yield found
     with servers_database():

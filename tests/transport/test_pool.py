@@ -101,3 +101,22 @@ def test_channel_with_a_proxy_goes_through_it(server: Server, live: Portal) -> N
         call.path == "http://api.vendor.example.com/v1/chat/completions"
         and call.headers["host"] == "api.vendor.example.com"
     )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_is_told_nothing_of_the_client_or_of_the_libraries(
+    server: Server, live: Portal, stream: bool
+) -> None:
+    model = live.model(hello)
+    headers = {
+        "user-agent": "my-app/1.0",
+        "accept-encoding": "br",
+        "cookie": "session=1",
+        "x-forwarded-for": "192.0.2.7",
+    }
+    assert server.post(live.token(), ask(model, stream=stream), headers=headers).status_code == 200
+    sent = live.upstream.last(model).headers
+    assert sent["user-agent"] == "airelays-portal" and sent["accept-encoding"] == "identity"
+    assert sent.keys() == {
+        "host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent",
+    }  # fmt: skip

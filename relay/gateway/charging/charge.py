@@ -207,8 +207,10 @@ class RequestCharge:
             most = min(most, window)
         if most <= request.prompt_tokens:
             return 0
-        costs = (ceiling(price, most, 0, self.multiplier, request.units) for price in self._prices(most))
-        return max(0, max(costs, default=0) - self._prompt_cost)
+        dearest = 0
+        for price in self._prices(most):
+            dearest = max(dearest, ceiling(price, most, 0, self.multiplier, request.units))
+        return max(0, dearest - self._prompt_cost)
 
     def take_kept(self, most: int) -> None:
         """Let the answer have what is held for a prompt longer than estimated, up to `most`."""

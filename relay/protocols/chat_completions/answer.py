@@ -67,7 +67,8 @@ def parse_chat_answer(body: bytes) -> ChatAnswer | None:
 
 
 def _has_failed(choice: _Ending) -> bool:
-    if choice.finish_reason is not None and finish_reason(choice.finish_reason) == FAILED:
+    reason = choice.finish_reason
+    if reason is not None and reason != "stop" and finish_reason(reason) == FAILED:
         return True
     return present(choice.error) and states(decode(choice.error))
 

@@ -67,9 +67,7 @@ class ChatRequest:
 
         That is a file or film by its URL, a hosted tool, or a part or a member that is not known.
         """
-        if self.content.unbounded or any(
-            name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()
-        ):
+        if self.content.unbounded or _adds(self.fields):
             return None
         return None if names_foreign_tools(self.fields.get("tools"), _OWN_TOOLS) else tokens
 
@@ -84,7 +82,7 @@ class ChatRequest:
         least. This decodes the messages, so it is for reports that are in doubt.
         """
         fields = self.fields
-        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in fields.items()):
+        if _adds(fields):
             return None
         values: Json = {name: decode(fields[name]) for name in ("messages", "tools") if name in fields}
         if any(tool.get("type") not in _OWN_TOOLS for tool in objects_of(values, "tools")):
@@ -102,7 +100,7 @@ class ChatRequest:
         Not what an assistant said, from which templates leave earlier thoughts out; 0 with members that are not known,
         which may shorten the input.
         """
-        if any(name not in _INERT and bytes(raw) != b"null" for name, raw in self.fields.items()):
+        if _adds(self.fields):
             return 0.0
         messages = objects_of({"messages": decode(self.fields["messages"])}, "messages")
         told = (message for message in messages if message.get("role") in _TOLD)
@@ -163,10 +161,24 @@ def parse_chat_request(body: bytes, model_in_path: str = "") -> ChatRequest:
 
 def _output_limit(fields: Fields) -> int | None:
     """The tokens of each answer that the upstream may send. Of two limits, upstreams keep to either."""
-    named = [fields[name] for name in _OUTPUT_FIELDS if name in fields and bytes(fields[name]) != b"null"]
-    limits = [token_limit(value) for value in named]
-    known = [limit for limit in limits if limit is not None]
-    return max(known) if known and len(known) == len(limits) else None
+    largest = None
+    for name in _OUTPUT_FIELDS:
+        raw = fields.get(name)
+        if raw is None or bytes(raw) == b"null":
+            continue
+        limit = token_limit(raw)
+        if limit is None:
+            return None
+        if largest is None or limit > largest:
+            largest = limit
+    return largest
+
+
+def _adds(fields: Fields) -> bool:
+    """Whether there is a member that may add to the prompt what is not in the request."""
+    return not _INERT.issuperset(fields) and any(
+        name not in _INERT and bytes(raw) != b"null" for name, raw in fields.items()
+    )
 
 
 def read_choices(fields: Fields) -> int:

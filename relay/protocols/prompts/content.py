@@ -104,7 +104,7 @@ def content_of(items: object) -> Content:
             unbounded = _of_item(item, parts) or unbounded
         elif not _MESSAGE.issuperset(item):
             unbounded = _has_more(item, _MESSAGE) or unbounded
-    return _of_parts(parts, unbounded)
+    return _of_parts(parts, unbounded) if parts or unbounded else TEXT
 
 
 def _of_item(item: Json, parts: list[object]) -> bool:
