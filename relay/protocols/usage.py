@@ -42,6 +42,9 @@ NO_REPORT: Final = Report()
 class Usage(msgspec.Struct, frozen=True, eq=False):
     """Tokens by class, and the units that are not tokens. All are at least 0.
 
+    No token is of two classes that have prices of their own: audio and images of the input are those that were not read
+    from the cache, as far as the upstream tells.
+
     A struct is made three times as fast as a frozen dataclass.
     """
 
@@ -83,6 +86,12 @@ class InputDetails(msgspec.Struct):
     cache_write_tokens_details: object = None  # OpenAI: the same
     audio_tokens: object = None
     image_tokens: object = None
+    cached_tokens_details: object = None  # OpenAI's realtime: the cached tokens by what they are of
+
+    def cached_of(self, name: str) -> int:
+        """The cached tokens of a kind, such as `audio_tokens`; 0 where the upstream does not tell."""
+        found = self.cached_tokens_details
+        return count(found.get(name)) if isinstance(found, dict) else 0
 
     def written(self) -> int:
         """The tokens that were written to the cache. Vendors that say it twice say the same twice."""
@@ -126,6 +135,8 @@ class Counts(msgspec.Struct):
     image_input: int = 0
     milliseconds: int = 0
     rejected: int = 0
+    cached_audio: int = 0
+    cached_images: int = 0
 
     def usage(self, raw: bytes | msgspec.Raw) -> Usage:
         """The usage that these counts mean, with no part larger than its whole.
@@ -155,9 +166,9 @@ class Counts(msgspec.Struct):
             cache_write=min(self.written, self.input - min(self.cached, self.input)),
             output=self.output,
             reasoning=min(self.reasoning, self.output),
-            audio_input=min(self.audio_input, self.input),
+            audio_input=max(0, min(self.audio_input, self.input) - min(self.cached_audio, self.cached)),
             audio_output=min(self.audio_output, self.output),
-            image_input=min(self.image_input, self.input),
+            image_input=max(0, min(self.image_input, self.input) - min(self.cached_images, self.cached)),
             milliseconds=self.milliseconds,
             report=Report(
                 bytes(memoryview(raw)[:RAW_LIMIT]),

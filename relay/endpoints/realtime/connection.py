@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.gateway.snapshot.views import ChannelView
+from relay.protocols.realtime import faults
 from relay.protocols.realtime.conversation import LEAST_INPUT
 from relay.providers.classify import Failure, classify
 from relay.providers.failures import FailureClass
@@ -39,6 +41,8 @@ from relay.transport.transport import UpstreamTransport
 logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "realtime"
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
+_SILENCE: Final = 5.0  # seconds after which an upstream is taken for one that lets its client speak first
+_HANG_UP: Final = 1.0  # seconds
 
 
 # -- the handshake ---------------------------------------------------------------------------------------------------
@@ -70,8 +74,11 @@ class UpstreamConnection(HttpResponseBase):
 
     status_code = 200
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt) -> None:
-        self.socket, self.attempt = socket, attempt
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, attempt: Attempt, first: aiohttp.WSMessage | None = None
+    ) -> None:
+        """`first`: what it has said, None: nothing yet."""
+        self.socket, self.attempt, self.first = socket, attempt, first
 
 
 async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> UpstreamConnection:
@@ -163,8 +170,54 @@ async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
     finally:
         exchange.waiting = None
         exchange.upstream_seconds += time.monotonic() - began
+    try:
+        first = await _first_event(exchange, attempt, socket)
+    except BaseException:
+        attempt.run.watchdog.spawn(hang_up(socket))
+        raise
     attempt.answered()
-    return UpstreamConnection(socket, attempt)
+    return UpstreamConnection(socket, attempt, first)
+
+
+async def _first_event(
+    exchange: Exchange, attempt: Attempt, socket: aiohttp.ClientWebSocketResponse
+) -> aiohttp.WSMessage | None:
+    """What the upstream says first; None when it waits for the client.
+
+    Raises Failure when it is an error, or closes the connection: OpenAI's server tells so that it does not accept a
+    key, after the handshake. Raises Ended, CancelledError.
+    """
+    began = time.monotonic()
+    exchange.begin_wait(Interrupt.FIRST_BYTE, attempt.channel.timeouts.first_byte)
+    try:
+        first = await socket.receive(timeout=_SILENCE)
+    except TimeoutError:
+        return None
+    except asyncio.CancelledError as cancelled:
+        raise exchange.explain(cancelled) from None
+    finally:
+        exchange.waiting = None
+        exchange.upstream_seconds += time.monotonic() - began
+    if first.type is aiohttp.WSMsgType.TEXT:
+        event = faults.read_event(first.data)
+        if event is not None and (not event or faults.is_error(event)):
+            raise attempt.error_in_body(faults.first_error(event))
+    elif first.type is not aiohttp.WSMsgType.BINARY:
+        raise attempt.error_in_body(faults.close_body(*closed_with(first)))
+    return first
+
+
+def closed_with(message: aiohttp.WSMessage) -> tuple[int, str]:
+    """The code and the reason with which the upstream has closed; 1006 if its connection ended without them."""
+    if message.type is not aiohttp.WSMsgType.CLOSE:  # aiohttp itself takes that for 1000
+        return 1006, ""
+    return int(message.data or 1000), str(message.extra or "")
+
+
+async def hang_up(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Close a connection to an upstream, without waiting long for its answer."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        await asyncio.wait_for(socket.close(), _HANG_UP)
 
 
 def model_from_query(query: Mapping[str, Any]) -> str:

@@ -14,13 +14,14 @@ from typing import Final
 
 from portal.lib.json import Json
 from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
+from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.transcriptions import Transcriptions, Turn, database_timeout
-from relay.errors import InvalidRequest, RateLimited, RelayError
+from relay.errors import InvalidRequest, RateLimited, RelayError, UpstreamFailed
 from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, ENDED, Outcome, Record
+from relay.gateway.record import COMPLETED, ENDED, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -31,6 +32,7 @@ from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
 
 logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
+_UNFINISHED: Final = frozenset(("failed", "cancelled"))  # of a response whose model may not even have read its input
 _OURS: Final = frozenset((ENDED, "timeout"))  # reasons for which an upstream is closed that was at work
 
 
@@ -103,12 +105,14 @@ class RealtimeResponse:
 class RealtimeResponses:
     """All responses of one session, by the ids of the upstream."""
 
-    def __init__(self, exchange: Exchange, caller: Caller, run: Runtime, attempt: Attempt) -> None:
+    def __init__(
+        self, exchange: Exchange, caller: Caller, run: Runtime, attempt: Attempt, models: SessionModels
+    ) -> None:
         self._exchange, self._caller, self._run, self._attempt = exchange, caller, run, attempt
         self._model, self._upstream_model = attempt.record.model, attempt.record.upstream_model
         self._candidate = attempt.record.candidate
         self.conversation = Conversation()
-        self.transcriptions = Transcriptions(exchange, caller, run, attempt, self._lend)
+        self.transcriptions = Transcriptions(exchange, caller, run, models, self._lend)
         attempt.record.request.most_input = self._most_input
         # Held for a response that has not been asked for: the first one's money was held with the connection.
         self._next: RealtimeResponse | None = RealtimeResponse(attempt.record, exchange)
@@ -119,10 +123,11 @@ class RealtimeResponses:
     @property
     def busy(self) -> bool:
         """Whether the upstream owes the usage of a response or a transcription."""
-        return self._responding or self.transcriptions.busy
+        return self.responding or self.transcriptions.busy
 
     @property
-    def _responding(self) -> bool:
+    def responding(self) -> bool:
+        """Whether the upstream owes a response."""
         return bool(self._running or self._asked)
 
     def running_ids(self) -> list[str]:
@@ -184,8 +189,11 @@ class RealtimeResponses:
         units, audio = self.conversation.delta_units(delta)
         await response.count(units, audio, size)
 
-    async def end(self, used: RealtimeUsage) -> None:
-        """Record the usage of a response, and wait until it is on disk. Raises RelayUnavailable."""
+    async def end(self, used: RealtimeUsage, error: RelayError | None = None) -> None:
+        """Record the usage of a response, and wait until it is on disk. Raises RelayUnavailable.
+
+        `error`: why it failed.
+        """
         usage = used.usage
         response = self._running.pop(used.response_id, None)
         if response is None and self._running and not used.response_id:
@@ -196,16 +204,20 @@ class RealtimeResponses:
             response = await self._begin(used.response_id)
             del self._running[used.response_id]
         self._last_done = used.response_id
-        if usage is None and used.status == "failed" and not response.units():
-            response.record.sent = False
-        future = response.submit(COMPLETED, usage)
+        if used.status == "failed" and error is None:
+            error = UpstreamFailed("The upstream failed on this response. Ask for it again.")
+        if used.status != "failed":
+            error = None
+        if usage is None and used.status in _UNFINISHED and not response.units():
+            response.record.sent = False  # nothing was made
+        future = response.submit(COMPLETED if error is None else end_reason(error), usage, error)
         if usage is not None:  # as far as it was believed
             self.conversation.answered(response.exchange.tokens_used or 0, response.heard)
         await self._exchange.committed(future)
 
     async def hold_next(self) -> None:
         """Check that the next response is permitted, and hold its money. Raises RelayError."""
-        if self._next is None and not self._responding:
+        if self._next is None and not self.responding:
             self._next = await self._make()
             self._exchange.progress = partial(self._progress, self._next.record)
         if self._next is not None and not await self._next.hold_least():

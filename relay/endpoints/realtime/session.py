@@ -14,22 +14,25 @@ from typing import Final, cast
 
 import aiohttp
 
-from portal.lib.json import Json
-from relay.endpoints.realtime.connection import Handshake, UpstreamConnection
+from portal.lib.json import Json, encode
+from relay.endpoints.realtime.connection import Handshake, UpstreamConnection, closed_with, hang_up
+from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.responses import RealtimeResponses
-from relay.errors import InvalidRequest, RelayError, UpstreamFailed
+from relay.errors import CredentialsExhausted, InvalidRequest, RelayError, UpstreamFailed, UpstreamTruncated
 from relay.gateway.attempt import interrupt_error
 from relay.gateway.exchange.interrupts import AS_IF_LEFT, Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
 from relay.gateway.runtime import Runtime
 from relay.protocols.fields import BadRequest
-from relay.protocols.realtime.conversation import cancel_event, is_error, is_request, read_created, read_delta
+from relay.protocols.realtime import faults
+from relay.protocols.realtime.conversation import cancel_event, is_request, read_created, read_delta
 from relay.protocols.realtime.events import (
     client_event,
     read_usage,
     realtime_error_event,
     session_update,
 )
+from relay.providers.classify import stream_error
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
 SendFrame = Callable[[str | bytes], Awaitable[None]]
@@ -43,8 +46,11 @@ class RealtimeSession:
         self.exchange, self.run, self.socket = exchange, run, connection.socket
         self.attempt, self._send_frame = connection.attempt, send
         self.candidate, self.model = self.attempt.candidate, self.attempt.record.model
-        self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt)
+        self.models = SessionModels(exchange.caller, self.attempt)
+        self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt, self.models)
         self._refusal: RelayError | None = None  # why the next response was not permitted
+        self._first = connection.first  # what the upstream said before the session began
+        self._closed_with: tuple[int, str] | None = None  # by the upstream, where it failed
         if self.attempt.channel.disconnect_policy != "free":
             exchange.linger = run.config.disconnect_read_seconds
 
@@ -60,7 +66,9 @@ class RealtimeSession:
             return  # the session is about to end
         try:
             if text is not None:
-                event, text = client_event(text, self.model, self.candidate.route.upstream_name)
+                event = client_event(text)
+                if self.models.translate(event):
+                    text = encode(event).decode()
                 seconds = self.responses.conversation.sent(event)
                 await self.responses.take_speech(seconds, event)
                 if is_request(event):
@@ -109,13 +117,14 @@ class RealtimeSession:
         try:
             if exchange.session:
                 session: Json = {"type": "realtime", **exchange.session}
+                self.models.translate({"session": session})
                 session.pop("model", None)  # in the address, by the upstream's name
                 self.responses.conversation.sent(session)
                 self.responses.transcriptions.speech.configured(session, asked=True)
                 await self.socket.send_str(session_update(session))
             code, reason = await self._relay()
-            if code not in {1000, 1001}:
-                self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200])
+        except BadRequest as bad:  # in the session of a client secret: what its token may do has changed
+            error = InvalidRequest(bad.message, code=bad.code, param=bad.param)
         except RelayError as ended:
             error = ended
         except asyncio.CancelledError as cancelled:
@@ -127,9 +136,11 @@ class RealtimeSession:
         finally:
             if error is None:
                 exchange.streaming = False
-                await self.socket.close()
+                await hang_up(self.socket)
         if error is not None:
             code, reason = await self._end_with(error)
+            if self._closed_with is not None:
+                code, reason = self._closed_with
         gone = exchange.ended_by is not None or (exchange.left and error is None)
         error = None if exchange.ended_by is not None else error
         self.responses.close(CLIENT_GONE if gone else COMPLETED if error is None else end_reason(error), error)
@@ -157,7 +168,7 @@ class RealtimeSession:
                 exchange.task.uncancel()
         finally:
             exchange.streaming = False
-            await self.socket.close()
+            await hang_up(self.socket)
         return 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
 
     async def _relay(self) -> tuple[int, str]:
@@ -165,20 +176,32 @@ class RealtimeSession:
         while not (exchange.left and not self.responses.busy):
             if exchange.must_end is not None:
                 raise self._refusal or interrupt_error(exchange.must_end)
-            message = await socket.receive()
+            message, self._first = self._first or await socket.receive(), None
             if message.type is aiohttp.WSMsgType.TEXT:
                 if exchange.left:
                     exchange.count_unsent(len(message.data))
                 await self._event(message.data)
             elif message.type is aiohttp.WSMsgType.BINARY:
                 await self.send(cast(bytes, message.data))
-            elif message.type in _CLOSED:
-                return _close_code(socket.close_code), str(message.extra or "")[
-                    :120
-                ] if message.type is aiohttp.WSMsgType.CLOSE else ""
-            elif message.type is aiohttp.WSMsgType.ERROR:
-                raise UpstreamFailed("The connection to the upstream broke. Connect again.", code="upstream_truncated")
+            elif message.type in _CLOSED or message.type is aiohttp.WSMsgType.ERROR:
+                return self._closed(*closed_with(message))
         return 1000, ""
+
+    def _closed(self, code: int, reason: str) -> tuple[int, str]:
+        """The upstream has closed; returns the code and reason for the client. Raises RelayError if it has failed."""
+        shown = _close_code(code), faults.shown_reason(reason)
+        body, normal = faults.close_body(code, reason), faults.is_normal_end(code)
+        if not normal:
+            self.attempt.broke_off(f"the upstream closed the connection with {code} {reason}"[:200], body)
+            self._closed_with = shown
+        elif not self.responses.responding:
+            return shown
+        if self.responses.responding or code == 1006:
+            raise UpstreamTruncated("The upstream ended the connection in the middle of the session. Connect again.")
+        error = stream_error(body)[0]
+        if error.public_code == CredentialsExhausted.code:
+            self._closed_with = 1011, ""  # the reason names our key
+        raise error
 
     async def _event(self, text: str) -> None:
         """Count one event of the upstream, and pass it on. Raises RelayError."""
@@ -188,13 +211,18 @@ class RealtimeSession:
             await responses.count(delta, len(text))
             await self.send(text)
             return
+        event, failed = faults.read_event(text), None
+        if event is not None:
+            if not event:
+                return  # what cannot be read cannot be cleaned
+            text, failed = self._cleaned(event)
         transcriptions = responses.transcriptions
         if transcriptions.speech.heard(text):
             responses.conversation.configured(text)
         created = read_created(text)
         if created is not None:
             await responses.begin(created)
-        elif is_error(text):
+        elif event is not None and faults.is_error(event):
             if "input_audio_buffer" in text:
                 transcriptions.speech.refused()
             else:
@@ -203,12 +231,26 @@ class RealtimeSession:
         if used is not None and used.transcription:
             await transcriptions.record(used)
         elif used is not None:
-            await responses.end(used)
+            await responses.end(used, failed)
         await self.send(text)
         if not self.exchange.left:
             if used is not None:
                 await responses.hold_next()
             await transcriptions.hold()
+
+    def _cleaned(self, event: Json) -> tuple[str, UpstreamFailed | None]:
+        """An event whose errors are told as those of answers over HTTP are, and the first of them."""
+        body = faults.first_error(event)
+        failed = stream_error(body)[0] if body else None
+        if body:
+            self.attempt.told_failure(body)
+        faults.clean_errors(event, _told)
+        return encode(event).decode(), failed
+
+
+def _told(body: bytes) -> Json:
+    error = stream_error(body)[0]
+    return {"type": error.public_type, "code": error.public_code, "message": error.message, "param": error.param}
 
 
 def _close_code(code: int | None) -> int:

@@ -17,14 +17,14 @@ from typing import Final
 
 from relay.billing.prices import ceiling, cost
 from relay.endpoints.realtime.connection import ENDPOINT, check_realtime_channel
+from relay.endpoints.realtime.models import SessionModels
 from relay.errors import RelayUnavailable
-from relay.gateway.attempt import Attempt
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging.charge import RequestCharge, spent_error
 from relay.gateway.charging.reservations import Grant
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, Outcome, Record
+from relay.gateway.record import COMPLETED, TRUNCATED, Outcome, Record
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -34,6 +34,7 @@ from relay.protocols.token_estimate import token_units
 from relay.protocols.usage import Delivered, Usage
 
 logger: Final = logging.getLogger(__name__)
+_FAILED: Final = frozenset((TRUNCATED, "upstream_error"))  # reasons for which nothing more arrives
 _WAIT_SECONDS: Final = 15.0  # for the database
 _AHEAD: Final = 30.0  # seconds of audio for which money is held beyond what has been sent
 _HEARD_PER_SECOND: Final = 17  # tokens at most; OpenAI's models hear 10
@@ -62,13 +63,18 @@ class Transcriptions:
     """The transcriptions of one session."""
 
     def __init__(
-        self, exchange: Exchange, caller: Caller, run: Runtime, attempt: Attempt, lend: Callable[[int, bool], None]
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        run: Runtime,
+        models: SessionModels,
+        lend: Callable[[int, bool], None],
     ) -> None:
         """`lend(amount, last)` frees up to an amount of what is held for responses.
 
         `last`: also what the next one needs to begin.
         """
-        self._exchange, self._caller, self._run, self._attempt, self._lend = exchange, caller, run, attempt, lend
+        self._exchange, self._caller, self._run, self._models, self._lend = exchange, caller, run, models, lend
         self.speech = Speech()
         self.tokens = 0  # that they used
         self._hold: Grant | None = None
@@ -107,7 +113,7 @@ class Transcriptions:
     def _cost_of(self, charge: RequestCharge, seconds: float, commits: int) -> int:
         more, audio = max(0, commits - 1), math.ceil(seconds)
         into, out = audio * _HEARD_PER_SECOND, audio * _WRITTEN_PER_SECOND
-        price = charge.price(self._attempt.candidate.route, into)
+        price = charge.price(self._models.route_of(self.speech.model), into)
         if price is None:
             return 0
         each = max(self._dearest, ceiling(price, _PER_COMMIT[0], _PER_COMMIT[1], charge.multiplier))
@@ -162,7 +168,7 @@ class Transcriptions:
             return
         written = token_units(used.transcript.encode("utf-8", "replace"))
         usage = used.usage if used.usage is not None else _estimate(seconds, written)
-        price = charge.price(self._attempt.candidate.route, usage.input)
+        price = charge.price(self._models.route_of(name), usage.input)
         amount = cost(price, usage, charge.multiplier) if price is not None else 0
         self._dearest = max(self._dearest, amount)
         charge.grant = await self._cover(amount)
@@ -170,9 +176,9 @@ class Transcriptions:
         await self._exchange.committed(record.submit(self._outcome(COMPLETED, used.usage, written, usage)))
 
     def close(self, reason: str) -> None:
-        """The session has ended: what the upstream owes is estimated."""
+        """The session has ended: what the upstream owes is estimated, unless it was the upstream that failed."""
         held = self._hold
-        for seconds in self.speech.unfinished():
+        for seconds in self.speech.unfinished() if reason not in _FAILED else ():
             turn, name = self._turn(), self.speech.model
             charge = self._charge(name, turn)
             if charge is None:
@@ -204,9 +210,10 @@ class Transcriptions:
             output_limit=usage.output,
             units=Usage(milliseconds=usage.milliseconds),
         )
-        record = Record(turn, self._run.reservations, request, name or charge.model.name, charge)
-        record.candidate, record.upstream_model, record.sent = self._attempt.candidate, name, True
-        record.attempts = [*self._attempt.record.attempts]
+        public = self._models.public(name) or charge.model.name
+        record = Record(turn, self._run.reservations, request, public, charge)
+        record.candidate, record.upstream_model, record.sent = self._models.candidate_of(name), name, True
+        record.attempts = [*self._models.attempt.record.attempts]
         self.tokens += usage.input + usage.output
         return record
 
@@ -218,7 +225,7 @@ class Transcriptions:
     def _charge(self, name: str, turn: Turn) -> RequestCharge | None:
         """The charge of a transcription by the model of this name; None where nothing has a price any more."""
         snapshot, run = snapshot_cache.snapshot, self._run
-        own, session = snapshot.models.get(name), snapshot.models.get(self._attempt.record.model)
+        own, session = self._models.find(name), snapshot.models.get(self._models.session)
         model = next(
             (one for one in (own, session) if one is not None and (one.priced or run.fallback_price is not None)), None
         )

@@ -113,6 +113,8 @@ def parse_chat_usage(raw: bytes | msgspec.Raw, other: bool = False) -> Usage | N
         audio_input=count(details.audio_tokens),
         audio_output=count(details_out.audio_tokens),
         image_input=count(details.image_tokens),
+        cached_audio=details.cached_of("audio_tokens"),
+        cached_images=details.cached_of("image_tokens"),
         milliseconds=count(seconds * 1000) if 0 < seconds < CEILING else 0,
     ).usage(raw)
 

@@ -26,7 +26,6 @@ _ELSEWHERE: Final = re.compile(
     rb'"(?:prompt|type)"\s*:\s*(?:\{|"mcp")'
 )  # stored prompts, tools that the upstream calls
 _DELTA: Final = '.delta"'
-_ERROR: Final = re.compile(r'"type"\s*:\s*"error"')
 
 
 class Delta(msgspec.Struct):
@@ -158,8 +157,3 @@ def cancel_event(response_id: str) -> str:
     """An event that ends a response, whose usage is then reported."""
     event: Json = {"type": "response.cancel"}
     return encode({**event, "response_id": response_id} if response_id else event).decode()
-
-
-def is_error(text: str) -> bool:
-    """Whether an event of the upstream refuses one of the client's."""
-    return _ERROR.search(text[:200]) is not None

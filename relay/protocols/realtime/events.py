@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from portal.lib.json import Json, encode
+from portal.lib.json import Json, encode, object_of
 from relay.protocols.fields import BadRequest, check_inner_names, read_object
 from relay.protocols.responses.usage import parse_responses_usage
 from relay.protocols.usage import Usage, present
@@ -68,13 +68,8 @@ def read_usage(text: str) -> RealtimeUsage | None:
     return None
 
 
-def client_event(text: str, model: str, upstream_model: str) -> tuple[Json, str]:
-    """A client's event, and its text as it is sent on: its own, unless it names the session's model.
-
-    Raises BadRequest.
-
-    `model`: for which the client was let in; an upstream may let an event change it.
-    """
+def client_event(text: str) -> Json:
+    """A client's event. Raises BadRequest where parsers would read it differently."""
     try:
         event = read_object(text.encode("utf-8", "surrogatepass"))
         check_inner_names({"item": event})
@@ -82,16 +77,37 @@ def client_event(text: str, model: str, upstream_model: str) -> tuple[Json, str]
         if bad.param is not None:
             raise
         raise BadRequest("An event must be a JSON object in UTF-8.", None, "invalid_json") from None
-    holders = [event, *(event[name] for name in ("session", "response") if isinstance(event.get(name), dict))]
-    named = [holder for holder in holders if isinstance(holder, dict) and holder.get("model") is not None]
-    if not named:
-        return event, text
-    for holder in named:
-        if holder["model"] != model:
-            message = f"This session is with “{model[:100]}”. Open another one for another model."
-            raise BadRequest(message, "session.model", "model_not_allowed")
-        holder["model"] = upstream_model
-    return event, encode(event).decode()
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """A place of an event at which a model is named."""
+
+    holder: Json  # whose member `model` it is
+    param: str  # where that is
+    transcribes: bool  # it writes the user's speech down; otherwise it is the session's own
+
+
+def named_models(event: Json) -> list[NamedModel]:
+    """The places at which a client's event names models: of the session, of a response, and of what writes speech down,
+    by the newer and the older names.
+    """
+    found: list[NamedModel] = []
+    if event.get("model") is not None:
+        found.append(NamedModel(event, "model", False))
+    for name in ("session", "response"):
+        session = object_of(event, name)
+        if session.get("model") is not None:
+            found.append(NamedModel(session, f"{name}.model", False))
+        inputs = object_of(object_of(session, "audio"), "input")
+        for holder, member, path in (
+            (inputs, "transcription", f"{name}.audio.input.transcription"),
+            (session, "input_audio_transcription", f"{name}.input_audio_transcription"),
+        ):
+            if isinstance(holder.get(member), dict):
+                found.append(NamedModel(object_of(holder, member), f"{path}.model", True))
+    return found
 
 
 def realtime_error_event(message: str, kind: str, code: str | None, param: str | None = None) -> str:

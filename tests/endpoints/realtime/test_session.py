@@ -327,7 +327,7 @@ def test_audio_is_not_sent_beyond_what_its_transcription_can_be_paid_with(
 
     asyncio.run(run())
     second = 17 * 100_000 + 5 * 200_000
-    assert 10 < len(realtime.got) - got < 100_000_000 // second
+    assert happens(lambda: len(realtime.got) - got > 10) and len(realtime.got) - got < 100_000_000 // second
     assert settled(user).used == 0, "nothing was committed"
 
 
@@ -476,7 +476,7 @@ def test_refused_handshakes_are_answered_like_refused_requests(
 )
 def test_a_member_of_an_event_in_other_letters_is_refused(event: str, param: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        client_event(event, "cheap", "gpt-realtime")
+        client_event(event)
     assert (caught.value.param, caught.value.code) == (param, "invalid_json")
 
 
@@ -672,9 +672,11 @@ def test_the_upstreams_close_is_passed_on(live: Portal, server: Server, model: s
         async with connect(url(server, model), additional_headers=bearer(token)) as socket:
             await until(socket, "session.created")
             await socket.send('{"type":"leave"}')
+            assert (await until(socket, "error"))["error"]["code"] == "upstream_error"
             with pytest.raises(websockets.ConnectionClosed) as caught:
                 await asyncio.wait_for(socket.recv(), 5)
-            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1011
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1011, "bye")
 
     asyncio.run(run())
 
@@ -739,7 +741,7 @@ def test_client_secrets_open_a_session_and_nothing_else(
         ('{"type":"echo","pad":NaN}', "invalid_json", None),
         ("[1]", "invalid_json", None),
         ('{"type":"session.update","session":{"model":"closed"}}', "model_not_allowed", "session.model"),
-        ('{"type":"response.create","response":{"model":"closed"}}', "model_not_allowed", "session.model"),
+        ('{"type":"response.create","response":{"model":"closed"}}', "model_not_allowed", "response.model"),
     ],
 )
 def test_an_event_that_could_be_read_differently_is_refused_and_the_session_goes_on(

@@ -1,0 +1,105 @@
+"""The models that one realtime session uses: its own, and those that write the user's speech down.
+
+Each is permitted as the model of any request is, and sent by the name that the upstream has for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+from portal.lib.json import Json, objects_of
+from relay.errors import RelayError
+from relay.gateway.access.authorization import find_model, permitted_model
+from relay.gateway.attempt import Attempt
+from relay.gateway.routing.selection import Candidate
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller
+from relay.gateway.snapshot.views import ModelView, Route
+from relay.protocols.fields import BadRequest
+from relay.protocols.realtime.events import named_models
+from relay.providers import parameters
+
+_MOST: Final = 16  # models that one session may name
+
+
+class SessionModels:
+    """The models of one session, on the channel that serves it."""
+
+    def __init__(self, caller: Caller, attempt: Attempt) -> None:
+        self._caller, self.attempt = caller, attempt
+        self.session = attempt.record.model  # the session's own, by its public name
+        self._public: dict[str, str] = {}  # public names of transcribers, by the upstream's
+
+    def translate(self, event: Json) -> bool:
+        """Put the upstream's names for models into a client's event, and leave out what would name others otherwise.
+
+        Returns whether it was changed. Raises BadRequest for a model that the caller may not use.
+        """
+        changed = self._drop(event)
+        for named in named_models(event):
+            model = named.holder.get("model")
+            if named.transcribes:
+                if model is None and self._public:
+                    continue  # the one that was named before
+                sent = self._transcriber(model, named.param)
+            elif model != self.session:
+                message = f"This session is with “{self.session[:100]}”. Open another one for another model."
+                raise BadRequest(message, named.param, "model_not_allowed")
+            else:
+                sent = self.attempt.candidate.route.upstream_name
+            changed = changed or sent != model
+            named.holder["model"] = sent
+        return changed
+
+    def _drop(self, event: Json) -> bool:
+        """Leave out the parameters that may name other models, or what their provider does not take."""
+        policy = self.attempt.channel.policy("realtime")
+        dropped: list[str] = []
+        for name in ("session", "response"):
+            holder = event.get(name)
+            if isinstance(holder, dict):
+                dropped += parameters.apply_to(policy, holder)
+                dropped += [
+                    "tools[].model" for tool in objects_of(holder, "tools") if tool.pop("model", None) is not None
+                ]
+        return bool(dropped)
+
+    def _transcriber(self, name: object, param: str) -> str:
+        if not isinstance(name, str) or not name:
+            message = "Name the model that writes the speech down, such as one from GET /v1/models."
+            raise BadRequest(message, param, "missing_required_parameter")
+        try:
+            model = permitted_model(self._caller, snapshot_cache.snapshot, name, time.time())
+        except RelayError as refused:
+            raise BadRequest(refused.message, param, refused.public_code or "model_not_allowed") from None
+        route = self._route(model)
+        sent = route.upstream_name if route is not None else model.name
+        if sent not in self._public and len(self._public) >= _MOST:
+            raise BadRequest(f"A session may name {_MOST} models. Open another one.", param, "invalid_value")
+        self._public[sent] = model.name
+        return sent
+
+    def public(self, name: str) -> str:
+        """The public name of what the upstream calls `name`."""
+        return self._public.get(name, name)
+
+    def find(self, name: str) -> ModelView | None:
+        """The model that the upstream calls `name`; None where the portal has none."""
+        return find_model(snapshot_cache.snapshot, self.public(name)) if name else None
+
+    def route_of(self, name: str) -> Route | None:
+        """The route of a transcriber on the session's channel, None: it has none there, so no price of its own."""
+        model = self.find(name)
+        return self._route(model) if model is not None else None
+
+    def candidate_of(self, name: str) -> Candidate:
+        """What serves a transcriber, for its record: the session's channel and key, at the transcriber's prices."""
+        own = self.attempt.candidate
+        route = self.route_of(name)
+        return Candidate(route or replace(own.route, upstream_name=name, price=None, cost=None), own.key)
+
+    def _route(self, model: ModelView) -> Route | None:
+        channel = self.attempt.channel.id
+        return next((route for route in self._caller.routes(model) if route.channel.id == channel), None)
