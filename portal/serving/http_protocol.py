@@ -292,6 +292,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.transport.abort()
 
+    def shutdown(self) -> None:
+        """The server stops. A realtime session ends by itself, when what it is answering has ended."""
+        if self._is_session() and not self.close_sent:
+            return
+        super().shutdown()
+
+    def _is_session(self) -> bool:
+        scope = getattr(self, "scope", None)  # none before the handshake has been read
+        return scope is not None and relay_path(scope["path"]) == "/v1/realtime"
+
     def handle_ping(self) -> None:
         """Answer a ping, unless the client does not read its answers."""
         output = self.conn.data_to_send()

@@ -87,6 +87,7 @@ class Runtime:
         self._background_tasks: list[asyncio.Task[None]] = []
         self._periodic_tasks: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
+        self.at_stop: set[Callable[[], None]] = set()  # called on the event loop when a stop has been requested
         self._cut_at = float("inf")  # when the server disconnects running requests, once a stop was requested
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
@@ -182,12 +183,17 @@ class Runtime:
         if not self.stopping:
             left = self.config.shutdown_delay_seconds + self.config.shutdown_seconds
             self._cut_at = time.monotonic() + left
+            self.call_later(self.config.shutdown_delay_seconds, self._tell_stop)
             self.call_later(left, self._end_all)
         self.stopping = True
 
     def call_later(self, seconds: float, work: Callable[[], object]) -> None:
         """Call a function after some seconds. May be called from a signal handler."""
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, work)
+
+    def _tell_stop(self) -> None:
+        for callback in list(self.at_stop):
+            callback()
 
     def _end_all(self) -> None:
         """The grace period is over: end every running request with an error, at its next wait at the latest."""

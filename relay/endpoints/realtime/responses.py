@@ -21,7 +21,7 @@ from relay.gateway.attempt import Attempt
 from relay.gateway.charging.charge import Meter, RequestCharge, spent_error
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.request import GatewayRequest
-from relay.gateway.record import COMPLETED, ENDED, Outcome, Record, end_reason
+from relay.gateway.record import COMPLETED, ENDED, SHUTDOWN, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
@@ -33,7 +33,7 @@ from relay.protocols.usage import ADDED_TO_CHAT, Delivered, Usage
 logger: Final = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 32  # responses of one session
 _UNFINISHED: Final = frozenset(("failed", "cancelled"))  # of a response whose model may not even have read its input
-_OURS: Final = frozenset((ENDED, "timeout"))  # reasons for which an upstream is closed that was at work
+_OURS: Final = frozenset((ENDED, SHUTDOWN, "timeout"))  # reasons for which an upstream is closed that was at work
 
 
 class RealtimeResponse:

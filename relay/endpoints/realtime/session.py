@@ -18,7 +18,14 @@ from portal.lib.json import Json, encode
 from relay.endpoints.realtime.connection import Handshake, UpstreamConnection, closed_with, hang_up
 from relay.endpoints.realtime.models import SessionModels
 from relay.endpoints.realtime.responses import RealtimeResponses
-from relay.errors import CredentialsExhausted, InvalidRequest, RelayError, UpstreamFailed, UpstreamTruncated
+from relay.errors import (
+    CredentialsExhausted,
+    InvalidRequest,
+    RelayError,
+    Stopping,
+    UpstreamFailed,
+    UpstreamTruncated,
+)
 from relay.gateway.attempt import interrupt_error
 from relay.gateway.exchange.interrupts import AS_IF_LEFT, Ended, Interrupt
 from relay.gateway.record import CLIENT_GONE, COMPLETED, end_reason
@@ -35,6 +42,8 @@ from relay.protocols.realtime.events import (
 from relay.providers.classify import stream_error
 
 _CLOSED: Final = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED)
+_SERVICE_RESTART: Final = 1012
+_RESTART: Final = "The portal is being restarted. Connect again."
 SendFrame = Callable[[str | bytes], Awaitable[None]]
 
 
@@ -49,6 +58,7 @@ class RealtimeSession:
         self.models = SessionModels(exchange.caller, self.attempt)
         self.responses = RealtimeResponses(exchange, exchange.caller, run, self.attempt, self.models)
         self._refusal: RelayError | None = None  # why the next response was not permitted
+        self._draining = False  # the portal stops
         self._first = connection.first  # what the upstream said before the session began
         self._closed_with: tuple[int, str] | None = None  # by the upstream, where it failed
         if self.attempt.channel.disconnect_policy != "free":
@@ -72,6 +82,8 @@ class RealtimeSession:
                 seconds = self.responses.conversation.sent(event)
                 await self.responses.take_speech(seconds, event)
                 if is_request(event):
+                    if self._draining:
+                        raise BadRequest(_RESTART, None, Stopping.code)
                     await self.responses.ask()
                 await self.socket.send_str(text)
             elif data is not None:
@@ -84,6 +96,12 @@ class RealtimeSession:
             self.exchange.end(Interrupt.SPENT)  # not while a record is being written
         except (ConnectionError, aiohttp.ClientError):
             pass  # the other direction detects that the connection is closed, and reports it
+
+    def _drain(self) -> None:
+        """The portal stops: the session ends as soon as the upstream owes nothing."""
+        self._draining = True
+        if not self.responses.busy:
+            self.exchange.end(Interrupt.STOPPING)
 
     async def client_left(self) -> bool:
         """The client has disconnected. Returns whether the upstream's events are read on."""
@@ -111,6 +129,9 @@ class RealtimeSession:
         """
         exchange = self.exchange
         exchange.task, exchange.streaming = asyncio.current_task(), True
+        self.run.at_stop.add(self._drain)
+        if self.run.stopping:
+            self._drain()
         exchange.total_at = time.monotonic() + self.attempt.channel.timeouts.total
         error: RelayError | None = None
         code, reason = 1000, ""
@@ -132,8 +153,9 @@ class RealtimeSession:
             if not isinstance(why, Ended):
                 self.responses.close(CLIENT_GONE)
                 raise
-            error = self._refusal or interrupt_error(why.reason)
+            error = self._refusal or _ended(why.reason)
         finally:
+            self.run.at_stop.discard(self._drain)
             if error is None:
                 exchange.streaming = False
                 await hang_up(self.socket)
@@ -169,13 +191,15 @@ class RealtimeSession:
         finally:
             exchange.streaming = False
             await hang_up(self.socket)
+        if isinstance(error, Stopping):
+            return _SERVICE_RESTART, ""
         return 4000 + error.http_status if error.http_status < 1000 else 1011, error.public_code or ""
 
     async def _relay(self) -> tuple[int, str]:
         exchange, socket = self.exchange, self.socket
         while not (exchange.left and not self.responses.busy):
             if exchange.must_end is not None:
-                raise self._refusal or interrupt_error(exchange.must_end)
+                raise self._refusal or _ended(exchange.must_end)
             message, self._first = self._first or await socket.receive(), None
             if message.type is aiohttp.WSMsgType.TEXT:
                 if exchange.left:
@@ -233,6 +257,8 @@ class RealtimeSession:
         elif used is not None:
             await responses.end(used, failed)
         await self.send(text)
+        if self._draining and not responses.busy:
+            raise _ended(Interrupt.STOPPING)
         if not self.exchange.left:
             if used is not None:
                 await responses.hold_next()
@@ -246,6 +272,11 @@ class RealtimeSession:
             self.attempt.told_failure(body)
         faults.clean_errors(event, _told)
         return encode(event).decode(), failed
+
+
+def _ended(reason: Interrupt) -> RelayError:
+    """The client's error for a session that was ended."""
+    return Stopping(_RESTART, retry_after=1) if reason is Interrupt.STOPPING else interrupt_error(reason)
 
 
 def _told(body: bytes) -> Json:
