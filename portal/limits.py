@@ -35,6 +35,9 @@ FORM_PARTS: Final = 100  # of a form that stores a file
 FORM_BYTES: Final = 64 * KIB  # of its names, headers and fields beside the file
 WEBSOCKET_BYTES: Final = 16 * MIB  # of one message, unfolded: 15 MiB of audio, as OpenAI's realtime API takes it
 WEBSOCKET_EARLY_BYTES: Final = 4 * KIB  # that a client may send before its handshake has been answered
+REALTIME_FIRST_SECONDS: Final = 30.0  # for the event that names the model of a session, where the address does not
+CLIENT_SECRETS: Final = 1000  # of one user that have not expired
+CLIENT_SECRET_BYTES: Final = 512 * KIB  # of the session of one
 WEBSOCKET_FRAMES: Final = 1000  # within a second, and one more for each BYTES_PER_PIECE
 
 # -- JSON under /v1 --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import httptools
+import websockets.http11
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
@@ -38,6 +39,8 @@ _PER_PIECE: Final = 16  # bytes that frame a chunk
 _NEW, _BODY, _ANSWER, _KEPT = Phase.NEW, Phase.BODY, Phase.ANSWER, Phase.KEPT
 _HEADER_BYTES, _HEADER_FIELDS, _URL_BYTES = limits.HEADER_BYTES, limits.HEADER_FIELDS, limits.URL_BYTES
 _BODY_PIECES, _BYTES_PER_PIECE = limits.BODY_PIECES, limits.BYTES_PER_PIECE
+# What has been taken as a head, websockets take, too: their limit of a line is shorter than cookies may be.
+websockets.http11.MAX_LINE_LENGTH = limits.HEADER_BYTES
 _STEP_BYTES: Final = 4 * limits.KIB  # of a websocket that are looked at before its frames are counted again
 
 
@@ -247,7 +250,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._pace = ReadPace()
         self._head = True  # what comes next is the handshake
         self._early = limits.WEBSOCKET_EARLY_BYTES  # that may come before it has been answered
-        self._second = 0.0  # by the table's clock, in which frames are counted
+        self._second = -1.0  # by the table's clock, in which frames are counted
         self._frames = 0  # that may still come in it
 
     @property
@@ -271,9 +274,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self._early < 0:
                 self.transport.abort()
                 return
-        self._head = False
         if self._second != self._table.now:
             self._second, self._frames = self._table.now, limits.WEBSOCKET_FRAMES
+        if self._head:
+            self._head = False
+            self._frames += 1  # the request itself
+            super().data_received(data)  # whole: it was checked as the head of a request
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                # uvicorn would leave it without an answer.
+                self.transport.write(b"".join(self.conn.data_to_send()) or INVALID)
+                self.transport.close()
+            return
         for start in range(0, len(data), _STEP_BYTES):
             if self.transport.is_closing():
                 return

@@ -12,15 +12,28 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
+from portal import limits
 from portal.lib.net import client_ip
 from relay.api.request import single_parameters
-from relay.endpoints.realtime.connection import Handshake, connect_upstream, model_from_query
+from relay.endpoints.realtime.connection import (
+    Handshake,
+    UpstreamConnection,
+    authenticate,
+    connect_upstream,
+    model_of_first,
+)
 from relay.endpoints.realtime.session import RealtimeSession
-from relay.errors import InternalError, RelayError
+from relay.errors import InternalError, InvalidRequest, RelayError, Stopping
 from relay.gateway.runtime import Runtime, runtime
+from relay.protocols.fields import BadRequest
+from relay.protocols.realtime.events import client_event, realtime_error_event
 
 logger: Final = logging.getLogger(__name__)
 _PROTOCOL: Final = "realtime"
+_NOT_CONFIGURED: Final = InvalidRequest(
+    "No “session.update” came that names the model that transcribes. Connect again, and send it first.",
+    code="session_not_configured",
+)
 
 
 class RealtimeConsumer(AsyncWebsocketConsumer):
@@ -32,6 +45,7 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     session: RealtimeSession | None = None
     exchange: Handshake | None = None
     relaying: asyncio.Task[None] | None = None
+    waiting: asyncio.TimerHandle | None = None  # for the event that names the model
     gone = False  # the client has disconnected
     run: Runtime
 
@@ -47,18 +61,69 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
         self.run.watchdog.add(exchange)
         try:
             query = single_parameters(parse_qsl(self.scope.get("query_string", b"").decode("latin-1")))
-            connection = await connect_upstream(exchange, self.run, model_from_query(query))
+            model = await authenticate(exchange, query)
+            connection = await connect_upstream(exchange, self.run, model) if model else None
         except RelayError as error:
             await self._refuse(error)
         except Exception:
             logger.exception("a realtime connection failed", extra={"request_id": exchange.request_id})
             await self._refuse(InternalError())
         offered = self.scope.get("subprotocols") or []
-        self.session = RealtimeSession(exchange, self.run, connection, self._send)
         await self.accept(
             _PROTOCOL if _PROTOCOL in offered else None, headers=[(b"x-request-id", exchange.request_id.encode())]
         )  # type: ignore[no-untyped-call]
+        if connection is not None:
+            self._begin(exchange, connection)
+            return
+        self.run.at_stop.add(self._give_up)
+        self.waiting = asyncio.get_running_loop().call_later(limits.REALTIME_FIRST_SECONDS, self._give_up)
+        if self.run.stopping:
+            self._give_up()
+
+    def _begin(self, exchange: Handshake, connection: UpstreamConnection) -> None:
+        self._stop_waiting()
+        self.session = RealtimeSession(exchange, self.run, connection, self._send)
         self.relaying = asyncio.ensure_future(self._relay(self.session))
+
+    def _stop_waiting(self) -> None:
+        if self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
+            self.run.at_stop.discard(self._give_up)
+
+    def _give_up(self) -> None:
+        """Nothing came that names the model of a session, or the portal stops."""
+        if self.waiting is not None:
+            error = Stopping("The portal is being restarted. Connect again.") if self.run.stopping else _NOT_CONFIGURED
+            self.run.watchdog.spawn(self._end_with(error))
+
+    async def _end_with(self, error: RelayError) -> None:
+        """Tell the client of a session that has not begun why it ends."""
+        self._stop_waiting()
+        if self.exchange is not None:
+            self.run.refusals.add(self.exchange, error, "GET /v1/realtime")
+        if not self.gone:
+            with contextlib.suppress(OSError, RuntimeError):
+                await self._send(realtime_error_event(error.message, error.public_type, error.public_code, error.param))
+        await self._close(4000 + error.http_status, error.public_code)
+        self._end()
+
+    async def _first_event(self, exchange: Handshake, text: str) -> None:
+        """The event that names the model of a session: connect to an upstream."""
+        exchange.task = asyncio.current_task()
+        try:
+            connection = await connect_upstream(exchange, self.run, model_of_first(client_event(text)))
+        except BadRequest as bad:
+            await self._end_with(InvalidRequest(bad.message, code=bad.code, param=bad.param))
+        except RelayError as error:
+            await self._end_with(error)
+        except Exception:
+            logger.exception("a realtime connection failed", extra={"request_id": exchange.request_id})
+            await self._end_with(InternalError())
+        else:
+            self._begin(exchange, connection)
+            if self.session is not None:
+                await self.session.from_client(text, None)
 
     async def _relay(self, session: RealtimeSession) -> None:
         try:
@@ -88,9 +153,12 @@ class RealtimeConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.session is not None:
             await self.session.from_client(text_data, bytes_data)
+        elif self.exchange is not None and self.waiting is not None:
+            await self._first_event(self.exchange, text_data or "")
 
     async def disconnect(self, code: int) -> None:
         self.gone = True
+        self._stop_waiting()
         if self.relaying is not None and not self.relaying.done():
             if self.session is not None and await self.session.client_left():
                 self.run.watchdog.keep(self.relaying)

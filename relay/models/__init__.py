@@ -5,6 +5,7 @@ from relay.models.budget import Budget
 from relay.models.catalog import ChannelModel, Model, ModelPermission
 from relay.models.channel import ApiKey, Channel
 from relay.models.channel_event import ChannelEvent
+from relay.models.client_secret import ClientSecret
 from relay.models.conversation import Conversation, ConversationItem, StoredResponse
 from relay.models.cooldown import Cooldown
 from relay.models.error_text import ErrorText
@@ -37,6 +38,7 @@ __all__ = [
     "ChannelDay",
     "ChannelEvent",
     "ChannelModel",
+    "ClientSecret",
     "Conversation",
     "ConversationItem",
     "Cooldown",

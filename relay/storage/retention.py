@@ -1,4 +1,4 @@
-"""Deletes stored files, responses and conversations that have expired, and cleans up after workers that crashed.
+"""Deletes stored files, responses, conversations and client secrets that have expired, and what crashed workers left.
 
 Every worker runs it from time to time; running it twice does no harm.
 """
@@ -11,7 +11,7 @@ from django.db import connection
 
 from accounts.sign_in import attempts, sign_up
 from portal.lib import clock
-from relay.storage import files_check
+from relay.storage import client_secrets, files_check
 from relay.storage import responses as stored_responses
 
 
@@ -23,6 +23,7 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
         files_check.sweep()
         if not stopping():
             stored_responses.delete_expired(clock.now())
+            client_secrets.delete_expired(clock.now())
             stored_responses.fail_orphans()
     finally:
         connection.close()

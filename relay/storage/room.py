@@ -17,7 +17,17 @@ from django.db.models import Count, QuerySet, Sum
 from portal import limits
 from portal.lib import clock
 from relay.errors import RequestTooLarge
-from relay.models import Batch, BatchLine, Conversation, ConversationItem, Lease, StoredResponse, Upload, UploadSession
+from relay.models import (
+    Batch,
+    BatchLine,
+    ClientSecret,
+    Conversation,
+    ConversationItem,
+    Lease,
+    StoredResponse,
+    Upload,
+    UploadSession,
+)
 from relay.models.upload import UploadState
 
 _LOCK: Final = "uploads"
@@ -46,13 +56,14 @@ def used_bytes(user_id: int) -> int:
         + _sum(Conversation.objects.filter(user=user_id))
         + _sum(ConversationItem.objects.filter(conversation__user=user_id))
         + _sum(Batch.objects.filter(user=user_id))
+        + _sum(ClientSecret.objects.filter(user=user_id))
         + _sum(BatchLine.objects.filter(batch__user=user_id))
         + UploadSession.objects.filter(user=user_id).count() * limits.ROW_BYTES
     )
 
 
 def _sum(rows: QuerySet[Upload] | QuerySet[StoredResponse] | QuerySet[Conversation] | QuerySet[ConversationItem]
-         | QuerySet[Batch] | QuerySet[BatchLine]) -> int:  # fmt: skip
+         | QuerySet[Batch] | QuerySet[BatchLine] | QuerySet[ClientSecret]) -> int:  # fmt: skip
     found = rows.aggregate(bytes=Sum("size"), rows=Count("pk"))
     return int(found["bytes"] or 0) + int(found["rows"]) * limits.ROW_BYTES
 

@@ -1,25 +1,36 @@
-"""POST /v1/realtime/client_secrets and /v1/realtime/sessions. The websocket itself is `relay.api.consumers`."""
+"""The secrets by which browsers open sessions of /v1/realtime. The websocket itself is `relay.api.consumers`."""
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from relay.api.auth import token_auth
+from relay.api.auth import counted_auth
 from relay.api.request import caller_of, exchange_of, json_body
 from relay.api.respond import json_response
-from relay.gateway.access.short_lived_keys import make_client_secret, make_session
+from relay.endpoints.realtime import client_secrets
 
-router = Router(auth=token_auth)
+router = Router(auth=counted_auth)
 
 
 @router.post("/realtime/client_secrets", url_name="realtime-client-secrets")
 async def create_client_secret(request: HttpRequest) -> HttpResponse:
     """A secret by which a browser may open a realtime connection for a while, in this token's name."""
-    return json_response(make_client_secret(caller_of(request), await json_body(request), exchange_of(request).wall))
+    body = await json_body(request)
+    return json_response(await client_secrets.make_client_secret(exchange_of(request), caller_of(request), body))
 
 
 @router.post("/realtime/sessions", url_name="realtime-sessions")
 async def create_session(request: HttpRequest) -> HttpResponse:
     """The same in the older form: the session with its secret in it."""
-    return json_response(make_session(caller_of(request), await json_body(request), exchange_of(request).wall))
+    body = await json_body(request)
+    return json_response(await client_secrets.make_session(exchange_of(request), caller_of(request), body))
+
+
+@router.post("/realtime/transcription_sessions", url_name="realtime-transcription-sessions")
+async def create_transcription_session(request: HttpRequest) -> HttpResponse:
+    """The same for a session that only writes down what is said."""
+    body = await json_body(request)
+    return json_response(
+        await client_secrets.make_transcription_session(exchange_of(request), caller_of(request), body)
+    )

@@ -15,10 +15,10 @@ import aiohttp
 import httpx
 from django.http.response import HttpResponseBase
 
-from portal.lib.json import Json, text_of
+from portal.lib.json import Json, object_of, text_of
+from relay.endpoints.realtime import client_secrets
 from relay.errors import InvalidRequest, RelayError, UnsupportedEndpoint, UpstreamFailed, UpstreamTimeout
-from relay.gateway.access.authentication import identify
-from relay.gateway.access.short_lived_keys import CLIENT_SECRET_PREFIX, caller_of_client_secret
+from relay.gateway.access.authentication import identify, presented_token
 from relay.gateway.attempt import Attempt
 from relay.gateway.background import BackgroundRequest
 from relay.gateway.exchange.exchange import AsgiScope, Exchange
@@ -41,6 +41,7 @@ from relay.transport.transport import UpstreamTransport
 logger: Final = logging.getLogger(__name__)
 ENDPOINT: Final = "realtime"
 _KEY_PROTOCOL: Final = "openai-insecure-api-key."
+_NAMED_LATER: Final = (".openai.com", ".azure.com", ".microsoft.com")  # hosts that take no model for a transcription
 _SILENCE: Final = 5.0  # seconds after which an upstream is taken for one that lets its client speak first
 _HANG_UP: Final = 1.0  # seconds
 
@@ -51,7 +52,7 @@ _HANG_UP: Final = 1.0  # seconds
 class Handshake(BackgroundRequest):
     """The request that opens a connection, as an exchange without a body."""
 
-    __slots__ = ("session",)
+    __slots__ = ("session", "transcribes")
 
     def __init__(self, scope: AsgiScope, ip: str) -> None:
         super().__init__(_NO_CALLER, b"")
@@ -63,7 +64,8 @@ class Handshake(BackgroundRequest):
                 headers[b"authorization"] = b"Bearer " + protocol[len(_KEY_PROTOCOL) :].encode()
         self.headers = headers
         self.client_id = headers.get(b"x-client-request-id", b"")[:64].decode("ascii", "replace")
-        self.session: Json = {}
+        self.session: Json = {}  # of a client secret
+        self.transcribes = False  # it only writes down what is said
 
 
 _NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
@@ -81,18 +83,45 @@ class UpstreamConnection(HttpResponseBase):
         self.socket, self.attempt, self.first = socket, attempt, first
 
 
-async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> UpstreamConnection:
-    """Authenticate the caller and connect to an upstream, as for any request. Raises RelayError."""
-    presented = exchange.headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
-    if presented.startswith(CLIENT_SECRET_PREFIX):
-        exchange.caller, exchange.session = await caller_of_client_secret(presented, exchange.wall, exchange.ip)
-        model = text_of(exchange.session, "model") or model
+async def authenticate(exchange: Handshake, query: Mapping[str, Any]) -> str:
+    """Authenticate the caller; returns the model of the session. Empty: its first event names what transcribes.
+
+    Raises RelayError.
+    """
+    presented = presented_token(exchange.headers)
+    model = str(query.get("model") or query.get("deployment") or "")[:200]
+    exchange.transcribes = query.get("intent") == "transcription"
+    if presented.startswith(client_secrets.PREFIX):
+        exchange.caller, session = await client_secrets.caller_of_client_secret(presented, exchange.wall, exchange.ip)
+        exchange.session = session
+        exchange.transcribes = text_of(session, "type") == "transcription"
+        own = client_secrets.transcriber_of(session) if exchange.transcribes else text_of(session, "model")
+        model = own or model
     else:
         exchange.caller = await identify(exchange)
-    if not model:
+    if not model and not exchange.transcribes:
         raise InvalidRequest(
             "Name the model in the address: /v1/realtime?model=…", code="missing_required_parameter", param="model"
         )
+    return model
+
+
+def model_of_first(event: Json) -> str:
+    """The model that the first event of a transcription session names. Raises InvalidRequest."""
+    model = client_secrets.transcriber_of(object_of(event, "session"))
+    if not model:
+        raise InvalidRequest(
+            "Configure the session first: send a “session.update” whose “session.audio.input.transcription.model” is a "
+            "model from GET /v1/models.",
+            code="missing_required_parameter",
+            param="session.audio.input.transcription.model",
+        )
+    return model
+
+
+async def connect_upstream(exchange: Handshake, run: Runtime, model: str) -> UpstreamConnection:
+    """Connect the caller to an upstream, as for any request. Raises RelayError."""
+    assert exchange.caller is not None  # noqa: S101  # `authenticate` has run
     found = await serve(exchange, exchange.caller, run, _gateway_request(run, model), partial(_try, exchange))
     return cast(UpstreamConnection, found)  # what the attempt returns
 
@@ -115,11 +144,11 @@ def _gateway_request(run: Runtime, model: str) -> GatewayRequest:
     )
 
 
-async def _try(exchange: Exchange, attempt: Attempt) -> HttpResponseBase:
+async def _try(exchange: Handshake, attempt: Attempt) -> HttpResponseBase:
     """Make one attempt. Raises Failure, Ended, CancelledError."""
     channel, candidate = attempt.channel, attempt.candidate
     began = time.monotonic()
-    url = f"{channel.urls[ENDPOINT]}?model={quote(candidate.route.upstream_name, safe='')}"
+    url = _address(channel, candidate.route.upstream_name, exchange.transcribes)
     headers = {
         name: value
         for name, value in candidate.key.headers.items()
@@ -220,6 +249,10 @@ async def hang_up(socket: aiohttp.ClientWebSocketResponse) -> None:
         await asyncio.wait_for(socket.close(), _HANG_UP)
 
 
-def model_from_query(query: Mapping[str, Any]) -> str:
-    """The model that the URL of a connection names, empty when it names none."""
-    return str(query.get("model") or query.get("deployment") or "")[:200]
+def _address(channel: ChannelView, name: str, transcribes: bool) -> str:
+    """The URL of a session. OpenAI's server takes no model for one that transcribes: an event names it."""
+    address, model = channel.urls[ENDPOINT], f"model={quote(name, safe='')}"
+    if not transcribes:
+        return f"{address}?{model}"
+    named = "" if address.host.endswith(_NAMED_LATER) else f"&{model}"
+    return f"{address}?intent=transcription{named}"

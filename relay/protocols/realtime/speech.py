@@ -102,7 +102,9 @@ class Speech:
             return False
         kind = event.type
         if kind in _SESSIONS:
-            self.configured(object_of(decode_object(text) or {}, "session"))
+            # What a session begins with does not end what has been asked for meanwhile.
+            early = self.on and kind.endswith(".created")
+            self.configured(object_of(decode_object(text) or {}, "session"), early)
             return True
         elif kind == "input_audio_buffer.committed":
             if self._asked:

@@ -15,7 +15,7 @@ from relay.protocols.realtime import faults
 from tests.support.asserts import until
 from tests.support.money import settled
 from tests.support.portal import Portal
-from tests.support.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets, wait_until_closed
+from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets, wait_until_closed
 from tests.support.server import Server
 
 pytestmark = pytest.mark.shared
