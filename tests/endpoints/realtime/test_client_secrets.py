@@ -15,8 +15,8 @@ from websockets.asyncio.client import connect
 
 from portal import limits
 from tests.support.asserts import until
-from tests.support.portal import Portal
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets
+from tests.support.portal import Portal
 from tests.support.server import Server
 
 pytestmark = pytest.mark.shared
@@ -177,7 +177,7 @@ def test_nobody_has_more_secrets_than_fit(live: Portal, server: Server, monkeypa
 async def commit(socket: Any) -> None:
     await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "A" * 64_000}))
     await socket.send('{"type":"input_audio_buffer.commit"}')
-    await event_of(socket, WRITTEN["type"])
+    await event_of(socket, "conversation.item.input_audio_transcription.completed")
 
 
 @pytest.mark.parametrize("way", ["secret", "older secret", "address", "first event"])

@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.asserts import until
-from tests.support.portal import Portal
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets
+from tests.support.portal import Portal
 from tests.support.server import Server, serving
 
 DELTA = {"type": "response.output_text.delta", "response_id": "r", "delta": "word " * 100}

@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from relay.protocols.realtime import faults
 from tests.support.asserts import until
 from tests.support.money import settled
-from tests.support.portal import Portal
 from tests.support.peers.realtime import CREATED, Call, RealtimeUpstream, closed, event_of, secrets, wait_until_closed
+from tests.support.portal import Portal
 from tests.support.server import Server
 
 pytestmark = pytest.mark.shared
@@ -381,8 +381,8 @@ def test_what_writes_speech_down_is_a_model_that_the_token_may_use(spoken: Realt
                 await socket.send(update(name))
                 told = (await event_of(socket, "error"))["error"]
                 assert told["code"] == code and told["param"].endswith("transcription.model")
-            for name in ({"model": open_to_all}, {"language": "de"}, None):
-                await socket.send(update(name))
+            for taken in ({"model": open_to_all}, {"language": "de"}, None):
+                await socket.send(update(taken))
 
     asyncio.run(run())
     (call,) = spoken.calls(model)
