@@ -72,6 +72,17 @@ PAGES_AT_ONCE: Final = 4  # pages that one worker makes at once: each takes the 
 PAGES_WAITING: Final = 50  # of one address that wait for their turn
 PAGE_WAIT_SECONDS: Final = 30
 
+# -- waits -----------------------------------------------------------------------------------------------------------
+DATABASE_SECONDS: Final = 10  # for a connection, a lock, and a statement of a request to /v1
+QUERY_SECONDS: Final = 30  # for another statement: a report may read much
+JOB_QUERY_SECONDS: Final = 300  # for one of periodic work
+THREAD_SECONDS: Final = 15  # that a request to /v1 waits for what a thread asks the database, its turn included
+FILE_SECONDS: Final = (
+    120  # that it waits for what a thread does with a file: a piece of it, or the joining of its parts
+)
+REDIS_SECONDS: Final = 3  # for a connection, and for an answer
+READY_SECONDS: Final = 3  # that /readyz waits for the database and for Redis
+
 
 def client_connections(descriptors: int) -> int:
     """The connections of clients that a worker may hold which may open so many descriptors.

@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy
 
 from portal import __version__, config, limits
 from portal.installation import sources
-from portal.lib import crypto, databases, net
+from portal.lib import crypto, net
+from portal.services import databases, redis
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -135,7 +136,7 @@ SQLITE: dict[str, Any] = {
     "NAME": DATA_DIR / "state.sqlite3",
     "CONN_MAX_AGE": 0,
     "OPTIONS": {
-        "timeout": 10,
+        "timeout": limits.DATABASE_SECONDS,  # for a lock
         "transaction_mode": "IMMEDIATE",  # a deferred transaction that becomes a write fails at once when locked
         "init_command": "".join(
             f"PRAGMA {pragma};"
@@ -231,13 +232,10 @@ if CONFIG.redis_url:
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": CONFIG.redis_url,
         "KEY_PREFIX": "airelays",
+        "OPTIONS": redis.options(),
     }
-    CHANNEL_LAYERS = {
-        "default": {
-            "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [CONFIG.redis_url], "prefix": "airelays"},
-        }
-    }
+# There is no channel layer: live pages read the database. Each websocket would have a connection to Redis for nothing,
+# and end with it.
 RATELIMIT_IP_META_KEY = "REMOTE_ADDR"  # set by portal.middleware.client_address
 # E003, W001: LocMemCache counts per process, so that without Redis an address has up to N times the attempts with N
 # workers; accepted for a single machine. W037: MySQL has no partial indexes and creates full ones.

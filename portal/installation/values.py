@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from portal.lib import crypto, databases, money, net
+from portal.lib import crypto, money, net
+from portal.services import databases
 
 
 def _split(value: object) -> object:

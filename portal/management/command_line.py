@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Final
 
 from django.core.management import execute_from_command_line
 from django.db import DatabaseError, InterfaceError, connection
+
+from portal.services.databases import HOUR, MYSQL_WAITS
+from portal.services.timeouts import statement_timeout
+
+_SERVING: Final = (["serve"], ["start"], ["runserver"])
+
+
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Inside, a statement may take as long as the database answers others: a migration, or a proof of the books.
+
+    The driver of MySQL has a limit for each connection, which is an hour then.
+    """
+    options = connection.settings_dict["OPTIONS"]
+    before = {wait: options[wait] for wait in MYSQL_WAITS if wait in options}
+    options.update(dict.fromkeys(before, HOUR))
+    if before:
+        connection.close()
+    try:
+        with statement_timeout(None):
+            yield
+    finally:
+        options.update(before)
+        if before:
+            connection.close()
 
 
 def run(arguments: list[str]) -> None:
     """Run a command. Exits with 1 when the database cannot be reached."""
     try:
-        execute_from_command_line(arguments)
+        with nullcontext() if arguments[1:2] in _SERVING else unhurried():
+            execute_from_command_line(arguments)
     except (DatabaseError, InterfaceError) as error:
         try:
             connection.close()

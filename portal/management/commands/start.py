@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
+from portal.management.command_line import unhurried
 from portal.management.listening import ListeningCommand
 from portal.serving.banner import banner
 from portal.serving.first_run import first_run, migrations_missing
@@ -27,7 +28,8 @@ class Command(ListeningCommand):
                 "write."
             )
         if migrations_missing():
-            call_command("migrate", interactive=False, verbosity=0)
+            with unhurried():
+                call_command("migrate", interactive=False, verbosity=0)
         lines: list[str] = []
         banner(host, port, first_run(), sys.stdout.isatty(), lines.append)
         connection.close()

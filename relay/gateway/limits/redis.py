@@ -6,6 +6,7 @@ killed worker become free again.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,6 +14,8 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from portal import limits
+from portal.services import redis
 from relay.errors import RelayUnavailable
 from relay.gateway.limits.windows import (
     EXACT,
@@ -27,6 +30,7 @@ from relay.gateway.limits.windows import (
 
 logger: Final = logging.getLogger(__name__)
 SLOT_SECONDS: Final = 60.0
+_RENEW_SECONDS: Final = 10.0  # for the slots of all running requests
 _PREFIX: Final = "airelays:limit:"
 
 # A window is a hash: the numbers of its first and last entry (`h`, `n`), what counts in all (`u`), and the entries by
@@ -161,7 +165,7 @@ class RedisLimiter:
     """Counters that all workers share. Methods raise RelayUnavailable when Redis cannot be used."""
 
     def __init__(self, url: str, prefix: str = _PREFIX) -> None:
-        self._redis: Any = Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=30)
+        self._redis: Any = Redis.from_url(url, **redis.options(), health_check_interval=30)
         self._prefix = prefix
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._finish = self._redis.register_script(_FINISH)
@@ -176,9 +180,10 @@ class RedisLimiter:
         for check in wanted:
             values += (check.window, check.limit, check.cost(tokens))
         try:
-            found = await self._acquire(keys=[self._prefix + check.key for check in wanted], args=values)
+            async with asyncio.timeout(limits.REDIS_SECONDS):  # connecting, asking and answering together
+                found = await self._acquire(keys=[self._prefix + check.key for check in wanted], args=values)
         except (RedisError, OSError) as error:
-            logger.error("limits cannot be counted: Redis: %s", error)
+            logger.error("limits cannot be counted: Redis: %s", _said(error))
             raise RelayUnavailable(_DOWN, retry_after=5) from error
         verdict = LimitVerdict(wanted[int(found[0]) - 1] if found[0] else None, float(found[1]), float(found[2]))
         day = None
@@ -218,29 +223,28 @@ class RedisLimiter:
                 values += (str(check.window), str(used - check.cost(expected)))
         if keys:
             try:
-                await self._finish(keys=keys, args=values)
+                async with asyncio.timeout(limits.REDIS_SECONDS):
+                    await self._finish(keys=keys, args=values)
             except (RedisError, OSError) as error:
-                logger.warning("the end of a request could not be counted: Redis: %s", error)
+                logger.warning("the end of a request could not be counted: Redis: %s", _said(error))
 
     async def renew(self, now: float) -> None:
         """Renew the slots of running requests. Must be called well within SLOT_SECONDS."""
         if not self._slots:
             return
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            async with asyncio.timeout(_RENEW_SECONDS), self._redis.pipeline(transaction=False) as pipeline:
                 for slot, keys in self._slots.items():
                     for key in keys:
                         pipeline.zadd(key, {slot: now + SLOT_SECONDS}, xx=True)
                         pipeline.pexpire(key, round(SLOT_SECONDS * 2000))
                 await pipeline.execute()
         except (RedisError, OSError) as error:
-            logger.warning("running requests could not be renewed: Redis: %s", error)
-
-    async def ping(self) -> bool:
-        try:
-            return bool(await self._redis.ping())
-        except (RedisError, OSError):
-            return False
+            logger.warning("running requests could not be renewed: Redis: %s", _said(error))
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _said(error: Exception) -> str:
+    return str(error) or "it does not answer"  # the text of a timeout is empty

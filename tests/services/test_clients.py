@@ -1,0 +1,79 @@
+"""No client of another server is made without limits to its waits, in settings or in code."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from portal.services import redis
+from portal.services.databases import from_url
+from portal.services.postgresql import BoundedConnection
+from tests.support.server import ROOT
+
+FILES = sorted(
+    path
+    for package in ("accounts", "portal", "relay")
+    for path in (ROOT / package).rglob("*.py")
+    if "migrations" not in path.parts
+)
+
+
+def test_databases(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    postgresql = from_url("postgresql://airelays@db/airelays", 4)["OPTIONS"]
+    assert postgresql["connect_timeout"] > 0 and postgresql["pool"]["timeout"] > 0
+    assert postgresql["pool"]["connection_class"] is BoundedConnection
+    monkeypatch.setitem(sys.modules, "MySQLdb", ModuleType("MySQLdb"))
+    mysql = from_url("mysql://airelays@db/airelays", 4)["OPTIONS"]
+    assert mysql["connect_timeout"] > 0 and mysql["read_timeout"] > 0 and mysql["write_timeout"] > 0
+    assert "innodb_lock_wait_timeout" in mysql["init_command"]
+    from portal.settings import SQLITE
+
+    assert SQLITE["OPTIONS"]["timeout"] > 0
+    assert settings.DATABASES["default"]["OPTIONS"]["timeout" if not settings.CONFIG.database_url else "pool"]
+
+
+def test_redis(settings: Any) -> None:
+    options = redis.options()
+    assert options["socket_timeout"] > 0 and options["socket_connect_timeout"] > 0 and not options["retry"]
+    assert not hasattr(settings, "CHANNEL_LAYERS"), "every websocket would wait for Redis"
+    for cache in settings.CACHES.values():
+        assert "Redis" not in cache["BACKEND"] or cache["OPTIONS"].items() >= options.items()
+    assert settings.EMAIL_TIMEOUT > 0
+
+
+# What connects to another server, and where else than in the room that limits its waits it may be called: nowhere.
+CONNECTING = {
+    "psycopg.connect", "redis.Redis", "redis.asyncio.Redis", "smtplib.SMTP", "smtplib.SMTP_SSL", "urllib.request",
+    "http.client", "requests.get", "requests.post", "requests.request", "requests.Session", "httpx.get", "httpx.post",
+    "httpx.request", "httpx.stream", "httpx.Client",
+}  # fmt: skip
+ALLOWED = {
+    "accounts/sign_in/outbound.py": {"requests.Session"},  # is the base of the session with limits
+}
+
+
+def test_code() -> None:
+    wrong = []
+    for path in FILES:
+        name = str(path.relative_to(ROOT))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+        used &= CONNECTING - ALLOWED.get(name, set())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            function = ast.unparse(node.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if function.endswith("Redis.from_url") and "redis.options()" in keywords.values():
+                used.discard("redis.asyncio.Redis")
+            if function.endswith("AsyncClient") and "timeout" not in keywords:
+                used.add(function)
+        wrong += [f"{name}: {one}" for one in sorted(used)]
+    assert not wrong, "these connect without the limits of portal.services"
