@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
+from relay.errors import RelayUnavailable
 from relay.gateway.exchange.exchange import Exchange
+from relay.gateway.snapshot.cache import snapshot_cache
 
 _EVENT_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _BLOCK: Final = 256 * 1024  # bytes of a file that are read at a time
@@ -75,10 +76,12 @@ class Download(EventStream):
 
     async def _run(self) -> None:
         try:
-            block = await asyncio.to_thread(self._read, _BLOCK)
+            block = await snapshot_cache.in_slow_thread(self._read, _BLOCK)
             while block:
                 await self._exchange.write(block, mid_event=True)
-                block = await asyncio.to_thread(self._read, _BLOCK)
+                block = await snapshot_cache.in_slow_thread(self._read, _BLOCK)
             await self._exchange.write_last(b"")
+        except RelayUnavailable:
+            return  # the disk hangs, which is logged: the server closes the connection of an answer that has no end
         finally:
             self._close()

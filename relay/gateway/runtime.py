@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import httpx
 from django.conf import settings
-from django.db import Error as DatabaseError
 
 from accounts.models import Change
+from portal import limits
 from portal.config import Config
 from portal.lib.processes import is_dead
+from portal.services.timeouts import statement_timeout
 from relay.billing.ledger import requests
 from relay.billing.ledger.writer import writer
 from relay.channels import cooldowns
@@ -92,36 +93,44 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
         self._started = False
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Read the configuration and follow its changes. Raises RelayUnavailable when the database cannot be read."""
-        async with self._starting:
-            if self._started:
-                return
-            try:
-                await asyncio.to_thread(self._poller.start)
-            except DatabaseError as error:
-                logger.error("the configuration cannot be read: %s", error)
-                raise RelayUnavailable(
-                    "The portal cannot read its database. Try again in a few seconds.", retry_after=5
-                ) from error
-            writer.start()
-            snapshot_cache.on_drop(self._on_drop)
-            snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)
-            snapshot_cache.on(Change.WATCH, self._on_watch)
-            snapshot_cache.on(Change.END, self._on_end)
-            snapshot_cache.on(Change.CANCEL, self._on_cancel)
-            try:
-                for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
-                    self.health.take_over(cooldowns.name_of(place), state)
-                for name, lesson in (await snapshot_cache.in_thread(cooldowns.read_missing_apis)).items():
-                    self.health.take_over_api(name, lesson)
-            except RelayUnavailable:
-                pass  # logged; this worker finds out for itself what fails
-            self._maintenance = asyncio.ensure_future(self._run_maintenance())
-            self._background_tasks = [asyncio.ensure_future(task(self)) for task in self.background_tasks]
-            self._started = True
+        """Read the configuration and follow its changes. Raises RelayUnavailable when the database cannot be read.
+
+        Requests that come meanwhile wait for the same attempt, and fail with it: one after the other they would each
+        wait for the database's time limit.
+        """
+        if self._started:
+            return
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+            self._starting.add_done_callback(self._end_of_start)
+        await asyncio.shield(self._starting)
+
+    def _end_of_start(self, attempt: asyncio.Future[None]) -> None:
+        self._starting = None
+        if not attempt.cancelled():
+            attempt.exception()  # those who waited have it; they may have left
+
+    async def _start(self) -> None:
+        await snapshot_cache.in_slow_thread(self._poller.start)
+        writer.start()
+        snapshot_cache.on_drop(self._on_drop)
+        snapshot_cache.on(Change.COOLDOWN, self._on_cooldown)
+        snapshot_cache.on(Change.WATCH, self._on_watch)
+        snapshot_cache.on(Change.END, self._on_end)
+        snapshot_cache.on(Change.CANCEL, self._on_cancel)
+        try:
+            for place, state in (await snapshot_cache.in_thread(cooldowns.read_circuits)).items():
+                self.health.take_over(cooldowns.name_of(place), state)
+            for name, lesson in (await snapshot_cache.in_thread(cooldowns.read_missing_apis)).items():
+                self.health.take_over_api(name, lesson)
+        except RelayUnavailable:
+            pass  # logged; this worker finds out for itself what fails
+        self._maintenance = asyncio.ensure_future(self._run_maintenance())
+        self._background_tasks = [asyncio.ensure_future(task(self)) for task in self.background_tasks]
+        self._started = True
 
     async def _run_maintenance(self) -> None:
         """The regular maintenance while requests run."""
@@ -166,7 +175,8 @@ class Runtime:
 
         def work() -> None:
             try:
-                task(lambda: self.stopping)
+                with statement_timeout(limits.JOB_QUERY_SECONDS):
+                    task(lambda: self.stopping)
             except Exception:
                 logger.exception("%s failed; the next round tries again", name)
             finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import mimetypes
 import re
 from collections.abc import Mapping
@@ -148,7 +147,7 @@ async def file_content(exchange: Exchange, caller: Caller, file_id: str) -> Down
     """The bytes of a file, as an attachment."""
     upload = await _find(caller, file_id)
     try:
-        file = await asyncio.to_thread(files.path_of(upload.storage_name).open, "rb")
+        file = await snapshot_cache.in_slow_thread(files.path_of(upload.storage_name).open, "rb")
     except FileNotFoundError:
         raise _file_not_found(file_id) from None
     except OSError as error:

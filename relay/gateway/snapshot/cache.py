@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from django.db import DataError, connection
@@ -19,6 +20,8 @@ from django.db import Error as DatabaseError
 
 from accounts.models import Change
 from accounts.models.change import listen
+from portal import limits
+from portal.services.timeouts import statement_timeout
 from relay.errors import InvalidRequest, RelayUnavailable, set_remedies
 from relay.gateway.snapshot import load
 from relay.gateway.snapshot.callers import Caller
@@ -106,16 +109,23 @@ class SnapshotCache:
         return caller
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function that uses the database in a thread. Raises RelayUnavailable when the database fails."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: _with_connection(function, *args, **kwargs)
-        )
+        """Run a function that uses the database in a thread.
+
+        Raises RelayUnavailable when the database fails, and after THREAD_SECONDS. What the function had begun by then
+        it may finish all the same.
+        """
+        with_connection = partial(_with_connection, limits.DATABASE_SECONDS, function, *args, **kwargs)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, with_connection)
+        return await _waited_for(work, limits.THREAD_SECONDS, "database")
 
     async def in_slow_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `in_thread`, for slow work such as writing files: a separate pool, so that no other call waits for it."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._slow_threads, lambda: _with_connection(function, *args, **kwargs)
-        )
+        """As `in_thread`, for slow work such as writing files: a separate pool, so that no other call waits for it.
+
+        It may take FILE_SECONDS.
+        """
+        with_connection = partial(_with_connection, limits.QUERY_SECONDS, function, *args, **kwargs)
+        work = asyncio.get_running_loop().run_in_executor(self._slow_threads, with_connection)
+        return await _waited_for(work, limits.FILE_SECONDS, "disk or database")
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -162,9 +172,28 @@ class SnapshotCache:
             self._unknown.clear()
 
 
-def _with_connection(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _waited_for(work: asyncio.Future[T], seconds: float, what: str) -> T:
+    """The result of what a thread does. Raises RelayUnavailable when it is not there in time.
+
+    The limits of the database's client end most waits before. This one is for what has none (a disk), and for the
+    time until a thread is free.
+    """
     try:
-        return function(*args, **kwargs)
+        async with asyncio.timeout(seconds) as timer:
+            return await work
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        logger.error("the %s did not answer within %d seconds", what, seconds)
+        raise RelayUnavailable(
+            f"The portal's {what} does not answer. Try again in a few seconds.", retry_after=5
+        ) from None
+
+
+def _with_connection(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        with statement_timeout(seconds):
+            return function(*args, **kwargs)
     except DataError as error:  # a NUL character or too long a text: PostgreSQL and MySQL refuse what SQLite accepts
         connection.close()
         raise InvalidRequest(

@@ -31,7 +31,12 @@ class FeedPoller:
         self._next_prune = clock.monotonic() + 3600
 
     def start(self) -> None:
-        """Read the position of the feed, then the configuration, then follow the feed. Raises DatabaseError."""
+        """Read the position of the feed, then the configuration, then follow the feed. Raises DatabaseError.
+
+        Does nothing when an attempt that was given up has succeeded meanwhile.
+        """
+        if self._thread is not None:
+            return
         self._begin()
         connection.close()
         self._thread = threading.Thread(target=self._run, name="airelays-feed", daemon=True)
