@@ -20,6 +20,8 @@ from typing import Final
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.constants import OnConflict
 
+from portal import limits
+from portal.services.timeouts import statement_timeout
 from relay.billing.ledger import requests
 from relay.billing.ledger.lines import Reserved, ReserveOrder, SpendScope
 from relay.billing.ledger.pending import (
@@ -45,6 +47,8 @@ logger: Final = logging.getLogger(__name__)
 
 _BATCH: Final = 500
 _BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several times as much
+_SLOW_SECONDS: Final = 5.0  # of a commit after which new requests are refused: they could not be recorded either
+_TRY_SECONDS: Final = 1.0  # between tries of a database that could not be written
 _BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
 
@@ -61,6 +65,7 @@ class UsageWriter:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._pending = 0  # pieces of work that are queued or being written
+        self._since = 0.0  # `time.monotonic()` when the commit that is being made began, 0: none
         self._failing_since = 0.0  # `time.monotonic()` since which the database cannot be written, 0: it can
         self.faults = 0  # incremented when reservations in the database may differ from what was requested
         self._sql = ""
@@ -69,7 +74,10 @@ class UsageWriter:
 
     def admit(self) -> None:
         """Check that a new request could be recorded. Raises RelayUnavailable."""
-        if self._failing_since and (self._pending > _BACKLOG or time.monotonic() - self._failing_since > 1.0):
+        since, failing = self._since, self._failing_since
+        if (since and time.monotonic() - since > _SLOW_SECONDS) or (
+            failing and (self._pending > _BACKLOG or time.monotonic() - failing > 1.0)
+        ):
             raise RelayUnavailable(
                 "The portal cannot write to its database. Try again in a few seconds.", retry_after=5
             )
@@ -143,11 +151,15 @@ class UsageWriter:
     # -- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with statement_timeout(limits.DATABASE_SECONDS):
+            self._work()
+
+    def _work(self) -> None:
         ending = False
         busy = False
         while not ending:
             batch: list[PendingWork] = []
-            first = self._queue.get()
+            first = self._next()
             if busy and not self._stopping:
                 time.sleep(_BATCH_DELAY)  # under load more work arrives meanwhile and shares one disk sync
             while True:
@@ -166,12 +178,29 @@ class UsageWriter:
                 self._write(batch)
         connection.close()
 
+    def _next(self) -> PendingWork | None:
+        """The next piece of work. While the database cannot be written, it is tried every now and then without any.
+
+        New requests are refused until it can be, so that no work may ever come.
+        """
+        while self._failing_since:
+            try:
+                return self._queue.get(timeout=_TRY_SECONDS)
+            except queue.Empty:
+                self._pending += 1
+                self._write([PendingProlongation("")])
+        return self._queue.get()
+
     def _write(self, batch: list[PendingWork]) -> None:
         pause = 0.05
         again = False
         while batch:
             try:
-                self._commit(batch, again)
+                self._since = time.monotonic()
+                try:
+                    self._commit(batch, again)
+                finally:
+                    self._since = 0.0
             except (OperationalError, InterfaceError) as error:
                 if not self._failing_since:
                     self._failing_since = time.monotonic()
