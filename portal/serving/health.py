@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from typing import Final
+from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
 from django.http import HttpRequest, JsonResponse
 
+from portal import limits
 from portal.lib import clock
+from portal.services import redis
+from portal.services.timeouts import statement_timeout
 from portal.serving.first_run import migrations_missing
 from relay.gateway.runtime import current
 from relay.models import Worker
 
 logger = logging.getLogger(__name__)
 _TRY_SECONDS: Final = 1.0
+_MOST_WAITING: Final = 8  # checks of the database that have not come back
 _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True
+_trying_since = 0.0
+_waiting = 0  # checks of the database that have not come back
 
 
 async def healthz(request: HttpRequest) -> JsonResponse:
@@ -27,21 +35,13 @@ async def healthz(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"ok": True, "name": "AIRelays Portal", "version": settings.VERSION})
 
 
-def readyz(request: HttpRequest) -> JsonResponse:
+async def readyz(request: HttpRequest) -> JsonResponse:
     """Readiness: the database is migrated and takes writes, Redis responds if configured, the portal is not stopping.
 
-    `change_seen` is the id of the newest configuration change that this worker has applied.
+    Answers within READY_SECONDS, whatever hangs. `change_seen` is the id of the newest configuration change that this
+    worker has applied.
     """
-    problems = []
-    try:
-        if migrations_missing():
-            problems.append("migrations are outstanding: run “python manage.py migrate”")
-        elif not _can_write():
-            problems.append("the database takes no writes: its disk is full, it is read-only, or it is locked")
-    except (DatabaseError, InterfaceError):
-        problems.append("the database does not answer")
-    if settings.CONFIG.redis_url and not _redis_answers():
-        problems.append("Redis does not answer")
+    problems = [fault for fault in await asyncio.gather(_fault_of_database(), _fault_of_redis()) if fault]
     running = current()
     if running is not None and running.stopping:
         problems.append("the portal is stopping")
@@ -51,14 +51,48 @@ def readyz(request: HttpRequest) -> JsonResponse:
     )
 
 
+async def _fault_of_database() -> str:
+    """What is wrong with the database, empty when nothing is.
+
+    A check that is not back in time goes on in its thread. As long as many do, no more are begun.
+    """
+    late = f"the database does not answer within {limits.READY_SECONDS} seconds"
+    if _waiting >= _MOST_WAITING:
+        return late
+    check = asyncio.ensure_future(sync_to_async(_checked)())
+    done, _ = await asyncio.wait((check,), timeout=limits.READY_SECONDS)
+    if done:
+        return check.result()
+    check.cancel()
+    logger.error("not ready: %s", late)
+    return late
+
+
+def _checked() -> str:
+    global _waiting
+    _waiting += 1
+    try:
+        with statement_timeout(limits.READY_SECONDS):
+            if migrations_missing():
+                return "migrations are outstanding: run “python manage.py migrate”"
+            if not _can_write():
+                return "the database takes no writes: its disk is full, it is read-only, or it is locked"
+    except (DatabaseError, InterfaceError):
+        return "the database does not answer"
+    finally:
+        _waiting -= 1
+    return ""
+
+
 def _can_write() -> bool:
     """Whether the database takes writes, tried at most once a second: anybody may ask, and each try is a commit.
 
     Requests are charged for before they are answered, so a database that can only be read answers none.
     """
-    global _tried_at, _written
+    global _tried_at, _trying_since, _written
     if not _trying.acquire(blocking=False):
-        return _written
+        return _written and time.monotonic() - _trying_since < _TRY_SECONDS
+    _trying_since = time.monotonic()
     try:
         if time.monotonic() - _tried_at >= _TRY_SECONDS:
             running = current()
@@ -75,11 +109,20 @@ def _can_write() -> bool:
     return _written
 
 
-def _redis_answers() -> bool:
-    import redis  # imported only where Redis is configured
+async def _fault_of_redis() -> str:
+    """What is wrong with Redis, empty when nothing is."""
+    if not settings.CONFIG.redis_url:
+        return ""
+    from redis import RedisError  # imported only where Redis is configured
+    from redis.asyncio import Redis
 
     try:
-        with redis.Redis.from_url(settings.CONFIG.redis_url, socket_timeout=2, socket_connect_timeout=2) as client:
-            return bool(client.ping())
-    except (redis.RedisError, OSError):
-        return False
+        client: Any
+        async with (
+            asyncio.timeout(limits.READY_SECONDS),
+            Redis.from_url(settings.CONFIG.redis_url, **redis.options()) as client,
+        ):
+            await client.ping()
+    except (RedisError, OSError):
+        return "Redis does not answer"
+    return ""

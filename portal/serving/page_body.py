@@ -73,10 +73,11 @@ class Pages:
 
     def __init__(self, app: App, is_signed_in: Callable[[AsgiScope], Awaitable[bool]] = is_signed_in) -> None:
         self._app, self._is_signed_in = app, is_signed_in
-        self._turns, self._probes = Turns(limits.PAGES_AT_ONCE), Turns(limits.PAGES_AT_ONCE)
+        self._turns = Turns(limits.PAGES_AT_ONCE)
+        # A probe waits for no page, and that of the process not for that of the database.
+        self._probes = {path: Turns(limits.PAGES_AT_ONCE) for path in _PROBES}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        probe = scope["path"] in _PROBES
         most, announced = page_body(scope["method"], scope["path"]), _announced(scope)
         large = announced is None or limits.ANONYMOUS_PAGE_BYTES < announced <= most
         try:
@@ -93,7 +94,8 @@ class Pages:
         try:
             await body.read()
             if not body.gone:
-                await self._make(self._probes if probe else self._turns, address, scope, body.replay, send)
+                turns = self._probes.get(scope["path"], self._turns)
+                await self._make(turns, address, scope, body.replay, send)
         except _TooLarge:
             await _refuse(send, most)
         except _Busy:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from typing import Any
+
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
+from portal import limits
 from portal.serving import health
+from tests.support.asserts import until
+from tests.support.sessions import with_config
 
 pytestmark = pytest.mark.shared
 
@@ -41,3 +49,35 @@ def test_readiness_is_written_once_a_second_at_most(db: None, monkeypatch: pytes
         for _ in range(20):
             assert Client().get("/readyz").status_code == 200
     assert len([query for query in asked if query["sql"].startswith("UPDATE")]) == 1
+
+
+async def test_a_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Also to those who ask while earlier checks have not come back."""
+    go, asked = threading.Event(), []
+
+    def hangs() -> bool:
+        asked.append(1)
+        return not go.wait()
+
+    monkeypatch.setattr(limits, "READY_SECONDS", 0.05)
+    monkeypatch.setattr(health, "migrations_missing", hangs)
+    monkeypatch.setattr(health, "_can_write", lambda: True)
+    with_config(settings, redis_url="")
+    try:
+        for _ in range(health._MOST_WAITING + 3):
+            answer = await health.readyz(RequestFactory().get("/readyz"))
+            assert answer.status_code == 503 and b"the database does not answer within" in answer.content
+        assert len(asked) <= health._MOST_WAITING
+    finally:
+        go.set()
+    await asyncio.to_thread(until, lambda: not health._waiting)
+    assert (await health.readyz(RequestFactory().get("/readyz"))).status_code == 200
+
+
+def test_a_write_that_hangs_is_not_taken_for_the_last_one_that_went_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_written", True)
+    with health._trying:
+        monkeypatch.setattr(health, "_trying_since", time.monotonic())
+        assert health._can_write(), "another request is trying at this moment"
+        monkeypatch.setattr(health, "_trying_since", time.monotonic() - 2)
+        assert not health._can_write()
