@@ -13,8 +13,8 @@ from portal.services import postgresql
 from portal.services.databases import from_url
 from portal.services.postgresql import BoundedConnection
 from portal.services.timeouts import statement_timeout
-from tests.support.environment import DATABASE_URL
 from tests.services.stalled import Stalled, stalled
+from tests.support.environment import DATABASE_URL
 
 pytestmark = pytest.mark.shared
 needs_postgresql = pytest.mark.skipif(not DATABASE_URL, reason="asks PostgreSQL")

@@ -15,8 +15,8 @@ from portal.serving import health
 from relay.errors import RelayUnavailable
 from relay.gateway.limits.redis import RedisLimiter
 from relay.gateway.limits.windows import Limits, Subject, checks
-from tests.support.sessions import with_config
 from tests.services.stalled import stalled
+from tests.support.sessions import with_config
 
 
 @pytest.fixture
