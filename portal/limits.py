@@ -81,6 +81,14 @@ FILE_SECONDS: Final = (
     120  # that it waits for what a thread does with a file: a piece of it, or the joining of its parts
 )
 REDIS_SECONDS: Final = 3  # for a connection, and for an answer
+OUTSIDE_CALLS: Final = 8  # to one mail server, sign-in provider or upstream that pages make at once
+OUTSIDE_WAITING: Final = 32  # calls to it that wait for their turn
+PAGE_OUTSIDE_SECONDS: Final = 60  # that one page has for all of them
+MAIL_SECONDS: Final = 20  # until the mail server has taken a mail
+MAIL_STEP_SECONDS: Final = 10  # for each of its answers
+PROVIDER_SECONDS: Final = 10  # for a whole answer of a sign-in provider
+WEBHOOK_SECONDS: Final = 15  # until a webhook has answered
+NAME_SECONDS: Final = 10  # until the name of an upstream is resolved
 READY_SECONDS: Final = 3  # that /readyz waits for the database and for Redis
 
 

@@ -245,13 +245,11 @@ if not _https:
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
 
 # --- e-mail --------------------------------------------------------------------------------------------------------
-EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend" if CONFIG.email_host else "portal.serving.mail.LogOnlyBackend"
-)
+EMAIL_BACKEND = f"portal.serving.mail.{'BoundedBackend' if CONFIG.email_host else 'LogOnlyBackend'}"
 EMAIL_HOST, EMAIL_PORT = CONFIG.email_host, CONFIG.email_port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = CONFIG.email_user, CONFIG.email_password
 EMAIL_USE_TLS, EMAIL_USE_SSL = CONFIG.email_security == "starttls", CONFIG.email_security == "tls"
-EMAIL_TIMEOUT = 15
+EMAIL_TIMEOUT = limits.MAIL_STEP_SECONDS
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = CONFIG.email_from
 
 # --- pages ---------------------------------------------------------------------------------------------------------

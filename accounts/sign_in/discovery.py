@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
 from django.utils.translation import gettext as _
 
-from accounts.sign_in.outbound import TIMEOUT, CheckedSession, permitted_address
+from accounts.sign_in.outbound import CheckedSession, in_time, permitted_address
 from accounts.sign_in.provider_faults import ProviderFault
+from portal import limits
 from portal.lib import net
 
 _PATH: Final = "/.well-known/openid-configuration"
@@ -85,9 +87,11 @@ def _check_host(url: str) -> None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
-        permitted_address(host, parts.port or (443 if parts.scheme == "https" else 80))
+        in_time(host, partial(permitted_address, host, parts.port or (443 if parts.scheme == "https" else 80)))
     except net.AddressRefused as reason:
         raise ProviderFault(reason.translated(_)) from None
+    except requests.Timeout:
+        raise
     except (OSError, UnicodeError):
         raise ProviderAway(_("the name %(host)s is not known") % {"host": host}) from None
 
@@ -96,7 +100,7 @@ def _why(error: Exception) -> tuple[str, bool]:
     if isinstance(error, ProviderFault):
         return str(error), isinstance(error, ProviderAway)
     if isinstance(error, requests.Timeout):
-        return _("it did not answer within %(n)d seconds") % {"n": TIMEOUT}, True
+        return _("it did not answer within %(n)d seconds") % {"n": limits.PROVIDER_SECONDS}, True
     if isinstance(error, requests.exceptions.SSLError):
         return _("its certificate cannot be verified"), True
     if isinstance(error, requests.ConnectionError):

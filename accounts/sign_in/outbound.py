@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -16,18 +19,36 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
 
+from portal import limits
 from portal.lib import net
 from portal.lib.texts import gettext_noop
+from portal.services import outside
 
 allowances: Callable[[], Sequence[net.Allowance]] = lambda: ()  # noqa: E731  # replaced by relay.apps
-TIMEOUT = 10
+T = TypeVar("T")
+_allowed: ContextVar[tuple[net.Allowance, ...] | None] = ContextVar(
+    "allowed", default=None
+)  # read before a thread asks
 _MOST = 1 << 20  # bytes of an answer
+
+
+def in_time(host: str, ask: Callable[[], T]) -> T:
+    """Ask a provider, in a thread that may not use the database. Raises requests.Timeout when it takes too long."""
+    token = _allowed.set(tuple(allowances()))
+    try:
+        return outside.call(f"the sign-in provider {host}", limits.PROVIDER_SECONDS, ask)
+    except outside.NotAnswering as error:
+        raise requests.Timeout(str(error)) from None
+    finally:
+        _allowed.reset(token)
 
 
 def permitted_address(host: str, port: int) -> str:
     """Return an address of a host after checking all of them. Raises net.AddressRefused, OSError."""
     found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    allowed = allowances()
+    allowed = _allowed.get()
+    if allowed is None:
+        allowed = tuple(allowances())
     for text in found:
         address = net.parse_address(text)
         if address is None:
@@ -83,10 +104,14 @@ class CheckedSession(requests.Session):
         self.mount("http://", _Adapter())
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
-        kwargs.setdefault("timeout", TIMEOUT)
+        kwargs.setdefault("timeout", limits.PROVIDER_SECONDS)
         if str(method).upper() not in {"GET", "HEAD"}:
             kwargs["allow_redirects"] = False  # a form with a secret would be sent to the new address
-        answer = super().request(method, url, *args, **{**kwargs, "stream": True})
+        ask = partial(self._ask, method, url, *args, **{**kwargs, "stream": True})
+        return in_time(str(urlsplit(str(url)).hostname), ask)
+
+    def _ask(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = super().request(method, url, *args, **kwargs)
         with answer:
             body = answer.raw.read(_MOST + 1, decode_content=True)
         if len(body) > _MOST:

@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy
 from django_ratelimit.core import is_ratelimited
 
 from accounts.models import AuditEvent
+from portal import limits
 
 logger: Final = logging.getLogger(__name__)
 # What reading foreign data in a wrong form raises, or storing it.
@@ -93,6 +94,9 @@ def _said(exception: BaseException) -> str:
     refused = next((text for codes, text in _REFUSALS if any(code in str(exception) for code in codes)), None)
     if isinstance(exception, OAuth2Error) and refused is not None:
         return str(refused)
+    if isinstance(exception, requests.Timeout):
+        text = _("it did not answer within %(n)d seconds") % {"n": limits.PROVIDER_SECONDS}
+        return _("%(why)s.") % {"why": text[0].upper() + text[1:]}
     if isinstance(exception, requests.RequestException) and not isinstance(exception, ValueError):
         return _("It cannot be reached.")
     return _("Its answer cannot be read.")

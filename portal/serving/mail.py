@@ -1,14 +1,41 @@
-"""The e-mail backend that is used while no mail server is configured."""
+"""E-mail backends: one that waits for the mail server no longer than it may, and one while none is configured."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.backends.smtp import EmailBackend
+from django.db import transaction
+
+from portal import limits
+from portal.services import outside
 
 logger = logging.getLogger(__name__)
+
+
+class BoundedBackend(EmailBackend):
+    """Sends by SMTP. Raises NotAnswering, an OSError, when the mail server has not taken a mail in time.
+
+    Within a transaction mails are sent after it, and failures only logged: everybody else would wait for the mail
+    server, too.
+    """
+
+    def send_messages(self, email_messages: Sequence[Any]) -> int:
+        if outside.in_transaction():
+            transaction.on_commit(partial(self._send_later, list(email_messages)))
+            return len(email_messages)
+        send = super().send_messages
+        return outside.call("the mail server", limits.MAIL_SECONDS, send, email_messages) or 0
+
+    def _send_later(self, email_messages: Sequence[Any]) -> None:
+        try:
+            self.send_messages(email_messages)
+        except OSError as error:
+            logger.error("a mail could not be sent: %s", error)
 
 
 class LogOnlyBackend(BaseEmailBackend):

@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from portal import limits
 from portal.lib import net
+from portal.services.outside import PageTurn, page_turn
 from portal.serving.connections import largest_body
 from relay.api.paths import relay_path
 from relay.gateway.exchange.exchange import AsgiScope, Message, Receive, Send
@@ -26,6 +28,7 @@ from relay.gateway.limits.memory import forms
 
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 _PROBES: Final = frozenset(("/healthz", "/readyz"))
+_asking: Final = asyncio.Semaphore(4)  # looks at sessions at a time
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -52,7 +55,7 @@ class _Busy(Exception):
 async def is_signed_in(scope: AsgiScope) -> bool:
     """Whether the session of a request is somebody's. Takes a query; who they are is asked by the page itself.
 
-    Raises DatabaseError.
+    Raises DatabaseError, and TimeoutError when it takes too long.
     """
     cookies = SimpleCookie()
     for name, value in scope["headers"]:
@@ -65,7 +68,29 @@ async def is_signed_in(scope: AsgiScope) -> bool:
     if session is None or not session.value.isalnum():  # no key of Django's, which the database might not take
         return False
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore(session.value)
-    return bool(await sync_to_async(store.get)(SESSION_KEY))
+    asking = asyncio.ensure_future(_in_own_thread(lambda: bool(store.get(SESSION_KEY))))
+    done, _ = await asyncio.wait((asking,), timeout=limits.THREAD_SECONDS)
+    if not done:
+        asking.cancel()
+        raise TimeoutError
+    return asking.result()
+
+
+async def _in_own_thread(ask: Callable[[], bool]) -> bool:
+    """Call a function that uses the database in a thread for it alone.
+
+    What is not in the course of a page would otherwise share one thread with all websockets.
+    """
+
+    def ask_and_close() -> bool:
+        try:
+            return ask()
+        finally:
+            if not connection.in_atomic_block:  # as in a test
+                connection.close()
+
+    async with _asking, ThreadSensitiveContext():
+        return await sync_to_async(ask_and_close)()
 
 
 class Pages:
@@ -83,7 +108,7 @@ class Pages:
         try:
             if most and large and not await self._is_signed_in(scope):
                 most = limits.ANONYMOUS_PAGE_BYTES
-        except DatabaseError:
+        except (DatabaseError, TimeoutError):
             await _answer(send, 503, "The portal's database cannot be reached. Try again in a few seconds.")
             return
         if announced is not None and announced > most:
@@ -104,7 +129,10 @@ class Pages:
             body.forget()
 
     async def _make(self, turns: Turns, address: str, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Make a page when its turn has come, which ends with the work: not when a slow client has read it."""
+        """Make a page when its turn has come, which ends with the work.
+
+        That is not when a slow client has read it, and before a server of others is waited for.
+        """
         await turns.take(address)
         working = True
 
@@ -118,10 +146,18 @@ class Pages:
             done()
             await send(message)
 
+        loop = asyncio.get_running_loop()
+        token = page_turn.set(PageTurn(partial(_in_loop, loop, done)))
         try:
             await self._app(scope, receive, send_and_leave)
         finally:
+            page_turn.reset(token)
             done()
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    """Call a function on an event loop, from any thread."""
+    loop.call_soon_threadsafe(work)
 
 
 class Turns:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -14,7 +12,6 @@ from typing import Final
 import httpx
 import msgspec
 from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
@@ -22,7 +19,9 @@ from portal.lib.crypto import Undecryptable
 from portal.lib.json import decode_object, text_of
 from portal.lib.net import Allowance
 from portal.lib.redact import clean_upstream_message
+from portal.services.outside import NotAnswering
 from relay.channels.base_urls import other_base_urls
+from relay.channels.connection import client_of, waiting_for_upstream, why_unreachable
 from relay.models import AllowedUpstream, ApiKey, Channel, FailureRule
 from relay.models.channel import KeyGivenElsewhere
 from relay.protocols.chat_completions.answer import ChatAnswer, parse_chat_answer
@@ -35,15 +34,11 @@ from relay.protocols.responses.request import user_item
 from relay.protocols.responses.upstream_stream import ResponsesDecoder
 from relay.providers.balances import Balance, BalanceSource, read_balance
 from relay.providers.classify import Failure, classify
-from relay.providers.demo import DemoTransport
 from relay.providers.failures import FailureClass, Rule
 from relay.providers.model_facts import ModelFacts, facts_of_entry
-from relay.providers.vendors import BUILT_IN, VENDORS
+from relay.providers.vendors import VENDORS
 from relay.transport.body import USER_AGENT
-from relay.transport.pool import Upstreams
-from relay.transport.resolver import ConnectRefused
 
-_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
 _MAX_BYTES: Final = 8 << 20  # of an answer
 # What a failed test means for the person who runs it, by class of failure.
 _EXPLANATIONS: Final = {
@@ -66,8 +61,6 @@ _EXPLANATIONS: Final = {
 _WEB_PAGE: Final = gettext_noop(
     "The address answered with a web page or a redirect, not as an API: the base URL is probably wrong. Most end in /v1"
 )
-# How OpenSSL says, by its version, that what answers is no TLS.
-_PLAIN_HTTP: Final = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
 # How servers say that an address is none of theirs: OpenAI's “Invalid URL (POST /v1/x)”, and web frameworks.
 _NO_ADDRESS: Final = re.compile(
     r"invalid url|unknown (url|request url|path|endpoint|route)|no route|^not found|cannot (get|post)|"
@@ -118,7 +111,12 @@ def probe_channel(channel: Channel, key: ApiKey | None, model: str, streamed: bo
     `streamed` measures the time to the first token, too.
     """
     rules = [row.rule() for row in FailureRule.objects.filter(enabled=True)]
-    return async_to_sync(_probe)(channel, _headers(channel, key), model, AllowedUpstream.allowances(), rules, streamed)
+    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
+    try:
+        with waiting_for_upstream(channel):
+            return async_to_sync(_probe)(channel, headers, model, allowed, rules, streamed)
+    except NotAnswering as error:
+        return ProbeResult(False, why_unreachable(error))
 
 
 def probe_addresses(channel: Channel, key: ApiKey | None, model: str) -> ProbeResult:
@@ -152,7 +150,12 @@ def fetch_balance(channel: Channel, key: ApiKey) -> Balance | None:
     vendor = VENDORS.get(channel.provider)
     if vendor is None or vendor.balance is None:
         return None
-    return async_to_sync(_balance)(channel, vendor.balance, _headers(channel, key), AllowedUpstream.allowances())
+    headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
+    try:
+        with waiting_for_upstream(channel):
+            return async_to_sync(_balance)(channel, vendor.balance, headers, allowed)
+    except NotAnswering:
+        return None
 
 
 def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
@@ -161,13 +164,21 @@ def fetch_models(channel: Channel, key: ApiKey | None) -> ModelList:
     Where nothing answers as an API, the other base URLs that may be meant are tried, too, on the same host.
     """
     headers, allowed = _headers(channel, key), AllowedUpstream.allowances()
-    listed = async_to_sync(_fetch)(channel, headers, allowed)
+    listed = _list(channel, headers, allowed)
     if listed.misaddressed is not None:
         for other in other_addresses(channel, key, listed.misaddressed):
-            found = async_to_sync(_fetch)(other, headers, allowed)
+            found = _list(other, headers, allowed)
             if not found.error:
                 return replace(found, base_url=other.base_url)
     return listed
+
+
+def _list(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
+    try:
+        with waiting_for_upstream(channel):
+            return async_to_sync(_fetch)(channel, headers, allowed)
+    except NotAnswering as error:
+        return ModelList((), why_unreachable(error))
 
 
 def _headers(channel: Channel, key: ApiKey | None) -> dict[str, str]:
@@ -184,41 +195,6 @@ def why_unusable(error: Undecryptable) -> str:
             "back."
         )
     return _("The key cannot be decrypted with the configured encryption keys. Enter it again.")
-
-
-@asynccontextmanager
-async def _client(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits its use to 90 seconds."""
-    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
-    transport: httpx.AsyncBaseTransport = (
-        DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
-    )
-    base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
-    try:
-        async with (
-            asyncio.timeout(90),
-            httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client,
-        ):
-            yield client
-    finally:
-        await upstreams.close()
-
-
-def _unreachable(error: Exception) -> str:
-    if isinstance(error, ConnectRefused):
-        return _(
-            "The host name stands for an address that channels may not use. A superuser can allow it under “Allowed "
-            "upstream addresses”."
-        )
-    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
-    if _PLAIN_HTTP.search(str(error)):
-        return _("This address speaks plain HTTP, not HTTPS: write http:// at the beginning of the base URL.")
-    if isinstance(error, httpx.ConnectError):
-        return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {
-            "error": error
-        }
-    return _("The connection failed: %(error)s.") % {"error": str(error) or type(error).__name__}
 
 
 async def _probe(
@@ -248,7 +224,7 @@ async def _probe(
             decoder=ResponsesDecoder(), encoder=ChatEncoder(include_usage=False, legacy=False, fallback_id="")
         )
     try:
-        async with _client(channel, allowed) as client:
+        async with client_of(channel, allowed) as client:
             async with client.stream(
                 "POST", channel.vendor.path(api).lstrip("/"), headers=headers, json=body
             ) as response:
@@ -268,7 +244,7 @@ async def _probe(
                         first = _since(began)
             content = b"".join(pieces)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return ProbeResult(False, _unreachable(error))
+        return ProbeResult(False, why_unreachable(error))
     latency = _since(began)
     good = 200 <= response.status_code < 300
     if good and streamed and scanner.error is None and scanner.started:
@@ -325,7 +301,7 @@ async def _balance(
 ) -> Balance | None:
     answers = []
     try:
-        async with _client(channel, allowed) as client:
+        async with client_of(channel, allowed) as client:
             for path in source.paths:
                 response = await client.get(
                     str(httpx.URL(channel.effective_base_url).join(path[1:]))
@@ -343,10 +319,10 @@ async def _balance(
 
 async def _fetch(channel: Channel, headers: dict[str, str], allowed: Sequence[Allowance]) -> ModelList:
     try:
-        async with _client(channel, allowed) as client:
+        async with client_of(channel, allowed) as client:
             response = await client.get(channel.vendor.models_path.lstrip("/"), headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-        return ModelList((), _unreachable(error))
+        return ModelList((), why_unreachable(error))
     if response.status_code != 200:
         failure = classify(
             response.status_code,

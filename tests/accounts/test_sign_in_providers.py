@@ -14,7 +14,10 @@ from django.core.cache import cache
 from django.test import Client
 
 from accounts.models import AuditEvent, User
+from accounts.sign_in.discovery import discover
+from portal import limits
 from portal.lib import net
+from tests.services.stalled import stalled
 from tests.support.portal import People
 from tests.support.provider import OLGA, Issuer, issuing, provider_form
 from tests.support.sessions import signed_in, with_config
@@ -316,3 +319,15 @@ def test_the_connection_to_a_provider_is_checked_on_the_address_that_its_name_st
         outbound.CheckedSession().get("http://id.example.org/.well-known/openid-configuration")
     monkeypatch.setattr(outbound, "allowances", lambda: (net.Allowance.parse("10.1.2.3"),))
     assert outbound.permitted_address("id.example.org", 80) == "10.1.2.3"
+
+
+def test_a_provider_that_hangs_is_named_in_time(
+    issuer: Issuer, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PROVIDER_SECONDS", 0.5)
+    with stalled() as server:
+        SocialApp.objects.update(settings={"server_url": f"http://127.0.0.1:{server.port}"})
+        answer = Client().post("/accounts/oidc/house/login/")
+        assert answer.status_code == 502 and "did not answer within" in answer.content.decode()
+        found = discover(f"http://127.0.0.1:{server.port}")
+        assert found.away and "did not answer within" in found.fault

@@ -1,0 +1,76 @@
+"""Connections to the upstream of one channel for single requests, within the time that they may take."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from portal.lib.net import Allowance
+from portal.services.outside import NotAnswering, waiting_for
+from relay.models import Channel
+from relay.providers.demo import DemoTransport
+from relay.providers.vendors import BUILT_IN
+from relay.transport.pool import Upstreams
+from relay.transport.resolver import ConnectRefused
+
+_MOST_SECONDS: Final = 90.0  # of one request
+_seconds: Final[ContextVar[float]] = ContextVar("seconds", default=_MOST_SECONDS)  # of the one that is made
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+# How OpenSSL says, by its version, that what answers is no TLS.
+_PLAIN_HTTP: Final = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
+
+
+@contextmanager
+def waiting_for_upstream(channel: Channel) -> Iterator[None]:
+    """Inside, the upstream of a channel is asked, of a page in the time that it has left. Raises NotAnswering."""
+    with waiting_for(f"the upstream {urlsplit(channel.effective_base_url).netloc}", _MOST_SECONDS) as seconds:
+        token = _seconds.set(seconds)
+        try:
+            yield
+        finally:
+            _seconds.reset(token)
+
+
+@asynccontextmanager
+async def client_of(channel: Channel, allowed: Sequence[Allowance]) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield an HTTP client for one channel, with the channel's base URL and proxy. Limits the time of its use."""
+    upstreams = Upstreams(lambda: allowed, 4, settings.CONFIG.upstream_ca_file)
+    transport: httpx.AsyncBaseTransport = (
+        DemoTransport() if channel.provider in BUILT_IN else upstreams.transport(channel.proxy_url)
+    )
+    base = "http://demo.invalid" if channel.provider in BUILT_IN else channel.effective_base_url
+    try:
+        async with (
+            asyncio.timeout(_seconds.get()),
+            httpx.AsyncClient(base_url=base, transport=transport, timeout=_TIMEOUT, follow_redirects=False) as client,
+        ):
+            yield client
+    finally:
+        await upstreams.close()
+
+
+def why_unreachable(error: Exception) -> str:
+    """Say to a person why a request had no answer."""
+    if isinstance(error, ConnectRefused):
+        return _(
+            "The host name stands for an address that channels may not use. A superuser can allow it under “Allowed "
+            "upstream addresses”."
+        )
+    if isinstance(error, (httpx.TimeoutException, TimeoutError, NotAnswering)):
+        return _("The upstream did not answer in time. Check the base URL, the firewall and the proxy.")
+    if _PLAIN_HTTP.search(str(error)):
+        return _("This address speaks plain HTTP, not HTTPS: write http:// at the beginning of the base URL.")
+    if isinstance(error, httpx.ConnectError):
+        return _("The upstream cannot be reached: %(error)s. Check the base URL and that the upstream runs.") % {
+            "error": error
+        }
+    return _("The connection failed: %(error)s.") % {"error": str(error) or type(error).__name__}
