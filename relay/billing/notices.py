@@ -1,20 +1,19 @@
-"""Notices to users about their money: low balance, budget reached, code redeemed.
+"""Notices to users about their money: low balance, budget reached, code redeemed. Sent by e-mail and signed webhook.
 
-Sent once by e-mail and signed webhook.
-
-A notice is a row with a unique key. A worker claims the row before sending it, so that each notice is sent once,
-however many workers run. Synchronous; called in a thread of its own every few seconds.
+A notice is a row with a unique key, which a worker claims before sending it, so that each is sent once. Synchronous;
+called in a thread of its own every few seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -34,8 +33,10 @@ from standardwebhooks.webhooks import Webhook
 
 from accounts.models import User
 from accounts.preferences import language_of
+from portal import limits
 from portal.lib import clock, money, net
 from portal.lib.crypto import Undecryptable
+from portal.services.outside import NotAnswering
 from relay.billing.ledger import movements
 from relay.models import LedgerAccount, LedgerEntry, Notice, NoticeSettings, RedemptionCode
 from relay.models.budget import PERIOD_WORDS
@@ -52,14 +53,12 @@ _PREFIX: Final = "whsec_"  # of secrets
 _FROM_URLSAFE: Final = str.maketrans("-_", "+/")  # secrets made before version 0.2 are base64 for URLs
 _RETRY_AFTER: Final = (60, 300, 1800, 7200)  # seconds until the next try
 _DELIVERIES_PER_ROUND: Final = 20
+_MAIL_HANGS: Final = "failed: the mail server does not answer"
 _TIMEOUT: Final = httpx.Timeout(10.0)
 
 
 def work(stopping: Callable[[], bool] = lambda: False) -> None:
-    """Run one round: write the notices that are due and send the pending ones.
-
-    Ends early when the portal is stopping.
-    """
+    """Run one round: write the notices that are due, send the pending ones. Ends early when the portal is stopping."""
     try:
         write_due_notices()
         deliver(stopping)
@@ -231,8 +230,11 @@ def _insert_one(notice: Notice) -> bool:
 
 
 def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
-    """Send the notices whose time has come. Returns how many are done: sent, or given up."""
-    done = 0
+    """Send the notices whose time has come. Returns how many are done: sent, or given up.
+
+    Webhooks are called at the same time, and a mail server that hangs is left alone for the rest of the round.
+    """
+    claimed = []
     for notice in (
         Notice.objects.filter(done=False, next_try_at__lte=clock.now())
         .select_related("user")
@@ -241,25 +243,30 @@ def deliver(stopping: Callable[[], bool] = lambda: False) -> int:
         if stopping():
             break
         pause = _RETRY_AFTER[min(notice.tries, len(_RETRY_AFTER) - 1)]
-        claimed = Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(
+        if Notice.objects.filter(pk=notice.pk, done=False, tries=notice.tries).update(
             tries=notice.tries + 1, next_try_at=clock.now() + timedelta(seconds=pause)
-        )
-        if claimed:  # otherwise another worker sends it
-            try:
-                done += _send(notice)
-            except Exception:
-                logger.exception("the notice %s could not be sent", notice.key)
+        ):  # otherwise another worker sends it
+            claimed.append(notice)
+    users = {notice.user_id for notice in claimed}
+    chosen = {row.user_id: row for row in NoticeSettings.objects.filter(user__in=users)}
+    called = async_to_sync(_call_webhooks)(claimed, chosen)
+    done, mails = 0, True
+    for notice, state in zip(claimed, called, strict=True):
+        notice.webhook_state = state
+        preferences = chosen.get(notice.user_id)
+        try:
+            if notice.email_state not in {"sent", "none"}:
+                by_email = preferences is None or preferences.by_email
+                notice.email_state = "none" if not by_email else _mail(notice) if mails else _MAIL_HANGS
+                mails = mails and notice.email_state != _MAIL_HANGS
+            done += _save(notice)
+        except Exception:
+            logger.exception("the notice %s could not be sent", notice.key)
     return done
 
 
-def _send(notice: Notice) -> bool:
-    preferences = NoticeSettings.objects.filter(user=notice.user_id).first()
-    if notice.email_state not in {"sent", "none"}:
-        notice.email_state = _mail(notice) if preferences is None or preferences.by_email else "none"
-    if notice.webhook_state not in {"sent", "none"}:
-        notice.webhook_state = (
-            _call_webhook(notice, preferences) if preferences is not None and preferences.webhook_url else "none"
-        )
+def _save(notice: Notice) -> bool:
+    """Store what came of a try. Returns whether it was the last one."""
     given_up = notice.tries + 1 > len(_RETRY_AFTER)
     notice.done = given_up or (notice.email_state in {"sent", "none"} and notice.webhook_state in {"sent", "none"})
     notice.save(update_fields=["email_state", "webhook_state", "done"])
@@ -274,6 +281,9 @@ def _mail(notice: Notice) -> str:
         text = f"{notice.text}{_links(notice)}"
     try:
         send_mail(f"[AIRelays] {notice.subject}", text, settings.DEFAULT_FROM_EMAIL, [notice.user.email])
+    except NotAnswering as error:
+        logger.warning("notices cannot be mailed: %s", error)
+        return _MAIL_HANGS
     except OSError as error:
         logger.warning("a notice could not be mailed: %s", error)
         return f"failed: {type(error).__name__}: {error}"[:120]
@@ -304,7 +314,19 @@ def _links(notice: Notice) -> str:
     return f"\n\n{page}\n\n{chosen}\n"
 
 
-def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
+async def _call_webhooks(notices: Sequence[Notice], chosen: Mapping[int, NoticeSettings]) -> list[str]:
+    """Call the webhooks of notices, all at the same time. Returns the state of each notice."""
+
+    async def call(notice: Notice) -> str:
+        if notice.webhook_state in {"sent", "none"}:
+            return str(notice.webhook_state)
+        preferences = chosen.get(notice.user_id)
+        return await _call_webhook(notice, preferences) if preferences and preferences.webhook_url else "none"
+
+    return await asyncio.gather(*map(call, notices))
+
+
+async def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
     """Call a user's webhook. Returns "sent", or "failed: " with the reason.
 
     An address that is not public is refused when the connection is made, whatever channels may use.
@@ -324,7 +346,9 @@ def _call_webhook(notice: Notice, preferences: NoticeSettings) -> str:
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, **signature}
         allowed = webhook_allowances()
         net.check_url(preferences.webhook_url, allowed, query=True)
-        status = async_to_sync(_post)(preferences.webhook_url, headers, body, allowed)
+        status = await _post(preferences.webhook_url, headers, body, allowed)
+    except TimeoutError:
+        return f"failed: it did not answer within {limits.WEBHOOK_SECONDS} seconds"
     except (httpx.HTTPError, httpx.InvalidURL, net.AddressRefused, Undecryptable, OSError) as error:
         said = str(error).replace(preferences.webhook_url, net.mask_query(preferences.webhook_url))
         return f"failed: {said or type(error).__name__}"[:120]
@@ -362,11 +386,14 @@ def sign_webhook(secret: str, message: str, body: bytes, at: int) -> dict[str, s
 
 
 async def _post(url: str, headers: dict[str, str], body: bytes, allowed: Sequence[net.Allowance]) -> int:
+    """Call a webhook; returns the status of its answer, of which nothing else is read."""
     upstreams = Upstreams(lambda: allowed, 1, settings.CONFIG.upstream_ca_file)
     try:
-        async with httpx.AsyncClient(
-            transport=upstreams.transport(""), timeout=_TIMEOUT, follow_redirects=False
-        ) as client:
-            return (await client.post(url, content=body, headers=headers)).status_code
+        async with (
+            asyncio.timeout(limits.WEBHOOK_SECONDS),
+            httpx.AsyncClient(transport=upstreams.transport(""), timeout=_TIMEOUT, follow_redirects=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            return answer.status_code
     finally:
         await upstreams.close()

@@ -17,14 +17,17 @@ from allauth.account.models import EmailAddress
 from django.test import Client
 from standardwebhooks.webhooks import Webhook
 
+from portal import limits
 from portal.lib import clock
 from portal.lib.money import NANO
+from portal.services.outside import NotAnswering
 from relay.billing import notices
 from relay.billing.ledger import movements, requests
 from relay.billing.ledger.lines import Charge, ReserveOrder, SpendScope
 from relay.billing.ledger.sql import LedgerSql
 from relay.models import Budget, LedgerAccount, Notice, NoticeSettings
 from relay.tokens.lifecycle import create_token
+from tests.services.stalled import stalled
 from tests.support.mailbox import Mailbox
 from tests.support.portal import People
 from tests.support.sessions import with_config
@@ -77,7 +80,7 @@ def mailbox(settings: Any) -> Iterator[Mailbox]:
     server = Mailbox()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_BACKEND = "portal.serving.mail.BoundedBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", server.server_address[1], False
     settings.CONFIG = settings.CONFIG.model_copy(update={"email_host": "127.0.0.1"})
     yield server
@@ -347,3 +350,35 @@ def test_no_mail_goes_to_an_address_that_nobody_has_proved(people: People, mailb
     EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     assert notices.deliver() == 1 and len(mailbox.mails) == 1
     assert "$4.98 is left of your balance, less than $4.99." in Notice.objects.get().text
+
+
+def test_servers_that_hang_keep_nobody_else_waiting(
+    people: People, hook: Hook, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Neither one user's webhook, nor the mail server: it is asked once in a round, and webhooks are called."""
+    monkeypatch.setattr(limits, "WEBHOOK_SECONDS", 0.3)
+    asked: list[str] = []
+
+    def hangs(*_: Any) -> int:
+        asked.append("")
+        raise NotAnswering("the mail server did not answer within 20 seconds")
+
+    monkeypatch.setattr(notices, "send_mail", hangs)
+    with stalled() as silent:
+        for user, url in ((people.owner, f"http://127.0.0.1:{silent.port}/hook"), (people.other, hook.url)):
+            user.email = f"{user.username}@example.org"
+            user.save(update_fields=["email"])
+            row = NoticeSettings(user=user, webhook_url=url)
+            row.set_secret(notices.new_secret())
+            row.save()
+        with_config(settings, email_host="127.0.0.1")
+        users = (people.owner, people.owner, people.other)
+        assert notices._write(
+            Notice(key=f"n{number}", kind="redeemed", user=user, subject="s", text="x")
+            for number, user in enumerate(users)
+        ) == len(users)
+        assert notices.deliver() == 0
+    states = list(Notice.objects.order_by("pk").values_list("webhook_state", flat=True))
+    assert states[2] == "sent" and all("did not answer within" in state for state in states[:2])
+    assert len(asked) == 1 and len(hook.calls) == 1
+    assert set(Notice.objects.values_list("email_state", flat=True)) == {"failed: the mail server does not answer"}
