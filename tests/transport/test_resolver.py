@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,9 @@ import aiohttp
 import httpx
 import pytest
 
+from portal import limits
 from portal.lib import net
+from relay.transport import resolver
 from relay.transport.pool import Upstreams
 from relay.transport.resolver import ConnectRefused
 from relay.transport.transport import UpstreamTransport
@@ -128,3 +131,34 @@ def test_no_transport_follows_a_redirect(inside: tuple[Inside, Inside]) -> None:
 
     asyncio.run(run())
     assert permitted.paths == ["/away", "/away"] and refused.paths == []
+
+
+async def test_a_name_server_that_hangs_is_an_error_in_time_and_keeps_no_thread_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        go.wait()
+        return []
+
+    monkeypatch.setattr(limits, "NAME_SECONDS", 0.05)
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    guarded = resolver.GuardedResolver(lambda: ())
+    try:
+        for _ in range(40):
+            with pytest.raises(OSError, match="was not resolved within"):
+                await guarded.resolve("ai.example.org", 443)
+        assert await asyncio.to_thread(lambda: "free") == "free"
+    finally:
+        go.set()
+
+
+def test_names_are_resolved_as_aiohttp_wants_them() -> None:
+    (found, *_) = resolver.look_up("localhost", 443, socket.AF_INET)
+    assert (found["hostname"], found["host"], found["port"], found["family"]) == (
+        "localhost",
+        "127.0.0.1",
+        443,
+        socket.AF_INET,
+    )
