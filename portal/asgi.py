@@ -19,9 +19,9 @@ from django.core.asgi import get_asgi_application
 
 django_pages: Any = get_asgi_application()  # must come before imports of models
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from channels.sessions import SessionMiddlewareStack  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from portal.live import live_router  # noqa: E402
@@ -50,7 +50,7 @@ Runtime.periodic_tasks = {
 Runtime.background_tasks = (batch_runner.run_batches,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
-live_pages: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(live_router))
+live_pages: Any = AllowedHostsOriginValidator(SessionMiddlewareStack(live_router))
 
 
 async def http(scope: AsgiScope, receive: Receive, send: Send) -> None:

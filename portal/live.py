@@ -7,23 +7,34 @@ the permission.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Final, TypeVar
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import URLRouter
 from django.contrib.auth import get_user
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from django.urls import path
 
 from accounts.models import User
-from accounts.preferences import reader_of
+from accounts.preferences import Reader, reader_of
 from accounts.rights import may
+from portal import limits
 from portal.admin.now import channels_now, running_now
 from portal.pages.usage import newest_id, rows_after
 
+T = TypeVar("T")
+
+logger: Final = logging.getLogger(__name__)
+# Of their own. All websockets, those of the API too, share the thread that channels takes otherwise.
+_threads: Final = ThreadPoolExecutor(4, "airelays-live")
+_TRY_AGAIN: Final = 1013  # code of the close frame when the portal cannot go on now; the page connects again
 _VIEW_USAGE: Final = "relay.view_usagerecord"
 _REQUEST_STATUS_EVERY: Final = 8  # rounds; workers publish their running requests for 15 seconds after a request
 
@@ -45,6 +56,12 @@ def listener(scope: Mapping[str, Any]) -> User | None:
 def _reopened(session: Any) -> SessionBase:
     store: type[SessionBase] = type(getattr(session, "_wrapped", session))
     return store(session.session_key)
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Call a function that uses the database. Raises DatabaseError, and TimeoutError when it takes too long."""
+    async with asyncio.timeout(limits.QUERY_SECONDS):
+        return await database_sync_to_async(function, thread_sensitive=False, executor=_threads)(*args)  # type: ignore[no-any-return]
 
 
 class LiveConsumer(AsyncJsonWebsocketConsumer):
@@ -77,11 +94,21 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         user = listener(self.scope)
         return None if user is None else self.read(user)
 
+    def _reader(self) -> Reader:
+        return reader_of({**self.scope, "user": listener(self.scope) or AnonymousUser()})
+
     async def _follow(self) -> None:
-        await database_sync_to_async(self.begin)()
-        reader = await database_sync_to_async(reader_of)(self.scope)
+        try:
+            await self._rounds()
+        except (DatabaseError, TimeoutError) as error:
+            logger.error("a live page ends: the database does not answer: %s", error)
+            await self.close(code=_TRY_AGAIN)  # type: ignore[no-untyped-call]
+
+    async def _rounds(self) -> None:
+        await in_thread(self.begin)
+        reader = await in_thread(self._reader)
         while True:
-            message = await database_sync_to_async(reader.render)(self._round)
+            message = await in_thread(reader.render, self._round)
             if message is None:
                 await self.close(code=self.refused)  # type: ignore[no-untyped-call]
                 return
@@ -101,10 +128,15 @@ class UsageConsumer(LiveConsumer):
     last = 0  # id of the newest record that was sent
 
     async def connect(self) -> None:
-        if await database_sync_to_async(listener)(self.scope) is None:
-            await self.close(code=self.refused)  # type: ignore[no-untyped-call]
+        try:
+            if await in_thread(listener, self.scope) is None:
+                await self.close(code=self.refused)  # type: ignore[no-untyped-call]
+                return
+            await in_thread(self.begin)
+        except (DatabaseError, TimeoutError) as error:
+            logger.error("a live page cannot begin: the database does not answer: %s", error)
+            await self.close(code=_TRY_AGAIN)  # type: ignore[no-untyped-call]
             return
-        await database_sync_to_async(self.begin)()
         await super().connect()
 
     def begin(self) -> None:

@@ -15,7 +15,7 @@ import websockets
 from asgiref.sync import async_to_sync
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import OperationalError, connection
 
 from accounts.models import User
 from portal.lib import clock
@@ -269,3 +269,26 @@ def test_layers() -> None:
         [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", ["/live/usage/mine", "/live/running"])
+def test_a_live_page_ends_when_the_database_does_not_answer(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page connects again then; it would be told nothing more otherwise."""
+    from portal import live as module
+
+    def away(scope: Any) -> None:
+        raise OperationalError("the server did not answer within 30 seconds")
+
+    monkeypatch.setattr(module, "listener", away)
+    monkeypatch.setattr(module.LiveConsumer, "begin", lambda _: None)
+
+    async def closed() -> Any:
+        socket = WebsocketCommunicator(module.live_router, path)
+        socket.scope["session"] = None
+        accepted, code = await socket.connect()
+        return (await socket.receive_output(5))["code"] if accepted else code
+
+    assert async_to_sync(closed)() == 1013
+    assert "the database does not answer" in caplog.text
