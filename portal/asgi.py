@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -50,6 +51,8 @@ Runtime.periodic_tasks = {
 Runtime.background_tasks = (batch_runner.run_batches,)
 realtime: Any = RealtimeConsumer.as_asgi()  # type: ignore[no-untyped-call]
 _OF_APPS = ("POST", "HEAD")  # methods at the address itself, which apps use and browsers do not
+_FLUSH_SECONDS = 15  # after the running requests, twice: for their last bytes, and for what is to be written
+_LINGER_SECONDS = 2.0  # after everything has been written, for threads to end
 live_pages: Any = AllowedHostsOriginValidator(SessionMiddlewareStack(live_router))
 
 
@@ -99,6 +102,8 @@ def _handle_stop_signals(run: Runtime) -> None:
 
         def handle(received: int, frame: FrameType | None, then: Any = server_handler) -> None:
             first = not run.stopping
+            if first:
+                threading.Thread(target=_end_at_last, args=(run,), name="airelays stop", daemon=True).start()
             run.request_stop()
             delay = run.config.shutdown_delay_seconds if first else 0.0  # a second signal does not wait
             if delay:
@@ -108,6 +113,23 @@ def _handle_stop_signals(run: Runtime) -> None:
 
         if callable(server_handler):
             signal.signal(number, handle)
+
+
+def _end_at_last(run: Runtime) -> None:
+    """End the process although something hangs: Python waits for all of its threads, however long they take."""
+    config = run.config
+    seconds = config.shutdown_delay_seconds + config.shutdown_seconds + 2 * _FLUSH_SECONDS
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (run.stopped_at and time.monotonic() - run.stopped_at > _LINGER_SECONDS):
+        time.sleep(0.1)
+    logger.error("the portal ends although something hangs: %s", _hanging())
+    os._exit(0 if run.stopped_at else 1)
+
+
+def _hanging() -> str:
+    """The names of threads that still run, without the one that asks."""
+    names = (one.name for one in threading.enumerate() if one is not threading.current_thread() and one.is_alive())
+    return ", ".join(sorted(names))
 
 
 async def lifespan(scope: AsgiScope, receive: Receive, send: Send) -> None:

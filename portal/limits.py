@@ -89,6 +89,7 @@ MAIL_STEP_SECONDS: Final = 10  # for each of its answers
 PROVIDER_SECONDS: Final = 10  # for a whole answer of a sign-in provider
 WEBHOOK_SECONDS: Final = 15  # until a webhook has answered
 NAME_SECONDS: Final = 10  # until the name of an upstream is resolved
+STOP_SECONDS: Final = 10  # until all is written when the portal stops, or given up
 READY_SECONDS: Final = 3  # that /readyz waits for the database and for Redis
 
 

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
 from django.http import HttpRequest, JsonResponse
@@ -23,7 +24,8 @@ from relay.models import Worker
 
 logger = logging.getLogger(__name__)
 _TRY_SECONDS: Final = 1.0
-_MOST_WAITING: Final = 8  # checks of the database that have not come back
+_CHECKS: Final = 4  # of the database, at a time
+_threads: Final = ThreadPoolExecutor(_CHECKS, "airelays-ready")
 _trying = threading.Lock()
 _tried_at, _written = float("-inf"), True
 _trying_since = 0.0
@@ -57,12 +59,13 @@ async def _fault_of_database() -> str:
     A check that is not back in time goes on in its thread. As long as many do, no more are begun.
     """
     late = f"the database does not answer within {limits.READY_SECONDS} seconds"
-    if _waiting >= _MOST_WAITING:
+    if _waiting >= _CHECKS:
         return late
-    check = asyncio.ensure_future(sync_to_async(_checked)())
+    # Not in the thread of the request, for which the middleware would wait, too.
+    check = asyncio.ensure_future(database_sync_to_async(_checked, thread_sensitive=False, executor=_threads)())
     done, _ = await asyncio.wait((check,), timeout=limits.READY_SECONDS)
     if done:
-        return check.result()
+        return str(check.result())
     check.cancel()
     logger.error("not ready: %s", late)
     return late

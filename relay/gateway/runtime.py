@@ -89,6 +89,7 @@ class Runtime:
         self._periodic_tasks: dict[str, asyncio.Task[None]] = {}
         self.stopping = False
         self.at_stop: set[Callable[[], None]] = set()  # called on the event loop when a stop has been requested
+        self.stopped_at = 0.0  # `time.monotonic()` when `stop` had done its work, 0: it has not
         self._cut_at = float("inf")  # when the server disconnects running requests, once a stop was requested
         self._loop = asyncio.get_running_loop()
         self._poller = FeedPoller(snapshot_cache, config.feed_poll_seconds)
@@ -219,25 +220,35 @@ class Runtime:
         return time.monotonic() >= self._cut_at - 0.5
 
     async def stop(self) -> None:
-        """Write everything that is queued, and close all connections."""
+        """Write everything that is queued, and close all connections. Takes about STOP_SECONDS at most."""
         self.stopping = True
         if self._maintenance is not None:
             self._maintenance.cancel()
         for task in self._background_tasks:
             task.cancel()
-        await asyncio.gather(*self._background_tasks, return_exceptions=True)
+        if self._background_tasks:
+            await asyncio.wait(self._background_tasks, timeout=limits.STOP_SECONDS / 5)
         await self.watchdog.end_tasks()
-        await asyncio.to_thread(self._poller.stop)
         try:
-            await self.health.flush()
-            await self.refusals.flush(final=True)
-            await self.worker_status.leave()
-        except RelayUnavailable:
-            pass  # the fault has been logged
+            async with asyncio.timeout(limits.STOP_SECONDS / 5):
+                await self._flush()
+        except (RelayUnavailable, TimeoutError):
+            logger.error("what is known of channels and refused requests could not be written before the stop")
         self.reservations.close_all()
-        await asyncio.to_thread(writer.close)
-        await self.upstreams.close()
-        await self.admission.close()
+        await asyncio.to_thread(writer.close, limits.STOP_SECONDS / 2)
+        try:
+            async with asyncio.timeout(limits.STOP_SECONDS / 5):
+                await self.upstreams.close()
+                await self.admission.close()
+        except TimeoutError:
+            pass  # their connections end with the process
+        self.stopped_at = time.monotonic()
+
+    async def _flush(self) -> None:
+        await asyncio.to_thread(self._poller.stop)
+        await self.health.flush()
+        await self.refusals.flush(final=True)
+        await self.worker_status.leave()
 
     @property
     def position(self) -> int:

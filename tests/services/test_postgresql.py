@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 
@@ -14,7 +19,10 @@ from portal.services.databases import from_url
 from portal.services.postgresql import BoundedConnection
 from portal.services.timeouts import statement_timeout
 from tests.services.stalled import Stalled, stalled
+from tests.support.asserts import check, until
 from tests.support.environment import DATABASE_URL
+from tests.support.portal import Portal, ask
+from tests.support.server import serving
 
 pytestmark = pytest.mark.shared
 needs_postgresql = pytest.mark.skipif(not DATABASE_URL, reason="asks PostgreSQL")
@@ -87,3 +95,37 @@ def test_a_process_that_is_stopped_in_a_transaction_loses_its_locks() -> None:
     connection = options["connection_class"].connect(DATABASE_URL, autocommit=True)
     assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("1min",)
     connection.close()
+
+
+@needs_postgresql
+def test_a_portal_whose_database_stops_in_the_middle(behind: tuple[Stalled, str], live: Portal, tmp_path: Path) -> None:
+    """Readiness and requests say so in time, what needs no database goes on, and a stop ends all the same."""
+    way, _ = behind
+    parts = urlsplit(os.environ["AIRELAYS_DATABASE_URL"])
+    url = parts._replace(netloc=f"{parts.username}@127.0.0.1:{way.port}").geturl()
+    model, token = live.model(), live.token()
+    with serving(tmp_path / "log", env={"AIRELAYS_DATABASE_URL": url, "AIRELAYS_SHUTDOWN_SECONDS": "1"}) as server:
+
+        def request(method: str, path: str, **more: Any) -> httpx.Response:
+            headers = {"authorization": f"Bearer {token}"}
+            return httpx.request(method, server.url + path, headers=headers, timeout=60, trust_env=False, **more)
+
+        def chat() -> httpx.Response:
+            return request("POST", "/v1/chat/completions", json=ask(model))
+
+        until(lambda: chat().status_code == 200)
+        way.freeze()
+        ready = request("GET", "/readyz")
+        assert ready.status_code == 503 and "the database does not answer" in ready.json()["problems"][0]
+        for _ in range(2):
+            check(chat(), 503, "server_error", "relay_unavailable")
+            assert request("GET", "/v1/models").status_code == 200, "a list of models from memory"
+        assert request("GET", "/healthz").status_code == 200
+        page = request("GET", "/accounts/signup/", cookies={"sessionid": "x" * 32})
+        assert page.status_code == 503 and "database does not answer" in page.text
+        way.thaw()
+        until(lambda: chat().status_code == 200)
+        way.freeze()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        way.thaw()

@@ -119,6 +119,13 @@ class UsageWriter:
         """Queue the extension of a worker's reservations."""
         self._put(PendingProlongation(owner))
 
+    def probe(self) -> None:
+        """Try to write, since the database does not answer others: if it fails, new requests are refused at once.
+
+        May be called in any thread.
+        """
+        self.prolong("")
+
     def _put(self, work: PendingWork) -> None:
         if self._thread is None:
             self.start()

@@ -6,10 +6,13 @@ import threading
 from datetime import timedelta
 from typing import Final
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from accounts.models import Change
+from portal import limits
 from portal.lib import clock
+from portal.services.timeouts import statement_timeout
+from relay.billing.ledger.writer import writer
 from relay.gateway.snapshot.cache import SnapshotCache, logger
 
 _GAP_SECONDS: Final = 60.0
@@ -59,20 +62,29 @@ class FeedPoller:
         self.position = self._high
 
     def _run(self) -> None:
+        with statement_timeout(limits.DATABASE_SECONDS):
+            self._follow()
+
+    def _follow(self) -> None:
         failing = False
         while not self._stop.wait(self._seconds):
             try:
                 if failing:
-                    # Rows may have been pruned or restored meanwhile: start over.
-                    self._cache.forget()
+                    # Rows may have been pruned or restored meanwhile: start over. Callers are kept until then, since
+                    # what needs no database goes on.
                     self._begin()
+                    self._cache.forget()
                     failing = False
                     logger.warning("the change feed can be read again")
                 self.poll()
-            except Exception:  # the loop must survive any failure of one round
+            except Exception as error:  # the loop must survive any failure of one round
                 if not failing:
-                    logger.exception("the change feed cannot be read; configuration changes wait")
+                    known = isinstance(error, (OperationalError, InterfaceError))
+                    said = "the change feed cannot be read, configuration changes wait: %s"
+                    logger.error(said, error, exc_info=None if known else error)
                 failing = True
+                # Who may use the portal is not known any more: nothing is begun that could not be recorded either.
+                writer.probe()
                 connection.close()
         connection.close()
 
