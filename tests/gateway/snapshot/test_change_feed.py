@@ -7,7 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.db import OperationalError
 
+from relay.billing.ledger.writer import writer
+from relay.gateway.snapshot.change_feed import FeedPoller
 from tests.support.asserts import until
 from tests.support.portal import Portal, ask
 from tests.support.server import NO_CERTIFICATES, Server, serving
@@ -114,7 +117,6 @@ def test_change_in_the_admin_is_in_force_at_once_in_the_same_process(live: Porta
 def test_feed_row_that_becomes_visible_late_is_not_missed() -> None:
     """On databases where a lower id may commit after a higher one, the gap is asked for again."""
     from relay.gateway.snapshot.cache import SnapshotCache
-    from relay.gateway.snapshot.change_feed import FeedPoller
 
     applied: list[tuple[str, str]] = []
 
@@ -135,3 +137,34 @@ def test_feed_row_that_becomes_visible_late_is_not_missed() -> None:
     assert applied[2:] == [("token", "b")]
     poller.poll()
     assert len(applied) == 3
+
+
+def test_callers_are_kept_while_the_feed_cannot_be_read_and_paid_requests_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What needs no database goes on. Who was changed meanwhile is read anew as soon as it can be."""
+    steps: list[str] = []
+    rounds = iter(["away", "away", "back", "stop"])
+    state = {"now": ""}
+
+    class Cache:
+        def forget(self) -> None:
+            steps.append("forget")
+
+    poller = FeedPoller(Cache(), 0.0)  # type: ignore[arg-type]
+
+    def wait(_: float) -> bool:
+        state["now"] = next(rounds)
+        return state["now"] == "stop"
+
+    def read() -> None:
+        if state["now"] == "away":
+            raise OperationalError("the server did not answer within 10 seconds")
+        steps.append("read")
+
+    monkeypatch.setattr(poller._stop, "wait", wait)
+    monkeypatch.setattr(poller, "_begin", read)
+    monkeypatch.setattr(poller, "poll", read)
+    monkeypatch.setattr(writer, "probe", lambda: steps.append("probe"))
+    poller._run()
+    assert steps == ["probe", "probe", "read", "forget", "read"]
