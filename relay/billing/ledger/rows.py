@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.db.models.constants import OnConflict
 
 from relay.billing.ledger.sql import LedgerSql
+
+logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class RowWrite:
     values: tuple[object, ...]
     replace: tuple[str, ...] = ()  # older rows with the same values in these columns are deleted first
     pk: int | None = None  # the row to update, None: insert a row
+    only_replaces: bool = False  # insert nothing when there is no older row: it was deleted on purpose
+    otherwise: Callable[[], RowWrite] | None = None  # what is inserted when the row conflicts with an existing one
 
     def run(self, db: LedgerSql) -> None:
         """Execute it inside the caller's transaction."""
@@ -37,8 +43,42 @@ class RowWrite:
             return
         if self.replace:
             keys = [values[self.columns.index(name)] for name in self.replace]
-            db.run(_delete_sql(self.table, self.replace), keys)
-        db.run(_insert_sql(self.table, self.columns), values)
+            replaced = db.run(_delete_sql(self.table, self.replace), keys).rowcount
+            if self.only_replaces and not replaced:
+                return
+        inserted = db.run(_insert_sql(self.table, self.columns), values).rowcount
+        if not inserted and self.otherwise is not None:
+            self.otherwise().run(db)
+
+    def run_apart(self, db: LedgerSql) -> None:
+        """Execute it, or leave it out when the database refuses it, so that the others of its commit are written.
+
+        Most of these belong to something that was deleted while the request ran.
+        """
+        if connection.vendor == "postgresql":
+            db.run("SET CONSTRAINTS ALL IMMEDIATE")  # otherwise a missing parent fails the commit as a whole
+        db.run("SAVEPOINT row_apart")
+        try:
+            if db.sqlite and (missing := self._missing_parent(db)):  # SQLite has no way to check before the commit
+                logger.warning("a row of %s was not written: its %s is gone", self.table.__name__, missing)
+            else:
+                self.run(db)
+        except (DatabaseError, OverflowError, ValueError) as error:
+            db.run("ROLLBACK TO SAVEPOINT row_apart")  # raises when the database is away
+            logger.warning("a row of %s was not written: %s", self.table.__name__, error)
+        db.run("RELEASE SAVEPOINT row_apart")
+
+    def _missing_parent(self, db: LedgerSql) -> str:
+        """The name of a foreign key whose row does not exist; empty when all do."""
+        for field in self.table._meta.concrete_fields:
+            parent = field.related_model
+            # `LooseForeignKey` has no constraint.
+            if field.attname not in self.columns or not isinstance(parent, type) or not vars(field)["db_constraint"]:
+                continue
+            value = self.values[self.columns.index(field.attname)]
+            if value is not None and not db.run(_exists_sql(parent), (value,)).fetchone():
+                return field.name
+        return ""
 
 
 def insert(table: type[models.Model], replace: Sequence[str] = (), **values: object) -> RowWrite:
@@ -64,6 +104,12 @@ def _insert_sql(table: type[models.Model], columns: tuple[str, ...]) -> str:
         f"{insert_into} {name} ({', '.join(quoted[column] for column in columns)}) VALUES "
         f"({', '.join(['%s'] * len(columns))}) {suffix}"
     ).strip()
+
+
+@lru_cache(maxsize=32)
+def _exists_sql(table: type[models.Model]) -> str:
+    name, quoted = _quoted(table)
+    return f"SELECT 1 FROM {name} WHERE {quoted['pk']} = %s"  # noqa: S608  # names of our own tables
 
 
 @lru_cache(maxsize=32)

@@ -50,6 +50,10 @@ _BATCH_DELAY: Final = 0.001  # seconds; under load larger batches save several t
 _SLOW_SECONDS: Final = 5.0  # of a commit after which new requests are refused: they could not be recorded either
 _TRY_SECONDS: Final = 1.0  # between tries of a database that could not be written
 _BACKLOG: Final = 20_000  # records that may wait for a database that is down; beyond it new requests are refused
+# How a record is written that the database refuses, one after another: see `UsageWriter._rescue`.
+_WAYS: Final = ("apart", "careful", "write-off", "careful without rows", "write-off without rows")
+_WAYS_WITHOUT_CHARGE: Final = ("apart", "without rows")
+_WITHOUT_ROWS: Final = frozenset(("careful without rows", "write-off without rows", "without rows"))
 _UNAVAILABLE: Final = "The portal could not record this request. Try again in a few seconds."
 
 
@@ -242,21 +246,17 @@ class UsageWriter:
     def _rescue(self, work: PendingWork, error: Exception) -> None:
         """Handle a single piece of work that the database refuses.
 
-        A record is written all the same: charged with only what is free, or else as a shortfall.
+        A record is written all the same, with as much of what belongs to it as can be: each row apart from the
+        others, and charged with only what is free, or else as a shortfall.
         """
         if isinstance(work, PendingRecord) and (work.settlement is not None or work.rows):
-            for way in ("careful", "write-off"):
+            for way in _WAYS if work.settlement is not None else _WAYS_WITHOUT_CHARGE:
                 try:
                     self._commit([work], False, way)
                 except Exception:
                     logger.exception("a charge cannot be written (%s)", way)
                     continue
-                logger.warning(
-                    "request %s was recorded the %s way, without what was to be kept with it: %s",
-                    work.row[0],
-                    way,
-                    error,
-                )
+                logger.warning("request %s was recorded the %s way: %s", work.row[0], way, error)
                 self._finish([work], None)
                 return
         logger.error("the ledger cannot write %s", type(work).__name__, exc_info=error)
@@ -296,8 +296,11 @@ class UsageWriter:
                     requests.prolong(db, work.owner, now)
             if records:
                 self._insert(db, [self._values(db, with_shortfall(record)) for record in records])
-                for row_write in () if way else [one for record in records for one in record.rows]:
-                    row_write.run(db)
+                for row_write in () if way in _WITHOUT_ROWS else [one for record in records for one in record.rows]:
+                    if way:
+                        row_write.run_apart(db)
+                    else:
+                        row_write.run(db)
             db.run("COMMIT")
         except BaseException:
             rollback(db)
@@ -307,11 +310,11 @@ class UsageWriter:
         db.lock(user_id)
         for (reservation, scope), records in work.settlements.items():
             charges = [record.settlement.charge for record in records if record.settlement is not None]
-            written_off = way == "write-off"
+            written_off = way.startswith("write-off")
             charged = (
                 [requests.write_off(db, scope, charge) for charge in charges]
                 if written_off
-                else requests.settle(db, reservation, scope, charges, careful=bool(way))
+                else requests.settle(db, reservation, scope, charges, careful=way.startswith("careful"))
             )
             for record, outcome in zip(records, charged, strict=True):
                 record.charged = outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from typing import Any
 
@@ -13,10 +14,10 @@ from portal.lib import clock
 from portal.lib.money import NANO
 from relay.billing.ledger.lines import SpendScope
 from relay.billing.ledger.pending import PendingRecord
-from relay.billing.ledger.rows import insert
+from relay.billing.ledger.rows import Moment, RowWrite, insert, update
 from relay.billing.ledger.sql import LedgerSql
 from relay.billing.ledger.writer import UsageWriter
-from relay.models import Conversation, ConversationItem, LedgerEntry, UsageRecord
+from relay.models import Conversation, ConversationItem, LedgerEntry, StoredResponse, UsageRecord
 from relay.models.ledger import Immutable
 from tests.support.money import usage_row
 from tests.support.portal import People, Portal
@@ -93,3 +94,53 @@ def test_a_record_is_written_although_what_belongs_to_it_cannot_be(
     assert UsageRecord.objects.filter(request_id__in=(bad, good)).count() == 2
     assert list(ConversationItem.objects.filter(conversation=conversation).values_list("item_id", flat=True)) == [good]
     assert bad in caplog.text
+
+
+def answer(user: Any, response_id: str) -> RowWrite:
+    now, keys = Moment(time.time()), ("user_id", "response_id")
+    empty = dict.fromkeys(("request_id", "previous_id", "conversation_id", "input", "owner", "upstream_id"), "")
+    kept = {"model": "m", "status": "completed", "body": "{}", "upstream_keeps": False, **empty}
+    moments = {"created_at": now, "expires_at": now}
+    return insert(StoredResponse, keys, user_id=user.pk, response_id=response_id, **kept, **moments)
+
+
+def test_what_lost_its_parent_takes_nothing_else_with_it(live: Portal, caplog: pytest.LogCaptureFixture) -> None:
+    user, loop, writer = live.user(), asyncio.new_event_loop(), UsageWriter()
+    mine, gone, request_id = talk(user).pk, 2**40, live.name("req_parent")
+    row = usage_row(request_id=request_id, started_at=time.time(), user_id=user.pk, attempt_log="[]")
+    rows = (
+        insert(ConversationItem, conversation_id=gone, item_id="msg_a", body="{}"),
+        answer(user, "resp_kept"),
+        insert(ConversationItem, conversation_id=gone, item_id="msg_b", body="{}"),
+        insert(ConversationItem, conversation_id=mine, item_id="msg_c", body="{}"),
+        update(Conversation, gone, metadata="{}"),
+    )
+    writer._write([PendingRecord(row, None, None, loop, rows)])
+    loop.close()
+    assert UsageRecord.objects.filter(request_id=request_id).exists()
+    assert StoredResponse.objects.filter(user=user, response_id="resp_kept").exists()
+    assert list(ConversationItem.objects.filter(conversation=mine).values_list("item_id", flat=True)) == ["msg_c"]
+    assert not ConversationItem.objects.filter(conversation=gone).exists() and request_id in caplog.text
+
+
+def test_a_row_that_was_deleted_on_purpose_does_not_come_back(people: People) -> None:
+    row = dataclasses.replace(answer(people.owner, "resp_gone"), only_replaces=True)
+    row.run(LedgerSql())
+    assert not StoredResponse.objects.filter(response_id="resp_gone").exists()
+    answer(people.owner, "resp_gone").run(LedgerSql())
+    row.run(LedgerSql())
+    assert StoredResponse.objects.filter(response_id="resp_gone").count() == 1
+
+
+def test_a_row_in_conflict_is_written_otherwise(people: People) -> None:
+    mine, db = talk(people.owner).pk, LedgerSql()
+
+    def item(item_id: str, body: str) -> RowWrite:
+        return insert(ConversationItem, conversation_id=mine, item_id=item_id, body=body)
+
+    item("msg_0", "one").run(db)
+    dataclasses.replace(item("msg_0", "two"), otherwise=lambda: item("msg_own", "two")).run(db)
+    assert list(ConversationItem.objects.filter(conversation=mine).values_list("item_id", "body")) == [
+        ("msg_0", "one"),
+        ("msg_own", "two"),
+    ]
