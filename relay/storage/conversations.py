@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 
 from portal import limits
 from portal.lib import clock
@@ -83,7 +83,11 @@ def set_metadata(row: Conversation, metadata: Json, keep: timedelta) -> None:
 
 def delete_conversation(row: Conversation) -> None:
     """Delete a conversation and all its items."""
-    row.delete()
+    with transaction.atomic():
+        # An answer that is being written may add an item at this moment: it is waited for, and deleted as well.
+        locked = Conversation.objects.select_for_update().filter(pk=row.pk).first()
+        if locked is not None:
+            locked.delete()
 
 
 def find_item(row: Conversation, item_id: str) -> Json | None:

@@ -16,6 +16,8 @@ from portal.lib.processes import is_dead
 from relay.models import Conversation, StoredResponse
 
 _ID: Final = re.compile(r"[!-~]{1,120}")
+# Ids of items that are kept as they are: they are a part of a path (`..` is another one).
+_ITEM_ID: Final = re.compile(r"[A-Za-z0-9_][\w.:=+-]{0,119}", re.ASCII)
 # What an upstream may be asked for by id: long enough not to be counted from 0 (`resp_0`), which another request's
 # response could be called as well. vLLM's have 16 characters after the prefix, OpenAI's 48, LiteLLM's up to 300.
 _UPSTREAM_ID: Final = re.compile(r"[!-~]{16,512}")
@@ -173,7 +175,7 @@ def cancel_response(pk: int) -> None:
 
 def fail_response(user_id: int, response_id: str, message: str, code: str) -> None:
     """Mark a response as failed, if it still exists and is not answered yet."""
-    row = StoredResponse.objects.filter(user=user_id, response_id=response_id).first()
+    row = StoredResponse.objects.filter(user=user_id, response_id=response_id, status__in=RUNNING).first()
     if row is not None:
         end_response(row, message, code)
 
@@ -204,7 +206,7 @@ def with_ids(items: Sequence[Json], fresh: str, taken: set[str] | None = None) -
     for index, item in enumerate(items):
         kind = text_of(item, "type") or "message"
         item_id = text_of(item, "id")
-        if not is_id(item_id) or (taken is not None and item_id in taken):
+        if _ITEM_ID.fullmatch(item_id) is None or (taken is not None and item_id in taken):
             item_id = f"{prefixes.get(kind, 'item')}_{fresh}{index:04x}"
         if taken is not None:
             taken.add(item_id)

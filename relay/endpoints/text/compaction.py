@@ -39,6 +39,7 @@ from relay.protocols.responses.compaction import (
     compaction_item,
     compaction_object,
     conversation_to_compact,
+    is_longer,
     summary_in,
     upstream_compaction,
     wants_compaction,
@@ -199,8 +200,10 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
         response = decode_object(text) or {}
         if cut := why_incomplete(response):
             raise await _cut_off(attempt, cut, usage, Delivered.by(text, opened.received))
-        if not summary_in(response):  # the conversation would be lost
+        if not (written := summary_in(response)):  # the conversation would be lost
             raise attempt.unreadable_answer(text, "a summary")
+        if is_longer(written, summary.items):
+            raise await _cut_off(attempt, "longer", usage, Delivered.by(text, opened.received))
         if calls_tools(response):
             raise await _cut_off(attempt, "tool_calls", usage, Delivered.by(text, opened.received))
         attempt.answered()
@@ -212,14 +215,18 @@ async def _write_summary(summary: ResponseTurn, attempt: Attempt, answer: Callab
 
 
 async def _cut_off(attempt: Attempt, why: str, usage: Usage | None, delivered: Delivered) -> RelayError:
-    """The error for half a summary, cut off or followed by tool calls, which would replace the conversation.
+    """The error for a summary that must not replace the conversation: cut off, followed by tool calls, or too long.
 
     What the upstream has done is charged; the record is on disk. Another attempt would be charged again, so the error
     is none that clients repeat on their own. Raises RelayUnavailable.
     """
     attempt.answered()
     filtered = why == "content_filter"
-    what = {"content_filter": "was cut off by a content filter", "tool_calls": "ended in tool calls"}
+    what = {
+        "content_filter": "was cut off by a content filter",
+        "tool_calls": "ended in tool calls",
+        "longer": "is longer than the conversation",
+    }
     error = UpstreamRefused(
         400,
         f"The summary {what.get(why, 'was cut off before its end')}, so the conversation was not compacted. Compact it "

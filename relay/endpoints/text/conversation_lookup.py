@@ -20,7 +20,7 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.protocols.fields import BadRequest, absent
-from relay.protocols.responses.compaction import expand_summaries, resolve_references
+from relay.protocols.responses.compaction import check_summaries, expand_summaries, resolve_references
 from relay.protocols.responses.request import parse_responses_request, sealed_content
 from relay.storage import conversations
 from relay.storage import responses as stored_responses
@@ -37,6 +37,7 @@ async def read_turn(exchange: Exchange, caller: Caller, run: Runtime) -> Respons
     try:
         request = parse_responses_request(body, exchange.model_in_path)
         raw_input = request.items()
+        check_summaries(raw_input)
         check_access(exchange, caller, ENDPOINT, request.model)  # before anything is looked up or read
         turn = ResponseTurn(
             request,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -301,39 +301,36 @@ class ResponseTurn:
         user_room.stored(self.caller.user_id, len(self.parsed.body))
         if self.stored and self.lifetime is not None:
             status = text_of(response, "status")
+            # A response that is made in the background has its row already, unless it was deleted meanwhile.
             found.append(
-                insert(
-                    StoredResponse,
-                    ("user_id", "response_id"),
-                    user_id=self.caller.user_id,
-                    response_id=self.id,
-                    request_id=exchange.request_id,
-                    model=self.parsed.model[:120],
-                    channel_id=channel,
-                    api_key_id=key or None,
-                    upstream_keeps=bool(upstream_id),
-                    upstream_id=upstream_id,
-                    status=status if status in _ENDINGS else "completed",
-                    previous_id=self.parsed.previous_id[:120],
-                    conversation_id=self.parsed.conversation_id[:64],
-                    input=encode(raw_input).decode(),
-                    output=encode(output).decode(),
-                    body=encode(response).decode(),
-                    owner="",
-                    created_at=Moment(now),
-                    expires_at=Moment(now + self.lifetime.total_seconds()),
+                replace(
+                    insert(
+                        StoredResponse,
+                        ("user_id", "response_id"),
+                        user_id=self.caller.user_id,
+                        response_id=self.id,
+                        request_id=exchange.request_id,
+                        model=self.parsed.model[:120],
+                        channel_id=channel,
+                        api_key_id=key or None,
+                        upstream_keeps=bool(upstream_id),
+                        upstream_id=upstream_id,
+                        status=status if status in _ENDINGS else "completed",
+                        previous_id=self.parsed.previous_id[:120],
+                        conversation_id=self.parsed.conversation_id[:64],
+                        input=encode(raw_input).decode(),
+                        output=encode(output).decode(),
+                        body=encode(response).decode(),
+                        owner="",
+                        created_at=Moment(now),
+                        expires_at=Moment(now + self.lifetime.total_seconds()),
+                    ),
+                    only_replaces=self.in_background,
                 )
             )
         if self.conversation_pk:
             for item in (*raw_input, *stored_responses.with_ids(output, time_ordered_hex(), taken)):
-                found.append(
-                    insert(
-                        ConversationItem,
-                        conversation_id=self.conversation_pk,
-                        item_id=text_of(item, "id"),
-                        body=encode(item).decode(),
-                    )
-                )
+                found.append(_item_row(self.conversation_pk, item))
             found.append(
                 update(
                     Conversation,
@@ -342,6 +339,20 @@ class ResponseTurn:
                 )
             )
         return found
+
+
+def _item_row(conversation_pk: int, item: Json) -> RowWrite:
+    """The row of an item. It gets an id of our own when another turn, which ran beside this one, has taken its id."""
+
+    def row(item: Json) -> RowWrite:
+        body = encode(item).decode()
+        return insert(ConversationItem, conversation_id=conversation_pk, item_id=text_of(item, "id"), body=body)
+
+    def renamed() -> RowWrite:
+        (fresh,) = stored_responses.with_ids([item], time_ordered_hex(), {text_of(item, "id")})
+        return row(fresh)
+
+    return replace(row(item), otherwise=renamed)
 
 
 async def answer_turn(exchange: Exchange, run: Runtime, turn: ResponseTurn) -> HttpResponseBase:

@@ -34,6 +34,8 @@ from relay.storage import responses as stored_responses
 logger: Final = logging.getLogger(__name__)
 _DELETE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.5
+# Between tries to write how a response in the background has ended, while the database does not answer: ten minutes.
+_RETRY_SECONDS: Final = (1.0, 5.0, 30.0, *[60.0] * 10)
 
 
 async def create_response(exchange: Exchange, caller: Caller, run: Runtime) -> HttpResponseBase:
@@ -89,21 +91,31 @@ async def _start_background(exchange: Exchange, run: Runtime, turn: ResponseTurn
 
 
 async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) -> None:
-    user = turn.caller.user_id
+    user, what = turn.caller.user_id, "POST /v1/responses (background)"
+    message, code = "The answer could not be stored. Send the request again.", "server_error"
     try:
         if not await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id):
             return  # it was cancelled or deleted before it began
-        _, _, error = await run_in_background(
-            run, background, partial(answer_turn, run=run, turn=turn), "POST /v1/responses (background)"
-        )
+        status, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn), what)
         if error is not None:
-            await snapshot_cache.in_thread(
-                stored_responses.fail_response, user, turn.id, error.message, error.public_code or "server_error"
-            )
-    except RelayError:
-        logger.error(
-            "the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id
-        )
+            message, code = error.message, error.public_code or code
+        elif status != 200:
+            message = "The upstream did not answer this request. Send it again."
+    except RelayError as error:
+        message = error.message
+    except Exception:
+        logger.exception("a response could not be made in the background")
+        message = "The portal failed on this request. Try again."
+    # An answer is written with its charge, and its row has ended then.
+    for pause in _RETRY_SECONDS:
+        try:
+            await snapshot_cache.in_thread(stored_responses.fail_response, user, turn.id, message, code)
+            return
+        except RelayError:
+            await asyncio.sleep(pause)
+    logger.error(
+        "the state of the response %s could not be written; it counts as failed when this worker is gone", turn.id
+    )
 
 
 async def cancel_response(caller: Caller, response_id: str) -> Json:

@@ -7,11 +7,11 @@ import binascii
 from collections.abc import Sequence
 from typing import Final
 
-from portal.lib.json import Json, object_of, objects_of, text_of
+from portal.lib.json import Json, encode, object_of, objects_of, text_of
 from relay.protocols.fields import BadRequest
 from relay.protocols.output_items import CALLS
 from relay.protocols.responses.answer import is_unknown_call
-from relay.protocols.responses.request import COMPACTIONS, user_item
+from relay.protocols.responses.request import COMPACTIONS, item_as_text, user_item
 
 _MARK: Final = "airelays-summary."  # begins our own summaries; any other content is an upstream's, and opaque
 INSTRUCTIONS: Final = (
@@ -21,6 +21,7 @@ INSTRUCTIONS: Final = (
 )
 ASK: Final = "Write the hand-over of the conversation above now."
 TRIGGER: Final = "compaction_trigger"
+_SHORT: Final = 2_000  # characters of a summary that nobody minds
 _INTRODUCTION: Final = "Summary of the conversation so far:\n\n"
 
 
@@ -31,14 +32,30 @@ def compaction_item(item_id: str, summary: str) -> Json:
 
 
 def summary_of(item: Json) -> str | None:
-    """The summary in an item that the portal made; None for any other item."""
-    content = text_of(item, "encrypted_content")
-    if text_of(item, "type") not in COMPACTIONS or not content.startswith(_MARK):
+    """The summary in an item that the portal made; empty when it is broken. None for any other item."""
+    if text_of(item, "type") not in COMPACTIONS:
+        return None
+    return _summary_in_content(text_of(item, "encrypted_content"))
+
+
+def _summary_in_content(content: str) -> str | None:
+    if not content.startswith(_MARK):
         return None
     try:
-        return base64.b64decode(content[len(_MARK) :]).decode("utf-8", "replace")
+        return base64.b64decode(content[len(_MARK) :], validate=True).decode().strip()
     except (binascii.Error, ValueError):
-        return None
+        return ""
+
+
+def check_summaries(items: Sequence[Json]) -> None:
+    """Raises BadRequest for an item of the portal's own whose summary cannot be read: a client has changed it."""
+    for index, item in enumerate(items):
+        if summary_of(item) == "":
+            message = (
+                "This compaction item is damaged: its “encrypted_content” begins like one of this portal, and has no "
+                "summary that can be read. Send it as you received it, or leave it out."
+            )
+            raise BadRequest(message, f"input[{index}].encrypted_content")
 
 
 def expand_summaries(items: Sequence[Json]) -> list[Json]:
@@ -47,8 +64,8 @@ def expand_summaries(items: Sequence[Json]) -> list[Json]:
     for item in items:
         summary = summary_of(item)
         if summary is not None:
-            part = {"type": "input_text", "text": _INTRODUCTION + summary}
-            item = {"type": "message", "role": "developer", "content": [part]}
+            text = _INTRODUCTION + summary if summary else item_as_text(item)
+            item = {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": text}]}
         found.append(item)
     return found
 
@@ -92,11 +109,20 @@ def why_incomplete(response: Json) -> str:
     return text_of(object_of(response, "incomplete_details"), "reason") or status
 
 
+def is_longer(summary: str, items: Sequence[Json]) -> bool:
+    """Whether a summary is longer than the conversation that it would replace. Short ones may be."""
+    return len(summary) > _SHORT and len(summary.encode()) > len(encode(items))
+
+
 def upstream_compaction(answer: Json) -> Json | None:
-    """The compaction item in an upstream's answer of /responses/compact, under the name that clients know today."""
+    """The compaction item in an upstream's answer of /responses/compact, under the name that clients know today.
+
+    None when it has none, or an empty one: the conversation would be lost.
+    """
     for item in reversed(objects_of(answer, "output")):
-        if text_of(item, "type") in COMPACTIONS and item.get("encrypted_content"):
-            return {**item, "type": "compaction"}
+        if text_of(item, "type") in COMPACTIONS:
+            content = text_of(item, "encrypted_content")
+            return {**item, "type": "compaction"} if content.strip() and _summary_in_content(content) != "" else None
     return None
 
 

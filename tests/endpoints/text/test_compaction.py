@@ -217,6 +217,52 @@ def test_no_summary_is_no_compaction(live: Portal, server: Server) -> None:
     assert answer.status_code == 502 and live.record(answer).cost == 0
 
 
+def _item(content: object) -> dict[str, Any]:
+    return {"type": "compaction", "id": "cmp_1", "encrypted_content": content}
+
+
+@pytest.mark.parametrize("content", ["", "%%%", "YWJ", "gICA", "ICA=", "They like tea."])
+def test_a_damaged_summary_of_the_portal_is_refused(live: Portal, server: Server, content: str) -> None:
+    model = live.model(_chat, text_api="chat")
+    damaged = _item(f"airelays-summary.{content}")
+    body = {"model": model, "input": [{"role": "user", "content": "x"}, damaged]}
+    for path in ("/v1/responses", "/v1/responses/compact"):
+        answer = server.post(live.token(), body, path=path)
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "input[1].encrypted_content"
+        assert "damaged" in answer.json()["error"]["message"]
+    assert not live.upstream.count(model)
+
+
+def test_what_replaces_a_conversation_is_neither_longer_nor_cut(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(200, completion("word " * 2_000))
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    token = live.token()
+    for body, path in (({"input": TALK}, "/v1/responses/compact"), (TRIGGERED, "/v1/responses")):
+        answer = server.post(token, {"model": model, **body}, path=path)
+        assert answer.status_code == 400 and answer.json()["error"]["code"] == "compaction_incomplete", answer.text
+        assert "longer" in answer.json()["error"]["message"] and live.record(answer).cost > 0
+    long = [{"role": "user", "content": "words " * 3_000}]
+    assert server.post(token, {"model": model, "input": long}, path="/v1/responses/compact").status_code == 200
+
+
+@pytest.mark.parametrize("content", ["", "  ", None, 5, "airelays-summary."])
+def test_an_empty_compaction_of_an_upstream_is_none(live: Portal, server: Server, content: object) -> None:
+    async def script(call: Call) -> None:
+        if call.path.endswith("/compact"):
+            made = {"id": "resp_c", "object": "response.compaction", "created_at": 1, "usage": USED}
+            await call.reply(200, {**made, "output": [TALK[0], _item(content)]})
+        else:
+            await call.reply(200, response(1, "They like tea."))
+
+    model, token = live.model(script), live.token()
+    answer = server.post(token, {"model": model, "input": TALK}, path="/v1/responses/compact")
+    assert answer.status_code == 502
+    (item,) = server.post(token, {"model": model, **TRIGGERED}, path="/v1/responses").json()["output"]
+    assert item["encrypted_content"] not in {content, ""}, "the model itself writes the summary"
+
+
 def test_a_trigger_in_the_background_is_refused(live: Portal, server: Server) -> None:
     model = live.model(_chat, text_api="chat")
     body = {"model": model, "input": TRIGGERED["input"], "background": True}

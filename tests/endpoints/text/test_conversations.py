@@ -76,3 +76,21 @@ def test_an_items_id_can_be_used_once(sdk: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="already"):
         sdk.conversations.items.create(talk.id, items=[item])
     assert len(list(sdk.conversations.items.list(talk.id))) == 1
+
+
+@pytest.mark.parametrize("given", ["", "..", ".", "a/b", "x" * 10_000, None, "same id twice", "msg ä", "?", "%2e%2e"])
+def test_no_upstream_names_what_is_kept(sdk: OpenAI, live: Portal, server: Server, given: str | None) -> None:
+    made = response(700, "ok")
+
+    async def script(call: Call) -> None:
+        await call.reply(200, {**made, "output": [{**made["output"][0], "id": given}] * 2})
+
+    model = live.model(script, text_api="responses")
+    server.catch_up()
+    talk = sdk.conversations.create()
+    for _ in range(2):
+        sdk.responses.create(model=model, input="x", conversation=talk.id)
+    items = list(sdk.conversations.items.list(talk.id))
+    assert len({item.id for item in items}) == 6
+    for item in items:
+        assert item.id and sdk.conversations.items.retrieve(item.id, conversation_id=talk.id).id == item.id

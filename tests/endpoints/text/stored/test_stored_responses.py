@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.endpoints.text.responses_upstream import Upstream, response
 from tests.support.asserts import until
 from tests.support.portal import Portal
 from tests.support.server import Server
-from tests.support.upstream import Call
+from tests.support.upstream import Call, completion
 
 pytestmark = pytest.mark.shared
 
@@ -191,6 +192,60 @@ def test_a_background_response_that_fails_says_why(sdk: OpenAI, live: Portal, se
     server.catch_up()
     found = wait_for(sdk, sdk.responses.create(model=model, input="x", background=True).id)
     assert found.status == "failed" and found.error.message == "too long"
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_an_answer_is_kept_though_its_conversation_was_deleted_meanwhile(
+    sdk: OpenAI, live: Portal, server: Server, background: bool
+) -> None:
+    talk = sdk.conversations.create(items=[{"role": "user", "content": "I am Ann."}])
+
+    async def script(call: Call) -> None:
+        await asyncio.to_thread(sdk.conversations.delete, talk.id)
+        await call.reply(200, completion("kept"))
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    server.catch_up()
+    made = sdk.responses.create(model=model, input="x", conversation=talk.id, background=background)
+    done = wait_for(sdk, made.id)
+    assert done.status == "completed" and done.output_text == "kept"
+    assert live.record(made._request_id).end_reason == "completed"
+
+
+def test_a_response_deleted_while_it_is_made_stays_deleted(sdk: OpenAI, live: Portal, server: Server) -> None:
+    gate = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await gate.wait()
+        await call.reply(200, completion("late"))
+
+    model = live.model(script, text_api="chat")
+    server.catch_up()
+    made = sdk.responses.create(model=model, input="x", background=True)
+    until(lambda: live.upstream.count(model))
+    sdk.responses.delete(made.id)
+    live.upstream.set(gate)
+    assert live.record(made._request_id).end_reason == "completed"
+    with pytest.raises(openai.NotFoundError):
+        sdk.responses.retrieve(made.id)
+
+
+def test_turns_of_one_conversation_that_run_together_lose_no_item(sdk: OpenAI, live: Portal, server: Server) -> None:
+    gate, answer = asyncio.Event(), response(1, "same")
+
+    async def script(call: Call) -> None:
+        await gate.wait()
+        await call.reply(200, {**answer, "output": [{**answer["output"][0], "id": "msg_0"}]})
+
+    model = live.model(script, text_api="responses")
+    server.catch_up()
+    talk = sdk.conversations.create()
+    made = [sdk.responses.create(model=model, input="x", conversation=talk.id, background=True) for _ in range(2)]
+    until(lambda: live.upstream.count(model) == 2)
+    live.upstream.set(gate)
+    assert [wait_for(sdk, one.id).status for one in made] == ["completed"] * 2
+    items = list(sdk.conversations.items.list(talk.id))
+    assert len(items) == 4 and len({item.id for item in items}) == 4
 
 
 def test_a_background_response_whose_worker_was_killed_has_failed(
