@@ -182,6 +182,7 @@ class Forbidden(RelayError):
 
 class InsufficientQuota(RelayError):
     status, type, code, should_retry = 429, "insufficient_quota", "insufficient_quota", False
+    renewed_at: float | None = None  # seconds since 1970, of a budget
 
 
 class RateLimited(RelayError):

@@ -54,11 +54,11 @@ async def _discard(_: Message) -> None:
 
 
 async def run_in_background(
-    run: Runtime, background: BackgroundRequest, work: BackgroundWork, what: str
+    run: Runtime, background: BackgroundRequest, work: BackgroundWork
 ) -> tuple[int, bytes, RelayError | None]:
     """Run a request; returns the status and body of its answer, and the error, if any.
 
-    `what` it is, for the record of its refusal.
+    A refusal is recorded by the caller, with `run.refusals`, unless it makes the request again.
 
     Raises CancelledError when the process stops.
     """
@@ -71,7 +71,6 @@ async def run_in_background(
         body: bytes = response.body if isinstance(response, Answer) else getattr(response, "content", b"")
         return response.status_code, body, None
     except RelayError as error:
-        run.refusals.add(background, error, what)
         return error.http_status, error.body(), error
     except asyncio.CancelledError:
         if (ended := _ended(background)) is None:
@@ -82,7 +81,6 @@ async def run_in_background(
     except Exception:
         logger.exception("a background request failed", extra={"request_id": background.request_id})
         fault = InternalError()
-        run.refusals.add(background, fault, what)
         return fault.http_status, fault.body(), fault
     finally:
         run.watchdog.remove(background)

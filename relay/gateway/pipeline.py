@@ -17,6 +17,7 @@ from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.exchange.interrupts import Interrupt
 from relay.gateway.exchange.request import GatewayRequest
 from relay.gateway.failover import try_routes
+from relay.gateway.limits.windows import SLOTS
 from relay.gateway.record import CLIENT_GONE, INTERNAL, SHUTDOWN, Outcome, Record, end_reason
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
@@ -110,12 +111,14 @@ async def check_large(
     await charge.check_money(exchange)
 
 
-async def count_request(exchange: Exchange, caller: Caller, run: Runtime) -> None:
+async def count_request(exchange: Exchange, caller: Caller, run: Runtime, at_once: bool = True) -> None:
     """Count a request that is not served by an upstream against the caller's limits of requests.
 
-    Raises RateLimited, ConcurrencyLimited, RelayUnavailable.
+    `at_once`: also against those of requests at once. Raises RateLimited, ConcurrencyLimited, RelayUnavailable.
     """
     checks = snapshot_cache.snapshot.terms(caller).checks
+    if not at_once:
+        checks = tuple(check for check in checks if check.kind != SLOTS)
     if checks:
         await run.admission.admit(exchange, checks, 0)
         exchange.tokens_used = 0

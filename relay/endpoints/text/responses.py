@@ -96,8 +96,9 @@ async def _run(run: Runtime, background: BackgroundRequest, turn: ResponseTurn) 
     try:
         if not await snapshot_cache.in_thread(stored_responses.set_running, user, turn.id):
             return  # it was cancelled or deleted before it began
-        status, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn), what)
+        status, _, error = await run_in_background(run, background, partial(answer_turn, run=run, turn=turn))
         if error is not None:
+            run.refusals.add(background, error, what)
             message, code = error.message, error.public_code or code
         elif status != 200:
             message = "The upstream did not answer this request. Send it again."

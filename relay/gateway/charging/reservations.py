@@ -202,19 +202,24 @@ class Reservations:
     ) -> None:
         """Reserve in the database: `amounts` are those of `reserve`.
 
-        Waits a while for the reservations of other requests before it accepts less than what is needed.
+        Waits a while for the reservations of other requests before it accepts less than what is needed. A request that
+        does not wait accepts less only where nothing is held.
         """
         need, minimum, spare = amounts
+        patient = exchange.waits_for_money
         until, pause, most = time.monotonic() + _WAIT_SECONDS, _POLL_SECONDS[0], need + spare
         while True:
-            last = time.monotonic() >= until
+            last = patient and time.monotonic() >= until
             result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum if last else need))
             if not grant.amount and result.kind and not last and result.balance < need:
                 result = await exchange.wait_for_writer(self._order(grant, budgets, most, minimum))
             if grant.amount or not result.kind:
                 return
-            if result.balance < minimum or last:
-                raise quota_error(result, need, minimum)
+            if result.balance < minimum or last or not patient:
+                error = quota_error(result, need, minimum)
+                if result.kind == "budget":
+                    error.renewed_at = self.days.end_of(result.period, exchange.wall)
+                raise error
             await self._wait_for_release(grant, pause)
             pause = min(2 * pause, _POLL_SECONDS[1])
 
@@ -339,7 +344,7 @@ def quota_error(result: Reserved, need: int, minimum: int) -> InsufficientQuota:
     if result.kind == "budget":
         what += " of this token" if result.of_token else " of this account"
     left, missing = max(0, result.balance), money.show(need - max(0, result.free))
-    if result.free < result.balance and need <= result.balance:
+    if result.free < result.balance and minimum <= result.balance:
         error = InsufficientQuota(
             f"The rest of the {what} is held back for requests that are still running: this one needs up to "
             f"{money.show(need)}, {missing} more than is free. "

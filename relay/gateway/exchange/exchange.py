@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from portal import limits
 from portal.lib import net
@@ -79,6 +79,9 @@ class Exchange:
         "waiting",
         "wall",
     )
+
+    # Whether it waits a while for money that other requests hold. Batches wait elsewhere, where they hold nothing.
+    waits_for_money: ClassVar[bool] = True
 
     def __init__(self, scope: AsgiScope, receive: Receive, send: Send, ip: str) -> None:
         self.started = time.monotonic()

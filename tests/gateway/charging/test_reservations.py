@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -17,6 +17,8 @@ import pytest
 from portal.lib.money import NANO
 from relay.billing.ledger import movements
 from relay.billing.ledger.lines import Charged, Reserved, ReserveOrder
+from relay.errors import InsufficientQuota
+from relay.gateway.background import BackgroundRequest
 from relay.gateway.charging import reservations as module
 from relay.models import Budget, LedgerAccount, Token, UsageRecord
 from relay.models.token import digest_of
@@ -338,6 +340,7 @@ class Writer:
     def __init__(self) -> None:
         self.faults = 0
         self.balance, self.tight = 10**9, False
+        self.held = 0  # by requests of others
         self.orders: list[ReserveOrder] = []
         self.released: list[int | None] = []
         self.prolonged: list[str] = []
@@ -353,7 +356,10 @@ class Writer:
             amount = order.need if self.tight else order.need + order.headroom
             amount = min(amount, self.balance) if self.balance >= order.minimum else 0
             self.balance -= amount
-            wanted, result = not future.done(), Reserved(amount, self.balance, self.balance, "wallet", "", self.tight)
+            wanted, result = (
+                not future.done(),
+                Reserved(amount, self.balance, self.balance + self.held, "wallet", "", self.tight),
+            )
             on_reserved(result, wanted)
             if wanted:
                 future.set_result(result)
@@ -448,6 +454,27 @@ async def test_after_a_fault_of_the_database_reservations_go_on_under_another_na
     reservations._prolong_at = 0.0
     reservations.tidy()
     assert fake.prolonged[2:] == [reservations.owner]
+
+
+class _Line(BackgroundRequest):
+    __slots__ = ()
+    waits_for_money: ClassVar[bool] = False
+
+
+async def test_a_line_of_a_batch_waits_elsewhere_for_money_that_is_held(fake: Writer) -> None:
+    """It is neither clamped while others only hold the money, nor does it wait here."""
+    reservations, fake.tight = module.Reservations("UTC"), True
+    for balance, held, need, minimum, retry in (
+        (500, 5_000, 1_000, 10, True),
+        (5, 100, 1_000, 60, True),  # not even a short answer, while others run
+        (5, 0, 1_000, 60, False),
+    ):
+        fake.balance, fake.held = balance, held
+        with pytest.raises(InsufficientQuota) as caught:
+            await reservations.reserve(_Line(LIMITED, b""), LIMITED, need, minimum)
+        assert caught.value.retry is retry and caught.value.renewed_at is None
+    fake.balance, fake.held = 500, 0
+    assert (await reservations.reserve(_Line(LIMITED, b""), LIMITED, 1_000, 10)).amount == 500, "the end of a balance"
 
 
 def test_a_refusal_tells_money_that_is_held_back_for_others_from_money_that_is_missing() -> None:
