@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from portal.pages.shared.scope import batches_of, conversations_of, files_of, responses_of, signed_in_user
 from relay.storage import files
-from relay.storage.batches import counts_of, error_summary
+from relay.storage.batches import counts_of, error_summary, wait_of
 
 _PAGE = 50
 
@@ -33,7 +33,9 @@ def file_list(request: HttpRequest) -> HttpResponse:
         "narrow": "portal" if free.common < min(free.own, free.stored) else "user" if free.stored < free.own else "",
         "largest": min(limits.file, left),
         "share": min(100, round(100 * used / (used + left))) if used + left else 100,
-        "batches": [(batch, *counts_of(batch), error_summary(batch)) for batch in batches_of(user)[:10]],
+        "batches": [
+            (batch, *counts_of(batch), error_summary(batch), *wait_of(batch)) for batch in batches_of(user)[:10]
+        ],
         "responses": responses_of(user).count(),
         "conversations": conversations_of(user).count(),
         "days": settings.CONFIG.response_keep_days,

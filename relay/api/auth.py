@@ -24,5 +24,15 @@ async def counted_auth(request: HttpRequest) -> Caller:
     For endpoints that make no request to an upstream, which counts them otherwise. Raises RelayError.
     """
     caller = await token_auth(request)
-    await count_request(exchange_of(request), caller, await runtime())
+    await count_request(exchange_of(request), caller, await runtime(), at_once=not _is_short(request))
     return caller
+
+
+def _is_short(request: HttpRequest) -> bool:
+    """Whether a request only reads, ends or deletes something small.
+
+    It does not count among the requests at once: what it looks at, or ends, may be what has all places.
+    """
+    if request.method == "POST":
+        return request.path.endswith("/cancel")
+    return not request.path.endswith("/content") and not request.GET.get("stream")

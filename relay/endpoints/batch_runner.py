@@ -1,7 +1,7 @@
 """Runs batches in the background, through the same pipeline as the requests of clients.
 
-One worker runs a batch at a time; if it stops, another one continues. What waits (for room, between two tries) keeps
-nobody else waiting: a batch without room is put back, and a request that failed for a moment gives its slot back.
+One worker runs a batch at a time; if it stops, another one continues. What waits (for a limit, for money, for an
+upstream, for room) keeps nobody else waiting: a line that waits holds no slot, and a batch without room is put back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -20,96 +20,57 @@ from django.http.response import HttpResponseBase
 
 from portal import limits
 from portal.lib import clock
+from portal.lib.json import Json
 from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
-from relay.endpoints.batch_slots import BatchSlots, Slot
+from relay.endpoints.batch_lines import LineQueue
+from relay.endpoints.batch_slots import BatchSlots
+from relay.endpoints.batch_waits import wait_after
 from relay.endpoints.passthrough import pass_through
 from relay.endpoints.room import user_room
+from relay.endpoints.running_batch import LineRequest, RunningBatch
 from relay.endpoints.text.chat import chat_completions
 from relay.endpoints.text.responses import create_response
-from relay.errors import RelayError, RelayUnavailable, Stopping, StorageFull
-from relay.gateway.background import BackgroundRequest, run_in_background
+from relay.errors import RelayError, RelayUnavailable, RequestEnded, Stopping, StorageFull
+from relay.gateway.background import run_in_background
 from relay.gateway.exchange.exchange import Exchange
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
-from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.gateway.snapshot.callers import Caller
 from relay.models import Batch, BatchLine
-from relay.storage import batches
-from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line, refusal
+from relay.models.batch import BatchWait
+from relay.storage import batch_claims, batches
+from relay.storage.batch_input import ENDPOINTS, BatchInput, BatchInputLine, answer_line, error, refusal
 
 logger: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 2.0  # between searches for batches that no worker runs
-_RENEW_SECONDS: Final = 1.0  # between renewals of the leases
-_MAX_TRIES: Final = 6
-_LONGEST_PAUSE: Final = 60.0
+_LOOK_SECONDS: Final = (
+    0.4  # between looks at what has become of the batches that run: cancelled ones end within a second
+)
+_RENEW_SECONDS: Final = 2.0  # between renewals of the leases
+_DATABASE_PAUSE: Final = 5.0  # between tries to write that lines failed
 _ROOM_PAUSE: Final = 30.0  # seconds after which a batch is tried again that has no room
-_TRANSIENT_STATUSES: Final = frozenset((408, 429, 500, 502, 503, 504))
 _NO_INPUT: Final = BatchInput((), "", ())
+_NO_TOKEN: Final = (
+    b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
+    b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
+)
+_STUCK: Final = (BatchWait.MONEY, BatchWait.OPERATOR)  # until somebody does something, or not for ever
 _wake: asyncio.Event | None = None
+_look: asyncio.Event | None = None
 
 
 def wake() -> None:
-    """Look for batches now: one was created or cancelled."""
-    if _wake is not None:
+    """Look at the batches now: one was created or cancelled."""
+    if _wake is not None and _look is not None:
         _wake.set()
-
-
-class RunningBatch:
-    """A batch that this worker runs."""
-
-    def __init__(self, batch: Batch, owner: str, slots: BatchSlots) -> None:
-        self.batch, self.owner = batch, owner
-        self.status = str(batch.status)
-        self.lost = False  # another worker holds its lease now
-        self.no_room = False  # for more answers
-        self.input_bytes = 0  # in memory
-        self.ending = asyncio.Event()  # no request of it is begun any more
-        self._slots = slots
-        self._asked: set[Slot] = set()
-
-    @property
-    def expired(self) -> bool:
-        return clock.now() >= self.batch.expires_at
-
-    @property
-    def active(self) -> bool:
-        return not self.lost and not self.expired and self.status == Batch.Status.IN_PROGRESS
-
-    @property
-    def outcome(self) -> str:
-        if self.status == Batch.Status.CANCELLING:
-            return Batch.Status.CANCELLED
-        return Batch.Status.EXPIRED if self.expired else Batch.Status.COMPLETED
-
-    def renewed(self, status: str | None) -> None:
-        """Its lease was renewed, and this is its status; None: another worker has it."""
-        self.lost, self.status = status is None, status or self.status
-        if self.lost or self.expired or self.status == Batch.Status.CANCELLING:
-            self.ending.set()
-            for slot in [*self._asked]:  # requests that are being made go on without
-                slot.give_back()
-
-    @contextlib.asynccontextmanager
-    async def slot(self) -> AsyncIterator[bool]:
-        """Wait for a slot and hold it; False when the batch ends before."""
-        slot = self._slots.ask(self.batch.user_id)
-        self._asked.add(slot)
-        try:
-            yield await slot.granted and self.active
-        finally:
-            self._asked.discard(slot)
-            slot.give_back()
-
-    async def pause(self, seconds: float) -> None:
-        """Wait so long, or until the batch ends."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.ending.wait(), seconds)
+        _look.set()
 
 
 async def run_batches(run: Runtime) -> None:
     """Run batches until cancelled: the background task of every worker."""
-    global _wake
-    _wake = asyncio.Event()
+    global _wake, _look
+    _wake, _look = asyncio.Event(), asyncio.Event()
     slots = BatchSlots(run.config.batch_concurrency)
     running: dict[RunningBatch, asyncio.Task[None]] = {}
     renewal = asyncio.ensure_future(_renew_leases(running))
@@ -133,9 +94,9 @@ async def run_batches(run: Runtime) -> None:
 async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[None]], slots: BatchSlots) -> None:
     """Claim the batches that fit, and begin to run them."""
     owner = run.reservations.owner
-    users = await snapshot_cache.in_thread(batches.waiting_users, [one.batch.pk for one in running])
+    users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
     while (user_id := next_user(users, running)) is not None:
-        batch = await snapshot_cache.in_thread(batches.claim, owner, user_id, [one.batch.pk for one in running])
+        batch = await snapshot_cache.in_thread(batch_claims.claim, owner, user_id, [one.batch.pk for one in running])
         if batch is None:
             users.remove(user_id)
             continue
@@ -172,15 +133,25 @@ def _on_batch_done(
 
 
 async def _renew_leases(running: Collection[RunningBatch]) -> None:
-    """Renew the leases, and read which batches have been cancelled."""
+    """Renew the leases, read which batches have been cancelled, and write how far they are."""
+    renew_at = 0.0
     while True:
-        await asyncio.sleep(_RENEW_SECONDS)
+        if _look is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_look.wait(), _LOOK_SECONDS)
+            _look.clear()
+        renews = time.monotonic() >= renew_at
+        if renews:
+            renew_at = time.monotonic() + _RENEW_SECONDS
         try:
             for owner in {one.owner for one in running}:
                 own = [one for one in running if one.owner == owner]
-                found = await snapshot_cache.in_thread(batches.renew, owner, [one.batch.pk for one in own])
+                found = await snapshot_cache.in_thread(batch_claims.renew, owner, [one.batch.pk for one in own], renews)
                 for one in own:
-                    one.renewed(found.get(one.batch.pk))
+                    one.seen(found.get(one.batch.pk))
+            for one in [*running]:
+                if (standing := one.standing()) is not None:
+                    await snapshot_cache.in_thread(batch_claims.write_standing, one.batch, one.owner, standing)
         except RelayUnavailable:
             pass  # logged; the lease lasts longer than a short failure
         except Exception:
@@ -196,7 +167,7 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
         parsed = _NO_INPUT if answered else await snapshot_cache.in_slow_thread(batches.read_input, batch)
         state.input_bytes = sum(len(line.body) for line in parsed.lines)
         if not _fits_in_memory(state, running):
-            await snapshot_cache.in_thread(batches.put_back, batch, owner, _ROOM_PAUSE)
+            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE)
             return
         if batch.status == Batch.Status.VALIDATING:
             await snapshot_cache.in_thread(batches.start_batch, batch, parsed)
@@ -206,13 +177,14 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
         if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed)
         if run.stopping or state.lost:
-            await snapshot_cache.in_thread(batches.put_back, batch, owner, 0.0)
+            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, 0.0)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted
+        errors = parsed.errors or _given_up(state)
         if (state.no_room and state.active) or not await snapshot_cache.in_slow_thread(
-            batches.finish, batch, parsed.lines, outcome, owner, parsed.errors
+            batches.finish, batch, parsed.lines, outcome, owner, errors
         ):
-            await snapshot_cache.in_thread(batches.put_back, batch, owner, _ROOM_PAUSE)
+            await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE, BatchWait.ROOM)
     except (RelayUnavailable, StorageFull):
         pass  # logged; the lease runs out, and another worker continues
 
@@ -224,71 +196,132 @@ def _fits_in_memory(state: RunningBatch, running: Collection[RunningBatch]) -> b
     return not own or own + state.input_bytes <= limits.BATCH_INPUT_BYTES
 
 
+def _given_up(state: RunningBatch) -> Sequence[Json]:
+    """The errors of a batch some of whose lines were given up: they waited for what nobody did."""
+    complaint = state.complaint
+    return (error(complaint.public_code or "server_error", complaint.message),) if complaint is not None else ()
+
+
 async def _answer_all(run: Runtime, state: RunningBatch, parsed: BatchInput) -> None:
     """Make every request of a batch that has no outcome yet."""
-    known = await snapshot_cache.in_thread(batches.done_lines, state.batch)
-    waiting = iter([line for line in parsed.lines if line.number not in known])
+    batch = state.batch
+    known = await snapshot_cache.in_thread(batches.done_lines, batch)
+    state.ok = sum(known.values())
+    state.failed = len(known) - state.ok
+    waits = batch.waits_for in _STUCK
+    waited = (clock.now() - batch.waits_since).total_seconds() if waits and batch.waits_since is not None else 0.0
+    left = (line for line in parsed.lines if line.number not in known)
+    state.lines = LineQueue(left, time.monotonic(), max(0.0, waited))
 
-    async def worker() -> None:
-        for line in waiting:
-            if not state.active or run.stopping or state.no_room:
-                return
-            if await user_room.left(state.batch.user_id) <= 0:
-                state.no_room = True
-                return
-            await _answer(run, state, line)
+    async def work() -> None:
+        try:
+            await _answer_lines(run, state)
+        except BaseException:
+            state.end()  # the others finish what they are at
+            raise
 
-    await asyncio.gather(*(worker() for _ in range(run.config.batch_concurrency)))
+    ends = await asyncio.gather(*(work() for _ in range(run.config.batch_concurrency)), return_exceptions=True)
+    for end in ends:
+        if end is not None:
+            raise end
 
 
-async def _answer(run: Runtime, state: RunningBatch, line: BatchInputLine) -> None:
-    """Make one request, and retry it while its failures are transient."""
-    pause = 1.0
-    for attempt in range(_MAX_TRIES):
+async def _answer_lines(run: Runtime, state: RunningBatch) -> None:
+    """Make one request after another, until there is none left or the batch ends."""
+    lines = state.lines
+    while not lines.over and state.active and not (run.stopping or state.no_room or state.ending.is_set()):
+        seconds = lines.ready_in(time.monotonic())
+        if seconds is None or seconds > 0:
+            await state.pause(seconds)
+            continue
         async with state.slot() as granted:
-            outcome = await _try(run, state, line) if granted and not run.stopping else None
-        if outcome is None:
-            return
-        background, status, body, error = outcome
-        transient = (
-            status in _TRANSIENT_STATUSES and (error is None or error.retry is not False) and attempt < _MAX_TRIES - 1
-        )
-        if isinstance(error, Stopping) or (transient and not state.active):
-            return  # no outcome: the worker that continues the batch repeats the request
-        if not transient:
-            await snapshot_cache.in_thread(
-                batches.write_failure, state.batch, line.number, answer_line(line, background.request_id, status, body)
-            )
-            return
-        wait = error.retry_after if error is not None and error.retry_after is not None else pause
-        await state.pause(min(max(wait, 0.05), _LONGEST_PAUSE))
-        pause *= 2
+            line = lines.take(time.monotonic()) if granted and not run.stopping else None
+            outcome = await _try(run, state, line) if line is not None else None
+        if line is not None and outcome is not None:
+            await _settle(run, state, line, outcome)
+            state.changed.set()
 
 
-async def _try(
-    run: Runtime, state: RunningBatch, line: BatchInputLine
-) -> tuple[BackgroundRequest, int, bytes, RelayError | None] | None:
-    """Make one request once; returns None when it was answered, and its line is on disk then."""
-    caller = await _caller(state.batch)
+Outcome = tuple[LineRequest | None, int, bytes, RelayError | None]  # the request, and what came of it
+
+
+async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outcome: Outcome) -> None:
+    """Record what came of a line, or let it wait."""
+    request, status, body, failure = outcome
+    now = time.monotonic()
+    if status == 200 and failure is None:
+        state.ok += 1
+        state.lines.finish(line, now)
+        return
+    if isinstance(failure, Stopping) or (isinstance(failure, RequestEnded) and state.ending.is_set()):
+        state.lines.leave(line)  # the worker that continues the batch repeats the request, if any does
+        return
+    asked = request is not None and request.asked
+    wait = wait_after(status, failure, asked, time.time())
+    if wait is not None and not state.active:
+        state.lines.leave(line)
+        return
+    if wait is not None and wait.reason is BatchWait.ROOM:
+        state.no_room = True
+        state.lines.leave(line)
+        return
+    lost = [line]
+    if wait is not None:
+        lost = state.lines.put_back(line, wait, now)
+        if wait.bounded and lost:
+            state.complaint = failure
+    elif request is None:  # no line can be made any more
+        state.lines.finish(line, now)
+        lost += state.lines.drain()
+    else:
+        state.lines.finish(line, now)
+    if lost:
+        if request is not None and failure is not None:
+            run.refusals.add(request, failure, f"line {line.number} of {state.batch.batch_id}")
+        await _write_failures(state, lost, status, body, request)
+
+
+async def _write_failures(
+    state: RunningBatch, lost: Iterable[BatchInputLine], status: int, body: bytes, request: LineRequest | None
+) -> None:
+    """Record that lines failed. Waits for the database."""
+    name = request.request_id if request is not None else ""
+    rows = [(line.number, answer_line(line, name or f"req_{line.number:08d}", status, body)) for line in lost]
+    while True:
+        try:
+            await snapshot_cache.in_slow_thread(batches.write_failures, state.batch, rows)
+        except RelayUnavailable:
+            await asyncio.sleep(_DATABASE_PAUSE)
+            if state.lost:
+                return
+        else:
+            state.failed += len(rows)
+            return
+
+
+async def _try(run: Runtime, state: RunningBatch, line: BatchInputLine) -> Outcome:
+    """Make one request once. When it was answered, its line is on disk."""
+    try:
+        if await user_room.left(state.batch.user_id) <= 0:
+            state.no_room = True
+            return None, 503, b"", Stopping("The results have no room.")
+        caller = await state.caller()
+    except RelayUnavailable as away:
+        return None, away.http_status, away.body(), away
     if caller is None:
-        body = (
-            b'{"error":{"message":"The token of this batch was revoked or disabled, or its account was.",'
-            b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
-        )
-        return BackgroundRequest(_NO_CALLER, b""), 401, body, None
-    background = BackgroundRequest(caller, line.body)
+        return None, 401, _NO_TOKEN, None
+    request = LineRequest(caller, line.body)
     if unfit := refusal(line.body):
-        return background, 422, unfit, None
-    background.price_factor = int(Decimal(run.config.batch_price) * ONE)
-    background.total_at = time.monotonic() + run.config.total_timeout
-    background.rows_for = partial(_line_written, state.batch, line, background.request_id)
-    status, body, error = await run_in_background(
-        run,
-        background,
-        _handler_of(run, caller, ENDPOINTS[state.batch.endpoint]),
-        f"line {line.number} of {state.batch.batch_id}",
-    )
-    return None if status == 200 and error is None else (background, status, body, error)
+        return request, 422, unfit, None
+    request.price_factor = int(Decimal(run.config.batch_price) * ONE)
+    request.total_at = time.monotonic() + run.config.total_timeout
+    request.rows_for = partial(_line_written, state.batch, line, request.request_id)
+    handler = _handler_of(run, caller, ENDPOINTS[state.batch.endpoint])
+    state.requests.add(request)
+    try:
+        return request, *await run_in_background(run, request, handler)
+    finally:
+        state.requests.discard(request)
 
 
 def _line_written(batch: Batch, line: BatchInputLine, request_id: str, status: int, body: bytes) -> list[RowWrite]:
@@ -307,13 +340,3 @@ def _handler_of(run: Runtime, caller: Caller, endpoint: str) -> Callable[[Exchan
     if endpoint == "responses":
         return partial(create_response, caller=caller, run=run)  # type: ignore[return-value]
     return partial(pass_through, caller=caller, run=run, endpoint=endpoint)  # type: ignore[return-value]
-
-
-_NO_CALLER: Final = Caller("", 0, 0, False, frozenset(), False, False, 0.0, None, ())
-
-
-async def _caller(batch: Batch) -> Caller | None:
-    """The caller that a batch is charged to; None when the token or its user is no longer active."""
-    digest = await snapshot_cache.in_thread(batches.batch_token_digest, batch)
-    caller = (snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)) if digest else None
-    return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None

@@ -7,6 +7,19 @@ from relay.models.byte_count import byte_count
 from relay.models.token import Token
 
 
+class BatchWait(models.TextChoices):
+    """What the lines of a batch wait for."""
+
+    LIMIT = "limit", "a limit of requests or tokens"
+    MONEY = "money", "a top-up, or a higher quota of its token"
+    HELD = "held", "money that other requests hold"
+    BUDGET = "budget", "the renewal of a budget"
+    ROOM = "room", "room for its results"
+    UPSTREAM = "upstream", "the upstream"
+    OPERATOR = "operator", "a channel that can serve its model"
+    PORTAL = "portal", "the portal's database"
+
+
 class Batch(models.Model):
     """A batch of `/v1/batches`: the requests of a file, made in the background."""
 
@@ -42,6 +55,12 @@ class Batch(models.Model):
     # The worker that runs it, and until when it has claimed it.
     owner = models.CharField(max_length=120, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
+    # Of a batch that is running, as its worker wrote it last: what it waits for, since when, until when at the soonest,
+    # and when it will probably be done.
+    waits_for = models.CharField(max_length=12, blank=True, choices=BatchWait.choices, default="", db_default="")
+    waits_since = models.DateTimeField(null=True)
+    waits_until = models.DateTimeField(null=True)
+    ends_about = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     in_progress_at = models.DateTimeField(null=True)

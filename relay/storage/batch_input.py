@@ -7,6 +7,7 @@ when its turn comes like that of any request: if it is wrong, that line fails al
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ import msgspec
 
 from portal import limits
 from portal.lib.json import BOM, NOTHING, Json, decode, decode_object, encode, has_more_values
+from relay.protocols.fields import named_model
 
 # Paths that a batch may call, and their names in usage records.
 ENDPOINTS: Final = {
@@ -39,6 +41,7 @@ class BatchInputLine:
     number: int  # of the line in the file, from 1
     custom_id: str  # the client's name for the request
     body: bytes  # as the client wrote it; it may be no JSON
+    model: str = ""  # that it names
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,12 @@ def parse(content: bytes, endpoint: str) -> BatchInput:
             continue
         body = found["body"]
         names.add(_text(found, "custom_id"))
-        model = model or _text(_read_object(body) or {}, "model")
-        lines.append(BatchInputLine(number, _text(found, "custom_id"), bytes(body)))
+        own = sys.intern((named_model(bytes(body)) or "")[:120])
+        model = model or own
+        lines.append(BatchInputLine(number, _text(found, "custom_id"), bytes(body), own))
     if not lines and not errors:
         errors.append(error("empty_file", "The file has no requests: write one JSON object a line."))
-    return BatchInput(tuple(lines), model[:120], tuple(errors))
+    return BatchInput(tuple(lines), model, tuple(errors))
 
 
 def _read_line(raw: bytes) -> _Line | None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Count, Min, Q, Sum
+from django.db.models import Sum
 
 from portal import limits
 from portal.lib import clock
 from portal.lib.ids import time_ordered_hex
 from portal.lib.json import Json, decode, encode
-from portal.lib.processes import is_dead
 from relay.errors import RequestTooLarge
 from relay.models import Batch, BatchLine, Token, Upload
 from relay.models.upload import UploadPurpose, UploadState
@@ -23,10 +22,8 @@ from relay.storage.batch_input import BatchInput, BatchInputLine, error, parse, 
 from relay.storage.room import check_room
 
 logger: Final = logging.getLogger(__name__)
-BATCH_LEASE: Final = timedelta(seconds=40)  # a worker that does not renew its claim within this time loses the batch
 COMPLETION_WINDOW: Final = timedelta(hours=24)
 Status = Batch.Status
-_OPEN_STATUSES: Final = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -60,17 +57,32 @@ def batch_object(batch: Batch) -> Json:
         "cancelled_at": _seconds(batch.cancelled_at),
         "request_counts": {"total": batch.total, "completed": ok, "failed": bad},
         "metadata": decode(batch.metadata),
+        **({} if ended else _going_on(batch)),
     }
     # Times and files that do not exist yet are left out.
     return {name: value for name, value in shown.items() if value is not None or name == "metadata"}
 
 
+def _going_on(batch: Batch) -> Json:
+    """Members that OpenAI's batches do not have."""
+    return {
+        "waiting_for": batch.waits_for or None,
+        "waiting_until": _seconds(batch.waits_until),
+        "estimated_end_at": _seconds(batch.ends_about),
+    }
+
+
 def counts_of(batch: Batch) -> tuple[int, int]:
-    """Return how many requests of a batch were answered and how many failed."""
-    if batch.status in Batch.ENDED:
-        return batch.succeeded, batch.failed
-    found = batch.lines.aggregate(good=Count("pk", filter=Q(ok=True)), bad=Count("pk", filter=Q(ok=False)))
-    return found["good"], found["bad"]
+    """Return how many requests of a batch were answered and how many failed, as its worker wrote it last."""
+    return batch.succeeded, batch.failed
+
+
+def wait_of(batch: Batch) -> tuple[str, datetime | None]:
+    """Return what a batch waits for, in words, empty when for nothing; and until when, None: not known, or soon."""
+    if not batch.waits_for or batch.status not in (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING):
+        return "", None
+    until = batch.waits_until
+    return str(batch.get_waits_for_display()), until if until is not None and until > clock.now() else None
 
 
 def error_summary(batch: Batch) -> str:
@@ -136,52 +148,6 @@ def cancel_batch(batch: Batch) -> None:
 # -- for the worker that runs it -------------------------------------------------------------------------------------
 
 
-def _unclaimed() -> Q:
-    """The condition for batches that have not ended and that no living worker has claimed.
-
-    Those that were put back for a while have a lease without an owner.
-    """
-    now = clock.now()
-    leased = Batch.objects.filter(status__in=_OPEN_STATUSES, lease_until__gt=now).exclude(owner="")
-    dead = [owner for owner in leased.order_by().values_list("owner", flat=True).distinct() if is_dead(owner)]
-    return Q(status__in=_OPEN_STATUSES) & (Q(lease_until=None) | Q(lease_until__lte=now) | Q(owner__in=dead))
-
-
-def waiting_users(running: Collection[int]) -> list[int]:
-    """The users who have batches that no worker runs, who waits longest first. `running`: those of this worker."""
-    rows = Batch.objects.filter(_unclaimed()).exclude(pk__in=list(running))
-    return list(rows.values_list("user_id", flat=True).annotate(first=Min("pk")).order_by("first"))
-
-
-def claim(owner: str, user_id: int, running: Collection[int]) -> Batch | None:
-    """Claim the oldest batch of a user that no living worker has claimed, for the worker `owner`.
-
-    `running`: those it runs already. Returns None when there is none, or another worker was faster.
-    """
-    rows = Batch.objects.filter(_unclaimed(), user=user_id).exclude(pk__in=list(running))
-    batch = rows.order_by("pk").first()
-    until = clock.now() + BATCH_LEASE
-    if batch is None or not Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(
-        owner=owner, lease_until=until
-    ):
-        return None
-    batch.owner, batch.lease_until = owner, until
-    return batch
-
-
-def renew(owner: str, running: Collection[int]) -> dict[int, str]:
-    """Extend the claims of a worker to batches. Returns their status by primary key, of those that it still has."""
-    rows = Batch.objects.filter(pk__in=list(running), owner=owner)
-    rows.update(lease_until=clock.now() + BATCH_LEASE)
-    return dict(rows.values_list("pk", "status"))
-
-
-def put_back(batch: Batch, owner: str, seconds: float) -> None:
-    """Let any worker claim a batch again, after this time."""
-    until = clock.now() + timedelta(seconds=seconds) if seconds else None
-    Batch.objects.filter(pk=batch.pk, owner=owner).update(owner="", lease_until=until)
-
-
 def read_input(batch: Batch) -> BatchInput:
     """Read and parse the input file. A file that is missing or has the wrong purpose becomes an error in the result."""
     upload = Upload.objects.filter(files.stored(batch.user_id), file_id=batch.input_file_id).first()
@@ -220,9 +186,9 @@ def start_batch(batch: Batch, parsed: BatchInput) -> None:
     batch.refresh_from_db()
 
 
-def done_lines(batch: Batch) -> set[int]:
-    """Return the numbers of the lines that have been answered or have failed."""
-    return set(batch.lines.values_list("number", flat=True))
+def done_lines(batch: Batch) -> dict[int, bool]:
+    """Return the numbers of the lines that have an outcome, and whether they were answered."""
+    return dict(batch.lines.values_list("number", "ok"))
 
 
 def all_answered(batch: Batch) -> bool:
@@ -230,9 +196,10 @@ def all_answered(batch: Batch) -> bool:
     return batch.lines.count() >= batch.total
 
 
-def write_failure(batch: Batch, number: int, body: str) -> None:
-    """Record that the request on a line failed. `body`: the line of the error file."""
-    BatchLine.objects.get_or_create(batch=batch, number=number, defaults={"ok": False, "body": body})
+def write_failures(batch: Batch, bodies: Iterable[tuple[int, str]]) -> None:
+    """Record that the requests on lines failed: their numbers, and the lines of the error file."""
+    rows = [BatchLine(batch=batch, number=number, ok=False, body=body) for number, body in bodies]
+    BatchLine.objects.bulk_create(rows, batch_size=500, ignore_conflicts=True)
 
 
 def finish(
@@ -285,7 +252,9 @@ def finish(
             errors=encode([error("storage_quota_exceeded", f"The results wait for room: {full.message}")]).decode()
         )
         return False
-    ok, bad = counts_of(batch)
+    known = done_lines(batch)
+    ok = sum(known.values())
+    bad = len(known) - ok
     now = clock.now()
     stamp = {
         Status.COMPLETED: "completed_at",
@@ -301,6 +270,10 @@ def finish(
             errors=encode(list(errors)).decode() if errors else "",
             owner="",
             lease_until=None,
+            waits_for="",
+            waits_since=None,
+            waits_until=None,
+            ends_about=None,
             output_file_id=batch.output_file_id if written[0] else "",
             error_file_id=batch.error_file_id if written[1] else "",
             **{stamp: now},

@@ -345,7 +345,7 @@ def test_batches_that_wait_for_room_keep_nobody_waiting(sdk: OpenAI, live: Porta
 
 def test_a_batch_that_was_put_back_is_cancelled_at_once(live: Portal) -> None:
     from relay.models import Batch
-    from relay.storage import batches
+    from relay.storage import batch_claims, batches
     from relay.tokens.lifecycle import create_token
 
     users = [live.user(), live.user()]
@@ -357,12 +357,129 @@ def test_a_batch_that_was_put_back_is_cancelled_at_once(live: Portal) -> None:
         first, second = made
         # The server of these tests looks for batches, too: it must not find these.
         Batch.objects.filter(pk__in=[first.pk, second.pk]).update(owner="me", lease_until=first.expires_at)
-        batches.put_back(first, "me", 3600.0)
-        assert not set(batches.waiting_users([])) & {user.pk for user in users}
-        assert batches.claim("me", users[0].pk, []) is None
-        batches.put_back(first, "somebody else", 0.0)
-        assert batches.renew("me", [first.pk, second.pk]) == {second.pk: "validating"}
+        batch_claims.put_back(first, "me", 3600.0)
+        assert not set(batch_claims.waiting_users([])) & {user.pk for user in users}
+        assert batch_claims.claim("me", users[0].pk, []) is None
+        batch_claims.put_back(first, "somebody else", 0.0)
+        assert batch_claims.renew("me", [first.pk, second.pk]) == {second.pk: "validating"}
         batches.cancel_batch(first)
         assert first.status == "cancelling" and first.lease_until is None
     finally:
         Batch.objects.filter(pk__in=[batch.pk for batch in made]).delete()
+
+
+def _batch_of(
+    live: Portal, server: Server, content: bytes, endpoint: Any = "/v1/chat/completions", **limits: Any
+) -> Any:
+    """A finished batch of a user of its own, whose token has these limits; with its user."""
+    from relay.models import Token
+    from relay.models.token import digest_of
+
+    user = live.user(balance=limits.pop("balance", None))
+    secret = live.token(user)
+    if limits:
+        token = Token.objects.get(digest=digest_of(secret))
+        for name, value in limits.items():
+            setattr(token, name, value)
+        token.save()
+    server.catch_up()
+    with OpenAI(base_url=server.url + "/v1", api_key=secret, max_retries=0, timeout=30) as sdk:
+        done = wait_for(sdk, submit(sdk, content, endpoint).id)  # whose lines have all places
+        return done, results(sdk, done.output_file_id), results(sdk, done.error_file_id), user
+
+
+def test_the_limits_of_its_token_lose_no_line(live: Portal, server: Server) -> None:
+    from relay.models import RefusedRequest
+
+    running = most = 0
+
+    async def script(call: Call) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        running -= 1
+        await call.reply(200, completion())
+
+    model = live.model(script)
+    done, found, lost, user = _batch_of(live, server, lines(model, 8), max_concurrency=1)
+    assert (done.status, len(found), lost, most) == ("completed", 8, [], 1)
+    assert not RefusedRequest.objects.filter(user=user).exists(), "a line that waits is no refused request"
+
+
+def test_money_that_other_lines_hold_is_waited_for(live: Portal, server: Server) -> None:
+    async def script(call: Call) -> None:
+        await asyncio.sleep(0.05)
+        await call.reply(200, completion())
+
+    # Each line may cost a cent, and there are three at first.
+    model = live.model(script, price={"input": 0, "output": 10}, max_output_tokens=1_000)
+    done, found, lost, _ = _batch_of(live, server, lines(model, 12, max_tokens=1_000), balance=3 * 10**7)
+    assert (done.status, len(found), lost) == ("completed", 12, [])
+
+
+def test_a_batch_says_what_it_waits_for(sdk: OpenAI, live: Portal, server: Server) -> None:
+    from relay.models import Batch
+
+    async def script(call: Call) -> None:
+        await call.error(429, "slow down", "rate_limit_exceeded", {"retry-after": "3000"})
+
+    model = live.model(script)
+    server.catch_up()
+    batch = submit(sdk, lines(model, 20))
+    row = until(lambda: Batch.objects.filter(batch_id=batch.id, waits_for="upstream").first())
+    assert row.waits_until > row.waits_since
+    shown: Any = sdk.batches.retrieve(batch.id)
+    assert shown.waiting_for == "upstream" and shown.waiting_until and shown.status == "in_progress"
+    assert live.upstream.count(model) < 5, "its key is left alone"
+    sdk.batches.cancel(batch.id)
+    done: Any = wait_for(sdk, batch.id)
+    assert done.status == "cancelled" and not hasattr(done, "waiting_for") and done.request_counts.failed == 20
+
+
+def test_lines_wait_an_hour_for_a_top_up_and_then_say_why_they_failed(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
+    from portal.lib import clock
+    from relay.models import Batch
+
+    model = live.model(hello, price={"input": 1000, "output": 1000})
+    user = live.user(balance=1_000)
+    with OpenAI(base_url=server.url + "/v1", api_key=live.token(user), max_retries=0, timeout=30) as poor:
+        server.catch_up()
+        batch = submit(poor, lines(model, 30))
+        row = until(lambda: Batch.objects.filter(batch_id=batch.id, waits_for="money").first())
+        assert row.waits_since is not None and not live.upstream.count(model)
+        # As if a worker that has waited for an hour had stopped.
+        since = clock.now() - timedelta(hours=1)
+        until(
+            lambda: (
+                Batch.objects.filter(pk=row.pk, owner="").update(waits_for="money", waits_since=since)
+                or not Batch.objects.filter(pk=row.pk).update(owner="", lease_until=None)
+            )
+        )
+        done = wait_for(poor, batch.id)
+        assert done.status == "completed" and done.request_counts.failed == 30
+        assert [entry.code for entry in done.errors.data] == ["insufficient_quota"]
+        lost = results(poor, done.error_file_id)
+        assert {entry["response"]["body"]["error"]["code"] for entry in lost} == {"insufficient_quota"}
+    assert live.upstream.count(model) == 0
+
+
+def test_a_line_is_kept_though_its_conversation_was_deleted_meanwhile(
+    sdk: OpenAI, live: Portal, server: Server
+) -> None:
+    talk = sdk.conversations.create()
+
+    async def script(call: Call) -> None:
+        await asyncio.to_thread(sdk.conversations.delete, talk.id)
+        await call.reply(200, completion())
+
+    model = live.model(script, text_api="chat", price={"input": 1, "output": 1})
+    server.catch_up()
+    body = {"model": model, "input": "a", "conversation": talk.id}
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}).encode()
+    done = wait_for(sdk, submit(sdk, line, "/v1/responses").id)
+    assert done.status == "completed" and done.request_counts.completed == 1
+    (found,) = results(sdk, done.output_file_id)
+    assert sdk.responses.retrieve(found["response"]["body"]["id"]).status == "completed"

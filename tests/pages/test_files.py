@@ -47,3 +47,36 @@ def test_the_page_says_what_is_really_left(people: People, client: Any, settings
     settings.CONFIG = settings.CONFIG.model_copy(update={limit: 1})
     page = client.get("/storage/")
     assert page.context["left"] == 0 and page.context["share"] == 100
+
+
+def test_the_page_says_how_far_a_batch_is_and_what_it_waits_for(people: People, client: Any) -> None:
+    from datetime import timedelta
+
+    from portal.lib import clock
+    from relay.models import Batch
+    from relay.storage import batches
+
+    mine, theirs = (
+        batches.create_batch(user.pk, 0, "/v1/embeddings", "file-1", None, None)
+        for user in (people.owner, people.other)
+    )
+    later = clock.now() + timedelta(hours=2)
+    Batch.objects.all().update(
+        status="in_progress", total=5000, succeeded=1234, failed=5, waits_for="budget", waits_until=later
+    )
+    client.force_login(people.owner)
+    page = client.get("/storage/").content.decode()
+    assert mine.batch_id in page and theirs.batch_id not in page and "1,234" in page and "5,000" in page
+    assert "Waits for the renewal of a budget." in page and "Tried again at" in page and "at the latest" in page
+    assert "正在等待：预算的更新。" in client.get("/storage/", headers={"accept-language": "zh-hans"}).content.decode()
+    Batch.objects.all().update(waits_for="", waits_until=None, ends_about=later)
+    page = client.get("/storage/").content.decode()
+    assert "Probably done at" in page and "Waits for" not in page
+    client.force_login(people.staff)
+    assert mine.batch_id not in client.get("/storage/").content.decode()
+    Batch.objects.all().update(waits_for="operator")
+    page = client.get("/admin/relay/batch/").content.decode()
+    assert "a channel that can serve its model" in page and "≈" in page and "1234 + 5" in page
+    Batch.objects.all().update(status="completed", ends_about=None)
+    assert "a channel that can serve its model;" not in client.get("/admin/relay/batch/").content.decode()
+    Batch.objects.all().delete()

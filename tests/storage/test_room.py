@@ -47,7 +47,7 @@ def test_everything_counts_in_bytes(people: People) -> None:
     assert added() == -4
     batch = batches.create_batch(user, 0, "/v1/embeddings", "file-1", None, None)
     assert added() == len("null") + limits.ROW_BYTES
-    batches.write_failure(batch, 1, "x" * 1000)
+    batches.write_failures(batch, [(1, "x" * 1000)])
     assert added() == 1000 + limits.ROW_BYTES
     uploads.create_session(user, 5, "a", "user_data", "text/plain", None)
     assert added() == limits.ROW_BYTES

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet, Sum
 from django.http import HttpRequest
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import BaseAdmin, ReadOnlyAdmin, UncountedPaginator, display, request_ip
@@ -93,8 +95,8 @@ class ConversationAdmin(_StoredAdmin):
 class BatchAdmin(ReadOnlyAdmin):
     """Batches of requests that are made in the background."""
 
-    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "why", "created_at")
-    list_filter = ("status", "endpoint")
+    list_display = ("batch_id", "user", "endpoint", "model", "state", "progress", "waits", "why", "created_at")
+    list_filter = ("status", "waits_for", "endpoint")
     list_select_related = ("user",)
     search_fields = ("=batch_id", "=input_file_id", "user__username")
     actions = ("cancel_batches",)
@@ -121,6 +123,14 @@ class BatchAdmin(ReadOnlyAdmin):
     def progress(self, batch: Batch) -> str:
         ok, bad = batches.counts_of(batch)
         return str(_("%(ok)d + %(bad)d of %(all)d")) % {"ok": ok, "bad": bad, "all": batch.total}
+
+    @display(description=_("waits for, and probably done"))
+    def waits(self, batch: Batch) -> str:
+        waits, until = batches.wait_of(batch)
+        found = [f"{waits} ({date_format(localtime(until), 'DATETIME_FORMAT')})" if until else waits] if waits else []
+        if batch.ends_about is not None:
+            found.append(f"≈ {date_format(localtime(batch.ends_about), 'DATETIME_FORMAT')}")
+        return "; ".join(found) or "—"
 
     @display(description=_("what is wrong"))
     def why(self, batch: Batch) -> str:

@@ -230,6 +230,9 @@ BATCH_OBJECT: Final = obj(
     output_file_id=nullable(string()),
     error_file_id=nullable(string()),
     request_counts=obj("total completed failed", total=COUNT, completed=COUNT, failed=COUNT),
+    waiting_for=string(),
+    waiting_until=MOMENT,
+    estimated_end_at=MOMENT,
 )
 CONVERSATION_OBJECT: Final = obj(
     "id object created_at metadata", id=string(), object=string(enum=["conversation"]), created_at=MOMENT, metadata=ANY

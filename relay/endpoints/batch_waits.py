@@ -1,0 +1,75 @@
+"""What follows from an attempt at a line of a batch that gave no answer: whether it waits, for what and how long. Pure.
+
+A limit makes a batch slower and loses no line. Failures of an upstream have a number of tries, unless it says when it
+can be asked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from relay.errors import (
+    AddressBlocked,
+    ConcurrencyLimited,
+    CredentialsExhausted,
+    InsufficientQuota,
+    InternalError,
+    NoAvailableChannel,
+    RateLimited,
+    RelayError,
+    RelayUnavailable,
+    StorageFull,
+)
+from relay.models.batch import BatchWait
+
+MAX_TRIES: Final = 6  # of a line whose upstream fails and does not say until when
+# Seconds that a batch waits for what somebody has to do: top up, give it a channel. Its lines fail then, and say why.
+PATIENCE: Final = 3600.0
+_TRANSIENT: Final = frozenset((408, 429, 500, 502, 503, 504))
+_NO_ROOM: Final = "storage_quota_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The wait of a line."""
+
+    reason: BatchWait
+    seconds: float | None = None  # until it may be tried again, None: not known
+    counted: bool = False  # it is one of MAX_TRIES
+    bounded: bool = False  # it ends after PATIENCE
+    at_once: bool = False  # for requests that are running to end
+
+
+def wait_after(status: int, error: RelayError | None, asked: bool, now: float) -> Wait | None:
+    """The wait after an attempt; None: what came is the outcome of the line.
+
+    `asked`: an upstream was. `now` in seconds since 1970.
+    """
+    if isinstance(error, InsufficientQuota):
+        return _money(error, now)
+    if isinstance(error, (RateLimited, AddressBlocked)):
+        return Wait(BatchWait.LIMIT, error.retry_after, at_once=isinstance(error, ConcurrencyLimited))
+    if error is not None and error.public_code == _NO_ROOM:
+        return Wait(BatchWait.ROOM)
+    if isinstance(error, (RelayUnavailable, StorageFull)):
+        return Wait(BatchWait.PORTAL, error.retry_after)
+    if status not in _TRANSIENT:
+        return None
+    if error is not None and error.retry_after is not None:
+        return Wait(BatchWait.UPSTREAM, error.retry_after)
+    if isinstance(error, CredentialsExhausted) or (isinstance(error, NoAvailableChannel) and error.retry is False):
+        return Wait(BatchWait.OPERATOR, bounded=True)
+    if error is not None and not asked and not isinstance(error, InternalError):
+        return Wait(BatchWait.UPSTREAM)  # every channel is left alone for a while
+    if error is not None and error.retry is False:
+        return None
+    return Wait(BatchWait.UPSTREAM, counted=True)
+
+
+def _money(error: InsufficientQuota, now: float) -> Wait:
+    if error.retry:  # held for requests that are running
+        return Wait(BatchWait.HELD, error.retry_after, at_once=True)
+    if error.renewed_at is not None:
+        return Wait(BatchWait.BUDGET, max(0.0, error.renewed_at - now))
+    return Wait(BatchWait.MONEY, bounded=True)

@@ -1,0 +1,141 @@
+"""A batch that this worker runs: its lines, its slots, how far it is and whether it has to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import ClassVar, Final
+
+from portal.lib import clock
+from relay.endpoints.batch_lines import LineQueue, Progress
+from relay.endpoints.batch_slots import BatchSlots, Slot
+from relay.errors import RelayError
+from relay.gateway.background import BackgroundRequest
+from relay.gateway.exchange.interrupts import Interrupt
+from relay.gateway.snapshot.cache import snapshot_cache
+from relay.gateway.snapshot.callers import Caller, CallerState
+from relay.models import Batch
+from relay.models.batch import BatchWait
+from relay.storage import batch_claims, batches
+
+_SHOW_SECONDS: Final = 2.0  # between writes of how far it is
+_CALLER_SECONDS: Final = 1.0  # for which its token is not read again
+_WAKE_SECONDS: Final = 5.0  # after which whoever waits looks around
+
+
+class LineRequest(BackgroundRequest):
+    """The request on a line of a batch."""
+
+    __slots__ = ()
+    waits_for_money: ClassVar[bool] = False
+
+
+class RunningBatch:
+    """A batch that this worker runs."""
+
+    def __init__(self, batch: Batch, owner: str, slots: BatchSlots) -> None:
+        self.batch, self.owner = batch, owner
+        self.status = str(batch.status)
+        self.lost = False  # another worker holds its lease now
+        self.no_room = False  # for more answers
+        self.input_bytes = 0  # in memory
+        self.ending = asyncio.Event()  # no request of it is begun any more
+        self.changed = asyncio.Event()  # a line came back, or the batch ends
+        self.lines = LineQueue((), time.monotonic())
+        self.ok = self.failed = 0  # lines with an outcome
+        self.complaint: RelayError | None = None  # why lines were given up
+        self.requests: set[LineRequest] = set()  # that are being made
+        self._slots = slots
+        self._asked: set[Slot] = set()
+        self._progress = Progress()
+        self._shown: batch_claims.Standing | None = None
+        self._shown_at = 0.0
+        self._caller: Caller | None = None
+        self._caller_at = 0.0
+
+    @property
+    def expired(self) -> bool:
+        return clock.now() >= self.batch.expires_at
+
+    @property
+    def active(self) -> bool:
+        return not self.lost and not self.expired and self.status == Batch.Status.IN_PROGRESS
+
+    @property
+    def outcome(self) -> str:
+        if self.status == Batch.Status.CANCELLING:
+            return Batch.Status.CANCELLED
+        return Batch.Status.EXPIRED if self.expired else Batch.Status.COMPLETED
+
+    def seen(self, status: str | None) -> None:
+        """This is its status in the database; None: another worker has it."""
+        self.lost, self.status = status is None, status or self.status
+        if self.lost or self.expired or self.status == Batch.Status.CANCELLING:
+            self.end()
+
+    def end(self) -> None:
+        """Begin nothing more. Requests that an upstream has are finished."""
+        self.ending.set()
+        self.changed.set()
+        for slot in [*self._asked]:  # requests that are being made go on without
+            slot.give_back()
+        for request in self.requests:
+            if not request.asked:
+                request.end(Interrupt.CANCELLED)
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[bool]:
+        """Wait for a slot and hold it; False when the batch ends before."""
+        slot = self._slots.ask(self.batch.user_id)
+        self._asked.add(slot)
+        try:
+            yield await slot.granted and self.active
+        finally:
+            self._asked.discard(slot)
+            slot.give_back()
+
+    async def pause(self, seconds: float | None) -> None:
+        """Wait so long, None: for a while, or until a line comes back or the batch ends."""
+        self.changed.clear()
+        if not self.ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.changed.wait(), min(seconds or _WAKE_SECONDS, _WAKE_SECONDS))
+
+    async def caller(self) -> Caller | None:
+        """The caller that it is charged to; None when the token or its user is no longer active."""
+        now = time.monotonic()
+        if self._caller is None or now - self._caller_at > _CALLER_SECONDS:
+            self._caller, self._caller_at = await _caller(self.batch), now
+        caller = self._caller
+        return caller if caller is not None and caller.state(time.time()) is CallerState.ACTIVE else None
+
+    def standing(self) -> batch_claims.Standing | None:
+        """How far it is, when that is to be written; None: nothing has changed, or it was written just now."""
+        now = time.monotonic()
+        if now - self._shown_at < _SHOW_SECONDS or not self.batch.total:
+            return None
+        waits, left = self.lines.waiting(now), self._progress.remaining(self.ok + self.failed, self.batch.total, now)
+        reason, since, until = waits or ("", 0.0, 0.0)
+        at = clock.now()
+        standing = batch_claims.Standing(
+            self.ok,
+            self.failed,
+            BatchWait.ROOM if self.no_room else str(reason),
+            at + timedelta(seconds=round(since - now)) if waits else None,
+            at + timedelta(seconds=round(until - now)) if waits else None,
+            at + timedelta(seconds=round(left)) if left is not None else None,
+        )
+        self._shown_at = now
+        if standing == self._shown:
+            return None
+        self._shown = standing
+        return standing
+
+
+async def _caller(batch: Batch) -> Caller | None:
+    """The caller that a batch is charged to; None when the token is gone."""
+    digest = await snapshot_cache.in_thread(batches.batch_token_digest, batch)
+    return (snapshot_cache.cached(digest) or await snapshot_cache.caller(digest)) if digest else None

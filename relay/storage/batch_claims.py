@@ -1,0 +1,99 @@
+"""Which worker runs a batch: workers claim batches, renew claims and put batches back. Synchronous, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import Min, Q
+from django.db.models.functions import Coalesce
+
+from portal.lib import clock
+from portal.lib.processes import is_dead
+from relay.models import Batch
+
+BATCH_LEASE: Final = timedelta(seconds=40)  # a worker that does not renew its claim within this time loses the batch
+Status = Batch.Status
+# One that was put back waits since then, so that all batches take turns.
+_WAITING_SINCE: Final = Coalesce("lease_until", "created_at")
+_OPEN_STATUSES: Final = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
+
+
+def _unclaimed() -> Q:
+    """The condition for batches that have not ended and that no living worker has claimed.
+
+    Those that were put back for a while have a lease without an owner.
+    """
+    now = clock.now()
+    leased = Batch.objects.filter(status__in=_OPEN_STATUSES, lease_until__gt=now).exclude(owner="")
+    dead = [owner for owner in leased.order_by().values_list("owner", flat=True).distinct() if is_dead(owner)]
+    return Q(status__in=_OPEN_STATUSES) & (Q(lease_until=None) | Q(lease_until__lte=now) | Q(owner__in=dead))
+
+
+def waiting_users(running: Collection[int]) -> list[int]:
+    """The users who have batches that no worker runs, who waits longest first. `running`: those of this worker."""
+    rows = Batch.objects.filter(_unclaimed()).exclude(pk__in=list(running))
+    return list(rows.values_list("user_id", flat=True).annotate(since=Min(_WAITING_SINCE)).order_by("since"))
+
+
+def claim(owner: str, user_id: int, running: Collection[int]) -> Batch | None:
+    """Claim the batch of a user that waits longest, and that no living worker has claimed, for the worker `owner`.
+
+    `running`: those it runs already. Returns None when there is none, or another worker was faster.
+    """
+    rows = Batch.objects.filter(_unclaimed(), user=user_id).exclude(pk__in=list(running))
+    batch = rows.order_by(_WAITING_SINCE, "pk").first()
+    until = clock.now() + BATCH_LEASE
+    if batch is None or not Batch.objects.filter(pk=batch.pk, owner=batch.owner, lease_until=batch.lease_until).update(
+        owner=owner, lease_until=until
+    ):
+        return None
+    batch.owner, batch.lease_until = owner, until
+    return batch
+
+
+def renew(owner: str, running: Collection[int], extend: bool = True) -> dict[int, str]:
+    """Extend the claims of a worker to batches. Returns their status by primary key, of those that it still has.
+
+    Not `extend`: only return it.
+    """
+    rows = Batch.objects.filter(pk__in=list(running), owner=owner)
+    if extend:
+        rows.update(lease_until=clock.now() + BATCH_LEASE)
+    return dict(rows.values_list("pk", "status"))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a running batch has done and what it waits for, as its pages show it."""
+
+    succeeded: int
+    failed: int
+    waits_for: str  # a BatchWait; empty: it goes on
+    waits_since: datetime | None
+    waits_until: datetime | None
+    ends_about: datetime | None
+
+
+def write_standing(batch: Batch, owner: str, standing: Standing) -> None:
+    Batch.objects.filter(pk=batch.pk, owner=owner).update(
+        succeeded=standing.succeeded,
+        failed=standing.failed,
+        waits_for=standing.waits_for,
+        waits_since=standing.waits_since,
+        waits_until=standing.waits_until,
+        ends_about=standing.ends_about,
+    )
+
+
+def put_back(batch: Batch, owner: str, seconds: float, waits_for: str = "") -> None:
+    """Let any worker claim a batch again, after this time. `waits_for`: why not before, a BatchWait."""
+    now = clock.now()
+    until = min(now + timedelta(seconds=seconds), max(batch.expires_at, now))
+    rows = Batch.objects.filter(pk=batch.pk, owner=owner)
+    if waits_for:
+        rows.update(owner="", lease_until=until, waits_for=waits_for, waits_since=now, waits_until=until)
+    else:
+        rows.update(owner="", lease_until=until)

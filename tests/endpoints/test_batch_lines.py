@@ -1,0 +1,182 @@
+"""The lines of a batch that have no outcome: which is next, and which wait. In virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from relay.endpoints.batch_lines import LineQueue, Progress
+from relay.endpoints.batch_waits import MAX_TRIES, PATIENCE, Wait
+from relay.gateway.limits.windows import Limits, MemoryLimiter, Subject, checks
+from relay.models.batch import BatchWait
+from relay.storage.batch_input import BatchInputLine
+
+LIMIT, UPSTREAM = Wait(BatchWait.LIMIT, 1.0), Wait(BatchWait.UPSTREAM, 30.0)
+FAILED, UNPAID = Wait(BatchWait.UPSTREAM, counted=True), Wait(BatchWait.MONEY, bounded=True)
+
+
+def lines(count: int, model: str = "m", first: int = 1) -> list[BatchInputLine]:
+    return [BatchInputLine(number, f"r{number}", b"{}", model) for number in range(first, first + count)]
+
+
+def take(queue: LineQueue, now: float) -> BatchInputLine:
+    found = queue.take(now)
+    assert found is not None
+    return found
+
+
+def test_lines_of_one_model_wait_together_and_one_tries_first() -> None:
+    queue = LineQueue([*lines(3), *lines(2, "other", 10)], 0.0)
+    first, other = take(queue, 0.0), take(queue, 0.0)
+    assert (first.number, other.number) == (1, 10)
+    assert queue.put_back(first, LIMIT, 0.0) == []
+    assert take(queue, 0.0).number == 11 and queue.take(0.5) is None
+    assert queue.ready_in(0.4) == 0.6 and queue.waiting(0.4) is not None
+    again = take(queue, 1.0)
+    assert again.number == 1 and queue.take(1.0) is None  # it tries alone
+    queue.finish(again, 1.1)
+    assert take(queue, 1.1).number == 2 and take(queue, 1.1).number == 3 and queue.waiting(1.1) is None
+    assert queue.ready_in(2.0) is None and not queue.over
+
+
+def test_a_request_that_ends_lets_the_next_begin_at_once() -> None:
+    queue = LineQueue(lines(4), 0.0)
+    running, refused = take(queue, 0.0), take(queue, 0.0)
+    queue.put_back(refused, Wait(BatchWait.LIMIT, 1.0, at_once=True), 0.1)
+    assert queue.take(0.2) is None
+    queue.finish(running, 0.3)
+    assert take(queue, 0.3) is refused
+
+
+def test_an_upstream_that_fails_has_a_number_of_tries_unless_it_says_when() -> None:
+    queue, now, tries = LineQueue(lines(1), 0.0), 0.0, 0
+    while not (lost := queue.put_back(line := take(queue, now), FAILED, now)):
+        tries, now = tries + 1, now + (queue.ready_in(now) or 0.0)
+    assert (lost, tries) == ([line], MAX_TRIES - 1) and 15 < now < 120 and queue.over
+    queue, now, tries = LineQueue(lines(1), 0.0), 0.0, 0
+    while now < 86_400:
+        assert queue.put_back(take(queue, now), Wait(BatchWait.UPSTREAM, 1.0), now) == []
+        tries, now = tries + 1, now + (queue.ready_in(now) or 0.0)
+    assert 100 < tries < 400  # "in a second", said all day
+
+
+def test_an_outage_costs_few_lines_their_tries() -> None:
+    queue, now, lost, tries = LineQueue(lines(50_000), 0.0), 0.0, 0, 0
+    while now < 600:
+        seconds = queue.ready_in(now)
+        assert seconds is not None
+        now += seconds
+        lost, tries = lost + len(queue.put_back(take(queue, now), FAILED, now)), tries + 1
+    assert lost < 20 and tries < 150
+
+
+def test_a_line_that_always_fails_stops_no_other() -> None:
+    queue, now, answered = LineQueue(lines(200), 0.0), 0.0, set[int]()
+    while len(answered) < 199:
+        now += queue.ready_in(now) or 0.0
+        line = take(queue, now)
+        if line.number == 1:
+            assert queue.put_back(line, UPSTREAM, now) == []
+        else:
+            answered.add(line.number)
+            queue.finish(line, now + 0.1)
+    assert now < 5 * 60
+
+
+def test_a_line_that_the_balance_does_not_cover_lets_others_go_first_and_fails_after_an_hour() -> None:
+    queue, now, lost = LineQueue(lines(500), 0.0), 0.0, []
+    while not queue.over:
+        now += queue.ready_in(now) or 0.0
+        line = take(queue, now)
+        if line.number == 1:
+            lost += queue.put_back(line, UNPAID, now)
+        else:
+            queue.finish(line, now)
+            assert now < 60
+    assert [line.number for line in lost] == [1] and PATIENCE <= now < PATIENCE + 120
+
+
+def test_an_empty_balance_fails_all_lines_after_an_hour_also_after_a_restart() -> None:
+    for waited in (0.0, 3_000.0):
+        queue, now, tries, lost = LineQueue(lines(50_000), 0.0, waited), 0.0, 0, list[BatchInputLine]()
+        while not lost:
+            now += queue.ready_in(now) or 0.0
+            lost, tries = queue.put_back(take(queue, now), UNPAID, now), tries + 1
+        assert len(lost) == 50_000 and queue.over
+        assert PATIENCE <= now + waited < PATIENCE + 120 and tries < 200
+        assert queue.waiting(now) is None
+
+
+def test_a_top_up_is_seen_within_a_minute() -> None:
+    queue, now = LineQueue(lines(10), 0.0), 0.0
+    while now < 1_800:
+        now += queue.ready_in(now) or 0.0
+        assert queue.put_back(take(queue, now), UNPAID, now) == []
+        waits = queue.waiting(now)
+        assert waits is not None and waits[:2] == (BatchWait.MONEY, 0.0)
+    assert (queue.ready_in(now) or 0.0) <= 60
+    line = take(queue, now + 60)
+    queue.finish(line, now + 60)
+    assert queue.ready_in(now + 60) == 0.0
+
+
+@dataclass
+class Portal:
+    """A limiter, and answers that take a while: a batch against it in virtual time."""
+
+    limits: Limits
+    seconds: float
+    at_once: int = 4
+    refused: int = 0
+    ended_at: float = 0.0
+    running: list[tuple[float, BatchInputLine]] = field(default_factory=list)
+
+    def run(self, count: int) -> None:
+        queue, limiter, now = LineQueue(lines(count), 0.0), MemoryLimiter(), 0.0
+        wanted = checks([Subject("token:1", "the token", self.limits)])
+        while not queue.over:
+            while self.running and self.running[0][0] <= now:
+                limiter.finish(wanted, 0, None, "s", now, now)
+                queue.finish(self.running.pop(0)[1], now)
+            while len(self.running) < self.at_once and (line := queue.take(now)) is not None:
+                verdict = limiter.acquire(wanted, 0, "s", now)
+                if verdict.refused is None:
+                    self.running.append((now + self.seconds, line))
+                    continue
+                slots = not verdict.refused.window
+                wait = Wait(BatchWait.LIMIT, max(verdict.retry_after, 1.0 if slots else 0.0), at_once=slots)
+                assert queue.put_back(line, wait, now) == []
+                self.refused += 1
+            nexts = [at for at, _ in self.running[:1]]
+            if len(self.running) < self.at_once and (seconds := queue.ready_in(now)) is not None:
+                nexts.append(now + seconds)
+            now = max(now, min(nexts)) if nexts else now
+        self.ended_at = now
+
+
+def test_a_limit_a_minute_makes_a_batch_slower_and_loses_nothing() -> None:
+    for seconds in (0.01, 1.0, 3.0):
+        portal = Portal(Limits(rpm=60), seconds)
+        portal.run(1_000)
+        best = max(16 * 60, 1_000 * seconds / 4)
+        assert portal.ended_at < best * 1.1 + 5 and portal.refused < 2_500
+
+
+def test_one_request_at_once_is_kept_busy() -> None:
+    portal = Portal(Limits(concurrency=1), 3.0)
+    portal.run(100)
+    assert portal.ended_at < 305 and portal.refused < 500
+
+
+def test_a_limit_a_day_is_looked_at_once_a_minute() -> None:
+    portal = Portal(Limits(rpd=100), 0.1)
+    portal.run(150)
+    assert 86_400 < portal.ended_at < 86_500 and portal.refused < 1_600
+
+
+def test_a_probable_end() -> None:
+    progress = Progress()
+    assert progress.remaining(0, 100, 0.0) is None and progress.remaining(0, 100, 60.0) is None
+    assert progress.remaining(10, 100, 100.0) == 900.0
+    for now in range(200, 700, 50):
+        progress.remaining(20, 100, float(now))
+    assert progress.remaining(20, 100, 900.0) is None, "nothing moved for ten minutes"
