@@ -130,8 +130,8 @@ class Config(BaseSettings):
         ge=1,
         le=100,
         description=(
-            "Requests of batches that one worker makes at once; users take turns, and one who has none running gets "
-            "one all the same, up to as many again."
+            "Requests of batches that one worker makes at once; users have equal shares of their time, then their "
+            "tokens, then their batches, and a user who has none running gets one all the same, up to as many again."
         ),
     )
     batch_price: values.Share = Field(

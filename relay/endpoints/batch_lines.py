@@ -43,6 +43,9 @@ class _Failed:
     since: float | None = None  # it waits for what somebody has to do
 
 
+FailedLines = dict[int, _Failed]  # by number
+
+
 @dataclass(slots=True, eq=False)
 class _Lane:
     """The lines of one model."""
@@ -80,10 +83,15 @@ class _Lane:
 class LineQueue:
     """The lines of one batch that have no outcome."""
 
-    def __init__(self, lines: Iterable[BatchInputLine], now: float, waited: float = 0.0) -> None:
-        """`waited`: seconds that the batch has waited already for what somebody has to do."""
+    def __init__(
+        self, lines: Iterable[BatchInputLine], now: float, waited: float = 0.0, failed: FailedLines | None = None
+    ) -> None:
+        """`waited`: seconds that the batch has waited already for what somebody has to do.
+
+        `failed`: what this worker knows of its lines, from when it ran the batch before.
+        """
         self._lanes: dict[str, _Lane] = {}
-        self._failed: dict[int, _Failed] = {}
+        self._failed: FailedLines = failed if failed is not None else {}
         self._flying = 0
         for line in lines:
             self._lane(line).fresh.append(line)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -23,8 +22,9 @@ from portal.lib import clock
 from portal.lib.json import Json
 from relay.billing.ledger.rows import RowWrite, insert
 from relay.billing.prices import ONE
-from relay.endpoints.batch_lines import LineQueue
+from relay.endpoints.batch_lines import FailedLines, LineQueue
 from relay.endpoints.batch_slots import BatchSlots
+from relay.endpoints.batch_turns import next_user, to_make_room
 from relay.endpoints.batch_waits import wait_after
 from relay.endpoints.passthrough import pass_through
 from relay.endpoints.room import user_room
@@ -56,6 +56,8 @@ _NO_TOKEN: Final = (
     b'"type":"authentication_error","param":null,"code":"token_disabled"}}'
 )
 _STUCK: Final = (BatchWait.MONEY, BatchWait.OPERATOR)  # until somebody does something, or not for ever
+_MOST_FAILED: Final = 1_000  # batches whose failed lines are remembered between their turns
+_failed_lines: dict[int, FailedLines] = {}  # by the key of the batch
 _wake: asyncio.Event | None = None
 _look: asyncio.Event | None = None
 
@@ -103,24 +105,10 @@ async def _start_batches(run: Runtime, running: dict[RunningBatch, asyncio.Task[
         state = RunningBatch(batch, owner, slots)
         task = running[state] = asyncio.ensure_future(_run_batch(run, state, running.keys()))
         task.add_done_callback(partial(_on_batch_done, running, state))
-
-
-def next_user(waiting: Sequence[int], running: Collection[RunningBatch]) -> int | None:
-    """The user whose batch is begun next; None if none fits.
-
-    `waiting`: users with batches that nobody runs, who waits longest first.
-    """
-    if len(running) >= limits.BATCHES:
-        return None
-    of_user = Counter(one.batch.user_id for one in running)
-    counted = Counter(one.batch.user_id for one in running if not one.ending.is_set())
-    everybody = counted.total()
-    fit = [
-        user_id
-        for user_id in waiting
-        if of_user[user_id] < limits.BATCHES // 2 and (everybody < limits.BATCHES_AT_ONCE or not counted[user_id])
-    ]
-    return min(fit, key=lambda user_id: counted[user_id], default=None)
+    if users and running:
+        users = await snapshot_cache.in_thread(batch_claims.waiting_users, [one.batch.pk for one in running])
+        for one in to_make_room(users, running.keys(), time.monotonic()):
+            one.make_room()
 
 
 def _on_batch_done(
@@ -176,7 +164,7 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
             return
         if state.status == Batch.Status.IN_PROGRESS and not parsed.errors:
             await _answer_all(run, state, parsed)
-        if run.stopping or state.lost:
+        if run.stopping or state.lost or (state.makes_room and not state.lines.over):
             await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, 0.0)
             return
         outcome = Batch.Status.FAILED if parsed.errors else state.outcome  # errors here: the input file was deleted
@@ -185,14 +173,19 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
             batches.finish, batch, parsed.lines, outcome, owner, errors
         ):
             await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE, BatchWait.ROOM)
+            return
+        _failed_lines.pop(batch.pk, None)
+        await snapshot_cache.in_slow_thread(batches.delete_lines, batch.pk)
     except (RelayUnavailable, StorageFull):
         pass  # logged; the lease runs out, and another worker continues
 
 
 def _fits_in_memory(state: RunningBatch, running: Collection[RunningBatch]) -> bool:
-    """Whether the input of a batch may be held beside those that are held already; one of each user always may."""
+    """Whether the input of a batch may be held beside those that are held already."""
     others = [one for one in running if one is not state and one.input_bytes]
-    own = sum(one.input_bytes for one in others if one.batch.user_id == state.batch.user_id)
+    own = sum(one.input_bytes for one in others if one.user_id == state.user_id)
+    if sum(one.input_bytes for one in others) + state.input_bytes > limits.BATCH_INPUTS_BYTES:
+        return False
     return not own or own + state.input_bytes <= limits.BATCH_INPUT_BYTES
 
 
@@ -211,7 +204,10 @@ async def _answer_all(run: Runtime, state: RunningBatch, parsed: BatchInput) -> 
     waits = batch.waits_for in _STUCK
     waited = (clock.now() - batch.waits_since).total_seconds() if waits and batch.waits_since is not None else 0.0
     left = (line for line in parsed.lines if line.number not in known)
-    state.lines = LineQueue(left, time.monotonic(), max(0.0, waited))
+    if len(_failed_lines) > _MOST_FAILED:
+        _failed_lines.clear()
+    failed = _failed_lines.setdefault(batch.pk, {})
+    state.lines = LineQueue(left, time.monotonic(), max(0.0, waited), failed)
 
     async def work() -> None:
         try:
@@ -229,7 +225,7 @@ async def _answer_all(run: Runtime, state: RunningBatch, parsed: BatchInput) -> 
 async def _answer_lines(run: Runtime, state: RunningBatch) -> None:
     """Make one request after another, until there is none left or the batch ends."""
     lines = state.lines
-    while not lines.over and state.active and not (run.stopping or state.no_room or state.ending.is_set()):
+    while not lines.over and state.active and not (run.stopping or state.no_room or state.ends):
         seconds = lines.ready_in(time.monotonic())
         if seconds is None or seconds > 0:
             await state.pause(seconds)
@@ -253,12 +249,12 @@ async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outco
         state.ok += 1
         state.lines.finish(line, now)
         return
-    if isinstance(failure, Stopping) or (isinstance(failure, RequestEnded) and state.ending.is_set()):
+    if isinstance(failure, Stopping) or (isinstance(failure, RequestEnded) and state.ends):
         state.lines.leave(line)  # the worker that continues the batch repeats the request, if any does
         return
     asked = request is not None and request.asked
     wait = wait_after(status, failure, asked, time.time())
-    if wait is not None and not state.active:
+    if wait is not None and (state.ends or not state.active):
         state.lines.leave(line)
         return
     if wait is not None and wait.reason is BatchWait.ROOM:

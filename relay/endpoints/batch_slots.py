@@ -1,19 +1,63 @@
-"""The slots for requests of batches in one worker. Users take turns, and a request that only waits holds none."""
+"""The slots for requests of batches in one worker, and who gets the next. A request that only waits holds none.
+
+What is shared is the time of slots: users have equal shares of it, then the tokens of a user, then the batches of a
+token. So an upstream that takes long for each request slows its own batches down, and not those of others.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Final
+
+_MOST_IDLE: Final = 1_000  # users, tokens or batches whose use of slots is remembered while they want none
+
+
+class _Share:
+    """A user, one of their tokens, or one batch: how long it has held slots, and who waits."""
+
+    __slots__ = ("children", "held", "queue", "started", "used", "waiting")
+
+    def __init__(self) -> None:
+        self.children: dict[Hashable, _Share] = {}  # those who had their turn last at the end
+        self.queue: deque[Slot] = deque()
+        self.used = 0.0  # seconds of slots that were given back
+        self.held = 0
+        self.started = 0.0  # of the slots that are held, summed
+        self.waiting = 0
+
+    def time(self, now: float) -> float:
+        """Seconds of slots until now."""
+        return self.used + self.held * now - self.started
+
+    @property
+    def idle(self) -> bool:
+        return not self.held and not self.waiting
+
+    def child(self, key: Hashable, now: float) -> _Share:
+        """A child that wants a slot. What it did not use while it wanted none is not owed to it."""
+        found = self.children.get(key)
+        if found is None:
+            if len(self.children) >= _MOST_IDLE:
+                self.children = {name: one for name, one in self.children.items() if not one.idle}
+            found = self.children[key] = _Share()
+        if found.idle:
+            busy = [one.time(now) for one in self.children.values() if not one.idle]
+            found.used = max(found.used, min(busy, default=found.used))
+        return found
 
 
 class Slot:
     """A place among the requests that are being made; until it is granted, a place in the queue."""
 
-    __slots__ = ("_slots", "granted", "held", "user_id")
+    __slots__ = ("_slots", "granted", "held", "path", "since")
 
-    def __init__(self, slots: BatchSlots, user_id: int) -> None:
-        self._slots, self.user_id = slots, user_id
+    def __init__(self, slots: BatchSlots, path: tuple[_Share, ...]) -> None:
+        self._slots, self.path = slots, path  # its user, token and batch
         self.held = False
+        self.since = 0.0
         self.granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # False: given back before
 
     def give_back(self) -> None:
@@ -24,52 +68,69 @@ class Slot:
 class BatchSlots:
     """A number of slots. A user who has none gets one though all are taken, until there are twice as many."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
         self._total = 0
-        self._held: dict[int, int] = {}  # slots by user
-        self._queues: dict[int, deque[Slot]] = {}  # by user; the first is whose turn is next
+        self._users = _Share()
 
-    def ask(self, user_id: int) -> Slot:
+    def ask(self, user_id: int, token_id: int | None = 0, batch_id: int = 0) -> Slot:
         """Ask for a slot: await its `granted`, and give it back in any case."""
-        slot = Slot(self, user_id)
-        self._queues.setdefault(user_id, deque()).append(slot)
+        now = self._clock()
+        user = self._users.child(user_id, now)
+        token = user.child(token_id, now)
+        batch = token.child(batch_id, now)
+        slot = Slot(self, (user, token, batch))
+        batch.queue.append(slot)
+        for share in slot.path:
+            share.waiting += 1
         self._grant()
         return slot
 
     def give_back(self, slot: Slot) -> None:
         if slot.held:
+            now = self._clock()
             slot.held = False
             self._total -= 1
-            left = self._held.pop(slot.user_id) - 1
-            if left:
-                self._held[slot.user_id] = left
+            for share in slot.path:
+                share.held -= 1
+                share.started -= slot.since
+                share.used += now - slot.since
             self._grant()
-        elif slot in (queue := self._queues.get(slot.user_id, deque())):
+        elif slot in (queue := slot.path[-1].queue):
             queue.remove(slot)
-            if not queue:
-                del self._queues[slot.user_id]
+            for share in slot.path:
+                share.waiting -= 1
             if not slot.granted.done():
                 slot.granted.set_result(False)
 
-    def _fits(self, user_id: int) -> bool:
-        return self._total < self._most or (user_id not in self._held and self._total < 2 * self._most)
+    def _fits(self, user: _Share) -> bool:
+        return self._total < self._most or (not user.held and self._total < 2 * self._most)
 
     def _grant(self) -> None:
-        """Grant what is free, one to each user who waits, until nothing fits."""
-        granted = True
-        while granted:
-            granted = False
-            for user_id in [user_id for user_id in self._queues if self._fits(user_id)]:
-                if not self._fits(user_id):
-                    continue
-                queue = self._queues.pop(user_id)
-                slot = queue.popleft()
-                if queue:
-                    self._queues[user_id] = queue  # behind the other users
-                granted = True
-                if not slot.granted.done():  # otherwise who asked was cancelled
-                    slot.held = True
-                    self._total += 1
-                    self._held[user_id] = self._held.get(user_id, 0) + 1
-                    slot.granted.set_result(True)
+        """Grant what is free to those who have used least, until nothing fits."""
+        now = self._clock()
+        while (slot := self._next(now)) is not None:
+            if slot.granted.done():  # who asked was cancelled
+                continue
+            slot.held, slot.since = True, now
+            self._total += 1
+            for share in slot.path:
+                share.held += 1
+                share.started += now
+            slot.granted.set_result(True)
+
+    def _next(self, now: float) -> Slot | None:
+        share = self._users
+        while share.children:
+            fit = (
+                (name, one)
+                for name, one in share.children.items()
+                if one.waiting and (share is not self._users or self._fits(one))
+            )
+            found = min(fit, key=lambda pair: pair[1].time(now), default=None)
+            if found is None:
+                return None
+            share.children[found[0]] = share.children.pop(found[0])
+            share = found[1]
+            share.waiting -= 1
+        return share.queue.popleft() if share.queue else None

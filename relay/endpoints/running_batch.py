@@ -39,6 +39,9 @@ class RunningBatch:
     def __init__(self, batch: Batch, owner: str, slots: BatchSlots) -> None:
         self.batch, self.owner = batch, owner
         self.status = str(batch.status)
+        self.user_id = int(batch.user_id)
+        self.begun_at = time.monotonic()
+        self.makes_room = False  # it is put back, for others that wait
         self.lost = False  # another worker holds its lease now
         self.no_room = False  # for more answers
         self.input_bytes = 0  # in memory
@@ -70,6 +73,19 @@ class RunningBatch:
             return Batch.Status.CANCELLED
         return Batch.Status.EXPIRED if self.expired else Batch.Status.COMPLETED
 
+    @property
+    def ends(self) -> bool:
+        return self.ending.is_set()
+
+    @property
+    def waits(self) -> bool:
+        return self.lines.waiting(time.monotonic()) is not None
+
+    def make_room(self) -> None:
+        """Let another batch have its place: it goes on later."""
+        self.makes_room = True
+        self.end()
+
     def seen(self, status: str | None) -> None:
         """This is its status in the database; None: another worker has it."""
         self.lost, self.status = status is None, status or self.status
@@ -89,10 +105,10 @@ class RunningBatch:
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[bool]:
         """Wait for a slot and hold it; False when the batch ends before."""
-        slot = self._slots.ask(self.batch.user_id)
+        slot = self._slots.ask(self.user_id, self.batch.token_id, self.batch.pk)
         self._asked.add(slot)
         try:
-            yield await slot.granted and self.active
+            yield await slot.granted and self.active and not self.ends
         finally:
             self._asked.discard(slot)
             slot.give_back()

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 
 from relay.errors import InternalError, RelayError
 from relay.gateway.exchange.exchange import Exchange, Message
-from relay.gateway.exchange.interrupts import ended_error
+from relay.gateway.exchange.interrupts import Interrupt, ended_error
 from relay.gateway.replies import Answer
 from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.callers import Caller
@@ -30,6 +30,10 @@ class BackgroundRequest(Exchange):
         self.caller = caller
         self._body = body
         self.body_read = True
+
+    @property
+    def outlives_its_token(self) -> bool:
+        return self.ended_by is not None and self.ended_by is not Interrupt.CANCELLED
 
     async def read_body(self, limit: int) -> bytes:
         return self._body

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import Min, Q
+from django.db.models import Max, Min, Q
 from django.db.models.functions import Coalesce
 
 from portal.lib import clock
@@ -33,9 +33,12 @@ def _unclaimed() -> Q:
 
 
 def waiting_users(running: Collection[int]) -> list[int]:
-    """The users who have batches that no worker runs, who waits longest first. `running`: those of this worker."""
-    rows = Batch.objects.filter(_unclaimed()).exclude(pk__in=list(running))
-    return list(rows.values_list("user_id", flat=True).annotate(since=Min(_WAITING_SINCE)).order_by("since"))
+    """The users who have batches that no worker runs, who waits longest first. `running`: those of this worker.
+
+    A user whose batch was put back waits since then, however many others they have.
+    """
+    rows = Batch.objects.filter(_unclaimed()).exclude(pk__in=list(running)).values_list("user_id", flat=True)
+    return list(rows.annotate(since=Coalesce(Max("lease_until"), Min("created_at"))).order_by("since", "user_id"))
 
 
 def claim(owner: str, user_id: int, running: Collection[int]) -> Batch | None:

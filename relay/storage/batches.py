@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import transaction
 from django.db.models import Sum
 
 from portal import limits
@@ -24,6 +23,13 @@ from relay.storage.room import check_room
 logger: Final = logging.getLogger(__name__)
 COMPLETION_WINDOW: Final = timedelta(hours=24)
 Status = Batch.Status
+# Of lines that have no outcome when a batch ends with this status: code and message.
+_WITHOUT_OUTCOME: Final = {
+    Status.EXPIRED: ("batch_expired", "The batch did not end in time."),
+    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was made."),
+    Status.FAILED: ("batch_failed", "The batch failed before this request was made."),
+    Status.COMPLETED: ("server_error", "What came of this request could not be stored. Send it again."),
+}
 
 
 def _seconds(moment: datetime | None) -> int | None:
@@ -215,16 +221,10 @@ def finish(
         return True
     known = done_lines(batch)
     missing_some = any(line.number not in known for line in lines)
-    if outcome == Status.COMPLETED and missing_some:  # the window ended before all requests were made
-        outcome = Status.EXPIRED
-    elif outcome == Status.EXPIRED and not missing_some:
+    if outcome == Status.EXPIRED and not missing_some:
         outcome = Status.COMPLETED
-    if outcome != Status.COMPLETED:
-        code, message = (
-            ("batch_expired", "The batch did not end in time.")
-            if outcome == Status.EXPIRED
-            else ("batch_cancelled", "The batch was cancelled before this request was made.")
-        )
+    if missing_some:
+        code, message = _WITHOUT_OUTCOME[Status(outcome)]
         missing = [
             BatchLine(batch=batch, number=line.number, ok=False, body=unanswered_line(line, code, message))
             for line in lines
@@ -262,24 +262,34 @@ def finish(
         Status.CANCELLED: "cancelled_at",
         Status.FAILED: "failed_at",
     }[Batch.Status(outcome)]
-    with transaction.atomic():
-        Batch.objects.filter(pk=batch.pk).update(
-            status=outcome,
-            succeeded=ok,
-            failed=bad,
-            errors=encode(list(errors)).decode() if errors else "",
-            owner="",
-            lease_until=None,
-            waits_for="",
-            waits_since=None,
-            waits_until=None,
-            ends_about=None,
-            output_file_id=batch.output_file_id if written[0] else "",
-            error_file_id=batch.error_file_id if written[1] else "",
-            **{stamp: now},
-        )
-        BatchLine.objects.filter(batch=batch).delete()
+    Batch.objects.filter(pk=batch.pk).update(
+        status=outcome,
+        succeeded=ok,
+        failed=bad,
+        errors=encode(list(errors)).decode() if errors else "",
+        owner="",
+        lease_until=None,
+        waits_for="",
+        waits_since=None,
+        waits_until=None,
+        ends_about=None,
+        output_file_id=batch.output_file_id if written[0] else "",
+        error_file_id=batch.error_file_id if written[1] else "",
+        **{stamp: now},
+    )
     return True
+
+
+def delete_lines(batch_pk: int | None = None) -> None:
+    """Delete the lines of a batch that has ended, or with None of all such: their files have been written.
+
+    A thousand at a time, so that nothing else waits long for the database.
+    """
+    rows = BatchLine.objects.filter(batch__status__in=Batch.ENDED)
+    if batch_pk is not None:
+        rows = rows.filter(batch=batch_pk)
+    while found := list(rows.values_list("pk", flat=True)[:1000]):
+        BatchLine.objects.filter(pk__in=found).delete()
 
 
 def _write_file(batch: Batch, ok: bool, file_id: str, expires: datetime | None, owner: str) -> bool:

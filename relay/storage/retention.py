@@ -11,7 +11,7 @@ from django.db import connection
 
 from accounts.sign_in import attempts, sign_up
 from portal.lib import clock
-from relay.storage import client_secrets, files_check
+from relay.storage import batches, client_secrets, files_check
 from relay.storage import responses as stored_responses
 
 
@@ -25,5 +25,7 @@ def work(stopping: Callable[[], bool] = lambda: False) -> None:
             stored_responses.delete_expired(clock.now())
             client_secrets.delete_expired(clock.now())
             stored_responses.fail_orphans()
+        if not stopping():
+            batches.delete_lines()
     finally:
         connection.close()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 
 from portal import limits
-from relay.endpoints.batch_runner import next_user
 from relay.endpoints.batch_slots import BatchSlots, Slot
+from relay.endpoints.batch_turns import SLICE_SECONDS, next_user, to_make_room
 
 
 def granted(*slots: Slot) -> list[bool | None]:
@@ -18,7 +17,7 @@ def granted(*slots: Slot) -> list[bool | None]:
 
 
 async def test_users_take_turns() -> None:
-    slots = BatchSlots(2)
+    slots = BatchSlots(2, lambda: 0.0)
     ada = [slots.ask(1) for _ in range(5)]
     assert granted(*ada) == [True, True, None, None, None]
     bob, cid, eve = [[slots.ask(user) for _ in range(2)] for user in (2, 3, 4)]
@@ -38,7 +37,7 @@ async def test_users_take_turns() -> None:
 
 
 async def test_a_slot_is_given_back_once() -> None:
-    slots = BatchSlots(1)
+    slots = BatchSlots(1, lambda: 0.0)
     first, second, third = slots.ask(1), slots.ask(1), slots.ask(1)
     first.give_back()
     first.give_back()
@@ -51,7 +50,7 @@ async def test_a_slot_is_given_back_once() -> None:
 
 
 async def test_who_is_cancelled_keeps_no_place() -> None:
-    slots = BatchSlots(1)
+    slots = BatchSlots(1, lambda: 0.0)
     first, second, third = slots.ask(1), slots.ask(1), slots.ask(1)
     waiting = asyncio.ensure_future(asyncio.wait_for(second.granted, None))
     await asyncio.sleep(0)
@@ -63,15 +62,19 @@ async def test_who_is_cancelled_keeps_no_place() -> None:
     assert granted(slots.ask(2), slots.ask(3)) == [True, None]
 
 
-def running(*users: int, ending: int = 0) -> Any:
-    """Batches that run; the first so many only finish what was cancelled."""
-    found = []
-    for number, user in enumerate(users):
-        event = asyncio.Event()
-        if number < ending:
-            event.set()
-        found.append(SimpleNamespace(batch=SimpleNamespace(user_id=user), ending=event))
-    return found
+@dataclass
+class Running:
+    """A batch that runs."""
+
+    user_id: int
+    begun_at: float = 0.0
+    ends: bool = False
+    waits: bool = False
+
+
+def running(*users: int, ending: int = 0) -> list[Running]:
+    """The first so many only finish what was cancelled."""
+    return [Running(user, ends=number < ending) for number, user in enumerate(users)]
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,22 @@ def running(*users: int, ending: int = 0) -> Any:
 )
 def test_whose_batch_is_begun_next(now: list[int], ending: int, waiting: list[int], next_one: int | None) -> None:
     assert next_user(waiting, running(*now, ending=ending)) == next_one
+
+
+@pytest.mark.parametrize(
+    ("now", "waiting", "expected"),
+    [
+        ([Running(1)] * 4, [], []),
+        ([Running(1), Running(1)], [1], [0]),  # their own next one
+        ([Running(1), Running(1, waits=True)], [1], [1]),  # rather one that only waits
+        ([Running(1), Running(1), Running(2)], [3], [0]),  # of who has most
+        ([Running(1), Running(2)], [1], [0]),  # not of who has no more
+        ([Running(1), Running(2)], [3], [0]),
+        ([Running(1, 80.0), Running(1, 90.0)], [2], []),  # they have just begun
+        ([Running(1, ends=True), Running(2, 90.0)], [1, 3], []),
+        ([Running(1), Running(2, 10.0), Running(3, 20.0)], [4, 5], [0, 1]),
+    ],
+)
+def test_which_batch_makes_room(now: list[Running], waiting: list[int], expected: list[int]) -> None:
+    found = to_make_room(waiting, now, 80.0 + SLICE_SECONDS / 2)
+    assert [next(at for at, one in enumerate(now) if one is makes) for makes in found] == expected

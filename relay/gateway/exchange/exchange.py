@@ -313,6 +313,11 @@ class Exchange:
     def stored_rows(self, status: int, body: bytes) -> Sequence[RowWrite]:
         return self.rows_for(status, body) if self.rows_for is not None else ()
 
+    @property
+    def outlives_its_token(self) -> bool:
+        """Whether its answer is kept although it was ended as if its client had left."""
+        return False
+
     # -- interruption ------------------------------------------------------------------------------------------------
 
     def interrupt(self, reason: Interrupt) -> None:

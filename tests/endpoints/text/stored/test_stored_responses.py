@@ -230,6 +230,48 @@ def test_a_response_deleted_while_it_is_made_stays_deleted(sdk: OpenAI, live: Po
         sdk.responses.retrieve(made.id)
 
 
+@pytest.mark.parametrize("meanwhile", ["token revoked", "previous deleted", "no room"])
+def test_a_background_response_ends_whatever_else_changes(
+    sdk: OpenAI, live: Portal, server: Server, meanwhile: str
+) -> None:
+    from relay.models import Token, Upload
+    from relay.models.token import digest_of
+    from relay.models.upload import UploadState
+    from relay.storage import files
+    from relay.tokens.lifecycle import revoke_token
+
+    gate = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if "again" in str(call.json):
+            await gate.wait()
+        await call.reply(200, completion("made"))
+
+    model = live.model(script, text_api="chat")
+    owner = Token.objects.get(digest=digest_of(sdk.api_key)).user
+    secret = live.token(owner)
+    server.catch_up()
+    full = None
+    with OpenAI(base_url=server.url + "/v1", api_key=secret, max_retries=0, timeout=30) as other:
+        first = other.responses.create(model=model, input="x")
+        made = other.responses.create(model=model, input="again", previous_response_id=first.id, background=True)
+    until(lambda: live.upstream.count(model) == 2)
+    if meanwhile == "token revoked":
+        revoke_token(Token.objects.get(digest=digest_of(secret)), actor=None)
+        server.catch_up()
+    elif meanwhile == "previous deleted":
+        sdk.responses.delete(first.id)
+    else:
+        full = files.reserve_upload(owner.pk, 0, "nobody")
+        Upload.objects.filter(pk=full.pk).update(state=UploadState.PART, size=files.storage_limits().user)
+    live.upstream.set(gate)
+    done = wait_for(sdk, made.id)
+    if full is not None:
+        files.remove(Upload.objects.get(pk=full.pk))
+    assert done.status == "completed" and done.output_text == "made"
+    assert live.record(made._request_id).user == owner
+
+
 def test_turns_of_one_conversation_that_run_together_lose_no_item(sdk: OpenAI, live: Portal, server: Server) -> None:
     gate, answer = asyncio.Event(), response(1, "same")
 
