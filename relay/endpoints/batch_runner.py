@@ -134,12 +134,14 @@ async def _renew_leases(running: Collection[RunningBatch]) -> None:
         try:
             for owner in {one.owner for one in running}:
                 own = [one for one in running if one.owner == owner]
-                found = await snapshot_cache.in_thread(batch_claims.renew, owner, [one.batch.pk for one in own], renews)
+                status = await snapshot_cache.in_thread(
+                    batch_claims.renew, owner, [one.batch.pk for one in own], renews
+                )
                 for one in own:
-                    one.seen(found.get(one.batch.pk))
-            for one in [*running]:
-                if (standing := one.standing()) is not None:
-                    await snapshot_cache.in_thread(batch_claims.write_standing, one.batch, one.owner, standing)
+                    one.seen(status.get(one.batch.pk))
+            standings = [(one.batch, one.owner, found) for one in running if (found := one.standing()) is not None]
+            if standings:
+                await snapshot_cache.in_thread(batch_claims.write_standings, standings)
         except RelayUnavailable:
             pass  # logged; the lease lasts longer than a short failure
         except Exception:
@@ -175,7 +177,6 @@ async def _run_batch(run: Runtime, state: RunningBatch, running: Collection[Runn
             await snapshot_cache.in_thread(batch_claims.put_back, batch, owner, _ROOM_PAUSE, BatchWait.ROOM)
             return
         _failed_lines.pop(batch.pk, None)
-        await snapshot_cache.in_slow_thread(batches.delete_lines, batch.pk)
     except (RelayUnavailable, StorageFull):
         pass  # logged; the lease runs out, and another worker continues
 

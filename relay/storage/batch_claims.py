@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db import transaction
 from django.db.models import Max, Min, Q
 from django.db.models.functions import Coalesce
 
@@ -80,15 +81,18 @@ class Standing:
     ends_about: datetime | None
 
 
-def write_standing(batch: Batch, owner: str, standing: Standing) -> None:
-    Batch.objects.filter(pk=batch.pk, owner=owner).update(
-        succeeded=standing.succeeded,
-        failed=standing.failed,
-        waits_for=standing.waits_for,
-        waits_since=standing.waits_since,
-        waits_until=standing.waits_until,
-        ends_about=standing.ends_about,
-    )
+def write_standings(found: Sequence[tuple[Batch, str, Standing]]) -> None:
+    """Write how far batches are that these workers run, in one commit."""
+    with transaction.atomic():
+        for batch, owner, standing in found:
+            Batch.objects.filter(pk=batch.pk, owner=owner).update(
+                succeeded=standing.succeeded,
+                failed=standing.failed,
+                waits_for=standing.waits_for,
+                waits_since=standing.waits_since,
+                waits_until=standing.waits_until,
+                ends_about=standing.ends_about,
+            )
 
 
 def put_back(batch: Batch, owner: str, seconds: float, waits_for: str = "") -> None:

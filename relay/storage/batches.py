@@ -277,6 +277,7 @@ def finish(
         error_file_id=batch.error_file_id if written[1] else "",
         **{stamp: now},
     )
+    delete_lines(batch.pk)
     return True
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from portal.lib.json import Json, objects_of, text_of
 from portal.lib.texts import whole_number
+from relay.endpoints.errors import invalid
 from relay.endpoints.text.conversation_lookup import response_lifetime
 from relay.endpoints.text.response_turn import CONVERSATION_LIFETIME
 from relay.errors import InvalidRequest, ObjectNotFound
@@ -18,6 +19,8 @@ from relay.gateway.runtime import Runtime
 from relay.gateway.snapshot.cache import snapshot_cache
 from relay.gateway.snapshot.callers import Caller
 from relay.models import Conversation
+from relay.protocols.fields import BadRequest
+from relay.protocols.responses.compaction import check_summaries
 from relay.storage import conversations
 
 _MAX_ITEMS: Final = 20  # of one request, as at OpenAI
@@ -71,6 +74,10 @@ def _items(body: Json, required: bool) -> list[Json]:
         kind = item.get("type") or ("message" if "role" in item else None)
         if not isinstance(kind, str) or (kind == "message" and not isinstance(item.get("content"), (str, list))):
             raise InvalidRequest(f"items[{index}] needs a “type”, or a “role” and “content”.", param=f"items[{index}]")
+    try:
+        check_summaries(found, "items")
+    except BadRequest as bad:
+        raise invalid(bad) from None
     return found
 
 

@@ -47,15 +47,18 @@ def _summary_in_content(content: str) -> str | None:
         return ""
 
 
-def check_summaries(items: Sequence[Json]) -> None:
-    """Raises BadRequest for an item of the portal's own whose summary cannot be read: a client has changed it."""
+def check_summaries(items: Sequence[Json], where: str = "input") -> None:
+    """Raises BadRequest for an item of the portal's own whose summary cannot be read: a client has changed it.
+
+    `where`: the field of the request.
+    """
     for index, item in enumerate(items):
         if summary_of(item) == "":
             message = (
                 "This compaction item is damaged: its “encrypted_content” begins like one of this portal, and has no "
                 "summary that can be read. Send it as you received it, or leave it out."
             )
-            raise BadRequest(message, f"input[{index}].encrypted_content")
+            raise BadRequest(message, f"{where}[{index}].encrypted_content")
 
 
 def expand_summaries(items: Sequence[Json]) -> list[Json]:

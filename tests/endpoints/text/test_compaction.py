@@ -230,6 +230,8 @@ def test_a_damaged_summary_of_the_portal_is_refused(live: Portal, server: Server
         answer = server.post(live.token(), body, path=path)
         assert answer.status_code == 400 and answer.json()["error"]["param"] == "input[1].encrypted_content"
         assert "damaged" in answer.json()["error"]["message"]
+    answer = server.post(live.token(), {"items": [damaged]}, path="/v1/conversations")
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "items[0].encrypted_content"
     assert not live.upstream.count(model)
 
 
