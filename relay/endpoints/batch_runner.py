@@ -253,8 +253,8 @@ async def _settle(run: Runtime, state: RunningBatch, line: BatchInputLine, outco
     if isinstance(failure, Stopping) or (isinstance(failure, RequestEnded) and state.ends):
         state.lines.leave(line)  # the worker that continues the batch repeats the request, if any does
         return
-    asked = request is not None and request.asked
-    wait = wait_after(status, failure, asked, time.time())
+    reached = request is not None and request.reached
+    wait = wait_after(status, failure, reached, time.time())
     if wait is not None and (state.ends or not state.active):
         state.lines.leave(line)
         return

@@ -41,10 +41,10 @@ class Wait:
     at_once: bool = False  # for requests that are running to end
 
 
-def wait_after(status: int, error: RelayError | None, asked: bool, now: float) -> Wait | None:
+def wait_after(status: int, error: RelayError | None, reached: bool, now: float) -> Wait | None:
     """The wait after an attempt; None: what came is the outcome of the line.
 
-    `asked`: an upstream was. `now` in seconds since 1970.
+    `reached`: an upstream was asked. `now` in seconds since 1970.
     """
     if isinstance(error, InsufficientQuota):
         return _money(error, now)
@@ -60,7 +60,7 @@ def wait_after(status: int, error: RelayError | None, asked: bool, now: float) -
         return Wait(BatchWait.UPSTREAM, error.retry_after)
     if isinstance(error, CredentialsExhausted) or (isinstance(error, NoAvailableChannel) and error.retry is False):
         return Wait(BatchWait.OPERATOR, bounded=True)
-    if error is not None and not asked and not isinstance(error, InternalError):
+    if error is not None and not reached and not isinstance(error, InternalError):
         return Wait(BatchWait.UPSTREAM)  # every channel is left alone for a while
     if error is not None and error.retry is False:
         return None

@@ -181,7 +181,7 @@ class Attempt:
         self._sent = body
         self.record.unseen = self.unseen_tokens
         began = time.monotonic()
-        exchange.asked = True
+        exchange.asked = exchange.reached = True
         if channel.disconnect_policy != "free":
             exchange.linger = self.run.config.disconnect_read_seconds
         exchange.begin_wait(Interrupt.FIRST_BYTE, channel.timeouts.first_byte)

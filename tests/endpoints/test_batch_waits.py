@@ -33,7 +33,7 @@ LIMIT, UPSTREAM = BatchWait.LIMIT, BatchWait.UPSTREAM
 
 
 @pytest.mark.parametrize(
-    ("error", "asked", "expected"),
+    ("error", "reached", "expected"),
     [
         # The portal's own limits are no outcome.
         (errors.RateLimited("x", retry_after=7), False, Wait(LIMIT, 7)),
@@ -70,5 +70,5 @@ LIMIT, UPSTREAM = BatchWait.LIMIT, BatchWait.UPSTREAM
         (errors.RequestEnded("x"), True, None),
     ],
 )
-def test_what_is_no_answer(error: errors.RelayError, asked: bool, expected: Wait | None) -> None:
-    assert wait_after(error.http_status, error, asked, NOW) == expected
+def test_what_is_no_answer(error: errors.RelayError, reached: bool, expected: Wait | None) -> None:
+    assert wait_after(error.http_status, error, reached, NOW) == expected

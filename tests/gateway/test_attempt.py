@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from relay.gateway import attempt as module
+from relay.providers.classify import Failure
 from relay.providers.failures import FailureClass as C
 from tests.gateway.attempts import Run, attempt, end, new_exchange
 from tests.gateway.routing.routes import NOW, failure
@@ -261,3 +263,20 @@ async def test_a_limit_of_a_tools_model_is_told_and_cools_nothing(monkeypatch: p
     assert (failure.kind.word, failure.error.retry_after) == ("rate", 11.054)
     one.failed(failure)
     assert not run.health.live.breaker.circuits and not run.health.live.suspicions
+
+
+async def test_an_upstream_that_failed_was_reached_all_the_same() -> None:
+    """A line of a batch has a number of tries, and one that no upstream was asked for has used none."""
+
+    async def refuse(request: object) -> None:
+        raise httpx.ConnectError("refused")
+
+    run, exchange = Run(), new_exchange()
+    run.transport = lambda provider, proxy: SimpleNamespace(handle_async_request=refuse)
+    run.config.disconnect_read_seconds = 0.0
+    before, tried = exchange.reached, attempt(run, exchange)
+    with pytest.raises(Failure) as caught:
+        await tried.open("chat.completions", b"{}")
+    tried.failed(caught.value)
+    assert (before, exchange.reached, exchange.asked) == (False, True, False)
+    end(exchange)

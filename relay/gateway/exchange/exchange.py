@@ -62,6 +62,7 @@ class Exchange:
         "price_factor",
         "progress",
         "quiet_since",
+        "reached",
         "recorded",
         "refusal",
         "reply_headers",
@@ -105,6 +106,7 @@ class Exchange:
         self.gone_at = 0.0  # when that ends
         self.unsent = 0  # bytes read since then
         self.asked = False  # an upstream was asked, and may bill
+        self.reached = False  # an upstream was asked, whatever came of it
         self.ended_by: Interrupt | None = None  # why the request was ended as if its client had left, which is there
         self.begun = False  # the head of a stream has been sent
         self.farewell: Callable[[Interrupt], bytes] | None = None  # the event with which a running stream ends

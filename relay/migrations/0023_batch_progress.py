@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relay', '0021_movements_of_days'),
+        ('relay', '0022_client_secrets'),
     ]
 
     operations = [
