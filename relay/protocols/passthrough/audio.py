@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-# Of audio whose length cannot be read. 32 kbit/s is low, so that the estimate is too long rather than too short.
-_BYTES_PER_SECOND: Final = 4000
-_LEAST_RATE: Final = 100  # bytes per second: a codec in its pauses
+from relay.protocols.passthrough.flac import flac
+from relay.protocols.passthrough.mp4 import mp4
+from relay.protocols.passthrough.sound import (
+    AAC_RATES,
+    BYTES_PER_SECOND,
+    FILM_RATE,
+    LEAST_RATE,
+    LOSSY_RATE,
+    PARTS,
+    STEPS,
+    UNKNOWN,
+    Seconds,
+    believed,
+    byte_rate,
+    counted,
+    guessed,
+    with_rest,
+)
+
 _MAX_SECONDS: Final = 24 * 3600
-_STEPS: Final = 200_000  # frames and segments that are looked at, more than an hour; the rest counts by its size
-_PARTS: Final = 2000  # chunks, blocks, boxes and tracks that are looked at
 _NOT_AUDIO: Final = 0.1  # share of a file that chunks beside the audio may have to be believed
-_COMPRESSED: Final = (0.4, 0.9)  # of the size of its samples that FLAC has usually, and at most
-_LOSSY_RATE: Final = 40_000  # bytes per second of AAC and WMA at most, 320 kbit/s
-_STEREO_RATE: Final = 200_000  # of other codecs in MP4: samples of 16 bits, and ALAC
-_HIGHEST: Final = (384_000, 32, 64)  # samples per second, channels and bits of a sample that are no mistake
+_HIGHEST_RATE: Final = 384_000  # samples per second that are no mistake
 # Bits of a sample by the format tag of a WAV: ADPCM, G.711, GSM 6.10. PCM says it itself.
 _WAV_BITS: Final = {0x02: 4.0, 0x11: 4.0, 0x06: 8.0, 0x07: 8.0, 0x31: 1.625}
+_WAV_MPEG: Final = (0x50, 0x55, 0xFF)  # MP2, MP3, AAC
 _AIFC_BITS: Final = {b"ulaw": 8.0, b"ULAW": 8.0, b"alaw": 8.0, b"ALAW": 8.0, b"ima4": 4.25}
 _AIFC_PCM: Final = frozenset((b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64"))
 _MPEG_RATES: Final = (44_100, 48_000, 32_000)
-_AAC_RATES: Final = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350)
 _KBITS: Final = {  # by MPEG-1 or a later version, and layer
     (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -40,21 +51,34 @@ _ASF: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def audio_milliseconds(content: bytes) -> int:
-    """The milliseconds of an audio file, at least 1 and at most those of a day."""
-    seconds = 0.0
+class AudioLength(NamedTuple):
+    """The milliseconds of an audio file, and between which they are."""
+
+    milliseconds: int
+    least: int
+    most: int
+
+
+def audio_length(content: bytes) -> AudioLength:
+    """The length of an audio file: a millisecond at least, and a day at most."""
+    found = UNKNOWN
     try:
         reader = _reader(content)
-        seconds = reader(content) if reader is not None else 0.0
+        found = reader(content) if reader is not None else UNKNOWN
     except (struct.error, IndexError, ArithmeticError):
         pass  # it ends in the middle of a header
-    if not seconds > 0:
-        seconds = len(content) / _BYTES_PER_SECOND
-    return max(1, round(min(seconds, _MAX_SECONDS) * 1000))
+    if not found.length > 0:
+        found = guessed(len(content) / BYTES_PER_SECOND, len(content), FILM_RATE)
+    return AudioLength(*(max(1, round(min(seconds, _MAX_SECONDS) * 1000)) for seconds in found))
 
 
-def _reader(content: bytes) -> Callable[[bytes], float] | None:
-    """What reads the seconds of a file of this kind, 0 where they cannot be told."""
+def audio_milliseconds(content: bytes) -> int:
+    """The milliseconds of an audio file."""
+    return audio_length(content).milliseconds
+
+
+def _reader(content: bytes) -> Callable[[bytes], Seconds] | None:
+    """What reads the seconds of a file of this kind."""
     start = _after_id3(content)
     mark = content[start : start + 12]
     if mark[:4] == b"RIFF" and mark[8:] == b"WAVE":
@@ -62,16 +86,22 @@ def _reader(content: bytes) -> Callable[[bytes], float] | None:
     if mark[:4] == b"FORM" and mark[8:] in (b"AIFF", b"AIFC"):
         return _aiff
     if mark[:4] == b"fLaC":
-        return _flac
+        return lambda content: flac(content, start)
     if mark[:4] == b"OggS":
         return _ogg
-    if mark[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return _mp4
+    if mark[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof", b"sidx"):
+        return lambda content: mp4(content, start)
     if content.startswith(_ASF):
         return _asf
     if start or (mark[:1] == b"\xff" and mark[1:2] >= b"\xe0"):
-        return _mpeg
+        return lambda content: _mpeg(content, start)
     return None
+
+
+def first_frame(content: bytes) -> tuple[int, float]:
+    """The size and the seconds of the first frame of MP3 or of AAC in ADTS; 0 where there is none."""
+    at = _after_id3(content)
+    return _mpeg_frame(content, at) if content[at : at + 1] == b"\xff" and at + 7 <= len(content) else (0, 0.0)
 
 
 def _after_id3(content: bytes) -> int:
@@ -84,22 +114,12 @@ def _after_id3(content: bytes) -> int:
     return min(len(content), size + 10 + (10 if content[5] & 16 else 0))
 
 
-def _believed(stated: float, least: float, most: float, otherwise: float) -> float:
-    return stated if least <= stated <= most else otherwise
-
-
-def _with_rest(seconds: float, start: int, at: int, end: int) -> float:
-    """The seconds up to `at`, with those of what was not looked at: like the part from `start`, or by its size."""
-    rest = end - at
-    return max(seconds + rest / _BYTES_PER_SECOND, seconds * (end - start) / (at - start)) if rest > 32 else seconds
-
-
 # -- samples of a fixed size -----------------------------------------------------------------------------------------
 
 
 def _chunks(content: bytes, header: struct.Struct, start: int) -> Iterator[tuple[bytes, int, int]]:
     """The names of chunks, where their contents begin, and their sizes."""
-    for _ in range(_PARTS):
+    for _ in range(PARTS):
         if start + header.size > len(content):
             return
         name, size = header.unpack_from(content, start)
@@ -108,35 +128,30 @@ def _chunks(content: bytes, header: struct.Struct, start: int) -> Iterator[tuple
         start += size + size % 2
 
 
-def _sampled(content: bytes, begin: int, size: int, rate: float) -> float:
+def _sampled(content: bytes, begin: int, size: int, rate: float) -> Seconds:
     """The seconds of samples from `begin` on, of which `size` bytes are said to be audio. `rate`: bytes a second."""
     if not begin or rate <= 0:
-        return 0.0
+        return UNKNOWN
     whole = (len(content) - begin) / rate
-    return _believed(size / rate, (1 - _NOT_AUDIO) * whole, whole, whole)
+    return counted(believed(size / rate, (1 - _NOT_AUDIO) * whole, whole, whole))
 
 
-def _rate(samples: float, channels: int, bits: float) -> float:
-    """The bytes of a second, 0 where they make no sense."""
-    sane = all(0 < value <= most for value, most in zip((samples, channels, bits), _HIGHEST, strict=True))
-    return samples * channels * bits / 8 if sane else 0.0
-
-
-def _wav(content: bytes) -> float:
-    rate, begin, size = 0.0, 0, 0
+def _wav(content: bytes) -> Seconds:
+    rate, begin, size, frames = 0.0, 0, 0, False
     for name, start, length in _chunks(content, struct.Struct("<4sI"), _after_id3(content) + 12):
         if name == b"fmt ":
             tag, channels, samples, _, _, bits = struct.unpack_from("<HHIIHH", content, start)
             if tag == 0xFFFE and length >= 26:  # "extensible": the tag is in its last member
                 (tag,) = struct.unpack_from("<H", content, start + 24)
-            found = _rate(samples, channels, -(-bits // 8) * 8 if tag in (1, 3) else _WAV_BITS.get(tag, 0.0))
+            frames = frames or tag in _WAV_MPEG
+            found = byte_rate(samples, channels, -(-bits // 8) * 8 if tag in (1, 3) else _WAV_BITS.get(tag, 0.0))
             rate = min(rate, found) if begin or rate else found
         elif name == b"data":
             begin, size = begin or start, size + length
-    return _sampled(content, begin, size, rate)
+    return _mpeg(content, begin) if frames and begin else _sampled(content, begin, size, rate)
 
 
-def _aiff(content: bytes) -> float:
+def _aiff(content: bytes) -> Seconds:
     rate, begin, size = 0.0, 0, 0
     for name, start, length in _chunks(content, struct.Struct(">4sI"), _after_id3(content) + 12):
         if name == b"COMM":
@@ -144,50 +159,41 @@ def _aiff(content: bytes) -> float:
             kind = content[start + 18 : start + 22] if length >= 22 else b"NONE"
             each = -(-bits // 8) * 8 if kind in _AIFC_PCM else _AIFC_BITS.get(kind, 0.0)
             samples = mantissa * 2.0 ** (max(-200, min(200, (exponent & 0x7FFF) - 16383 - 63)))
-            rate = _rate(samples, channels, each)
+            rate = byte_rate(samples, channels, each)
         elif name == b"SSND":
             begin, size = begin or start, size + length
     return _sampled(content, begin, size, rate)
 
 
-def _flac(content: bytes) -> float:
-    start = _after_id3(content) + 4
-    packed = int.from_bytes(content[start + 14 : start + 22], "big")
-    samples, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
-    for _ in range(_PARTS):  # blocks of metadata
-        (head,) = struct.unpack_from(">I", content, start)
-        start += 4 + (head & 0xFFFFFF)
-        if head >> 31:
-            break
-    rate, size = _rate(samples, channels, bits), max(0, len(content) - start)
-    if not rate:
-        return 0.0
-    usual, most = _COMPRESSED
-    stated = (packed & 0xFFFFFFFFF) / samples
-    return _believed(stated, size / (most * rate), size / _LEAST_RATE, size / (usual * rate))
-
-
 # -- frames and packets ----------------------------------------------------------------------------------------------
 
 
-def _mpeg(content: bytes) -> float:
-    """MP3 and its older layers, and AAC in ADTS: the frames, and what is between them by its size."""
-    start = at = _after_id3(content)
+def _mpeg(content: bytes, start: int) -> Seconds:
+    """MP3 and its older layers, and AAC in ADTS: the frames, and what is between them by its size.
+
+    Of another kind than those before, two frames in a row are frames.
+    """
+    at = start
     seconds, between, kind = 0.0, 0, -1
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         if at + 7 > len(content):
             break
         size, length = _mpeg_frame(content, at) if content[at] == 0xFF else (0, 0.0)
-        if size and (kind in (-1, content[at + 1] & 0xFE)):
+        if size and (kind in (-1, content[at + 1] & 0xFE) or _is_followed(content, at, size)):
             kind, seconds, at = content[at + 1] & 0xFE, seconds + length, at + size
             continue
         following = content.find(b"\xff", at + 1)
         following = following if following >= 0 else len(content)
         between, at = between + following - at, following
-    if not seconds:
-        return 0.0
-    seconds += between / _BYTES_PER_SECOND
-    return _with_rest(seconds, start, at, len(content))
+    seconds += between / BYTES_PER_SECOND if seconds else 0.0
+    return counted(with_rest(seconds, start, at, len(content)))
+
+
+def _is_followed(content: bytes, at: int, size: int) -> bool:
+    """Whether another frame of its kind follows the one at this place."""
+    following = at + size
+    same = content[following : following + 1] == b"\xff" and content[following + 1] & 0xFE == content[at + 1] & 0xFE
+    return same and following + 7 <= len(content) and _mpeg_frame(content, following)[0] > 0
 
 
 def _mpeg_frame(content: bytes, at: int) -> tuple[int, float]:
@@ -197,10 +203,10 @@ def _mpeg_frame(content: bytes, at: int) -> tuple[int, float]:
         return 0, 0.0
     version, layer = first >> 3 & 3, 4 - (first >> 1 & 3)  # version 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5
     if layer == 4:  # ADTS
-        if first & 0xF0 != 0xF0 or second >> 2 & 15 >= len(_AAC_RATES):
+        if first & 0xF0 != 0xF0 or second >> 2 & 15 >= len(AAC_RATES):
             return 0, 0.0
         size = (content[at + 3] & 3) << 11 | content[at + 4] << 3 | content[at + 5] >> 5
-        return (size, 1024 * ((content[at + 6] & 3) + 1) / _AAC_RATES[second >> 2 & 15]) if size > 6 else (0, 0.0)
+        return (size, 1024 * ((content[at + 6] & 3) + 1) / AAC_RATES[second >> 2 & 15]) if size > 6 else (0, 0.0)
     if version == 1 or second >> 4 in (0, 15) or second >> 2 & 3 == 3:
         return 0, 0.0
     old = version == 3
@@ -211,12 +217,12 @@ def _mpeg_frame(content: bytes, at: int) -> tuple[int, float]:
     return (samples // 8 // slot * bits // rate + (second >> 1 & 1)) * slot, samples / rate
 
 
-def _ogg(content: bytes) -> float:
+def _ogg(content: bytes) -> Seconds:
     """Opus and Speex by their packets; Vorbis by its last page, as far as its packets can be so long."""
     at = start = _after_id3(content)
     streams: dict[bytes, _OggStream] = {}
     steps = 0
-    while at + 27 <= len(content) and steps < _STEPS:
+    while at + 27 <= len(content) and steps < STEPS:
         if content[at : at + 4] != b"OggS":
             following = content.find(b"OggS", at + 1)
             at, steps = following if following >= 0 else len(content), steps + 1
@@ -231,7 +237,7 @@ def _ogg(content: bytes) -> float:
             stream.read(content, body, table, bool(content[at + 5] & 1))
         at, steps = body + sum(table), steps + 1 + len(table)
     seconds = max((stream.seconds() for stream in streams.values()), default=0.0)
-    return _with_rest(seconds, start, at, len(content))
+    return counted(with_rest(seconds, start, at, len(content)))
 
 
 class _OggStream:
@@ -242,7 +248,7 @@ class _OggStream:
         self._opus, self._each, self._rate = head.startswith(b"OpusHead"), 0.0, 0
         if head.startswith(b"\x01vorbis"):
             (self._rate,) = struct.unpack_from("<I", head, 12)
-            if self._rate <= _HIGHEST[0]:
+            if self._rate <= _HIGHEST_RATE:
                 self._each = (1 << (head[28] >> 4)) / 2 / self._rate  # two long blocks overlap by a half
         elif head.startswith(b"Speex   "):
             self._each = 0.02 * max(1, struct.unpack_from("<I", head, 64)[0])
@@ -259,7 +265,7 @@ class _OggStream:
     def seconds(self) -> float:
         if not self._rate:
             return self._total
-        return _believed(self.granule / self._rate, self._total / 2, self._total, self._total)
+        return believed(self.granule / self._rate, self._total / 2, self._total, self._total)
 
 
 def _opus(content: bytes, at: int) -> float:
@@ -271,70 +277,10 @@ def _opus(content: bytes, at: int) -> float:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The names of boxes, and where their contents begin and end."""
-    for _ in range(_PARTS):
-        if start + 8 > end:
-            return
-        size, name = struct.unpack_from(">I4s", content, start)
-        body = start + 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", content, body)
-            body += 8
-        last = min(end, start + size) if size else end
-        if last < body:
-            return
-        yield name, body, last
-        start = last
-
-
-def _mp4(content: bytes) -> float:
-    """By the samples of its sound: their sizes, and for AAC their number. 0 for fragments, which have no table."""
-    stated, found = 0.0, 0.0
-    for name, start, end in _boxes(content, _after_id3(content), len(content)):
-        if name != b"moov":
-            continue
-        for inner, begin, last in _boxes(content, start, end):
-            if inner == b"mvhd":
-                stated = max(stated, _clock(content, begin))
-            elif inner == b"trak":
-                found = max(found, _track(content, begin, last, stated))
-    return found
-
-
-def _clock(content: bytes, at: int) -> float:
-    """The seconds of an `mvhd`."""
-    scale, length = (
-        struct.unpack_from(">IQ", content, at + 20) if content[at] else struct.unpack_from(">II", content, at + 12)
-    )
-    return length / scale if scale else 0.0
-
-
-def _track(content: bytes, start: int, end: int, stated: float) -> float:
-    """The seconds of a track of sound, 0 for others."""
-    parts: dict[bytes, int] = {}
-    spans = [(start, end)]
-    while spans:
-        for name, begin, last in _boxes(content, *spans.pop()):
-            if name in (b"mdia", b"minf", b"stbl") and name not in parts:
-                spans.append((begin, last))
-            parts.setdefault(name, begin)
-    if b"stsz" not in parts or b"hdlr" not in parts or content[parts[b"hdlr"] + 8 : parts[b"hdlr"] + 12] != b"soun":
-        return 0.0
-    each, count = struct.unpack_from(">II", content, parts[b"stsz"] + 4)
-    count = min(count, len(content))
-    size = each * count if each else sum(struct.unpack_from(f">{count}I", content, parts[b"stsz"] + 12))
-    if content[parts.get(b"stsd", end) + 12 :][:4] != b"mp4a":
-        return _believed(stated, size / _STEREO_RATE, size / _LEAST_RATE, size / _BYTES_PER_SECOND)
-    (rate,) = struct.unpack_from(">H", content, parts[b"stsd"] + 40)
-    least = max(size / _LOSSY_RATE, count * 1024 / 48_000)  # HE-AAC has twice as many samples in each
-    return _believed(stated, least, size / _LEAST_RATE, max(least, count * 1024 / min(max(rate, 8000), 48_000)))
-
-
-def _asf(content: bytes) -> float:
+def _asf(content: bytes) -> Seconds:
     at = content.find(_ASF_PROPERTIES, 0, 65_536)
     if at < 0:
-        return 0.0
+        return UNKNOWN
     length, _, preroll = struct.unpack_from("<QQQ", content, at + 64)
     stated, size = length / 1e7 - preroll / 1e3, len(content)
-    return _believed(stated, size / _LOSSY_RATE, size / _LEAST_RATE, 0.0)
+    return guessed(believed(stated, size / LOSSY_RATE, size / LEAST_RATE, 0.0), size, LOSSY_RATE)

@@ -33,6 +33,26 @@ def flac(seconds: int, samples: int) -> bytes:
     return b"fLaC" + struct.pack(">I", 1 << 31 | 34) + info + bytes(seconds * SECOND // 2)
 
 
+def crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x107) if crc & 128 else crc << 1
+    return crc
+
+
+def flac_frames(frames: int, samples: int, rate: int = 16_000) -> bytes:
+    """Frames of 4,096 samples at 16 kHz in 1,000 bytes. `samples` and `rate`: of STREAMINFO."""
+    info = bytes(10) + (rate << 44 | 0 << 41 | 15 << 36 | samples).to_bytes(8, "big") + bytes(16)
+    head = b"fLaC" + struct.pack(">I", 1 << 31 | 34) + info
+    made = []
+    for number in range(frames):
+        start = b"\xff\xf8\xc5\x08" + (bytes([number]) if number < 128 else chr(number).encode())
+        made.append((start + bytes([crc8(start)])).ljust(1000, b"\x55"))
+    return head + b"".join(made)
+
+
 def mp3(frames: int, before: bytes = b"") -> bytes:
     """MPEG-2 layer 3, 32 kbit/s at 16 kHz: 36 ms in 144 bytes."""
     return before + (b"\xff\xf3\x48\xc0" + bytes(140)) * frames
@@ -66,9 +86,15 @@ def box(name: bytes, *content: bytes) -> bytes:
     return struct.pack(">I4s", len(body) + 8, name) + body
 
 
-def m4a(frames: int, stated: int, scale: int = 1000) -> bytes:
-    """AAC at 16 kHz: 1,024 samples in 256 bytes. `stated`: of `mvhd`."""
-    entry = box(b"mp4a", bytes(24), struct.pack(">I", 16_000 << 16))
+def m4a(frames: int, stated: int, scale: int = 1000, said: int = 16_000, told: bool = False) -> bytes:
+    """AAC at 16 kHz: 1,024 samples in 256 bytes. `stated`: of `mvhd`. `said`: the rate of its entry.
+
+    `told`: with what its decoder is told.
+    """
+    config = b"\x05\x02\x14\x08"  # AAC-LC, 16 kHz, one channel
+    decoder = b"\x04\x80\x80\x80" + bytes([13 + len(config)]) + b"\x40\x15" + bytes(11) + config
+    esds = box(b"esds", bytes(4), b"\x03", bytes([3 + len(decoder)]), bytes(3), decoder) if told else b""
+    entry = box(b"mp4a", bytes(24), struct.pack(">I", said << 16), esds)
     table = box(
         b"stbl",
         box(b"stsd", struct.pack(">II", 0, 1), entry),
@@ -78,6 +104,12 @@ def m4a(frames: int, stated: int, scale: int = 1000) -> bytes:
     picture = box(b"trak", box(b"mdia", box(b"hdlr", bytes(8), b"vide", bytes(12)), box(b"minf", table)))
     clock = box(b"mvhd", bytes(12), struct.pack(">II", scale, stated), bytes(80))
     return box(b"ftyp", b"M4A ") + box(b"moov", clock, picture, sound) + box(b"mdat", bytes(256 * frames))
+
+
+def fragments(number: int, frames: int) -> bytes:
+    """Fragments of the first track, with AAC of 256 bytes a frame."""
+    run = box(b"traf", box(b"tfhd", bytes(4), struct.pack(">I", 0)), box(b"trun", bytes(4), struct.pack(">I", frames)))
+    return (box(b"moof", run) + box(b"mdat", bytes(256 * frames))) * number
 
 
 def asf(size: int, milliseconds: int) -> bytes:
@@ -97,12 +129,16 @@ HONEST = {
     "wav in A-law": (wav(100, tag=6, bits=8, rate=8000), 100),
     "aiff": (aiff(100), 100),
     "flac": (flac(100, 1_600_000), 100),
+    "flac by its frames": (flac_frames(300, 300 * 4096), 76.8),
     "mp3": (mp3(1000), 36),
+    "mp3 in wav": (wav(0, tag=0x55) + mp3(1000), 36),
     "mp3 with a cover": (mp3(1000, b"ID3\x04\x00\x00\x00\x00\x78\x00" + bytes(0x78 << 7)), 36),
     "aac": (adts(1000), 64),
     "opus": (opus(100, 4_800_000), 100),
     "vorbis": (vorbis(80, 1_250_000), 78.125),
     "m4a": (m4a(1000, 64_000), 64),
+    "m4a with the decoder's rate": (m4a(1000, 64_000, told=True), 64),
+    "m4a in fragments": (m4a(0, 0, told=True) + fragments(100, 10), 64),
     "wma": (asf(400_000, 50_000), 50),
 }
 
@@ -120,6 +156,9 @@ LIES = {
     "wav of many samples": (wav(100)[:24] + b"\xff" * 4 + wav(100)[28:], 800),
     "aiff of one frame": (aiff(100, 1), 100),
     "flac of one sample": (flac(100, 1), 125),
+    "flac of few samples": (flac_frames(300, 16_000 * 20), 76.8),
+    "flac of many samples a second": (flac_frames(300, 384_000 * 4, 384_000), 76.8),
+    "mp3 of slower frames": (mp3(1) + (b"\xff\xe3\x18\xc0" + bytes(68)) * 1000, 72.036),
     "mp3 with garbage behind a frame": (mp3(1) + b"\xff" + bytes(400_000), 100),
     "mp3 of another kind": (mp3(1) + b"\xff\xfb\x90\xc0" + bytes(400_000), 100),
     "opus that has not begun": (opus(100, 10), 100),
@@ -127,6 +166,9 @@ LIES = {
     "vorbis of many samples": (vorbis(80, 10)[:40] + b"\xff" * 4 + vorbis(80, 10)[44:], 31.64),
     "m4a of one unit": (m4a(1000, 1), 64),
     "m4a of quick units": (m4a(1000, 64_000, 2**32 - 1), 64),
+    "m4a at a higher rate": (m4a(1000, 22_000, said=48_000, told=True), 64),
+    "m4a with a second table": (m4a(1000, 64_000, told=True) + m4a(1, 64, told=True), 64),
+    "m4a with fragments": (m4a(10, 640, told=True) + fragments(99, 10), 64),
     "wma of a moment": (asf(400_000, 1), 100),
     "matroska": (b"\x1aE\xdf\xa3" + bytes(400_000), 100),
     "nothing": (bytes(400_000), 100),
